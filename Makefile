@@ -1,0 +1,50 @@
+# `make demo` and `make test` each work alone on a machine with Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+# One BLAS thread a process: the tests and the demo run their own workers.
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+
+.PHONY: demo test test-slow lint bench docs clean
+
+demo: .venv/demo
+	$(BIN)/fadiag demo --out fadiag-demo
+
+test: .venv/dev lint
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: .venv/dev
+	$(BIN)/python -m pytest -n 2 -m slow
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/dev
+	for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+docs: .venv/docs
+	$(BIN)/python -m sphinx -q -W -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+clean:
+	rm -rf .venv build dist docs/_build fadiag-demo
+
+# A stamp a set of packages: installed again when the project's metadata or a pin changes.
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("fadiag needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+
+.venv/demo: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/dev: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@ .venv/demo
+
+.venv/docs: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@

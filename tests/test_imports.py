@@ -1,0 +1,99 @@
+"""Data flows one way: which package may import which, and what stays unloaded."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fadiag
+
+PACKAGE = Path(fadiag.__file__).parent
+
+#: What each package may import: other packages of fadiag, and the heavy third parties.
+MAY_IMPORT = {
+    "errors": set(),
+    "spectra": {"errors", "scipy", "numba"},
+    "store": {"errors", "zarr", "xarray"},
+    "rules": {"errors", "torch"},
+    "capture": {"errors", "torch", "store", "spectra", "rules"},
+    "training": {"errors", "torch", "rules", "capture", "store"},
+    "analysis": {"errors", "xarray", "store", "spectra", "zarr", "pandas"},
+    "figures": {"errors", "xarray", "matplotlib", "spectra"},
+    "report": {"errors", "xarray", "matplotlib", "figures", "spectra"},
+}
+WATCHED = {"torch", "zarr", "xarray", "scipy", "numba", "matplotlib", "pandas", *MAY_IMPORT, "cli"}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return the packages of fadiag and the top-level third parties that a file imports, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = (
+                [f"fadiag.{alias.name}" for alias in node.names] if node.module == "fadiag" else [node.module]
+            )
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            found.add(parts[1] if parts[0] == "fadiag" and len(parts) > 1 else parts[0])
+    return found
+
+
+def unit_of(path: Path) -> str:
+    """Return the package (or top-level module) of fadiag that a file belongs to."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+FILES = [p for p in sorted(PACKAGE.rglob("*.py")) if unit_of(p) in MAY_IMPORT]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_follow_the_data(path: Path) -> None:
+    unit = unit_of(path)
+    forbidden = (imports_of(path) & WATCHED) - MAY_IMPORT[unit] - {unit}
+    assert not forbidden, f"{path} imports {sorted(forbidden)}; see docs/architecture.md"
+
+
+def test_every_package_is_held() -> None:
+    units = {unit_of(p) for p in PACKAGE.rglob("*.py")}
+    assert units - {"__init__", "__main__", "cli"} == set(MAY_IMPORT)
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_import_fadiag_is_light() -> None:
+    heavy = {"torch", "numpy", "scipy", "xarray", "zarr", "numba", "matplotlib", "click", "rich"}
+    assert not loaded_after("import fadiag") & heavy
+
+
+@pytest.mark.parametrize("package", ["analysis", "store", "spectra", "figures", "report"])
+def test_offline_work_imports_no_torch(package: str) -> None:
+    assert "torch" not in loaded_after(f"import fadiag.{package}")
+
+
+def test_spectra_import_neither_zarr_nor_xarray() -> None:
+    assert not loaded_after("import fadiag.spectra") & {"zarr", "xarray", "torch"}
+
+
+def test_public_names_resolve() -> None:
+    for name in fadiag.__all__:
+        assert getattr(fadiag, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'recorder'"):
+        _ = fadiag.recorder
+
+
+def test_help_loads_only_click() -> None:
+    # `fadiag --help` promises to answer within 0.4 s; what would break that is an eager import.
+    heavy = {"torch", "numpy", "scipy", "xarray", "zarr", "numba", "matplotlib", "msgspec", "rich", "jinja2"}
+    statement = "import fadiag.cli\nfrom click.testing import CliRunner\nCliRunner().invoke(fadiag.cli.main, ['--help'])"
+    assert not loaded_after(statement) & heavy
