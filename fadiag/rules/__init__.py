@@ -1,0 +1,20 @@
+"""Learning rules as layers, and `convert`, which puts them into a model."""
+
+from fadiag.rules.convert import RULES, convert
+from fadiag.rules.feedback import LAWS, draw_feedback, generator_for
+from fadiag.rules.functional import feedback_conv, feedback_linear
+from fadiag.rules.layers import FeedbackConv1d, FeedbackConv2d, FeedbackLayer, FeedbackLinear
+
+__all__ = [
+    "LAWS",
+    "RULES",
+    "FeedbackConv1d",
+    "FeedbackConv2d",
+    "FeedbackLayer",
+    "FeedbackLinear",
+    "convert",
+    "draw_feedback",
+    "feedback_conv",
+    "feedback_linear",
+    "generator_for",
+]
