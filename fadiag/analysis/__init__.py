@@ -1,0 +1,26 @@
+"""Labelled analysis of recorded runs: one table of metrics, `analyze`, and the results on disk."""
+
+from fadiag.analysis.analyze import analyze
+from fadiag.analysis.labelled import effective_rank, effective_rank_energy, participation_ratio, stable_rank
+from fadiag.analysis.matrix import unfold
+from fadiag.analysis.metric import Metric
+from fadiag.analysis.results import load, save, to_pandas
+from fadiag.analysis.table import TABLE
+from fadiag.analysis.view import Layer, Signal, View
+
+__all__ = [
+    "TABLE",
+    "Layer",
+    "Metric",
+    "Signal",
+    "View",
+    "analyze",
+    "effective_rank",
+    "effective_rank_energy",
+    "load",
+    "participation_ratio",
+    "save",
+    "stable_rank",
+    "to_pandas",
+    "unfold",
+]

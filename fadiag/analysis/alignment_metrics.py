@@ -1,0 +1,197 @@
+"""The metrics of two signals: whether the credit that a layer receives points where the true one does."""
+
+from functools import partial
+
+import numpy as np
+
+from fadiag import spectra
+from fadiag.analysis.metric import Metric, Values
+from fadiag.analysis.nulls import drawn_null
+from fadiag.analysis.view import View
+
+__all__ = ["ALIGNMENT_METRICS", "vector_cosine"]
+
+_SAMPLES = "mean over the samples where both have a direction"
+
+
+def _rows(view: View, signal: str) -> Values:
+    """Return one vector a sample, whatever the unfolding."""
+    values = view.values(signal)
+    return values.reshape(*values.shape[:2], -1)
+
+
+def _cosines(view: View, pair: tuple[str, str]) -> Values:
+    """Return the cosine of each sample (step, sample); NaN where one of the two has no direction."""
+    return view.keep(("cosine", pair), lambda: spectra.cosine(_rows(view, pair[0]), _rows(view, pair[1])))  # type: ignore[no-any-return]
+
+
+def _over_valid(cosines: Values, statistic: str) -> Values:
+    """Apply mean or median to the valid samples of each step; NaN where a step has none."""
+    out = np.full(len(cosines), np.nan)
+    for i, row in enumerate(cosines):
+        valid = row[~np.isnan(row)]
+        if valid.size:
+            out[i] = np.mean(valid) if statistic == "mean" else np.median(valid)
+    return out
+
+
+def _cosine_mean(view: View, *, pair: tuple[str, str]) -> Values:
+    return _over_valid(_cosines(view, pair), "mean")
+
+
+def _cosine_median(view: View, *, pair: tuple[str, str]) -> Values:
+    return _over_valid(_cosines(view, pair), "median")
+
+
+def _cosine_valid(view: View, *, pair: tuple[str, str]) -> Values:
+    return np.mean(~np.isnan(_cosines(view, pair)), axis=-1)
+
+
+def _norm_ratio(view: View, *, pair: tuple[str, str]) -> Values:
+    above, below = (np.linalg.norm(view.flat(s).astype(np.float64), axis=-1) for s in pair)
+    return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+
+
+def vector_cosine(view: View, *, pair: tuple[str, str]) -> Values:
+    """Return the cosine of the two signals of each step, each taken as one vector."""
+    return view.keep(("vector cosine", pair), lambda: spectra.cosine(view.flat(pair[0]), view.flat(pair[1])))  # type: ignore[no-any-return]
+
+
+def _descent_cosine(view: View) -> Values:
+    return -vector_cosine(view, pair=("state/update", "gradient_bp"))
+
+
+def _first_order_change(view: View) -> Values:
+    update, gradient = (view.flat(s).astype(np.float64) for s in ("state/update", "gradient_bp"))
+    return np.einsum("si,si->s", update, gradient)
+
+
+def _overlap(view: View, *, pair: tuple[str, str]) -> Values:
+    x, y = view.matrix(pair[0]), view.matrix(pair[1])
+    alive = x.any(axis=(-2, -1)) & y.any(axis=(-2, -1))
+    values = np.full(len(x), np.nan)
+    if alive.any():
+        values[alive] = spectra.overlap(x[alive], y[alive], _k(view, pair))
+    return values
+
+
+def _k(view: View, pair: tuple[str, str]) -> int:
+    return min(view.layer.k, *view.matrix(pair[0]).shape[-2:])
+
+
+def _chance(view: View, *, pair: tuple[str, str]) -> Values:
+    columns = view.matrix(pair[0]).shape[-1]
+    return np.full(len(view.steps), _k(view, pair) / columns)
+
+
+def _samplewise(signal: str, kinds: tuple[str, ...]) -> list[Metric]:
+    pair = (signal, f"{signal}_bp")
+    common = {"kinds": kinds, "signals": pair, "needs": "rows"}
+    null = partial(drawn_null, signal=f"{signal}_null_cosine") if signal == "error" else None
+    words = f"{signal} and {signal}_bp"
+    formula = f"x_i . y_i / (|x_i| |y_i|), {_SAMPLES}"
+    return [
+        Metric(
+            name=f"{signal}_cosine",
+            function=partial(_cosine_mean, pair=pair),
+            long_name=f"cosine of {words}, mean over samples",
+            formula=formula,
+            source="Lillicrap et al. 2016",
+            null=null,
+            null_signals=(f"{signal}_null_cosine",) if null else (),
+            **common,  # type: ignore[arg-type]
+        ),
+        Metric(
+            name=f"{signal}_cosine_median",
+            function=partial(_cosine_median, pair=pair),
+            long_name=f"cosine of {words}, median over samples",
+            formula=formula.replace("mean", "median"),
+            source="Lillicrap et al. 2016",
+            **common,  # type: ignore[arg-type]
+        ),
+        Metric(
+            name=f"{signal}_cosine_valid",
+            function=partial(_cosine_valid, pair=pair),
+            long_name=f"share of samples where {words} both have a direction",
+            formula="#{i: |x_i| > 0 and |y_i| > 0} / N",
+            source="definition",
+            **common,  # type: ignore[arg-type]
+        ),
+        Metric(
+            name=f"{signal}_norm_ratio",
+            function=partial(_norm_ratio, pair=pair),
+            long_name=f"norm of {signal} over norm of {signal}_bp",
+            formula="|X|_F / |Y|_F",
+            source="definition",
+            kinds=kinds,
+            signals=pair,
+        ),
+    ]
+
+
+_ERROR_PAIR = ("error", "error_bp")
+_GRADIENT_PAIR = ("gradient", "gradient_bp")
+
+ALIGNMENT_METRICS: tuple[Metric, ...] = (
+    *_samplewise("error", ("probe",)),
+    *_samplewise("modulator", ("probe",)),
+    Metric(
+        name="error_overlap",
+        kinds=("probe",),
+        signals=_ERROR_PAIR,
+        function=partial(_overlap, pair=_ERROR_PAIR),
+        long_name="overlap of the leading right subspaces of error and error_bp",
+        formula="|U_k^T V_k|_F^2 / k",
+        source="definition",
+        centred=False,
+        null=partial(drawn_null, signal="error_null_overlap"),
+        null_signals=("error_null_overlap",),
+    ),
+    Metric(
+        name="error_overlap_chance",
+        kinds=("probe",),
+        signals=_ERROR_PAIR,
+        function=partial(_chance, pair=_ERROR_PAIR),
+        long_name="mean overlap with a uniformly drawn subspace: a mark of scale, no null under shared gates",
+        formula="k / columns",
+        source="definition",
+        centred=False,
+    ),
+    Metric(
+        name="gradient_cosine",
+        kinds=("probe",),
+        signals=_GRADIENT_PAIR,
+        function=partial(vector_cosine, pair=_GRADIENT_PAIR),
+        long_name="cosine of gradient and gradient_bp",
+        formula="<G, G_bp>_F / (|G|_F |G_bp|_F)",
+        source="Lillicrap et al. 2016",
+    ),
+    Metric(
+        name="gradient_norm_ratio",
+        kinds=("probe",),
+        signals=_GRADIENT_PAIR,
+        function=partial(_norm_ratio, pair=_GRADIENT_PAIR),
+        long_name="norm of gradient over norm of gradient_bp",
+        formula="|G|_F / |G_bp|_F",
+        source="definition",
+    ),
+    Metric(
+        name="update_progress",
+        kinds=("probe",),
+        signals=("state/update", "gradient_bp"),
+        function=_descent_cosine,
+        long_name="cosine of the applied update with steepest descent",
+        formula="<-dW, G_bp>_F / (|dW|_F |G_bp|_F)",
+        source="definition",
+    ),
+    Metric(
+        name="update_loss_change",
+        kinds=("probe",),
+        signals=("state/update", "gradient_bp"),
+        function=_first_order_change,
+        long_name="first-order change of the probe's loss by this layer's update",
+        formula="<dW, G_bp>_F",
+        source="definition",
+        units="loss",
+    ),
+)

@@ -1,0 +1,121 @@
+"""From recorded runs to results: `analyze`."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from typing import Any
+
+import xarray as xr
+
+from fadiag.analysis.assemble import Assembly
+from fadiag.analysis.blas import one_blas_thread, set_blas_threads
+from fadiag.analysis.block import Block, measure
+from fadiag.analysis.matrix import UNFOLDINGS, Unfolding
+from fadiag.analysis.metric import Metric, Values
+from fadiag.analysis.plan import Task, check_asked, plan
+from fadiag.analysis.results import check_output, save
+from fadiag.analysis.source import open_runs
+from fadiag.analysis.table import choose
+from fadiag.errors import InputError
+
+__all__ = ["analyze"]
+
+
+def _measure_alone(block: Block) -> dict[str, Values]:
+    """Measure with one BLAS thread, wherever the executor runs this."""
+    set_blas_threads(1)
+    return measure(block)
+
+
+def _run_all(tasks: list[Task], executor: Executor, done: Callable[[Task, dict[str, Values]], None]) -> None:
+    waiting: dict[Future[dict[str, Values]], Task] = {
+        executor.submit(_measure_alone, task.block): task for task in tasks
+    }
+    try:
+        for future in as_completed(waiting):
+            done(waiting[future], future.result())
+    except BaseException:
+        for future in waiting:
+            future.cancel()
+        raise
+
+
+def analyze(
+    runs: Any,
+    *,
+    metrics: Iterable[str | Metric] | None = None,
+    unfolding: Unfolding = "samples",
+    k: int | None = None,
+    executor: Executor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    skip_invalid: bool = False,
+    output: str | os.PathLike[str] | None = None,
+) -> xr.DataTree:
+    """Measure recorded runs: every metric of the table, each with its null, as labelled results.
+
+    Runs are read block by block and never held: memory does not grow with the store.
+
+    Parameters
+    ----------
+    runs : path, DataTree, or sequence of them
+        Recorded stores. Equal labels (``<method>-seed<k>`` of the meta entries, else the store's name) are told apart.
+    metrics : sequence of str or Metric, optional
+        Names from `fadiag.analysis.TABLE`, or metrics of one's own. All that the runs can give when left out.
+    unfolding : {"samples", "channels"}
+        Rows and columns of convolution signals, see `fadiag.analysis.unfold`.
+    k : int, optional
+        Dimension of compared subspaces; the number of classes less one when left out.
+    executor : concurrent.futures.Executor, optional
+        Where blocks are measured; a thread a core when left out. A cluster's ``client.get_executor()`` will do.
+    progress : callable, optional
+        Called as ``progress(done, total)`` after each block.
+    skip_invalid : bool
+        Leave a signal that holds NaN or Inf out (its values are NaN in the results) instead of raising.
+    output : path, optional
+        Also save the results there, see `fadiag.analysis.save`.
+
+    Returns
+    -------
+    xarray.DataTree
+        A group a stream, with dims (run, layer, step), or (run, step) for the log.
+
+    Raises
+    ------
+    InputError
+        No runs, an unknown metric or unfolding, or a signal that holds NaN or Inf.
+    StoreError
+        A path that is no store, a store that is damaged or empty.
+    MissingSignalError
+        A metric asked for by name needs a signal that a run did not record.
+    """
+    if unfolding not in UNFOLDINGS:
+        raise InputError(f"unfolding is {unfolding!r}; it must be one of {', '.join(UNFOLDINGS)}")
+    if k is not None and k < 1:
+        raise InputError(f"k is {k}; the dimension of a subspace must be at least 1")
+    if output is not None:
+        check_output(output)
+    chosen = choose(metrics)
+    opened = open_runs(runs)
+    if metrics is not None:
+        check_asked(opened, chosen)
+    tasks = plan(opened, chosen, unfolding=unfolding, k=k, skip_invalid=skip_invalid)
+    assembly = Assembly(opened, chosen, unfolding=unfolding)
+    finished = 0
+
+    def done(task: Task, values: dict[str, Values]) -> None:
+        nonlocal finished
+        assembly.put(task, values)
+        finished += 1
+        if progress is not None:
+            progress(finished, len(tasks))
+
+    with one_blas_thread():
+        if executor is not None:
+            _run_all(tasks, executor, done)
+        else:
+            with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="fadiag") as threads:
+                _run_all(tasks, threads, done)
+    results = assembly.tree()
+    if output is not None:
+        save(results, output)
+    return results

@@ -1,0 +1,173 @@
+"""Putting the values of all blocks together into labelled results."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from fadiag.analysis.matrix import Unfolding
+from fadiag.analysis.metric import Metric, Values
+from fadiag.analysis.plan import Task
+from fadiag.analysis.source import Run, Stream
+
+__all__ = ["RESULTS_VERSION", "Assembly"]
+
+#: Version of the layout of the results.
+RESULTS_VERSION = 1
+
+_NULL_WORDS = {
+    "null_low": "2.5 % quantile of the null of",
+    "null_high": "97.5 % quantile of the null of",
+    "null_mean": "mean of the null of",
+    "null_p": "one-sided p-value against the null of",
+}
+
+
+def _versions() -> str:
+    found = []
+    for name in ("fadiag", "numpy", "scipy", "xarray", "zarr"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:  # a working tree that was never installed
+            continue
+    return ", ".join(found)
+
+
+def _told(values: Sequence[Any]) -> Any:
+    """One value for all runs where they agree; a comma-separated list where they do not."""
+    known = [v for v in values if v is not None and v != ""]
+    distinct = list(dict.fromkeys(known))
+    if len(distinct) == 1:
+        return distinct[0]
+    return ", ".join(str(v) for v in distinct)
+
+
+def _run_coordinates(runs: Sequence[Run]) -> dict[str, tuple[str, NDArray[Any]]]:
+    """Return one coordinate along run for every scalar of the runs' meta entries."""
+    coordinates = {}
+    for key in dict.fromkeys(key for run in runs for key in run.meta):
+        if key in ("run", "layer", "step"):
+            continue
+        values = [run.meta.get(key) for run in runs]
+        known = [v for v in values if v is not None]
+        if all(isinstance(v, bool) for v in known) and len(known) == len(values):
+            array: NDArray[Any] = np.array(values, np.bool_)
+        elif all(isinstance(v, int) and not isinstance(v, bool) for v in known) and len(known) == len(values):
+            array = np.array(values, np.int64)
+        elif all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in known):
+            array = np.array([np.nan if v is None else v for v in values], np.float64)
+        else:
+            array = np.array(["" if v is None else str(v) for v in values], object)
+        coordinates[key] = ("run", array)
+    return coordinates
+
+
+class Assembly:
+    """The results while they grow: one array a variable, allocated when its first value arrives."""
+
+    def __init__(self, runs: Sequence[Run], metrics: Sequence[Metric], *, unfolding: Unfolding) -> None:
+        self._runs = runs
+        self._metrics = {metric.name: metric for metric in metrics}
+        self._unfolding = unfolding
+        self._position = {run.label: i for i, run in enumerate(runs)}
+        self._streams: dict[str, list[Stream]] = {}
+        for run in runs:
+            for name, stream in run.streams.items():
+                self._streams.setdefault(name, []).append(stream)
+        self._steps = {n: np.unique(np.concatenate([s.steps for s in ss])) for n, ss in self._streams.items()}
+        self._layers = {n: _forward_order(ss) for n, ss in self._streams.items()}
+        self._values: dict[str, dict[str, Values]] = {name: {} for name in self._streams}
+
+    def put(self, task: Task, values: Mapping[str, Values]) -> None:
+        """Take the values of one block."""
+        layers, steps = self._layers[task.stream], self._steps[task.stream]
+        run, layer = self._position[task.run.label], layers.index(task.layer)
+        where = np.searchsorted(steps, task.block.steps)
+        for name, column in values.items():
+            array = self._values[task.stream].setdefault(
+                name, np.full((len(self._runs), len(layers), len(steps)), np.nan)
+            )
+            array[run, layer, where] = column
+
+    def tree(self) -> xr.DataTree:
+        """Return the results as a tree with a group a stream."""
+        groups = {f"/{name}": self._group(name) for name in self._streams}
+        root = xr.Dataset(
+            attrs={
+                "fadiag_results": RESULTS_VERSION,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "versions": _versions(),
+            }
+        )
+        return xr.DataTree.from_dict({"/": root, **groups}, name="results")
+
+    def _group(self, name: str) -> xr.Dataset:
+        steps, layers, values = self._steps[name], self._layers[name], self._values[name]
+        variables: dict[str, Any] = {
+            key: (("run", "layer", "step"), values[key], self._attributes(name, key))
+            for key in sorted(values)
+        }
+        for key in dict.fromkeys(k for s in self._streams[name] for k in s.scalars):
+            array = np.full((len(self._runs), len(steps)), np.nan)
+            for run in self._runs:
+                if name in run.streams and key in run.streams[name].scalars:
+                    stream = run.streams[name]
+                    array[self._position[run.label], np.searchsorted(steps, stream.steps)] = stream.scalars[
+                        key
+                    ].values
+            variables[key] = (("run", "step"), array, {"long_name": key.replace("_", " ")})
+        coordinates: dict[str, Any] = {
+            "run": ("run", np.array([run.label for run in self._runs], object)),
+            "step": ("step", steps, {"long_name": "updates applied to the weights", "units": "1"}),
+            **_run_coordinates(self._runs),
+        }
+        if layers:
+            coordinates["layer"] = ("layer", np.array(layers, object))
+        clash = set(variables) & set(coordinates)
+        variables = {key if key not in clash else f"{key}_value": value for key, value in variables.items()}
+        kind = _told([s.kind for s in self._streams[name]])
+        return xr.Dataset(variables, coordinates, {"kind": kind})
+
+    def _attributes(self, stream: str, variable: str) -> dict[str, Any]:
+        metric, suffix = self._of(variable)
+        attrs = [s.attrs for s in self._streams[stream]]
+        words = metric.long_name
+        units = metric.units
+        if suffix:
+            kind = suffix.removeprefix("mask_")
+            null = "mask null" if suffix.startswith("mask_") else "null"
+            words = _NULL_WORDS.get(kind, f"{kind} of").replace("null", null) + " the " + words
+            units = "1" if kind == "null_p" else units
+        told: dict[str, Any] = {
+            "long_name": words,
+            "units": units,
+            "formula": metric.formula,
+            "source": metric.source,
+            "definition_version": metric.version,
+            "unfolding": self._unfolding,
+            "samples": _told([a.get("samples") for a in attrs]),
+            "probe_mode": _told([a.get("mode") for a in attrs]),
+            "split": _told([a.get("split") for a in attrs]),
+        }
+        if metric.centred is not None:
+            told["centred"] = int(metric.centred)
+        return {key: value for key, value in told.items() if value != ""}
+
+    def _of(self, variable: str) -> tuple[Metric, str]:
+        """Return the metric that a variable belongs to, and the suffix of its null."""
+        name = max((n for n in self._metrics if variable == n or variable.startswith(f"{n}_")), key=len)
+        return self._metrics[name], variable[len(name) + 1 :]
+
+
+def _forward_order(streams: Sequence[Stream]) -> list[str]:
+    """Layers of all runs in forward order; where runs differ, by the smallest order a name has anywhere."""
+    order: dict[str, int] = {}
+    for stream in streams:
+        for name, attrs in stream.layer_attrs.items():
+            place = int(attrs.get("order", 0))
+            order[name] = min(place, order.get(name, place))
+    return sorted(order, key=lambda name: order[name])

@@ -1,0 +1,108 @@
+"""Reading one layer over a block of steps, and refusing what is not a number."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from fadiag.analysis.metric import Metric, Values
+from fadiag.analysis.view import Layer, Signal, View
+from fadiag.errors import InputError
+
+__all__ = ["Block", "measure"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of work that is complete in itself: it can be measured in another thread, process or machine.
+
+    ``arrays`` are lazy (step, ...) selections whose axis has one entry a step of the block, and ``missing`` marks the
+    steps that a signal of another stream does not have. ``static`` arrays have no step axis.
+    """
+
+    run: str
+    layer: Layer
+    steps: NDArray[np.int64]
+    rows_valid: NDArray[np.int64] | None
+    arrays: Mapping[str, xr.DataArray]
+    missing: Mapping[str, NDArray[np.bool_]]
+    static: Mapping[str, xr.DataArray]
+    optional: frozenset[str]
+    metrics: tuple[Metric, ...]
+    skip_invalid: bool
+
+
+def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.bool_]:
+    """Tell for each step whether the signal can be measured; raise where it holds what is not a number.
+
+    A slab of nothing but NaN is what the store gives for a signal that was not recorded at that step.
+    """
+    good = ~block.missing.get(name, np.zeros(len(values), np.bool_))
+    if values.dtype.kind != "f":
+        return good
+    sample_rows = "sample" in block.arrays[name].dims and block.rows_valid is not None
+    for i, step in enumerate(block.steps):
+        slab = values[i, : block.rows_valid[i]] if sample_rows else values[i]  # type: ignore[index]
+        if not good[i] or np.isfinite(np.sum(slab, dtype=np.float64)):
+            continue
+        nan, inf = int(np.isnan(slab).sum()), int(np.isinf(slab).sum())
+        if nan + inf == 0:
+            continue
+        good[i] = False
+        absent = nan == slab.size and name in block.optional
+        if not absent and not block.skip_invalid:
+            words = " and ".join(f"{n:,} {what}" for n, what in ((nan, "NaN"), (inf, "Inf")) if n)
+            raise InputError(
+                f"{name.rpartition('/')[2]} of layer '{block.layer.name}' at step {step} holds {words} of "
+                f"{slab.size:,} values; analyse with skip_invalid=True or stop before step {step} (run {block.run})"
+            )
+    return good
+
+
+def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
+    """Cut the block into views: equal valid rows, and the same signals present."""
+    loaded = {name: array.values for name, array in block.arrays.items()}
+    good = {name: _finite(name, values, block) for name, values in loaded.items()}
+    kinds: dict[tuple[object, ...], list[int]] = {}
+    for i in range(len(block.steps)):
+        rows = None if block.rows_valid is None else int(block.rows_valid[i])
+        kinds.setdefault((rows, *(bool(g[i]) for g in good.values())), []).append(i)
+    for (rows_valid, *present), members in kinds.items():
+        where = np.asarray(members, np.intp)
+        whole = len(members) == len(block.steps)
+        signals = {
+            name: Signal(
+                values if whole else values[where],
+                tuple(str(d) for d in block.arrays[name].dims[1:]),
+                block.arrays[name].attrs.get("reduction") == "factor",
+            )
+            for (name, values), here in zip(loaded.items(), present, strict=True)
+            if here
+        }
+        for name, array in block.static.items():
+            values = array.values
+            signals[name] = Signal(
+                np.broadcast_to(values, (len(members), *values.shape)), tuple(str(d) for d in array.dims)
+            )
+        yield where, View(block.layer, block.steps[where], signals, rows_valid)  # type: ignore[arg-type]
+
+
+def measure(block: Block) -> dict[str, Values]:
+    """Measure every metric of a block, with its null: one float64 a step and variable, NaN where a signal is absent."""
+    out: dict[str, Values] = {}
+
+    def put(name: str, where: NDArray[np.intp], values: Values) -> None:
+        out.setdefault(name, np.full(len(block.steps), np.nan))[where] = values
+
+    for where, view in _views(block):
+        for metric in block.metrics:
+            if not all(signal in view.signals for signal in metric.signals):
+                continue
+            values = np.asarray(metric.function(view), np.float64)
+            put(metric.name, where, values)
+            if metric.null is not None:
+                for suffix, null in metric.null(view, values).items():
+                    put(f"{metric.name}_{suffix}", where, null)
+    return out

@@ -1,0 +1,94 @@
+"""From a recorded signal to the matrix whose spectrum is measured."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fadiag.errors import InputError
+
+__all__ = ["UNFOLDINGS", "Unfolding", "centre", "unfold", "where_alive"]
+
+Unfolding = Literal["samples", "channels"]
+UNFOLDINGS: tuple[Unfolding, ...] = ("samples", "channels")
+
+
+def unfold(
+    values: NDArray[Any],
+    dims: Sequence[str],
+    unfolding: Unfolding = "samples",
+    *,
+    rows_valid: int | None = None,
+) -> NDArray[Any]:
+    """Lay a signal of several steps out as matrices.
+
+    Parameters
+    ----------
+    values : array (step, *dims)
+        The signal as recorded.
+    dims : sequence of str
+        Names of the axes after the step. Where the first is ``sample``, rows are samples; where it is ``factor``,
+        rows are those of a QR factor; otherwise the signal is a weight and the rows are outputs.
+    unfolding : {"samples", "channels"}
+        What rows and columns are where a signal has more than two axes: ``samples`` gives (N, C·H·W), ``channels``
+        gives (N·H·W, C), the axis after the sample being the channel.
+    rows_valid : int, optional
+        Number of samples that are real; the rest is padding and is dropped.
+
+    Returns
+    -------
+    array (step, rows, columns)
+
+    Examples
+    --------
+    >>> x = np.arange(24.0).reshape(1, 2, 3, 2, 2)
+    >>> unfold(x, ("sample", "channel", "height", "width")).shape
+    (1, 2, 12)
+    >>> unfold(x, ("sample", "channel", "height", "width"), "channels").shape
+    (1, 8, 3)
+    """
+    if unfolding not in UNFOLDINGS:
+        raise InputError(f"unfolding is {unfolding!r}; it must be one of {', '.join(UNFOLDINGS)}")
+    if len(dims) < 2:
+        raise InputError(f"a signal with the dimensions {tuple(dims)} is no matrix")
+    if dims[0] == "sample" and rows_valid is not None:
+        values = values[:, :rows_valid]
+    steps, rows = values.shape[:2]
+    if values.ndim == 3:
+        return values
+    if dims[0] == "sample" and unfolding == "channels":
+        # A sequence (sample, position, out) has its channel last, an image (sample, channel, height, width) first.
+        channel = dims.index("out") if "out" in dims else 1
+        moved = np.moveaxis(values, 1 + channel, -1)
+        return moved.reshape(steps, -1, moved.shape[-1])
+    return values.reshape(steps, rows, -1)
+
+
+def centre(matrix: NDArray[Any], *, factor: bool = False) -> NDArray[Any]:
+    """Remove the mean row, in float64; the first row of a joint factor *is* the mean, so there it is dropped."""
+    if factor:
+        return matrix[..., 1:, :]
+    wide = matrix.astype(np.float64)
+    mean = wide.mean(axis=-2, keepdims=True)
+    wide -= mean
+    # Equal rows leave the rounding of their mean behind, which has a rank of its own: it is nothing.
+    noise = np.finfo(np.float64).eps * wide.shape[-2] * np.abs(mean).max(axis=(-2, -1), keepdims=True)
+    wide *= np.abs(wide).max(axis=(-2, -1), keepdims=True) > noise
+    return wide
+
+
+def where_alive(
+    function: Callable[[NDArray[Any]], NDArray[np.float64]], matrices: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Apply a function to the matrices (step, rows, columns) that are not all zeros; NaN elsewhere.
+
+    A signal of zeros (a dead layer, a weight that has not moved) has no directions that could be counted.
+    """
+    alive = matrices.any(axis=(-2, -1))
+    if alive.all():
+        return function(matrices)
+    values = np.full(len(matrices), np.nan)
+    if alive.any():
+        values[alive] = function(matrices[alive])
+    return values

@@ -1,0 +1,60 @@
+"""What a metric is: one row of the table."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fadiag.analysis.view import View
+
+__all__ = ["Metric", "Values"]
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One definition, under one name, with its source and its null.
+
+    Parameters
+    ----------
+    name : str
+        Name of the variable in the results.
+    kinds : tuple of str
+        Kinds of stream that it is measured on: ``probe``, ``live``, ``state``.
+    signals : tuple of str
+        Signals that it reads; ``static/<signal>`` and ``state/<signal>`` name those of another stream.
+    function : callable
+        Takes a `View` of one layer over some steps, returns one float64 a step.
+    long_name, formula, source, units : str
+        What the results say of it; `source` is the paper or book, or ``definition``.
+    centred : bool or None
+        Whether the mean row was removed; None where the question does not arise.
+    needs : {"matrix", "rows"}
+        ``rows`` where a compressed factor is not enough: the metric looks at single samples.
+    null : callable, optional
+        Takes the view and the values, returns further variables by suffix (``null_low``, ...).
+    null_signals : tuple of str
+        Signals that the null reads where they were recorded; without them there is no null, and no error.
+    layers : {"all", "layerwise"}
+        ``layerwise``: only layers that a feedback matrix in the weight's shape sends credit below.
+    version : int
+        Raised whenever the values change; a cached value of another version is computed again.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    signals: tuple[str, ...]
+    function: Callable[[View], Values]
+    long_name: str
+    formula: str
+    source: str
+    units: str = "1"
+    centred: bool | None = None
+    needs: Literal["matrix", "rows"] = "matrix"
+    null: Callable[[View, Values], Mapping[str, Values]] | None = None
+    null_signals: tuple[str, ...] = ()
+    layers: Literal["all", "layerwise"] = "all"
+    version: int = 1

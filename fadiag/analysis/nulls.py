@@ -1,0 +1,67 @@
+"""The null beside a number, from statistics that were kept or from a law that is known.
+
+Low and high are the ends of the central 95 %.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from fadiag.analysis.metric import Values
+from fadiag.analysis.view import View
+
+__all__ = ["beta_angle_null", "beta_cosine_null", "drawn_null", "drawn_rank_nulls", "drawn_summary"]
+
+_TAIL = 0.025
+
+
+def drawn_summary(draws: NDArray[np.float64], observed: Values) -> dict[str, Values]:
+    """Summarise the draws (step, draw) of a null beside the observed value of each step.
+
+    ``null_p`` is (1 + number of draws at or above the observed value) / (draws + 1), one-sided.
+    """
+    low, high = np.quantile(draws, (_TAIL, 1 - _TAIL), axis=-1)
+    above = np.count_nonzero(draws >= observed[:, None], axis=-1)
+    p = np.where(np.isnan(observed), np.nan, (1 + above) / (draws.shape[-1] + 1))
+    return {"null_low": low, "null_high": high, "null_mean": draws.mean(axis=-1), "null_p": p}
+
+
+def drawn_null(view: View, observed: Values, *, signal: str) -> Mapping[str, Values]:
+    """Summarise the kept draws under redrawn feedback, where they were recorded."""
+    if signal not in view.signals:
+        return {}
+    return drawn_summary(view.values(signal).astype(np.float64), observed)
+
+
+def drawn_rank_nulls(view: View, observed: Values, *, statistic: str) -> Mapping[str, Values]:
+    """Summarise both nulls of the error's rank: redrawn feedback, and the layer's own gates (mask null)."""
+    redrawn = drawn_null(view, observed, signal=f"error_null_{statistic}")
+    mask = drawn_null(view, observed, signal=f"mask_null_{statistic}")
+    return {**redrawn, **{f"mask_{suffix}": values for suffix, values in mask.items()}}
+
+
+def beta_cosine_null(view: View, observed: Values) -> Mapping[str, Values]:
+    """Law of the cosine of W with a Gaussian B independent of it: cos^2 ~ Beta(1/2, (d - 1)/2), whatever W is."""
+    d = view.flat("static/feedback").shape[-1]
+    edge = float(np.sqrt(special.betaincinv(0.5, (d - 1) / 2, 1 - 2 * _TAIL)))
+    beyond = special.betaincc(0.5, (d - 1) / 2, np.square(observed)) / 2
+    full = np.ones_like(observed)
+    return {
+        "null_low": -edge * full,
+        "null_high": edge * full,
+        "null_mean": 0 * full,
+        "null_p": np.where(observed >= 0, beyond, 1 - beyond),
+    }
+
+
+def beta_angle_null(view: View, observed: Values) -> Mapping[str, Values]:
+    """Return the same law in degrees; ``null_p`` is the probability of an angle at or below the observed one."""
+    law = beta_cosine_null(view, np.cos(np.radians(observed)))
+    return {
+        "null_low": np.degrees(np.arccos(law["null_high"])),
+        "null_high": np.degrees(np.arccos(law["null_low"])),
+        "null_mean": np.degrees(np.arccos(law["null_mean"])),
+        "null_p": law["null_p"],
+    }

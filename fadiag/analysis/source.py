@@ -1,0 +1,166 @@
+"""The runs to analyse, as the analysis sees them: labelled streams of layers, still on disk."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from fadiag.analysis.matrix import Unfolding
+from fadiag.analysis.view import Layer
+from fadiag.errors import InputError, StoreError
+from fadiag.store import open_run
+
+__all__ = ["Run", "Stream", "open_runs"]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One stream of one run: its steps, and the lazy arrays of each layer."""
+
+    name: str
+    kind: str
+    attrs: Mapping[str, Any]
+    steps: NDArray[np.int64]
+    rows_valid: NDArray[np.int64] | None
+    layers: Mapping[str, Mapping[str, xr.DataArray]]
+    layer_attrs: Mapping[str, Mapping[str, Any]]
+    scalars: Mapping[str, xr.DataArray]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One opened run under its label."""
+
+    label: str
+    path: Path | None
+    run_id: str
+    generation: int
+    meta: Mapping[str, str | int | float | bool]
+    streams: Mapping[str, Stream]
+    static: Mapping[str, Mapping[str, xr.DataArray]]
+
+    def layer(self, stream: Stream, name: str, unfolding: Unfolding, k: int | None) -> Layer:
+        """Describe a layer; the network's classes are the outputs of its last one."""
+        last = max(stream.layer_attrs.values(), key=lambda attrs: int(attrs.get("order", 0)))
+        classes = int(last.get("out_features", 0)) or 2
+        attrs = stream.layer_attrs[name]
+        return Layer(
+            name=name,
+            order=int(attrs.get("order", 0)),
+            feedback_kind=str(attrs.get("feedback_kind", "")),
+            classes=classes,
+            k=k if k is not None else max(1, classes - 1),
+            unfolding=unfolding,
+        )
+
+
+def _stream(name: str, node: xr.DataTree) -> Stream:
+    dataset = node.to_dataset()
+    nodes = {str(child.attrs.get("name", key)): child for key, child in node.children.items()}
+    ordered = sorted(nodes, key=lambda n: int(nodes[n].attrs.get("order", 0)))
+    rows = dataset.variables.get("rows_valid")
+    return Stream(
+        name=name,
+        kind=str(node.attrs.get("kind", name)),
+        attrs=dict(node.attrs),
+        steps=np.asarray(dataset["step"].values, np.int64)
+        if "step" in dataset.variables
+        else np.empty(0, np.int64),
+        rows_valid=None if rows is None else np.asarray(rows.values, np.int64),
+        layers={
+            n: {str(k): v for k, v in nodes[n].to_dataset(inherit=False).data_vars.items()} for n in ordered
+        },
+        layer_attrs={n: dict(nodes[n].attrs) for n in ordered},
+        scalars={
+            str(k): v for k, v in dataset.data_vars.items() if v.dims == ("step",) and k != "rows_valid"
+        },
+    )
+
+
+def _static(node: xr.DataTree | None) -> dict[str, dict[str, xr.DataArray]]:
+    if node is None:
+        return {}
+    return {
+        str(child.attrs.get("name", key)): {
+            str(k): v for k, v in child.to_dataset(inherit=False).data_vars.items()
+        }
+        for key, child in node.children.items()
+    }
+
+
+def _meta(attrs: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+    manifest = attrs.get("manifest", attrs)
+    meta = manifest.get("meta", {}) if isinstance(manifest, Mapping) else {}
+    return {k: v for k, v in meta.items() if isinstance(v, (str, int, float, bool))}
+
+
+def _label(meta: Mapping[str, Any], stem: str) -> str:
+    if "method" in meta and "seed" in meta:
+        return f"{meta['method']}-seed{meta['seed']}"
+    return stem
+
+
+def _open(item: str | os.PathLike[str] | xr.DataTree, position: int) -> Run:
+    if isinstance(item, xr.DataTree):
+        tree, path, stem = item, None, item.name or f"run{position}"
+    else:
+        path = Path(item)
+        tree, stem = open_run(path), path.name.removesuffix(".zarr")
+    meta = _meta(tree.attrs)
+    streams = {name: _stream(name, node) for name, node in tree.children.items() if name != "static"}
+    run = Run(
+        label=_label(meta, stem),
+        path=path,
+        run_id=str(tree.attrs.get("run_id", "")),
+        generation=int(tree.attrs.get("generation", 0)),
+        meta=meta,
+        streams=streams,
+        static=_static(tree.children.get("static")),
+    )
+    if not any(len(stream.steps) for stream in streams.values()):
+        raise StoreError(f"run {path or run.label} is empty: no step was committed to any stream")
+    return run
+
+
+def open_runs(runs: Any) -> list[Run]:
+    """Open runs (paths or trees from `open_run`) and give each a label of its own.
+
+    Equal labels are told apart by ``#2``, ``#3``, ... in the order given.
+
+    Raises
+    ------
+    InputError
+        There is no run, or something that is neither a path nor a tree.
+    StoreError
+        A path that is no store, or a run without a single committed step.
+    """
+    items: Iterable[Any] = [runs] if isinstance(runs, (str, os.PathLike, xr.DataTree)) else list(runs)
+    opened = []
+    for position, item in enumerate(items):
+        if not isinstance(item, (str, os.PathLike, xr.DataTree)):
+            raise InputError(
+                f"run {position} is a {type(item).__name__}; give a path or what open_run returns"
+            )
+        opened.append(_open(item, position))
+    if not opened:
+        raise InputError("no runs given; name at least one recorded store")
+    seen: Counter[str] = Counter()
+    taken = {run.label for run in opened}
+    labelled = []
+    for run in opened:
+        seen[run.label] += 1
+        label = run.label
+        if seen[label] > 1:
+            number = seen[label]
+            while f"{label}#{number}" in taken:
+                number += 1
+            label = f"{label}#{number}"
+            taken.add(label)
+        labelled.append(Run(**{**run.__dict__, "label": label}))
+    return labelled

@@ -1,0 +1,51 @@
+"""THE table of metrics: name, signals, needs, function, null, source.
+
+Everything that the results hold is a row here. A metric of one's own is a `Metric` passed to
+``analyze(metrics=[...])``; nothing is registered.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from fadiag.analysis.alignment_metrics import ALIGNMENT_METRICS
+from fadiag.analysis.metric import Metric
+from fadiag.analysis.rank_metrics import RANK_METRICS
+from fadiag.analysis.weight_metrics import WEIGHT_METRICS
+from fadiag.errors import InputError
+
+__all__ = ["TABLE", "choose"]
+
+TABLE: tuple[Metric, ...] = (*RANK_METRICS, *ALIGNMENT_METRICS, *WEIGHT_METRICS)
+
+
+def choose(metrics: Iterable[str | Metric] | None) -> tuple[Metric, ...]:
+    """Return the metrics asked for: names of the table, `Metric` objects, or None for the whole table.
+
+    Raises
+    ------
+    InputError
+        A name that the table does not have; the near ones are listed.
+
+    Examples
+    --------
+    >>> [m.signals for m in choose(["error_cosine"])]
+    [('error', 'error_bp')]
+    """
+    if metrics is None:
+        return TABLE
+    if isinstance(metrics, (str, Metric)):
+        metrics = [metrics]
+    by_name = {metric.name: metric for metric in TABLE}
+    chosen: list[Metric] = []
+    for asked in metrics:
+        if isinstance(asked, Metric):
+            chosen.append(asked)
+        elif asked in by_name:
+            chosen.append(by_name[asked])
+        else:
+            near = get_close_matches(asked, by_name, n=3)
+            hint = f"; near: {', '.join(near)}" if near else f"; the table has {len(by_name)} metrics"
+            raise InputError(f"no metric {asked!r}{hint}")
+    if not chosen:
+        raise InputError("metrics is empty; leave it out to measure all of them")
+    return tuple(dict.fromkeys(chosen))

@@ -1,0 +1,78 @@
+"""One layer over some steps: what a metric sees."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fadiag.analysis.matrix import Unfolding, centre, unfold
+
+__all__ = ["Layer", "Signal", "View"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What the store says of a layer, and what the analysis was asked.
+
+    ``classes`` is the number of outputs of the network's last layer; ``k`` the dimension of compared subspaces.
+    """
+
+    name: str
+    order: int
+    feedback_kind: str
+    classes: int
+    k: int
+    unfolding: Unfolding = "samples"
+
+
+@dataclass(frozen=True)
+class Signal:
+    """The recorded values (step, *dims) of one signal, and whether they are a QR factor instead of rows."""
+
+    values: NDArray[Any]
+    dims: tuple[str, ...]
+    factor: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """The signals of one layer over steps that have the same number of valid rows and the same signals present.
+
+    What several metrics need (a centred matrix, a spectrum, the cosines of each sample) is computed once and kept
+    for as long as the view lives, which is one block of steps.
+    """
+
+    layer: Layer
+    steps: NDArray[np.int64]
+    signals: Mapping[str, Signal]
+    rows_valid: int | None = None
+    _kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def keep(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """Return what was computed under this key, computing it the first time."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
+
+    def values(self, signal: str) -> NDArray[Any]:
+        """Return the values (step, ...) as recorded, padding of samples removed."""
+        found = self.signals[signal]
+        padded = found.dims[:1] == ("sample",) and self.rows_valid is not None
+        return found.values[:, : self.rows_valid] if padded else found.values
+
+    def matrix(self, signal: str, *, centred: bool = False) -> NDArray[Any]:
+        """Return the matrices (step, rows, columns) of a signal."""
+        found = self.signals[signal]
+        if centred:
+            return self.keep(("centred", signal), lambda: centre(self.matrix(signal), factor=found.factor))  # type: ignore[no-any-return]
+        return self.keep(
+            ("raw", signal),
+            lambda: unfold(found.values, found.dims, self.layer.unfolding, rows_valid=self.rows_valid),
+        )  # type: ignore[no-any-return]
+
+    def flat(self, signal: str) -> NDArray[Any]:
+        """Return each step's values as one vector: (step, size)."""
+        values = self.values(signal)
+        return values.reshape(len(values), -1)

@@ -1,0 +1,158 @@
+"""The metrics of weights: what was learned, what was applied, and whether W knows B."""
+
+from functools import partial
+
+import numpy as np
+
+from fadiag import spectra
+from fadiag.analysis.alignment_metrics import vector_cosine
+from fadiag.analysis.matrix import where_alive
+from fadiag.analysis.metric import Metric, Values
+from fadiag.analysis.nulls import beta_angle_null, beta_cosine_null
+from fadiag.analysis.view import View
+
+__all__ = ["ROUNDING_LIMIT", "WEIGHT_METRICS"]
+
+#: Above this share of rounding in an update, its ranks say more of float32 than of the update.
+ROUNDING_LIMIT = 1e-3
+
+_WB = ("weight", "static/feedback")
+_W0 = ("weight", "static/weight_init")
+
+
+def _angle(view: View) -> Values:
+    return np.degrees(np.arccos(np.clip(vector_cosine(view, pair=_WB), -1.0, 1.0)))
+
+
+def _feedback_ratio(view: View) -> Values:
+    weight, feedback = (np.linalg.norm(view.flat(s).astype(np.float64), axis=-1) for s in _WB)
+    return np.divide(feedback, weight, out=np.full(len(weight), np.nan), where=weight > 0)
+
+
+def _sign_agreement(view: View) -> Values:
+    return np.mean(np.sign(view.flat(_WB[0])) == np.sign(view.flat(_WB[1])), axis=-1)
+
+
+def _displacement(view: View) -> Values:
+    """W - W_0 in float64: exact for float32 weights of similar size."""
+    weight, start = (view.matrix(s).astype(np.float64) for s in _W0)
+    return view.keep("displacement", lambda: weight - start)  # type: ignore[no-any-return]
+
+
+def _displacement_participation(view: View) -> Values:
+    return where_alive(spectra.participation_ratio, _displacement(view))
+
+
+def _displacement_effective(view: View) -> Values:
+    return where_alive(spectra.effective_rank, _displacement(view))
+
+
+def _displacement_norm(view: View) -> Values:
+    start = np.linalg.norm(view.flat("static/weight_init").astype(np.float64), axis=-1)
+    moved = np.linalg.norm(_displacement(view), axis=(-2, -1))
+    return np.divide(moved, start, out=np.full(len(moved), np.nan), where=start > 0)
+
+
+def _rounding_floor(view: View) -> Values:
+    """Share of the update that is the rounding of the weight it was taken from.
+
+    A stored weight is rounded to the spacing of its float type, an error of rms spacing / sqrt(12) an entry.
+    """
+    spacing = np.spacing(np.abs(view.flat("weight"))).astype(np.float64)
+    rounding = np.sqrt(np.sum(spacing**2, axis=-1) / 12)
+    update = np.linalg.norm(view.flat("update").astype(np.float64), axis=-1)
+    return np.divide(rounding, update, out=np.full(len(update), np.nan), where=update > 0)
+
+
+def _trustworthy(view: View) -> Values:
+    floor = _rounding_floor(view)
+    return np.where(np.isnan(floor), np.nan, (floor <= ROUNDING_LIMIT).astype(np.float64))
+
+
+def _state(name: str, **fields: object) -> Metric:
+    return Metric(name=name, kinds=("state",), **fields)  # type: ignore[arg-type]
+
+
+WEIGHT_METRICS: tuple[Metric, ...] = (
+    _state(
+        "weight_feedback_cosine",
+        signals=_WB,
+        function=partial(vector_cosine, pair=_WB),
+        long_name="cosine of weight and feedback",
+        formula="<W, B>_F / (|W|_F |B|_F)",
+        source="Lillicrap et al. 2016",
+        null=beta_cosine_null,
+        layers="layerwise",
+    ),
+    _state(
+        "weight_feedback_angle",
+        signals=_WB,
+        function=_angle,
+        long_name="angle between weight and feedback",
+        formula="arccos cos(vec W, vec B)",
+        source="Lillicrap et al. 2016",
+        units="degree",
+        null=beta_angle_null,
+        layers="layerwise",
+    ),
+    _state(
+        "weight_feedback_norm_ratio",
+        signals=_WB,
+        function=_feedback_ratio,
+        long_name="norm of feedback over norm of weight",
+        formula="|B|_F / |W|_F",
+        source="definition",
+        layers="layerwise",
+    ),
+    _state(
+        "weight_feedback_sign_agreement",
+        signals=_WB,
+        function=_sign_agreement,
+        long_name="share of entries where weight and feedback have the same sign",
+        formula="#{ij: sign W_ij = sign B_ij} / size",
+        source="Liao et al. 2016",
+        layers="layerwise",
+    ),
+    _state(
+        "weight_displacement_participation_ratio_raw",
+        signals=_W0,
+        function=_displacement_participation,
+        long_name="participation ratio of W - W_0",
+        formula="(sum s^2)^2 / sum s^4",
+        source="Gao et al. 2017",
+        centred=False,
+    ),
+    _state(
+        "weight_displacement_effective_rank_raw",
+        signals=_W0,
+        function=_displacement_effective,
+        long_name="effective rank (Roy-Vetterli) of W - W_0",
+        formula="exp(-sum q ln q), q = s / sum s",
+        source="Roy and Vetterli 2007",
+        centred=False,
+    ),
+    _state(
+        "weight_displacement_relative_norm",
+        signals=_W0,
+        function=_displacement_norm,
+        long_name="norm of W - W_0 over norm of W_0",
+        formula="|W - W_0|_F / |W_0|_F",
+        source="definition",
+    ),
+    _state(
+        "update_rounding_floor",
+        signals=("update", "weight"),
+        function=_rounding_floor,
+        long_name="share of the recorded update that is rounding of the weight",
+        formula="sqrt(sum spacing(W)^2 / 12) / |dW|_F",
+        source="definition",
+    ),
+    _state(
+        "update_trustworthy",
+        signals=("update", "weight"),
+        function=_trustworthy,
+        long_name="1 where the rounding floor of the update is at most 1e-3, so that its ranks can be trusted",
+        formula="update_rounding_floor <= 1e-3",
+        source="definition",
+    ),
+)

@@ -1,0 +1,126 @@
+"""Small runs in the documented tree, in memory or on disk."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+LAYERS = ("fc1", "fc2", "out")
+WIDTHS = (12, 10, 4)
+INPUTS = 15
+SAMPLES = 16
+STEPS = (0, 10, 20, 30)
+
+
+def make_run(
+    seed: int = 0,
+    *,
+    method: str = "fa",
+    steps: tuple[int, ...] = STEPS,
+    drop: tuple[str, ...] = (),
+    meta: dict[str, Any] | None = None,
+    draws: int = 19,
+) -> xr.DataTree:
+    """Return a run of three layers with every stream, from a seed; `drop` leaves signals out."""
+    rng = np.random.default_rng(seed)
+    count = len(steps)
+    clock = {
+        "step": ("step", np.asarray(steps, np.int64)),
+        "wall_time": ("step", np.arange(count) + 1.7e9),
+        "epoch": ("step", np.full(count, np.nan)),
+        "rows_valid": ("step", np.full(count, SAMPLES)),
+    }
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    groups: dict[str, xr.Dataset] = {
+        "/probe": xr.Dataset(
+            coords=clock,
+            attrs={
+                "kind": "probe",
+                "mode": "eval",
+                "samples": SAMPLES,
+                "loss_reduction": "mean",
+                "split": "test",
+            },
+        ),
+        "/state": xr.Dataset(coords=clock, attrs={"kind": "state"}),
+        "/log": xr.Dataset(
+            {
+                "loss": ("step", np.linspace(2, 1, count)),
+                "test_accuracy": ("step", np.linspace(0.1, 0.5, count)),
+            },
+            coords=clock,
+            attrs={"kind": "log"},
+        ),
+        "/static": xr.Dataset(attrs={"kind": "static"}),
+    }
+    for order, (name, out) in enumerate(zip(LAYERS, WIDTHS, strict=True)):
+        inputs = INPUTS if order == 0 else WIDTHS[order - 1]
+        attrs = {
+            "name": name,
+            "type": "FeedbackLinear",
+            "order": order,
+            "feedback_kind": "layerwise",
+            "out_features": out,
+            "in_features": inputs,
+        }
+        rows = ("step", "sample", "out")
+        probe = {
+            signal: (rows, normal(count, SAMPLES, out), {"signal": signal, "reduction": "raw"})
+            for signal in ("activation", "modulator", "error", "error_bp", "modulator_bp")
+        }
+        probe |= {s: (("step", "out", "in"), normal(count, out, inputs)) for s in ("gradient", "gradient_bp")}
+        probe |= {
+            f"error_null_{s}": (("step", "draw"), normal(count, draws))
+            for s in ("cosine", "participation_ratio", "effective_rank", "overlap")
+        }
+        probe |= {
+            f"mask_null_{s}": (("step", "mask_draw"), normal(count, draws) + 9)
+            for s in ("participation_ratio", "effective_rank")
+        }
+        start = normal(out, inputs)
+        update = 0.01 * normal(count, out, inputs)
+        weight = start + np.concatenate([np.zeros((1, out, inputs)), np.cumsum(update, 0)[:-1]]).astype(
+            np.float32
+        )
+        update[-1] = np.nan
+        state = {
+            "weight": (("step", "out", "in"), weight),
+            "update": (("step", "out", "in"), update),
+            "gradient": (("step", "out", "in"), normal(count, out, inputs)),
+        }
+        static = {"weight_init": (("out", "in"), start), "feedback": (("out", "in"), normal(out, inputs))}
+        for stream, arrays in (("probe", probe), ("state", state), ("static", static)):
+            kept = {k: v for k, v in arrays.items() if k not in drop and f"{name}/{k}" not in drop}
+            groups[f"/{stream}/{name}"] = xr.Dataset(kept, attrs=attrs)
+    root = {
+        "run_id": f"id-{method}-{seed}",
+        "generation": 0,
+        "meta": {"method": method, "seed": seed, "rule": "fa", **(meta or {})},
+    }
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), **groups})
+
+
+@pytest.fixture
+def run() -> xr.DataTree:
+    return make_run()
+
+
+@pytest.fixture
+def edit() -> Callable[..., xr.DataTree]:
+    """Return a function that writes values into one array of a run, and returns the run."""
+
+    def change(tree: xr.DataTree, path: str, where: Any, value: float) -> xr.DataTree:
+        group, _, signal = path.rpartition("/")
+        array = tree[group][signal].copy(deep=True)
+        array.values[where] = value
+        tree[group] = xr.DataTree(
+            tree[group].to_dataset(inherit=False).assign({signal: array.drop_vars(array.coords)})
+        )
+        return tree
+
+    return change
