@@ -1,0 +1,48 @@
+"""Figures of results: each with its numbers and one honest sentence computed from them."""
+
+from fadiag.errors import InputError
+from fadiag.figures.accuracy import ACCURACY
+from fadiag.figures.alignment import ALIGNMENT
+from fadiag.figures.figure import Figure
+from fadiag.figures.interval import Interval, contrast, interval
+from fadiag.figures.overlap import OVERLAP
+from fadiag.figures.rank import RANK
+from fadiag.figures.remedies import REMEDIES
+from fadiag.figures.save import check_suffix, save, svg, write_numbers
+from fadiag.figures.style import label
+from fadiag.figures.table import by_method, final
+
+__all__ = [
+    "FIGURES",
+    "Figure",
+    "Interval",
+    "by_method",
+    "check_suffix",
+    "contrast",
+    "final",
+    "find",
+    "interval",
+    "label",
+    "save",
+    "svg",
+    "write_numbers",
+]
+
+FIGURES: tuple[Figure, ...] = (ACCURACY, RANK, ALIGNMENT, OVERLAP, REMEDIES)
+
+
+def find(name: str) -> Figure:
+    """Return the figure of a name.
+
+    Raises
+    ------
+    InputError
+        If there is none; the names there are, are listed.
+
+    >>> find("rank").title
+    'Rank of error and modulator'
+    """
+    for figure in FIGURES:
+        if figure.name == name:
+            return figure
+    raise InputError(f"no figure is called '{name}'; there are {', '.join(f.name for f in FIGURES)}")

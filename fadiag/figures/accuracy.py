@@ -1,0 +1,46 @@
+"""Test accuracy against training."""
+
+import xarray as xr
+from matplotlib.figure import Figure as Canvas
+
+from fadiag.figures.figure import Figure
+from fadiag.figures.interval import contrast, interval
+from fadiag.figures.panels import curves, finish, methods_in
+from fadiag.figures.style import COLUMN, label
+from fadiag.figures.table import final, of
+from fadiag.figures.wording import compare, small_print, with_interval
+
+__all__ = ["ACCURACY"]
+
+NAME = "test_accuracy"
+
+
+def _plot(numbers: xr.Dataset) -> Canvas:
+    accuracy = numbers[NAME] * 100
+    everyone = [str(m) for m in accuracy["method"].values]
+    methods = methods_in(accuracy)
+    canvas = Canvas(figsize=(COLUMN * 1.25, 3.0), layout="constrained")
+    ax = canvas.add_subplot()
+    curves(ax, accuracy, methods, everyone)
+    ax.set(xlabel="training step", ylabel="test accuracy (%)", ylim=(None, 101))
+    finish(canvas, methods, everyone, small_print(numbers[NAME]), columns=3)
+    return canvas
+
+
+def _sentence(numbers: xr.Dataset) -> str:
+    at_end = final(numbers[NAME] * 100)
+    methods = methods_in(at_end)
+    if "bp" in methods and "fa" in methods:
+        return compare(contrast(at_end, "fa", "bp"), "fa", "bp", "Test accuracy at the last step", " %") + "."
+    each = (f"{label(m)} {with_interval(interval(of(at_end, m)), ' %')}" for m in methods)
+    return f"Test accuracy at the last step, mean [95 % t interval]: {', '.join(each) or 'no run has one'}."
+
+
+ACCURACY = Figure(
+    name="accuracy",
+    title="Test accuracy",
+    needs=(NAME,),
+    optional=(),
+    plot=_plot,
+    sentence=_sentence,
+)

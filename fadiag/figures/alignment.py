@@ -1,0 +1,92 @@
+"""Whether the weight turns towards its feedback, and the error towards the true error."""
+
+import xarray as xr
+from matplotlib.figure import Figure as Canvas
+
+from fadiag.figures.figure import Figure
+from fadiag.figures.interval import interval
+from fadiag.figures.panels import curves, finish, methods_in, null_band, without_bp
+from fadiag.figures.style import PAGE, label
+from fadiag.figures.table import final, of
+from fadiag.figures.wording import last_hidden, small_print, with_interval
+
+__all__ = ["ALIGNMENT"]
+
+ROWS = {
+    "weight_feedback_cosine": ("cos(W, B)", "no feedback matrix\npasses credit below"),
+    "error_cosine": ("cos(error, error_bp)", "not recorded"),
+}
+NULLS = tuple(f"{name}_null_{end}" for name in ROWS for end in ("low", "high"))
+
+
+def _plot(numbers: xr.Dataset) -> Canvas:
+    everyone = [str(m) for m in numbers["method"].values]
+    methods = without_bp(methods_in(numbers["error_cosine"]))
+    layers = [str(layer) for layer in numbers["layer"].values]
+    canvas = Canvas(figsize=(PAGE, 4.2), layout="constrained")
+    axes = canvas.subplots(len(ROWS), len(layers), sharex=True, sharey="row", squeeze=False)
+    nulls = False
+    for row, (name, (words, absent)) in enumerate(ROWS.items()):
+        for column, layer in enumerate(layers):
+            ax, one = axes[row, column], numbers[name].sel(layer=layer)
+            if not set(methods).isdisjoint(methods_in(one)):
+                ax.axhline(0, color="#bbbbbb", linewidth=0.6)
+                nulls |= null_band(ax, numbers, f"{name}_null", methods[0], layer=layer)
+                curves(ax, one, methods, everyone)
+            else:
+                ax.text(
+                    0.5,
+                    0.5,
+                    absent,
+                    transform=ax.transAxes,
+                    ha="center",
+                    va="center",
+                    color="#777777",
+                    fontsize=6.5,
+                )
+            if row == 0:
+                ax.set_title(layer)
+            if column == 0:
+                ax.set_ylabel(words)
+            if row == len(ROWS) - 1:
+                ax.set_xlabel("training step")
+    null = "chance (B unrelated to W; redrawn B), 95 %" if nulls else ""
+    finish(canvas, methods, everyone, small_print(numbers["error_cosine"]), null=null, columns=3)
+    return canvas
+
+
+def _sentence(numbers: xr.Dataset) -> str:
+    layer, output = last_hidden(numbers), str(numbers["layer"].values[-1])
+    error = final(numbers["error_cosine"].sel(layer=layer))
+    methods = without_bp(methods_in(error, ("bp", "fa")))
+    if not methods:
+        return f"No run has a cosine of error and error_bp at {layer} at the last step."
+    method = methods[0]
+    # The credit of the last hidden layer comes through the output layer's feedback.
+    weight = final(numbers["weight_feedback_cosine"].sel(layer=output))
+    return (
+        f"At the last step {label(method)} has cos(W, B) = {with_interval(interval(of(weight, method)))} "
+        f"at {output}{_beyond(numbers, weight, 'weight_feedback_cosine', method, output)} and cos(error, error_bp) = "
+        f"{with_interval(interval(of(error, method)))} at {layer}"
+        f"{_beyond(numbers, error, 'error_cosine', method, layer)} (mean [95 % t interval])."
+    )
+
+
+def _beyond(numbers: xr.Dataset, at_end: xr.DataArray, name: str, method: str, layer: str) -> str:
+    """Tell how many seeds lie above their null."""
+    if f"{name}_null_high" not in numbers:
+        return ", chance not known"
+    high = of(final(numbers[f"{name}_null_high"].sel(layer=layer)), method)
+    known = int((of(at_end, method).notnull() & high.notnull()).sum())
+    above = int((of(at_end, method) > high).sum())
+    return f", above chance in {above} of {known} seeds," if known else ", chance not known"
+
+
+ALIGNMENT = Figure(
+    name="alignment",
+    title="Alignment of weights and errors",
+    needs=tuple(ROWS),
+    optional=NULLS,
+    plot=_plot,
+    sentence=_sentence,
+)

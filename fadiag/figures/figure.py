@@ -1,0 +1,60 @@
+"""What a figure is: a name, the numbers it needs, how they are drawn and what they say."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import xarray as xr
+from matplotlib.figure import Figure as Canvas
+
+from fadiag.figures.style import style
+from fadiag.figures.table import table
+
+__all__ = ["Figure"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture of the results, with its numbers and its sentence.
+
+    Drawing and caption both read what `numbers` returns: the table saved beside a figure is the figure.
+
+    Parameters
+    ----------
+    name, title : str
+        What the command calls it, and what a reader does.
+    needs : tuple of str
+        Variables without which it cannot be drawn.
+    optional : tuple of str
+        Variables (nulls, mostly) that are drawn where present.
+    plot : callable
+        Takes the table, returns a matplotlib Figure.
+    sentence : callable
+        Takes the table, returns the finding in one sentence, whatever it is.
+    """
+
+    name: str
+    title: str
+    needs: tuple[str, ...]
+    optional: tuple[str, ...]
+    plot: Callable[[xr.Dataset], Canvas]
+    sentence: Callable[[xr.Dataset], str]
+
+    def numbers(self, results: xr.DataTree) -> xr.Dataset:
+        """Return the table behind the figure, dims (method, seed, ...).
+
+        Raises
+        ------
+        MissingSignalError
+            If the results lack a needed variable; all of the missing are named.
+        """
+        return table(results, self.needs, self.optional)
+
+    def draw(self, results: xr.DataTree) -> Canvas:
+        """Return the picture, as a matplotlib Figure that no global state knows of."""
+        numbers = self.numbers(results)
+        with style():
+            return self.plot(numbers)
+
+    def caption(self, results: xr.DataTree) -> str:
+        """Return what the numbers say, in one sentence."""
+        return self.sentence(self.numbers(results))

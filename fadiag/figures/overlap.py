@@ -1,0 +1,64 @@
+"""Whether the leading directions of the error are those of the true error."""
+
+import xarray as xr
+from matplotlib.figure import Figure as Canvas
+
+from fadiag.figures.figure import Figure
+from fadiag.figures.interval import interval
+from fadiag.figures.panels import curves, finish, methods_in, null_band, without_bp
+from fadiag.figures.style import PAGE, label
+from fadiag.figures.table import final, of
+from fadiag.figures.wording import last_hidden, small_print, with_interval
+
+__all__ = ["OVERLAP"]
+
+NAME = "error_overlap"
+NULLS = tuple(f"{NAME}_null_{end}" for end in ("low", "high"))
+
+
+def _plot(numbers: xr.Dataset) -> Canvas:
+    everyone = [str(m) for m in numbers["method"].values]
+    methods = without_bp(methods_in(numbers[NAME]))
+    layers = [str(layer) for layer in numbers["layer"].values]
+    canvas = Canvas(figsize=(PAGE, 2.6), layout="constrained")
+    axes = canvas.subplots(1, len(layers), sharex=True, sharey=True, squeeze=False)[0]
+    nulls = False
+    for ax, layer in zip(axes, layers, strict=True):
+        nulls |= null_band(ax, numbers, f"{NAME}_null", methods[0], layer=layer)
+        curves(ax, numbers[NAME].sel(layer=layer), methods, everyone)
+        ax.set(title=layer, xlabel="training step", ylim=(-0.02, 1.05))
+    axes[0].set_ylabel("overlap of error\nwith error_bp")
+    null = f"redrawn B ({label(methods[0])}), central 95 %" if nulls else ""
+    finish(canvas, methods, everyone, small_print(numbers[NAME]), null=null)
+    return canvas
+
+
+def _sentence(numbers: xr.Dataset) -> str:
+    layer = last_hidden(numbers)
+    at_end = final(numbers[NAME].sel(layer=layer))
+    methods = without_bp(methods_in(at_end, ("bp", "fa")) or methods_in(at_end))
+    if not methods:
+        return f"No run has an overlap of error with error_bp at {layer} at the last step."
+    method = methods[0]
+    told = (
+        f"At {layer}, last step, {label(method)}'s error shares "
+        f"{with_interval(interval(of(at_end, method)))} of its leading subspace with the true error (overlap, mean [95 % t interval])"
+    )
+    if f"{NAME}_null_high" not in numbers:
+        return f"{told}; no redrawn feedback was recorded, so chance is not known."
+    high = of(final(numbers[f"{NAME}_null_high"].sel(layer=layer)), method)
+    known = int((of(at_end, method).notnull() & high.notnull()).sum())
+    above = int((of(at_end, method) > high).sum())
+    if not known:
+        return f"{told}; no redrawn feedback was recorded here, so chance is not known."
+    return f"{told}; {above} of {known} seeds lie above what redrawn feedback gives (central 95 %)."
+
+
+OVERLAP = Figure(
+    name="overlap",
+    title="Overlap of the error with the true error",
+    needs=(NAME,),
+    optional=NULLS,
+    plot=_plot,
+    sentence=_sentence,
+)

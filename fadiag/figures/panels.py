@@ -1,0 +1,86 @@
+"""Strokes that several figures share: seeds with their mean, null bands, the legend, the small print."""
+
+import textwrap
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from fadiag.figures.interval import interval
+from fadiag.figures.style import NULL, colour, label
+from fadiag.figures.table import of
+
+__all__ = ["curves", "finish", "methods_in", "note", "null_band", "without_bp"]
+
+
+def methods_in(array: xr.DataArray, wanted: tuple[str, ...] = ()) -> list[str]:
+    """Return the methods that have a value, in their order; of the wanted ones only, where any is there."""
+    held = [str(m) for m in array["method"].values if np.isfinite(of(array, m)).any()]
+    return [m for m in wanted if m in held] or held
+
+
+def without_bp(methods: list[str]) -> list[str]:
+    """Leave BP out of a comparison with the true error, where its line stands at 1; unless it is alone."""
+    return [m for m in methods if m != "bp"] or methods
+
+
+def curves(
+    ax: Axes, array: xr.DataArray, methods: list[str], all_methods: list[str], *, band: bool = True
+) -> None:
+    """Draw every seed thin, the mean thick and its 95 % t interval, of (method, seed, step)."""
+    for method in methods:
+        tint = colour(method, all_methods)
+        runs = of(array, method).dropna("step", how="all").dropna("seed", how="all")
+        for seed in runs["seed"].values:
+            run = runs.sel(seed=seed).dropna("step")
+            ax.plot(run["step"], run, color=tint, linewidth=0.5, alpha=0.45)
+        # Steps that not every seed reached have a mean over fewer runs: it would jump there for no reason.
+        shared = runs.dropna("step", how="any")
+        over = interval(shared)
+        ax.plot(shared["step"], over.mean, color=tint)
+        if band and shared.sizes["seed"] > 1:
+            ax.fill_between(shared["step"], over.low, over.high, color=tint, alpha=0.13, linewidth=0)
+
+
+def null_band(ax: Axes, numbers: xr.Dataset, name: str, method: str, **at: str) -> bool:
+    """Draw the null's central 95 %, its ends averaged over a method's seeds; tell whether there was one."""
+    if f"{name}_low" not in numbers or method not in numbers["method"]:
+        return False
+    low, high = (
+        of(numbers[f"{name}_{end}"], method).sel(at).mean("seed").dropna("step") for end in ("low", "high")
+    )
+    if not low.size:
+        return False
+    ax.fill_between(low["step"], low, high, color=NULL, alpha=0.35, linewidth=0)
+    return True
+
+
+def note(ax: Axes, text: str) -> None:
+    """Say in an empty panel why it is empty."""
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="#777777", fontsize=6.5)
+    ax.set_yticks([])
+    ax.grid(visible=False)
+
+
+def finish(
+    canvas: Canvas,
+    methods: list[str],
+    all_methods: list[str],
+    print_: str,
+    *,
+    null: str = "",
+    columns: int = 6,
+) -> None:
+    """Add the legend above and the small print below; both outside the panels, so that nothing is covered."""
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], color=colour(m, all_methods), label=label(m)) for m in methods
+    ]
+    if null:
+        handles.append(Patch(facecolor=NULL, alpha=0.35, label=null))
+    width = int(canvas.get_figwidth() * 26)
+    canvas.supxlabel(textwrap.fill(print_, width), fontsize=6, color="#555555", x=0.01, ha="left")
+    if len(handles) > 1:
+        canvas.legend(handles=handles, loc="outside upper center", ncols=min(columns, len(handles)))

@@ -1,0 +1,90 @@
+"""Rank of error and modulator in each layer against training: FA beside BP beside the layer's own gates."""
+
+import xarray as xr
+from matplotlib.figure import Figure as Canvas
+
+from fadiag.figures.figure import Figure
+from fadiag.figures.interval import contrast, interval
+from fadiag.figures.panels import curves, finish, methods_in, note, null_band
+from fadiag.figures.style import PAGE, label
+from fadiag.figures.table import final, of
+from fadiag.figures.wording import compare, last_hidden, small_print, with_interval
+
+__all__ = ["RANK"]
+
+ROWS = {
+    "error_participation_ratio_raw": "error\nparticipation ratio",
+    "modulator_participation_ratio_raw": "modulator\nparticipation ratio",
+    "error_effective_rank_raw": "error\neffective rank",
+    "modulator_effective_rank_raw": "modulator\neffective rank",
+}
+NULLS = tuple(f"{name}_mask_null_{end}" for name in ROWS for end in ("low", "high"))
+SHOWN = ("bp", "fa")
+
+
+def _plot(numbers: xr.Dataset) -> Canvas:
+    everyone = [str(m) for m in numbers["method"].values]
+    methods = methods_in(numbers[next(iter(ROWS))], SHOWN)
+    layers = [str(layer) for layer in numbers["layer"].values]
+    canvas = Canvas(figsize=(PAGE, 1.45 * len(ROWS) + 0.8), layout="constrained")
+    axes = canvas.subplots(len(ROWS), len(layers), sharex=True, squeeze=False)
+    masked = False
+    for row, (name, words) in enumerate(ROWS.items()):
+        for column, layer in enumerate(layers):
+            ax, one = axes[row, column], numbers[name].sel(layer=layer)
+            if not one.notnull().any():
+                note(ax, "not recorded")
+            else:
+                masked |= null_band(ax, numbers, f"{name}_mask_null", methods[-1], layer=layer)
+                curves(ax, one, methods, everyone)
+                ax.set_ylim(bottom=0)
+            if row == 0:
+                ax.set_title(layer)
+            if column == 0:
+                ax.set_ylabel(words)
+            if row == len(ROWS) - 1:
+                ax.set_xlabel("training step")
+    null = f"mask null of {label(methods[-1])}, central 95 %" if masked else ""
+    finish(canvas, methods, everyone, small_print(numbers[next(iter(ROWS))]), null=null)
+    return canvas
+
+
+def _sentence(numbers: xr.Dataset) -> str:
+    layer = last_hidden(numbers)
+    name = "error_participation_ratio_raw"
+    at_end = final(numbers[name].sel(layer=layer))
+    methods = methods_in(at_end, SHOWN)
+    what = f"Participation ratio of the error at {layer}, last step"
+    if methods == ["bp", "fa"]:
+        told = compare(contrast(at_end, "fa", "bp"), "fa", "bp", what)
+    else:
+        each = (f"{label(m)} {with_interval(interval(of(at_end, m)))}" for m in methods)
+        told = f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has one'}"
+    return told + _gates(numbers, at_end, name, layer) + "."
+
+
+def _gates(numbers: xr.Dataset, at_end: xr.DataArray, name: str, layer: str) -> str:
+    """Tell how many FA runs end inside their mask null: whether the gates alone could give the rank."""
+    if f"{name}_mask_null_low" not in numbers or "fa" not in numbers["method"]:
+        return ""
+    low, high = (
+        of(final(numbers[f"{name}_mask_null_{end}"].sel(layer=layer)), "fa") for end in ("low", "high")
+    )
+    rank = of(at_end, "fa")
+    known = (rank.notnull() & low.notnull()).sum().item()
+    inside = ((rank >= low) & (rank <= high)).sum().item()
+    return (
+        f"; {inside} of {known} FA runs lie inside what their gates alone would give (mask null, 95 %)"
+        if known
+        else ""
+    )
+
+
+RANK = Figure(
+    name="rank",
+    title="Rank of error and modulator",
+    needs=tuple(ROWS),
+    optional=NULLS,
+    plot=_plot,
+    sentence=_sentence,
+)

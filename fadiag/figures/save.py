@@ -1,0 +1,75 @@
+"""Figures and their numbers on disk."""
+
+import csv
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure as Canvas
+
+from fadiag.errors import InputError
+from fadiag.figures.style import style
+
+__all__ = ["SUFFIXES", "check_suffix", "save", "svg", "write_numbers"]
+
+#: The formats of a saved figure.
+SUFFIXES = (".pdf", ".png", ".svg")
+
+# Without a date in it, the same results give the same file.
+_METADATA: dict[str, dict[str, str | None]] = {
+    ".pdf": {"CreationDate": None},
+    ".png": {"Software": None},
+    ".svg": {"Date": None},
+}
+
+
+def check_suffix(path: str | os.PathLike[str]) -> Path:
+    """Return the path, or refuse one that no figure can be saved under, before anything is drawn."""
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"a figure cannot be saved as {path}: its name must end in {', '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise InputError(f"a figure cannot be saved as {path}: there is no directory {path.parent}")
+    return path
+
+
+def save(canvas: Canvas, path: str | os.PathLike[str]) -> Path:
+    """Save a figure in the format of the path's suffix; fonts are embedded as TrueType in a PDF.
+
+    Raises
+    ------
+    InputError
+        Another suffix than ``.pdf``, ``.png`` or ``.svg``, or no such directory.
+    """
+    path = check_suffix(path)
+    with style():
+        canvas.savefig(path, metadata=_METADATA[path.suffix.lower()])
+    return path
+
+
+def svg(canvas: Canvas) -> str:
+    """Return a figure as an SVG document."""
+    buffer = io.StringIO()
+    with style():
+        canvas.savefig(buffer, format="svg", metadata=_METADATA[".svg"])
+    return buffer.getvalue()
+
+
+def write_numbers(numbers: xr.Dataset, path: str | os.PathLike[str]) -> Path:
+    """Write the table behind a figure as CSV, in long form: variable, method, seed, layer, step, value.
+
+    Values are written in full (they read back bit-equal); absent ones are left out.
+    """
+    path = Path(path)
+    dims = ("method", "seed", "layer", "step")
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["variable", *dims, "value"])
+        for name, array in numbers.data_vars.items():
+            values = array.values
+            for place in zip(*np.nonzero(~np.isnan(values)), strict=True):
+                at = {dim: array[dim].values[i] for dim, i in zip(array.dims, place, strict=True)}
+                writer.writerow([name, *(at.get(dim, "") for dim in dims), repr(float(values[place]))])
+    return path

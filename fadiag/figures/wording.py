@@ -1,0 +1,79 @@
+"""Sentences about intervals, and the small print of a figure."""
+
+import numpy as np
+import xarray as xr
+
+from fadiag.figures.interval import Interval
+from fadiag.figures.style import label
+
+__all__ = ["compare", "hidden_layers", "last_hidden", "number", "small_print", "with_interval"]
+
+
+def number(value: float) -> str:
+    """Return three significant digits, with a true minus sign.
+
+    >>> number(-0.01234), number(186.4), number(float("nan"))
+    ('−0.0123', '186', 'no value')
+    """
+    if not np.isfinite(value):
+        return "no value"
+    text = f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
+    return text.replace("-", "−")
+
+
+def with_interval(found: Interval, unit: str = "") -> str:
+    """Return ``mean [low, high]`` of a scalar interval; without the interval where there is one run."""
+    mean, low, high = (number(float(x)) + unit for x in (found.mean, found.low, found.high))
+    return f"{mean} [{low}, {high}]" if int(found.n) > 1 else f"{mean} (one seed, no interval)"
+
+
+def compare(found: Interval, treated: str, baseline: str, what: str, unit: str = "") -> str:
+    """Return what a paired difference says: below, above, or that one cannot tell."""
+    pair = f"{label(treated)} − {label(baseline)}"
+    n = int(found.n)
+    if n == 0:
+        return f"{what}: no seed has a value for both {label(treated)} and {label(baseline)}"
+    told = f"{pair} = {with_interval(found, unit)}"
+    if n == 1:
+        return (
+            f"{what}: one seed cannot tell whether {label(treated)} differs from {label(baseline)} ({told})"
+        )
+    over = f"95 % t interval over {n} paired seeds"
+    if float(found.low) <= 0.0 <= float(found.high):
+        unclear = f"cannot tell whether {label(treated)} differs from {label(baseline)}"
+        return f"{what}: {unclear} ({told}, {over}, covers 0)"
+    side = "below" if float(found.mean) < 0 else "above"
+    return f"{what}: {label(treated)} is {side} {label(baseline)} ({told}, {over})"
+
+
+def hidden_layers(numbers: xr.Dataset) -> list[str]:
+    """Return the layers before the last; a network of one layer has that one."""
+    layers = [str(layer) for layer in numbers["layer"].values]
+    return layers[:-1] or layers
+
+
+def last_hidden(numbers: xr.Dataset) -> str:
+    """Return the layer below the output, whose credit has passed through one feedback matrix."""
+    return hidden_layers(numbers)[-1]
+
+
+def small_print(array: xr.DataArray) -> str:
+    """Return what must stand beside the drawn numbers: N, the probe's mode and split, seeds, the interval."""
+    attrs = array.attrs
+    parts = []
+    if "samples" in attrs:
+        parts.append(f"N = {attrs['samples']} probe samples")
+    if attrs.get("split"):
+        parts.append(f"{attrs['split']} data")
+    if attrs.get("probe_mode"):
+        parts.append(f"norms in {attrs['probe_mode']} mode")
+    if attrs.get("unfolding"):
+        parts.append(f"unfolding: {attrs['unfolding']}")
+    run = array.notnull().any([d for d in array.dims if d not in ("method", "seed")])
+    counts = sorted({int(n) for n in run.sum("seed").values if n})
+    seeds = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "0"
+    parts.append(f"{seeds} seed{'' if seeds == '1' else 's'} a method, each drawn")
+    parts.append(
+        "mean with 95 % t interval over seeds" if counts and counts[-1] > 1 else "no interval from one seed"
+    )
+    return "; ".join(parts) + "."
