@@ -1,0 +1,112 @@
+"""Tune the learning rate of every method of the rank study, and write the whole curves.
+
+    python analyses/tune_learning_rates.py --data digits
+
+Every method gets the same budget: the same grid and the same seeds, which are none of the reported ones. The
+score is the accuracy after the last epoch on the last fifth of the training images; the test images are not looked
+at. A rate at which any seed's loss is not finite is out. An optimum at the grid's edge is flagged: it is not one.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+from msgspec.structs import replace
+
+from fadiag.training import Config, DivergedError, SeedConfig, demo_base, method_configs, train
+from fadiag.training.workers import worker_pool
+
+METHODS = ("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen")
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+SEEDS = (100, 101, 102)
+
+
+def configurations(base: Config) -> Iterator[tuple[str, float, Config]]:
+    """Yield method, rate and configuration of every run; only the first and last step are recorded."""
+    base = replace(
+        base,
+        data=replace(base.data, held_out="validation"),
+        record=replace(base.record, every=10**9, redraws=0, mask_draws=0),
+    )
+    for rate in RATES:
+        for method, config in method_configs(base, dict.fromkeys(METHODS, rate)).items():
+            for seed in SEEDS:
+                yield method, rate, replace(config, seeds=SeedConfig(init=seed, data=seed, feedback=seed))
+
+
+def score(config: Config) -> float | None:
+    """Return the held-out accuracy after the last epoch, or None of a run that diverged."""
+    latest: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            train(
+                config,
+                Path(folder) / "run.zarr",
+                device="cpu",
+                progress=lambda done, steps, scalars: latest.update(scalars),
+            )
+        except DivergedError:
+            return None
+    return latest["test_accuracy"]
+
+
+def choose(curve: Mapping[float, Sequence[float | None]]) -> float:
+    """Return the rate of the best mean accuracy among those at which every seed stayed finite."""
+    means = {rate: fmean(scores) for rate, some in curve.items() if len(scores := _finite(some)) == len(some)}
+    if not means:
+        raise SystemExit("every rate of the grid diverged; widen it downwards")
+    return max(means, key=means.__getitem__)
+
+
+def table(curves: Mapping[str, Mapping[float, Sequence[float | None]]]) -> str:
+    """Draw the curves as a Markdown table: mean and standard deviation over seeds, in per cent."""
+    lines = [
+        f"| learning rate | {' | '.join(curves)} |",
+        f"|---{'|---' * len(curves)}|",
+    ]
+    best = {method: choose(curve) for method, curve in curves.items()}
+    for rate in RATES:
+        cells = [_cell(curve[rate], rate == best[method]) for method, curve in curves.items()]
+        lines.append(f"| {rate:g} | {' | '.join(cells)} |")
+    lines.append("")
+    for method, rate in best.items():
+        edge = " **at the edge of the grid: no optimum**" if rate in {RATES[0], RATES[-1]} else ""
+        lines.append(f"- {method}: {rate:g}{edge}")
+    return "\n".join(lines)
+
+
+def _finite(scores: Sequence[float | None]) -> list[float]:
+    return [one for one in scores if one is not None]
+
+
+def _cell(scores: Sequence[float | None], chosen: bool) -> str:
+    finite = _finite(scores)
+    if len(finite) < len(scores):
+        return f"diverged ({len(scores) - len(finite)} of {len(scores)})"
+    text = f"{100 * fmean(finite):.1f} ± {100 * stdev(finite):.1f}"
+    return f"**{text}**" if chosen else text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    curves: dict[str, dict[float, list[float | None]]] = {
+        method: {rate: [] for rate in RATES} for method in METHODS
+    }
+    runs = list(configurations(demo_base(options.data, options.data_dir)))
+    with worker_pool(options.jobs) as pool:
+        scores = pool.map(score, [config for _, _, config in runs])
+        for (method, rate, _), result in zip(runs, scores, strict=True):
+            curves[method][rate].append(result)
+    print(table(curves))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The rank study in small: what `fadiag demo` runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from msgspec.structs import replace
+
+from fadiag.errors import ConfigError
+from fadiag.training.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    RecordConfig,
+)
+from fadiag.training.study import Study
+
+__all__ = ["DEMO_SEEDS", "demo_base", "demo_study", "method_configs"]
+
+#: The reported seeds. Learning rates were tuned on others, see docs/learning-rates.md.
+DEMO_SEEDS = (0, 1, 2)
+
+#: What each data set is trained with; about ten records a run.
+_BASES: Mapping[str, Config] = MappingProxyType(
+    {
+        "digits": Config(
+            epochs=30,
+            batch_size=50,
+            model=ModelConfig(hidden=(128, 128, 128)),
+            record=RecordConfig(every=78, probe_samples=256, redraws=99, mask_draws=20),
+        ),
+        "fashion-mnist": Config(
+            epochs=6,
+            batch_size=128,
+            data=DataConfig(name="fashion-mnist", train_samples=10_000, test_samples=2_000),
+            model=ModelConfig(hidden=(256, 256, 256)),
+            record=RecordConfig(every=52, probe_samples=256, redraws=99, mask_draws=20),
+        ),
+        "cifar10": Config(
+            epochs=6,
+            batch_size=128,
+            data=DataConfig(name="cifar10", train_samples=10_000, test_samples=2_000),
+            model=ModelConfig(hidden=(256, 256, 256)),
+            record=RecordConfig(every=52, probe_samples=256, redraws=99, mask_draws=20),
+        ),
+    }
+)
+
+#: Tuned by analyses/tune_learning_rates.py; the whole curves are in docs/learning-rates.md.
+_LEARNING_RATES: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        "digits": {
+            "bp": 0.03,
+            "fa": 0.01,
+            "fa+bn": 0.03,
+            "fa+muon": 0.01,
+            "fa+muon+bn": 0.01,
+            "frozen": 0.03,
+        },
+        "fashion-mnist": {
+            "bp": 0.01,
+            "fa": 0.003,
+            "fa+bn": 0.03,
+            "fa+muon": 0.03,
+            "fa+muon+bn": 0.03,
+            "frozen": 0.01,
+        },
+        "cifar10": {
+            "bp": 0.01,
+            "fa": 0.003,
+            "fa+bn": 0.03,
+            "fa+muon": 0.03,
+            "fa+muon+bn": 0.03,
+            "frozen": 0.003,
+        },
+    }
+)
+
+
+def demo_base(data: str, data_dir: str | Path | None = None) -> Config:
+    """Return what all methods have in common on a data set.
+
+    Raises
+    ------
+    ConfigError
+        Of a data set that has no demonstration.
+    """
+    if data not in _BASES:
+        raise ConfigError(f"no data set {data!r} for the demonstration; there are {', '.join(_BASES)}")
+    base = _BASES[data]
+    return replace(base, data=replace(base.data, folder=None if data_dir is None else str(data_dir)))
+
+
+def method_configs(base: Config, learning_rates: Mapping[str, float]) -> dict[str, Config]:
+    """Return the six methods' configurations: the base with rule, norm, optimiser and learning rate set.
+
+    Examples
+    --------
+    >>> rates = dict.fromkeys(("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen"), 0.01)
+    >>> list(method_configs(Config(), rates)) == list(rates)
+    True
+    """
+
+    def method(
+        rule: str, optimizer: Literal["sgd", "muon"], norm: Literal["none", "batch"], frozen: bool
+    ) -> Config:
+        config = replace(
+            base,
+            rule=rule,
+            freeze_hidden=frozen,
+            model=replace(base.model, norm=norm),
+            optimizer=replace(base.optimizer, name=optimizer),
+        )
+        rate = learning_rates[config.label]
+        return replace(config, optimizer=replace(config.optimizer, learning_rate=rate))
+
+    configs = (
+        method("bp", "sgd", "none", False),
+        method("fa", "sgd", "none", False),
+        method("fa", "sgd", "batch", False),
+        method("fa", "muon", "none", False),
+        method("fa", "muon", "batch", False),
+        method("fa", "sgd", "none", True),
+    )
+    return {config.label: config for config in configs}
+
+
+def demo_study(data: str = "digits", data_dir: str | Path | None = None) -> Study:
+    """Return the rank study in small: six methods, three seeds.
+
+    Parameters
+    ----------
+    data : {"digits", "fashion-mnist", "cifar10"}
+    data_dir : str or Path, optional
+        The folder of the files; the digits come with the package.
+
+    Examples
+    --------
+    >>> len(demo_study().runs())
+    18
+    """
+    return Study(
+        name=f"rank-{data}",
+        question="Has the last hidden layer's error a lower rank under Feedback Alignment than under BP?",
+        methods=method_configs(demo_base(data, data_dir), _LEARNING_RATES[data]),
+        seeds=DEMO_SEEDS,
+        primary_metric="error_participation_ratio_centred",
+        primary_layer="fc3",
+    )

@@ -1,0 +1,127 @@
+"""From a TOML file and overrides to a `Config`, with one clear error for whatever does not fit."""
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from fadiag.errors import ConfigError
+from fadiag.rules import RULES
+from fadiag.training.config import Config
+
+__all__ = ["load_config", "make_config"]
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a configuration from a TOML file.
+
+    Parameters
+    ----------
+    path : str or Path
+    overrides : iterable of str
+        ``key=value`` with a dotted key (``optimizer.learning_rate=0.1``) and a TOML value or a plain string.
+
+    Returns
+    -------
+    Config
+
+    Raises
+    ------
+    ConfigError
+        Of a missing file, of what is not TOML, of an unknown key (naming the near ones), of a wrong value.
+    """
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration {path} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"configuration {path} is not TOML: {error}") from error
+    return make_config(table, overrides, source=str(path))
+
+
+def make_config(
+    table: Mapping[str, Any], overrides: Iterable[str] = (), *, source: str = "configuration"
+) -> Config:
+    """Make a configuration of a table as TOML gives it.
+
+    Examples
+    --------
+    >>> make_config({"optimizer": {"name": "muon"}}, ["optimizer.learning_rate=0.1"]).optimizer.learning_rate
+    0.1
+    >>> make_config({"epoch": 3})
+    Traceback (most recent call last):
+    fadiag.errors.ConfigError: configuration: unknown key 'epoch'; did you mean 'epochs'?
+    """
+    merged = _copy(table)
+    for override in overrides:
+        _set(merged, override)
+    _check_keys(merged, Config, "", source)
+    try:
+        config = msgspec.convert(merged, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(str(error), merged)}") from None
+    if config.rule not in RULES:
+        raise ConfigError(f"{source}: 'rule' is {config.rule!r}; {_near(config.rule, '', RULES)}")
+    return config
+
+
+def _explain(message: str, table: Mapping[str, Any]) -> str:
+    """Turn msgspec's message, which ends in a path, into one with the key, the value and the choices."""
+    complaint, _, path = message.partition(" - at `$.")
+    key = path.rstrip("`")
+    value: Any = table
+    kind: Any = Config
+    for part in re.findall(r"\w+|\[", key):
+        if part == "[" or not isinstance(value, Mapping):
+            break
+        value = value.get(part)
+        kind = get_type_hints(kind)[part]
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    if choices and isinstance(value, str):
+        return f"{key!r} is {value!r}; {_near(value, '', choices)}"
+    return f"{key!r} is {value!r}: {complaint[0].lower()}{complaint[1:]}"
+
+
+def _copy(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in table.items()}
+
+
+def _set(table: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"override {override!r} is not key=value, as in optimizer.learning_rate=0.1")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word is a string
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"override {override!r}: {part!r} is a value, not a table")
+    table[parts[-1]] = value
+
+
+def _check_keys(table: Mapping[str, Any], struct: type[msgspec.Struct], above: str, source: str) -> None:
+    fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
+    for key, value in table.items():
+        if key not in fields:
+            raise ConfigError(f"{source}: unknown key {(above + key)!r}; {_near(above + key, above, fields)}")
+        kind = fields[key]
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, Mapping):
+            _check_keys(value, kind, f"{above}{key}.", source)
+
+
+def _near(key: str, above: str, fields: Iterable[str]) -> str:
+    fields = list(fields)
+    near = get_close_matches(key.removeprefix(above), fields, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(repr(above + name) for name in near)}?"
+    return f"there are {', '.join(repr(above + name) for name in fields)}"

@@ -1,0 +1,195 @@
+"""A study: several methods, each run with the same seeds, and what will be looked at, declared before."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from fadiag.errors import ConfigError, InputError
+from fadiag.store import run_info
+from fadiag.training.config import Config, SeedConfig
+from fadiag.training.trainer import train
+from fadiag.training.workers import worker_pool
+
+__all__ = ["Study", "StudyProgress", "run_study"]
+
+#: Called after each run with the runs done, the runs in all and the run's name.
+StudyProgress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Methods times seeds, with the comparison that the study is for.
+
+    Attributes
+    ----------
+    name, question : str
+    methods : mapping of str to Config
+        By the name that figures show.
+    seeds : tuple of int
+        Each seeds initialisation, data order and feedback of one run of every method, so runs of one seed are
+        paired: same first weights, same batches, same feedback.
+    primary_metric, primary_layer : str
+        The one number that decides the question; everything else the study shows is secondary.
+    """
+
+    name: str
+    question: str
+    methods: Mapping[str, Config]
+    seeds: tuple[int, ...]
+    primary_metric: str
+    primary_layer: str
+
+    def __post_init__(self) -> None:
+        if not self.methods or not self.seeds:
+            raise InputError(f"study {self.name!r} has no {'seeds' if self.methods else 'methods'}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"study {self.name!r} names a seed twice: {self.seeds}")
+
+    def runs(self) -> dict[str, Config]:
+        """Return the configuration of every run by its name, method by method within each seed.
+
+        Examples
+        --------
+        >>> study = Study("s", "?", {"a": Config(), "b": Config()}, (0, 1), "error_cosine", "fc3")
+        >>> list(study.runs())
+        ['a-seed0', 'b-seed0', 'a-seed1', 'b-seed1']
+        """
+        return {
+            f"{method}-seed{seed}": replace(
+                config, method=method, seeds=SeedConfig(init=seed, data=seed, feedback=seed)
+            )
+            for seed in self.seeds
+            for method, config in self.methods.items()
+        }
+
+
+def run_study(
+    study: Study,
+    out_dir: str | Path,
+    *,
+    jobs: int = 2,
+    device: str = "cpu",
+    progress: StudyProgress | None = None,
+) -> list[Path]:
+    """Run what is not there yet of a study, several runs at a time, each on one thread.
+
+    The folder gets ``study.json``, written before the first run, and a store for each run. A complete store
+    with the same configuration is kept; what a killed or failed run left is moved aside, to
+    ``NAME.zarr.incomplete``. Runs do not depend on ``jobs``.
+
+    Parameters
+    ----------
+    study : Study
+    out_dir : str or Path
+    jobs : int
+        Processes. They are spawned: a script that calls this needs ``if __name__ == "__main__":``.
+    device : {"cpu", "cuda", "auto"}
+    progress : callable, optional
+        Called after each run with the runs done, the runs in all and the run's name.
+
+    Returns
+    -------
+    list of Path
+        The stores, in the order of `Study.runs`.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds a study with another primary metric or layer, or a run with another configuration.
+    DivergedError
+        Of the first run whose loss is not finite. The runs that are complete stay, and are kept on a rerun.
+    """
+    if jobs < 1:
+        raise InputError(f"jobs is {jobs}; it takes at least one")
+    folder = Path(out_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    _declare(study, folder / "study.json")
+    configs = study.runs()
+    stores = {name: folder / f"{name}.zarr" for name in configs}
+    todo = [name for name, config in configs.items() if not _is_done(stores[name], config)]
+    done = len(configs) - len(todo)
+    if progress is not None and done:
+        progress(done, len(configs), "already there")
+    meta = {
+        "study": study.name,
+        "primary_metric": study.primary_metric,
+        "primary_layer": study.primary_layer,
+    }
+    if todo:
+        with worker_pool(min(jobs, len(todo))) as pool:
+            futures = {pool.submit(_train, configs[name], stores[name], device, meta): name for name in todo}
+            for future in as_completed(futures):
+                future.result()
+                done += 1
+                if progress is not None:
+                    progress(done, len(configs), futures[future])
+    return list(stores.values())
+
+
+def _train(config: Config, store: Path, device: str, meta: Mapping[str, Any]) -> None:
+    train(config, store, device=device, meta=meta)
+
+
+def _declare(study: Study, path: Path) -> None:
+    declared = {
+        "name": study.name,
+        "question": study.question,
+        "primary_metric": study.primary_metric,
+        "primary_layer": study.primary_layer,
+        "seeds": list(study.seeds),
+        "methods": {name: msgspec.to_builtins(config) for name, config in study.methods.items()},
+    }
+    if path.exists():
+        try:
+            before = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise ConfigError(f"{path} is damaged: {error}; delete it or take another folder") from None
+        for key in ("primary_metric", "primary_layer"):
+            if before.get(key) != declared[key]:
+                raise ConfigError(
+                    f"{path} declares {key} {before.get(key)!r}, this study {declared[key]!r}: "
+                    "what is looked at is declared before the runs; take another folder"
+                )
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(declared)) + b"\n")
+
+
+def _is_done(store: Path, config: Config) -> bool:
+    """Tell whether the run is there; move what is incomplete aside, refuse what is another run."""
+    if not store.exists():
+        return False
+    info = run_info(store)
+    if info.status != "complete":
+        _move_aside(store)
+        return False
+    recorded, wanted = _flat(info.manifest.get("config") or {}), _flat(msgspec.to_builtins(config))
+    different = sorted(key for key in recorded.keys() | wanted.keys() if recorded.get(key) != wanted.get(key))
+    if different:
+        key = different[0]
+        raise ConfigError(
+            f"{store} is a run with {key} {recorded.get(key)!r}, this study asks for {wanted.get(key)!r}"
+            f"{f' ({len(different)} keys differ)' if len(different) > 1 else ''}; take another folder"
+        )
+    return True
+
+
+def _move_aside(store: Path) -> None:
+    target, number = store.with_name(f"{store.name}.incomplete"), 1
+    while target.exists():
+        number += 1
+        target = store.with_name(f"{store.name}.incomplete{number}")
+    store.rename(target)
+
+
+def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{above}{key}.")
+        else:
+            flat[above + key] = list(value) if isinstance(value, tuple) else value
+    return flat

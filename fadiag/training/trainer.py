@@ -1,0 +1,192 @@
+"""The reference trainer: one loop, recorded the way any user would record theirs."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from fadiag.capture import Probe, Recorder
+from fadiag.errors import ConfigError, FadiagError
+from fadiag.rules import convert
+from fadiag.training.config import Config
+from fadiag.training.datasets import Images, read_images
+from fadiag.training.model import build_model, hidden_layers
+from fadiag.training.optimizer import build_optimizers, build_schedules
+
+__all__ = ["DivergedError", "Progress", "pick_device", "train"]
+
+#: Called after each epoch with the steps done, the steps in all and the latest scalars.
+Progress = Callable[[int, int, dict[str, float]], None]
+
+
+class DivergedError(FadiagError, RuntimeError):
+    """The training loss became infinite or not a number."""
+
+
+def train(
+    config: Config,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+    meta: Mapping[str, str | int | float] | None = None,
+) -> Path:
+    """Train one network as configured and record it.
+
+    The same configuration gives the same numbers, bit for bit, on one machine with one number of threads.
+
+    Parameters
+    ----------
+    config : Config
+    out : str or Path
+        The store to write; it must not exist.
+    device : {"auto", "cpu", "cuda"}
+    progress : callable, optional
+        Called after each epoch with the steps done, the steps in all and the latest scalars.
+    meta : mapping, optional
+        Joins what the store says of the run: its study, say.
+
+    Returns
+    -------
+    Path
+        The store.
+
+    Raises
+    ------
+    ConfigError
+        Of a configuration that the data do not allow.
+    DivergedError
+        At the first loss that is not finite. What was recorded stays, in a store with status "failed".
+    """
+    place = pick_device(device)
+    images = _images(config)
+    x, y, test_x, test_y = images.tensors(place)
+    model = build_model(config.model, x[0].numel(), images.classes, config.seeds.init)
+    model = convert(model, rule=config.rule, seed=config.seeds.feedback).to(place)
+    per_epoch = len(x) // config.batch_size
+    steps = config.epochs * per_epoch
+    optimizers = build_optimizers(config, model)
+    schedules = build_schedules(config, optimizers, steps)
+    shuffle = torch.Generator().manual_seed(config.seeds.data)
+
+    record, samples = config.record, config.record.probe_samples
+    probe = Probe(
+        (test_x[:samples], test_y[:samples]),
+        loss_of,
+        mode=record.probe_mode,
+        redraws=record.redraws,
+        mask_draws=record.mask_draws,
+    )
+    with Recorder(
+        model,
+        out,
+        optimizer=optimizers,
+        probes={"probe": probe},
+        every=record.every,
+        meta={**_meta(config, model, images.fingerprint), **(meta or {})},
+        config=msgspec.to_builtins(config),
+    ) as recorder:
+        model.train()
+        for step in range(steps):
+            if step % per_epoch == 0:
+                order = torch.randperm(len(x), generator=shuffle).to(place)
+                batches = torch.split(order, config.batch_size)
+            batch = batches[step % per_epoch]
+            loss = loss_of(model, (x[batch], y[batch]))
+            if not math.isfinite(value := loss.item()):
+                raise DivergedError(_diverged(config, value, step, out))
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            for optimizer in optimizers:
+                optimizer.step()
+            for schedule in schedules:
+                schedule.step()
+            scalars = {"loss": value}
+            if (step + 1) % per_epoch == 0:
+                scalars["train_accuracy"] = accuracy(model, x, y)
+                scalars["test_accuracy"] = accuracy(model, test_x, test_y)
+            recorder.step(epoch=(step + 1) / per_epoch, **scalars)
+            if progress is not None and (step + 1) % per_epoch == 0:
+                progress(step + 1, steps, scalars)
+    return Path(out)
+
+
+def _images(config: Config) -> Images:
+    """Read the images that the configuration names, and check that they are enough for it."""
+    data = config.data
+    images = read_images(data.name, None if data.folder is None else Path(data.folder))
+    images = images.head(data.train_samples, data.test_samples)
+    if data.held_out == "validation":
+        images = images.with_validation()
+    train, held_out = len(images.train_labels), len(images.test_labels)
+    if config.batch_size > train:
+        raise ConfigError(
+            f"batch_size is {config.batch_size:,}, but there are only {train:,} training images"
+        )
+    if config.record.probe_samples > held_out:
+        raise ConfigError(
+            f"record.probe_samples is {config.record.probe_samples:,}, "
+            f"but there are only {held_out:,} {data.held_out} images"
+        )
+    return images
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of a name; "auto" is CUDA where there is one.
+
+    Raises
+    ------
+    ConfigError
+        Of an unknown name, or of "cuda" where there is none.
+    """
+    if name not in {"auto", "cpu", "cuda"}:
+        raise ConfigError(f"unknown device {name!r}; it is 'auto', 'cpu' or 'cuda'")
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise ConfigError("device is 'cuda', but torch sees no CUDA device; take 'auto' or 'cpu'")
+    return torch.device("cuda" if there and name != "cpu" else "cpu")
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Return the share of images classified right, in eval mode; the model's mode is put back."""
+    training = model.training
+    model.eval()
+    chunks = zip(torch.split(x, 1000), torch.split(y, 1000), strict=True)
+    right = torch.stack([(model(images).argmax(1) == labels).sum() for images, labels in chunks]).sum().item()
+    model.train(training)
+    return right / len(x)
+
+
+def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the mean cross-entropy of a batch of images and labels."""
+    x, y = batch
+    return cross_entropy(model(x), y)
+
+
+def _meta(config: Config, model: nn.Sequential, fingerprint: str) -> dict[str, str | int | float]:
+    return {
+        "method": config.label,
+        "rule": config.rule,
+        "seed": config.seeds.init,
+        "data_seed": config.seeds.data,
+        "feedback_seed": config.seeds.feedback,
+        "norm": config.model.norm,
+        "optimizer": config.optimizer.name,
+        "learning_rate": config.optimizer.learning_rate,
+        "dataset": config.data.name,
+        "data_sha256": fingerprint,
+        "primary_layer": hidden_layers(model)[-1],
+    }
+
+
+def _diverged(config: Config, value: float, step: int, out: str | Path) -> str:
+    return (
+        f"the loss is {value} at step {step} with optimizer.learning_rate {config.optimizer.learning_rate:g} "
+        f"(method {config.label}); take a smaller one. What was recorded before is in {out}"
+    )
