@@ -95,5 +95,6 @@ def test_public_names_resolve() -> None:
 def test_help_loads_only_click() -> None:
     # `fadiag --help` promises to answer within 0.4 s; what would break that is an eager import.
     heavy = {"torch", "numpy", "scipy", "xarray", "zarr", "numba", "matplotlib", "msgspec", "rich", "jinja2"}
-    statement = "import fadiag.cli\nfrom click.testing import CliRunner\nCliRunner().invoke(fadiag.cli.main, ['--help'])"
+    run = "CliRunner().invoke(fadiag.cli.main, ['--help'])"
+    statement = f"import fadiag.cli\nfrom click.testing import CliRunner\n{run}"
     assert not loaded_after(statement) & heavy

@@ -1,0 +1,49 @@
+"""Claim: the error that Feedback Alignment sends to the last hidden layer has a lower rank than BP's.
+
+The study that ``fadiag demo`` runs in small, on the data set that you name. What decides it was written down before it
+ran, in `fadiag.training.demo_study`: primary metric ``error_participation_ratio_centred``, primary layer ``fc3``,
+runs paired by seed, the last recorded step. Everything else it draws is secondary.
+
+    python analyses/rank_study.py --out rank-digits
+    python analyses/rank_study.py --data fashion-mnist --data-dir /usr/share/datasets/fashion-mnist --out rank-fashion
+    python analyses/rank_study.py --quick --out rank-quick     # two seeds, two methods: does it run at all
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import fadiag
+from fadiag.figures import FIGURES, save
+from fadiag.report import write_report
+from fadiag.training import demo_study, run_study
+
+
+def main(data: str, data_dir: Path | None, out: Path, seeds: int | None, quick: bool) -> None:
+    study = demo_study(data, data_dir)
+    if quick:
+        methods = {name: config for name, config in study.methods.items() if name in {"bp", "fa"}}
+        study = replace(study, methods=methods, seeds=(0, 1))
+    elif seeds is not None:
+        study = replace(study, seeds=tuple(range(seeds)))
+    stores = run_study(
+        study, out / "runs", progress=lambda done, total, name: print(f"{done}/{total} {name}")
+    )
+    results = fadiag.analyze(stores, output=out / "results.zarr")
+    for figure in FIGURES:
+        save(figure.draw(results), out / "figures" / f"{figure.name}.pdf")
+        print(f"{figure.title}: {figure.caption(results)}")
+    print(write_report(results, out / "report.html"))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", default="digits", choices=["digits", "fashion-mnist", "cifar10"])
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, help="how many; three by default, six or more allow a p-value")
+    parser.add_argument("--quick", action="store_true", help="two seeds of BP and FA only")
+    arguments = parser.parse_args()
+    main(arguments.data, arguments.data_dir, arguments.out, arguments.seeds, arguments.quick)
