@@ -3,8 +3,9 @@
     python analyses/tune_learning_rates.py --data digits
 
 Every method gets the same budget: the same grid and the same seeds, which are none of the reported ones. The
-score is the accuracy after the last epoch on the last fifth of the training images; the test images are not looked
-at. A rate at which any seed's loss is not finite is out. An optimum at the grid's edge is flagged: it is not one.
+score is the accuracy after the last epoch on the last fifth of the training images; the test images are not
+looked at. A rate at which any seed's loss is not finite is out. An optimum at the grid's edge is flagged: the
+true one may lie outside.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from fadiag.training import Config, DivergedError, SeedConfig, demo_base, method
 from fadiag.training.workers import worker_pool
 
 METHODS = ("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen")
-RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 SEEDS = (100, 101, 102)
 
 

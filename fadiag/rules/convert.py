@@ -11,6 +11,17 @@ from torch.nn.parameter import is_lazy
 from fadiag.errors import InputError
 from fadiag.rules.feedback import LAWS, draw_feedback, generator_for
 from fadiag.rules.layers import FeedbackConv1d, FeedbackConv2d, FeedbackLayer, FeedbackLinear
+from fadiag.rules.signs import (
+    BatchSignConv1d,
+    BatchSignConv2d,
+    BatchSignLinear,
+    FixedSignConv1d,
+    FixedSignConv2d,
+    FixedSignLinear,
+    UniformSignConv1d,
+    UniformSignConv2d,
+    UniformSignLinear,
+)
 
 __all__ = ["RULES", "convert"]
 
@@ -19,6 +30,9 @@ RULES: Mapping[str, Mapping[type[nn.Module], type[FeedbackLayer]]] = MappingProx
     {
         "bp": {},
         "fa": {nn.Linear: FeedbackLinear, nn.Conv1d: FeedbackConv1d, nn.Conv2d: FeedbackConv2d},
+        "usf": {nn.Linear: UniformSignLinear, nn.Conv1d: UniformSignConv1d, nn.Conv2d: UniformSignConv2d},
+        "frsf": {nn.Linear: FixedSignLinear, nn.Conv1d: FixedSignConv1d, nn.Conv2d: FixedSignConv2d},
+        "brsf": {nn.Linear: BatchSignLinear, nn.Conv1d: BatchSignConv1d, nn.Conv2d: BatchSignConv2d},
     }
 )
 
@@ -37,8 +51,8 @@ def convert(
     """Make a model learn by another rule: change the class of its linear and convolution layers, in place.
 
     Modules and parameters stay the same objects: an optimiser made before, hooks and references stay valid.
-    Each layer gains the buffer ``feedback``. B is drawn with the scale of the layer's weight at this moment:
-    convert after initialising. The generator depends on ``seed`` and the layer's name, torch's own is not
+    Each layer gains ``feedback``, under "fa" a buffer. B is drawn with the scale of the layer's weight at this
+    moment: convert after initialising. The generator depends on ``seed`` and the layer's name, torch's own is not
     touched. A module used under two names is converted once; two modules that share one weight share its
     feedback.
 
@@ -48,7 +62,8 @@ def convert(
         Its layers of exactly the type ``nn.Linear``, ``nn.Conv1d`` or ``nn.Conv2d`` are converted, also where
         the model is one itself.
     rule : str
-        "bp" leaves the model as it is, so that one line serves a whole study; "fa" is Feedback Alignment.
+        "bp" leaves the model as it is, so that one line serves a whole study; "fa" is Feedback Alignment;
+        "usf", "frsf" and "brsf" have feedback of the weight's own signs, see `fadiag.rules.signs`.
     seed : int
         Of the feedback, apart from the seeds of initialisation and data.
     feedback : {"normal", "uniform", "permuted"}

@@ -6,10 +6,12 @@ import msgspec
 
 __all__ = ["Config", "DataConfig", "ModelConfig", "OptimizerConfig", "RecordConfig", "SeedConfig"]
 
-_Positive = Annotated[float, msgspec.Meta(gt=0)]
-_NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+#: Keeps infinity out, which TOML can write.
+_LARGEST = 1e6
+_Positive = Annotated[float, msgspec.Meta(gt=0, le=_LARGEST)]
+_NotNegative = Annotated[float, msgspec.Meta(ge=0, le=_LARGEST)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
-_CountOrNone = Annotated[int, msgspec.Meta(ge=0)]
+_CountOrZero = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -80,9 +82,9 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 class SeedConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Three seeds for three sources of chance, so that each can be varied alone."""
 
-    init: _CountOrNone = 0
-    data: _CountOrNone = 0
-    feedback: _CountOrNone = 0
+    init: _CountOrZero = 0
+    data: _CountOrZero = 0
+    feedback: _CountOrZero = 0
 
 
 class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -104,8 +106,8 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     every: _Count = 100
     probe_samples: _Count = 256
     probe_mode: Literal["train", "eval"] = "train"
-    redraws: _CountOrNone = 99
-    mask_draws: _CountOrNone = 20
+    redraws: _CountOrZero = 99
+    mask_draws: _CountOrZero = 20
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -18,8 +18,8 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Open a pool of spawned processes with one thread each: results do not depend on ``jobs``.
 
-    Leaving with an error drops what has not begun. While the pool is open, this process's environment asks for
-    one thread too: processes read it when they start.
+    Leaving with an error drops what has not begun. While the pool is open, this process's environment asks
+    for one thread too: processes read it when they start.
     """
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))

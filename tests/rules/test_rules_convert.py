@@ -123,7 +123,7 @@ def test_bp_leaves_the_model_as_it_is() -> None:
 def test_errors_name_the_thing_and_the_way_out() -> None:
     with pytest.raises(InputError, match=r"unknown rule 'faa'; did you mean 'fa'"):
         convert(mlp(), rule="faa")
-    with pytest.raises(InputError, match=r"unknown rule 'xyz'; there are 'bp', 'fa'"):
+    with pytest.raises(InputError, match=r"unknown rule 'xyz'; there are 'bp', 'fa', 'usf', 'frsf', 'brsf'"):
         convert(mlp(), rule="xyz")
     with pytest.raises(InputError, match=r"unknown feedback law 'norm'; did you mean 'normal'"):
         convert(mlp(), feedback="norm")

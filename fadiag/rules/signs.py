@@ -1,0 +1,134 @@
+"""Sign-concordant feedback: a backward matrix with the signs of the weight as it is now and other magnitudes.
+
+Liao, Leibo, Poggio, "How important is weight symmetry in backpropagation?", AAAI 2016, arXiv 1510.05067, has
+all three. At initialisation, for Gaussian (uniform) weights, the cosine of feedback and weight is
+sqrt(2/pi) = 0.798 (sqrt(3)/2) for the uniform rule and 2/pi = 0.637 (3/4) for the other two.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fadiag.rules.layers import FeedbackConv1d, FeedbackConv2d, FeedbackLayer, FeedbackLinear
+
+__all__ = [
+    "BatchSign",
+    "BatchSignConv1d",
+    "BatchSignConv2d",
+    "BatchSignLinear",
+    "FixedSign",
+    "FixedSignConv1d",
+    "FixedSignConv2d",
+    "FixedSignLinear",
+    "UniformSign",
+    "UniformSignConv1d",
+    "UniformSignConv2d",
+    "UniformSignLinear",
+]
+
+
+class _Sign(FeedbackLayer):
+    """What the sign rules share: ``feedback`` follows the weight, so it is not set but replaced for a while."""
+
+    _in_use: Tensor | None = None
+
+    @property
+    def feedback(self) -> Tensor:  # type: ignore[override]
+        """The matrix that a backward pass uses now: the magnitudes with the weight's signs."""
+        return self._magnitude() * self._weight().sign() if self._in_use is None else self._in_use
+
+    @contextmanager
+    def using_feedback(self, matrix: Tensor) -> Iterator[None]:
+        kept = self._in_use
+        self._in_use = matrix
+        try:
+            yield
+        finally:
+            self._in_use = kept
+
+    def _magnitude(self) -> Tensor:
+        raise NotImplementedError
+
+    def _weight(self) -> Tensor:
+        return self.get_parameter("weight").detach()
+
+
+class UniformSign(_Sign):
+    """uSF: ``feedback = s sign(W)`` with s the root mean square of W, taken at each pass."""
+
+    rule: ClassVar[str] = "usf"
+
+    def attach_feedback(self, matrix: Tensor) -> None:
+        """Do nothing: this rule needs no random matrix."""
+
+    def _magnitude(self) -> Tensor:
+        return self._weight().square().mean().sqrt()
+
+
+class FixedSign(_Sign):
+    """frSF: ``feedback = |M| sign(W)`` with M drawn once. Its magnitudes are the buffer ``magnitude``."""
+
+    rule: ClassVar[str] = "frsf"
+    magnitude: Tensor
+
+    def attach_feedback(self, matrix: Tensor) -> None:
+        """Keep the magnitudes of ``matrix``."""
+        self.register_buffer("magnitude", matrix.abs())
+
+    def _magnitude(self) -> Tensor:
+        return self.magnitude
+
+
+class BatchSign(FixedSign):
+    """brSF: as frSF, with M drawn anew, Gaussian and of the weight's scale, at each pass in training mode.
+
+    The draw comes from torch's own generator, as a dropout mask does. In between, ``magnitude`` is the last.
+    """
+
+    rule: ClassVar[str] = "brsf"
+
+    def feedback_of_pass(self) -> Tensor:
+        """Draw the magnitudes of this pass, unless the feedback is given or the model is in eval mode."""
+        if self.training and self._in_use is None:
+            weight = self._weight()
+            self.magnitude.copy_(torch.randn_like(weight).abs() * weight.square().mean().sqrt())
+        return self.feedback
+
+
+class UniformSignLinear(UniformSign, FeedbackLinear):
+    """``nn.Linear`` under uSF."""
+
+
+class UniformSignConv1d(UniformSign, FeedbackConv1d):
+    """``nn.Conv1d`` under uSF."""
+
+
+class UniformSignConv2d(UniformSign, FeedbackConv2d):
+    """``nn.Conv2d`` under uSF."""
+
+
+class FixedSignLinear(FixedSign, FeedbackLinear):
+    """``nn.Linear`` under frSF."""
+
+
+class FixedSignConv1d(FixedSign, FeedbackConv1d):
+    """``nn.Conv1d`` under frSF."""
+
+
+class FixedSignConv2d(FixedSign, FeedbackConv2d):
+    """``nn.Conv2d`` under frSF."""
+
+
+class BatchSignLinear(BatchSign, FeedbackLinear):
+    """``nn.Linear`` under brSF."""
+
+
+class BatchSignConv1d(BatchSign, FeedbackConv1d):
+    """``nn.Conv1d`` under brSF."""
+
+
+class BatchSignConv2d(BatchSign, FeedbackConv2d):
+    """``nn.Conv2d`` under brSF."""

@@ -1,0 +1,128 @@
+"""Configurations: what is read, and one clear error for everything that does not fit."""
+
+from pathlib import Path
+
+import pytest
+
+from fadiag.errors import ConfigError
+from fadiag.training import Config, OptimizerConfig, load_config, make_config
+
+EXAMPLE = """
+rule = "fa"
+epochs = 3
+[model]
+hidden = [16, 8]
+norm = "batch"
+[optimizer]
+name = "muon"
+learning_rate = 1
+"""
+
+
+def test_reads_toml_and_keeps_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(EXAMPLE)
+    config = load_config(path, ["seeds.init=7", "data.name=cifar10", "data.folder=/a b", "model.hidden=[4]"])
+    assert (config.epochs, config.model.hidden, config.optimizer.learning_rate) == (3, (4,), 1.0)
+    assert (config.seeds.init, config.data.name, config.data.folder) == (7, "cifar10", "/a b")
+    assert config.batch_size == Config().batch_size
+    assert config.label == "fa+muon+bn"
+
+
+def test_an_empty_table_is_the_defaults() -> None:
+    assert make_config({}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"epoch": 3}, "c.toml: unknown key 'epoch'; did you mean 'epochs'?"),
+        (
+            {"optimizer": {"learning_rte": 0.1}},
+            "c.toml: unknown key 'optimizer.learning_rte'; did you mean 'optimizer.learning_rate'",
+        ),
+        (
+            {"seeds": {"zzz": 1}},
+            "c.toml: unknown key 'seeds.zzz'; there are 'seeds.init', 'seeds.data', 'seeds.feedback'",
+        ),
+        ({"epochs": "many"}, "c.toml: 'epochs' is 'many': expected `int`, got `str`"),
+        ({"epochs": 2.5}, "c.toml: 'epochs' is 2.5: expected `int`, got `float`"),
+        ({"epochs": 0}, "c.toml: 'epochs' is 0: expected `int` >= 1"),
+        ({"epochs": True}, "c.toml: 'epochs' is True: expected `int`, got `bool`"),
+        (
+            {"optimizer": {"learning_rate": -1.0}},
+            "c.toml: 'optimizer.learning_rate' is -1.0: expected `float` > 0",
+        ),
+        (
+            {"optimizer": {"learning_rate": float("nan")}},
+            "'optimizer.learning_rate' is nan: expected `float` > 0",
+        ),
+        (
+            {"optimizer": {"learning_rate": float("inf")}},
+            "'optimizer.learning_rate' is inf: expected `float` <= 1000000.0",
+        ),
+        ({"optimizer": {"name": "moun"}}, "c.toml: 'optimizer.name' is 'moun'; did you mean 'muon'?"),
+        ({"model": {"norm": "xyz"}}, "c.toml: 'model.norm' is 'xyz'; there are 'none', 'batch'"),
+        ({"model": {"hidden": [8, 0]}}, "c.toml: 'model.hidden[1]' is [8, 0]: expected `int` >= 1"),
+        ({"model": 3}, "c.toml: 'model' is 3: expected `object`, got `int`"),
+        ({"rule": "faa"}, "c.toml: 'rule' is 'faa'; did you mean 'fa'"),
+        (
+            {"data": {"name": "fashion_mnist"}},
+            "'data.name' is 'fashion_mnist'; did you mean 'fashion-mnist'?",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named_with_its_value_and_the_near_ones(table: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_config(table, source="c.toml")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs", "override 'epochs' is not key=value, as in optimizer.learning_rate=0.1"),
+        ("=3", "override '=3' is not key=value"),
+        ("epochs.x=3", "override 'epochs.x=3': 'epochs' is a value, not a table"),
+        ("optimizer.lr=3", "unknown key 'optimizer.lr'; there are"),
+        ("epochs=ten", "'epochs' is 'ten': expected `int`, got `str`"),
+    ],
+)
+def test_overrides_that_do_not_fit(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_config({"epochs": 3}, [override])
+    assert message in str(caught.value)
+
+
+def test_overrides_leave_the_table_as_it_was() -> None:
+    table = {"optimizer": {"name": "sgd"}}
+    make_config(table, ["optimizer.name=muon"])
+    assert table == {"optimizer": {"name": "sgd"}}
+
+
+def test_missing_and_broken_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no configuration .*nowhere\.toml"):
+        load_config(tmp_path / "nowhere.toml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path)
+    broken = tmp_path / "broken.toml"
+    broken.write_text("epochs = = 3")
+    with pytest.raises(ConfigError, match=r"broken\.toml is not TOML: .*line 1"):
+        load_config(broken)
+    broken.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(broken)
+
+
+def test_labels_name_the_method() -> None:
+    assert Config(rule="bp").label == "bp"
+    assert Config(freeze_hidden=True, optimizer=OptimizerConfig()).label == "frozen"
+    assert Config(method="mine").label == "mine"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(__file__).parents[2].glob("analyses/configs/*.toml")), ids=lambda p: p.stem
+)
+def test_example_configurations_load(path: Path) -> None:
+    assert load_config(path).epochs >= 1
