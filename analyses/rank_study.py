@@ -1,11 +1,11 @@
 """Claim: the error that Feedback Alignment sends to the last hidden layer has a lower rank than BP's.
 
-The study that ``fadiag demo`` runs in small, on the data set that you name. What decides it was written down before it
-ran, in `fadiag.training.demo_study`: primary metric ``error_participation_ratio_centred``, primary layer ``fc3``,
-runs paired by seed, the last recorded step. Everything else it draws is secondary.
+The study that ``fadiag demo`` runs in small, on the data set that you name. What decides it was written down
+before it ran, in `fadiag.training.demo_study`: primary metric ``error_participation_ratio_centred``, primary
+layer ``fc3``, runs paired by seed, the last recorded step. Everything else it draws is secondary.
 
     python analyses/rank_study.py --out rank-digits
-    python analyses/rank_study.py --data fashion-mnist --data-dir /usr/share/datasets/fashion-mnist --out rank-fashion
+    python analyses/rank_study.py --data fashion-mnist --data-dir FOLDER --out rank-fashion
     python analyses/rank_study.py --quick --out rank-quick     # two seeds, two methods: does it run at all
 """
 
@@ -30,8 +30,10 @@ def main(data: str, data_dir: Path | None, out: Path, seeds: int | None, quick: 
         study, out / "runs", progress=lambda done, total, name: print(f"{done}/{total} {name}")
     )
     results = fadiag.analyze(stores, output=out / "results.zarr")
+    pictures = out / "figures"
+    pictures.mkdir(exist_ok=True)
     for figure in FIGURES:
-        save(figure.draw(results), out / "figures" / f"{figure.name}.pdf")
+        save(figure.draw(results), pictures / f"{figure.name}.pdf")
         print(f"{figure.title}: {figure.caption(results)}")
     print(write_report(results, out / "report.html"))
 
