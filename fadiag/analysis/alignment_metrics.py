@@ -22,7 +22,7 @@ def _rows(view: View, signal: str) -> Values:
 
 def _cosines(view: View, pair: tuple[str, str]) -> Values:
     """Return the cosine of each sample (step, sample); NaN where one of the two has no direction."""
-    return view.keep(("cosine", pair), lambda: spectra.cosine(_rows(view, pair[0]), _rows(view, pair[1])))  # type: ignore[no-any-return]
+    return view.keep(("cosine", pair), lambda: spectra.cosine(_rows(view, pair[0]), _rows(view, pair[1])))
 
 
 def _over_valid(cosines: Values, statistic: str) -> Values:
@@ -54,7 +54,7 @@ def _norm_ratio(view: View, *, pair: tuple[str, str]) -> Values:
 
 def vector_cosine(view: View, *, pair: tuple[str, str]) -> Values:
     """Return the cosine of the two signals of each step, each taken as one vector."""
-    return view.keep(("vector cosine", pair), lambda: spectra.cosine(view.flat(pair[0]), view.flat(pair[1])))  # type: ignore[no-any-return]
+    return view.keep(("vector cosine", pair), lambda: spectra.cosine(view.flat(pair[0]), view.flat(pair[1])))
 
 
 def _descent_cosine(view: View) -> Values:

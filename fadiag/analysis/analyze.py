@@ -1,24 +1,30 @@
 """From recorded runs to results: `analyze`."""
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from fadiag.analysis.assemble import Assembly
+from fadiag.analysis.availability import check_asked
 from fadiag.analysis.blas import one_blas_thread, set_blas_threads
 from fadiag.analysis.block import Block, measure
 from fadiag.analysis.matrix import UNFOLDINGS, Unfolding
 from fadiag.analysis.metric import Metric, Values
-from fadiag.analysis.plan import Task, check_asked, plan
-from fadiag.analysis.results import check_output, save
+from fadiag.analysis.plan import Options, Task, plan
+from fadiag.analysis.results import check_output, load, save
 from fadiag.analysis.source import open_runs
 from fadiag.analysis.table import choose
 from fadiag.errors import InputError
 
-__all__ = ["analyze"]
+__all__ = ["SAVE_EVERY", "analyze"]
+
+#: Seconds between two savings of unfinished results, so that an analysis that was stopped goes on from there.
+SAVE_EVERY = 30.0
 
 
 def _measure_alone(block: Block) -> dict[str, Values]:
@@ -58,7 +64,8 @@ def analyze(
     Parameters
     ----------
     runs : path, DataTree, or sequence of them
-        Recorded stores. Equal labels (``<method>-seed<k>`` of the meta entries, else the store's name) are told apart.
+        Recorded stores. A run's label is ``<method>-seed<k>`` from its meta entries, else the store's name;
+        equal labels are told apart.
     metrics : sequence of str or Metric, optional
         Names from `fadiag.analysis.TABLE`, or metrics of one's own. All that the runs can give when left out.
     unfolding : {"samples", "channels"}
@@ -66,13 +73,15 @@ def analyze(
     k : int, optional
         Dimension of compared subspaces; the number of classes less one when left out.
     executor : concurrent.futures.Executor, optional
-        Where blocks are measured; a thread a core when left out. A cluster's ``client.get_executor()`` will do.
+        Where blocks are measured; a thread a core when left out. dask.distributed's ``client.get_executor()``
+        will do, for a cluster that sees the stores.
     progress : callable, optional
         Called as ``progress(done, total)`` after each block.
     skip_invalid : bool
         Leave a signal that holds NaN or Inf out (its values are NaN in the results) instead of raising.
     output : path, optional
-        Also save the results there, see `fadiag.analysis.save`.
+        Also save the results there, see `fadiag.analysis.save`. Where a ``.zarr`` is there already, what it
+        holds of the same recordings (run id and generation) under the same definitions is not measured again.
 
     Returns
     -------
@@ -98,16 +107,22 @@ def analyze(
     opened = open_runs(runs)
     if metrics is not None:
         check_asked(opened, chosen)
-    tasks = plan(opened, chosen, unfolding=unfolding, k=k, skip_invalid=skip_invalid)
-    assembly = Assembly(opened, chosen, unfolding=unfolding)
-    finished = 0
+    options = Options(unfolding, k, skip_invalid)
+    assembly = Assembly(opened, chosen, options)
+    if output is not None and Path(output).is_dir():
+        assembly.adopt(load(output))
+    tasks = plan(opened, chosen, options, assembly.known)
+    finished, saved = 0, time.monotonic()
 
     def done(task: Task, values: dict[str, Values]) -> None:
-        nonlocal finished
+        nonlocal finished, saved
         assembly.put(task, values)
         finished += 1
         if progress is not None:
             progress(finished, len(tasks))
+        if output is not None and Path(output).suffix == ".zarr" and time.monotonic() - saved > SAVE_EVERY:
+            save(assembly.tree(), output)
+            saved = time.monotonic()
 
     with one_blas_thread():
         if executor is not None:

@@ -9,9 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from fadiag.analysis.matrix import Unfolding
 from fadiag.analysis.metric import Metric, Values
-from fadiag.analysis.plan import Task
+from fadiag.analysis.plan import Options, Task
 from fadiag.analysis.source import Run, Stream
 
 __all__ = ["RESULTS_VERSION", "Assembly"]
@@ -69,10 +68,10 @@ def _run_coordinates(runs: Sequence[Run]) -> dict[str, tuple[str, NDArray[Any]]]
 class Assembly:
     """The results while they grow: one array a variable, allocated when its first value arrives."""
 
-    def __init__(self, runs: Sequence[Run], metrics: Sequence[Metric], *, unfolding: Unfolding) -> None:
+    def __init__(self, runs: Sequence[Run], metrics: Sequence[Metric], options: Options) -> None:
         self._runs = runs
         self._metrics = {metric.name: metric for metric in metrics}
-        self._unfolding = unfolding
+        self._options = options
         self._position = {run.label: i for i, run in enumerate(runs)}
         self._streams: dict[str, list[Stream]] = {}
         for run in runs:
@@ -88,19 +87,68 @@ class Assembly:
         run, layer = self._position[task.run.label], layers.index(task.layer)
         where = np.searchsorted(steps, task.block.steps)
         for name, column in values.items():
-            array = self._values[task.stream].setdefault(
-                name, np.full((len(self._runs), len(layers), len(steps)), np.nan)
+            self._array(self._values[task.stream], task.stream, name)[run, layer, where] = column
+
+    def adopt(self, previous: xr.DataTree) -> None:
+        """Take over what earlier results hold of the same recordings, measured by the same definitions."""
+        if any(previous.attrs.get(key) != value for key, value in self._asked().items()):
+            return
+        for name, arrays in self._values.items():
+            if name not in previous.children:
+                continue
+            old = previous[name].to_dataset()
+            layers = (
+                {label: i for i, label in enumerate(old["layer"].values)} if "layer" in old.coords else {}
             )
-            array[run, layer, where] = column
+            shared = [(i, layers[label]) for i, label in enumerate(self._layers[name]) if label in layers]
+            _, new_steps, old_steps = np.intersect1d(
+                self._steps[name], old["step"].values, return_indices=True
+            )
+            for position, source in self._same_recordings(old):
+                for key in map(str, old.data_vars):
+                    metric = self._of(key)[0]
+                    if metric is None or old[key].attrs.get("definition_version") != metric.version:
+                        continue
+                    values = old[key].values
+                    target = self._array(arrays, name, key)
+                    for new_layer, old_layer in shared:
+                        target[position, new_layer, new_steps] = values[source, old_layer, old_steps]
+
+    def _same_recordings(self, old: xr.Dataset) -> list[tuple[int, int]]:
+        if "run_id" not in old.coords or "generation" not in old.coords:
+            return []
+        pairs = zip(old["run_id"].values, old["generation"].values, strict=True)
+        where = {(str(run_id), int(generation)): i for i, (run_id, generation) in enumerate(pairs)}
+        keys = [(run.run_id, run.generation) for run in self._runs]
+        return [(i, where[key]) for i, key in enumerate(keys) if key[0] and key in where]
+
+    def known(self, run: Run, stream: Stream, layer: str, metric: Metric) -> NDArray[np.bool_]:
+        """Tell which steps of a layer already have a value; what is not a number is measured again."""
+        array = self._values[stream.name].get(metric.name)
+        if array is None:
+            return np.zeros(len(stream.steps), np.bool_)
+        where = np.searchsorted(self._steps[stream.name], stream.steps)
+        row: Values = array[self._position[run.label], self._layers[stream.name].index(layer), where]
+        return ~np.isnan(row)
+
+    def _array(self, arrays: dict[str, Values], stream: str, variable: str) -> Values:
+        if variable not in arrays:
+            shape = (len(self._runs), len(self._layers[stream]), len(self._steps[stream]))
+            arrays[variable] = np.full(shape, np.nan)
+        return arrays[variable]
+
+    def _asked(self) -> dict[str, Any]:
+        return {"unfolding": self._options.unfolding, "k": self._options.k or "classes - 1"}
 
     def tree(self) -> xr.DataTree:
-        """Return the results as a tree with a group a stream."""
+        """Return the results, as far as they go, as a tree with a group a stream."""
         groups = {f"/{name}": self._group(name) for name in self._streams}
         root = xr.Dataset(
             attrs={
                 "fadiag_results": RESULTS_VERSION,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "versions": _versions(),
+                **self._asked(),
             }
         )
         return xr.DataTree.from_dict({"/": root, **groups}, name="results")
@@ -124,6 +172,8 @@ class Assembly:
             "run": ("run", np.array([run.label for run in self._runs], object)),
             "step": ("step", steps, {"long_name": "updates applied to the weights", "units": "1"}),
             **_run_coordinates(self._runs),
+            "run_id": ("run", np.array([run.run_id for run in self._runs], object)),
+            "generation": ("run", np.array([run.generation for run in self._runs], np.int64)),
         }
         if layers:
             coordinates["layer"] = ("layer", np.array(layers, object))
@@ -134,6 +184,7 @@ class Assembly:
 
     def _attributes(self, stream: str, variable: str) -> dict[str, Any]:
         metric, suffix = self._of(variable)
+        assert metric is not None  # only variables of chosen metrics are held
         attrs = [s.attrs for s in self._streams[stream]]
         words = metric.long_name
         units = metric.units
@@ -148,7 +199,7 @@ class Assembly:
             "formula": metric.formula,
             "source": metric.source,
             "definition_version": metric.version,
-            "unfolding": self._unfolding,
+            "unfolding": self._options.unfolding,
             "samples": _told([a.get("samples") for a in attrs]),
             "probe_mode": _told([a.get("mode") for a in attrs]),
             "split": _told([a.get("split") for a in attrs]),
@@ -157,9 +208,12 @@ class Assembly:
             told["centred"] = int(metric.centred)
         return {key: value for key, value in told.items() if value != ""}
 
-    def _of(self, variable: str) -> tuple[Metric, str]:
-        """Return the metric that a variable belongs to, and the suffix of its null."""
-        name = max((n for n in self._metrics if variable == n or variable.startswith(f"{n}_")), key=len)
+    def _of(self, variable: str) -> tuple[Metric | None, str]:
+        """Return the chosen metric that a variable belongs to, and the suffix of its null."""
+        names = [n for n in self._metrics if variable == n or variable.startswith(f"{n}_")]
+        if not names:
+            return None, ""
+        name = max(names, key=len)
         return self._metrics[name], variable[len(name) + 1 :]
 
 

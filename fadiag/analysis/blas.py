@@ -1,7 +1,7 @@
 """One BLAS thread each: outer workers over matrices, never BLAS threads inside them.
 
-Two BLAS threads on a busy machine make a small eigenproblem up to a hundred times slower. threadpoolctl is not a
-dependency; the two OpenBLAS builds that numpy and scipy bring are asked through the extension modules that link
+Two BLAS threads on a busy machine make a small eigenproblem up to a hundred times slower. threadpoolctl is no
+dependency: the OpenBLAS builds that numpy and scipy bring are asked through the extension modules that link
 them. With another BLAS (MKL, Accelerate) set its own variable, for example ``MKL_NUM_THREADS=1``.
 """
 

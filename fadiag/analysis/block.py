@@ -18,8 +18,9 @@ __all__ = ["Block", "measure"]
 class Block:
     """A piece of work that is complete in itself: it can be measured in another thread, process or machine.
 
-    ``arrays`` are lazy (step, ...) selections whose axis has one entry a step of the block, and ``missing`` marks the
-    steps that a signal of another stream does not have. ``static`` arrays have no step axis.
+    ``arrays`` are lazy (step, ...) selections with one entry a step of the block; ``missing`` marks the steps
+    that a signal of another stream does not have; ``static`` arrays have no step axis. An ``optional`` signal
+    may be absent (all NaN) at some steps.
     """
 
     run: str
@@ -56,7 +57,8 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
             words = " and ".join(f"{n:,} {what}" for n, what in ((nan, "NaN"), (inf, "Inf")) if n)
             raise InputError(
                 f"{name.rpartition('/')[2]} of layer '{block.layer.name}' at step {step} holds {words} of "
-                f"{slab.size:,} values; analyse with skip_invalid=True or stop before step {step} (run {block.run})"
+                f"{slab.size:,} values; analyse with skip_invalid=True "
+                f"or stop before step {step} (run {block.run})"
             )
     return good
 
@@ -90,7 +92,7 @@ def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
 
 
 def measure(block: Block) -> dict[str, Values]:
-    """Measure every metric of a block, with its null: one float64 a step and variable, NaN where a signal is absent."""
+    """Measure every metric of a block, with its null: one float64 a step, NaN where a signal is absent."""
     out: dict[str, Values] = {}
 
     def put(name: str, where: NDArray[np.intp], values: Values) -> None:

@@ -28,11 +28,11 @@ def unfold(
     values : array (step, *dims)
         The signal as recorded.
     dims : sequence of str
-        Names of the axes after the step. Where the first is ``sample``, rows are samples; where it is ``factor``,
-        rows are those of a QR factor; otherwise the signal is a weight and the rows are outputs.
+        Names of the axes after the step. Where the first is ``sample``, rows are samples; where it is
+        ``factor``, rows are those of a QR factor; otherwise the signal is a weight and the rows are outputs.
     unfolding : {"samples", "channels"}
-        What rows and columns are where a signal has more than two axes: ``samples`` gives (N, C·H·W), ``channels``
-        gives (N·H·W, C), the axis after the sample being the channel.
+        What rows and columns are where a signal has more than two axes: ``samples`` gives (N, C·H·W),
+        ``channels`` gives (N·H·W, C).
     rows_valid : int, optional
         Number of samples that are real; the rest is padding and is dropped.
 
@@ -58,7 +58,7 @@ def unfold(
     if values.ndim == 3:
         return values
     if dims[0] == "sample" and unfolding == "channels":
-        # A sequence (sample, position, out) has its channel last, an image (sample, channel, height, width) first.
+        # A sequence (sample, position, out) has its channel last, an image (sample, channel, ...) first.
         channel = dims.index("out") if "out" in dims else 1
         moved = np.moveaxis(values, 1 + channel, -1)
         return moved.reshape(steps, -1, moved.shape[-1])
@@ -66,7 +66,7 @@ def unfold(
 
 
 def centre(matrix: NDArray[Any], *, factor: bool = False) -> NDArray[Any]:
-    """Remove the mean row, in float64; the first row of a joint factor *is* the mean, so there it is dropped."""
+    """Remove the mean row, in float64; the first row of a joint factor is the mean, and is dropped."""
     if factor:
         return matrix[..., 1:, :]
     wide = matrix.astype(np.float64)

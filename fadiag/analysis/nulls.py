@@ -43,7 +43,7 @@ def drawn_rank_nulls(view: View, observed: Values, *, statistic: str) -> Mapping
 
 
 def beta_cosine_null(view: View, observed: Values) -> Mapping[str, Values]:
-    """Law of the cosine of W with a Gaussian B independent of it: cos^2 ~ Beta(1/2, (d - 1)/2), whatever W is."""
+    """Law of cos(W, B) for a Gaussian B independent of W: cos^2 ~ Beta(1/2, (d - 1)/2), whatever W is."""
     d = view.flat("static/feedback").shape[-1]
     edge = float(np.sqrt(special.betaincinv(0.5, (d - 1) / 2, 1 - 2 * _TAIL)))
     beyond = special.betaincc(0.5, (d - 1) / 2, np.square(observed)) / 2
@@ -57,7 +57,7 @@ def beta_cosine_null(view: View, observed: Values) -> Mapping[str, Values]:
 
 
 def beta_angle_null(view: View, observed: Values) -> Mapping[str, Values]:
-    """Return the same law in degrees; ``null_p`` is the probability of an angle at or below the observed one."""
+    """Return the same law in degrees; ``null_p`` is the probability of an angle as small as the observed."""
     law = beta_cosine_null(view, np.cos(np.radians(observed)))
     return {
         "null_low": np.degrees(np.arccos(law["null_high"])),

@@ -126,7 +126,7 @@ def _of_samples(signal: str) -> list[Metric]:
     return metrics
 
 
-#: A weight-shaped signal has no rows to centre; `gradient` is in both streams (in the state as the optimiser has it).
+#: A weight-shaped signal has no rows to centre. `gradient` is in both streams.
 _OF_WEIGHTS = {
     "gradient": ("probe", "state"),
     "gradient_bp": ("probe",),

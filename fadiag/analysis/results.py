@@ -4,7 +4,6 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,14 +36,14 @@ def check_output(path: str | os.PathLike[str]) -> Path:
 
 def _is_results(path: Path) -> bool:
     try:
-        with xr.open_datatree(path, engine="zarr") as tree:
+        with xr.open_datatree(path, engine="zarr", consolidated=True) as tree:
             return "fadiag_results" in tree.attrs
     except Exception:  # whatever lies there, it is not results
         return False
 
 
 def save(results: xr.DataTree, path: str | os.PathLike[str]) -> Path:
-    """Write results to ``.zarr``, ``.csv`` or ``.parquet``, atomically: old results stay until the new are whole.
+    """Write results to ``.zarr``, ``.csv`` or ``.parquet``; old results stay until the new are whole.
 
     Raises
     ------
@@ -57,7 +56,7 @@ def save(results: xr.DataTree, path: str | os.PathLike[str]) -> Path:
         fresh = work / path.name
         if path.suffix == ".zarr":
             with warnings.catch_warnings():
-                # zarr warns that consolidated metadata is a convention; so it is, and it opens ten times faster.
+                # zarr warns that consolidated metadata is a convention; so it is, and it opens faster.
                 warnings.filterwarnings("ignore", "Consolidated metadata", ZarrUserWarning)
                 results.to_zarr(fresh, consolidated=True)
         elif path.suffix == ".csv":
@@ -88,8 +87,8 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
     if not path.is_dir():
         raise NotAStoreError(f"{path} is no zarr directory; results to read again are saved as results.zarr")
     try:
-        tree = xr.open_datatree(path, engine="zarr")
-    except Exception as cause:
+        tree = xr.open_datatree(path, engine="zarr", consolidated=True)
+    except Exception as cause:  # xarray and zarr raise what they like
         raise NotAStoreError(f"{path} cannot be opened as zarr: {cause}") from cause
     if "fadiag_results" not in tree.attrs:
         raise NotAStoreError(
@@ -104,7 +103,7 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
 
 
 def to_pandas(results: xr.DataTree) -> "pd.DataFrame":
-    """Return the results as a long table: stream, run, layer, step, variable, value; absent values are left out."""
+    """Return a long table: stream, run, layer, step, variable, value; absent values are left out."""
     import pandas as pd
 
     parts = []

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,15 @@ from fadiag.analysis.matrix import Unfolding, centre, unfold
 
 __all__ = ["Layer", "Signal", "View"]
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Layer:
     """What the store says of a layer, and what the analysis was asked.
 
-    ``classes`` is the number of outputs of the network's last layer; ``k`` the dimension of compared subspaces.
+    ``classes`` is the number of outputs of the network's last layer, ``k`` the dimension of the subspaces
+    that are compared.
     """
 
     name: str
@@ -38,10 +41,10 @@ class Signal:
 
 @dataclass(frozen=True)
 class View:
-    """The signals of one layer over steps that have the same number of valid rows and the same signals present.
+    """The signals of one layer over steps with the same number of valid rows and the same signals present.
 
-    What several metrics need (a centred matrix, a spectrum, the cosines of each sample) is computed once and kept
-    for as long as the view lives, which is one block of steps.
+    What several metrics need (a centred matrix, the cosines of each sample) is computed once and kept for as
+    long as the view lives, which is one block of steps.
     """
 
     layer: Layer
@@ -50,11 +53,11 @@ class View:
     rows_valid: int | None = None
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    def keep(self, key: Any, compute: Callable[[], Any]) -> Any:
+    def keep(self, key: Any, compute: Callable[[], T]) -> T:
         """Return what was computed under this key, computing it the first time."""
         if key not in self._kept:
             self._kept[key] = compute()
-        return self._kept[key]
+        return cast(T, self._kept[key])
 
     def values(self, signal: str) -> NDArray[Any]:
         """Return the values (step, ...) as recorded, padding of samples removed."""
@@ -66,11 +69,11 @@ class View:
         """Return the matrices (step, rows, columns) of a signal."""
         found = self.signals[signal]
         if centred:
-            return self.keep(("centred", signal), lambda: centre(self.matrix(signal), factor=found.factor))  # type: ignore[no-any-return]
+            return self.keep(("centred", signal), lambda: centre(self.matrix(signal), factor=found.factor))
         return self.keep(
             ("raw", signal),
             lambda: unfold(found.values, found.dims, self.layer.unfolding, rows_valid=self.rows_valid),
-        )  # type: ignore[no-any-return]
+        )
 
     def flat(self, signal: str) -> NDArray[Any]:
         """Return each step's values as one vector: (step, size)."""

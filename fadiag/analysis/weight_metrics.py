@@ -36,7 +36,7 @@ def _sign_agreement(view: View) -> Values:
 def _displacement(view: View) -> Values:
     """W - W_0 in float64: exact for float32 weights of similar size."""
     weight, start = (view.matrix(s).astype(np.float64) for s in _W0)
-    return view.keep("displacement", lambda: weight - start)  # type: ignore[no-any-return]
+    return view.keep("displacement", lambda: weight - start)
 
 
 def _displacement_participation(view: View) -> Values:
@@ -151,7 +151,7 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         "update_trustworthy",
         signals=("update", "weight"),
         function=_trustworthy,
-        long_name="1 where the rounding floor of the update is at most 1e-3, so that its ranks can be trusted",
+        long_name="1 where the update's rounding floor is at most 1e-3, so that its ranks can be trusted",
         formula="update_rounding_floor <= 1e-3",
         source="definition",
     ),

@@ -14,7 +14,7 @@ SAMPLES = 16
 STEPS = (0, 10, 20, 30)
 
 
-def make_run(
+def build_run(
     seed: int = 0,
     *,
     method: str = "fa",
@@ -22,6 +22,7 @@ def make_run(
     drop: tuple[str, ...] = (),
     meta: dict[str, Any] | None = None,
     draws: int = 19,
+    rows_valid: int = SAMPLES,
 ) -> xr.DataTree:
     """Return a run of three layers with every stream, from a seed; `drop` leaves signals out."""
     rng = np.random.default_rng(seed)
@@ -30,7 +31,7 @@ def make_run(
         "step": ("step", np.asarray(steps, np.int64)),
         "wall_time": ("step", np.arange(count) + 1.7e9),
         "epoch": ("step", np.full(count, np.nan)),
-        "rows_valid": ("step", np.full(count, SAMPLES)),
+        "rows_valid": ("step", np.full(count, rows_valid)),
     }
 
     def normal(*shape: int) -> np.ndarray:
@@ -84,10 +85,10 @@ def make_run(
         }
         start = normal(out, inputs)
         update = 0.01 * normal(count, out, inputs)
-        weight = start + np.concatenate([np.zeros((1, out, inputs)), np.cumsum(update, 0)[:-1]]).astype(
+        weight = start + np.concatenate([np.zeros((1, out, inputs)), np.cumsum(update, 0)])[:count].astype(
             np.float32
         )
-        update[-1] = np.nan
+        update[-1:] = np.nan
         state = {
             "weight": (("step", "out", "in"), weight),
             "update": (("step", "out", "in"), update),
@@ -105,9 +106,10 @@ def make_run(
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), **groups})
 
 
-@pytest.fixture
-def run() -> xr.DataTree:
-    return make_run()
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., xr.DataTree]:
+    """Return the function that builds a run in memory."""
+    return build_run
 
 
 @pytest.fixture

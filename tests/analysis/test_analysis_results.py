@@ -1,0 +1,175 @@
+"""Results on disk: what is written is read, nothing recorded is overwritten, finished values are kept."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from fadiag.analysis import Metric, analyze, load, save, to_pandas
+from fadiag.errors import InputError, NotAStoreError, SchemaError
+
+METRICS = ["error_cosine", "error_participation_ratio_raw", "weight_feedback_cosine"]
+
+
+@pytest.fixture
+def results(make_run):
+    return analyze([make_run(0), make_run(1, method="bp")], metrics=METRICS)
+
+
+def test_zarr_round_trip(results, tmp_path):
+    path = save(results, tmp_path / "results.zarr")
+    again = load(path)
+    assert again.attrs == results.attrs
+    for group in results.children:
+        kept, written = again[group].to_dataset(), results[group].to_dataset()
+        assert set(kept.variables) == set(written.variables)
+        for name in written.variables:
+            np.testing.assert_array_equal(kept[name].values, written[name].values)
+            assert kept[name].attrs == written[name].attrs
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_plain_xarray_opens_it(results, tmp_path):
+    save(results, tmp_path / "results.zarr")
+    with xr.open_datatree(tmp_path / "results.zarr", engine="zarr") as tree:
+        assert tree["probe/error_cosine"].sel(run="bp-seed1", layer="fc2").notnull().all()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_long_table(results, tmp_path, suffix):
+    path = save(results, tmp_path / f"results{suffix}")
+    table = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+    assert list(table.columns) == ["stream", "run", "layer", "step", "variable", "value"]
+    row = table.query("run == 'fa-seed0' and layer == 'fc2' and step == 10").query(
+        "variable == 'error_cosine'"
+    )
+    expected = results["probe/error_cosine"].sel(run="fa-seed0", layer="fc2", step=10)
+    assert row["value"].item() == pytest.approx(float(expected), rel=1e-15)
+    assert table["value"].notna().all()
+    assert set(table.query("stream == 'log'")["variable"]) == {"loss", "test_accuracy"}
+    assert len(table.query("variable == 'weight_feedback_cosine'")) == 2 * 2 * 4
+
+
+def test_saving_again_replaces(results, tmp_path):
+    path = save(results, tmp_path / "results.zarr")
+    save(results.isel(run=[0]), path)
+    assert load(path)["probe"].sizes["run"] == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_store_is_never_overwritten(results, make_run, tmp_path):
+    store = tmp_path / "run.zarr"
+    store.mkdir()
+    (store / "zarr.json").write_text(
+        '{"zarr_format": 3, "node_type": "group", "attributes": {"run_id": "a"}}'
+    )
+    before = sorted(p.read_bytes() for p in store.iterdir())
+    with pytest.raises(InputError, match="exists and holds no results"):
+        save(results, store)
+    with pytest.raises(InputError, match="exists and holds no results"):
+        analyze(make_run(0), output=store)
+    assert sorted(p.read_bytes() for p in store.iterdir()) == before
+
+
+def test_a_path_that_cannot_be_written_is_refused_before_the_work(make_run, tmp_path):
+    def never(done, total):
+        raise AssertionError("work was done")
+
+    with pytest.raises(InputError, match=r"its name must end in \.zarr, \.csv, \.parquet"):
+        analyze(make_run(0), output=tmp_path / "results.txt", progress=never)
+    with pytest.raises(InputError, match="there is no directory"):
+        analyze(make_run(0), output=tmp_path / "gone" / "results.csv", progress=never)
+
+
+def test_a_failed_save_leaves_the_old_results(results, tmp_path, monkeypatch):
+    path = save(results, tmp_path / "results.zarr")
+
+    def full(*args, **kwargs):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(xr.DataTree, "to_zarr", full)
+    with pytest.raises(OSError, match="no space"):
+        save(results.isel(run=[0]), path)
+    assert load(path)["probe"].sizes["run"] == 2
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_load_refuses_what_is_no_results(tmp_path, results):
+    with pytest.raises(NotAStoreError, match="no such file or directory"):
+        load(tmp_path / "gone.zarr")
+    with pytest.raises(NotAStoreError, match="is no zarr directory"):
+        load(save(results, tmp_path / "results.csv"))
+    (tmp_path / "empty.zarr").mkdir()
+    with pytest.raises(NotAStoreError, match="cannot be opened as zarr"):
+        load(tmp_path / "empty.zarr")
+    del results.attrs["fadiag_results"]
+    with pytest.raises(NotAStoreError, match="holds no results; a recorded run is analysed first"):
+        load(save(results, tmp_path / "other.zarr"))
+    results.attrs["fadiag_results"] = 99
+    with pytest.raises(SchemaError, match="layout 99, this version reads up to 1; update fadiag"):
+        load(save(results, tmp_path / "newer.zarr"))
+
+
+class Counted:
+    """A metric's function that counts the steps it was asked for."""
+
+    def __init__(self):
+        self.steps = []
+
+    def __call__(self, view):
+        self.steps += [(view.layer.name, int(step)) for step in view.steps]
+        return np.ones(len(view.steps))
+
+
+def counted(version=1):
+    function = Counted()
+    metric = Metric(
+        name="error_one",
+        kinds=("probe",),
+        signals=("error",),
+        function=function,
+        long_name="one",
+        formula="1",
+        source="this test",
+        version=version,
+    )
+    return function, metric
+
+
+def measured(tmp_path, runs, **options):
+    version = options.pop("version", 1)
+    function, metric = counted(version)
+    results = analyze(runs, metrics=[metric], output=tmp_path / "results.zarr", **options)
+    return sorted(function.steps), results
+
+
+def test_what_was_measured_is_not_measured_again(make_run, tmp_path):
+    everything, first = measured(tmp_path, [make_run(0)])
+    assert len(everything) == 3 * 4
+    steps, second = measured(tmp_path, [make_run(0)])
+    assert steps == []
+    np.testing.assert_array_equal(first["probe/error_one"], second["probe/error_one"])
+
+
+def test_a_run_that_went_on_is_measured_from_there(make_run, tmp_path):
+    measured(tmp_path, [make_run(0)])
+    steps, results = measured(tmp_path, [make_run(3, method="bp"), make_run(0, steps=(0, 10, 20, 30, 40))])
+    assert [s for s in steps if s[1] == 40] == [("fc1", 40), ("fc2", 40), ("out", 40)]
+    assert len(steps) == 3 * 4 + 3
+    assert results["probe/error_one"].sel(run="fa-seed0").notnull().all()
+
+
+def test_another_generation_definition_or_unfolding_is_measured_again(make_run, tmp_path):
+    measured(tmp_path, [make_run(0)])
+    again = make_run(0)
+    again.attrs["generation"] = 1
+    assert len(measured(tmp_path, [again])[0]) == 12
+    assert len(measured(tmp_path, [again], version=2)[0]) == 12
+    assert len(measured(tmp_path, [again], version=2, unfolding="channels")[0]) == 12
+    assert len(measured(tmp_path, [again], version=2, unfolding="channels", k=2)[0]) == 12
+    assert measured(tmp_path, [again], version=2, unfolding="channels", k=2)[0] == []
+
+
+def test_long_table_of_nothing():
+    empty = to_pandas(xr.DataTree())
+    assert list(empty.columns) == ["stream", "run", "layer", "step", "variable", "value"]
