@@ -66,8 +66,8 @@ def _sentence(numbers: xr.Dataset) -> str:
     weight = final(numbers["weight_feedback_cosine"].sel(layer=output))
     return (
         f"At the last step {label(method)} has cos(W, B) = {with_interval(interval(of(weight, method)))} "
-        f"at {output}{_beyond(numbers, weight, 'weight_feedback_cosine', method, output)} and cos(error, error_bp) = "
-        f"{with_interval(interval(of(error, method)))} at {layer}"
+        f"at {output}{_beyond(numbers, weight, 'weight_feedback_cosine', method, output)} "
+        f"and cos(error, error_bp) = {with_interval(interval(of(error, method)))} at {layer}"
         f"{_beyond(numbers, error, 'error_cosine', method, layer)} (mean [95 % t interval])."
     )
 

@@ -42,7 +42,8 @@ def _sentence(numbers: xr.Dataset) -> str:
     method = methods[0]
     told = (
         f"At {layer}, last step, {label(method)}'s error shares "
-        f"{with_interval(interval(of(at_end, method)))} of its leading subspace with the true error (overlap, mean [95 % t interval])"
+        f"{with_interval(interval(of(at_end, method)))} of its leading subspace with "
+        "the true error (overlap, mean [95 % t interval])"
     )
     if f"{NAME}_null_high" not in numbers:
         return f"{told}; no redrawn feedback was recorded, so chance is not known."

@@ -1,0 +1,37 @@
+"""The ``fadiag`` command. Importing it loads click only; a command imports what it needs when it runs."""
+
+import click
+
+from fadiag import __version__
+from fadiag.cli.analyze import analyze
+from fadiag.cli.demo import demo
+from fadiag.cli.figure import figure
+from fadiag.cli.group import Group
+from fadiag.cli.report import report
+from fadiag.cli.train import train
+
+__all__ = ["main"]
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+@click.version_option(__version__, prog_name="fadiag")
+def main(debug: bool) -> None:
+    r"""Record and measure the credit signals of networks trained with Feedback Alignment.
+
+    \b
+    A study from end to end, on data that come with the package:
+      fadiag demo
+    Step by step:
+      fadiag train config.toml --out run.zarr
+      fadiag inspect run.zarr
+      fadiag analyze run.zarr -o results.zarr
+      fadiag figure rank results.zarr -o rank.pdf
+      fadiag report results.zarr -o report.html
+
+    A usage error exits 2, a failure 1 with one line on stderr.
+    """
+
+
+for command in (demo, train, analyze, figure, report):
+    main.add_command(command)

@@ -1,0 +1,63 @@
+"""``fadiag demo``: the rank study in small, from training to the report."""
+
+import os
+from pathlib import Path
+
+import click
+
+__all__ = ["demo"]
+
+
+@click.command(short_help="Train, record, analyse, draw and report a small study.")
+@click.option(
+    "-o", "--out", default="fadiag-demo", show_default=True, type=click.Path(), help="The folder to write to."
+)
+@click.option(
+    "--data",
+    type=click.Choice(["digits", "fashion-mnist", "cifar10"]),
+    default="digits",
+    show_default=True,
+    help="The images; the digits come with the package.",
+)
+@click.option("--data-dir", type=click.Path(), help="The folder of the other data sets' files.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=None, help="Runs trained at a time.  [default: one a core]"
+)
+def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
+    """Train six methods with three seeds each, record, analyse, draw and report.
+
+    BP, FA, FA with batch norm, with Muon, with both, and a control with frozen hidden layers. Complete
+    runs that the folder already holds are kept, so an interrupted demo goes on where it stopped.
+    """
+    from fadiag.analysis import analyze
+    from fadiag.cli.progress import bar
+    from fadiag.figures import FIGURES, save, write_numbers
+    from fadiag.report import write_report
+    from fadiag.training import demo_study, run_study
+
+    if data != "digits" and data_dir is None:
+        raise click.UsageError(f"--data {data} needs --data-dir, the folder of its files")
+    folder = Path(out)
+    with bar("training") as move:
+        stores = run_study(demo_study(data, data_dir), folder / "runs", jobs=jobs or _cores(), progress=move)
+    with bar("analysing") as move:
+        results = analyze(stores, progress=move, output=folder / "results.zarr")
+    pictures = folder / "figures"
+    pictures.mkdir(exist_ok=True)
+    click.echo("")
+    for figure in FIGURES:
+        canvas = figure.draw(results)
+        for suffix in (".pdf", ".png"):
+            save(canvas, pictures / f"{figure.name}{suffix}")
+        write_numbers(figure.numbers(results), pictures / f"{figure.name}.csv")
+        click.echo(f"{figure.title}: {figure.caption(results)}\n")
+    write_report(results, folder / "report.html")
+    names = ", ".join(figure.name for figure in FIGURES)
+    click.echo(f"stores   {folder / 'runs'} ({len(stores)} runs; look into one: fadiag inspect {stores[0]})")
+    click.echo(f"results  {folder / 'results.zarr'}")
+    click.echo(f"figures  {pictures} ({names}: PDF, PNG, and the numbers as CSV)")
+    click.echo(f"report   {folder / 'report.html'}")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

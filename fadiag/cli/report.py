@@ -1,0 +1,20 @@
+"""``fadiag report``: the results as one HTML file."""
+
+import click
+
+__all__ = ["report"]
+
+
+@click.command(short_help="Write the results as one HTML file.")
+@click.argument("results", type=click.Path())
+@click.option(
+    "-o", "--out", default="report.html", show_default=True, type=click.Path(), help="The file to write."
+)
+def report(results: str, out: str) -> None:
+    """Tell RESULTS (what analyze wrote) in one self-contained HTML file."""
+    from fadiag.analysis import load
+    from fadiag.report import write_report
+
+    with load(results) as tree:
+        write_report(tree, out)
+    click.echo(f"wrote {out}")

@@ -1,0 +1,48 @@
+"""``fadiag train``: one run of the reference trainer, recorded."""
+
+import click
+
+__all__ = ["train"]
+
+
+@click.command(short_help="Train one network and record its signals.")
+@click.argument("config", metavar="CONFIG.toml", type=click.Path())
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override one key, as in optimizer.learning_rate=0.1; may be given again.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to train.",
+)
+@click.option(
+    "-o",
+    "--out",
+    default="run.zarr",
+    show_default=True,
+    type=click.Path(),
+    help="The store to write; must not exist.",
+)
+def train(config: str, overrides: tuple[str, ...], device: str, out: str) -> None:
+    """Train one network as CONFIG.toml says and record its signals."""
+    from fadiag.cli.progress import bar
+    from fadiag.training import load_config
+    from fadiag.training import train as run
+
+    loaded = load_config(config, overrides)
+    with bar("training") as move:
+        run(
+            loaded,
+            out,
+            device=device,
+            progress=lambda done, total, scalars: move(
+                done, total, "  ".join(f"{name} {value:.3f}" for name, value in scalars.items())
+            ),
+        )
+    click.echo(f"wrote {out}")

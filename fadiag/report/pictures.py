@@ -1,0 +1,39 @@
+"""The figures of a report: picture, sentence and small print, or the reason why there is none."""
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import xarray as xr
+
+from fadiag.errors import MissingSignalError
+from fadiag.figures import FIGURES, svg
+from fadiag.figures.figure import Figure
+
+__all__ = ["Picture", "pictures"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure as the template takes it; ``missing`` says why there is none."""
+
+    name: str
+    title: str
+    caption: str = ""
+    uri: str = ""
+    missing: str = ""
+
+
+def _picture(figure: Figure, results: xr.DataTree) -> Picture:
+    try:
+        # An image of its own rather than inline SVG: ids of several figures in one document would clash.
+        code = base64.b64encode(svg(figure.draw(results)).encode()).decode()
+        caption = figure.caption(results)
+    except MissingSignalError as error:
+        return Picture(figure.name, figure.title, missing=str(error))
+    return Picture(figure.name, figure.title, caption, f"data:image/svg+xml;base64,{code}")
+
+
+def pictures(results: xr.DataTree, figures: Iterable[Figure] = FIGURES) -> list[Picture]:
+    """Return every figure that the results allow, and the reason for each that they do not."""
+    return [_picture(figure, results) for figure in figures]

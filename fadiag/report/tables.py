@@ -1,0 +1,125 @@
+"""The tables of a report: the last step, the runs, the definitions."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from fadiag.figures import by_method, final, interval, label
+from fadiag.figures.wording import number
+
+__all__ = ["Table", "definitions", "finals", "runs", "scalars"]
+
+#: What the table of the last step shows of each layer, where it was measured.
+_SHOWN = {
+    "error_participation_ratio_raw": "error PR, raw",
+    "error_participation_ratio_centred": "error PR, centred",
+    "error_effective_rank_raw": "error effective rank, raw",
+    "modulator_participation_ratio_raw": "modulator PR, raw",
+    "modulator_effective_rank_raw": "modulator effective rank, raw",
+    "weight_feedback_cosine": "cos(W, B)",
+    "error_cosine": "cos(error, error_bp)",
+    "error_overlap": "overlap with error_bp",
+}
+_NULLS = ("_null_low", "_null_high", "_null_mean", "_null_p")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A head, rows of text, and what a reader must know of them."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def _variables(results: xr.DataTree) -> dict[str, tuple[str, xr.DataArray]]:
+    """Return each variable with its stream; of several streams that hold it, the first, as in the figures."""
+    found: dict[str, tuple[str, xr.DataArray]] = {}
+    for stream, node in results.children.items():
+        for name, array in node.to_dataset().data_vars.items():
+            found.setdefault(str(name), (stream, array))
+    return found
+
+
+def _cells(at_end: xr.DataArray) -> dict[tuple[str, ...], str]:
+    """Return ``mean [low, high]`` over seeds, by method or by (layer, method)."""
+    over = interval(at_end)
+    cells = {}
+    for place in np.ndindex(over.mean.shape):
+        key = tuple(str(over.mean[dim].values[i]) for dim, i in zip(over.mean.dims, place, strict=True))
+        n = int(over.n.values[place])
+        mean, low, high = (number(float(part.values[place])) for part in (over.mean, over.low, over.high))
+        cells[key] = "" if n == 0 else f"{mean} [{low}, {high}]" if n > 1 else f"{mean} (one seed)"
+    return cells
+
+
+def finals(results: xr.DataTree) -> Table:
+    """Return layer by method at the last step."""
+    variables = _variables(results)
+    names = [name for name in _SHOWN if name in variables and "layer" in variables[name][1].dims]
+    columns = {
+        name: _cells(final(by_method(results, name)).transpose("layer", "method", "seed")) for name in names
+    }
+    keys = dict.fromkeys(key for cells in columns.values() for key in cells)
+    rows = []
+    for layer, method in keys:  # layer by layer: methods are what a reader compares
+        row = [columns[name].get((layer, method), "") for name in names]
+        if any(row):
+            rows.append((layer, label(method), *(cell or "—" for cell in row)))
+    note = "Mean over seeds [95 % t interval] at the last recorded step. PR: participation ratio."
+    return Table(("layer", "method", *(_SHOWN[name] for name in names)), tuple(rows), note)
+
+
+def scalars(results: xr.DataTree) -> Table:
+    """Return method by logged scalar (loss, accuracy) at the last step."""
+    names = [name for name, (_, array) in _variables(results).items() if array.dims == ("run", "step")]
+    columns = {name: _cells(final(by_method(results, name)).transpose("method", "seed")) for name in names}
+    methods = dict.fromkeys(key[0] for cells in columns.values() for key in cells)
+    rows = tuple((label(m), *(columns[name].get((m,), "") or "—" for name in names)) for m in methods)
+    head = ("method", *(name.replace("_", " ") for name in names))
+    return Table(head, rows, "Mean over seeds [95 % t interval] at the last step that has a value.")
+
+
+def runs(results: xr.DataTree) -> tuple[Table, Table]:
+    """Return what all runs share (key and value), and a row a run of what they differ in."""
+    coords: dict[str, list[str]] = {}
+    labels: list[str] = []
+    for node in results.children.values():
+        dataset = node.to_dataset()
+        if "run" in dataset.coords:
+            labels = [str(run) for run in dataset["run"].values]
+            for name, coord in dataset.coords.items():
+                if coord.dims == ("run",) and name != "run":
+                    coords.setdefault(str(name), [_text(value) for value in coord.values])
+    # One run differs in nothing: it keeps its row.
+    shared = {name: values[0] for name, values in coords.items() if len(set(values)) == 1 and len(labels) > 1}
+    differing = {name: values for name, values in coords.items() if name not in shared}
+    attrs = {"results made": results.attrs.get("created", ""), "versions": results.attrs.get("versions", "")}
+    told = [(key, str(value)) for key, value in attrs.items() if value]
+    common = Table(("what", "value"), (*told, ("runs", str(len(labels))), *shared.items()))
+    each = tuple((run, *(differing[name][i] for name in differing)) for i, run in enumerate(labels))
+    return common, Table(("run", *differing), each)
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float | np.floating) else str(value)
+
+
+def definitions(results: xr.DataTree) -> Table:
+    """Return what each variable is: name, words, formula, source, version, and what it was measured on."""
+    rows = []
+    for name, (stream, array) in sorted(_variables(results).items()):
+        if name.endswith(_NULLS):
+            continue
+        attrs = array.attrs
+        on = [stream]
+        if "samples" in attrs:
+            on.append(f"N = {attrs['samples']}")
+        on += [f"{attrs[key]}" for key in ("split", "unfolding") if attrs.get(key)]
+        on += [f"{attrs['probe_mode']} mode"] if attrs.get("probe_mode") else []
+        words = str(attrs.get("long_name", ""))
+        told = [str(attrs.get(key, "")) for key in ("formula", "source", "definition_version")]
+        rows.append((name, words, *told, ", ".join(on)))
+    return Table(("variable", "what", "formula", "source", "version", "measured on"), tuple(rows))

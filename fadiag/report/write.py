@@ -1,0 +1,67 @@
+"""From results to one HTML file."""
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+import xarray as xr
+from jinja2 import Environment, StrictUndefined
+
+from fadiag.errors import InputError
+from fadiag.report.pictures import pictures
+from fadiag.report.tables import definitions, finals, runs, scalars
+
+__all__ = ["render", "write_report"]
+
+
+def render(results: xr.DataTree, *, title: str = "Credit signals, layer by layer") -> str:
+    """Return the report as HTML; every text of the results is escaped."""
+    source = files("fadiag.report").joinpath("template.html").read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    common, each = runs(results)
+    return environment.from_string(source).render(
+        title=title,
+        pictures=pictures(results),
+        scalars=scalars(results),
+        finals=finals(results),
+        common=common,
+        runs=each,
+        definitions=definitions(results),
+    )
+
+
+def write_report(
+    results: xr.DataTree, path: str | os.PathLike[str], *, title: str = "Credit signals, layer by layer"
+) -> Path:
+    """Write results as one HTML file that needs no other file and no network.
+
+    Parameters
+    ----------
+    results : xarray.DataTree
+        What `fadiag.analyze` returns.
+    path : path
+        The file; an old one is replaced when the new is whole.
+    title : str
+
+    Raises
+    ------
+    InputError
+        If there is no directory to write to, or the results hold no run.
+    """
+    path = Path(path)
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"a report cannot be written to {path}: name a file in a directory that exists")
+    if not any("run" in node.dims for node in results.subtree):
+        raise InputError(
+            "the results hold no run, so there is nothing to report; analyse recorded runs first"
+        )
+    text = render(results, title=title)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+
+from fadiag.figures import FIGURES, find
+from tests.figures.synthetic_results import synthetic
+
+
+def noisy(results, stream, name, values):
+    """Return the results with the last step of a variable at every layer set, one value a run."""
+    dataset = results[stream].to_dataset().copy(deep=True)
+    dataset[name][{"step": -1}] = np.reshape(values, (-1, *(1,) * (dataset[name].ndim - 2)))
+    results[stream] = dataset
+    return results
+
+
+def test_rank_says_below() -> None:
+    results = noisy(
+        synthetic(("bp", "fa")), "probe", "error_participation_ratio_raw", [30, 31, 32, 20, 22, 24]
+    )
+    caption = find("rank").caption(results)
+    # Differences -10, -9, -8: mean -9, half width 4.3027 / sqrt(3).
+    assert "at fc3, last step: FA is below BP (FA − BP = −9.00 [−11.5, −6.52]" in caption
+    assert "95 % t interval over 3 paired seeds" in caption
+
+
+def test_rank_says_above() -> None:
+    results = noisy(
+        synthetic(("bp", "fa")), "probe", "error_participation_ratio_raw", [20, 22, 24, 30, 31, 32]
+    )
+    assert "FA is above BP (FA − BP = 9.00 [6.52, 11.5]" in find("rank").caption(results)
+
+
+def test_rank_says_that_it_cannot_tell() -> None:
+    results = noisy(
+        synthetic(("bp", "fa")), "probe", "error_participation_ratio_raw", [30, 31, 32, 20, 40, 31]
+    )
+    assert "cannot tell whether FA differs from BP" in find("rank").caption(results)
+    assert "covers 0" in find("rank").caption(results)
+
+
+def test_one_seed_cannot_tell() -> None:
+    assert "one seed cannot tell whether FA differs from BP" in find("rank").caption(synthetic(seeds=(0,)))
+
+
+def test_rank_counts_runs_inside_their_mask_null() -> None:
+    results = synthetic(("bp", "fa"))
+    assert "3 of 3 FA runs lie inside what their gates alone would give" in find("rank").caption(results)
+    results = noisy(results, "probe", "error_participation_ratio_raw_mask_null_high", [99, 99, 99, 1, 99, 99])
+    assert "2 of 3 FA runs lie inside" in find("rank").caption(results)
+    assert "gates" not in find("rank").caption(synthetic(("bp", "fa"), nulls=False))
+
+
+def test_accuracy_is_told_in_per_cent() -> None:
+    results = noisy(synthetic(("bp", "fa")), "log", "test_accuracy", [0.97, 0.96, 0.95, 0.90, 0.91, 0.92])
+    assert "FA is below BP (FA − BP = −5.00 % [−9.97 %, −0.0317 %]" in find("accuracy").caption(results)
+
+
+def test_accuracy_without_bp_tells_each_method() -> None:
+    caption = find("accuracy").caption(synthetic(("fa", "my rule")))
+    assert "FA 90.5 % [" in caption
+    assert "my rule 90.5 % [" in caption
+
+
+@pytest.mark.parametrize("name", ["alignment", "overlap"])
+def test_without_draws_chance_is_not_known(name: str) -> None:
+    assert "chance" in find(name).caption(synthetic(nulls=False))
+    assert "of 3 seeds" not in find(name).caption(synthetic(nulls=False))
+    assert "of 3 seeds" in find(name).caption(synthetic())
+
+
+def test_overlap_counts_seeds_above_chance() -> None:
+    results = noisy(synthetic(("bp", "fa")), "probe", "error_overlap", [1, 1, 1, 0.75, 0.65, 0.72])
+    assert "2 of 3 seeds lie above what redrawn feedback gives" in find("overlap").caption(results)
+
+
+def test_remedies_without_remedies_says_so() -> None:
+    assert "no FA run with a remedy" in find("remedies").caption(synthetic(("bp", "fa")))
+
+
+@pytest.mark.parametrize("methods", [("bp",), ("fa",), ("my rule", "other"), ("bp", "frozen")])
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f.name)
+def test_any_set_of_methods_has_a_caption_without_nan(figure, methods) -> None:
+    caption = figure.caption(synthetic(methods))
+    assert caption.endswith(".")
+    assert "nan" not in caption
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f.name)
+def test_a_run_that_ended_in_nan_is_not_hidden(figure) -> None:
+    results = synthetic(("bp", "fa", "fa+bn"))
+    for stream in ("probe", "log", "state"):
+        dataset = results[stream].to_dataset().copy(deep=True)
+        for name in dataset.data_vars:
+            dataset[name][{"run": 4, "step": slice(3, None)}] = np.nan
+        results[stream] = dataset
+    caption = figure.caption(results)
+    assert "2 paired seeds" in caption or "of 2 seeds" in caption
+    figure.draw(results)

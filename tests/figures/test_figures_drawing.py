@@ -1,0 +1,132 @@
+import itertools
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from fadiag.errors import InputError
+from fadiag.figures import FIGURES, find, save, svg
+from fadiag.figures.style import style
+from tests.figures.synthetic_results import synthetic
+
+
+def texts(canvas):
+    """Return every text that is drawn, with its box in pixels."""
+    with style():
+        canvas.draw_without_rendering()
+    renderer = canvas._get_renderer()
+    of_ticks, found = set(), []
+    for ax in canvas.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in axis.get_major_ticks() + axis.get_minor_ticks():
+                of_ticks |= {tick.label1, tick.label2}
+                if low <= tick.get_loc() <= high and tick.label1.get_visible() and tick.label1.get_text():
+                    found.append(tick.label1)
+    found += [
+        t for t in canvas.findobj(Text) if t not in of_ticks and t.get_visible() and t.get_text().strip()
+    ]
+    found = [(t.get_text(), t.get_window_extent(renderer)) for t in found]
+    return found
+
+
+CASES = {
+    "all": {},
+    "two methods": {"methods": ("bp", "fa")},
+    "one seed": {"seeds": (0,)},
+    "long names": {"methods": ("bp", "fa", "feedback alignment with weight mirror", "fa+ln+muon")},
+    "no nulls": {"nulls": False},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f.name)
+def test_no_text_is_cut_or_covered(figure, case) -> None:
+    canvas = figure.draw(synthetic(**CASES[case]))
+    found = texts(canvas)
+    width, height = canvas.get_size_inches() * canvas.dpi
+    for text, box in found:
+        assert box.x0 >= -1, text
+        assert box.y0 >= -1, text
+        assert box.x1 <= width + 1, text
+        assert box.y1 <= height + 1, text
+    for (one, first), (other, second) in itertools.combinations(found, 2):
+        across = min(first.x1, second.x1) - max(first.x0, second.x0)
+        along = min(first.y1, second.y1) - max(first.y0, second.y0)
+        assert across < 1 or along < 1, f"{one!r} lies over {other!r}"
+
+
+def test_every_seed_is_drawn_where_it_is() -> None:
+    results = synthetic()
+    numbers = find("rank").numbers(results)
+    ax = find("rank").draw(results).axes[2]  # error, fc3
+    drawn = [line.get_ydata() for line in ax.lines]
+    for method in ("bp", "fa"):
+        for seed in (0, 1, 2):
+            want = numbers["error_participation_ratio_raw"].sel(
+                {"method": method, "seed": seed, "layer": "fc3"}
+            )
+            assert any(np.array_equal(want, line) for line in drawn)
+
+
+def test_rank_draws_the_mask_null_where_it_is_recorded() -> None:
+    def bands(results):
+        return [len(ax.collections) for ax in find("rank").draw(results).axes]
+
+    with_null, without = bands(synthetic()), bands(synthetic(nulls=False))
+    # Four layers of the first row have one more band; no null of the other rows was recorded.
+    assert np.subtract(with_null, without).tolist() == [1] * 4 + [0] * 12
+
+
+def test_remedies_draw_every_seed_as_a_dot() -> None:
+    results = synthetic()
+    at_end = results["log/test_accuracy"].values[:, -1] * 100
+    ax = find("remedies").draw(results).axes[0]
+    dots = np.concatenate([line.get_xdata() for line in ax.lines if line.get_marker() == "o"])
+    np.testing.assert_allclose(np.sort(dots), np.sort(at_end))
+
+
+def test_figures_say_n_mode_seeds_and_interval() -> None:
+    for figure in FIGURES:
+        words = " ".join(text for text, _ in texts(figure.draw(synthetic()))).replace("\n", " ")
+        assert "3 seeds a method, each drawn" in words
+        assert "95 % t interval" in words
+        if figure.name != "accuracy":
+            assert "N = 256 probe samples" in words
+            assert "eval mode" in words
+
+
+def test_drawing_leaves_the_users_settings_alone(tmp_path) -> None:
+    with mpl.rc_context({"font.size": 31.0, "pdf.fonttype": 3}):
+        before = dict(mpl.rcParams)
+        save(find("rank").draw(synthetic()), tmp_path / "rank.pdf")
+        assert dict(mpl.rcParams) == before
+
+
+def test_pdf_embeds_truetype_and_no_type_3(tmp_path) -> None:
+    data = save(find("accuracy").draw(synthetic()), tmp_path / "a.pdf").read_bytes()
+    assert b"/FontFile2" in data
+    assert b"/Type3" not in data
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".png", ".svg"])
+def test_same_results_give_the_same_file(tmp_path, suffix) -> None:
+    one, other = (
+        save(find("accuracy").draw(synthetic()), tmp_path / f"{i}{suffix}").read_bytes() for i in "ab"
+    )
+    assert one == other
+
+
+def test_svg_is_a_document_of_its_own() -> None:
+    assert "<svg" in svg(find("accuracy").draw(synthetic()))
+
+
+def test_other_suffixes_are_refused(tmp_path) -> None:
+    canvas = find("accuracy").draw(synthetic(("bp",)))
+    with pytest.raises(
+        InputError, match=r"cannot be saved as .*fig\.gif: its name must end in \.pdf, \.png, \.svg"
+    ):
+        save(canvas, tmp_path / "fig.gif")
+    with pytest.raises(InputError, match="there is no directory"):
+        save(canvas, tmp_path / "nowhere" / "fig.pdf")

@@ -1,0 +1,131 @@
+import csv
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import stats
+
+from fadiag.errors import InputError, MissingSignalError
+from fadiag.figures import FIGURES, by_method, contrast, final, find, interval, write_numbers
+from tests.figures.synthetic_results import ACCURACY, METHODS, RANK, STEPS, synthetic
+
+
+def test_interval_is_scipys_t_interval() -> None:
+    values = np.random.default_rng(0).normal(size=(3, 7))
+    found = interval(xr.DataArray(values, dims=("layer", "seed")))
+    low, high = stats.t.interval(0.95, 6, values.mean(1), stats.sem(values, axis=1))
+    np.testing.assert_allclose(found.low, low, rtol=1e-12)
+    np.testing.assert_allclose(found.high, high, rtol=1e-12)
+
+
+def test_interval_leaves_missing_runs_out_of_n() -> None:
+    whole = interval(xr.DataArray([1.0, 2.0, 4.0], dims="seed"))
+    gap = interval(xr.DataArray([1.0, np.nan, 2.0, 4.0], dims="seed"))
+    assert int(gap.n) == 3
+    assert float(gap.high) == pytest.approx(float(whole.high), rel=1e-15)
+
+
+@pytest.mark.parametrize("values", [[2.0], [2.0, np.nan]])
+def test_one_run_has_a_mean_and_no_interval(values: list[float]) -> None:
+    found = interval(xr.DataArray(values, dims="seed"))
+    assert float(found.mean) == 2.0
+    assert np.isnan(found.low)
+    assert np.isnan(found.high)
+
+
+def test_no_run_has_nothing() -> None:
+    found = interval(xr.DataArray([np.nan, np.nan], dims="seed"))
+    assert np.isnan(found.mean)
+    assert int(found.n) == 0
+
+
+def test_contrast_is_paired() -> None:
+    # The seeds differ by 100, the methods by 1: unpaired, the interval would be hundreds wide.
+    values = xr.DataArray(
+        [[0.0, 100.0, 200.0], [1.0, 101.0, 201.0]],
+        dims=("method", "seed"),
+        coords={"method": ["bp", "fa"]},
+    )
+    found = contrast(values, "fa", "bp")
+    assert (float(found.low), float(found.mean), float(found.high)) == (1.0, 1.0, 1.0)
+
+
+def test_runs_find_their_place_in_any_order() -> None:
+    results = synthetic()
+    log = results["log"].to_dataset()
+    shuffled = xr.DataTree.from_dict(
+        {"/log": log.isel(run=np.random.default_rng(1).permutation(log.sizes["run"]))}
+    )
+    xr.testing.assert_identical(by_method(shuffled, "test_accuracy"), by_method(results, "test_accuracy"))
+    for method in METHODS:
+        end = by_method(shuffled, "test_accuracy").sel({"method": method, "seed": 0}).values[-1]
+        assert end == pytest.approx(ACCURACY[method])
+
+
+def test_a_missing_seed_is_nan() -> None:
+    log = synthetic(("bp", "fa"))["log"].to_dataset()
+    array = by_method(xr.DataTree.from_dict({"/log": log.isel(run=slice(0, 5))}), "test_accuracy")
+    assert array.sizes == {"method": 2, "seed": 3, "step": len(STEPS)}
+    assert np.isnan(array.sel({"method": "fa", "seed": 2})).all()
+
+
+def test_runs_without_meta_stand_for_themselves() -> None:
+    log = synthetic(("bp",))["log"].to_dataset().drop_vars(["method", "seed"])
+    array = by_method(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
+    assert list(array["method"].values) == ["bp-seed0", "bp-seed1", "bp-seed2"]
+
+
+def test_two_runs_of_one_method_and_seed_are_refused() -> None:
+    log = synthetic(("bp",), seeds=(0, 1))["log"].to_dataset().assign_coords(seed=("run", [3, 3]))
+    with pytest.raises(
+        InputError, match="runs 'bp-seed0' and 'bp-seed1' share method 'bp' and seed 3; give one"
+    ):
+        by_method(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
+
+
+def test_final_does_not_lend_an_earlier_step() -> None:
+    # Method a ends at step 10; one of its seeds diverged before. Method b was recorded up to step 20.
+    nan = np.nan
+    values = [[[1.0, 2.0, nan], [1.0, nan, nan]], [[1.0, 2.0, 3.0], [1.0, 2.0, 4.0]]]
+    array = xr.DataArray(
+        values, dims=("method", "seed", "step"), coords={"method": ["a", "b"], "step": [0, 10, 20]}
+    )
+    np.testing.assert_array_equal(final(array).transpose("method", "seed"), [[2.0, nan], [3.0, 4.0]])
+
+
+def test_all_missing_variables_are_named() -> None:
+    results = synthetic()
+    results["probe"] = (
+        results["probe"].to_dataset().drop_vars(["modulator_effective_rank_raw", "error_effective_rank_raw"])
+    )
+    with pytest.raises(
+        MissingSignalError,
+        match=r"no error_effective_rank_raw, modulator_effective_rank_raw; they hold error_cosine, .*again",
+    ):
+        find("rank").draw(results)
+
+
+def test_an_unknown_figure_lists_the_known() -> None:
+    with pytest.raises(InputError, match="no figure is called 'ranks'; there are accuracy, rank, alignment"):
+        find("ranks")
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f.name)
+def test_numbers_read_back_bit_equal(figure, tmp_path) -> None:
+    numbers = figure.numbers(synthetic(spread=0.7))
+    path = write_numbers(numbers, tmp_path / "numbers.csv")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == sum(int(array.notnull().sum()) for array in numbers.data_vars.values())
+    for row in rows:
+        array = numbers[row["variable"]].sel({"method": row["method"], "seed": int(row["seed"])})
+        if row["layer"]:
+            array = array.sel(layer=row["layer"])
+        assert float(array.sel(step=int(row["step"]))) == float(row["value"])
+
+
+def test_numbers_carry_the_known_finals() -> None:
+    numbers = find("remedies").numbers(synthetic())
+    at_end = final(numbers["error_participation_ratio_raw"].sel(layer="fc3"))
+    for method in METHODS:
+        assert float(at_end.sel({"method": method, "seed": 0})) == pytest.approx(RANK[method])
