@@ -4,14 +4,18 @@ from fadiag.rules.convert import RULES, convert
 from fadiag.rules.feedback import LAWS, draw_feedback, generator_for
 from fadiag.rules.functional import feedback_conv, feedback_linear
 from fadiag.rules.layers import FeedbackConv1d, FeedbackConv2d, FeedbackLayer, FeedbackLinear
+from fadiag.rules.signs import BatchSign, FixedSign, UniformSign
 
 __all__ = [
     "LAWS",
     "RULES",
+    "BatchSign",
     "FeedbackConv1d",
     "FeedbackConv2d",
     "FeedbackLayer",
     "FeedbackLinear",
+    "FixedSign",
+    "UniformSign",
     "convert",
     "draw_feedback",
     "feedback_conv",

@@ -51,10 +51,10 @@ def convert(
     """Make a model learn by another rule: change the class of its linear and convolution layers, in place.
 
     Modules and parameters stay the same objects: an optimiser made before, hooks and references stay valid.
-    Each layer gains ``feedback``, under "fa" a buffer. B is drawn with the scale of the layer's weight at this
-    moment: convert after initialising. The generator depends on ``seed`` and the layer's name, torch's own is not
-    touched. A module used under two names is converted once; two modules that share one weight share its
-    feedback.
+    Each layer gains ``feedback``, under "fa" a buffer. B is drawn with the scale of the layer's weight at
+    this moment: convert after initialising. The generator depends on ``seed`` and the layer's name, torch's
+    own is not touched. A module used under two names is converted once; two modules that share one weight
+    share its feedback.
 
     Parameters
     ----------

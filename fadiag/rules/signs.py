@@ -31,7 +31,7 @@ __all__ = [
 
 
 class _Sign(FeedbackLayer):
-    """What the sign rules share: ``feedback`` follows the weight, so it is not set but replaced for a while."""
+    """What the sign rules share: ``feedback`` follows the weight, so it is never set."""
 
     _in_use: Tensor | None = None
 
