@@ -1,0 +1,181 @@
+"""Right (feature side) subspaces: overlap and principal angles of the leading k directions."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fadiag.errors import InputError
+from fadiag.spectra.validate import Floats, as_count, as_matrices, as_real, require_finite, scale_exactly
+
+__all__ = ["overlap", "overlap_of_bases", "principal_angles", "principal_angles_of_bases", "right_basis"]
+
+
+def right_basis(x: ArrayLike, k: int) -> Floats:
+    """Leading k right singular vectors, as orthonormal columns.
+
+    A matrix of numerical rank r < k has no more than r directions: the columns beyond are zeros, not an
+    arbitrary completion.
+
+    Parameters
+    ----------
+    x : array_like (..., rows, columns)
+        Real and finite.
+    k : int
+        Number of directions, between 1 and min(rows, columns).
+
+    Returns
+    -------
+    array (..., columns, k), float64
+
+    Raises
+    ------
+    InputError
+        Where ``k`` is out of range, or as `singular_values`.
+
+    Examples
+    --------
+    >>> np.abs(right_basis([[0.0, 2.0], [0.0, 0.0]], 2))
+    array([[0., 0.],
+           [1., 0.]])
+    """
+    array = as_matrices(x)
+    rows, columns = array.shape[-2:]
+    k = as_count(k, "k", 1, min(rows, columns))
+    stack = array.reshape(-1, rows, columns)
+    bases = np.empty((len(stack), columns, k))
+    for i, matrix in enumerate(stack):
+        scaled = scale_exactly(matrix)[0]
+        # The right side of a tall matrix is that of its triangular factor.
+        reduced = np.linalg.qr(scaled, mode="r") if rows > columns else scaled
+        _, s, vt = np.linalg.svd(reduced, full_matrices=False)
+        rounding = np.finfo(matrix.dtype).eps * max(rows, columns) * s[0]
+        bases[i] = (vt[:k] * (s[:k, None] > rounding)).T
+    return bases.reshape(*array.shape[:-2], columns, k)
+
+
+def overlap(x: ArrayLike, y: ArrayLike, k: int) -> Floats:
+    """Overlap of the leading k right singular subspaces: |Uᵀ V|_F² / k, between 0 and 1.
+
+    For a uniformly drawn subspace its mean is k / columns (`overlap_moments`). Where a matrix has fewer than
+    k directions, the missing ones overlap with nothing: the value is then at most r / k.
+
+    Parameters
+    ----------
+    x, y : array_like (..., rows, columns)
+        Equal columns; rows may differ; leading axes broadcast.
+    k : int
+        Number of directions, at most the smallest of the sides.
+
+    Returns
+    -------
+    array (...), float64
+
+    Raises
+    ------
+    InputError
+        Where ``k`` is out of range, columns differ, or as `singular_values`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.diag([3.0, 2.0, 1.0])
+    >>> float(overlap(x, x[:, [0, 2, 1]], 2).round(12))
+    0.5
+    """
+    return overlap_of_bases(*_bases(x, y, k))
+
+
+def overlap_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
+    """Overlap |Uᵀ V|_F² / k of bases (..., columns, k) that `right_basis` made; see `overlap`.
+
+    Examples
+    --------
+    >>> float(overlap_of_bases([[1.0], [0.0]], [[0.6], [0.8]]).round(12))
+    0.36
+    """
+    a, b = _orthonormal(u, "u"), _orthonormal(v, "v")
+    _same_sides(a, b)
+    cross = np.swapaxes(a, -1, -2) @ b
+    return np.minimum(np.square(cross, dtype=np.float64).sum(axis=(-2, -1)) / a.shape[-1], 1.0)
+
+
+def principal_angles(x: ArrayLike, y: ArrayLike, k: int) -> Floats:
+    """Principal angles in radians between the leading k right singular subspaces, smallest first.
+
+    Cosines from Uᵀ V for angles above 45 degrees, sines from V - U Uᵀ V below, where arccos loses all digits
+    (Björck and Golub 1973; Knyazev and Argentati 2002).
+
+    Parameters
+    ----------
+    x, y : array_like (..., rows, columns)
+        Equal columns; leading axes broadcast.
+    k : int
+        Number of directions; both matrices must have that many.
+
+    Returns
+    -------
+    array (..., k), float64, in [0, π/2]
+
+    Raises
+    ------
+    InputError
+        Where a matrix has fewer than ``k`` directions, so that the angle is not defined; or as `overlap`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.diag([3.0, 2.0, 1.0])
+    >>> np.degrees(principal_angles(x, x[:, [0, 2, 1]], 2)).round(6)
+    array([ 0., 90.])
+    """
+    return principal_angles_of_bases(*_bases(x, y, k))
+
+
+def principal_angles_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
+    """Principal angles of bases (..., columns, k) with orthonormal columns; see `principal_angles`.
+
+    Examples
+    --------
+    >>> float(np.degrees(principal_angles_of_bases([[1.0], [0.0]], [[0.6], [0.8]])[0]).round(6))
+    53.130102
+    """
+    a, b = (_orthonormal(side, name).astype(np.float64) for side, name in ((u, "u"), (v, "v")))
+    _same_sides(a, b)
+    for side, name in ((a, "first"), (b, "second")):
+        missing = int((~side.any(axis=-2)).sum(axis=-1).max())
+        if missing:
+            raise InputError(
+                f"the {name} input has {side.shape[-1] - missing} directions, fewer than k = {side.shape[-1]}; "
+                "take a smaller k, or use overlap, which counts a missing direction as 0"
+            )
+    cross = np.swapaxes(a, -1, -2) @ b
+    cosines = np.clip(np.linalg.svd(cross, compute_uv=False), 0.0, 1.0)
+    sines = np.clip(np.linalg.svd(b - a @ cross, compute_uv=False)[..., ::-1], 0.0, 1.0)
+    return np.where(cosines**2 < 0.5, np.arccos(cosines), np.arcsin(sines))
+
+
+def _bases(x: ArrayLike, y: ArrayLike, k: int) -> tuple[Floats, Floats]:
+    a, b = as_matrices(x, "x"), as_matrices(y, "y")
+    if a.shape[-1] != b.shape[-1]:
+        raise InputError(f"x has {a.shape[-1]} columns and y has {b.shape[-1]}; they must be equal")
+    k = as_count(k, "k", 1, min(*a.shape[-2:], *b.shape[-2:]))
+    return right_basis(a, k), right_basis(b, k)
+
+
+def _orthonormal(basis: ArrayLike, name: str) -> Floats:
+    array = as_real(basis, name)
+    if array.ndim < 2 or 0 in array.shape[-2:]:
+        raise InputError(f"{name} has shape {array.shape}; it must be (..., columns, k)")
+    require_finite(array, name)
+    norms = np.einsum("...ij,...ij->...j", array, array)
+    if not ((np.abs(norms - 1) < 1e-3) | (norms == 0)).all():
+        raise InputError(f"{name} has columns that are not of unit length; take it from right_basis or a QR")
+    return array
+
+
+def _same_sides(a: Floats, b: Floats) -> None:
+    if a.shape[-2:] != b.shape[-2:]:
+        raise InputError(f"the bases have shapes {a.shape[-2:]} and {b.shape[-2:]}; they must be equal")
+    try:
+        np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        raise InputError(f"leading axes {a.shape[:-2]} and {b.shape[:-2]} do not broadcast") from None

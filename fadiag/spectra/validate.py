@@ -1,0 +1,117 @@
+"""The one place that judges an input array: what it is, what is wrong with it, and where."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fadiag.errors import InputError
+
+__all__ = ["as_count", "as_matrices", "as_real", "as_sample", "as_spectra", "require_finite", "scale_exactly"]
+
+Floats = NDArray[np.float64]
+
+
+def as_real(values: ArrayLike, name: str) -> NDArray[Any]:
+    """Return a real floating array (float32 and float64 as they are, anything narrower as float64).
+
+    Raises
+    ------
+    InputError
+        For complex numbers, text, objects and ragged lists.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{name} is not an array: {error}") from None
+    if array.dtype.kind == "c":
+        raise InputError(
+            f"{name} is complex ({array.dtype}); pass its real part, its modulus, or both stacked"
+        )
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{name} has dtype {array.dtype}; it must hold real numbers")
+    # float16 squares overflow at 256, integers wrap, big-endian data is not BLAS's: all become native float64.
+    return array if array.dtype in (np.float32, np.float64) and array.dtype.isnative else _widened(array)
+
+
+def _widened(array: NDArray[Any]) -> Floats:
+    # A long double beyond float64's range becomes an infinity here, which require_finite then names.
+    with np.errstate(over="ignore"):
+        return array.astype(np.float64)
+
+
+def require_finite(array: NDArray[Any], name: str) -> None:
+    """Raise InputError that counts what is not finite and says where the first one is."""
+    finite = np.isfinite(array)
+    if finite.all():
+        return
+    nan, bad = int(np.isnan(array).sum()), int(array.size - np.count_nonzero(finite))
+    first = tuple(int(i) for i in np.argwhere(~finite)[0])
+    raise InputError(
+        f"{name} holds {nan} NaN and {bad - nan} infinite of {array.size:,} values (first at {first}); "
+        "leave them out or repair them first"
+    )
+
+
+def as_matrices(values: ArrayLike, name: str = "x") -> NDArray[Any]:
+    """Return an array (..., rows, columns) that is real, finite and not empty."""
+    array = as_real(values, name)
+    if array.ndim < 2:
+        raise InputError(f"{name} has shape {array.shape}; it must be (..., rows, columns)")
+    if 0 in array.shape[-2:]:
+        raise InputError(f"{name} has shape {array.shape}; a matrix needs at least one row and one column")
+    require_finite(array, name)
+    return array
+
+
+def as_spectra(values: ArrayLike, name: str = "s") -> Floats:
+    """Return singular values (..., k) in float64: finite, not negative, not empty, in any order."""
+    array = as_real(values, name)
+    if array.ndim < 1 or array.shape[-1] == 0:
+        raise InputError(
+            f"{name} has shape {array.shape}; it must be (..., k) with at least one singular value"
+        )
+    require_finite(array, name)
+    if (array < 0).any():
+        raise InputError(
+            f"{name} holds {int((array < 0).sum())} negative values; singular values are not negative"
+        )
+    return array.astype(np.float64)
+
+
+def as_sample(values: ArrayLike, name: str, ndim: int = 1) -> Floats:
+    """Return a finite float64 array of exactly ``ndim`` axes, for the statistics."""
+    array = as_real(values, name)
+    if array.ndim != ndim:
+        raise InputError(f"{name} has shape {array.shape}; it must have {ndim} axes")
+    require_finite(array, name)
+    return array.astype(np.float64)
+
+
+def as_count(value: int, name: str, low: int, high: int | None = None) -> int:
+    """Return a whole number between two bounds."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise InputError(f"{name} is {value!r}; it must be a whole number")
+    if value < low or (high is not None and value > high):
+        bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+        raise InputError(f"{name} is {value}; it must be {bounds}")
+    return int(value)
+
+
+def scale_exactly(matrix: NDArray[Any]) -> tuple[Floats, float]:
+    """Bring a finite array to a largest entry in [0.5, 1) by a power of two: no rounding, squares stay in range.
+
+    Returns
+    -------
+    scaled : array, float64
+        A new array; zeros stay zeros.
+    scale : float
+        ``scaled * scale`` is the input.
+    """
+    peak = float(np.max(np.abs(matrix), initial=0.0))
+    wide = matrix.astype(np.float64)
+    if peak == 0.0:
+        return wide, 1.0
+    exponent = int(np.frexp(peak)[1])
+    # ldexp takes any exponent, where 2.0**exponent would overflow or vanish.
+    return np.ldexp(wide, -exponent, out=wide), float(np.ldexp(1.0, min(exponent, 1023)))
