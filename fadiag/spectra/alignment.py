@@ -72,9 +72,7 @@ def matrix_cosine(x: ArrayLike, y: ArrayLike) -> Floats:
     """
     a, b = as_matrices(x, "x"), as_matrices(y, "y")
     if a.shape[-2:] != b.shape[-2:]:
-        raise InputError(
-            f"x has matrices of shape {a.shape[-2:]} and y of {b.shape[-2:]}; they must be equal"
-        )
+        raise InputError(f"x has matrices of shape {a.shape[-2:]}, y of {b.shape[-2:]}; they must be equal")
     return cosine(a.reshape(*a.shape[:-2], -1), b.reshape(*b.shape[:-2], -1))
 
 
@@ -106,7 +104,7 @@ def angle(x: ArrayLike, y: ArrayLike) -> Floats:
     a, b = _pair(x, y)
     u, v = _units(a), _units(b)
     apart = 2 * np.arctan2(np.linalg.norm(u - v, axis=-1), np.linalg.norm(u + v, axis=-1))
-    return np.where(u.any(axis=-1) & v.any(axis=-1), apart, np.nan)
+    return np.asarray(np.where(u.any(axis=-1) & v.any(axis=-1), apart, np.nan))
 
 
 def _pair(x: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -130,7 +128,7 @@ def _units(array: NDArray[Any]) -> Floats:
     peak = np.abs(wide).max(axis=-1, keepdims=True)
     np.divide(wide, peak, out=wide, where=peak > 0)
     norm = np.linalg.norm(wide, axis=-1, keepdims=True)
-    return np.divide(wide, norm, out=wide, where=norm > 0)
+    return np.asarray(np.divide(wide, norm, out=wide, where=norm > 0))
 
 
 def _cosine(a: NDArray[Any], b: NDArray[Any]) -> Floats:
@@ -148,7 +146,7 @@ def _cosine(a: NDArray[Any], b: NDArray[Any]) -> Floats:
         u, v = (_units(np.broadcast_to(array, shape)[~inside]) for array in (a, b))
         alive = u.any(axis=-1) & v.any(axis=-1)
         value[~inside] = np.where(alive, np.einsum("ij,ij->i", u, v), np.nan)
-    return np.clip(value, -1.0, 1.0)
+    return np.asarray(np.clip(value, -1.0, 1.0))
 
 
 def _products(a: NDArray[Any], b: NDArray[Any]) -> tuple[Floats, Floats, Floats]:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fadiag.spectra.validate import Floats, as_matrices
+from fadiag.spectra.validate import Floats, as_matrices, require_finite, scale_exactly
 
 __all__ = ["centered"]
 
@@ -34,10 +34,13 @@ def centered(x: ArrayLike) -> Floats:
            [ 1.,  0.]])
     """
     array = as_matrices(x)
-    # Halved at both ends of the range, a sum of large numbers stays finite; the first row is a free shift that
-    # makes equal rows exact.
-    first = array[..., :1, :].astype(np.float64)
-    with np.errstate(over="ignore"):
-        shifted = array.astype(np.float64) - first
-        shifted -= shifted.mean(axis=-2, keepdims=True)
-    return shifted
+    values = np.empty(array.shape)
+    for index in np.ndindex(array.shape[:-2]):
+        scaled, exponent = scale_exactly(array[index])
+        # The first row is a free shift; with it equal rows become exact zeros.
+        scaled -= scaled[:1].copy()
+        scaled -= scaled.mean(axis=0)
+        with np.errstate(over="ignore"):
+            values[index] = np.ldexp(scaled, exponent)
+    require_finite(values, "x, centred in float64,")
+    return values

@@ -19,13 +19,13 @@ def _exp_entropy(weights: Floats) -> Floats:
     total = weights.sum(axis=-1, keepdims=True)
     q = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
     logs = np.log(q, out=np.zeros_like(q), where=q > 0)
-    return np.where(total[..., 0] > 0, np.exp(-(q * logs).sum(axis=-1)), 0.0)
+    return np.asarray(np.where(total[..., 0] > 0, np.exp(-(q * logs).sum(axis=-1)), 0.0))
 
 
 def _unit_peak(s: Floats) -> Floats:
     """Divide by the largest value, so that neither sums nor squares leave float64's range."""
     peak = s.max(axis=-1, keepdims=True)
-    return np.divide(s, peak, out=np.zeros_like(s), where=peak > 0)
+    return np.asarray(np.divide(s, peak, out=np.zeros_like(s), where=peak > 0))
 
 
 def effective_rank_of_spectrum(s: ArrayLike) -> Floats:

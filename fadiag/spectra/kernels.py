@@ -1,4 +1,4 @@
-"""Compiled loops, where numpy would make several passes over memory. Imported, and compiled, at first use only."""
+"""Compiled loops, where numpy would pass over memory several times. Imported and compiled at first use."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +15,12 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     numba tries ``__pycache__`` beside the source, then the user's cache folder; where both are read-only it
     refuses, and the function is then compiled anew in each process.
     """
-    # Sums may be reordered, which is what lets them run in vector registers; NaN and infinities keep their meaning.
-    options = {"nogil": True, "fastmath": {"reassoc", "contract"}}
+    # Sums may be reordered, so that they run in vector registers; NaN and infinities keep their meaning.
+    freedom = {"reassoc", "contract"}
     try:
-        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+        return numba.njit(cache=True, nogil=True, fastmath=freedom)(function)
     except RuntimeError:
-        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+        return numba.njit(nogil=True, fastmath=freedom)(function)
 
 
 @_compiled

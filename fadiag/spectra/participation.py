@@ -77,7 +77,8 @@ def participation_ratio_of_spectrum(s: ArrayLike) -> Floats:
     peak = array.max(axis=-1, keepdims=True)
     p = np.square(np.divide(array, peak, out=np.zeros_like(array), where=peak > 0))
     fourth = np.square(p).sum(axis=-1)
-    return np.divide(p.sum(axis=-1) ** 2, fourth, out=np.zeros_like(fourth), where=fourth > 0)
+    total = p.sum(axis=-1) ** 2
+    return np.asarray(np.divide(total, fourth, out=np.zeros_like(fourth), where=fourth > 0))
 
 
 def participation_ratio_debiased(x: ArrayLike) -> Floats:
@@ -112,9 +113,7 @@ def participation_ratio_debiased(x: ArrayLike) -> Floats:
     """
     array = as_matrices(x)
     if array.shape[-2] < 2:
-        raise InputError(
-            f"x has shape {array.shape}; the debiased participation ratio needs at least two rows"
-        )
+        raise InputError(f"x has shape {array.shape}; the debiased estimate needs at least two rows")
     return _each(array, _debiased)
 
 

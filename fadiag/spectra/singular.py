@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fadiag.errors import InputError
 from fadiag.spectra.validate import Floats, as_matrices, scale_exactly
 
 __all__ = ["gram", "singular_values"]
@@ -16,7 +17,7 @@ _ALLOWED = 5e-7
 
 
 def gram(matrix: NDArray[Any]) -> Floats:
-    """Return the smaller of X Xᵀ and Xᵀ X (BLAS fills one triangle only, as numpy sees that the factors are one)."""
+    """Return the smaller of X Xᵀ and Xᵀ X; numpy sees that both factors are one and computes one triangle."""
     rows, columns = matrix.shape
     return np.asarray(matrix @ matrix.T if rows <= columns else matrix.T @ matrix)
 
@@ -52,9 +53,13 @@ def singular_values(x: ArrayLike) -> Floats:
     stack = array.reshape(-1, *array.shape[-2:])
     values = np.empty((len(stack), size))
     for i, matrix in enumerate(stack):
-        scaled, scale = scale_exactly(matrix)
-        # A largest value beyond float64's own range would be infinite; matrices so large are not supported.
-        values[i] = _of_matrix(scaled) * scale
+        scaled, exponent = scale_exactly(matrix)
+        with np.errstate(over="ignore"):
+            values[i] = np.ldexp(_of_matrix(scaled), exponent)
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"x has a singular value beyond float64's range (largest entry {np.abs(array).max():.3g})"
+        )
     return values.reshape(*lead, size)
 
 
@@ -62,10 +67,10 @@ def _of_matrix(matrix: Floats) -> Floats:
     rows, columns = matrix.shape
     if max(rows, columns) >= _NARROW * min(rows, columns):
         tall = matrix if rows >= columns else matrix.T
-        return np.linalg.svd(np.linalg.qr(tall, mode="r"), compute_uv=False)
+        return np.asarray(np.linalg.svd(np.linalg.qr(tall, mode="r"), compute_uv=False))
     squares = np.linalg.eigvalsh(gram(matrix))[::-1]
     s = np.sqrt(np.maximum(squares, 0.0))
-    return s if _accurate(s) else np.linalg.svd(matrix, compute_uv=False)
+    return s if _accurate(s) else np.asarray(np.linalg.svd(matrix, compute_uv=False))
 
 
 def _accurate(s: Floats) -> bool:

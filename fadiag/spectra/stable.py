@@ -69,4 +69,5 @@ def stable_rank_of_spectrum(s: ArrayLike) -> Floats:
     """
     array = as_spectra(s)
     peak = array.max(axis=-1, keepdims=True)
-    return np.square(np.divide(array, peak, out=np.zeros_like(array), where=peak > 0)).sum(axis=-1)
+    relative = np.divide(array, peak, out=np.zeros_like(array), where=peak > 0)
+    return np.asarray(np.square(relative).sum(axis=-1))

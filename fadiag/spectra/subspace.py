@@ -95,7 +95,8 @@ def overlap_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
     a, b = _orthonormal(u, "u"), _orthonormal(v, "v")
     _same_sides(a, b)
     cross = np.swapaxes(a, -1, -2) @ b
-    return np.minimum(np.square(cross, dtype=np.float64).sum(axis=(-2, -1)) / a.shape[-1], 1.0)
+    shared = np.square(cross, dtype=np.float64).sum(axis=(-2, -1)) / a.shape[-1]
+    return np.asarray(np.minimum(shared, 1.0))
 
 
 def principal_angles(x: ArrayLike, y: ArrayLike, k: int) -> Floats:
@@ -144,13 +145,13 @@ def principal_angles_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
         missing = int((~side.any(axis=-2)).sum(axis=-1).max())
         if missing:
             raise InputError(
-                f"the {name} input has {side.shape[-1] - missing} directions, fewer than k = {side.shape[-1]}; "
+                f"the {name} input has {side.shape[-1] - missing} directions, k is {side.shape[-1]}; "
                 "take a smaller k, or use overlap, which counts a missing direction as 0"
             )
     cross = np.swapaxes(a, -1, -2) @ b
     cosines = np.clip(np.linalg.svd(cross, compute_uv=False), 0.0, 1.0)
     sines = np.clip(np.linalg.svd(b - a @ cross, compute_uv=False)[..., ::-1], 0.0, 1.0)
-    return np.where(cosines**2 < 0.5, np.arccos(cosines), np.arcsin(sines))
+    return np.asarray(np.where(cosines**2 < 0.5, np.arccos(cosines), np.arcsin(sines)))
 
 
 def _bases(x: ArrayLike, y: ArrayLike, k: int) -> tuple[Floats, Floats]:

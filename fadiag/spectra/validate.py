@@ -25,12 +25,10 @@ def as_real(values: ArrayLike, name: str) -> NDArray[Any]:
     except ValueError as error:
         raise InputError(f"{name} is not an array: {error}") from None
     if array.dtype.kind == "c":
-        raise InputError(
-            f"{name} is complex ({array.dtype}); pass its real part, its modulus, or both stacked"
-        )
+        raise InputError(f"{name} is complex ({array.dtype}); pass its real part or its modulus")
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name} has dtype {array.dtype}; it must hold real numbers")
-    # float16 squares overflow at 256, integers wrap, big-endian data is not BLAS's: all become native float64.
+    # float16 overflows at 256 squared, integers wrap, BLAS takes native order only: float64 for all of them.
     return array if array.dtype in (np.float32, np.float64) and array.dtype.isnative else _widened(array)
 
 
@@ -68,14 +66,10 @@ def as_spectra(values: ArrayLike, name: str = "s") -> Floats:
     """Return singular values (..., k) in float64: finite, not negative, not empty, in any order."""
     array = as_real(values, name)
     if array.ndim < 1 or array.shape[-1] == 0:
-        raise InputError(
-            f"{name} has shape {array.shape}; it must be (..., k) with at least one singular value"
-        )
+        raise InputError(f"{name} has shape {array.shape}; it must be (..., k), k at least 1")
     require_finite(array, name)
     if (array < 0).any():
-        raise InputError(
-            f"{name} holds {int((array < 0).sum())} negative values; singular values are not negative"
-        )
+        raise InputError(f"{name} holds {int((array < 0).sum())} negative singular values")
     return array.astype(np.float64)
 
 
@@ -98,20 +92,17 @@ def as_count(value: int, name: str, low: int, high: int | None = None) -> int:
     return int(value)
 
 
-def scale_exactly(matrix: NDArray[Any]) -> tuple[Floats, float]:
-    """Bring a finite array to a largest entry in [0.5, 1) by a power of two: no rounding, squares stay in range.
+def scale_exactly(matrix: NDArray[Any]) -> tuple[Floats, int]:
+    """Bring a finite array to a largest entry in [0.5, 1) by a power of two, so that squares stay in range.
 
     Returns
     -------
     scaled : array, float64
         A new array; zeros stay zeros.
-    scale : float
-        ``scaled * scale`` is the input.
+    exponent : int
+        ``ldexp(scaled, exponent)`` is the input.
     """
-    peak = float(np.max(np.abs(matrix), initial=0.0))
+    exponent = int(np.frexp(np.max(np.abs(matrix), initial=0.0))[1])
     wide = matrix.astype(np.float64)
-    if peak == 0.0:
-        return wide, 1.0
-    exponent = int(np.frexp(peak)[1])
     # ldexp takes any exponent, where 2.0**exponent would overflow or vanish.
-    return np.ldexp(wide, -exponent, out=wide), float(np.ldexp(1.0, min(exponent, 1023)))
+    return np.ldexp(wide, -exponent, out=wide), exponent
