@@ -1,6 +1,7 @@
 """Labelled analysis of recorded runs: one table of metrics, `analyze`, and the results on disk."""
 
 from fadiag.analysis.analyze import analyze
+from fadiag.analysis.compare import compare
 from fadiag.analysis.labelled import effective_rank, effective_rank_energy, participation_ratio, stable_rank
 from fadiag.analysis.matrix import unfold
 from fadiag.analysis.metric import Metric
@@ -15,6 +16,7 @@ __all__ = [
     "Signal",
     "View",
     "analyze",
+    "compare",
     "effective_rank",
     "effective_rank_energy",
     "load",

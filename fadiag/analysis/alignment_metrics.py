@@ -67,12 +67,7 @@ def _first_order_change(view: View) -> Values:
 
 
 def _overlap(view: View, *, pair: tuple[str, str]) -> Values:
-    x, y = view.matrix(pair[0]), view.matrix(pair[1])
-    alive = x.any(axis=(-2, -1)) & y.any(axis=(-2, -1))
-    values = np.full(len(x), np.nan)
-    if alive.any():
-        values[alive] = spectra.overlap(x[alive], y[alive], _k(view, pair))
-    return values
+    return spectra.overlap(view.matrix(pair[0]), view.matrix(pair[1]), _k(view, pair))
 
 
 def _k(view: View, pair: tuple[str, str]) -> int:

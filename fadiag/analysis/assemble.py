@@ -204,6 +204,8 @@ class Assembly:
             "probe_mode": _told([a.get("mode") for a in attrs]),
             "split": _told([a.get("split") for a in attrs]),
         }
+        if np.isnan(self._values[stream][variable]).any():
+            told["not_a_number"] = "a run, layer or step without the signals, or a signal without a direction"
         if metric.centred is not None:
             told["centred"] = int(metric.centred)
         return {key: value for key, value in told.items() if value != ""}

@@ -85,9 +85,7 @@ def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
         }
         for name, array in block.static.items():
             values = array.values
-            signals[name] = Signal(
-                np.broadcast_to(values, (len(members), *values.shape)), tuple(str(d) for d in array.dims)
-            )
+            signals[name] = Signal(values[None], tuple(str(d) for d in array.dims))
         yield where, View(block.layer, block.steps[where], signals, rows_valid)  # type: ignore[arg-type]
 
 

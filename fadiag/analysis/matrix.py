@@ -1,14 +1,15 @@
 """From a recorded signal to the matrix whose spectrum is measured."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fadiag import spectra
 from fadiag.errors import InputError
 
-__all__ = ["UNFOLDINGS", "Unfolding", "centre", "unfold", "where_alive"]
+__all__ = ["UNFOLDINGS", "Unfolding", "centre", "unfold"]
 
 Unfolding = Literal["samples", "channels"]
 UNFOLDINGS: tuple[Unfolding, ...] = ("samples", "channels")
@@ -67,28 +68,4 @@ def unfold(
 
 def centre(matrix: NDArray[Any], *, factor: bool = False) -> NDArray[Any]:
     """Remove the mean row, in float64; the first row of a joint factor is the mean, and is dropped."""
-    if factor:
-        return matrix[..., 1:, :]
-    wide = matrix.astype(np.float64)
-    mean = wide.mean(axis=-2, keepdims=True)
-    wide -= mean
-    # Equal rows leave the rounding of their mean behind, which has a rank of its own: it is nothing.
-    noise = np.finfo(np.float64).eps * wide.shape[-2] * np.abs(mean).max(axis=(-2, -1), keepdims=True)
-    wide *= np.abs(wide).max(axis=(-2, -1), keepdims=True) > noise
-    return wide
-
-
-def where_alive(
-    function: Callable[[NDArray[Any]], NDArray[np.float64]], matrices: NDArray[Any]
-) -> NDArray[np.float64]:
-    """Apply a function to the matrices (step, rows, columns) that are not all zeros; NaN elsewhere.
-
-    A signal of zeros (a dead layer, a weight that has not moved) has no directions that could be counted.
-    """
-    alive = matrices.any(axis=(-2, -1))
-    if alive.all():
-        return function(matrices)
-    values = np.full(len(matrices), np.nan)
-    if alive.any():
-        values[alive] = function(matrices[alive])
-    return values
+    return matrix[..., 1:, :] if factor else spectra.centered(matrix)

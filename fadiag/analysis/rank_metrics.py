@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fadiag import spectra
-from fadiag.analysis.matrix import where_alive
 from fadiag.analysis.metric import Metric, Values
 from fadiag.analysis.nulls import drawn_rank_nulls
 from fadiag.analysis.view import View
@@ -22,7 +22,8 @@ _ROW_SIGNALS = ("error", "modulator", "error_bp", "modulator_bp", "error_post", 
 @dataclass(frozen=True)
 class _Definition:
     name: str
-    function: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    of_matrix: Callable[[NDArray[Any]], Values] | None
+    of_spectrum: Callable[[NDArray[np.float64]], Values]
     words: str
     formula: str
     source: str
@@ -30,39 +31,58 @@ class _Definition:
 
 _PARTICIPATION = _Definition(
     "participation_ratio",
-    spectra.participation_ratio,
+    spectra.participation_ratio,  # traces alone: no spectrum needed
+    spectra.participation_ratio_of_spectrum,
     "participation ratio",
     "(sum s^2)^2 / sum s^4",
     "Gao et al. 2017",
 )
 _EFFECTIVE = _Definition(
     "effective_rank",
-    spectra.effective_rank,
+    None,
+    spectra.effective_rank_of_spectrum,
     "effective rank (Roy-Vetterli)",
     "exp(-sum q ln q), q = s / sum s",
     "Roy and Vetterli 2007",
 )
 _ENERGY = _Definition(
     "effective_rank_energy",
-    spectra.effective_rank_energy,
+    None,
+    spectra.effective_rank_energy_of_spectrum,
     "effective rank of the energy",
     "exp(-sum p ln p), p = s^2 / sum s^2",
     "definition",
 )
-_STABLE = _Definition("stable_rank", spectra.stable_rank, "stable rank", "sum s^2 / max s^2", "definition")
+_STABLE = _Definition(
+    "stable_rank", None, spectra.stable_rank_of_spectrum, "stable rank", "sum s^2 / max s^2", "definition"
+)
 _LADDER = (_PARTICIPATION, _EFFECTIVE, _ENERGY, _STABLE)
 
 
-def _measure(view: View, *, signal: str, function: Callable[..., Values], centred: bool) -> Values:
-    return where_alive(function, view.matrix(signal, centred=centred))
+def _ladder(view: View, *, signal: str, definition: _Definition, centred: bool) -> Values:
+    if definition.of_matrix is not None:
+        return definition.of_matrix(view.matrix(signal, centred=centred))
+    return definition.of_spectrum(view.spectrum(signal, centred=centred))
+
+
+def _debiased(view: View, *, signal: str) -> Values:
+    matrix = view.matrix(signal)
+    if matrix.shape[-2] < 2:  # one sample tells nothing of its population
+        return np.full(len(matrix), np.nan)
+    return spectra.participation_ratio_debiased(matrix)
+
+
+def _samples(view: View, *, signal: str) -> Values:
+    return spectra.effective_samples(view.matrix(signal))
 
 
 def _row_normalised(view: View, *, signal: str) -> Values:
     """Participation ratio of the rows at unit length; a row of zeros has no direction and stays zero."""
     matrix = view.matrix(signal).astype(np.float64)
-    matrix /= np.maximum(np.abs(matrix).max(axis=-1, keepdims=True), np.finfo(np.float64).tiny)
+    peak = np.abs(matrix).max(axis=-1, keepdims=True)
+    np.divide(matrix, peak, out=matrix, where=peak > 0)  # squares of tiny rows would vanish
     norms = np.linalg.norm(matrix, axis=-1, keepdims=True)
-    return where_alive(spectra.participation_ratio, np.divide(matrix, norms, out=matrix, where=norms > 0))
+    return spectra.participation_ratio(np.divide(matrix, norms, out=matrix, where=norms > 0))
 
 
 def _rank(definition: _Definition, signal: str, kinds: tuple[str, ...], *, centred: bool) -> Metric:
@@ -72,7 +92,7 @@ def _rank(definition: _Definition, signal: str, kinds: tuple[str, ...], *, centr
         name=f"{signal}_{definition.name}_{how}",
         kinds=kinds,
         signals=(signal,),
-        function=partial(_measure, signal=signal, function=definition.function, centred=centred),
+        function=partial(_ladder, signal=signal, definition=definition, centred=centred),
         long_name=f"{definition.words} of the {signal}, {how}",
         formula=definition.formula,
         source=definition.source,
@@ -91,9 +111,7 @@ def _of_samples(signal: str) -> list[Metric]:
             name=f"{signal}_participation_ratio_debiased",
             kinds=kinds,
             signals=(signal,),
-            function=partial(
-                _measure, signal=signal, function=spectra.participation_ratio_debiased, centred=False
-            ),
+            function=partial(_debiased, signal=signal),
             long_name=f"participation ratio of the {signal}, raw, corrected for the number of samples",
             formula="[(sum K_ii)^2 - sum K_ii^2] / [sum_ij K_ij^2 - sum K_ii^2], K = X X^T",
             source="Chun et al., arXiv 2509.26560",
@@ -104,7 +122,7 @@ def _of_samples(signal: str) -> list[Metric]:
             name=f"{signal}_effective_samples",
             kinds=kinds,
             signals=(signal,),
-            function=partial(_measure, signal=signal, function=spectra.effective_samples, centred=False),
+            function=partial(_samples, signal=signal),
             long_name=f"effective number of samples that carry the {signal}",
             formula="(sum |x_i|^2)^2 / sum |x_i|^4",
             source="definition",

@@ -18,6 +18,9 @@ from fadiag.store import open_run
 
 __all__ = ["Run", "Stream", "open_runs"]
 
+#: What every stream has beside its step.
+_CLOCK = ("wall_time", "epoch", "rows_valid")
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -77,9 +80,7 @@ def _stream(name: str, node: xr.DataTree) -> Stream:
             n: {str(k): v for k, v in nodes[n].to_dataset(inherit=False).data_vars.items()} for n in ordered
         },
         layer_attrs={n: dict(nodes[n].attrs) for n in ordered},
-        scalars={
-            str(k): v for k, v in dataset.data_vars.items() if v.dims == ("step",) and k != "rows_valid"
-        },
+        scalars={str(k): v for k, v in dataset.data_vars.items() if v.dims == ("step",) and k not in _CLOCK},
     )
 
 

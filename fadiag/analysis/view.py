@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fadiag import spectra
 from fadiag.analysis.matrix import Unfolding, centre, unfold
 
 __all__ = ["Layer", "Signal", "View"]
@@ -32,7 +33,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Signal:
-    """The recorded values (step, *dims) of one signal, and whether they are a QR factor instead of rows."""
+    """The recorded values (step, *dims) of one signal, and whether they are a QR factor instead of rows.
+
+    A static signal has a step axis of length 1, which broadcasts.
+    """
 
     values: NDArray[Any]
     dims: tuple[str, ...]
@@ -43,7 +47,7 @@ class Signal:
 class View:
     """The signals of one layer over steps with the same number of valid rows and the same signals present.
 
-    What several metrics need (a centred matrix, the cosines of each sample) is computed once and kept for as
+    What several metrics need (a spectrum, the cosines of each sample) is computed once and kept for as
     long as the view lives, which is one block of steps.
     """
 
@@ -73,6 +77,13 @@ class View:
         return self.keep(
             ("raw", signal),
             lambda: unfold(found.values, found.dims, self.layer.unfolding, rows_valid=self.rows_valid),
+        )
+
+    def spectrum(self, signal: str, *, centred: bool = False) -> NDArray[np.float64]:
+        """Return the singular values (step, k) of a signal, largest first."""
+        return self.keep(
+            ("spectrum", signal, centred),
+            lambda: spectra.singular_values(self.matrix(signal, centred=centred)),
         )
 
     def flat(self, signal: str) -> NDArray[Any]:

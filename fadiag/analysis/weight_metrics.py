@@ -6,7 +6,6 @@ import numpy as np
 
 from fadiag import spectra
 from fadiag.analysis.alignment_metrics import vector_cosine
-from fadiag.analysis.matrix import where_alive
 from fadiag.analysis.metric import Metric, Values
 from fadiag.analysis.nulls import beta_angle_null, beta_cosine_null
 from fadiag.analysis.view import View
@@ -21,7 +20,7 @@ _W0 = ("weight", "static/weight_init")
 
 
 def _angle(view: View) -> Values:
-    return np.degrees(np.arccos(np.clip(vector_cosine(view, pair=_WB), -1.0, 1.0)))
+    return np.degrees(spectra.angle(*(view.flat(s) for s in _WB)))
 
 
 def _feedback_ratio(view: View) -> Values:
@@ -35,16 +34,20 @@ def _sign_agreement(view: View) -> Values:
 
 def _displacement(view: View) -> Values:
     """W - W_0 in float64: exact for float32 weights of similar size."""
-    weight, start = (view.matrix(s).astype(np.float64) for s in _W0)
-    return view.keep("displacement", lambda: weight - start)
+
+    def difference() -> Values:
+        weight, start = (view.matrix(s).astype(np.float64) for s in _W0)
+        return weight - start
+
+    return view.keep("displacement", difference)
 
 
 def _displacement_participation(view: View) -> Values:
-    return where_alive(spectra.participation_ratio, _displacement(view))
+    return spectra.participation_ratio(_displacement(view))
 
 
 def _displacement_effective(view: View) -> Values:
-    return where_alive(spectra.effective_rank, _displacement(view))
+    return spectra.effective_rank(_displacement(view))
 
 
 def _displacement_norm(view: View) -> Values:

@@ -95,11 +95,13 @@ def test_a_dead_sample_has_no_direction(make_run, edit):
     assert at(results, "probe/error_cosine") == pytest.approx(cosines.mean(), abs=1e-12)
 
 
-def test_a_dead_layer_gives_nan_and_no_error(make_run, edit):
+def test_a_dead_layer_has_rank_0_and_no_direction(make_run, edit):
     tree = edit(make_run(0), "probe/fc2/error", 1, 0.0)
     results = analyze(tree)
-    for name in ("participation_ratio_raw", "effective_rank_centred", "cosine", "overlap"):
-        assert np.isnan(at(results, f"probe/error_{name}"))
+    assert np.isnan(at(results, "probe/error_cosine"))
+    assert "without a direction" in results["probe/error_cosine"].attrs["not_a_number"]
+    for name in ("participation_ratio_raw", "effective_rank_centred", "overlap"):
+        assert at(results, f"probe/error_{name}") == 0
         assert np.isfinite(at(results, f"probe/error_{name}", step=20))
 
 
@@ -113,7 +115,7 @@ def test_weight_and_feedback(results, recorded):
     moved = recorded["state"]["fc2"]["weight"] - recorded["static"]["fc2"]["weight_init"]
     name = "state/weight_displacement_participation_ratio_raw"
     assert at(results, name) == pytest.approx(participation(moved), rel=1e-4)
-    assert np.isnan(at(results, name, step=0))
+    assert at(results, name, step=0) == 0
 
 
 def test_the_first_layers_feedback_is_left_out(results):
