@@ -4,8 +4,8 @@
 
 Every method gets the same budget: the same grid and the same seeds, which are none of the reported ones. The
 score is the accuracy after the last epoch on the last fifth of the training images; the test images are not
-looked at. A rate at which any seed's loss is not finite is out. An optimum at the grid's edge is flagged: the
-true one may lie outside.
+looked at. A rate at which any seed's loss is not finite is out. The smallest rate within one standard error
+of the best is taken; an optimum at the grid's edge is flagged, since the true one may lie outside.
 """
 
 import argparse
@@ -53,12 +53,18 @@ def score(config: Config) -> float | None:
     return latest["test_accuracy"]
 
 
-def choose(curve: Mapping[float, Sequence[float | None]]) -> float:
-    """Return the rate of the best mean accuracy among those at which every seed stayed finite."""
+def best_and_chosen(curve: Mapping[float, Sequence[float | None]]) -> tuple[float, float]:
+    """Return the rate of the best mean, and the one to use: the smallest within one standard error of it.
+
+    Only rates at which every seed stayed finite take part. Where a curve is flat over decades, as under batch
+    norm, the best of three seeds is chance; the smallest rate that is as good is furthest from the cliff.
+    """
     means = {rate: fmean(scores) for rate, some in curve.items() if len(scores := _finite(some)) == len(some)}
     if not means:
         raise SystemExit("every rate of the grid diverged; widen it downwards")
-    return max(means, key=means.__getitem__)
+    best = max(means, key=means.__getitem__)
+    error = stdev(_finite(curve[best])) / len(curve[best]) ** 0.5
+    return best, min(rate for rate, mean in means.items() if mean >= means[best] - error)
 
 
 def table(curves: Mapping[str, Mapping[float, Sequence[float | None]]]) -> str:
@@ -67,14 +73,14 @@ def table(curves: Mapping[str, Mapping[float, Sequence[float | None]]]) -> str:
         f"| learning rate | {' | '.join(curves)} |",
         f"|---{'|---' * len(curves)}|",
     ]
-    best = {method: choose(curve) for method, curve in curves.items()}
+    picks = {method: best_and_chosen(curve) for method, curve in curves.items()}
     for rate in RATES:
-        cells = [_cell(curve[rate], rate == best[method]) for method, curve in curves.items()]
+        cells = [_cell(curve[rate], rate == picks[method][1]) for method, curve in curves.items()]
         lines.append(f"| {rate:g} | {' | '.join(cells)} |")
     lines.append("")
-    for method, rate in best.items():
-        edge = " **at the edge of the grid: no optimum**" if rate in {RATES[0], RATES[-1]} else ""
-        lines.append(f"- {method}: {rate:g}{edge}")
+    for method, (best, chosen) in picks.items():
+        edge = "; **at an edge of the grid**" if {best, chosen} & {RATES[0], RATES[-1]} else ""
+        lines.append(f"- {method}: {chosen:g} (best mean at {best:g}{edge})")
     return "\n".join(lines)
 
 

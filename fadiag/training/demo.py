@@ -50,14 +50,7 @@ _BASES: Mapping[str, Config] = MappingProxyType(
 #: Tuned by analyses/tune_learning_rates.py; the whole curves are in docs/learning-rates.md.
 _LEARNING_RATES: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
-        "digits": {
-            "bp": 0.03,
-            "fa": 0.01,
-            "fa+bn": 0.03,
-            "fa+muon": 0.01,
-            "fa+muon+bn": 0.01,
-            "frozen": 0.03,
-        },
+        "digits": {"bp": 0.1, "fa": 0.01, "fa+bn": 0.03, "fa+muon": 0.01, "fa+muon+bn": 0.03, "frozen": 0.03},
         "fashion-mnist": {
             "bp": 0.01,
             "fa": 0.003,
