@@ -9,7 +9,7 @@ from fadiag.analysis.metric import Metric, Values
 from fadiag.analysis.nulls import drawn_null
 from fadiag.analysis.view import View
 
-__all__ = ["ALIGNMENT_METRICS", "vector_cosine"]
+__all__ = ["ALIGNMENT_METRICS", "norm_ratio", "vector_cosine"]
 
 _SAMPLES = "mean over the samples where both have a direction"
 
@@ -44,12 +44,15 @@ def _cosine_median(view: View, *, pair: tuple[str, str]) -> Values:
 
 
 def _cosine_valid(view: View, *, pair: tuple[str, str]) -> Values:
-    return np.mean(~np.isnan(_cosines(view, pair)), axis=-1)
+    return np.asarray(np.mean(~np.isnan(_cosines(view, pair)), axis=-1))
 
 
-def _norm_ratio(view: View, *, pair: tuple[str, str]) -> Values:
+def norm_ratio(view: View, *, pair: tuple[str, str]) -> Values:
+    """Return the norm of the first signal over that of the second; NaN where the second is zero."""
     above, below = (np.linalg.norm(view.flat(s).astype(np.float64), axis=-1) for s in pair)
-    return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+    ratio = np.full(len(view.steps), np.nan)
+    np.divide(above, below, out=ratio, where=below > 0)
+    return ratio
 
 
 def vector_cosine(view: View, *, pair: tuple[str, str]) -> Values:
@@ -63,7 +66,7 @@ def _descent_cosine(view: View) -> Values:
 
 def _first_order_change(view: View) -> Values:
     update, gradient = (view.flat(s).astype(np.float64) for s in ("state/update", "gradient_bp"))
-    return np.einsum("si,si->s", update, gradient)
+    return np.asarray(np.einsum("si,si->s", update, gradient))
 
 
 def _overlap(view: View, *, pair: tuple[str, str]) -> Values:
@@ -71,7 +74,8 @@ def _overlap(view: View, *, pair: tuple[str, str]) -> Values:
 
 
 def _k(view: View, pair: tuple[str, str]) -> int:
-    return min(view.layer.k, *view.matrix(pair[0]).shape[-2:])
+    rows, columns = view.matrix(pair[0]).shape[-2:]
+    return int(min(view.layer.k, rows, columns))
 
 
 def _chance(view: View, *, pair: tuple[str, str]) -> Values:
@@ -114,7 +118,7 @@ def _samplewise(signal: str, kinds: tuple[str, ...]) -> list[Metric]:
         ),
         Metric(
             name=f"{signal}_norm_ratio",
-            function=partial(_norm_ratio, pair=pair),
+            function=partial(norm_ratio, pair=pair),
             long_name=f"norm of {signal} over norm of {signal}_bp",
             formula="|X|_F / |Y|_F",
             source="definition",
@@ -165,7 +169,7 @@ ALIGNMENT_METRICS: tuple[Metric, ...] = (
         name="gradient_norm_ratio",
         kinds=("probe",),
         signals=_GRADIENT_PAIR,
-        function=partial(_norm_ratio, pair=_GRADIENT_PAIR),
+        function=partial(norm_ratio, pair=_GRADIENT_PAIR),
         long_name="norm of gradient over norm of gradient_bp",
         formula="|G|_F / |G_bp|_F",
         source="definition",

@@ -63,6 +63,10 @@ class Run:
         )
 
 
+def _plain(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(key): value for key, value in attrs.items()}
+
+
 def _stream(name: str, node: xr.DataTree) -> Stream:
     dataset = node.to_dataset()
     nodes = {str(child.attrs.get("name", key)): child for key, child in node.children.items()}
@@ -71,7 +75,7 @@ def _stream(name: str, node: xr.DataTree) -> Stream:
     return Stream(
         name=name,
         kind=str(node.attrs.get("kind", name)),
-        attrs=dict(node.attrs),
+        attrs=_plain(node.attrs),
         steps=np.asarray(dataset["step"].values, np.int64)
         if "step" in dataset.variables
         else np.empty(0, np.int64),
@@ -79,7 +83,7 @@ def _stream(name: str, node: xr.DataTree) -> Stream:
         layers={
             n: {str(k): v for k, v in nodes[n].to_dataset(inherit=False).data_vars.items()} for n in ordered
         },
-        layer_attrs={n: dict(nodes[n].attrs) for n in ordered},
+        layer_attrs={n: _plain(nodes[n].attrs) for n in ordered},
         scalars={str(k): v for k, v in dataset.data_vars.items() if v.dims == ("step",) and k not in _CLOCK},
     )
 
@@ -113,7 +117,7 @@ def _open(item: str | os.PathLike[str] | xr.DataTree, position: int) -> Run:
     else:
         path = Path(item)
         tree, stem = open_run(path), path.name.removesuffix(".zarr")
-    meta = _meta(tree.attrs)
+    meta = _meta(_plain(tree.attrs))
     streams = {name: _stream(name, node) for name, node in tree.children.items() if name != "static"}
     run = Run(
         label=_label(meta, stem),

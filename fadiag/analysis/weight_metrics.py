@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from fadiag import spectra
-from fadiag.analysis.alignment_metrics import vector_cosine
+from fadiag.analysis.alignment_metrics import norm_ratio, vector_cosine
 from fadiag.analysis.metric import Metric, Values
 from fadiag.analysis.nulls import beta_angle_null, beta_cosine_null
 from fadiag.analysis.view import View
@@ -20,16 +20,11 @@ _W0 = ("weight", "static/weight_init")
 
 
 def _angle(view: View) -> Values:
-    return np.degrees(spectra.angle(*(view.flat(s) for s in _WB)))
-
-
-def _feedback_ratio(view: View) -> Values:
-    weight, feedback = (np.linalg.norm(view.flat(s).astype(np.float64), axis=-1) for s in _WB)
-    return np.divide(feedback, weight, out=np.full(len(weight), np.nan), where=weight > 0)
+    return np.asarray(np.degrees(spectra.angle(*(view.flat(s) for s in _WB))))
 
 
 def _sign_agreement(view: View) -> Values:
-    return np.mean(np.sign(view.flat(_WB[0])) == np.sign(view.flat(_WB[1])), axis=-1)
+    return np.asarray(np.mean(np.sign(view.flat(_WB[0])) == np.sign(view.flat(_WB[1])), axis=-1))
 
 
 def _displacement(view: View) -> Values:
@@ -53,7 +48,9 @@ def _displacement_effective(view: View) -> Values:
 def _displacement_norm(view: View) -> Values:
     start = np.linalg.norm(view.flat("static/weight_init").astype(np.float64), axis=-1)
     moved = np.linalg.norm(_displacement(view), axis=(-2, -1))
-    return np.divide(moved, start, out=np.full(len(moved), np.nan), where=start > 0)
+    ratio = np.full(len(view.steps), np.nan)
+    np.divide(moved, start, out=ratio, where=start > 0)
+    return ratio
 
 
 def _rounding_floor(view: View) -> Values:
@@ -64,7 +61,9 @@ def _rounding_floor(view: View) -> Values:
     spacing = np.spacing(np.abs(view.flat("weight"))).astype(np.float64)
     rounding = np.sqrt(np.sum(spacing**2, axis=-1) / 12)
     update = np.linalg.norm(view.flat("update").astype(np.float64), axis=-1)
-    return np.divide(rounding, update, out=np.full(len(update), np.nan), where=update > 0)
+    floor = np.full(len(view.steps), np.nan)
+    np.divide(rounding, update, out=floor, where=update > 0)
+    return floor
 
 
 def _trustworthy(view: View) -> Values:
@@ -101,7 +100,7 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
     _state(
         "weight_feedback_norm_ratio",
         signals=_WB,
-        function=_feedback_ratio,
+        function=partial(norm_ratio, pair=("static/feedback", "weight")),
         long_name="norm of feedback over norm of weight",
         formula="|B|_F / |W|_F",
         source="definition",
