@@ -1,0 +1,28 @@
+"""The store: one zarr directory a run, written step by step, readable by anybody at any time.
+
+Examples
+--------
+>>> from fadiag.store import layer_key
+>>> layer_key("encoder/0")
+'encoder%2F0'
+"""
+
+from fadiag.store.inspection import LayerSummary, RunSummary, SignalSummary, StreamSummary, inspect_run
+from fadiag.store.layout import ArraySpec, layer_key, layer_name
+from fadiag.store.reader import RunInfo, open_run, run_info
+from fadiag.store.writer import RunWriter
+
+__all__ = [
+    "ArraySpec",
+    "LayerSummary",
+    "RunInfo",
+    "RunSummary",
+    "RunWriter",
+    "SignalSummary",
+    "StreamSummary",
+    "inspect_run",
+    "layer_key",
+    "layer_name",
+    "open_run",
+    "run_info",
+]

@@ -1,0 +1,163 @@
+"""A zarr store over a `Snapshot`: metadata from memory, chunks from files that are what they must be.
+
+A chunk that was committed and is missing, a file of a wrong length, a link or a device is an error that names
+the array and the chunk, never a silent fill value and never more bytes than the metadata allow.
+"""
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+
+from fadiag.errors import DamagedError, StoreError
+from fadiag.store.snapshot import Snapshot, StoredArray
+
+__all__ = ["SnapshotStore", "check_chunk", "read_chunk"]
+
+
+class SnapshotStore(Store):  # type: ignore[misc, unused-ignore]
+    """Read-only zarr store that shows exactly what a snapshot committed."""
+
+    supports_writes = False
+    supports_deletes = False
+    supports_listing = True
+    supports_partial_writes = False
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__(read_only=True)
+        self._snapshot = snapshot
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SnapshotStore) and other._snapshot is self._snapshot
+
+    def __hash__(self) -> int:
+        return id(self._snapshot)
+
+    def __repr__(self) -> str:
+        return f"SnapshotStore({str(self._snapshot.path)!r})"
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return a metadata document, or (a range of) a chunk."""
+        document = self._document(key)
+        if document is not None:
+            return prototype.buffer.from_bytes(document)
+        array, name = self._chunk(key)
+        if array is None:
+            return None
+        data = await asyncio.to_thread(read_chunk, self._snapshot.path, array, name, byte_range)
+        return None if data is None else prototype.buffer.from_bytes(data)
+
+    def _document(self, key: str) -> bytes | None:
+        if key == "zarr.json":
+            return self._snapshot.document
+        return (
+            self._snapshot.nodes.get(key.removesuffix("/zarr.json")) if key.endswith("/zarr.json") else None
+        )
+
+    def _chunk(self, key: str) -> tuple[StoredArray | None, str]:
+        path, _, name = key.rpartition("/")
+        return self._snapshot.arrays.get(path), name
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Return several ranges."""
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        """Whether a key is there."""
+        array, name = self._chunk(key)
+        if self._document(key) is not None or array is None:
+            return self._document(key) is not None
+        return (self._snapshot.path / array.path / name).is_file()
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Refuse: recorded runs are read only."""
+        raise StoreError(f"{self._snapshot.path} is opened to be read; {key} is not written")
+
+    async def delete(self, key: str) -> None:
+        """Refuse: recorded runs are read only."""
+        raise StoreError(f"{self._snapshot.path} is opened to be read; {key} is not deleted")
+
+    async def list(self) -> AsyncIterator[str]:
+        """Yield the keys of all metadata documents."""
+        yield "zarr.json"
+        for path in self._snapshot.nodes:
+            yield f"{path}/zarr.json"
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the keys of metadata documents under a prefix."""
+        async for key in self.list():
+            if key.startswith(prefix):
+                yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the names right under a prefix."""
+        start = f"{prefix.rstrip('/')}/" if prefix.rstrip("/") else ""
+        names = {key.removeprefix(start).partition("/")[0] async for key in self.list_prefix(start)}
+        for name in sorted(names):
+            yield name
+
+
+def check_chunk(root: Path, array: StoredArray, name: str) -> int | None:
+    """Return the length of a chunk file, None where it may be missing and is; else raise `DamagedError`."""
+    place = root / array.path / name
+    try:
+        state = place.lstat()
+    except FileNotFoundError:
+        record = int(name.split(".")[1]) * array.layout.chunk[0] if array.layout.stepped else 0
+        if array.layout.stepped and record + array.layout.chunk[0] <= array.first_record:
+            return None
+        raise DamagedError(
+            f"{root}: chunk {name} of {array.path} is missing; restore it from a copy of the store"
+        ) from None
+    except OSError as error:
+        raise DamagedError(f"{root}: chunk {name} of {array.path}: {error.strerror}") from None
+    if not stat.S_ISREG(state.st_mode):
+        raise DamagedError(
+            f"{root}: chunk {name} of {array.path} is not a regular file; a store holds nothing else"
+        )
+    expected = array.layout.chunk_bytes
+    if array.sealed:
+        # Shards are compressed: their length is free, within what noise and the index can take.
+        if state.st_size > 2 * expected + 64 * 2**20:
+            raise DamagedError(f"{root}: chunk {name} of {array.path} has {state.st_size:,} bytes, too many")
+    elif state.st_size != expected:
+        raise DamagedError(
+            f"{root}: chunk {name} of {array.path} has {state.st_size:,} bytes instead of {expected:,};"
+            " restore it from a copy of the store"
+        )
+    return state.st_size
+
+
+def read_chunk(
+    root: Path, array: StoredArray, name: str, byte_range: ByteRequest | None = None
+) -> bytes | None:
+    """Read (a range of) a chunk file, once it was found to be what it must be."""
+    size = check_chunk(root, array, name)
+    if size is None:
+        return None
+    folder = root / array.path
+    if os.path.realpath(folder) != f"{os.path.realpath(root)}/{array.path}":
+        raise DamagedError(f"{folder} is reached through a link; a store holds none")
+    start, stop = 0, size
+    if isinstance(byte_range, RangeByteRequest):
+        start, stop = byte_range.start, min(byte_range.end, size)
+    elif isinstance(byte_range, OffsetByteRequest):
+        start = byte_range.offset
+    elif isinstance(byte_range, SuffixByteRequest):
+        start = max(0, size - byte_range.suffix)
+    descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        data = os.pread(descriptor, stop - start, start)
+    finally:
+        os.close(descriptor)
+    if len(data) != stop - start:
+        raise DamagedError(f"{root}: chunk {name} of {array.path} became shorter while it was read")
+    return data

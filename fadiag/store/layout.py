@@ -1,0 +1,265 @@
+"""Names, chunk arithmetic and metadata documents of a store: pure JSON and numbers, no files.
+
+Everything that a reader must know to find a row in a file is computed here and nowhere else; the text is
+docs/store-format.md.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from urllib.parse import quote, unquote
+
+import numpy as np
+
+from fadiag.errors import InputError
+
+__all__ = [
+    "CHUNK_TARGET",
+    "COORDINATES",
+    "DTYPES",
+    "JSON",
+    "MAX_CHUNK",
+    "SCHEMA",
+    "ArrayLayout",
+    "ArraySpec",
+    "array_document",
+    "check_name",
+    "clean_json",
+    "fill_value",
+    "group_document",
+    "layer_key",
+    "layer_name",
+    "plan_array",
+]
+
+JSON: TypeAlias = Any
+
+#: Version of the layout; a store with a higher one is refused.
+SCHEMA = 1
+#: Bytes that a chunk aims at.
+CHUNK_TARGET = 4 * 2**20
+#: Bytes that no chunk exceeds, whatever a metadata file says.
+MAX_CHUNK = 2**30
+#: Coordinates that every stream has, with their type.
+COORDINATES = {"step": "int64", "wall_time": "float64", "epoch": "float64", "rows_valid": "int64"}
+DTYPES = frozenset(
+    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()  # noqa: SIM905
+)
+RAW_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}]
+ROOT_LAYER = "(root)"
+
+_NAME = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]{0,99}")
+_MAX_KEY = 200
+
+
+def layer_key(name: str) -> str:
+    """Return the group name of a layer: its module name, percent-encoded, a root module's as ``(root)``.
+
+    Keys longer than 200 bytes are cut and end in a hash; the true name stands in the group's attributes.
+
+    Examples
+    --------
+    >>> layer_key("encoder.0"), layer_key(""), layer_key("a/b"), layer_key("..")
+    ('encoder.0', '(root)', 'a%2Fb', '%2E.')
+    """
+    if not name:
+        return ROOT_LAYER
+    key = quote(name, safe="()")
+    # A name that would hide a file, climb a directory or meet a coordinate gets its first character encoded.
+    if key[0] in "._" or key in {*COORDINATES, "zarr.json", "c"}:
+        key = f"%{ord(key[0]):02X}{key[1:]}"
+    if len(key) > _MAX_KEY:
+        key = f"{key[:180]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return key
+
+
+def layer_name(key: str) -> str:
+    """Return the module name of a layer key that was not cut.
+
+    Examples
+    --------
+    >>> layer_name("a%2Fb"), layer_name("(root)")
+    ('a/b', '')
+    """
+    return "" if key == ROOT_LAYER else unquote(key)
+
+
+def check_name(kind: str, name: str) -> str:
+    """Return a stream, signal or dimension name, or raise `InputError`."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InputError(
+            f"{kind} name {name!r}: use letters, digits and underscores, a letter first, at most 100"
+        )
+    return name
+
+
+def clean_json(what: str, value: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Return a deep copy of attributes that JSON can hold, or raise `InputError` (a NaN, a numpy scalar)."""
+    try:
+        copy = json.loads(json.dumps(dict(value), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{what} is not plain JSON: {error}; convert it with float(), int() or str()"
+        ) from None
+    return copy  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One signal: its dimensions and shape without ``step``, its dtype and attributes.
+
+    Examples
+    --------
+    >>> ArraySpec(("sample", "out"), (512, 10), "float32").nbytes
+    20480
+    """
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    attrs: Mapping[str, JSON] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dims", tuple(self.dims))
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        if len(self.dims) != len(self.shape):
+            raise InputError(f"dims {self.dims} and shape {self.shape} differ in length")
+        for dim in self.dims:
+            check_name("dimension", dim)
+        if len({"step", *self.dims}) != len(self.dims) + 1:
+            raise InputError(f"dims {self.dims}: names must be unique, and 'step' is added by the store")
+        if any(n < 1 for n in self.shape):
+            raise InputError(f"shape {self.shape}: every length must be at least 1")
+        if self.dtype not in DTYPES:
+            raise InputError(f"dtype {self.dtype!r} cannot be stored; use one of {', '.join(sorted(DTYPES))}")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one record."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+def fill_value(dtype: str) -> JSON:
+    """Return what stands where nothing was recorded: NaN for floats, 0 for integers, False for bool."""
+    if dtype == "bool":
+        return False
+    return "NaN" if dtype.startswith("float") else 0
+
+
+@dataclass(frozen=True)
+class ArrayLayout:
+    """Where the bytes of one array lie.
+
+    ``chunk[0]`` records share a file where the array has steps; a slab beyond the chunk target has one record
+    a file and is split along its first own axis.
+    """
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    chunk: tuple[int, ...]
+    dtype: str
+    stepped: bool
+
+    @property
+    def slab(self) -> tuple[int, ...]:
+        """Shape of one record (of the whole array where there are no steps)."""
+        return self.shape[1:] if self.stepped else self.shape
+
+    @property
+    def slab_bytes(self) -> int:
+        """Bytes of one record."""
+        return math.prod(self.slab) * np.dtype(self.dtype).itemsize
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Length of every chunk file."""
+        return math.prod(self.chunk) * np.dtype(self.dtype).itemsize
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Number of chunks along each axis."""
+        return tuple(-(-n // c) for n, c in zip(self.shape, self.chunk, strict=True))
+
+    def key(self, *index: int) -> str:
+        """Return the file name of a chunk, given its leading indices; the others are 0."""
+        full = (*index, *(0,) * (len(self.shape) - len(index)))
+        return ".".join(("c", *map(str, full)))
+
+    def keys(self) -> Iterator[str]:
+        """Yield the file name of every chunk."""
+        for index in np.ndindex(*self.grid):
+            yield self.key(*index)
+
+    def blocks(self, record: int) -> Iterator[tuple[str, int, int, int]]:
+        """Yield (file name, offset in the file, first byte, last byte + 1 of the slab) of one record."""
+        axis = 1 if self.stepped else 0
+        lead = (record // self.chunk[0],) if self.stepped else ()
+        if len(self.shape) == axis:
+            yield (
+                self.key(*lead),
+                (record % self.chunk[0]) * self.slab_bytes if lead else 0,
+                0,
+                self.slab_bytes,
+            )
+            return
+        block = self.chunk[axis] * (self.slab_bytes // self.slab[0])
+        offset = (record % self.chunk[0]) * self.slab_bytes if lead else 0
+        for part, start in enumerate(range(0, self.slab_bytes, block)):
+            yield self.key(*lead, part), offset, start, min(start + block, self.slab_bytes)
+
+
+def plan_array(spec: ArraySpec, *, stepped: bool, planned: int | None = None) -> ArrayLayout:
+    """Choose the chunks of an array: K records a file, K = clamp(4 MiB / record, 1, 1024) and at most `planned`.
+
+    Raises
+    ------
+    InputError
+        One row along the first axis is larger than 1 GiB.
+
+    Examples
+    --------
+    >>> plan_array(ArraySpec(("sample", "out"), (512, 1024), "float32"), stepped=True).chunk
+    (2, 512, 1024)
+    >>> plan_array(ArraySpec(("out", "in"), (4096, 1024), "float32"), stepped=True).chunk
+    (1, 1024, 1024)
+    """
+    own = list(spec.shape)
+    if own and spec.nbytes > CHUNK_TARGET:
+        row = spec.nbytes // own[0]
+        if row > MAX_CHUNK:
+            raise InputError(
+                f"a row of {row:,} bytes is beyond the limit of {MAX_CHUNK:,}; reshape the signal"
+            )
+        own[0] = max(1, CHUNK_TARGET // row)
+    if not stepped:
+        return ArrayLayout(spec.dims, spec.shape, tuple(own), spec.dtype, stepped=False)
+    records = min(max(CHUNK_TARGET // spec.nbytes, 1), 1024, max(planned or 1024, 1))
+    return ArrayLayout(("step", *spec.dims), (0, *spec.shape), (records, *own), spec.dtype, stepped=True)
+
+
+def array_document(
+    layout: ArrayLayout, attrs: Mapping[str, JSON], codecs: Sequence[JSON] = RAW_CODECS
+) -> JSON:
+    """Return the zarr v3 metadata of an array."""
+    return {
+        "shape": list(layout.shape),
+        "data_type": layout.dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(layout.chunk)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+        "fill_value": fill_value(layout.dtype),
+        "codecs": list(codecs),
+        "attributes": dict(attrs),
+        "dimension_names": list(layout.dims),
+        "zarr_format": 3,
+        "node_type": "array",
+        "storage_transformers": [],
+    }
+
+
+def group_document(attrs: Mapping[str, JSON]) -> JSON:
+    """Return the zarr v3 metadata of a group."""
+    return {"attributes": dict(attrs), "zarr_format": 3, "node_type": "group"}

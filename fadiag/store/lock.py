@@ -1,0 +1,63 @@
+"""One writer a store: an exclusive lock on the store's directory, freed by the kernel when its holder dies."""
+
+import fcntl
+import os
+import time
+import weakref
+from pathlib import Path
+
+from fadiag.errors import LockedError
+
+__all__ = ["StoreLock", "is_locked"]
+
+
+class StoreLock:
+    """Hold the lock of a store until `release`; a second holder, in this process or another, is refused.
+
+    Raises
+    ------
+    LockedError
+        Somebody else holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        # `is_locked` holds a shared lock for an instant, so one refusal is not yet an answer.
+        for attempt in range(5):
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if attempt == 4:
+                    os.close(self._descriptor)
+                    raise LockedError(
+                        f"{path} is being written by another recorder; wait for it, stop it, or take another path"
+                    ) from None
+                time.sleep(0.01)
+        # A forked child (a data loader's worker) must not keep the lock alive when its parent is killed.
+        me = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _forget(me))
+
+    def release(self) -> None:
+        """Free the lock; a second call does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _forget(reference: "weakref.ref[StoreLock]") -> None:
+    lock = reference()
+    if lock is not None:
+        lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a writer holds the store now."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,125 @@
+"""Open a run as an `xarray.DataTree`, lazily, as it was committed at that moment."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fadiag.errors import DamagedError, FadiagError, StoreError
+from fadiag.store.layout import JSON
+from fadiag.store.lock import is_locked
+from fadiag.store.snapshot import Snapshot, read_snapshot
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["RunInfo", "open_run", "run_info", "status_of"]
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run is, without its arrays.
+
+    ``status`` is ``recording`` (a writer holds the store), ``killed`` (none does and nobody closed it),
+    ``complete``, ``failed`` (it ended in an exception) or ``sealed`` (compacted).
+    """
+
+    path: Path
+    run_id: str
+    generation: int
+    status: str
+    created: float
+    updated: float
+    committed: Mapping[str, int]
+    manifest: Mapping[str, JSON]
+
+
+def status_of(snapshot: Snapshot) -> str:
+    """Return the status of a run; the lock tells a run that is recorded from one that was killed."""
+    status = snapshot.attributes.status
+    if status == "recording" and not is_locked(snapshot.path):
+        return "killed"
+    return status
+
+
+def run_info(path: str | os.PathLike[str]) -> RunInfo:
+    """Read a run's manifest and status without opening arrays.
+
+    Raises
+    ------
+    NotAStoreError, SchemaError, DamagedError
+        As `open_run`.
+    """
+    snapshot = read_snapshot(path)
+    told = snapshot.attributes
+    return RunInfo(
+        snapshot.path,
+        told.run_id,
+        told.generation,
+        status_of(snapshot),
+        told.created,
+        told.updated,
+        dict(told.committed),
+        told.manifest,
+    )
+
+
+def open_run(
+    path: str | os.PathLike[str], chunks: Mapping[str, int] | Literal["auto"] | int | None = None
+) -> "xr.DataTree":
+    """Open a recorded run, lazily: values are read when they are used.
+
+    A run that is being recorded shows what was committed when it was opened, for as long as it is open.
+
+    Parameters
+    ----------
+    path : path
+        A store, live, killed, complete or sealed.
+    chunks : optional
+        As in `xarray.open_datatree`; anything but None gives dask arrays and needs the extra ``dask``. ``{}``
+        takes the store's own chunks.
+
+    Returns
+    -------
+    xarray.DataTree
+        ``tree["probe/fc1/error"]`` has dimensions (step, sample, out); the root's attributes hold ``manifest``,
+        ``run_id``, ``generation``, ``committed``.
+
+    Raises
+    ------
+    NotAStoreError
+        No such path, or no fadiag store there.
+    SchemaError
+        A store of a newer fadiag.
+    DamagedError
+        Metadata that no writer writes, or a committed chunk that is missing or short.
+    StoreError
+        A run without a single committed record.
+    """
+    import xarray as xr
+
+    from fadiag.store.chunks import SnapshotStore, check_chunk
+
+    snapshot = read_snapshot(path)
+    if not any(snapshot.attributes.committed.values()):
+        raise StoreError(
+            f"run {snapshot.path} is empty: no step was committed to any stream ({status_of(snapshot)}); record one"
+        )
+    for array in snapshot.arrays.values():
+        # One look at the last chunk refuses a length that nobody wrote before any memory is asked for.
+        if all(array.layout.shape):
+            check_chunk(snapshot.path, array, array.layout.key(*(n - 1 for n in array.layout.grid)))
+    try:
+        store: Any = SnapshotStore(snapshot)
+        return xr.open_datatree(store, engine="zarr", chunks=chunks, consolidated=True, mask_and_scale=False)
+    except FadiagError:
+        raise
+    except ImportError as error:
+        if chunks is None:
+            raise
+        raise StoreError(f"chunks={chunks!r} needs dask: pip install 'fadiag[dask]' ({error})") from None
+    except Exception as error:
+        raise DamagedError(
+            f"{snapshot.path} cannot be opened: {type(error).__name__}: {error}; run `fadiag verify` on it"
+        ) from error

@@ -1,0 +1,386 @@
+"""The state of a store while it is written: streams, arrays, rows written and rows committed.
+
+Everything here is synchronous and belongs to one thread at a time; `RunWriter` puts a thread around it.
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from fadiag.errors import InputError, StoreError
+from fadiag.store.files import replace_file, write_fill, write_slab
+from fadiag.store.layout import (
+    COORDINATES,
+    JSON,
+    SCHEMA,
+    ArrayLayout,
+    ArraySpec,
+    check_name,
+    clean_json,
+    layer_key,
+    plan_array,
+)
+from fadiag.store.lock import StoreLock
+from fadiag.store.snapshot import RootAttributes, Snapshot, read_snapshot, refuse_links
+from fadiag.store.tree import Node, Tree
+
+__all__ = ["Recording", "Row", "Stream", "create_recording", "resume_recording"]
+
+_STREAM_COORDINATES = "wall_time epoch rows_valid"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One record: a stream, its coordinates, and slabs by path."""
+
+    stream: str
+    coordinates: Mapping[str, float]
+    values: Mapping[str, NDArray[Any]]
+
+
+@dataclass(eq=False)
+class Stream:
+    """One step axis and the arrays that hang on it."""
+
+    name: str
+    planned: int | None
+    rows: int = 0
+    arrays: list[Node] = field(default_factory=list)
+    slots: dict[str, ArraySpec] = field(default_factory=dict)
+
+
+class Recording:
+    """An open store: declare, write rows, commit, close."""
+
+    def __init__(self, path: Path, lock: StoreLock, attributes: RootAttributes) -> None:
+        self.path = path
+        self.attributes = attributes
+        self.tree = Tree()
+        self.streams: dict[str, Stream] = {}
+        self._lock = lock
+        self._created: dict[str, int] = {}
+        self._resumed: set[str] = set()
+
+    # -- declaring ----------------------------------------------------------------------------------------
+
+    def declare_stream(self, name: str, attrs: Mapping[str, JSON], planned: int | None) -> None:
+        """Add a stream with its coordinates, or take up the one that a resumed store has."""
+        check_name("stream", name)
+        if planned is not None and planned < 1:
+            raise InputError(f"stream {name!r}: planned is {planned}, give the number of records, at least 1")
+        clean = clean_json(f"attributes of stream {name!r}", attrs)
+        if name in self.streams:
+            self._take_up(name, clean)
+            self.streams[name].planned = planned
+            return
+        if name == "static" or name in self.tree.nodes:
+            raise InputError(f"{name!r} cannot be a stream; give it another name")
+        self._add(Node(name, {**clean, "coordinates": _STREAM_COORDINATES}))
+        self.streams[name] = Stream(name, planned)
+        self.attributes.committed[name] = 0
+        for coordinate, dtype in COORDINATES.items():
+            layout = plan_array(ArraySpec((), (), dtype), stepped=True)
+            node = self._add(Node(f"{name}/{coordinate}", {}, layout))
+            self.streams[name].arrays.append(node)
+
+    def declare(
+        self, stream: str, layer: str, signal: str, spec: ArraySpec, layer_attrs: Mapping[str, JSON]
+    ) -> str:
+        """Add an array and return its path, or take up the one that a resumed store has."""
+        if stream not in self.streams:
+            raise InputError(f"stream {stream!r} is not declared; the streams are {sorted(self.streams)}")
+        home = self.streams[stream]
+        path = self._signal_path(stream, layer, signal, spec)
+        attrs = clean_json(f"attributes of {path}", {**spec.attrs, "signal": signal})
+        layout = plan_array(spec, stepped=True, planned=home.planned)
+        known = self.tree.nodes.get(path)
+        if known is not None:
+            self._check_same(known, layout)
+            self._take_up(path, attrs)
+        else:
+            self._check_dims(path, spec)
+            self._declare_layer(stream, layer, layer_attrs)
+            if home.rows:
+                attrs["declared_at"] = home.rows
+            home.arrays.append(self._add(Node(path, attrs, layout)))
+            self._backfill(path, layout, home.rows)
+        home.slots[path] = spec
+        return path
+
+    def put_static(
+        self, layer: str, signal: str, array: NDArray[Any], dims: Sequence[str], attrs: Mapping[str, JSON]
+    ) -> None:
+        """Write an array without steps; what a resumed store holds already is kept."""
+        data = np.ascontiguousarray(array)
+        spec = ArraySpec(tuple(dims), array.shape, array.dtype.name, attrs)
+        if "static" not in self.tree.nodes:
+            self._add(Node("static", {"kind": "static"}))
+        path = self._signal_path("static", layer, signal, spec)
+        layout = plan_array(spec, stepped=False)
+        clean = clean_json(f"attributes of {path}", {**attrs, "signal": signal})
+        if path in self.tree.nodes:
+            self._check_same(self.tree.nodes[path], layout)
+            self._take_up(path, {})
+            return
+        self._check_dims(path, spec)
+        self._declare_layer("static", layer, {})
+        node = Node(path, clean, layout)
+        self._make(node)
+        write_slab(str(self.path / path), layout, 0, _bytes_of(data), create=True)
+        self.tree.add(node)
+
+    @staticmethod
+    def path_of(stream: str, layer: str, signal: str) -> str:
+        """Return the path of a signal in the store."""
+        return "/".join((stream, layer_key(layer), signal) if layer else (stream, signal))
+
+    def _signal_path(self, stream: str, layer: str, signal: str, spec: ArraySpec) -> str:
+        check_name("signal", signal)
+        if signal in COORDINATES or signal in spec.dims:
+            raise InputError(
+                f"signal name {signal!r} is that of a coordinate or a dimension; give it another"
+            )
+        return self.path_of(stream, layer, signal)
+
+    def _declare_layer(self, stream: str, layer: str, attrs: Mapping[str, JSON]) -> None:
+        if not layer:
+            return
+        path = f"{stream}/{layer_key(layer)}"
+        name = "" if layer == "(root)" else layer
+        clean = clean_json(f"attributes of layer {layer!r}", {"name": name, **attrs})
+        known = self.tree.nodes.get(path)
+        if known is None:
+            self._add(Node(path, clean))
+        elif known.layout is not None:
+            raise InputError(
+                f"layer {layer!r} has the name of a scalar of stream {stream!r}; rename the scalar"
+            )
+        elif attrs:
+            self.tree.merge_attrs(path, clean)
+
+    def _check_same(self, known: Node, layout: ArrayLayout) -> None:
+        have = known.layout
+        if have is None or (have.dims, have.slab, have.dtype) != (layout.dims, layout.slab, layout.dtype):
+            told = "a layer" if have is None else f"{have.dtype} {have.slab} {have.dims}"
+            raise InputError(
+                f"{known.path} is stored as {told}, declared now as {layout.dtype} {layout.slab} {layout.dims};"
+                " record into another store"
+            )
+
+    def _check_dims(self, path: str, spec: ArraySpec) -> None:
+        lengths = dict(zip(spec.dims, spec.shape, strict=True))
+        stream, *rest = path.split("/")
+        for node in self.tree.nodes.values():
+            if node.layout is None or not node.path.startswith(f"{stream}/"):
+                continue
+            parts = node.path.split("/")
+            # xarray wants one length a dimension in a group and in the groups above it.
+            if len(parts) == 2 or len(rest) == 1 or parts[1] == rest[0]:
+                own = node.layout.dims[1:] if node.layout.stepped else node.layout.dims
+                for dim, length in zip(own, node.layout.slab, strict=True):
+                    if lengths.get(dim, length) != length:
+                        raise InputError(
+                            f"{path}: dimension {dim!r} has length {lengths[dim]}, in {node.path} it has {length};"
+                            " give it another name"
+                        )
+
+    def _take_up(self, path: str, attrs: Mapping[str, JSON]) -> None:
+        if path not in self._resumed:
+            raise InputError(f"{path} is declared twice; declare it once")
+        self._resumed.discard(path)
+        self.tree.merge_attrs(path, attrs)
+
+    def _add(self, node: Node) -> Node:
+        self._make(node)
+        return self.tree.add(node)
+
+    def _make(self, node: Node) -> None:
+        if node.path in self.tree.nodes:
+            raise InputError(f"{node.path} is declared twice; give the layer or the signal another name")
+        folder = self.path / node.path
+        folder.mkdir(exist_ok=True)
+        _write_document(folder, node.document())
+
+    def _backfill(self, path: str, layout: ArrayLayout, rows: int) -> None:
+        # Chunks wholly before the declaration stay missing, which reads as the fill value.
+        first = rows - rows % layout.chunk[0]
+        for record in range(first, rows):
+            self._write(path, layout, record, None)
+
+    # -- writing ------------------------------------------------------------------------------------------
+
+    def write_row(self, row: Row) -> None:
+        """Write one record behind the last; it is seen from the next commit on."""
+        stream = self.streams[row.stream]
+        prefix = f"{row.stream}/"
+        for node in stream.arrays:
+            assert node.layout is not None
+            data = row.values.get(node.path)
+            if data is None and node.path.count("/") == 1:
+                value = row.coordinates.get(node.path.removeprefix(prefix))
+                if value is not None:
+                    data = np.asarray(value, node.layout.dtype)
+            self._write(node.path, node.layout, stream.rows, None if data is None else _bytes_of(data))
+        stream.rows += 1
+
+    def _write(self, path: str, layout: ArrayLayout, record: int, data: memoryview | None) -> None:
+        chunk, within = divmod(record, layout.chunk[0])
+        create = within == 0 and self._created.get(path) != chunk
+        folder = f"{self.path}/{path}"
+        if data is None:
+            write_fill(folder, layout, record, create=create)
+        else:
+            write_slab(folder, layout, record, data, create=create)
+        self._created[path] = chunk
+
+    # -- committing ---------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Make every row that was written the store's state, by one rename."""
+        self.attributes.updated = time.time()
+        for stream in self.streams.values():
+            self.attributes.committed[stream.name] = stream.rows
+        attributes = msgspec.to_builtins(self.attributes)
+        replace_file(self.path / "zarr.json", self.tree.root_document(attributes, self.attributes.committed))
+
+    def finish(self, status: str) -> None:
+        """Commit for the last time, under a status, and bring every node's own file up to date."""
+        self.attributes.status = status
+        self.commit()
+        self.write_nodes()
+
+    def write_nodes(self) -> None:
+        """Write the file of every node at the committed length."""
+        for node in self.tree.nodes.values():
+            records = self.attributes.committed.get(node.stream, 0)
+            _write_document(self.path / node.path, node.document(records))
+
+    def reset_nodes(self) -> None:
+        """Write the file of every node at length 0: while recording only the root tells a length."""
+        for node in self.tree.nodes.values():
+            _write_document(self.path / node.path, node.document())
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._lock.release()
+
+    def steps(self, stream: str) -> NDArray[np.int64]:
+        """Read the steps written to a stream."""
+        node = self.tree.nodes[f"{stream}/step"]
+        assert node.layout is not None
+        rows, size = self.streams[stream].rows, node.layout.chunk[0]
+        pieces = [
+            np.fromfile(self.path / node.path / node.layout.key(index), "<i8")
+            for index in range(-(-rows // size))
+        ]
+        return np.concatenate([*pieces, np.empty(0, "<i8")])[:rows].astype(np.int64)
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        for path, attrs in snapshot.groups.items():
+            self.tree.add(Node(path, dict(attrs)))
+        for path, array in snapshot.arrays.items():
+            slab = (0, *array.layout.slab) if array.layout.stepped else array.layout.shape
+            layout = ArrayLayout(
+                array.layout.dims, slab, array.layout.chunk, array.layout.dtype, stepped=array.layout.stepped
+            )
+            self.tree.add(Node(path, dict(array.attrs), layout))
+        for name, rows in snapshot.attributes.committed.items():
+            arrays = [n for n in self.tree.nodes.values() if n.stream == name and n.layout is not None]
+            coordinates = [n for n in arrays if n.path.removeprefix(f"{name}/") in COORDINATES]
+            others = [n for n in arrays if n not in coordinates]
+            self.streams[name] = Stream(name, None, rows, [*coordinates, *others])
+        self._resumed = set(self.tree.nodes)
+
+
+def create_recording(path: Path, manifest: Mapping[str, JSON]) -> Recording:
+    """Make a new store and lock it.
+
+    Raises
+    ------
+    StoreError
+        The path is taken, or its folder cannot be written.
+    """
+    clean = clean_json("manifest", manifest)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir()
+    except FileExistsError:
+        raise StoreError(f"{path} exists; resume it with resume=True, or take another path") from None
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be made: {error.strerror}; take a folder that can be written"
+        ) from None
+    lock = StoreLock(path)
+    now = time.time()
+    attributes = RootAttributes(SCHEMA, uuid.uuid4().hex, 0, "recording", now, now, {}, {}, [], clean)
+    recording = Recording(path, lock, attributes)
+    recording.commit()
+    return recording
+
+
+def resume_recording(path: Path, manifest: Mapping[str, JSON], resume_from: int | None) -> Recording:
+    """Lock a store that is there and go on behind its last committed record.
+
+    With `resume_from` the records of that step and of later ones are given up: a smaller length is committed
+    and the generation rises, so that a reader can tell the two histories apart.
+    """
+    read_snapshot(path)  # a path that is no store is refused before anything is locked
+    lock = StoreLock(path)
+    try:
+        snapshot = read_snapshot(path)
+        if snapshot.sealed:
+            raise StoreError(f"{path} was compacted and is sealed; resume the store it was made from")
+        refuse_links(path)
+        recording = Recording(path, lock, snapshot.attributes)
+        recording._restore(snapshot)
+        before = dict(snapshot.attributes.committed)
+        if resume_from is not None:
+            for stream in recording.streams.values():
+                stream.rows = int(np.searchsorted(recording.steps(stream.name), resume_from))
+            recording.attributes.generation += 1
+        recording.attributes.resumes.append(
+            {
+                "time": time.time(),
+                "generation": recording.attributes.generation,
+                "resume_from": resume_from,
+                "committed_before": before,
+                "manifest": clean_json("manifest", manifest),
+            }
+        )
+        was = recording.attributes.status
+        recording.attributes.status = "recording"
+        for node in recording.tree.nodes.values():
+            rows = recording.streams[node.stream].rows if node.stream in recording.streams else 0
+            if node.attrs.get("declared_at", 0) > rows:
+                recording.tree.merge_attrs(node.path, {"declared_at": rows})
+        recording.commit()
+        if was != "recording":
+            recording.reset_nodes()
+    except BaseException:
+        lock.release()
+        raise
+    return recording
+
+
+def _write_document(folder: Path, document: JSON) -> None:
+    replace_file(folder / "zarr.json", msgspec.json.encode(document))
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    dtype = array.dtype.newbyteorder("<")
+    plain = np.ascontiguousarray(array, dtype)
+    return memoryview(plain.reshape(-1).view(np.uint8))
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that the file system of a store has left for this user."""
+    state = os.statvfs(path)
+    return state.f_bavail * state.f_frsize

@@ -1,0 +1,419 @@
+"""`RunWriter`: what a recorder writes a run with."""
+
+import numbers
+import os
+import threading
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fadiag.errors import InputError, StoreError
+from fadiag.store.background import Background
+from fadiag.store.layout import COORDINATES, JSON, ArraySpec, clean_json
+from fadiag.store.pool import BufferPool
+from fadiag.store.recording import Recording, Row, create_recording, free_bytes, resume_recording
+
+__all__ = ["RunWriter"]
+
+
+class RunWriter:
+    """Write one run into a store, on a thread of its own, one commit about every second.
+
+    Parameters
+    ----------
+    path : path
+        The store, a directory that does not exist yet (or does, with `resume`).
+    manifest : mapping
+        What the run is, plain JSON: ``meta``, ``config``, ``versions``, ...
+    buffer_bytes : int
+        Bytes that may wait for the disk. One record of a stream must fit.
+    on_full : {"block", "skip"}
+        With full buffers, wait, or leave the record out; what was left out is counted in the store.
+    on_failure : {"raise", "warn"}
+        A disk that is full or gone is a `StoreError` at the next call, or one `RuntimeWarning`, after which
+        nothing more is recorded.
+    commit_every : float
+        Seconds between commits.
+    resume : bool
+        Go on behind the last committed record of a store that is there; make one where there is none.
+    resume_from : int, optional
+        Go on from a checkpoint taken at this step: records of this step and of later ones are given up.
+
+    Raises
+    ------
+    StoreError
+        The path is taken, cannot be written, or is a sealed store.
+    LockedError
+        Another writer holds the store.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> path = tempfile.mkdtemp() + "/run.zarr"
+    >>> with RunWriter(path, manifest={"meta": {"seed": 0}}) as writer:
+    ...     writer.declare_stream("probe", attrs={"kind": "probe"})
+    ...     writer.declare("probe", "fc1", "error", ArraySpec(("sample", "out"), (4, 3), "float32"))
+    ...     writer.append("probe", 0, {("fc1", "error"): np.ones((4, 3), np.float32)})
+    >>> from fadiag.store import open_run
+    >>> dict(open_run(path)["probe/fc1/error"].sizes)
+    {'step': 1, 'sample': 4, 'out': 3}
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        manifest: Mapping[str, JSON],
+        buffer_bytes: int = 128 * 2**20,
+        on_full: Literal["block", "skip"] = "block",
+        on_failure: Literal["raise", "warn"] = "raise",
+        commit_every: float = 1.0,
+        resume: bool = False,
+        resume_from: int | None = None,
+    ) -> None:
+        self.path = Path(path)
+        if on_full not in {"block", "skip"}:
+            raise InputError(f"on_full is {on_full!r}; use 'block' or 'skip'")
+        if on_failure not in {"raise", "warn"}:
+            raise InputError(f"on_failure is {on_failure!r}; use 'raise' or 'warn'")
+        if buffer_bytes < 1 or not commit_every >= 0:
+            raise InputError(
+                f"buffer_bytes {buffer_bytes} and commit_every {commit_every}: both are positive"
+            )
+        self._buffer_bytes, self._on_full, self._on_failure = buffer_bytes, on_full, on_failure
+        if resume_from is not None or (resume and self.path.exists()):
+            if resume_from is not None:
+                resume_from = _step(resume_from)
+            self._recording = resume_recording(self.path, manifest, resume_from)
+        else:
+            self._recording = create_recording(self.path, manifest)
+        self._mutex = threading.RLock()
+        self._pool = BufferPool(buffer_bytes)
+        self._last = {name: self._last_written(name) for name in self._recording.streams}
+        self._sizes: dict[str, int] = {}
+        self._started: set[str] = set()
+        self._closed = self._warned = False
+        self._background: Background[Row] = Background(
+            self._write, self._commit, limit=buffer_bytes, period=commit_every
+        )
+
+    @property
+    def run_id(self) -> str:
+        """Random name of the run, kept when it is resumed."""
+        return self._recording.attributes.run_id
+
+    @property
+    def generation(self) -> int:
+        """How often the run was set back by `resume_from`."""
+        return self._recording.attributes.generation
+
+    def declare_stream(self, stream: str, *, attrs: Mapping[str, JSON], planned: int | None = None) -> None:
+        """Add a stream; `planned` is the number of records to come, where it is known.
+
+        Raises
+        ------
+        InputError
+            The name is taken or is none, or the attributes are not plain JSON.
+        """
+        if self._ready():
+            with self._mutex, _failures(self._recording):
+                self._recording.declare_stream(stream, attrs, planned)
+                self._last.setdefault(stream, None)
+
+    def declare(
+        self,
+        stream: str,
+        layer: str,
+        signal: str,
+        spec: ArraySpec,
+        *,
+        layer_attrs: Mapping[str, JSON] | None = None,
+    ) -> None:
+        """Add a signal of a layer (layer ``""``: of the stream itself).
+
+        A signal declared after the first record reads as its fill value before.
+
+        Raises
+        ------
+        InputError
+            An unknown stream, a signal declared twice, a dimension of two lengths in a layer, or records
+            larger than `buffer_bytes`.
+        """
+        size = self._sizes.get(stream, 0) + spec.nbytes
+        if size > self._buffer_bytes:
+            raise InputError(
+                f"{signal!r} of layer {layer!r} has {spec.nbytes:,} bytes a record, {size:,} with the rest of stream"
+                f" {stream!r}, beyond buffer_bytes={self._buffer_bytes:,}; raise buffer_bytes, record fewer samples"
+                " or leave the signal out"
+            )
+        if self._ready():
+            with self._mutex, _failures(self._recording):
+                self._recording.declare(stream, layer, signal, spec, layer_attrs or {})
+                self._sizes[stream] = size
+
+    def put_static(
+        self,
+        layer: str,
+        signal: str,
+        array: NDArray[Any],
+        *,
+        dims: Sequence[str],
+        attrs: Mapping[str, JSON] | None = None,
+    ) -> None:
+        """Write an array that has no steps, once; in a resumed store the first one is kept."""
+        if self._ready():
+            with self._mutex, _failures(self._recording):
+                self._recording.put_static(layer, signal, array, dims, attrs or {})
+
+    def buffer(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """Lend an array to fill and hand to `append`, which gives it back when it is written."""
+        return self._pool.lend(shape, dtype)
+
+    def append(
+        self,
+        stream: str,
+        step: int,
+        values: Mapping[tuple[str, str], NDArray[Any]],
+        *,
+        wall_time: float | None = None,
+        epoch: float | None = None,
+        rows_valid: int | None = None,
+        extra: Mapping[str, float] | None = None,
+    ) -> None:
+        """Queue one record; the arrays belong to the writer from now on.
+
+        Parameters
+        ----------
+        values : mapping of (layer, signal) to array
+            Of the declared shape, or with fewer ``sample`` rows, which are filled up. What is absent is written
+            as its fill value.
+        extra : mapping of name to number
+            Scalars of the stream, float64, declared when first seen.
+
+        Raises
+        ------
+        InputError
+            A step that does not grow, an undeclared signal, a wrong shape or dtype.
+        StoreError
+            What is behind could not be written.
+        """
+        if not self._ready():
+            return
+        number = _step(step)
+        if stream not in self._last:
+            raise InputError(f"stream {stream!r} is not declared; the streams are {sorted(self._last)}")
+        last = self._last[stream]
+        if last is not None and number <= last:
+            raise InputError(
+                f"step {number} of stream {stream!r} comes after step {last}; steps must grow, and to go back to a"
+                f" checkpoint open the store with resume_from={number}"
+            )
+        self._check_disk(stream)
+        arrays, rows = self._arrays(stream, values)
+        for name, value in (extra or {}).items():
+            if f"{stream}/{name}" not in self._recording.streams[stream].slots:
+                self.declare(stream, "", name, ArraySpec((), (), "float64"))
+        coordinates = {
+            "step": number,
+            "wall_time": time.time() if wall_time is None else wall_time,
+            "epoch": np.nan if epoch is None else epoch,
+            "rows_valid": rows if rows_valid is None else rows_valid,
+            **(extra or {}),
+        }
+        size = sum(array.nbytes for array in arrays.values())
+        if self._background.put(Row(stream, coordinates, arrays), size, wait=self._on_full == "block"):
+            self._last[stream] = number
+        elif self._background.failure is None:
+            self._count_skipped(stream, number)
+            for array in arrays.values():
+                self._pool.take_back(array)
+        else:
+            self._ready()
+
+    def set_attrs(self, path_in_store: str, attrs: Mapping[str, JSON]) -> None:
+        """Merge attributes into those of a group or an array, seen from the next commit on."""
+        if self._ready():
+            with self._mutex:
+                clean = clean_json(f"attributes of {path_in_store}", attrs)
+                self._recording.tree.merge_attrs(path_in_store.strip("/"), clean)
+
+    def last_step(self, stream: str) -> int | None:
+        """Step of the last record of a stream, None where there is none."""
+        if stream not in self._last:
+            raise InputError(f"stream {stream!r} is not declared; the streams are {sorted(self._last)}")
+        return self._last[stream]
+
+    def flush(self) -> None:
+        """Return when all that was appended is committed."""
+        if self._ready():
+            self._background.drain()
+            self._ready()
+
+    def close(self, status: str = "complete") -> None:
+        """Write what waits, commit, set the store's status and free it; a second call does nothing."""
+        if self._closed:
+            return
+        try:
+            self._background.stop()
+            if self._background.failure is None:
+                with _failures(self._recording):
+                    self._recording.finish(status)
+            elif not self._warned:
+                self._ready()
+        finally:
+            self._closed = True
+            self._recording.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A run that ends in an exception is not complete; an error of the disk was told already.
+        self._warned = self._warned or isinstance(error, StoreError)
+        self.close("complete" if error is None else "failed")
+
+    # -- on the writer's thread -----------------------------------------------------------------------------
+
+    def _write(self, row: Row) -> None:
+        with self._mutex:
+            try:
+                self._recording.write_row(row)
+            except OSError:
+                # The rows before this one are whole: commit them, if the disk still takes that much.
+                try:
+                    self._recording.commit()
+                except OSError:
+                    pass
+                raise
+        for array in row.values.values():
+            self._pool.take_back(array)
+
+    def _commit(self) -> None:
+        with self._mutex:
+            self._recording.commit()
+
+    # -- on the caller's thread -----------------------------------------------------------------------------
+
+    def _ready(self) -> bool:
+        """Whether writing goes on; raises what went wrong behind the caller's back, or warns of it once."""
+        if self._closed:
+            raise StoreError(f"{self.path} is closed; open it again with resume=True")
+        failure = self._background.failure
+        if failure is None:
+            return True
+        told = _explain(self._recording, failure)
+        if self._on_failure == "warn":
+            if not self._warned:
+                self._warned = True
+                warnings.warn(f"{told}; the run goes on unrecorded", RuntimeWarning, stacklevel=3)
+            return False
+        self._warned = True
+        raise StoreError(told) from failure
+
+    def _arrays(
+        self, stream: str, values: Mapping[tuple[str, str], NDArray[Any]]
+    ) -> tuple[dict[str, NDArray[Any]], int]:
+        slots = self._recording.streams[stream].slots
+        arrays: dict[str, NDArray[Any]] = {}
+        counts: set[int] = set()
+        for (layer, signal), array in values.items():
+            path = self._recording.path_of(stream, layer, signal)
+            spec = slots.get(path)
+            if spec is None:
+                raise InputError(f"{path} was not declared; declare it before appending to it")
+            data = np.asarray(array)
+            samples = bool(spec.dims) and spec.dims[0] == "sample"
+            short = samples and data.shape[1:] == spec.shape[1:] and 0 < len(data) <= spec.shape[0]
+            if data.dtype.name != spec.dtype or not (short or data.shape == spec.shape):
+                raise InputError(
+                    f"{path} was declared {spec.dtype} {spec.shape}, this record has {data.dtype.name} {data.shape}"
+                )
+            if samples:
+                counts.add(len(data))
+            arrays[path] = data
+        if len(counts) > 1:
+            raise InputError(
+                f"arrays of one record of stream {stream!r} have {sorted(counts)} samples; give one number"
+            )
+        return arrays, counts.pop() if counts else 0
+
+    def _count_skipped(self, stream: str, step: int) -> None:
+        with self._mutex:
+            told = self._recording.attributes.skipped.setdefault(stream, {"count": 0, "first": step})
+            told["count"] += 1
+            told["last"] = step
+
+    def _check_disk(self, stream: str) -> None:
+        """Compare what the streams are planned to write with what the disk has left, once a stream."""
+        if stream in self._started:
+            return
+        self._started.add(stream)
+        need = sum(
+            (planned.planned - planned.rows) * (self._sizes.get(name, 0) + 8 * len(COORDINATES))
+            for name, planned in self._recording.streams.items()
+            if planned.planned is not None and planned.planned > planned.rows
+        )
+        free = free_bytes(self.path)
+        if need > free:
+            told = (
+                f"{self.path} will write {_size(need)}; {_size(free)} are free: record fewer steps, samples or signals,"
+                " or take another disk"
+            )
+            if self._on_failure == "raise":
+                raise StoreError(told)
+            warnings.warn(told, RuntimeWarning, stacklevel=3)
+
+    def _last_written(self, stream: str) -> int | None:
+        steps = self._recording.steps(stream)
+        return int(steps[-1]) if len(steps) else None
+
+
+class _failures:  # noqa: N801 - reads as a statement
+    """Turn an error of the file system into a `StoreError` that says where."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError):
+            raise StoreError(_explain(self._recording, error)) from error
+
+
+def _explain(recording: Recording, failure: BaseException) -> str:
+    kept = ", ".join(f"{name}: {n}" for name, n in recording.attributes.committed.items())
+    if isinstance(failure, OSError):
+        where = f" ({failure.filename})" if failure.filename else ""
+        cause = f"{failure.strerror}{where}"
+    else:
+        cause = f"{type(failure).__name__}: {failure}"
+    return (
+        f"{recording.path} cannot be written: {cause}; records committed: {kept or 'none'};"
+        " mend the disk and go on with resume=True"
+    )
+
+
+def _step(step: int) -> int:
+    if isinstance(step, bool) or not isinstance(step, numbers.Integral) or not 0 <= step < 2**62:
+        raise InputError(f"step {step!r}: give a whole number, 0 or more")
+    return int(step)
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
