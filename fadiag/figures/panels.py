@@ -80,7 +80,7 @@ def finish(
     ]
     if null:
         handles.append(Patch(facecolor=NULL, alpha=0.35, label=null))
-    width = int(canvas.get_figwidth() * 26)
+    width = int(canvas.get_figwidth() * 22)
     canvas.supxlabel(textwrap.fill(print_, width), fontsize=6, color="#555555", x=0.01, ha="left")
     if len(handles) > 1:
         canvas.legend(handles=handles, loc="outside upper center", ncols=min(columns, len(handles)))

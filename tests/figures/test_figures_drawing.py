@@ -27,16 +27,13 @@ def texts(canvas):
     found += [
         t for t in canvas.findobj(Text) if t not in of_ticks and t.get_visible() and t.get_text().strip()
     ]
-    found = [(t.get_text(), t.get_window_extent(renderer)) for t in found]
-    return found
+    return [(t.get_text(), t.get_window_extent(renderer)) for t in found]
 
 
 CASES = {
     "all": {},
-    "two methods": {"methods": ("bp", "fa")},
-    "one seed": {"seeds": (0,)},
-    "long names": {"methods": ("bp", "fa", "feedback alignment with weight mirror", "fa+ln+muon")},
-    "no nulls": {"nulls": False},
+    "two methods, no nulls": {"methods": ("bp", "fa"), "nulls": False},
+    "one seed, long names": {"methods": ("bp", "fa", "fa with a weight mirror", "fa+ln+muon"), "seeds": (0,)},
 }
 
 

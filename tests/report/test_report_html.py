@@ -1,0 +1,151 @@
+import base64
+import re
+from html.parser import HTMLParser
+
+import pytest
+import xarray as xr
+
+from fadiag.errors import InputError
+from fadiag.figures import FIGURES
+from fadiag.report import render, write_report
+from tests.figures.synthetic_results import METHODS, synthetic
+
+
+class Page(HTMLParser):
+    """The elements of a page, its text by section, and whatever an element refers to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.references, self.tags, self.open, self.rows = [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.references += [
+            value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")
+        ]
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data) -> None:
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return render(synthetic())
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_elements_are_closed_in_order(page) -> None:
+    assert page.open == []
+
+
+def test_nothing_outside_the_file_is_referred_to(page, html) -> None:
+    assert all(reference.startswith(("data:", "#")) for reference in page.references)
+    assert "@import" not in html
+    assert "url(" not in html
+    assert not any(tag == "script" for tag, _ in page.tags)
+
+
+def test_links_lead_somewhere(page) -> None:
+    ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    assert {reference[1:] for reference in page.references if reference.startswith("#")} <= ids
+
+
+def test_every_figure_is_there_with_its_sentence(page, html) -> None:
+    images = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(images) == len(FIGURES)
+    for image, figure in zip(images, FIGURES, strict=True):
+        kind, _, code = image["src"].partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        assert b"<svg" in base64.b64decode(code, validate=True)
+        assert image["alt"].endswith(figure.caption(synthetic()))
+    assert html.count("<figcaption>") == len(FIGURES)
+
+
+def test_table_of_the_last_step_compares_methods_layer_by_layer(page) -> None:
+    head = next(row for row in page.rows if row[:2] == ["layer", "method"])
+    rows = [row for row in page.rows if len(row) == len(head) and row[0] in ("fc1", "fc2", "fc3", "out")]
+    assert [row[1] for row in rows[:2]] == ["BP", "FA"]
+    assert len(rows) == 4 * len(METHODS)
+    fa = next(row for row in rows if row[:2] == ["fc3", "FA"])
+    # 15, 15 + 0.02 * 2 * 30 ...: see synthetic; the mean is between and the interval around it.
+    mean, low, high = map(
+        float, re.match(r"(\S+) \[(\S+), (\S+)\]", fa[head.index("error PR, raw")]).groups()
+    )
+    assert 15 < mean < 20
+    assert low < mean < high
+
+
+def test_provenance_names_runs_seeds_and_versions(page) -> None:
+    cells = [cell for row in page.rows for cell in row]
+    for run in ("bp-seed0", "fa+muon+bn-seed2"):
+        assert run in cells
+    assert "fadiag 0.1.0, numpy 2.4" in cells
+    assert "2026-11-24T12:00:00+00:00" in cells
+
+
+def test_what_all_runs_share_is_said_once() -> None:
+    results = synthetic(("bp", "fa"))
+    for stream in ("probe", "log", "state"):
+        results[stream] = results[stream].to_dataset().assign_coords(data_sha256=("run", ["abc123"] * 6))
+    assert render(results).count("abc123") == 1
+
+
+def test_definitions_carry_formula_source_and_n(page) -> None:
+    row = next(row for row in page.rows if row[0] == "error_participation_ratio_raw")
+    assert "tr(G)² / |G|²" in row
+    assert "definition" in row
+    assert "probe, N = 256, test, samples, eval mode" in row
+
+
+def test_names_from_the_user_are_escaped() -> None:
+    html = render(synthetic(("bp", "<script>alert(1)</script>", 'a"b')), title="<b>&")
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert "<title>&lt;b&gt;&amp;</title>" in html
+
+
+def test_a_figure_without_its_signals_is_told_and_the_rest_drawn() -> None:
+    results = synthetic(("bp", "fa"))
+    results["probe"] = results["probe"].to_dataset().drop_vars("error_overlap")
+    html = render(results)
+    assert html.count("<img") == len(FIGURES) - 1
+    assert "Not drawn: the results hold no error_overlap;" in html
+
+
+def test_results_without_a_log_are_reported() -> None:
+    results = synthetic(("fa",), seeds=(0,))
+    del results["log"]
+    html = render(results)
+    assert "Not drawn: the results hold no test_accuracy" in html
+    assert "(one seed)" in html
+    assert not re.search(r"\bnan\b", re.sub(r'base64,[^"]*', "", html))
+
+
+def test_the_same_results_give_the_same_file(tmp_path) -> None:
+    results = synthetic(("bp", "fa"))
+    one, other = (write_report(results, tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
+    assert one == other
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html"]
+
+
+def test_refuses_where_there_is_nothing_to_write_or_to_tell(tmp_path) -> None:
+    with pytest.raises(InputError, match="name a file in a directory that exists"):
+        write_report(synthetic(("bp",)), tmp_path / "nowhere" / "report.html")
+    with pytest.raises(InputError, match="hold no run, so there is nothing to report"):
+        write_report(xr.DataTree(), tmp_path / "report.html")
