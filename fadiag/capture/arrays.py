@@ -1,0 +1,48 @@
+"""From tensors to the arrays that the store takes."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["Array", "dims_of", "matrix_of", "rows_of", "to_array"]
+
+Array = NDArray[Any]
+
+_SPACE = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+
+def to_array(tensor: Tensor) -> Array:
+    """Return an array of its own memory: half precision as float32 (the store has no bfloat16)."""
+    tensor = tensor.detach()
+    if tensor.dtype in {torch.float16, torch.bfloat16}:
+        tensor = tensor.float()
+    return np.array(tensor.cpu().numpy(), order="C", copy=True)
+
+
+def matrix_of(weight: Tensor) -> Tensor:
+    """Unfold a kernel to (out, in * kernel); a matrix stays as it is."""
+    return weight.reshape(weight.shape[0], -1)
+
+
+def rows_of(signal: Tensor) -> Tensor:
+    """Unfold a signal to one row a sample, in float64."""
+    return signal.reshape(signal.shape[0], -1).double()
+
+
+def dims_of(shape: tuple[int, ...], weight: Tensor, own: tuple[int, ...], prefix: str) -> tuple[str, ...]:
+    """Name the axes of a signal.
+
+    A signal in the shape of the layer's output has that output's names; another one (a pool or a reshape
+    stood between) has names of its own, for a name has one length in a layer.
+    """
+    if shape != own:
+        return ("sample", *(f"{prefix}_{i}" for i in range(1, len(shape))))
+    if weight.dim() > 2 and len(shape) == weight.dim():
+        return ("sample", "channel", *_SPACE[len(shape) - 2])
+    if len(shape) == 1:
+        return ("out",)
+    between = len(shape) - 2
+    return ("sample", *("position" if between == 1 else f"position_{i}" for i in range(between)), "out")

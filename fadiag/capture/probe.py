@@ -1,0 +1,309 @@
+"""A fixed batch on which the signals of every layer are read, out of band."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fadiag.capture.arrays import Array, dims_of, matrix_of, rows_of, to_array
+from fadiag.capture.isolation import Mode, isolated
+from fadiag.capture.layers import RecordedLayer
+from fadiag.capture.nulls import REDRAW_STATISTICS, Reference, mask_statistics
+from fadiag.capture.schedule import Schedule, as_schedule
+from fadiag.capture.trace import Call, tracing
+from fadiag.errors import CaptureError, InputError
+
+__all__ = ["PROBE_SIGNALS", "LayerSignals", "Probe", "Signal"]
+
+#: What a probe records by default; "input" is known too.
+PROBE_SIGNALS = (
+    "activation",
+    "modulator",
+    "error_post",
+    "error",
+    "error_bp",
+    "modulator_bp",
+    "gradient",
+    "gradient_bp",
+)
+_BACKWARD = ("error", "modulator", "gradient")
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One array with the names of its axes."""
+
+    array: Array
+    dims: tuple[str, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LayerSignals:
+    """What was read at one call of one layer."""
+
+    name: str
+    attrs: Mapping[str, Any]
+    signals: Mapping[str, Signal]
+
+
+class Probe:
+    """A fixed batch on which every layer's signals are read, without a trace in the run.
+
+    Each reading runs the model's own backward pass and, on the same batch, weights, masks and random
+    numbers, the true one; neither touches ``.grad``, running statistics or random states.
+
+    Parameters
+    ----------
+    batch : any
+        Handed to ``loss``; it is not copied.
+    loss : callable
+        ``loss(model, batch)`` to the scalar mean loss over the batch.
+    mode : {"eval", "train"}
+        Of norms and dropout during the reading.
+    signals : iterable of str
+        Of `PROBE_SIGNALS` and "input".
+    redraws : int
+        Number of fresh feedbacks (all layers redrawn together, the same in every reading) whose errors'
+        statistics are recorded as ``error_null_*``. A model without feedback has none.
+    mask_draws : int
+        Number of draws of the mask null, ``mask_null_*``, at layers with a gate or a norm.
+    feedbacks : mapping of str to mapping of str to Tensor
+        ``{"b": {"fc2": B}}`` records also ``error_b``, ``modulator_b``, ``gradient_b`` with these matrices in
+        the backward pass of the layers named.
+    every : int, iterable of int, or callable, optional
+        Its own schedule; the recorder's by default.
+    seed : int
+        Of the random numbers of a reading and of the draws.
+
+    Raises
+    ------
+    InputError
+        An unknown signal or mode, a negative number of draws.
+
+    Examples
+    --------
+    >>> Probe((1, 2), lambda model, batch: None, signals=["errors"])
+    Traceback (most recent call last):
+        ...
+    fadiag.errors.InputError: unknown probe signal 'errors'; there are activation, modulator, error_post, \
+error, error_bp, modulator_bp, gradient, gradient_bp, input
+    """
+
+    def __init__(
+        self,
+        batch: Any,
+        loss: Callable[[nn.Module, Any], Tensor],
+        *,
+        mode: Mode = "eval",
+        signals: Iterable[str] = PROBE_SIGNALS,
+        redraws: int = 0,
+        mask_draws: int = 0,
+        feedbacks: Mapping[str, Mapping[str, Tensor]] | None = None,
+        every: int | Iterable[int] | Schedule | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.signals = tuple(dict.fromkeys(signals))
+        known = (*PROBE_SIGNALS, "input")
+        for signal in self.signals:
+            if signal not in known:
+                raise InputError(f"unknown probe signal {signal!r}; there are {', '.join(known)}")
+        if mode not in {"train", "eval"}:
+            raise InputError(f"probe mode is {mode!r}; it is 'train' or 'eval'")
+        for what, count in (("redraws", redraws), ("mask_draws", mask_draws)):
+            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+                raise InputError(f"{what} is {count!r}; give a whole number, at least 0")
+        if not callable(loss):
+            raise InputError(f"loss is a {type(loss).__name__}; give a callable loss(model, batch)")
+        self.batch = batch
+        self.loss = loss
+        self.mode: Mode = mode
+        self.redraws = redraws
+        self.mask_draws = mask_draws
+        self.feedbacks = dict(feedbacks or {})
+        self.schedule = None if every is None else as_schedule(every)
+        self.seed = seed
+
+    def check(self, layers: Sequence[RecordedLayer]) -> None:
+        """Raise InputError where ``feedbacks`` does not fit the layers."""
+        by_name = {layer.name: layer for layer in layers}
+        for label, matrices in self.feedbacks.items():
+            if not label.isidentifier() or label in {"bp", "post", "null"}:
+                raise InputError(
+                    f"feedbacks has the name {label!r}; take an identifier other than bp, post, null"
+                )
+            for name, matrix in matrices.items():
+                if name not in by_name:
+                    raise InputError(
+                        f"feedbacks[{label!r}] names the layer {name!r}; recorded are {', '.join(by_name)}"
+                    )
+                if matrix.shape != by_name[name].weight.shape:
+                    raise InputError(
+                        f"feedbacks[{label!r}][{name!r}] has shape {tuple(matrix.shape)}, "
+                        f"the weight {tuple(by_name[name].weight.shape)}; they must be equal"
+                    )
+
+    def read(self, model: nn.Module, layers: Sequence[RecordedLayer]) -> list[LayerSignals]:
+        """Read the signals of every call of every layer, in forward order.
+
+        Raises
+        ------
+        CaptureError
+            The batch does not fit the model, the loss is not a scalar, or no layer received an error.
+        """
+        wanted = {s for s in self.signals if not s.endswith("_bp")}
+        calls, masks = self._pass(model, layers, {}, wanted, self.mask_draws)
+        passes = {"": calls}
+        truth = {layer.name: layer.weight.detach() for layer in layers if layer.feedback is not None}
+        wanted_bp = {s.removesuffix("_bp") for s in self.signals if s.endswith("_bp")}
+        redrawn = bool(self.redraws and truth)
+        if wanted_bp or redrawn:
+            wanted_bp |= {"error"} if redrawn else set()
+            passes["_bp"] = self._pass(model, layers, truth, wanted_bp)[0] if truth else calls
+        for label, matrices in self.feedbacks.items():
+            passes[f"_{label}"] = self._pass(model, layers, matrices, set(_BACKWARD))[0]
+        nulls = self._redraw(model, layers, passes["_bp"]) if redrawn else {}
+        read = []
+        for order, call in enumerate(calls):
+            signals = {s: self._signal(s, call) for s in self.signals if s in call.values}
+            for suffix, others in passes.items():
+                other = next((c for c in others if c.name == call.name), None)
+                for base in _BACKWARD if suffix and other is not None else ():
+                    name = f"{base}{suffix}"
+                    if base in other.values and (suffix != "_bp" or name in self.signals):
+                        signals[name] = self._signal(base, other)
+            for name, values in nulls.get(call.name, {}).items():
+                signals[name] = Signal(values, ("draw",))
+            for name, values in masks.get(call.name, {}).items():
+                signals[name] = Signal(values, ("mask_draw",))
+            read.append(LayerSignals(call.name, _attrs(call, order), signals))
+        return read
+
+    @staticmethod
+    def _signal(name: str, call: Call) -> Signal:
+        value, weight = call.values[name], call.layer.weight
+        if name == "gradient":
+            attrs = {"kernel_shape": list(weight.shape[2:])} if weight.dim() > 2 else {}
+            return Signal(to_array(matrix_of(value)), ("out", "in"), attrs)
+        own = tuple(call.a_shape)
+        if name == "input":
+            # Never the output's own axes: the two may differ in length.
+            dims = ("sample", "in") if value.dim() == 2 else dims_of(tuple(value.shape), weight, (), "input")
+        else:
+            prefix = "z" if name == "error_post" else "h"
+            dims = dims_of(tuple(value.shape), weight, own, prefix)
+        return Signal(to_array(value), dims)
+
+    def _pass(
+        self,
+        model: nn.Module,
+        layers: Sequence[RecordedLayer],
+        matrices: Mapping[str, Tensor],
+        wanted: Collection[str],
+        mask_draws: int = 0,
+    ) -> tuple[list[Call], dict[str, dict[str, Array]]]:
+        """Run forward and backward once, with the given matrices in the backward pass of some layers."""
+        weights = {id(layer.weight): layer.weight for layer in layers}
+        frozen = [weight for weight in weights.values() if not weight.requires_grad]
+        with isolated(model, mode=self.mode, seed=self.seed), ExitStack() as stack:
+            for weight in frozen:
+                weight.requires_grad_(True)
+                stack.callback(weight.requires_grad_, False)
+            for layer in layers:
+                if layer.name in matrices:
+                    matrix = matrices[layer.name].to(layer.weight)
+                    stack.enter_context(layer.adapter.using(layer.module, matrix))
+            with tracing(layers, wanted) as trace:
+                loss = self._loss(model)
+            gradients = torch.autograd.grad(
+                loss, list(weights.values()), allow_unused=True, retain_graph=mask_draws > 0
+            )
+            trace.stop()
+            trace.finish()
+            if not any("error" in call.values for call in trace.calls):
+                raise CaptureError(
+                    f"the probe's loss reaches none of the {len(layers)} recorded layers; is it computed "
+                    "under no_grad, detached, or from another model?"
+                )
+            by_weight = dict(zip(weights, gradients, strict=True))
+            for call in trace.calls:
+                gradient = by_weight[id(call.layer.weight)]
+                if "gradient" in wanted and call.index == 0 and gradient is not None:
+                    call.values["gradient"] = gradient
+            masks = self._masks(trace.calls, mask_draws) if mask_draws else {}
+        return trace.calls, masks
+
+    def _loss(self, model: nn.Module) -> Tensor:
+        try:
+            loss = self.loss(model, self.batch)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if isinstance(error, CaptureError):
+                raise
+            raise CaptureError(
+                f"the probe's batch does not fit the model: {error}; give Probe a batch that "
+                "loss(model, batch) can take"
+            ) from error
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise CaptureError(
+                f"the probe's loss is not a scalar but has {what}; return the mean over the batch"
+            )
+        if not loss.requires_grad:
+            raise CaptureError("the probe's loss has no gradient; compute it without detach() and no_grad")
+        return loss.reshape(())
+
+    def _redraw(
+        self, model: nn.Module, layers: Sequence[RecordedLayer], truth: Sequence[Call]
+    ) -> dict[str, dict[str, Array]]:
+        """Return the statistics of the errors under redrawn feedback, by call."""
+        generator = torch.Generator().manual_seed(self.seed)
+        last = next(call for call in reversed(truth) if "error" in call.values)
+        k = last.layer.weight.shape[0] - 1  # the classes less one
+        references = {c.name: Reference(c.values["error"], k) for c in truth if "error" in c.values}
+        found = {
+            name: {f"error_null_{s}": np.full(self.redraws, np.nan) for s in REDRAW_STATISTICS}
+            for name in references
+        }
+        for draw in range(self.redraws):
+            matrices = {
+                layer.name: layer.adapter.redraw(layer.module, generator)
+                for layer in layers
+                if layer.feedback is not None
+            }
+            for call in self._pass(model, layers, matrices, ("error",))[0]:
+                if "error" in call.values and call.name in references:
+                    for s, value in references[call.name].statistics(call.values["error"]).items():
+                        found[call.name][f"error_null_{s}"][draw] = value
+        return found
+
+    def _masks(self, calls: Sequence[Call], draws: int) -> dict[str, dict[str, Array]]:
+        """Return the statistics of the mask null, by call; layers without gate and norm have none."""
+        last = next(call for call in reversed(calls) if "error" in call.values)
+        delta = rows_of(last.values["error"]).cpu()
+        if not bool(torch.isfinite(delta).all()):
+            return {}
+        spectrum = torch.linalg.svdvals(delta)
+        generator = torch.Generator().manual_seed(self.seed)
+        return {
+            call.name: mask_statistics(call, spectrum, draws, generator)
+            for call in calls
+            if (call.gate or call.norm) and "modulator" in call.values and call.h_shape[0] == len(delta)
+        }
+
+
+def _attrs(call: Call, order: int) -> dict[str, Any]:
+    weight = call.layer.weight
+    return {
+        "name": call.name,
+        "type": type(call.layer.module).__name__,
+        "order": order,
+        "feedback_kind": call.layer.adapter.feedback_kind,
+        "norm": call.norm,
+        "gate": call.gate,
+        "out_features": int(weight.shape[0]),
+        "in_features": int(weight[0].numel()),
+    }

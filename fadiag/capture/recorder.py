@@ -1,0 +1,341 @@
+"""The recorder: what a user attaches to a training run."""
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fadiag import __version__
+from fadiag.capture.adapter import DEFAULT_ADAPTERS, LayerAdapter
+from fadiag.capture.arrays import matrix_of, to_array
+from fadiag.capture.layers import RecordedLayer, choose_layers
+from fadiag.capture.probe import Probe
+from fadiag.capture.schedule import Schedule, as_schedule
+from fadiag.capture.sink import ROOT, Sink
+from fadiag.capture.state import StateReader, choose_state_signals, kernel_attrs
+from fadiag.errors import CaptureError, InputError
+from fadiag.store import RunWriter
+
+__all__ = ["Recorder"]
+
+_RESERVED = ("state", "live", "log", "static")
+
+
+class Recorder:
+    """Record a training run into a store, changing nothing of it.
+
+    Step 0 is recorded at once. Call `step` after each update of the optimiser, and `close` at the end, or use
+    it as a context, which closes it; the last step is then recorded too, whatever the schedule.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Of a compiled or data-parallel model, the module inside is recorded.
+    path : str or path
+        Of the store, which must not exist.
+    optimizer : torch.optim.Optimizer or a sequence of them, optional
+        Needed for the gradient, momentum and update in the state stream.
+    probes : mapping of str to Probe
+        Each becomes a stream of its name.
+    every : int, iterable of int, or callable
+        The schedule of probes and state, see `fadiag.capture.as_schedule`.
+    state : iterable of str, optional
+        Signals of the state stream; all that can be known by default, ``()`` for none.
+    layers : iterable of str or module class, optional
+        Names, globs or classes; every layer that an adapter takes by default.
+    meta, config : mapping
+        Written into the manifest as they are; plain JSON.
+    adapters : sequence of LayerAdapter
+        Asked before the default ones.
+    buffer_bytes, on_full, on_failure, resume, resume_from
+        As `fadiag.store.RunWriter` takes them.
+
+    Raises
+    ------
+    InputError
+        An unknown layer (the near ones are named) or signal, or one that cannot be known.
+    CaptureError
+        A model with nothing to record, or a probe that does not fit it.
+
+    Examples
+    --------
+    >>> import tempfile, torch, fadiag
+    >>> model = fadiag.convert(torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2)))
+    >>> optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    >>> x, y = torch.randn(8, 4), torch.randint(2, (8,))
+    >>> loss_of = lambda model, batch: torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
+    >>> path = tempfile.mkdtemp() + "/run.zarr"
+    >>> with Recorder(model, path, optimizer=optimizer, probes={"probe": Probe((x, y), loss_of)}) as recorder:
+    ...     loss = loss_of(model, (x, y))
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     recorder.step(loss=loss.item())
+    >>> fadiag.open_run(path)["probe/0/error"].shape
+    (2, 8, 3)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        path: str | PathLike[str],
+        *,
+        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
+        probes: Mapping[str, Probe] | None = None,
+        every: int | Iterable[int] | Schedule = 50,
+        state: Iterable[str] | None = None,
+        layers: Iterable[str | type[nn.Module]] | None = None,
+        meta: Mapping[str, Any] | None = None,
+        config: Any = None,
+        adapters: Sequence[LayerAdapter] = (),
+        buffer_bytes: int = 128 * 2**20,
+        on_full: Literal["block", "skip"] = "block",
+        on_failure: Literal["raise", "warn"] = "raise",
+        resume: bool = False,
+        resume_from: int | None = None,
+    ) -> None:
+        self._model = _inside(model)
+        self._layers = choose_layers(self._model, (*adapters, *DEFAULT_ADAPTERS), layers)
+        optimizers = _as_list(optimizer)
+        self._schedule = as_schedule(every)
+        state_signals = choose_state_signals(state, optimizers)
+        self._probes = dict(probes or {})
+        for name, probe in self._probes.items():
+            if name in _RESERVED:
+                raise InputError(
+                    f"a probe is named {name!r}, which is a stream of its own; take another name"
+                )
+            if not isinstance(probe, Probe):
+                raise InputError(f"probe {name!r} is a {type(probe).__name__}; give a fadiag.Probe")
+            probe.check(self._layers)
+        self._writer = RunWriter(
+            path,
+            manifest=_manifest(self._layers, meta, config),
+            buffer_bytes=buffer_bytes,
+            on_full=on_full,
+            on_failure=on_failure,
+            resume=resume,
+            resume_from=resume_from,
+        )
+        self._sinks: dict[str, Sink] = {}
+        self._state: StateReader | None = None
+        self._state_begun: int | None = None
+        self._epoch: float | None = None
+        self._logged: dict[str, float] = {}
+        self._closed = False
+        try:
+            self._open_streams(state_signals, optimizers)
+            done = [sink.last_step for sink in self._sinks.values()]
+            last = max((step for step in done if step is not None), default=0)
+            self._step = last if resume_from is None else resume_from
+            if all(step is None for step in done):
+                self._put_static()
+            self._record()
+        except BaseException:
+            self._abandon()
+            raise
+
+    @property
+    def current_step(self) -> int:
+        """The number of updates applied so far."""
+        return self._step
+
+    def step(self, *, epoch: float | None = None, **scalars: float) -> None:
+        """Tell that the optimiser has made one update.
+
+        Parameters
+        ----------
+        epoch : float, optional
+            How many epochs the run has seen.
+        **scalars : float
+            Go to the log under the step *before* the update, whose weights the loss was taken with. What was
+            measured after the update is told by `log` after this call.
+
+        Raises
+        ------
+        CaptureError
+            The recorder is closed, or what is to be recorded does not fit what was recorded before.
+        """
+        self._check_open()
+        self.log(**scalars)
+        self._flush_log(epoch)
+        self._end_state(updated=True)
+        self._step += 1
+        self._epoch = epoch
+        self._record()
+
+    def log(self, **scalars: float) -> None:
+        """Add scalars to the log under the current step."""
+        self._check_open()
+        for name, value in scalars.items():
+            try:
+                self._logged[name] = float(value)
+            except (TypeError, ValueError):
+                raise InputError(
+                    f"scalar {name!r} is a {type(value).__name__}; give a number (tensor.item())"
+                ) from None
+
+    def close(self) -> None:
+        """Record the last step and close the store."""
+        if self._closed:
+            return
+        try:
+            if self._state_begun is None and self._state is not None:
+                self._begin_state()
+            self._end_state(updated=False)
+            self._flush_log(self._epoch)
+            for name in self._probes:
+                self._read_probe(name)
+            self._report_invalid()
+        except BaseException:
+            self._abandon()
+            raise
+        self._closed = True
+        self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._abandon()
+
+    def _open_streams(self, state_signals: Sequence[str], optimizers: Sequence[Any]) -> None:
+        for name, probe in self._probes.items():
+            attrs = {"kind": "probe", "mode": probe.mode, "loss_reduction": "mean", "split": name}
+            self._sinks[name] = Sink(self._writer, name, attrs)
+        if state_signals:
+            self._sinks["state"] = Sink(self._writer, "state", {"kind": "state"})
+            self._state = StateReader(self._layers, state_signals, optimizers)
+        self._sinks["log"] = Sink(self._writer, "log", {"kind": "log"})
+
+    def _put_static(self) -> None:
+        for layer in self._layers:
+            name = layer.name or ROOT
+            attrs = kernel_attrs(layer.weight)
+
+            def put(signal: str, tensor: Tensor, name: str = name, attrs: dict[str, Any] = attrs) -> None:
+                matrix = tensor.dim() > 1
+                self._writer.put_static(
+                    name,
+                    signal,
+                    to_array(matrix_of(tensor) if matrix else tensor),
+                    dims=("out", "in") if matrix else ("out",),
+                    attrs={"signal": signal, **(attrs if matrix else {})},
+                )
+
+            put("weight_init", layer.weight)
+            if layer.bias is not None:
+                put("bias_init", layer.bias)
+            if layer.feedback is not None:
+                put("feedback", layer.feedback)
+
+    def _record(self) -> None:
+        """Record what is scheduled for the current step."""
+        scheduled = self._schedule(self._step)
+        for name, probe in self._probes.items():
+            if scheduled if probe.schedule is None else probe.schedule(self._step):
+                self._read_probe(name)
+        if scheduled and self._state is not None:
+            self._begin_state()
+
+    def _is_done(self, stream: str) -> bool:
+        last = self._sinks[stream].last_step
+        return last is not None and last >= self._step
+
+    def _read_probe(self, name: str) -> None:
+        if self._is_done(name):
+            return
+        read = self._probes[name].read(self._model, self._layers)
+        rows = next(
+            (len(s.array) for x in read for s in x.signals.values() if s.dims[:1] == ("sample",)), None
+        )
+        self._sinks[name].layers(self._step, read, epoch=self._epoch, rows=rows)
+
+    def _begin_state(self) -> None:
+        if self._state is not None and not self._is_done("state"):
+            self._state.begin()
+            self._state_begun = self._step
+
+    def _end_state(self, *, updated: bool) -> None:
+        if self._state is not None and self._state_begun is not None:
+            read = self._state.end(updated=updated)
+            self._sinks["state"].layers(self._state_begun, read, epoch=self._epoch)
+            self._state_begun = None
+
+    def _flush_log(self, epoch: float | None) -> None:
+        if self._logged and not self._is_done("log"):
+            self._sinks["log"].scalars(self._step, self._logged, epoch)
+        self._logged = {}
+
+    def _report_invalid(self) -> None:
+        counts = {
+            f"{stream}/{layer}/{signal}".replace("//", "/"): count
+            for stream, sink in self._sinks.items()
+            for (layer, signal), count in sink.invalid.items()
+        }
+        if counts:
+            for stream, sink in self._sinks.items():
+                mine = {key: n for key, n in counts.items() if key.startswith(f"{stream}/")}
+                if mine and sink.last_step is not None:
+                    self._writer.set_attrs(stream, {"nonfinite": mine})
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise CaptureError(
+                "the recorder is closed; make a new one, with resume=True to go on in its store"
+            )
+
+    def _abandon(self) -> None:
+        """Leave the store as a failed run: what was committed stays."""
+        if not self._closed:
+            self._closed = True
+            if self._state is not None:
+                self._state.abandon()
+            self._writer.close(status="failed")
+
+
+def _inside(model: nn.Module) -> nn.Module:
+    """Return the module inside a compiled or data-parallel wrapper."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model is a {type(model).__name__}; give an nn.Module")
+    inner = getattr(model, "_orig_mod", model)
+    if isinstance(inner, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+        inner = inner.module
+    assert isinstance(inner, nn.Module)
+    return inner
+
+
+def _as_list(given: Any) -> list[Any]:
+    if given is None:
+        return []
+    found = list(given) if isinstance(given, (list, tuple)) else [given]
+    for optimizer in found:
+        if not hasattr(optimizer, "register_step_pre_hook"):
+            raise InputError(f"optimizer is a {type(optimizer).__name__}; give a torch.optim.Optimizer")
+    return found
+
+
+def _manifest(layers: Sequence[RecordedLayer], meta: Mapping[str, Any] | None, config: Any) -> dict[str, Any]:
+    return {
+        "meta": dict(meta or {}),
+        "config": config,
+        "versions": {
+            "fadiag": __version__,
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "device": str(layers[0].weight.device),
+    }

@@ -1,0 +1,82 @@
+"""From what was read to the store: declares, checks shapes, counts what is not finite."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fadiag.capture.arrays import Array
+from fadiag.capture.probe import LayerSignals
+from fadiag.errors import CaptureError
+from fadiag.store import ArraySpec, RunWriter
+
+__all__ = ["ROOT", "Sink"]
+
+#: The layer name under which the store keeps a nameless root module.
+ROOT = "(root)"
+
+
+class Sink:
+    """One stream of a store."""
+
+    def __init__(self, writer: RunWriter, stream: str, attrs: Mapping[str, Any]) -> None:
+        self._writer = writer
+        self.stream = stream
+        self._shapes: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._invalid: Counter[tuple[str, str]] = Counter()
+        writer.declare_stream(stream, attrs=dict(attrs))
+
+    @property
+    def last_step(self) -> int | None:
+        """The last step recorded."""
+        return self._writer.last_step(self.stream)
+
+    def scalars(self, step: int, values: Mapping[str, float], epoch: float | None) -> None:
+        """Record scalars of the stream itself."""
+        arrays = {("", name): np.array(value, np.float64) for name, value in values.items()}
+        for key in arrays:
+            if key not in self._shapes:
+                self._shapes[key] = ()
+                self._writer.declare(self.stream, *key, ArraySpec((), (), "float64", {"signal": key[1]}))
+        self._count(arrays)
+        self._writer.append(self.stream, step, arrays, epoch=epoch)
+
+    def layers(
+        self, step: int, read: Sequence[LayerSignals], *, epoch: float | None, rows: int | None = None
+    ) -> None:
+        """Record the signals of layers."""
+        arrays: dict[tuple[str, str], Array] = {}
+        for layer in read:
+            for name, signal in layer.signals.items():
+                key = (layer.name or ROOT, name)
+                if key not in self._shapes:
+                    self._declare(key, layer, name)
+                if signal.array.shape != self._shapes[key]:
+                    raise CaptureError(
+                        f"{name} of layer {layer.name!r} has shape {signal.array.shape} at step {step} and had "
+                        f"{self._shapes[key]} before: the model or the batch changed in mid-run; record the "
+                        "changed model into a store of its own"
+                    )
+                arrays[key] = signal.array
+        self._count(arrays)
+        self._writer.append(self.stream, step, arrays, epoch=epoch, rows_valid=rows)
+
+    def _declare(self, key: tuple[str, str], layer: LayerSignals, name: str) -> None:
+        signal = layer.signals[name]
+        attrs = {"signal": name, "reduction": "raw", "loss_scale": 1.0, **signal.attrs}
+        spec = ArraySpec(signal.dims, signal.array.shape, str(signal.array.dtype), attrs)
+        self._writer.declare(self.stream, *key, spec, layer_attrs=dict(layer.attrs))
+        self._shapes[key] = signal.array.shape
+
+    def _count(self, arrays: Mapping[tuple[str, str], Array]) -> None:
+        """Count values that are not finite: they are recorded as they are, and reported."""
+        for key, array in arrays.items():
+            bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+            if bad:
+                self._invalid[key] += bad
+
+    @property
+    def invalid(self) -> Mapping[tuple[str, str], int]:
+        """The number of values that are not finite, by layer and signal."""
+        return self._invalid

@@ -1,0 +1,203 @@
+"""Following a layer's output to its norm and its gate, and listening to the backward pass there.
+
+For each call of a recorded layer: ``a`` is what the module returned, ``z`` what enters the gate, ``h`` what
+leaves it. Tensors are known by identity, so functions, methods and modules, in place or not, are seen alike.
+Every listener is a tensor hook: after an in-place gate nothing else sees dL/da.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.overrides import TorchFunctionMode
+
+from fadiag.capture.layers import RecordedLayer
+from fadiag.errors import CaptureError
+
+__all__ = ["Call", "Trace", "tracing"]
+
+_GATES = frozenset(
+    "relu relu6 leaky_relu elu selu celu gelu silu mish tanh sigmoid softplus softsign hardtanh hardswish "
+    "hardsigmoid hardshrink softshrink tanhshrink threshold logsigmoid rrelu prelu".split()
+)
+_NORMS = frozenset("batch_norm layer_norm group_norm instance_norm rms_norm".split())
+_ADDS = frozenset("add __add__ __radd__ __iadd__".split())
+_PASSES = frozenset(
+    "reshape view flatten unflatten permute transpose contiguous squeeze unsqueeze dropout alpha_dropout "
+    "feature_alpha_dropout dropout1d dropout2d dropout3d max_pool1d max_pool2d _max_pool1d _max_pool2d "
+    "max_pool2d_with_indices avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d".split()
+)
+
+
+@dataclass
+class Call:
+    """One call of one layer: what was seen of it.
+
+    ``values`` holds activation and input, and, after the backward pass, modulator, error_post and error.
+    ``a_edge`` and ``h_edge`` are places in the graph between which the gate's and norm's Jacobian stands.
+    """
+
+    layer: RecordedLayer
+    index: int
+    a_edge: GradientEdge | None
+    h_edge: GradientEdge | None
+    a_shape: torch.Size
+    h_shape: torch.Size
+    norm: str = ""
+    gate: str = ""
+    values: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The layer's name; the second call of a layer in one pass is ``name@1``, and so on."""
+        return f"{self.layer.name}@{self.index}" if self.index else self.layer.name
+
+
+class Trace(TorchFunctionMode):
+    """The calls of the recorded layers in one forward pass. Use `tracing`."""
+
+    def __init__(self, signals: Collection[str]) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self._wanted = signals
+        self._handles: list[Any] = []
+        # A tensor's id -> (the tensor, kept so that the id stays its own; its calls with their stage).
+        self._followed: dict[int, tuple[Tensor, list[tuple[Call, str]]]] = {}
+
+    def enter(self, layer: RecordedLayer, inputs: Any, output: Any) -> None:
+        """Begin to follow what a layer returned."""
+        if not isinstance(output, Tensor):
+            raise CaptureError(
+                f"layer {layer.name!r} returns a {type(output).__name__}; only a tensor can be recorded"
+            )
+        edge = get_gradient_edge(output) if output.requires_grad else None
+        index = sum(call.layer is layer for call in self.calls)
+        call = Call(layer, index, edge, edge, output.shape, output.shape)
+        if "input" in self._wanted and inputs and isinstance(inputs[0], Tensor):
+            call.values["input"] = inputs[0].detach().clone()
+        self.calls.append(call)
+        self._listen(output, call, "error")
+        self._reach(output, call)
+        self._follow(output, call, "plain")
+
+    def stop(self) -> None:
+        """Remove all listeners and let go of the tensors."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._followed.clear()
+
+    def forget_tensors(self) -> None:
+        """Let go of the tensors that were followed, at the end of the forward pass."""
+        self._followed.clear()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """See an operation, follow what it makes of a followed tensor."""
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        plain = name if name.startswith("__") else name.rstrip("_")
+        kind = (
+            "gate" if plain in _GATES
+            else "norm" if plain in _NORMS
+            else "add" if plain in _ADDS
+            else "pass" if plain in _PASSES
+            else ""
+        )  # fmt: skip
+        if not kind or not self._followed:
+            return func(*args, **kwargs)
+        taken: list[tuple[Tensor, list[tuple[Call, str]]]] = []
+        for given in (*args[: 2 if kind == "add" else 1], *kwargs.values()):
+            found = self._followed.get(id(given))
+            if found is not None and all(found is not other for other in taken):
+                taken.append(found)
+        if kind == "gate":
+            for z, reached in taken:
+                for call, _ in reached:
+                    self._listen(z, call, "error_post")
+        # In-place operations change the tensor; its shape, for "add", is what the sum must keep.
+        shapes = [z.shape for z, _ in taken]
+        result = func(*args, **kwargs)
+        if isinstance(result, Tensor):
+            for z, _ in taken:
+                if z is result or kind in {"gate", "norm"}:
+                    self._followed.pop(id(z), None)
+            for (_, reached), shape in zip(taken, shapes, strict=True):
+                for call, stage in reached:
+                    self._advance(kind, plain, result, call, stage, shape)
+        return result
+
+    def _advance(self, kind: str, name: str, result: Tensor, call: Call, stage: str, shape: Any) -> None:
+        if kind == "gate":
+            call.gate = name
+            call.values.pop("activation", None)
+            # error_post was heard at z already; only what leaves the gate is new.
+            self._listen(result, call, "modulator")
+            self._settle(result, call)
+        elif kind == "norm" and stage == "plain":
+            call.norm = name
+            self._reach(result, call)
+            self._follow(result, call, "normed")
+        elif kind == "add" and stage != "added" and result.shape == shape:
+            # A sum is z only where a gate follows: so nothing is settled here.
+            self._follow(result, call, "added")
+        elif kind == "pass":
+            self._follow(result, call, stage)
+
+    def _reach(self, z: Tensor, call: Call) -> None:
+        """Take z for the layer's output too, until a gate is found."""
+        self._listen(z, call, "ungated")
+        self._settle(z, call)
+
+    def _settle(self, h: Tensor, call: Call) -> None:
+        if "activation" in self._wanted:
+            call.values["activation"] = h.detach().clone()
+        call.h_edge = get_gradient_edge(h) if h.requires_grad else None
+        call.h_shape = h.shape
+
+    def _follow(self, tensor: Tensor, call: Call, stage: str) -> None:
+        self._followed.setdefault(id(tensor), (tensor, []))[1].append((call, stage))
+
+    def _listen(self, tensor: Tensor, call: Call, signal: str) -> None:
+        if not tensor.requires_grad:
+            return
+        shape, values = tensor.shape, call.values
+
+        def hear(gradient: Tensor) -> None:
+            # The norm's output is heard after (backward runs down) and so is nearer to the gate than a.
+            if signal != "ungated" or "ungated" not in values:
+                values[signal] = gradient.detach().reshape(shape).clone()
+
+        self._handles.append(tensor.register_hook(hear))
+
+    def finish(self) -> None:
+        """After the backward pass: a layer without a gate has modulator = error_post = dL/dz."""
+        for call in self.calls:
+            ungated = call.values.pop("ungated", None)
+            if not call.gate and ungated is not None:
+                call.values["modulator"] = ungated
+                call.values["error_post"] = ungated.clone()
+
+
+@contextmanager
+def tracing(layers: Sequence[RecordedLayer], signals: Collection[str]) -> Iterator[Trace]:
+    """Follow the recorded layers through the forward pass made inside."""
+    trace = Trace(signals)
+
+    def hook_of(layer: RecordedLayer) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            trace.enter(layer, inputs, output)
+
+        return hook
+
+    handles = [layer.module.register_forward_hook(hook_of(layer)) for layer in layers]
+    try:
+        with trace:
+            yield trace
+    finally:
+        trace.forget_tensors()
+        for handle in handles:
+            handle.remove()
