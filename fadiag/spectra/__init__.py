@@ -1,4 +1,4 @@
-"""Array in, array out: ranks, alignment and subspaces of credit signals.
+"""Array in, array out: ranks, alignment, subspaces, nulls and statistics of credit signals.
 
 Matrices are (..., rows, columns), rows are samples; leading axes are batch axes; results are float64.
 Nothing here knows of stores, steps or networks.
@@ -8,16 +8,36 @@ from fadiag.spectra.alignment import angle as angle
 from fadiag.spectra.alignment import cosine as cosine
 from fadiag.spectra.alignment import matrix_cosine as matrix_cosine
 from fadiag.spectra.center import centered as centered
+from fadiag.spectra.cosine_null import cosine_null_p as cosine_null_p
+from fadiag.spectra.cosine_null import cosine_null_quantile as cosine_null_quantile
 from fadiag.spectra.entropy_rank import effective_rank as effective_rank
 from fadiag.spectra.entropy_rank import effective_rank_energy as effective_rank_energy
 from fadiag.spectra.entropy_rank import effective_rank_energy_of_spectrum as effective_rank_energy_of_spectrum
 from fadiag.spectra.entropy_rank import effective_rank_of_spectrum as effective_rank_of_spectrum
+from fadiag.spectra.intervals import Interval as Interval
+from fadiag.spectra.intervals import paired_t_interval as paired_t_interval
+from fadiag.spectra.intervals import t_interval as t_interval
 from fadiag.spectra.marchenko import MarchenkoPastur as MarchenkoPastur
 from fadiag.spectra.marchenko import marchenko_pastur as marchenko_pastur
+from fadiag.spectra.nulls import OverlapMoments as OverlapMoments
+from fadiag.spectra.nulls import gaussian_with_spectrum as gaussian_with_spectrum
+from fadiag.spectra.nulls import overlap_moments as overlap_moments
+from fadiag.spectra.nulls import p_value as p_value
+from fadiag.spectra.nulls import permuted_cosines as permuted_cosines
+from fadiag.spectra.nulls import sign_flipped as sign_flipped
+from fadiag.spectra.onsets import KaplanMeier as KaplanMeier
+from fadiag.spectra.onsets import Onset as Onset
+from fadiag.spectra.onsets import kaplan_meier as kaplan_meier
+from fadiag.spectra.onsets import onset as onset
+from fadiag.spectra.onsets import onset_threshold as onset_threshold
 from fadiag.spectra.participation import effective_samples as effective_samples
 from fadiag.spectra.participation import participation_ratio as participation_ratio
 from fadiag.spectra.participation import participation_ratio_debiased as participation_ratio_debiased
 from fadiag.spectra.participation import participation_ratio_of_spectrum as participation_ratio_of_spectrum
+from fadiag.spectra.random_effects import CrossedInterval as CrossedInterval
+from fadiag.spectra.random_effects import crossed_interval as crossed_interval
+from fadiag.spectra.sign_flip import MaxT as MaxT
+from fadiag.spectra.sign_flip import max_t_sign_flip as max_t_sign_flip
 from fadiag.spectra.singular import singular_values as singular_values
 from fadiag.spectra.stable import stable_rank as stable_rank
 from fadiag.spectra.stable import stable_rank_of_spectrum as stable_rank_of_spectrum
@@ -28,26 +48,46 @@ from fadiag.spectra.subspace import principal_angles_of_bases as principal_angle
 from fadiag.spectra.subspace import right_basis as right_basis
 
 __all__ = [
+    "CrossedInterval",
+    "Interval",
+    "KaplanMeier",
     "MarchenkoPastur",
+    "MaxT",
+    "Onset",
+    "OverlapMoments",
     "angle",
     "centered",
     "cosine",
+    "cosine_null_p",
+    "cosine_null_quantile",
+    "crossed_interval",
     "effective_rank",
     "effective_rank_energy",
     "effective_rank_energy_of_spectrum",
     "effective_rank_of_spectrum",
     "effective_samples",
+    "gaussian_with_spectrum",
+    "kaplan_meier",
     "marchenko_pastur",
     "matrix_cosine",
+    "max_t_sign_flip",
+    "onset",
+    "onset_threshold",
     "overlap",
+    "overlap_moments",
     "overlap_of_bases",
+    "p_value",
+    "paired_t_interval",
     "participation_ratio",
     "participation_ratio_debiased",
     "participation_ratio_of_spectrum",
+    "permuted_cosines",
     "principal_angles",
     "principal_angles_of_bases",
     "right_basis",
+    "sign_flipped",
     "singular_values",
     "stable_rank",
     "stable_rank_of_spectrum",
+    "t_interval",
 ]

@@ -98,6 +98,7 @@ def angle(x: ArrayLike, y: ArrayLike) -> Floats:
 
     Examples
     --------
+    >>> import numpy as np
     >>> float(np.degrees(angle([1.0, 0.0], [1.0, 1.0])).round(9))
     45.0
     """

@@ -33,6 +33,7 @@ def right_basis(x: ArrayLike, k: int) -> Floats:
 
     Examples
     --------
+    >>> import numpy as np
     >>> np.abs(right_basis([[0.0, 2.0], [0.0, 0.0]], 2))
     array([[0., 0.],
            [1., 0.]])
@@ -136,6 +137,7 @@ def principal_angles_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
 
     Examples
     --------
+    >>> import numpy as np
     >>> float(np.degrees(principal_angles_of_bases([[1.0], [0.0]], [[0.6], [0.8]])[0]).round(6))
     53.130102
     """

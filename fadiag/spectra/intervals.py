@@ -1,0 +1,105 @@
+"""Intervals over runs: the run is the unit, one scalar a run."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fadiag.errors import InputError
+from fadiag.spectra.validate import Floats, as_real, require_finite
+
+__all__ = ["Interval", "check_level", "paired_t_interval", "t_interval", "t_quantile"]
+
+
+class Interval(NamedTuple):
+    """A mean with its interval, and the number of runs it rests on."""
+
+    mean: Floats
+    low: Floats
+    high: Floats
+    n: int
+
+
+def check_level(level: float) -> float:
+    """Return a confidence level strictly between 0 and 1."""
+    if not 0 < level < 1:
+        raise InputError(f"level is {level!r}; a confidence level lies between 0 and 1")
+    return float(level)
+
+
+def t_quantile(level: float, degrees: float) -> float:
+    """Return the two-sided quantile of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, (1 + check_level(level)) / 2))
+
+
+def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Student's t interval of the mean over the last axis.
+
+    Below 20 runs the right choice: the percentile bootstrap of three runs covers 75 % where it says 95.
+
+    Parameters
+    ----------
+    values : array_like (..., n)
+        One scalar a run, n at least 2.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    Interval
+
+    Raises
+    ------
+    InputError
+        Where there are fewer than two runs, or values are NaN or infinite.
+
+    Examples
+    --------
+    >>> interval = t_interval([1.0, 2.0, 3.0])
+    >>> [round(float(v), 3) for v in interval[:3]]
+    [2.0, -0.484, 4.484]
+    """
+    array = as_real(values, "values").astype(np.float64)
+    require_finite(array, "values")
+    if array.ndim < 1 or array.shape[-1] < 2:
+        raise InputError(
+            f"values has shape {array.shape}; an interval needs at least two runs: record more seeds"
+        )
+    n = array.shape[-1]
+    mean = np.asarray(array.mean(axis=-1))
+    half = t_quantile(level, n - 1) * array.std(axis=-1, ddof=1) / np.sqrt(n)
+    return Interval(mean, np.asarray(mean - half), np.asarray(mean + half), n)
+
+
+def paired_t_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
+    """Student's t interval of the mean of a - b, runs paired by their seeds (W_0, data order).
+
+    Parameters
+    ----------
+    a, b : array_like (..., n)
+        The same runs in the same order.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    Interval
+
+    Raises
+    ------
+    InputError
+        Where the shapes differ, or as `t_interval`.
+
+    Examples
+    --------
+    >>> paired_t_interval([2.0, 3.0, 4.0], [1.0, 2.0, 3.0]).mean
+    array(1.)
+    """
+    first, second = as_real(a, "a").astype(np.float64), as_real(b, "b").astype(np.float64)
+    if first.shape != second.shape:
+        raise InputError(f"a has shape {first.shape} and b {second.shape}; pairs need equal shapes")
+    require_finite(first, "a")
+    require_finite(second, "b")
+    return t_interval(first - second, level)
