@@ -7,6 +7,7 @@ from fadiag.cli.analyze import analyze
 from fadiag.cli.demo import demo
 from fadiag.cli.figure import figure
 from fadiag.cli.group import Group
+from fadiag.cli.inspect import inspect
 from fadiag.cli.report import report
 from fadiag.cli.train import train
 
@@ -33,5 +34,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (demo, train, analyze, figure, report):
+for command in (demo, train, inspect, analyze, figure, report):
     main.add_command(command)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from scipy.special import stdtrit
 
 from fadiag.figures.table import of
+from fadiag.spectra.intervals import t_quantile
 
 __all__ = ["Interval", "contrast", "interval"]
 
@@ -38,7 +38,9 @@ def interval(values: xr.DataArray, dim: str = "seed") -> Interval:
     mean = values.sum(dim, skipna=True) / n.where(n > 0)
     square = ((values - mean) ** 2).sum(dim, skipna=True)
     spread = np.sqrt(square / (n - 1).where(n > 1))
-    half = xr.apply_ufunc(stdtrit, (n - 1).where(n > 1), 0.975) * spread / np.sqrt(n.where(n > 1))
+    quantile = {int(k): t_quantile(0.95, k - 1) for k in np.unique(n) if k > 1}
+    t = np.reshape([quantile.get(int(k), np.nan) for k in n.values.flat], n.shape)
+    half = n.copy(data=t) * spread / np.sqrt(n.where(n > 1))
     return Interval(mean, mean - half, mean + half, n)
 
 

@@ -1,0 +1,118 @@
+"""``fadiag inspect``: what a store holds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from fadiag.store import RunSummary, SignalSummary, StreamSummary
+
+__all__ = ["inspect"]
+
+SHOWN_GAPS = 5
+
+
+@click.command(short_help="Tell what a store holds.")
+@click.argument("run", metavar="RUN", type=click.Path())
+def inspect(run: str) -> None:
+    """Tell what the store RUN holds, also while it is recorded: manifest, streams, layers, signals, gaps.
+
+    Only metadata are read, and nothing is written.
+    """
+    from fadiag.store import inspect_run
+
+    summary = inspect_run(run)
+    for key, value in _head(summary):
+        click.echo(f"{key:<12}{value}")
+    streams = [_stream_row(stream) for stream in summary.streams]
+    _table(("stream", "kind", "records", "steps", "every", "skipped", "layers", "on disk"), streams)
+    _table(("stream", "layer", "signals", "shape", "type", "bytes", "NaN"), _signal_rows(summary.streams))
+    for stream in summary.streams:
+        if stream.gaps:
+            shown = ", ".join(f"{a} to {b}" for a, b in stream.gaps[:SHOWN_GAPS])
+            more = len(stream.gaps) - SHOWN_GAPS
+            click.echo(f"gaps in {stream.name}: {shown}{f' and {more} more' if more > 0 else ''}")
+
+
+def _head(summary: "RunSummary") -> Iterable[tuple[str, str]]:
+    info = summary.info
+    yield "run", str(info.path)
+    yield "status", info.status
+    yield "id", f"{info.run_id}, generation {info.generation}"
+    yield "created", _time(info.created)
+    yield "updated", _time(info.updated)
+    yield "on disk", _size(summary.stored_bytes)
+    for key, value in info.manifest.items():
+        if value not in (None, "", {}, []):
+            yield key, _flat(value) if isinstance(value, Mapping) else str(value)
+
+
+def _flat(value: Mapping[str, Any], above: str = "") -> str:
+    parts = [
+        _flat(inner, f"{above}{key}.") if isinstance(inner, Mapping) else f"{above}{key}={inner}"
+        for key, inner in value.items()
+        if inner is not None
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ", timespec="seconds")
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _stream_row(stream: "StreamSummary") -> tuple[str, ...]:
+    steps = "none" if stream.first_step is None else f"{stream.first_step} to {stream.last_step}"
+    return (
+        stream.name,
+        str(stream.attrs.get("kind", "")),
+        str(stream.records),
+        steps,
+        "" if stream.every is None else str(stream.every),
+        str(stream.skipped),
+        str(len(stream.layers)),
+        _size(stream.stored_bytes),
+    )
+
+
+def _signal_rows(streams: Sequence["StreamSummary"]) -> Iterable[tuple[str, ...]]:
+    for stream in streams:
+        for layer, signals in [("", stream.signals), *((each.name, each.signals) for each in stream.layers)]:
+            yield from _alike(stream.name, layer, signals)
+
+
+def _alike(stream: str, layer: str, signals: Sequence["SignalSummary"]) -> Iterable[tuple[str, ...]]:
+    """Yield one row for all signals of one shape: a layer's are mostly alike."""
+    groups: dict[tuple[str, str], list[SignalSummary]] = {}
+    for signal in signals:
+        axes = zip(signal.dims, signal.shape, strict=True)
+        shape = " × ".join(f"{dim} {length}" for dim, length in axes)
+        groups.setdefault((shape, signal.dtype), []).append(signal)
+    for (shape, dtype), group in groups.items():
+        counts = [signal.nan_count for signal in group if signal.nan_count is not None]
+        names = ", ".join(signal.name for signal in group)
+        size = _size(sum(signal.nbytes for signal in group))
+        yield stream, layer, names, shape, dtype, size, str(sum(counts)) if counts else "not counted"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 240  # into a file or a pipe nothing is folded
+    table = Table(*head, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console.print()
+    console.print(table)
