@@ -69,14 +69,14 @@ def _raise_missing(
     layers: Sequence[str],
     sources: Sequence[Mapping[str, xr.DataArray]],
 ) -> None:
-    for layer, have in zip(layers, sources, strict=True):
-        absent = [s for s in metric.signals if not _stored(s, have)]
-        if absent:
-            recorded = ", ".join(sorted(have)) or "nothing"
-            raise MissingSignalError(
-                f"{metric.name} needs the signal {absent[0]!r}; run {run.label}, layer '{layer}' "
-                f"recorded {recorded}"
-            )
+    absent = [[s for s in metric.signals if not _stored(s, have)] for have in sources]
+    if all(absent):
+        layer, first, have = next(zip(layers, absent, sources, strict=True))
+        recorded = ", ".join(sorted(have)) or "nothing"
+        raise MissingSignalError(
+            f"{metric.name} needs the signal {first[0]!r}; "
+            f"run {run.label}, layer '{layer}' recorded {recorded}"
+        )
     if metric.layers == "layerwise":
         raise MissingSignalError(
             f"{metric.name} needs layerwise feedback above the first layer; run {run.label} has none"

@@ -38,11 +38,14 @@ class Block:
 def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.bool_]:
     """Tell for each step whether the signal can be measured; raise where it holds what is not a number.
 
-    A slab of nothing but NaN is what the store gives for a signal that was not recorded at that step.
+    A slab of nothing but NaN is what the store gives for a signal that was not recorded at that step. Draws
+    of a null may be NaN one by one: the null is that of the others.
     """
     good = ~block.missing.get(name, np.zeros(len(values), np.bool_))
     if values.dtype.kind != "f":
         return good
+    if any(name in metric.null_signals for metric in block.metrics):
+        return np.asarray(good & ~np.isnan(values).all(axis=-1))
     sample_rows = "sample" in block.arrays[name].dims and block.rows_valid is not None
     for i, step in enumerate(block.steps):
         slab = values[i, : block.rows_valid[i]] if sample_rows else values[i]  # type: ignore[index]

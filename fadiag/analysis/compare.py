@@ -100,7 +100,7 @@ def _last(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _pairs(a: xr.Dataset, b: xr.Dataset) -> _Pairs:
-    """Return the positions of runs of equal seed; None for a seed twice on a side or fewer than two shared."""
+    """Return the positions of runs of equal seed; None for a seed twice on a side or fewer than two."""
     if "seed" not in a.coords or "seed" not in b.coords:
         return None
     seeds_a, seeds_b = a["seed"].values, b["seed"].values

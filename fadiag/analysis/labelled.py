@@ -14,6 +14,13 @@ from fadiag.errors import InputError
 __all__ = ["effective_rank", "effective_rank_energy", "participation_ratio", "stable_rank"]
 
 
+def _unpadded(slab: NDArray[Any]) -> int:
+    """Return the number of rows before the NaN that a short batch is filled up with."""
+    rows = slab.reshape(len(slab), -1)
+    real = np.flatnonzero(~np.isnan(rows).all(axis=1))
+    return int(real[-1]) + 1 if real.size else len(slab)
+
+
 def _by_step(
     signal: xr.DataArray,
     function: Callable[[NDArray[Any]], NDArray[np.float64]],
@@ -25,12 +32,10 @@ def _by_step(
     stepped = "step" in signal.dims
     source = signal.transpose("step", ...) if stepped else signal.expand_dims("step")
     dims = tuple(str(d) for d in source.dims[1:])
-    rows = signal.coords.get("rows_valid")
     out = np.empty(source.sizes["step"])
     for i in range(len(out)):
-        valid = None if rows is None else int(rows.values[i] if rows.ndim else rows.values)
-        matrix = unfold(source.isel(step=slice(i, i + 1)).values, dims, unfolding, rows_valid=valid)
-        out[i] = function(matrix)[0]
+        values = source.isel(step=slice(i, i + 1)).values
+        out[i] = function(unfold(values, dims, unfolding, rows_valid=_unpadded(values[0])))[0]
     attrs = {
         "long_name": f"{name.replace('_', ' ')} of {signal.name}, raw",
         "units": "1",

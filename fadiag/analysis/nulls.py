@@ -20,12 +20,14 @@ _TAIL = 0.025
 def drawn_summary(draws: NDArray[np.float64], observed: Values) -> dict[str, Values]:
     """Summarise the draws (step, draw) of a null beside the observed value of each step.
 
-    ``null_p`` is (1 + number of draws at or above the observed value) / (draws + 1), one-sided.
+    ``null_p`` is (1 + number of draws at or above the observed value) / (draws + 1), one-sided. A draw that
+    is NaN (a signal that died under it) does not count; every step has at least one that does.
     """
-    low, high = np.quantile(draws, (_TAIL, 1 - _TAIL), axis=-1)
+    low, high = np.nanquantile(draws, (_TAIL, 1 - _TAIL), axis=-1)
     above = np.count_nonzero(draws >= observed[:, None], axis=-1)
-    p = np.where(np.isnan(observed), np.nan, (1 + above) / (draws.shape[-1] + 1))
-    return {"null_low": low, "null_high": high, "null_mean": draws.mean(axis=-1), "null_p": p}
+    count = np.count_nonzero(~np.isnan(draws), axis=-1)
+    p = np.where(np.isnan(observed), np.nan, (1 + above) / (count + 1))
+    return {"null_low": low, "null_high": high, "null_mean": np.nanmean(draws, axis=-1), "null_p": p}
 
 
 def drawn_null(view: View, observed: Values, *, signal: str) -> Mapping[str, Values]:

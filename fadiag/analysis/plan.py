@@ -107,6 +107,9 @@ def _group_tasks(
             arrays[signal], missing[signal] = _foreign(sources[signal], stream, other)
         else:
             arrays[signal] = sources[signal]
+            late = int(arrays[signal].attrs.get("declared_at", 0))
+            if late:  # filled up with NaN before it was first recorded
+                missing[signal] = np.arange(len(stream.steps)) < late
     # The last record of a state has no update, a fresh optimiser no momentum; a null is not drawn each time.
     may_lack = {s for s in arrays if s != "weight" and (stream.kind == "state" or s.startswith("state/"))}
     size = _steps_a_block(arrays)
