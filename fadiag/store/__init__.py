@@ -7,9 +7,12 @@ Examples
 'encoder%2F0'
 """
 
+from fadiag.store.compaction import compact
+from fadiag.store.export import export_netcdf
 from fadiag.store.inspection import LayerSummary, RunSummary, SignalSummary, StreamSummary, inspect_run
 from fadiag.store.layout import ArraySpec, layer_key, layer_name
 from fadiag.store.reader import RunInfo, open_run, run_info
+from fadiag.store.verification import Verification, verify_run
 from fadiag.store.writer import RunWriter
 
 __all__ = [
@@ -20,9 +23,13 @@ __all__ = [
     "RunWriter",
     "SignalSummary",
     "StreamSummary",
+    "Verification",
+    "compact",
+    "export_netcdf",
     "inspect_run",
     "layer_key",
     "layer_name",
     "open_run",
     "run_info",
+    "verify_run",
 ]

@@ -67,7 +67,7 @@ class Background(Generic[T]):
     def _run(self) -> None:
         try:
             self._loop()
-        except BaseException as error:  # noqa: BLE001 - told to the caller at its next call
+        except BaseException as error:  # told to the caller at its next call
             with self._state:
                 self.failure = error
                 self._items.clear()

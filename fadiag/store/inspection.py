@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fadiag.errors import DamagedError
-from fadiag.store.chunks import read_chunk
+from fadiag.store.chunk_files import check_chunk, read_chunk
 from fadiag.store.layout import COORDINATES, JSON
 from fadiag.store.reader import RunInfo, run_info
 from fadiag.store.snapshot import Snapshot, StoredArray, read_snapshot
 
-__all__ = ["LayerSummary", "RunSummary", "SignalSummary", "StreamSummary", "inspect_run"]
+__all__ = ["LayerSummary", "RunSummary", "SignalSummary", "StreamSummary", "inspect_run", "read_steps"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class LayerSummary:
 class StreamSummary:
     """One stream: its steps, its gaps and its layers.
 
-    A gap ``(a, b)`` lies between two neighbouring steps further apart than the stream's ``every`` (or its most
-    common distance); the last record of a run, taken at close, makes none.
+    A gap ``(a, b)`` lies between two neighbouring steps further apart than the stream's ``every`` (or, where
+    it does not say, its most common distance).
     """
 
     name: str
@@ -104,11 +104,14 @@ def read_steps(snapshot: Snapshot, stream: str) -> NDArray[np.int64]:
     if array.sealed:
         import zarr
 
-        from fadiag.store.chunks import SnapshotStore
+        from fadiag.store.zarr_store import SnapshotStore
 
         steps = np.asarray(zarr.open_array(SnapshotStore(snapshot), path=array.path, mode="r")[:], np.int64)
     else:
-        pieces = [read_chunk(snapshot.path, array, name) or b"" for name in array.layout.keys()]  # noqa: SIM118
+        pieces = []
+        for name in array.layout.keys():  # noqa: SIM118 - file names, not a mapping's keys
+            size = check_chunk(snapshot.path, array, name)
+            pieces.append(read_chunk(snapshot.path, array, name, 0, size or 0))
         steps = np.frombuffer(b"".join(pieces), "<i8")[: array.layout.shape[0]].astype(np.int64)
     if np.any(np.diff(steps) <= 0):
         raise DamagedError(

@@ -213,7 +213,9 @@ class ArrayLayout:
 
 
 def plan_array(spec: ArraySpec, *, stepped: bool, planned: int | None = None) -> ArrayLayout:
-    """Choose the chunks of an array: K records a file, K = clamp(4 MiB / record, 1, 1024) and at most `planned`.
+    """Choose the chunks of an array.
+
+    K = clamp(4 MiB / record, 1, 1024) records a file, and no more than are planned.
 
     Raises
     ------

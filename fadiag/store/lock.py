@@ -1,4 +1,4 @@
-"""One writer a store: an exclusive lock on the store's directory, freed by the kernel when its holder dies."""
+"""One writer a store: a lock on its directory, freed by the kernel when its holder dies."""
 
 import fcntl
 import os
@@ -31,7 +31,8 @@ class StoreLock:
                 if attempt == 4:
                     os.close(self._descriptor)
                     raise LockedError(
-                        f"{path} is being written by another recorder; wait for it, stop it, or take another path"
+                        f"{path} is being written by another recorder; wait for it, stop it,"
+                        " or take another path"
                     ) from None
                 time.sleep(0.01)
         # A forked child (a data loader's worker) must not keep the lock alive when its parent is killed.

@@ -40,7 +40,7 @@ class BufferPool:
         while isinstance(raw, np.ndarray) and raw.base is not None:
             raw = raw.base
         with self._mutex:
-            if isinstance(raw, np.ndarray) and self._lent.pop(id(raw), None) is raw:
-                if self._idle + raw.nbytes <= self._limit:
-                    self._free[raw.nbytes].append(raw)
-                    self._idle += raw.nbytes
+            ours = isinstance(raw, np.ndarray) and self._lent.pop(id(raw), None) is raw
+            if ours and self._idle + raw.nbytes <= self._limit:
+                self._free[raw.nbytes].append(raw)
+                self._idle += raw.nbytes

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fadiag.errors import DamagedError, FadiagError, StoreError
+from fadiag.store.chunk_files import check_chunk
 from fadiag.store.layout import JSON
 from fadiag.store.lock import is_locked
 from fadiag.store.snapshot import Snapshot, read_snapshot
@@ -83,8 +84,8 @@ def open_run(
     Returns
     -------
     xarray.DataTree
-        ``tree["probe/fc1/error"]`` has dimensions (step, sample, out); the root's attributes hold ``manifest``,
-        ``run_id``, ``generation``, ``committed``.
+        ``tree["probe/fc1/error"]`` has dimensions (step, sample, out); the root's attributes hold
+        ``manifest``, ``run_id``, ``generation``, ``committed``.
 
     Raises
     ------
@@ -99,12 +100,13 @@ def open_run(
     """
     import xarray as xr
 
-    from fadiag.store.chunks import SnapshotStore, check_chunk
+    from fadiag.store.zarr_store import SnapshotStore
 
     snapshot = read_snapshot(path)
     if not any(snapshot.attributes.committed.values()):
         raise StoreError(
-            f"run {snapshot.path} is empty: no step was committed to any stream ({status_of(snapshot)}); record one"
+            f"run {snapshot.path} is empty: no step was committed to any stream"
+            f" ({status_of(snapshot)}); record one"
         )
     for array in snapshot.arrays.values():
         # One look at the last chunk refuses a length that nobody wrote before any memory is asked for.

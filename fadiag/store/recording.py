@@ -120,6 +120,8 @@ class Recording:
     ) -> None:
         """Write an array without steps; what a resumed store holds already is kept."""
         data = np.ascontiguousarray(array)
+        if not dims:
+            raise InputError(f"static {signal!r} of layer {layer!r} is one number; make it an attribute")
         spec = ArraySpec(tuple(dims), array.shape, array.dtype.name, attrs)
         if "static" not in self.tree.nodes:
             self._add(Node("static", {"kind": "static"}))
@@ -171,8 +173,8 @@ class Recording:
         if have is None or (have.dims, have.slab, have.dtype) != (layout.dims, layout.slab, layout.dtype):
             told = "a layer" if have is None else f"{have.dtype} {have.slab} {have.dims}"
             raise InputError(
-                f"{known.path} is stored as {told}, declared now as {layout.dtype} {layout.slab} {layout.dims};"
-                " record into another store"
+                f"{known.path} is stored as {told}, declared now as {layout.dtype} {layout.slab}"
+                f" {layout.dims}; record into another store"
             )
 
     def _check_dims(self, path: str, spec: ArraySpec) -> None:
@@ -188,8 +190,8 @@ class Recording:
                 for dim, length in zip(own, node.layout.slab, strict=True):
                     if lengths.get(dim, length) != length:
                         raise InputError(
-                            f"{path}: dimension {dim!r} has length {lengths[dim]}, in {node.path} it has {length};"
-                            " give it another name"
+                            f"{path}: dimension {dim!r} has length {lengths[dim]}, in {node.path} it has"
+                            f" {length}; give it another name"
                         )
 
     def _take_up(self, path: str, attrs: Mapping[str, JSON]) -> None:
@@ -377,7 +379,7 @@ def _write_document(folder: Path, document: JSON) -> None:
 def _bytes_of(array: NDArray[Any]) -> memoryview:
     dtype = array.dtype.newbyteorder("<")
     plain = np.ascontiguousarray(array, dtype)
-    return memoryview(plain.reshape(-1).view(np.uint8))
+    return plain.reshape(-1).view(np.uint8).data
 
 
 def free_bytes(path: Path) -> int:

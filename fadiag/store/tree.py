@@ -39,7 +39,7 @@ class Node:
         return document
 
     def pieces(self) -> tuple[bytes, ...]:
-        """Return the node's line of the consolidated map, in two pieces around its length where it has steps."""
+        """Return the node's line of the consolidated map, cut where its length stands if it has steps."""
         if self.text is None:
             line = f"{json.dumps(self.path)}:{json.dumps(self.document(), separators=(',', ':'))}".encode()
             if self.layout is not None and self.layout.stepped:

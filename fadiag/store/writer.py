@@ -1,5 +1,6 @@
 """`RunWriter`: what a recorder writes a run with."""
 
+import contextlib
 import numbers
 import os
 import threading
@@ -148,9 +149,9 @@ class RunWriter:
         size = self._sizes.get(stream, 0) + spec.nbytes
         if size > self._buffer_bytes:
             raise InputError(
-                f"{signal!r} of layer {layer!r} has {spec.nbytes:,} bytes a record, {size:,} with the rest of stream"
-                f" {stream!r}, beyond buffer_bytes={self._buffer_bytes:,}; raise buffer_bytes, record fewer samples"
-                " or leave the signal out"
+                f"{signal!r} of layer {layer!r} has {spec.nbytes:,} bytes a record, {size:,} with the rest of"
+                f" stream {stream!r}, beyond buffer_bytes={self._buffer_bytes:,}; raise buffer_bytes, record"
+                " fewer samples or leave the signal out"
             )
         if self._ready():
             with self._mutex, _failures(self._recording):
@@ -191,8 +192,8 @@ class RunWriter:
         Parameters
         ----------
         values : mapping of (layer, signal) to array
-            Of the declared shape, or with fewer ``sample`` rows, which are filled up. What is absent is written
-            as its fill value.
+            Of the declared shape, or with fewer ``sample`` rows, which are filled up. What is absent is
+            written as its fill value.
         extra : mapping of name to number
             Scalars of the stream, float64, declared when first seen.
 
@@ -211,12 +212,12 @@ class RunWriter:
         last = self._last[stream]
         if last is not None and number <= last:
             raise InputError(
-                f"step {number} of stream {stream!r} comes after step {last}; steps must grow, and to go back to a"
-                f" checkpoint open the store with resume_from={number}"
+                f"step {number} of stream {stream!r} comes after step {last}; steps must grow, and to go back"
+                f" to a checkpoint open the store with resume_from={number}"
             )
         self._check_disk(stream)
         arrays, rows = self._arrays(stream, values)
-        for name, value in (extra or {}).items():
+        for name in extra or {}:
             if f"{stream}/{name}" not in self._recording.streams[stream].slots:
                 self.declare(stream, "", name, ArraySpec((), (), "float64"))
         coordinates = {
@@ -288,10 +289,8 @@ class RunWriter:
                 self._recording.write_row(row)
             except OSError:
                 # The rows before this one are whole: commit them, if the disk still takes that much.
-                try:
+                with contextlib.suppress(OSError):
                     self._recording.commit()
-                except OSError:
-                    pass
                 raise
         for array in row.values.values():
             self._pool.take_back(array)
@@ -334,7 +333,8 @@ class RunWriter:
             short = samples and data.shape[1:] == spec.shape[1:] and 0 < len(data) <= spec.shape[0]
             if data.dtype.name != spec.dtype or not (short or data.shape == spec.shape):
                 raise InputError(
-                    f"{path} was declared {spec.dtype} {spec.shape}, this record has {data.dtype.name} {data.shape}"
+                    f"{path} was declared {spec.dtype} {spec.shape}, this record has {data.dtype.name}"
+                    f" {data.shape}"
                 )
             if samples:
                 counts.add(len(data))
@@ -364,8 +364,8 @@ class RunWriter:
         free = free_bytes(self.path)
         if need > free:
             told = (
-                f"{self.path} will write {_size(need)}; {_size(free)} are free: record fewer steps, samples or signals,"
-                " or take another disk"
+                f"{self.path} will write {_size(need)}; {_size(free)} are free: record fewer steps, samples"
+                " or signals, or take another disk"
             )
             if self._on_failure == "raise":
                 raise StoreError(told)

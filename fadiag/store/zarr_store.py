@@ -5,18 +5,19 @@ the array and the chunk, never a silent fill value and never more bytes than the
 """
 
 import asyncio
-import os
-import stat
+import re
 from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
 
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 
-from fadiag.errors import DamagedError, StoreError
+from fadiag.errors import StoreError
+from fadiag.store.chunk_files import check_chunk, read_chunk
 from fadiag.store.snapshot import Snapshot, StoredArray
 
-__all__ = ["SnapshotStore", "check_chunk", "read_chunk"]
+__all__ = ["SnapshotStore"]
+
+_CHUNK = re.compile(r"c(\.\d{1,15})+")
 
 
 class SnapshotStore(Store):  # type: ignore[misc, unused-ignore]
@@ -50,8 +51,12 @@ class SnapshotStore(Store):  # type: ignore[misc, unused-ignore]
         array, name = self._chunk(key)
         if array is None:
             return None
-        data = await asyncio.to_thread(read_chunk, self._snapshot.path, array, name, byte_range)
-        return None if data is None else prototype.buffer.from_bytes(data)
+        size = check_chunk(self._snapshot.path, array, name)
+        if size is None:
+            return None
+        start, stop = _range(byte_range, size)
+        data = await asyncio.to_thread(read_chunk, self._snapshot.path, array, name, start, stop)
+        return prototype.buffer.from_bytes(data)
 
     def _document(self, key: str) -> bytes | None:
         if key == "zarr.json":
@@ -62,7 +67,7 @@ class SnapshotStore(Store):  # type: ignore[misc, unused-ignore]
 
     def _chunk(self, key: str) -> tuple[StoredArray | None, str]:
         path, _, name = key.rpartition("/")
-        return self._snapshot.arrays.get(path), name
+        return (self._snapshot.arrays.get(path) if _CHUNK.fullmatch(name) else None), name
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -105,59 +110,11 @@ class SnapshotStore(Store):  # type: ignore[misc, unused-ignore]
             yield name
 
 
-def check_chunk(root: Path, array: StoredArray, name: str) -> int | None:
-    """Return the length of a chunk file, None where it may be missing and is; else raise `DamagedError`."""
-    place = root / array.path / name
-    try:
-        state = place.lstat()
-    except FileNotFoundError:
-        record = int(name.split(".")[1]) * array.layout.chunk[0] if array.layout.stepped else 0
-        if array.layout.stepped and record + array.layout.chunk[0] <= array.first_record:
-            return None
-        raise DamagedError(
-            f"{root}: chunk {name} of {array.path} is missing; restore it from a copy of the store"
-        ) from None
-    except OSError as error:
-        raise DamagedError(f"{root}: chunk {name} of {array.path}: {error.strerror}") from None
-    if not stat.S_ISREG(state.st_mode):
-        raise DamagedError(
-            f"{root}: chunk {name} of {array.path} is not a regular file; a store holds nothing else"
-        )
-    expected = array.layout.chunk_bytes
-    if array.sealed:
-        # Shards are compressed: their length is free, within what noise and the index can take.
-        if state.st_size > 2 * expected + 64 * 2**20:
-            raise DamagedError(f"{root}: chunk {name} of {array.path} has {state.st_size:,} bytes, too many")
-    elif state.st_size != expected:
-        raise DamagedError(
-            f"{root}: chunk {name} of {array.path} has {state.st_size:,} bytes instead of {expected:,};"
-            " restore it from a copy of the store"
-        )
-    return state.st_size
-
-
-def read_chunk(
-    root: Path, array: StoredArray, name: str, byte_range: ByteRequest | None = None
-) -> bytes | None:
-    """Read (a range of) a chunk file, once it was found to be what it must be."""
-    size = check_chunk(root, array, name)
-    if size is None:
-        return None
-    folder = root / array.path
-    if os.path.realpath(folder) != f"{os.path.realpath(root)}/{array.path}":
-        raise DamagedError(f"{folder} is reached through a link; a store holds none")
-    start, stop = 0, size
-    if isinstance(byte_range, RangeByteRequest):
-        start, stop = byte_range.start, min(byte_range.end, size)
-    elif isinstance(byte_range, OffsetByteRequest):
-        start = byte_range.offset
-    elif isinstance(byte_range, SuffixByteRequest):
-        start = max(0, size - byte_range.suffix)
-    descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        data = os.pread(descriptor, stop - start, start)
-    finally:
-        os.close(descriptor)
-    if len(data) != stop - start:
-        raise DamagedError(f"{root}: chunk {name} of {array.path} became shorter while it was read")
-    return data
+def _range(wanted: ByteRequest | None, size: int) -> tuple[int, int]:
+    if isinstance(wanted, RangeByteRequest):
+        return wanted.start, min(wanted.end, size)
+    if isinstance(wanted, OffsetByteRequest):
+        return wanted.offset, size
+    if isinstance(wanted, SuffixByteRequest):
+        return max(0, size - wanted.suffix), size
+    return 0, size

@@ -1,0 +1,84 @@
+"""Write a run as one netCDF-4 file, for R, Julia and MATLAB."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from fadiag.errors import StoreError
+from fadiag.store.inspection import read_steps
+from fadiag.store.layout import JSON
+from fadiag.store.snapshot import read_snapshot
+
+__all__ = ["export_netcdf"]
+
+
+def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) -> None:
+    """Write a run as netCDF-4 with the same groups, dimensions and attributes.
+
+    One record is held in memory at a time. What netCDF has no type for is written as JSON text (dictionaries,
+    lists of mixed types, None); booleans become 0 and 1, float16 becomes float32.
+
+    Raises
+    ------
+    StoreError
+        `dest` exists, its folder cannot be written, or netCDF4 (the extra ``netcdf``) is not installed.
+    DamagedError
+        As `open_run`.
+    """
+    import zarr
+
+    from fadiag.store.zarr_store import SnapshotStore
+
+    try:
+        import netCDF4
+    except ImportError:
+        raise StoreError("netCDF export needs netCDF4: pip install 'fadiag[netcdf]'") from None
+    target = Path(dest)
+    if target.exists():
+        raise StoreError(f"{target} exists; take another path")
+    snapshot = read_snapshot(path)
+    store = SnapshotStore(snapshot)
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with netCDF4.Dataset(part, "w", format="NETCDF4") as out:
+            out.setncatts(_texts(msgspec.to_builtins(snapshot.attributes)))
+            for group, attrs in snapshot.groups.items():
+                out.createGroup(group).setncatts(_texts(attrs))
+            for stream in snapshot.attributes.committed:
+                out[stream].createDimension("step", len(read_steps(snapshot, stream)))
+            for array in snapshot.arrays.values():
+                layout = array.layout
+                home = out[array.path.rpartition("/")[0]]
+                for dim, length in zip(layout.dims, layout.shape, strict=True):
+                    if dim != "step" and dim not in home.dimensions:
+                        home.createDimension(dim, length)
+                dtype = {"bool": "uint8", "float16": "float32"}.get(layout.dtype, layout.dtype)
+                copy = home.createVariable(array.path.rpartition("/")[2], np.dtype(dtype), layout.dims)
+                copy.setncatts(_texts(array.attrs))
+                stored = zarr.open_array(store, path=array.path, mode="r")
+                if not layout.stepped:
+                    copy[...] = np.asarray(stored[...], dtype)
+                    continue
+                size = max(1, min(layout.chunk[0], 1024))
+                for start in range(0, layout.shape[0], size):
+                    rows = slice(start, min(start + size, layout.shape[0]))
+                    copy[rows] = np.asarray(stored[rows], dtype)
+        part.replace(target)
+    except OSError as error:
+        raise StoreError(f"{target} cannot be written: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _texts(attrs: Mapping[str, JSON]) -> dict[str, str | int | float]:
+    plain: dict[str, str | int | float] = {}
+    for key, value in attrs.items():
+        if isinstance(value, bool):
+            plain[key] = int(value)
+        else:
+            plain[key] = value if isinstance(value, (str, int, float)) else json.dumps(value)
+    return plain
