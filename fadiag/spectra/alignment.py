@@ -10,8 +10,8 @@ from fadiag.spectra.validate import Floats, as_matrices, as_real, require_finite
 
 __all__ = ["angle", "cosine", "matrix_cosine"]
 
-#: Sums of squares between these have lost nothing to the ends of float64's range.
-_LOW, _HIGH = 1e-250, 1e250
+#: Sums of squares between these have lost nothing to the ends of float64's range, nor will their product.
+_LOW, _HIGH = 1e-150, 1e150
 #: From this many values on, the fused kernel pays for loading numba.
 _FUSED = 2**22
 
@@ -141,7 +141,8 @@ def _cosine(a: NDArray[Any], b: NDArray[Any]) -> Floats:
         require_finite(b, "y")
     inside = (xx > _LOW) & (xx < _HIGH) & (yy > _LOW) & (yy < _HIGH)
     value = np.full(np.shape(xy), np.nan)
-    np.divide(xy, np.sqrt(xx * yy, where=inside, out=np.ones_like(xy)), out=value, where=inside)
+    norms = np.sqrt(np.where(inside, xx, 1.0) * np.where(inside, yy, 1.0))
+    np.divide(xy, norms, out=value, where=inside)
     if not inside.all():
         shape = np.broadcast_shapes(a.shape, b.shape)
         u, v = (_units(np.broadcast_to(array, shape)[~inside]) for array in (a, b))

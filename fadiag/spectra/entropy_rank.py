@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fadiag.spectra.singular import singular_values
+from fadiag.spectra.singular import relative_spectra
 from fadiag.spectra.validate import Floats, as_spectra
 
 __all__ = [
@@ -80,7 +80,7 @@ def effective_rank(x: ArrayLike) -> Floats:
     >>> float(effective_rank(np.eye(5)).round(12))
     5.0
     """
-    return effective_rank_of_spectrum(singular_values(x))
+    return effective_rank_of_spectrum(relative_spectra(x)[0])
 
 
 def effective_rank_energy(x: ArrayLike) -> Floats:
@@ -108,4 +108,4 @@ def effective_rank_energy(x: ArrayLike) -> Floats:
     >>> float(effective_rank_energy(np.eye(5)).round(12))
     5.0
     """
-    return effective_rank_energy_of_spectrum(singular_values(x))
+    return effective_rank_energy_of_spectrum(relative_spectra(x)[0])

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from fadiag.errors import InputError
 from fadiag.spectra.validate import Floats, as_matrices, scale_exactly
 
-__all__ = ["gram", "singular_values"]
+__all__ = ["gram", "relative_spectra", "singular_values"]
 
 #: From this ratio of the sides on, QR in float64 costs what a Gram matrix costs and loses nothing.
 _NARROW = 64
@@ -48,19 +48,27 @@ def singular_values(x: ArrayLike) -> Floats:
     >>> singular_values([[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]])
     array([4., 3.])
     """
+    relative, exponents = relative_spectra(x)
+    with np.errstate(over="ignore"):
+        values = np.ldexp(relative, exponents[..., None])
+    if not np.isfinite(values).all():
+        raise InputError(f"x has a singular value beyond float64's range (above 2**{exponents.max()})")
+    return np.asarray(values)
+
+
+def relative_spectra(x: ArrayLike) -> tuple[Floats, NDArray[np.int64]]:
+    """Return the singular values of each matrix up to a power of two, and that power's exponent.
+
+    What does not know scale (a rank) is taken from these: they never leave float64's range.
+    """
     array = as_matrices(x)
     lead, size = array.shape[:-2], min(array.shape[-2:])
     stack = array.reshape(-1, *array.shape[-2:])
-    values = np.empty((len(stack), size))
+    values, exponents = np.empty((len(stack), size)), np.empty(len(stack), np.int64)
     for i, matrix in enumerate(stack):
-        scaled, exponent = scale_exactly(matrix)
-        with np.errstate(over="ignore"):
-            values[i] = np.ldexp(_of_matrix(scaled), exponent)
-    if not np.isfinite(values).all():
-        raise InputError(
-            f"x has a singular value beyond float64's range (largest entry {np.abs(array).max():.3g})"
-        )
-    return values.reshape(*lead, size)
+        scaled, exponents[i] = scale_exactly(matrix)
+        values[i] = _of_matrix(scaled)
+    return values.reshape(*lead, size), exponents.reshape(lead)
 
 
 def _of_matrix(matrix: Floats) -> Floats:

@@ -1,0 +1,94 @@
+"""Overlap and principal angles of right subspaces, beside scipy and by construction."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+from numpy.testing import assert_allclose
+
+from fadiag import spectra
+from fadiag.errors import InputError
+
+
+def with_right_side(basis: np.ndarray, rows: int, seed: int) -> np.ndarray:
+    """Return a matrix of rank k whose right subspace is spanned by the basis (columns, k)."""
+    left = np.linalg.qr(np.random.default_rng(seed).standard_normal((rows, basis.shape[1])))[0]
+    return (left * np.linspace(2, 1, basis.shape[1])) @ basis.T
+
+
+def planes(columns: int, angles: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return two bases with the given principal angles."""
+    q = np.linalg.qr(np.random.default_rng(seed).standard_normal((columns, 2 * len(angles))))[0]
+    u, w = q[:, : len(angles)], q[:, len(angles) :]
+    return u, u * np.cos(angles) + w * np.sin(angles)
+
+
+@pytest.mark.parametrize("rows", [5, 80])
+def test_the_angles_are_the_ones_that_were_built(rows: int) -> None:
+    truth = np.array([1e-12, 1e-9, 1e-4, 0.3, 1.5])
+    u, v = planes(30, truth)
+    assert_allclose(spectra.principal_angles_of_bases(u, v), truth, rtol=1e-3, atol=2e-15)
+    x, y = with_right_side(u, rows, 1), with_right_side(v, rows, 2)
+    found = spectra.principal_angles(x, y, 5)
+    assert_allclose(found, truth, atol=5e-14)
+    assert_allclose(spectra.overlap(x, y, 5), np.mean(np.cos(truth) ** 2), rtol=1e-12)
+
+
+def test_scipy_agrees() -> None:
+    u, v = (np.linalg.qr(m)[0] for m in np.random.default_rng(3).standard_normal((2, 40, 6)))
+    truth = np.sort(scipy.linalg.subspace_angles(u, v))
+    assert_allclose(spectra.principal_angles_of_bases(u, v), truth, rtol=1e-12, atol=1e-14)
+
+
+def test_only_the_feature_side_counts() -> None:
+    """Rows turned into one another change nothing; the left side is kernel similarity, not credit."""
+    rng = np.random.default_rng(4)
+    x, y = rng.standard_normal((2, 20, 12))
+    turn = np.linalg.qr(rng.standard_normal((20, 20)))[0]
+    assert_allclose(spectra.overlap(turn @ x, y, 4), spectra.overlap(x, y, 4), rtol=1e-10)
+    assert_allclose(spectra.overlap(x, x, 4), 1.0, rtol=1e-12)
+
+
+def test_a_batch_and_float32() -> None:
+    x, y = np.random.default_rng(5).standard_normal((2, 3, 8, 10)).astype(np.float32)
+    found = spectra.overlap(x, y, 3)
+    assert found.shape == (3,)
+    assert spectra.principal_angles(x, y, 3).shape == (3, 3)
+    for i in range(3):
+        u, v = (np.linalg.svd(m.astype(float))[2][:3].T for m in (x[i], y[i]))
+        assert_allclose(found[i], (np.abs(u.T @ v) ** 2).sum() / 3, rtol=1e-10)
+
+
+def test_missing_directions_overlap_with_nothing() -> None:
+    """A completion of a rank-2 matrix to three directions would be arbitrary, and so would its overlap."""
+    x = np.random.default_rng(6).standard_normal((9, 2)) @ np.eye(2, 7)
+    assert_allclose(spectra.overlap(x, x, 3), 2 / 3, rtol=1e-10)
+    assert spectra.overlap(np.zeros((9, 7)), x, 3) == 0.0
+    with pytest.raises(InputError, match="the first input has 2 directions, k is 3; take a smaller k"):
+        spectra.principal_angles(x, np.eye(7), 3)
+
+
+@pytest.mark.parametrize("k", [0, 5, 2.5, True])
+def test_k_must_fit(k: object) -> None:
+    with pytest.raises(InputError, match="k is"):
+        spectra.overlap(np.ones((4, 9)), np.ones((6, 9)), k)
+
+
+def test_sides_must_fit() -> None:
+    with pytest.raises(InputError, match="x has 4 columns and y has 5"):
+        spectra.overlap(np.ones((4, 4)), np.ones((4, 5)), 1)
+    with pytest.raises(InputError, match="not of unit length"):
+        spectra.overlap_of_bases(np.ones((4, 1)), np.eye(4)[:, :1])
+    with pytest.raises(InputError, match="must be equal"):
+        spectra.overlap_of_bases(np.eye(4)[:, :1], np.eye(4)[:, :2])
+
+
+def test_the_moments_of_chance_are_those_of_drawn_subspaces() -> None:
+    rng = np.random.default_rng(7)
+    u = np.linalg.qr(rng.standard_normal((4000, 12, 3)))[0]
+    shared = spectra.overlap_of_bases(u, np.eye(12)[:, :3])
+    moments = spectra.overlap_moments(12, 3)
+    assert_allclose(shared.mean(), moments.mean, atol=4 * moments.std / np.sqrt(4000))
+    assert_allclose(shared.std(), moments.std, rtol=0.05)
+    wide = np.square(u.swapaxes(-1, -2) @ np.eye(12)[:, :5]).sum(axis=(-2, -1)) / 3
+    other = spectra.overlap_moments(12, 3, 5)
+    assert_allclose([wide.mean(), wide.std()], [other.mean, other.std], rtol=0.05)
