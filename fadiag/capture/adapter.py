@@ -85,7 +85,7 @@ def _is_plain(module: nn.Module) -> bool:
 
 @contextmanager
 def _plain_using(module: nn.Module, matrix: Tensor) -> Iterator[None]:
-    kept = type(module)
+    kept: type[nn.Module] = type(module)
     base = next(kind for kind in _WITH_FEEDBACK if isinstance(module, kind))
     module.__class__ = _WITH_FEEDBACK[base]
     assert isinstance(module, FeedbackLayer)
@@ -94,7 +94,7 @@ def _plain_using(module: nn.Module, matrix: Tensor) -> Iterator[None]:
         yield
     finally:
         del module.feedback
-        module.__class__ = kept
+        object.__setattr__(module, "__class__", kept)
 
 
 #: fadiag's own feedback layers, then torch's layers, whose backward is exact.

@@ -90,7 +90,8 @@ def _names(
         elif item in modules and item not in found:
             kind = type(modules[item]).__name__
             raise InputError(
-                f"layer {item!r} is a {kind}, for which there is no adapter; give adapters=(LayerAdapter(...),)"
+                f"layer {item!r} is a {kind}, for which there is no adapter; "
+                "give adapters=(LayerAdapter(...),)"
             )
         else:
             hits = [name for name in found if name == item or fnmatchcase(name, item)]

@@ -63,7 +63,8 @@ def shaped_noise(spectrum: Tensor, shape: torch.Size, generator: torch.Generator
         torch.linalg.qr(torch.randn(n, rank, generator=generator, dtype=torch.float64)).Q
         for n in (rows, columns)
     )
-    return ((left * spectrum[:rank]) @ right.T).reshape(shape)
+    noise: Tensor = (left * spectrum[:rank]) @ right.T
+    return noise.reshape(shape)
 
 
 def mask_statistics(call: Call, spectrum: Tensor, draws: int, generator: torch.Generator) -> dict[str, Array]:

@@ -171,11 +171,13 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         for order, call in enumerate(calls):
             signals = {s: self._signal(s, call) for s in self.signals if s in call.values}
             for suffix, others in passes.items():
-                other = next((c for c in others if c.name == call.name), None)
-                for base in _BACKWARD if suffix and other is not None else ():
+                twin = next((c for c in others if c.name == call.name), None)
+                if not suffix or twin is None:
+                    continue
+                for base in _BACKWARD:
                     name = f"{base}{suffix}"
-                    if base in other.values and (suffix != "_bp" or name in self.signals):
-                        signals[name] = self._signal(base, other)
+                    if base in twin.values and (suffix != "_bp" or name in self.signals):
+                        signals[name] = self._signal(base, twin)
             for name, values in nulls.get(call.name, {}).items():
                 signals[name] = Signal(values, ("draw",))
             for name, values in masks.get(call.name, {}).items():

@@ -65,7 +65,8 @@ class Recorder:
     Examples
     --------
     >>> import tempfile, torch, fadiag
-    >>> model = fadiag.convert(torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2)))
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
+    >>> model = fadiag.convert(model)
     >>> optimizer = torch.optim.SGD(model.parameters(), 0.1)
     >>> x, y = torch.randn(8, 4), torch.randint(2, (8,))
     >>> loss_of = lambda model, batch: torch.nn.functional.cross_entropy(model(batch[0]), batch[1])

@@ -54,9 +54,9 @@ class Sink:
                     self._declare(key, layer, name)
                 if signal.array.shape != self._shapes[key]:
                     raise CaptureError(
-                        f"{name} of layer {layer.name!r} has shape {signal.array.shape} at step {step} and had "
-                        f"{self._shapes[key]} before: the model or the batch changed in mid-run; record the "
-                        "changed model into a store of its own"
+                        f"{name} of layer {layer.name!r} has shape {signal.array.shape} at step {step} "
+                        f"and had {self._shapes[key]} before: the model or the batch changed in mid-run; "
+                        "record the changed model into a store of its own"
                     )
                 arrays[key] = signal.array
         self._count(arrays)

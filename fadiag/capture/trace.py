@@ -20,17 +20,23 @@ from fadiag.errors import CaptureError
 
 __all__ = ["Call", "Trace", "tracing"]
 
-_GATES = frozenset(
+# The names of torch's functions, without the underscore of the in-place ones.
+_GATES = (
     "relu relu6 leaky_relu elu selu celu gelu silu mish tanh sigmoid softplus softsign hardtanh hardswish "
-    "hardsigmoid hardshrink softshrink tanhshrink threshold logsigmoid rrelu prelu".split()
+    "hardsigmoid hardshrink softshrink tanhshrink threshold logsigmoid rrelu prelu"
 )
-_NORMS = frozenset("batch_norm layer_norm group_norm instance_norm rms_norm".split())
-_ADDS = frozenset("add __add__ __radd__ __iadd__".split())
-_PASSES = frozenset(
+_NORMS = "batch_norm layer_norm group_norm instance_norm rms_norm"
+_ADDS = "add __add__ __radd__ __iadd__"
+_PASSES = (
     "reshape view flatten unflatten permute transpose contiguous squeeze unsqueeze dropout alpha_dropout "
     "feature_alpha_dropout dropout1d dropout2d dropout3d max_pool1d max_pool2d _max_pool1d _max_pool2d "
-    "max_pool2d_with_indices avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d".split()
+    "max_pool2d_with_indices avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d"
 )
+_KINDS = {
+    name: kind
+    for kind, names in (("gate", _GATES), ("norm", _NORMS), ("add", _ADDS), ("pass", _PASSES))
+    for name in names.split()
+}
 
 
 @dataclass
@@ -100,13 +106,7 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         plain = name if name.startswith("__") else name.rstrip("_")
-        kind = (
-            "gate" if plain in _GATES
-            else "norm" if plain in _NORMS
-            else "add" if plain in _ADDS
-            else "pass" if plain in _PASSES
-            else ""
-        )  # fmt: skip
+        kind = _KINDS.get(plain, "")
         if not kind or not self._followed:
             return func(*args, **kwargs)
         taken: list[tuple[Tensor, list[tuple[Call, str]]]] = []
@@ -127,13 +127,14 @@ class Trace(TorchFunctionMode):
                     self._followed.pop(id(z), None)
             for (_, reached), shape in zip(taken, shapes, strict=True):
                 for call, stage in reached:
-                    self._advance(kind, plain, result, call, stage, shape)
+                    if kind != "add" or result.shape == shape:
+                        self._advance(kind, plain, result, (call, stage))
         return result
 
-    def _advance(self, kind: str, name: str, result: Tensor, call: Call, stage: str, shape: Any) -> None:
+    def _advance(self, kind: str, name: str, result: Tensor, reached: tuple[Call, str]) -> None:
+        call, stage = reached
         if kind == "gate":
             call.gate = name
-            call.values.pop("activation", None)
             # error_post was heard at z already; only what leaves the gate is new.
             self._listen(result, call, "modulator")
             self._settle(result, call)
@@ -141,7 +142,7 @@ class Trace(TorchFunctionMode):
             call.norm = name
             self._reach(result, call)
             self._follow(result, call, "normed")
-        elif kind == "add" and stage != "added" and result.shape == shape:
+        elif kind == "add" and stage != "added":
             # A sum is z only where a gate follows: so nothing is settled here.
             self._follow(result, call, "added")
         elif kind == "pass":
@@ -171,7 +172,7 @@ class Trace(TorchFunctionMode):
             if signal != "ungated" or "ungated" not in values:
                 values[signal] = gradient.detach().reshape(shape).clone()
 
-        self._handles.append(tensor.register_hook(hear))
+        self._handles.append(tensor.register_hook(hear))  # type: ignore[no-untyped-call]
 
     def finish(self) -> None:
         """After the backward pass: a layer without a gate has modulator = error_post = dL/dz."""

@@ -1,0 +1,109 @@
+"""A recorded run and the same run unrecorded end with the same bits."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fadiag.capture import Probe, Recorder
+from fadiag.rules import convert
+from fadiag.store import open_run
+
+STEPS = 5
+
+
+def mlp():
+    return nn.Sequential(
+        nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU(inplace=True), nn.Dropout(0.3),
+        nn.Linear(16, 16, bias=False), nn.Tanh(), nn.Linear(16, 3),
+    )  # fmt: skip
+
+
+def cnn():
+    return nn.Sequential(
+        nn.Unflatten(1, (3, 2, 2)), nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5), nn.ReLU(inplace=True),
+        nn.Dropout2d(0.3), nn.Conv2d(5, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3),
+    )  # fmt: skip
+
+
+def sgd(model):
+    return [torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)]
+
+
+def adam(model):
+    return [torch.optim.Adam(model.parameters(), 0.01)]
+
+
+def muon(model):
+    matrices = [p for p in model.parameters() if p.ndim == 2]
+    others = [p for p in model.parameters() if p.ndim != 2]
+    return [torch.optim.Muon(matrices, 0.02, weight_decay=0), torch.optim.Adam(others, 0.01)]
+
+
+def loss_of(model, batch):
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def run(build, optimizers_of, path, *, rule, mode, accumulate=1):
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    model = convert(build(), rule=rule)
+    optimizers = optimizers_of(model)
+    x, y = torch.randn(STEPS, 8, 12), torch.randint(3, (STEPS, 8))
+    recorder = None
+    if path is not None:
+        probe = Probe((x[0], y[0]), loss_of, mode=mode, redraws=1, mask_draws=1)
+        recorder = Recorder(model, path, optimizer=optimizers, probes={"probe": probe}, every=2)
+    for step in range(STEPS):
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        for part in range(accumulate):
+            loss = loss_of(model, (x[step - part], y[step - part]))
+            (loss / accumulate).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        if recorder is not None:
+            recorder.step(loss=loss.item())
+    if recorder is not None:
+        recorder.close()
+    tensors = dict(model.state_dict())
+    tensors |= {f"{name}.grad": p.grad for name, p in model.named_parameters()}
+    for i, optimizer in enumerate(optimizers):
+        for j, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer{i}.{j}.{k}": torch.as_tensor(v) for k, v in state.items()}
+    tensors["rng"] = torch.get_rng_state()
+    return tensors, (random.random(), np.random.rand()), [m.training for m in model.modules()], model
+
+
+@pytest.mark.parametrize(
+    ("rule", "mode", "accumulate"), [("fa", "train", 1), ("fa", "eval", 1), ("bp", "train", 1), ("fa", "train", 2)]
+)
+@pytest.mark.parametrize("optimizers_of", [sgd, adam, muon])
+@pytest.mark.parametrize("build", [mlp, cnn])
+def test_recording_changes_no_bit(build, optimizers_of, rule, mode, accumulate, tmp_path):
+    options = {"rule": rule, "mode": mode, "accumulate": accumulate}
+    bare = run(build, optimizers_of, None, **options)
+    recorded = run(build, optimizers_of, tmp_path / "run.zarr", **options)
+    assert bare[0].keys() == recorded[0].keys()
+    for name, tensor in bare[0].items():
+        assert torch.equal(tensor, recorded[0][name]), name
+    assert bare[1:3] == recorded[1:3]
+    # Nothing stays attached, and everything was really recorded.
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in recorded[3].modules())
+    store = open_run(tmp_path / "run.zarr")
+    layers = [name for name, m in recorded[3].named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    for layer in layers:
+        for signal in ("activation", "modulator", "error_post", "error", "error_bp", "gradient", "gradient_bp"):
+            array = store[f"probe/{layer}/{signal}"].values
+            assert list(store["probe"]["step"].values) == [0, 2, 4, 5]
+            assert np.isfinite(array).all()
+            assert array.any()
+        for signal in ("gradient", "momentum", "update"):
+            array = store[f"state/{layer}/{signal}"].values
+            assert np.isfinite(array[:-1]).all()
+            assert np.isnan(array[-1]).all()
+            assert array[:-1].any()
