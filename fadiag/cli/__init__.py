@@ -4,12 +4,16 @@ import click
 
 from fadiag import __version__
 from fadiag.cli.analyze import analyze
+from fadiag.cli.compact import compact
+from fadiag.cli.compare import compare
 from fadiag.cli.demo import demo
+from fadiag.cli.export import export
 from fadiag.cli.figure import figure
 from fadiag.cli.group import Group
 from fadiag.cli.inspect import inspect
 from fadiag.cli.report import report
 from fadiag.cli.train import train
+from fadiag.cli.verify import verify
 
 __all__ = ["main"]
 
@@ -34,5 +38,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (demo, train, inspect, analyze, figure, report):
+for command in (demo, train, inspect, analyze, figure, report, compare, verify, compact, export):
     main.add_command(command)

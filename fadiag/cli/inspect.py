@@ -21,14 +21,15 @@ def inspect(run: str) -> None:
 
     Only metadata are read, and nothing is written.
     """
+    from fadiag.cli.terminal import table
     from fadiag.store import inspect_run
 
     summary = inspect_run(run)
     for key, value in _head(summary):
         click.echo(f"{key:<12}{value}")
     streams = [_stream_row(stream) for stream in summary.streams]
-    _table(("stream", "kind", "records", "steps", "every", "skipped", "layers", "on disk"), streams)
-    _table(("stream", "layer", "signals", "shape", "type", "bytes", "NaN"), _signal_rows(summary.streams))
+    table(("stream", "kind", "records", "steps", "every", "skipped", "layers", "on disk"), streams)
+    table(("stream", "layer", "signals", "shape", "type", "bytes", "NaN"), _signal_rows(summary.streams))
     for stream in summary.streams:
         if stream.gaps:
             shown = ", ".join(f"{a} to {b}" for a, b in stream.gaps[:SHOWN_GAPS])
@@ -102,17 +103,3 @@ def _alike(stream: str, layer: str, signals: Sequence["SignalSummary"]) -> Itera
         names = ", ".join(signal.name for signal in group)
         size = _size(sum(signal.nbytes for signal in group))
         yield stream, layer, names, shape, dtype, size, str(sum(counts)) if counts else "not counted"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 240  # into a file or a pipe nothing is folded
-    table = Table(*head, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    console.print()
-    console.print(table)

@@ -1,0 +1,36 @@
+"""``fadiag compare``: two results, metric by metric."""
+
+import click
+
+__all__ = ["compare"]
+
+
+@click.command(short_help="Compare the final values of two results.")
+@click.argument("a", type=click.Path())
+@click.argument("b", type=click.Path())
+@click.option("--all", "everything", is_flag=True, help="Show what does not differ, too.")
+@click.option("-o", "--out", type=click.Path(), help="Also write the whole table as CSV.")
+def compare(a: str, b: str, everything: bool, out: str | None) -> None:
+    """Compare the final values of the results A and B: difference B - A with its 95 % t interval over runs.
+
+    Paired where both have runs of the same seeds. Intervals are one by one: of twenty rows that do not differ
+    one will seem to.
+    """
+    from fadiag.analysis import compare as measure
+    from fadiag.analysis import load
+    from fadiag.cli.terminal import table
+
+    with load(a) as first, load(b) as second:
+        found = measure(first, second)
+    shown = found if everything else found[found["differs"]]
+    numbers = ("a", "b", "difference", "low", "high")
+    columns = ("variable", "layer", "runs", *numbers)
+    rows = (
+        tuple(f"{row[name]:.4g}" if name in numbers else str(row[name]) for name in columns)
+        for row in shown.to_dict("records")
+    )
+    table(columns, rows)
+    click.echo(f"{int(found['differs'].sum())} of {len(found)} differ (95 % t interval leaves out 0)")
+    if out:
+        found.to_csv(out, index=False)
+        click.echo(f"wrote {out}")

@@ -1,0 +1,16 @@
+"""``fadiag export``: a run as netCDF, for R, Julia and MATLAB."""
+
+import click
+
+__all__ = ["export"]
+
+
+@click.command(short_help="Write a run as netCDF-4.")
+@click.argument("run", type=click.Path())
+@click.argument("dest", metavar="DEST.nc", type=click.Path())
+def export(run: str, dest: str) -> None:
+    """Write RUN as netCDF-4, groups and dimensions kept, for R, Julia or MATLAB (extra: fadiag[netcdf])."""
+    from fadiag.store import export_netcdf
+
+    export_netcdf(run, dest)
+    click.echo(f"wrote {dest}")

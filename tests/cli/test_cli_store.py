@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner
+
+from fadiag.analysis import save
+from fadiag.cli import main
+from fadiag.store import ArraySpec, RunWriter
+from tests.figures.synthetic_results import synthetic
+
+
+@pytest.fixture
+def run(tmp_path):
+    path = tmp_path / "run.zarr"
+    with RunWriter(path, manifest={"meta": {"method": "fa", "seed": 3}}) as writer:
+        writer.declare_stream("probe", attrs={"kind": "probe"})
+        for signal in ("error", "error_bp"):
+            writer.declare("probe", "fc1", signal, ArraySpec(("sample", "out"), (8, 4), "float32"))
+        for step in (0, 10, 20, 40):
+            values = {("fc1", signal): np.full((8, 4), step, np.float32) for signal in ("error", "error_bp")}
+            writer.append("probe", step, values)
+    return path
+
+
+def invoke(*words):
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def test_inspect_tells_streams_layers_signals_shapes_and_gaps(run) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    done = invoke("inspect", run)
+    assert done.exit_code == 0, done.output
+    lines = [line.split("  ") for line in done.output.splitlines()]
+    assert any(line[0] == "status" and line[-1].strip() == "complete" for line in lines)
+    assert "method=fa, seed=3" in done.output
+    assert "error, error_bp  step 4 × sample 8 × out 4  float32" in done.output
+    assert "0 to 40" in done.output
+    assert "gaps in probe: 20 to 40" in done.output
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_inspect_tells_a_run_without_records(tmp_path) -> None:
+    with RunWriter(tmp_path / "run.zarr", manifest={}) as writer:
+        writer.declare_stream("log", attrs={"kind": "log"})
+    done = invoke("inspect", tmp_path / "run.zarr")
+    assert done.exit_code == 0, done.output
+    assert "none" in done.output
+
+
+def test_inspect_of_what_is_no_store(tmp_path) -> None:
+    (tmp_path / "notes").mkdir()
+    done = invoke("inspect", tmp_path / "notes")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: ")
+    assert str(tmp_path / "notes") in done.stderr
+
+
+def test_verify_passes_a_whole_store_and_fails_a_torn_one(run) -> None:
+    done = invoke("verify", run)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert f"{run}: whole" in done.output
+    chunk = next(path for path in (run / "probe" / "fc1" / "error").rglob("*") if path.name.startswith("c"))
+    chunk = chunk if chunk.is_file() else next(path for path in chunk.rglob("*") if path.is_file())
+    chunk.unlink()
+    done = invoke("verify", run)
+    assert done.exit_code == 1
+    assert "probe/fc1/error" in done.stdout
+    assert done.stderr == f"error: damaged: {run}; take another copy, or record these runs again\n"
+
+
+def test_compact_writes_a_sealed_copy_with_equal_values(run, tmp_path) -> None:
+    done = invoke("compact", run, tmp_path / "sealed.zarr")
+    assert done.exit_code == 0, done.output
+    assert "status      sealed" in invoke("inspect", tmp_path / "sealed.zarr").output
+    with (
+        xr.open_datatree(run, engine="zarr") as one,
+        xr.open_datatree(tmp_path / "sealed.zarr", engine="zarr") as other,
+    ):
+        np.testing.assert_array_equal(one["probe/fc1/error"].values, other["probe/fc1/error"].values)
+
+
+def test_compact_refuses_a_taken_path(run, tmp_path) -> None:
+    done = invoke("compact", run, run)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: ")
+
+
+def test_export_writes_netcdf(run, tmp_path) -> None:
+    pytest.importorskip("netCDF4")
+    done = invoke("export", run, tmp_path / "run.nc")
+    assert done.exit_code == 0, done.output
+    with xr.open_dataset(tmp_path / "run.nc", group="probe/fc1", engine="netcdf4") as layer:
+        np.testing.assert_array_equal(layer["error"].values[:, 0, 0], [0, 10, 20, 40])
+
+
+def test_compare_shows_what_differs(tmp_path) -> None:
+    bp, fa = (save(synthetic((m,)), tmp_path / f"{m}.zarr") for m in ("bp", "fa"))
+    done = invoke("compare", bp, fa, "-o", tmp_path / "table.csv")
+    assert done.exit_code == 0, done.output
+    row = next(line for line in done.output.splitlines() if line.startswith("test_accuracy"))
+    assert "-0.07" in row
+    assert len((tmp_path / "table.csv").read_text().splitlines()) > 10
+
+
+def test_compare_of_equals_shows_nothing(tmp_path) -> None:
+    results = save(synthetic(("bp",)), tmp_path / "bp.zarr")
+    done = invoke("compare", results, results)
+    assert "0 of " in done.output
+    assert "test_accuracy" not in done.output
+    assert "test_accuracy" in invoke("compare", results, results, "--all").output
