@@ -36,7 +36,7 @@ def compact(
     path : path
         A run that nobody writes to (complete, failed or killed).
     dest : path or URL
-        A path that does not exist, or ``s3://bucket/prefix`` and whatever else obstore knows (extra ``cloud``,
+        A path that does not exist, or ``s3://bucket/prefix`` and what else obstore takes (extra ``cloud``;
         region, endpoint and keys come from the environment, ``AWS_REGION`` and so on).
     progress : callable, optional
         Called with the path of each array before it is copied.

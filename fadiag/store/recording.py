@@ -315,6 +315,8 @@ def create_recording(path: Path, manifest: Mapping[str, JSON]) -> Recording:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir()
     except FileExistsError:
+        if not path.parent.is_dir():
+            raise StoreError(f"{path} cannot be made: {path.parent} is a file; take a folder") from None
         raise StoreError(f"{path} exists; resume it with resume=True, or take another path") from None
     except OSError as error:
         raise StoreError(

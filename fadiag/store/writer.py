@@ -323,6 +323,7 @@ class RunWriter:
         slots = self._recording.streams[stream].slots
         arrays: dict[str, NDArray[Any]] = {}
         counts: set[int] = set()
+        padded = False
         for (layer, signal), array in values.items():
             path = self._recording.path_of(stream, layer, signal)
             spec = slots.get(path)
@@ -338,12 +339,13 @@ class RunWriter:
                 )
             if samples:
                 counts.add(len(data))
+                padded = padded or len(data) < spec.shape[0]
             arrays[path] = data
-        if len(counts) > 1:
+        if padded and len(counts) > 1:
             raise InputError(
                 f"arrays of one record of stream {stream!r} have {sorted(counts)} samples; give one number"
             )
-        return arrays, counts.pop() if counts else 0
+        return arrays, max(counts, default=0)
 
     def _count_skipped(self, stream: str, step: int) -> None:
         with self._mutex:
