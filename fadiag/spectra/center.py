@@ -38,7 +38,7 @@ def centered(x: ArrayLike) -> Floats:
     for index in np.ndindex(array.shape[:-2]):
         scaled, exponent = scale_exactly(array[index])
         # The first row is a free shift; with it equal rows become exact zeros.
-        scaled -= scaled[:1].copy()
+        scaled = scaled - scaled[:1]
         scaled -= scaled.mean(axis=0)
         with np.errstate(over="ignore"):
             values[index] = np.ldexp(scaled, exponent)

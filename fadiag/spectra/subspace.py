@@ -4,9 +4,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fadiag.errors import InputError
+from fadiag.spectra.singular import gram
 from fadiag.spectra.validate import Floats, as_count, as_matrices, as_real, require_finite, scale_exactly
 
 __all__ = ["overlap", "overlap_of_bases", "principal_angles", "principal_angles_of_bases", "right_basis"]
+
+#: Below this size a full SVD costs no more.
+_SMALL = 32
+#: Directions below this share of the largest singular value are left to the SVD.
+_CLEAR = 1e-3
 
 
 def right_basis(x: ArrayLike, k: int) -> Floats:
@@ -44,13 +50,36 @@ def right_basis(x: ArrayLike, k: int) -> Floats:
     stack = array.reshape(-1, rows, columns)
     bases = np.empty((len(stack), columns, k))
     for i, matrix in enumerate(stack):
+        rounding = float(np.finfo(matrix.dtype).eps) * max(rows, columns)
         scaled = scale_exactly(matrix)[0]
-        # The right side of a tall matrix is that of its triangular factor.
-        reduced = np.linalg.qr(scaled, mode="r") if rows > columns else scaled
-        _, s, vt = np.linalg.svd(reduced, full_matrices=False)
-        rounding = np.finfo(matrix.dtype).eps * max(rows, columns) * s[0]
-        bases[i] = (vt[:k] * (s[:k, None] > rounding)).T
+        leading = _by_gram(scaled, k, max(rounding, _CLEAR)) if min(rows, columns) >= _SMALL else None
+        bases[i] = _by_svd(scaled, k, rounding) if leading is None else leading
     return bases.reshape(*array.shape[:-2], columns, k)
+
+
+def _by_svd(matrix: Floats, k: int, rounding: float) -> Floats:
+    # The right side of a tall matrix is that of its triangular factor.
+    rows, columns = matrix.shape
+    reduced = np.linalg.qr(matrix, mode="r") if rows > columns else matrix
+    _, s, vt = np.linalg.svd(reduced, full_matrices=False)
+    return np.asarray((vt[:k] * (s[:k, None] > rounding * s[0])).T)
+
+
+def _by_gram(matrix: Floats, k: int, clear: float) -> Floats | None:
+    """Take only the k directions wanted, from the Gram matrix; None where the last is not clear of rounding.
+
+    Squaring multiplies the error of a direction by s_1 / s_k, which ``clear`` bounds.
+    """
+    from scipy.linalg import eigh
+
+    g = gram(matrix)
+    squares, vectors = eigh(g, subset_by_index=(len(g) - k, len(g) - 1), check_finite=False)
+    if not squares[0] > clear**2 * squares[-1]:
+        return None
+    if matrix.shape[0] > matrix.shape[1]:
+        return np.asarray(vectors[:, ::-1])
+    # From the left side to the right one; largest first, so that QR cleans the small by the large.
+    return np.asarray(np.linalg.qr(matrix.T @ vectors[:, ::-1]).Q)
 
 
 def overlap(x: ArrayLike, y: ArrayLike, k: int) -> Floats:
@@ -152,8 +181,14 @@ def principal_angles_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
             )
     cross = np.swapaxes(a, -1, -2) @ b
     cosines = np.clip(np.linalg.svd(cross, compute_uv=False), 0.0, 1.0)
-    sines = np.clip(np.linalg.svd(b - a @ cross, compute_uv=False)[..., ::-1], 0.0, 1.0)
-    return np.asarray(np.where(cosines**2 < 0.5, np.arccos(cosines), np.arcsin(sines)))
+    angles = np.arccos(cosines)
+    near = cosines[..., 0] ** 2 >= 0.5  # only these pairs have an angle whose sine is needed
+    if near.any():
+        left, right = (np.broadcast_to(side, (*near.shape, *side.shape[-2:]))[near] for side in (a, b))
+        beyond = np.linalg.svd(right - left @ cross[near], compute_uv=False)[..., ::-1]
+        small = cosines[near] ** 2 >= 0.5
+        angles[near] = np.where(small, np.arcsin(np.clip(beyond, 0.0, 1.0)), angles[near])
+    return np.asarray(angles)
 
 
 def _bases(x: ArrayLike, y: ArrayLike, k: int) -> tuple[Floats, Floats]:

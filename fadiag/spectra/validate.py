@@ -11,6 +11,9 @@ __all__ = ["as_count", "as_matrices", "as_real", "as_sample", "as_spectra", "req
 
 Floats = NDArray[np.float64]
 
+#: Entries up to 2**128 either way (all of float32) and sums of their fourth powers stay within float64.
+_HARMLESS = 128
+
 
 def as_real(values: ArrayLike, name: str) -> NDArray[Any]:
     """Return a real floating array (float32 and float64 as they are, anything narrower as float64).
@@ -40,9 +43,10 @@ def _widened(array: NDArray[Any]) -> Floats:
 
 def require_finite(array: NDArray[Any], name: str) -> None:
     """Raise InputError that counts what is not finite and says where the first one is."""
-    finite = np.isfinite(array)
-    if finite.all():
+    # Both ends are finite if and only if all is (NaN passes through), and they cost no array of booleans.
+    if array.size == 0 or (np.isfinite(array.min()) and np.isfinite(array.max())):
         return
+    finite = np.isfinite(array)
     nan, bad = int(np.isnan(array).sum()), int(array.size - np.count_nonzero(finite))
     first = tuple(int(i) for i in np.argwhere(~finite)[0])
     raise InputError(
@@ -93,16 +97,18 @@ def as_count(value: int, name: str, low: int, high: int | None = None) -> int:
 
 
 def scale_exactly(matrix: NDArray[Any]) -> tuple[Floats, int]:
-    """Bring a finite array to a largest entry in [0.5, 1) by a power of two, so that squares stay in range.
+    """Bring a finite array, by a power of two, to where the fourth powers of its entries stay in range.
 
     Returns
     -------
     scaled : array, float64
-        A new array; zeros stay zeros.
+        A new array where it had to be scaled or widened; never to be written to. Zeros stay zeros.
     exponent : int
-        ``ldexp(scaled, exponent)`` is the input.
+        ``ldexp(scaled, exponent)`` is the input; 0 where the entries are harmless already.
     """
-    exponent = int(np.frexp(np.max(np.abs(matrix), initial=0.0))[1])
-    wide = matrix.astype(np.float64)
+    exponent = int(np.frexp(max(float(matrix.max()), -float(matrix.min())))[1])
+    wide = matrix.astype(np.float64, copy=False)
+    if abs(exponent) <= _HARMLESS:
+        return wide, 0
     # ldexp takes any exponent, where 2.0**exponent would overflow or vanish.
-    return np.ldexp(wide, -exponent, out=wide), exponent
+    return np.ldexp(wide, -exponent), exponent

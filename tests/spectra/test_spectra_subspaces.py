@@ -92,3 +92,17 @@ def test_the_moments_of_chance_are_those_of_drawn_subspaces() -> None:
     wide = np.square(u.swapaxes(-1, -2) @ np.eye(12)[:, :5]).sum(axis=(-2, -1)) / 3
     other = spectra.overlap_moments(12, 3, 5)
     assert_allclose([wide.mean(), wide.std()], [other.mean, other.std], rtol=0.05)
+
+
+@pytest.mark.parametrize("shape", [(60, 90), (90, 60), (60, 60)])
+def test_both_ways_to_a_basis_agree_and_unclear_directions_go_to_the_svd(shape: tuple[int, int]) -> None:
+    x = np.random.default_rng(8).standard_normal(shape)
+    v = np.linalg.svd(x)[2][:5].T
+    basis = spectra.right_basis(x, 5)
+    assert_allclose(basis.T @ basis, np.eye(5), atol=1e-13)
+    assert_allclose(spectra.overlap_of_bases(basis, v), 1, rtol=1e-12)
+    assert spectra.principal_angles_of_bases(basis, v).max() < 1e-12
+    u, w = (np.linalg.qr(np.random.default_rng(9).standard_normal((side, 6)))[0] for side in shape)
+    steep = (u * np.geomspace(1, 1e-9, 6)) @ w.T
+    assert spectra.principal_angles_of_bases(spectra.right_basis(steep, 6), w).max() < 1e-5
+    assert not spectra.right_basis(steep, 7)[:, 6].any()
