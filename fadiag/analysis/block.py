@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -66,9 +67,14 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
     return good
 
 
+def _read(array: xr.DataArray) -> NDArray[Any]:
+    """Read an array without leaving it in xarray's cache: the block outlives its measurement."""
+    return np.asarray(array[...].values)
+
+
 def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
     """Cut the block into views: equal valid rows, and the same signals present."""
-    loaded = {name: array.values for name, array in block.arrays.items()}
+    loaded = {name: _read(array) for name, array in block.arrays.items()}
     good = {name: _finite(name, values, block) for name, values in loaded.items()}
     kinds: dict[tuple[object, ...], list[int]] = {}
     for i in range(len(block.steps)):
@@ -87,7 +93,7 @@ def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
             if here
         }
         for name, array in block.static.items():
-            values = array.values
+            values = _read(array)
             signals[name] = Signal(values[None], tuple(str(d) for d in array.dims))
         yield where, View(block.layer, block.steps[where], signals, rows_valid)  # type: ignore[arg-type]
 
