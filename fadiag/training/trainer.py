@@ -73,6 +73,9 @@ def train(
     schedules = build_schedules(config, optimizers, steps)
     shuffle = torch.Generator().manual_seed(config.seeds.data)
 
+    def measure() -> dict[str, float]:
+        return {"train_accuracy": accuracy(model, x, y), "test_accuracy": accuracy(model, test_x, test_y)}
+
     record, samples = config.record, config.record.probe_samples
     probe = Probe(
         (test_x[:samples], test_y[:samples]),
@@ -90,6 +93,7 @@ def train(
         meta={**_meta(config, model, images.fingerprint), **(meta or {})},
         config=msgspec.to_builtins(config),
     ) as recorder:
+        recorder.log(**measure())
         model.train()
         for step in range(steps):
             if step % per_epoch == 0:
@@ -99,20 +103,19 @@ def train(
             loss = loss_of(model, (x[batch], y[batch]))
             if not math.isfinite(value := loss.item()):
                 raise DivergedError(_diverged(config, value, step, out))
-            for optimizer in optimizers:
-                optimizer.zero_grad()
+            model.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             for optimizer in optimizers:
                 optimizer.step()
             for schedule in schedules:
                 schedule.step()
-            scalars = {"loss": value}
-            if (step + 1) % per_epoch == 0:
-                scalars["train_accuracy"] = accuracy(model, x, y)
-                scalars["test_accuracy"] = accuracy(model, test_x, test_y)
-            recorder.step(epoch=(step + 1) / per_epoch, **scalars)
-            if progress is not None and (step + 1) % per_epoch == 0:
-                progress(step + 1, steps, scalars)
+            done = step + 1
+            recorder.step(epoch=done / per_epoch, loss=value)
+            if done % per_epoch == 0:
+                accuracies = measure()
+                recorder.log(**accuracies)
+                if progress is not None:
+                    progress(done, steps, {"loss": value, **accuracies})
     return Path(out)
 
 

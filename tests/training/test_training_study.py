@@ -113,7 +113,7 @@ def test_another_configuration_or_question_in_the_same_folder_is_refused(folder:
 
 
 def test_a_run_that_diverges_is_named(tmp_path: Path) -> None:
-    wild = {"wild": replace(SMALL, optimizer=OptimizerConfig(learning_rate=1e6))}
+    wild = {"wild": replace(SMALL, epochs=5, optimizer=OptimizerConfig(learning_rate=1e6))}
     with pytest.raises(DivergedError, match=r"learning_rate 1e\+06 \(method wild\); take a smaller one"):
         run_study(study(methods=wild, seeds=(0,)), tmp_path, jobs=1)
 
