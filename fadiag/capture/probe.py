@@ -2,22 +2,22 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fadiag.capture.arrays import Array, dims_of, matrix_of, rows_of, to_array
+from fadiag.capture.arrays import Array, rows_of
 from fadiag.capture.isolation import Mode, isolated
 from fadiag.capture.layers import RecordedLayer
 from fadiag.capture.nulls import REDRAW_STATISTICS, Reference, mask_statistics
 from fadiag.capture.schedule import Schedule, as_schedule
+from fadiag.capture.signals import LayerSignals, Signal, call_attrs, signal_of
 from fadiag.capture.trace import Call, tracing
 from fadiag.errors import CaptureError, InputError
 
-__all__ = ["PROBE_SIGNALS", "LayerSignals", "Probe", "Signal"]
+__all__ = ["PROBE_SIGNALS", "Probe"]
 
 #: What a probe records by default; "input" is known too.
 PROBE_SIGNALS = (
@@ -31,24 +31,6 @@ PROBE_SIGNALS = (
     "gradient_bp",
 )
 _BACKWARD = ("error", "modulator", "gradient")
-
-
-@dataclass(frozen=True)
-class Signal:
-    """One array with the names of its axes."""
-
-    array: Array
-    dims: tuple[str, ...]
-    attrs: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class LayerSignals:
-    """What was read at one call of one layer."""
-
-    name: str
-    attrs: Mapping[str, Any]
-    signals: Mapping[str, Signal]
 
 
 class Probe:
@@ -169,7 +151,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         nulls = self._redraw(model, layers, passes["_bp"]) if redrawn else {}
         read = []
         for order, call in enumerate(calls):
-            signals = {s: self._signal(s, call) for s in self.signals if s in call.values}
+            signals = {s: signal_of(s, call) for s in self.signals if s in call.values}
             for suffix, others in passes.items():
                 twin = next((c for c in others if c.name == call.name), None)
                 if not suffix or twin is None:
@@ -177,28 +159,13 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 for base in _BACKWARD:
                     name = f"{base}{suffix}"
                     if base in twin.values and (suffix != "_bp" or name in self.signals):
-                        signals[name] = self._signal(base, twin)
+                        signals[name] = signal_of(base, twin)
             for name, values in nulls.get(call.name, {}).items():
                 signals[name] = Signal(values, ("draw",))
             for name, values in masks.get(call.name, {}).items():
                 signals[name] = Signal(values, ("mask_draw",))
-            read.append(LayerSignals(call.name, _attrs(call, order), signals))
+            read.append(LayerSignals(call.name, call_attrs(call, order), signals))
         return read
-
-    @staticmethod
-    def _signal(name: str, call: Call) -> Signal:
-        value, weight = call.values[name], call.layer.weight
-        if name == "gradient":
-            attrs = {"kernel_shape": list(weight.shape[2:])} if weight.dim() > 2 else {}
-            return Signal(to_array(matrix_of(value)), ("out", "in"), attrs)
-        own = tuple(call.a_shape)
-        if name == "input":
-            # Never the output's own axes: the two may differ in length.
-            dims = ("sample", "in") if value.dim() == 2 else dims_of(tuple(value.shape), weight, (), "input")
-        else:
-            prefix = "z" if name == "error_post" else "h"
-            dims = dims_of(tuple(value.shape), weight, own, prefix)
-        return Signal(to_array(value), dims)
 
     def _pass(
         self,
@@ -295,17 +262,3 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
             for call in calls
             if (call.gate or call.norm) and "modulator" in call.values and call.h_shape[0] == len(delta)
         }
-
-
-def _attrs(call: Call, order: int) -> dict[str, Any]:
-    weight = call.layer.weight
-    return {
-        "name": call.name,
-        "type": type(call.layer.module).__name__,
-        "order": order,
-        "feedback_kind": call.layer.adapter.feedback_kind,
-        "norm": call.norm,
-        "gate": call.gate,
-        "out_features": int(weight.shape[0]),
-        "in_features": int(weight[0].numel()),
-    }

@@ -14,6 +14,7 @@ from fadiag import __version__
 from fadiag.capture.adapter import DEFAULT_ADAPTERS, LayerAdapter
 from fadiag.capture.arrays import matrix_of, to_array
 from fadiag.capture.layers import RecordedLayer, choose_layers
+from fadiag.capture.live import Live, LiveReader
 from fadiag.capture.probe import Probe
 from fadiag.capture.schedule import Schedule, as_schedule
 from fadiag.capture.sink import ROOT, Sink
@@ -44,6 +45,8 @@ class Recorder:
         Each becomes a stream of its name.
     every : int, iterable of int, or callable
         The schedule of probes and state, see `fadiag.capture.as_schedule`.
+    live : Live, optional
+        Signals of the training batches themselves, with a schedule of their own.
     state : iterable of str, optional
         Signals of the state stream; all that can be known by default, ``()`` for none.
     layers : iterable of str or module class, optional
@@ -52,6 +55,8 @@ class Recorder:
         Written into the manifest as they are; plain JSON.
     adapters : sequence of LayerAdapter
         Asked before the default ones.
+    scaler : torch.amp.GradScaler, optional
+        The run's own: live errors are divided by its scale, which is logged as ``loss_scale``.
     buffer_bytes, on_full, on_failure, resume, resume_from
         As `fadiag.store.RunWriter` takes them.
 
@@ -88,11 +93,13 @@ class Recorder:
         optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
         probes: Mapping[str, Probe] | None = None,
         every: int | Iterable[int] | Schedule = 50,
+        live: Live | None = None,
         state: Iterable[str] | None = None,
         layers: Iterable[str | type[nn.Module]] | None = None,
         meta: Mapping[str, Any] | None = None,
         config: Any = None,
         adapters: Sequence[LayerAdapter] = (),
+        scaler: torch.amp.GradScaler | None = None,
         buffer_bytes: int = 128 * 2**20,
         on_full: Literal["block", "skip"] = "block",
         on_failure: Literal["raise", "warn"] = "raise",
@@ -113,6 +120,14 @@ class Recorder:
             if not isinstance(probe, Probe):
                 raise InputError(f"probe {name!r} is a {type(probe).__name__}; give a fadiag.Probe")
             probe.check(self._layers)
+        if live is not None:
+            _check_live(model, live)
+        # Read before the store exists: a probe that does not fit leaves nothing behind.
+        self._read_ahead = {
+            name: probe.read(self._model, self._layers)
+            for name, probe in self._probes.items()
+            if not resume and self._is_scheduled(probe, 0)
+        }
         self._writer = RunWriter(
             path,
             manifest=_manifest(self._layers, meta, config),
@@ -122,6 +137,10 @@ class Recorder:
             resume=resume,
             resume_from=resume_from,
         )
+        self._live = None if live is None else LiveReader(self._model, self._layers, live.signals)
+        self._live_schedule = live.schedule if live is not None else None
+        self._live_scale: float | None = None
+        self._scaler = scaler
         self._sinks: dict[str, Sink] = {}
         self._state: StateReader | None = None
         self._state_begun: int | None = None
@@ -162,6 +181,7 @@ class Recorder:
             The recorder is closed, or what is to be recorded does not fit what was recorded before.
         """
         self._check_open()
+        self._end_live()
         self.log(**scalars)
         self._flush_log(epoch)
         self._end_state(updated=True)
@@ -185,6 +205,8 @@ class Recorder:
         if self._closed:
             return
         try:
+            if self._live is not None:
+                self._live.abandon()  # the last step has no update, hence no batch
             if self._state_begun is None and self._state is not None:
                 self._begin_state()
             self._end_state(updated=False)
@@ -219,6 +241,8 @@ class Recorder:
         if state_signals:
             self._sinks["state"] = Sink(self._writer, "state", {"kind": "state"})
             self._state = StateReader(self._layers, state_signals, optimizers)
+        if self._live is not None:
+            self._sinks["live"] = Sink(self._writer, "live", {"kind": "live", "loss_reduction": "mean"})
         self._sinks["log"] = Sink(self._writer, "log", {"kind": "log"})
 
     def _put_static(self) -> None:
@@ -244,12 +268,26 @@ class Recorder:
 
     def _record(self) -> None:
         """Record what is scheduled for the current step."""
-        scheduled = self._schedule(self._step)
         for name, probe in self._probes.items():
-            if scheduled if probe.schedule is None else probe.schedule(self._step):
+            if self._is_scheduled(probe, self._step):
                 self._read_probe(name)
-        if scheduled and self._state is not None:
+        if self._state is not None and self._schedule(self._step):
             self._begin_state()
+        if self._live is not None and self._live_schedule is not None and self._live_schedule(self._step):
+            self._live_scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
+            self._live.arm()
+
+    def _end_live(self) -> None:
+        if self._live is not None and self._live_scale is not None:
+            scale, self._live_scale = self._live_scale, None
+            read, rows = self._live.disarm(self._step, scale=scale)
+            if self._scaler is not None:
+                self.log(loss_scale=scale)
+            if not self._is_done("live"):
+                self._sinks["live"].layers(self._step, read, epoch=self._epoch, rows=rows)
+
+    def _is_scheduled(self, probe: Probe, step: int) -> bool:
+        return (self._schedule if probe.schedule is None else probe.schedule)(step)
 
     def _is_done(self, stream: str) -> bool:
         last = self._sinks[stream].last_step
@@ -258,7 +296,10 @@ class Recorder:
     def _read_probe(self, name: str) -> None:
         if self._is_done(name):
             return
-        read = self._probes[name].read(self._model, self._layers)
+        read = self._read_ahead.pop(name, None)
+        if read is None:
+            self._check_layers()
+            read = self._probes[name].read(self._model, self._layers)
         rows = next(
             (len(s.array) for x in read for s in x.signals.values() if s.dims[:1] == ("sample",)), None
         )
@@ -292,6 +333,15 @@ class Recorder:
                 if mine and sink.last_step is not None:
                     self._writer.set_attrs(stream, {"nonfinite": mine})
 
+    def _check_layers(self) -> None:
+        modules = dict(self._model.named_modules())
+        for layer in self._layers:
+            if modules.get(layer.name) is not layer.module:
+                raise CaptureError(
+                    f"layer {layer.name!r} was replaced or removed in mid-run, before step {self._step}; "
+                    "record the changed model into a store of its own"
+                )
+
     def _check_open(self) -> None:
         if self._closed:
             raise CaptureError(
@@ -304,6 +354,8 @@ class Recorder:
             self._closed = True
             if self._state is not None:
                 self._state.abandon()
+            if self._live is not None:
+                self._live.abandon()
             self._writer.close(status="failed")
 
 
@@ -316,6 +368,16 @@ def _inside(model: nn.Module) -> nn.Module:
         inner = inner.module
     assert isinstance(inner, nn.Module)
     return inner
+
+
+def _check_live(model: nn.Module, live: Live) -> None:
+    if not isinstance(live, Live):
+        raise InputError(f"live is a {type(live).__name__}; give a fadiag.capture.Live")
+    if hasattr(model, "_orig_mod") or any(m._compiled_call_impl is not None for m in model.modules()):
+        raise CaptureError(
+            "live signals of a compiled model cannot be recorded: hooks attached after compiling never fire; "
+            "train the model uncompiled, or use probes, which run the module inside"
+        )
 
 
 def _as_list(given: Any) -> list[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fadiag.capture.arrays import Array
-from fadiag.capture.probe import LayerSignals
+from fadiag.capture.signals import LayerSignals
 from fadiag.errors import CaptureError
 from fadiag.store import ArraySpec, RunWriter
 
@@ -24,6 +24,7 @@ class Sink:
         self._writer = writer
         self.stream = stream
         self._shapes: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._rows: int | None = None
         self._invalid: Counter[tuple[str, str]] = Counter()
         writer.declare_stream(stream, attrs=dict(attrs))
 
@@ -47,20 +48,27 @@ class Sink:
     ) -> None:
         """Record the signals of layers."""
         arrays: dict[tuple[str, str], Array] = {}
+        whole: dict[tuple[str, str], Array] = {}
         for layer in read:
             for name, signal in layer.signals.items():
                 key = (layer.name or ROOT, name)
                 if key not in self._shapes:
                     self._declare(key, layer, name)
-                if signal.array.shape != self._shapes[key]:
+                array = signal.array
+                if rows is not None and signal.dims[:1] == ("sample",):
+                    array = _fitted(array, self._shapes[key][0])
+                if array.shape != self._shapes[key]:
                     raise CaptureError(
-                        f"{name} of layer {layer.name!r} has shape {signal.array.shape} at step {step} "
+                        f"{name} of layer {layer.name!r} has shape {array.shape} at step {step} "
                         f"and had {self._shapes[key]} before: the model or the batch changed in mid-run; "
                         "record the changed model into a store of its own"
                     )
-                arrays[key] = signal.array
-        self._count(arrays)
-        self._writer.append(self.stream, step, arrays, epoch=epoch, rows_valid=rows)
+                arrays[key], whole[key] = array, signal.array
+        self._count(whole)
+        if rows is not None and self._rows is None:
+            self._rows = rows
+        valid = rows if rows is None or self._rows is None else min(rows, self._rows)
+        self._writer.append(self.stream, step, arrays, epoch=epoch, rows_valid=valid)
 
     def _declare(self, key: tuple[str, str], layer: LayerSignals, name: str) -> None:
         signal = layer.signals[name]
@@ -80,3 +88,12 @@ class Sink:
     def invalid(self) -> Mapping[tuple[str, str], int]:
         """The number of values that are not finite, by layer and signal."""
         return self._invalid
+
+
+def _fitted(array: Array, rows: int) -> Array:
+    """Cut an array to its first rows, or pad it with rows of NaN."""
+    if len(array) == rows:
+        return array
+    fitted = np.full((rows, *array.shape[1:]), np.nan, array.dtype)
+    fitted[: len(array)] = array[:rows]
+    return fitted

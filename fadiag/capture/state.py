@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fadiag.capture.arrays import matrix_of, to_array
 from fadiag.capture.layers import RecordedLayer
-from fadiag.capture.probe import LayerSignals, Signal
+from fadiag.capture.signals import LayerSignals, Signal, layer_attrs
 from fadiag.errors import InputError
 
 __all__ = ["STATE_SIGNALS", "StateReader", "choose_state_signals", "kernel_attrs"]
@@ -126,15 +126,3 @@ class StateReader:
             else:
                 signals[name] = Signal(to_array(matrix_of(value)), ("out", "in"), kernel_attrs(layer.weight))
         return LayerSignals(layer.name, layer_attrs(layer, self._order[layer.name]), signals)
-
-
-def layer_attrs(layer: RecordedLayer, order: int) -> dict[str, Any]:
-    """Return what the store says of a layer, whatever the stream."""
-    return {
-        "name": layer.name,
-        "type": type(layer.module).__name__,
-        "order": order,
-        "feedback_kind": layer.adapter.feedback_kind,
-        "out_features": int(layer.weight.shape[0]),
-        "in_features": int(layer.weight[0].numel()),
-    }

@@ -1,12 +1,14 @@
 """The signals against independent computations in float64."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
-from fadiag.capture import DEFAULT_ADAPTERS, Probe
+from fadiag.capture import DEFAULT_ADAPTERS, PROBE_SIGNALS, Probe
 from fadiag.capture.layers import choose_layers
 from fadiag.rules import convert
 
@@ -14,7 +16,7 @@ N = 12
 
 
 def loss_of(model, batch):
-    return F.cross_entropy(model(batch[0]), batch[1])
+    return functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def read(model, batch, **options):
@@ -39,12 +41,11 @@ def tiny(array, expected):
 def test_mlp_equals_the_recursion_by_hand():
     torch.manual_seed(0)
     sizes = (6, 9, 8, 4)
-    layers = [nn.Linear(i, o) for i, o in zip(sizes, sizes[1:], strict=False)]
+    layers = [nn.Linear(i, o) for i, o in pairwise(sizes)]
     model = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.Tanh(), layers[2]).double()
     convert(model, seed=1)
     x, y = batch_of(6)
-    found = read(model, (x, y), signals=("input", "activation", "modulator", "error", "error_bp", "modulator_bp",
-                                         "error_post", "gradient", "gradient_bp"))  # fmt: skip
+    found = read(model, (x, y), signals=("input", *PROBE_SIGNALS))
     W, b, B = (
         [getattr(layer, what).detach().numpy() for layer in layers] for what in ("weight", "bias", "feedback")
     )
@@ -85,7 +86,7 @@ class Block(nn.Module):
         self.out = nn.Linear(4 * 25, 4)
 
     def forward(self, x):
-        h = F.relu_(self.norm1(self.conv1(x)))
+        h = functional.relu_(self.norm1(self.conv1(x)))
         z = self.norm2(self.conv2(h))
         z += h
         return self.out(z.relu_().flatten(1))
@@ -94,7 +95,7 @@ class Block(nn.Module):
 def straight(x, module, matrix):
     """The layer with ``matrix`` in its backward pass, without any autograd function of fadiag."""
     conv = isinstance(module, nn.Conv2d)
-    apply = (lambda t, w, b=None: F.conv2d(t, w, b, padding=1)) if conv else F.linear
+    apply = (lambda t, w, b=None: functional.conv2d(t, w, b, padding=1)) if conv else functional.linear
     carrier = apply(x, matrix)
     return apply(x.detach(), module.weight, module.bias) + (carrier - carrier.detach())
 
@@ -117,14 +118,16 @@ def test_residual_block_below_norms_equals_an_autograd_oracle(norm, mode):
     found = read(model, (x, y), mode=mode)
     model.train(mode == "train")
     for suffix in ("", "_bp"):
-        matrix = {m: m.weight.detach() if suffix else m.feedback for m in (model.conv1, model.conv2, model.out)}
+        matrix = {
+            m: m.weight.detach() if suffix else m.feedback for m in (model.conv1, model.conv2, model.out)
+        }
         a1 = straight(x.clone().requires_grad_(), model.conv1, matrix[model.conv1])
         z1 = model.norm1(a1)
         h1 = z1.relu()
         a2 = straight(h1, model.conv2, matrix[model.conv2])
         z2 = model.norm2(a2) + h1
         h2 = z2.relu()
-        loss = F.cross_entropy(straight(h2.flatten(1), model.out, matrix[model.out]), y)
+        loss = functional.cross_entropy(straight(h2.flatten(1), model.out, matrix[model.out]), y)
         grads = torch.autograd.grad(loss, [a1, z1, h1, a2, z2, h2, model.conv1.weight])
         for name, (error, post, modulator), h in (("conv1", grads[:3], h1), ("conv2", grads[3:6], h2)):
             tiny(values(found[name], f"error{suffix}"), error)
@@ -142,7 +145,10 @@ def test_residual_block_below_norms_equals_an_autograd_oracle(norm, mode):
 def test_with_the_weight_as_feedback_both_errors_are_equal_to_the_last_bit(kind):
     torch.manual_seed(0)
     if kind == "mlp":
-        model, x = nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU(inplace=True), nn.Linear(9, 4)), (6,)
+        model, x = (
+            nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU(inplace=True), nn.Linear(9, 4)),
+            (6,),
+        )
     else:
         model, x = Block(NORMS["batch"]), (2, 5, 5)
     convert(model.double())
@@ -208,7 +214,9 @@ def test_nulls_are_of_the_layers_own_gates_and_of_other_feedback():
     assert null.shape == (40,)
     assert np.ptp(null) > 0
     assert abs(values(first, "error_null_cosine").mean()) < 0.2
-    np.testing.assert_allclose(values(last, "error_null_cosine"), 1)  # the output error is always the true one
+    np.testing.assert_allclose(
+        values(last, "error_null_cosine"), 1
+    )  # the output error is always the true one
     np.testing.assert_allclose(values(last, "error_null_overlap"), 1)
     mask = values(first, "mask_null_effective_rank")
     assert mask.shape == (30,)
@@ -235,7 +243,7 @@ def test_a_layer_called_twice_is_two_layers_and_a_pool_has_its_own_axes():
 
         def forward(self, x):
             h = torch.tanh(self.shared(torch.tanh(self.shared(x))))
-            return F.relu(F.max_pool1d(self.conv(h[:, None]), 2)).mean(2)
+            return functional.relu(functional.max_pool1d(self.conv(h[:, None]), 2)).mean(2)
 
     torch.manual_seed(0)
     found = read(convert(Twice().double()), batch_of(6))

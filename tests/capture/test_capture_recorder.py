@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 from fadiag.capture import Probe, Recorder
 from fadiag.errors import CaptureError, FadiagError, InputError
@@ -16,12 +16,14 @@ Y = torch.randint(3, (16,), generator=torch.Generator().manual_seed(1))
 
 
 def loss_of(model, batch):
-    return F.cross_entropy(model(batch[0]), batch[1])
+    return functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def small(**options):
     torch.manual_seed(0)
-    return convert(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 7), nn.ReLU(), nn.Linear(7, 3)), **options)
+    return convert(
+        nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 7), nn.ReLU(), nn.Linear(7, 3)), **options
+    )
 
 
 def train(model, path, steps, *, lr=0.1, batch=(X, Y), momentum=0.0, **options):
@@ -40,7 +42,7 @@ def train(model, path, steps, *, lr=0.1, batch=(X, Y), momentum=0.0, **options):
 def test_conservation_law_of_feedback_alignment_holds_on_the_store(tmp_path):
     """definitions.md, closed form 1, from nothing but what was recorded."""
     model = small().double()
-    run = train(model, tmp_path / "run.zarr", 60, batch=(X.double(), Y), every=1)
+    run = train(model, tmp_path / "run.zarr", 60, lr=0.5, batch=(X.double(), Y), every=1)
     steps = run["state"]["step"].values
     np.testing.assert_array_equal(steps, np.arange(61))
     for below, above in (("0", "2"), ("2", "4")):
@@ -88,7 +90,10 @@ def test_gradient_is_what_the_optimiser_receives_even_where_it_overwrites_it(tmp
 
 
 def test_streams_have_their_own_steps_and_the_log_says_which_weights(tmp_path):
-    probes = {"train": Probe((X, Y), loss_of, mode="train"), "test": Probe((X[:5], Y[:5]), loss_of, every=[1, 6])}
+    probes = {
+        "train": Probe((X, Y), loss_of, mode="train"),
+        "test": Probe((X[:5], Y[:5]), loss_of, every=[1, 6]),
+    }
     run = train(small(), tmp_path / "run.zarr", 7, every=3, probes=probes, meta={"rule": "fa", "seed": 3})
     assert list(run["train"]["step"].values) == [0, 3, 6, 7]
     assert list(run["test"]["step"].values) == [1, 6, 7]
@@ -162,6 +167,7 @@ def test_values_that_are_not_finite_are_recorded_and_counted(tmp_path):
     assert run["probe"].attrs["nonfinite"]["probe/4/error"] == 48
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method:DeprecationWarning")
 def test_a_compiled_wrapper_is_recorded_through_the_module_inside(tmp_path):
     model = small()
     compiled = torch.compile(model)  # nothing is compiled until it is called
@@ -210,10 +216,10 @@ def test_what_cannot_be_recorded_is_refused_with_the_way_out(tmp_path):
         ((X, Y), lambda m, b: loss_of(small(), b), r"loss reaches none of the 3 recorded layers"),
     ],
 )
-def test_a_probe_that_cannot_be_read_is_refused_and_the_store_is_closed(batch, loss, match, tmp_path):
+def test_a_probe_that_cannot_be_read_is_refused_and_leaves_no_store(batch, loss, match, tmp_path):
     model = small()
     refused(tmp_path, match, model, CaptureError, probes={"probe": Probe(batch, loss)})
-    assert open_run(tmp_path / "run.zarr").attrs["status"] == "failed"
+    assert not (tmp_path / "run.zarr").exists()
     assert not any(m._forward_hooks for m in model.modules())
 
 
@@ -247,9 +253,10 @@ def test_a_model_changed_in_mid_run_and_a_closed_recorder_are_told(tmp_path):
 
 
 def test_a_scalar_that_is_no_number_is_told(tmp_path):
-    with Recorder(small(), tmp_path / "run.zarr") as recorder:
-        with pytest.raises(InputError, match=r"scalar 'loss' is a list; give a number"):
-            recorder.step(loss=[1, 2])
+    recorder = Recorder(small(), tmp_path / "run.zarr")
+    with pytest.raises(InputError, match=r"scalar 'loss' is a list; give a number"):
+        recorder.step(loss=[1, 2])
+    recorder.close()
 
 
 def test_a_resumed_run_goes_on_where_it_stopped(tmp_path):

@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
-from fadiag.capture import Probe, Recorder
+from fadiag.capture import Live, Probe, Recorder
 from fadiag.rules import convert
 from fadiag.store import open_run
 
@@ -44,7 +44,7 @@ def muon(model):
 
 
 def loss_of(model, batch):
-    return F.cross_entropy(model(batch[0]), batch[1])
+    return functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def run(build, optimizers_of, path, *, rule, mode, accumulate=1):
@@ -57,7 +57,9 @@ def run(build, optimizers_of, path, *, rule, mode, accumulate=1):
     recorder = None
     if path is not None:
         probe = Probe((x[0], y[0]), loss_of, mode=mode, redraws=1, mask_draws=1)
-        recorder = Recorder(model, path, optimizer=optimizers, probes={"probe": probe}, every=2)
+        recorder = Recorder(
+            model, path, optimizer=optimizers, probes={"probe": probe}, every=2, live=Live(every=1)
+        )
     for step in range(STEPS):
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -80,11 +82,12 @@ def run(build, optimizers_of, path, *, rule, mode, accumulate=1):
 
 
 @pytest.mark.parametrize(
-    ("rule", "mode", "accumulate"), [("fa", "train", 1), ("fa", "eval", 1), ("bp", "train", 1), ("fa", "train", 2)]
+    ("rule", "mode", "accumulate"),
+    [("fa", "train", 1), ("fa", "eval", 1), ("bp", "train", 1), ("fa", "train", 2)],
 )
 @pytest.mark.parametrize("optimizers_of", [sgd, adam, muon])
 @pytest.mark.parametrize("build", [mlp, cnn])
-def test_recording_changes_no_bit(build, optimizers_of, rule, mode, accumulate, tmp_path):
+def test_recording_changes_no_bit(build, optimizers_of, rule, mode, accumulate, tmp_path):  # noqa: PLR0917
     options = {"rule": rule, "mode": mode, "accumulate": accumulate}
     bare = run(build, optimizers_of, None, **options)
     recorded = run(build, optimizers_of, tmp_path / "run.zarr", **options)
@@ -97,9 +100,22 @@ def test_recording_changes_no_bit(build, optimizers_of, rule, mode, accumulate, 
     store = open_run(tmp_path / "run.zarr")
     layers = [name for name, m in recorded[3].named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     for layer in layers:
-        for signal in ("activation", "modulator", "error_post", "error", "error_bp", "gradient", "gradient_bp"):
+        for signal in (
+            "activation",
+            "modulator",
+            "error_post",
+            "error",
+            "error_bp",
+            "gradient",
+            "gradient_bp",
+        ):
             array = store[f"probe/{layer}/{signal}"].values
             assert list(store["probe"]["step"].values) == [0, 2, 4, 5]
+            assert np.isfinite(array).all()
+            assert array.any()
+        for signal in ("activation", "modulator", "error"):
+            array = store[f"live/{layer}/{signal}"].values
+            assert array.shape[:2] == (STEPS, 8 * accumulate)
             assert np.isfinite(array).all()
             assert array.any()
         for signal in ("gradient", "momentum", "update"):

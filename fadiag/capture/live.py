@@ -1,0 +1,156 @@
+"""The training batch's own signals, heard while the run makes its own forward and backward pass."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fadiag.capture.arrays import Array
+from fadiag.capture.layers import RecordedLayer
+from fadiag.capture.schedule import Schedule, as_schedule
+from fadiag.capture.signals import LayerSignals, Signal, call_attrs, signal_of
+from fadiag.capture.trace import Trace
+from fadiag.errors import CaptureError, InputError
+
+__all__ = ["LIVE_SIGNALS", "Live", "LiveReader"]
+
+#: What can be heard live.
+LIVE_SIGNALS = ("activation", "input", "modulator", "error_post", "error")
+_BACKWARD = frozenset({"modulator", "error_post", "error"})
+
+
+@dataclass(frozen=True, init=False)
+class Live:
+    """Record signals of the training batches.
+
+    The forward passes of one step that were followed by a backward pass are its micro-batches: their rows
+    stand one below the other. A step with fewer rows than the first is padded with NaN, one with more is cut;
+    the coordinate ``rows_valid`` tells.
+
+    Parameters
+    ----------
+    signals : iterable of str
+        Of `LIVE_SIGNALS`.
+    every : int, iterable of int, or callable
+
+    Raises
+    ------
+    InputError
+        A signal that cannot be heard live, and why.
+
+    Examples
+    --------
+    >>> Live(["error_bp"])
+    Traceback (most recent call last):
+        ...
+    fadiag.errors.InputError: 'error_bp' cannot be recorded live: the training batch goes backward once, by \
+the model's own rule; record it with a Probe
+    """
+
+    signals: tuple[str, ...]
+    schedule: Schedule
+
+    def __init__(
+        self,
+        signals: Iterable[str] = ("activation", "modulator", "error"),
+        *,
+        every: int | Iterable[int] | Schedule = 50,
+    ) -> None:
+        chosen = tuple(dict.fromkeys(signals))
+        for signal in chosen:
+            if signal.endswith("_bp"):
+                raise InputError(
+                    f"{signal!r} cannot be recorded live: the training batch goes backward once, by the "
+                    "model's own rule; record it with a Probe"
+                )
+            if signal not in LIVE_SIGNALS:
+                raise InputError(f"unknown live signal {signal!r}; there are {', '.join(LIVE_SIGNALS)}")
+        object.__setattr__(self, "signals", chosen)
+        object.__setattr__(self, "schedule", as_schedule(every))
+
+
+class LiveReader:
+    """Hears one step: armed before it, disarmed after it. Between, the model carries no hook."""
+
+    def __init__(self, model: nn.Module, layers: Sequence[RecordedLayer], signals: Sequence[str]) -> None:
+        self._model = model
+        self._layers = layers
+        self._signals = signals
+        self._handles: list[Any] = []
+        self._passes: list[Trace] = []
+        self._running: Trace | None = None
+
+    def arm(self) -> None:
+        """Hang the hooks on the model."""
+        for layer in self._layers:
+            self._handles.append(layer.module.register_forward_hook(self._enter(layer)))
+        self._handles.append(self._model.register_forward_pre_hook(self._begin))
+        self._handles.append(self._model.register_forward_hook(self._end, always_call=True))
+
+    def _enter(self, layer: RecordedLayer) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if self._running is not None:
+                self._running.enter(layer, inputs, output)
+
+        return hook
+
+    def _begin(self, module: nn.Module, inputs: Any) -> None:
+        if torch.is_grad_enabled() and self._running is None:
+            self._running = Trace(self._signals)
+            self._running.__enter__()  # type: ignore[no-untyped-call]
+
+    def _end(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if self._running is not None:
+            self._running.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self._running.forget_tensors()
+            self._passes.append(self._running)
+            self._running = None
+
+    def abandon(self) -> None:
+        """Take the hooks off and forget what was heard."""
+        for handle in self._handles:
+            handle.remove()
+        for trace in self._passes:
+            trace.stop()
+        self._handles, self._passes = [], []
+
+    def disarm(self, step: int, *, scale: float = 1.0) -> tuple[list[LayerSignals], int]:
+        """Take the hooks off; return what was heard, and the number of rows.
+
+        Parameters
+        ----------
+        step : int
+        scale : float
+            By which the loss was multiplied (a GradScaler's): errors are divided by it.
+
+        Raises
+        ------
+        CaptureError
+            No backward pass went through the recorded layers.
+        """
+        passes = self._passes
+        self.abandon()
+        for trace in passes:
+            trace.finish()
+        heard = [t.calls for t in passes if any("error" in call.values for call in t.calls)]
+        if not heard:
+            raise CaptureError(
+                f"live recording heard no backward pass in step {step}; call the recorded model itself (not "
+                "a compiled copy of it) and loss.backward() before recorder.step(), or leave live= out"
+            )
+        read = []
+        for order, call in enumerate(heard[0]):
+            twins = [other for calls in heard for other in calls if other.name == call.name]
+            signals = {}
+            for name in self._signals:
+                parts = [signal_of(name, twin) for twin in twins if name in twin.values]
+                if parts:
+                    joined: Array = np.concatenate([part.array for part in parts])
+                    if scale != 1.0 and name in _BACKWARD:
+                        joined /= scale
+                    signals[name] = Signal(joined, parts[0].dims)
+            read.append(LayerSignals(call.name, call_attrs(call, order), signals))
+        return read, max(len(signal.array) for x in read for signal in x.signals.values())

@@ -1,0 +1,61 @@
+"""What is handed to the store: arrays with named axes, and what is said of their layer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fadiag.capture.arrays import Array, dims_of, matrix_of, to_array
+from fadiag.capture.layers import RecordedLayer
+from fadiag.capture.trace import Call
+
+__all__ = ["LayerSignals", "Signal", "call_attrs", "layer_attrs", "signal_of"]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One array with the names of its axes."""
+
+    array: Array
+    dims: tuple[str, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LayerSignals:
+    """What was read of one layer (at one call of it, in a probe)."""
+
+    name: str
+    attrs: Mapping[str, Any]
+    signals: Mapping[str, Signal]
+
+
+def layer_attrs(layer: RecordedLayer, order: int) -> dict[str, Any]:
+    """Return what the store says of a layer, whatever the stream."""
+    return {
+        "name": layer.name,
+        "type": type(layer.module).__name__,
+        "order": order,
+        "feedback_kind": layer.adapter.feedback_kind,
+        "out_features": int(layer.weight.shape[0]),
+        "in_features": int(layer.weight[0].numel()),
+    }
+
+
+def call_attrs(call: Call, order: int) -> dict[str, Any]:
+    """Return what the store says of one call of a layer."""
+    return {**layer_attrs(call.layer, order), "name": call.name, "norm": call.norm, "gate": call.gate}
+
+
+def signal_of(name: str, call: Call) -> Signal:
+    """Return a signal that was seen at a call."""
+    value, weight = call.values[name], call.layer.weight
+    if name == "gradient":
+        attrs = {"kernel_shape": list(weight.shape[2:])} if weight.dim() > 2 else {}
+        return Signal(to_array(matrix_of(value)), ("out", "in"), attrs)
+    if name == "input":
+        # Never the output's own axes: the two may differ in length.
+        dims = ("sample", "in") if value.dim() == 2 else dims_of(tuple(value.shape), weight, (), "input")
+    else:
+        prefix = "z" if name == "error_post" else "h"
+        dims = dims_of(tuple(value.shape), weight, tuple(call.a_shape), prefix)
+    return Signal(to_array(value), dims)
