@@ -22,7 +22,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
     canvas = Canvas(figsize=(COLUMN * 1.25, 3.0), layout="constrained")
     ax = canvas.add_subplot()
     curves(ax, accuracy, methods, everyone)
-    ax.set(xlabel="training step", ylabel="test accuracy (%)", ylim=(None, 101))
+    ax.set(xlabel="training step", ylabel="test accuracy (%)", ylim=(0, 101))
     finish(canvas, methods, everyone, small_print(numbers[NAME]), columns=3)
     return canvas
 
@@ -31,7 +31,10 @@ def _sentence(numbers: xr.Dataset) -> str:
     at_end = final(numbers[NAME] * 100)
     methods = methods_in(at_end)
     if "bp" in methods and "fa" in methods:
-        return compare(contrast(at_end, "fa", "bp"), "fa", "bp", "Test accuracy at the last step", " %") + "."
+        return (
+            compare(contrast(at_end, "fa", "bp"), "fa", "bp", "Test accuracy at the last step", " points")
+            + "."
+        )
     each = (f"{label(m)} {with_interval(interval(of(at_end, m)), ' %')}" for m in methods)
     return f"Test accuracy at the last step, mean [95 % t interval]: {', '.join(each) or 'no run has one'}."
 

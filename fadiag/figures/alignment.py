@@ -51,7 +51,11 @@ def _plot(numbers: xr.Dataset) -> Canvas:
             if row == len(ROWS) - 1:
                 ax.set_xlabel("training step")
     null = "chance (B unrelated to W; redrawn B), 95 %" if nulls else ""
-    finish(canvas, methods, everyone, small_print(numbers["error_cosine"]), null=null, columns=3)
+    print_ = (
+        small_print(numbers["error_cosine"])
+        + " The output layer's error is exact in every rule: its cosine is 1."
+    )
+    finish(canvas, methods, everyone, print_, null=null, columns=3)
     return canvas
 
 
@@ -68,18 +72,18 @@ def _sentence(numbers: xr.Dataset) -> str:
         f"At the last step {label(method)} has cos(W, B) = {with_interval(interval(of(weight, method)))} "
         f"at {output}{_beyond(numbers, weight, 'weight_feedback_cosine', method, output)} "
         f"and cos(error, error_bp) = {with_interval(interval(of(error, method)))} at {layer}"
-        f"{_beyond(numbers, error, 'error_cosine', method, layer)} (mean [95 % t interval])."
+        f"{_beyond(numbers, error, 'error_cosine', method, layer)}; mean [95 % t interval]."
     )
 
 
 def _beyond(numbers: xr.Dataset, at_end: xr.DataArray, name: str, method: str, layer: str) -> str:
     """Tell how many seeds lie above their null."""
     if f"{name}_null_high" not in numbers:
-        return ", chance not known"
+        return " (chance not known)"
     high = of(final(numbers[f"{name}_null_high"].sel(layer=layer)), method)
     known = int((of(at_end, method).notnull() & high.notnull()).sum())
     above = int((of(at_end, method) > high).sum())
-    return f", above chance in {above} of {known} seeds," if known else ", chance not known"
+    return f" (above chance in {above} of {known} seeds)" if known else " (chance not known)"
 
 
 ALIGNMENT = Figure(

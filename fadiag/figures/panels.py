@@ -15,6 +15,9 @@ from fadiag.figures.table import of
 
 __all__ = ["curves", "finish", "methods_in", "note", "null_band", "without_bp"]
 
+#: Bands of more methods than this would hide each other.
+BANDS = 3
+
 
 def methods_in(array: xr.DataArray, wanted: tuple[str, ...] = ()) -> list[str]:
     """Return the methods that have a value, in their order; of the wanted ones only, where any is there."""
@@ -27,11 +30,14 @@ def without_bp(methods: list[str]) -> list[str]:
     return [m for m in methods if m != "bp"] or methods
 
 
-def curves(
-    ax: Axes, array: xr.DataArray, methods: list[str], all_methods: list[str], *, band: bool = True
-) -> None:
-    """Draw every seed thin, the mean thick and its 95 % t interval, of (method, seed, step)."""
-    for method in methods:
+def curves(ax: Axes, array: xr.DataArray, methods: list[str], all_methods: list[str]) -> None:
+    """Draw every seed thin, the mean thick and its 95 % t interval, of (method, seed, step).
+
+    The interval is a band; of more than `BANDS` methods it is a bar
+    beside the last step.
+    """
+    span = np.ptp(array["step"].values) if array.sizes["step"] else 0
+    for place, method in enumerate(methods, start=1):
         tint = colour(method, all_methods)
         runs = of(array, method).dropna("step", how="all").dropna("seed", how="all")
         for seed in runs["seed"].values:
@@ -41,8 +47,13 @@ def curves(
         shared = runs.dropna("step", how="any")
         over = interval(shared)
         ax.plot(shared["step"], over.mean, color=tint)
-        if band and shared.sizes["seed"] > 1:
+        if shared.sizes["seed"] < 2 or not shared.sizes["step"]:
+            continue
+        if len(methods) <= BANDS:
             ax.fill_between(shared["step"], over.low, over.high, color=tint, alpha=0.13, linewidth=0)
+        else:
+            at = shared["step"].values[-1] + 0.022 * span * place
+            ax.plot([at, at], [over.low[-1], over.high[-1]], color=tint, linewidth=1.2, solid_capstyle="butt")
 
 
 def null_band(ax: Axes, numbers: xr.Dataset, name: str, method: str, **at: str) -> bool:
@@ -80,6 +91,8 @@ def finish(
     ]
     if null:
         handles.append(Patch(facecolor=NULL, alpha=0.35, label=null))
+    if len(methods) > BANDS:
+        print_ += " The bars beside the last step are the intervals there."
     width = int(canvas.get_figwidth() * 22)
     canvas.supxlabel(textwrap.fill(print_, width), fontsize=6, color="#555555", x=0.01, ha="left")
     if len(handles) > 1:

@@ -50,31 +50,38 @@ def _plot(numbers: xr.Dataset) -> Canvas:
 
 
 def _sentence(numbers: xr.Dataset) -> str:
-    layer = last_hidden(numbers)
-    name = "error_participation_ratio_raw"
+    layer, name = last_hidden(numbers), _told(numbers)
     at_end = final(numbers[name].sel(layer=layer))
     methods = methods_in(at_end, SHOWN)
-    what = f"Participation ratio of the error at {layer}, last step"
+    declared = ", the declared primary metric" if name == numbers.attrs.get("primary_metric") else ""
+    words = name.replace("error_", "").replace("_", " ").capitalize()
+    what = f"{words} of the error at {layer}, last step{declared}"
     if methods == ["bp", "fa"]:
         told = compare(contrast(at_end, "fa", "bp"), "fa", "bp", what)
     else:
         each = (f"{label(m)} {with_interval(interval(of(at_end, m)))}" for m in methods)
         told = f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has one'}"
-    return told + _gates(numbers, at_end, name, layer) + "."
+    return told + _gates(numbers, layer) + "."
 
 
-def _gates(numbers: xr.Dataset, at_end: xr.DataArray, name: str, layer: str) -> str:
+def _told(numbers: xr.Dataset) -> str:
+    declared = str(numbers.attrs.get("primary_metric"))
+    return declared if declared in numbers else "error_participation_ratio_raw"
+
+
+def _gates(numbers: xr.Dataset, layer: str) -> str:
     """Tell how many FA runs end inside their mask null: whether the gates alone could give the rank."""
+    name = "error_participation_ratio_raw"
     if f"{name}_mask_null_low" not in numbers or "fa" not in numbers["method"]:
         return ""
     low, high = (
         of(final(numbers[f"{name}_mask_null_{end}"].sel(layer=layer)), "fa") for end in ("low", "high")
     )
-    rank = of(at_end, "fa")
+    rank = of(final(numbers[name].sel(layer=layer)), "fa")
     known = (rank.notnull() & low.notnull()).sum().item()
     inside = ((rank >= low) & (rank <= high)).sum().item()
     return (
-        f"; {inside} of {known} FA runs lie inside what their gates alone would give (mask null, 95 %)"
+        f"; {inside} of {known} FA runs lie inside what their gates alone would give (raw, mask null, 95 %)"
         if known
         else ""
     )
@@ -84,7 +91,7 @@ RANK = Figure(
     name="rank",
     title="Rank of error and modulator",
     needs=tuple(ROWS),
-    optional=NULLS,
+    optional=(*NULLS, "error_participation_ratio_centred", "error_effective_rank_centred"),
     plot=_plot,
     sentence=_sentence,
 )

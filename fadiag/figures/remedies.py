@@ -10,7 +10,7 @@ from fadiag.figures.interval import contrast, interval
 from fadiag.figures.panels import finish, methods_in
 from fadiag.figures.style import PAGE, colour, label
 from fadiag.figures.table import final, of
-from fadiag.figures.wording import compare, last_hidden, small_print
+from fadiag.figures.wording import brief, last_hidden, small_print
 
 __all__ = ["REMEDIES"]
 
@@ -67,13 +67,12 @@ def _sentence(numbers: xr.Dataset) -> str:
         return "The results hold no FA run with a remedy beside it, so nothing is compared."
     parts = []
     for remedy in remedies:
-        higher = compare(contrast(rank, remedy, "fa"), remedy, "fa", "rank")
-        better = compare(contrast(accuracy, remedy, "fa"), remedy, "fa", "accuracy", " %")
-        parts.append(f"{higher}, {better}")
+        higher = brief(contrast(rank, remedy, "fa"))
+        better = brief(contrast(accuracy, remedy, "fa"), " points")
+        parts.append(f"{label(remedy)}: rank {higher}, accuracy {better}")
     return (
-        f"At the last step, participation ratio of the error at {layer} and test accuracy: "
-        + "; ".join(parts)
-        + "."
+        f"Against FA at the last step (paired differences in the error's participation ratio at {layer} and "
+        f"in test accuracy, 95 % t intervals): {'; '.join(parts)}."
     )
 
 

@@ -127,7 +127,17 @@ def table(results: xr.DataTree, needed: Sequence[str], optional: Sequence[str] =
     arrays = {name: by_method(results, name) for name in present}
     for dim in ("method", "layer"):
         _check_same_order(arrays, dim)
-    return xr.Dataset(arrays)
+    return xr.Dataset(arrays, attrs=_declared(results))
+
+
+def _declared(results: xr.DataTree) -> dict[str, str]:
+    """Return what the study declared before it ran, where all runs agree."""
+    declared = {}
+    for name in ("primary_metric", "primary_layer"):
+        values = {str(v) for node in results.subtree if name in node.coords for v in node.coords[name].values}
+        if len(values) == 1:
+            declared[name] = values.pop()
+    return declared
 
 
 def _check_same_order(arrays: dict[str, xr.DataArray], dim: str) -> None:

@@ -6,7 +6,7 @@ import xarray as xr
 from fadiag.figures.interval import Interval
 from fadiag.figures.style import label
 
-__all__ = ["compare", "hidden_layers", "last_hidden", "number", "small_print", "with_interval"]
+__all__ = ["brief", "compare", "hidden_layers", "last_hidden", "number", "small_print", "with_interval"]
 
 
 def number(value: float) -> str:
@@ -23,8 +23,8 @@ def number(value: float) -> str:
 
 def with_interval(found: Interval, unit: str = "") -> str:
     """Return ``mean [low, high]`` of a scalar interval; without the interval where there is one run."""
-    mean, low, high = (number(float(x)) + unit for x in (found.mean, found.low, found.high))
-    return f"{mean} [{low}, {high}]" if int(found.n) > 1 else f"{mean} (one seed, no interval)"
+    mean, low, high = (number(float(x)) for x in (found.mean, found.low, found.high))
+    return f"{mean}{unit} [{low}, {high}]" if int(found.n) > 1 else f"{mean}{unit} (one seed, no interval)"
 
 
 def compare(found: Interval, treated: str, baseline: str, what: str, unit: str = "") -> str:
@@ -46,6 +46,17 @@ def compare(found: Interval, treated: str, baseline: str, what: str, unit: str =
     return f"{what}: {label(treated)} is {side} {label(baseline)} ({told}, {over})"
 
 
+def brief(found: Interval, unit: str = "") -> str:
+    """Return what a paired difference says, in few words."""
+    n = int(found.n)
+    if n == 0:
+        return "without a pair of seeds"
+    told = f"{with_interval(found, unit)}, {n} paired seeds" if n > 1 else with_interval(found, unit)
+    if n == 1 or float(found.low) <= 0.0 <= float(found.high):
+        return f"cannot tell ({told})"
+    return f"{'lower' if float(found.mean) < 0 else 'higher'} ({told})"
+
+
 def hidden_layers(numbers: xr.Dataset) -> list[str]:
     """Return the layers before the last; a network of one layer has that one."""
     layers = [str(layer) for layer in numbers["layer"].values]
@@ -53,8 +64,9 @@ def hidden_layers(numbers: xr.Dataset) -> list[str]:
 
 
 def last_hidden(numbers: xr.Dataset) -> str:
-    """Return the layer below the output, whose credit has passed through one feedback matrix."""
-    return hidden_layers(numbers)[-1]
+    """Return the layer that is told of: the study's declared one, else the one below the output."""
+    declared = str(numbers.attrs.get("primary_layer"))
+    return declared if declared in numbers["layer"].values else hidden_layers(numbers)[-1]
 
 
 def small_print(array: xr.DataArray) -> str:
@@ -62,9 +74,9 @@ def small_print(array: xr.DataArray) -> str:
     attrs = array.attrs
     parts = []
     if "samples" in attrs:
-        parts.append(f"N = {attrs['samples']} probe samples")
+        parts.append(f"N = {attrs['samples']} samples")
     if attrs.get("split"):
-        parts.append(f"{attrs['split']} data")
+        parts.append(f"probe '{attrs['split']}'")
     if attrs.get("probe_mode"):
         parts.append(f"norms in {attrs['probe_mode']} mode")
     if attrs.get("unfolding"):

@@ -52,7 +52,7 @@ def test_rank_counts_runs_inside_their_mask_null() -> None:
 
 def test_accuracy_is_told_in_per_cent() -> None:
     results = noisy(synthetic(("bp", "fa")), "log", "test_accuracy", [0.97, 0.96, 0.95, 0.90, 0.91, 0.92])
-    assert "FA is below BP (FA − BP = −5.00 % [−9.97 %, −0.0317 %]" in find("accuracy").caption(results)
+    assert "FA is below BP (FA − BP = −5.00 points [−9.97, −0.0317]" in find("accuracy").caption(results)
 
 
 def test_accuracy_without_bp_tells_each_method() -> None:
@@ -96,3 +96,16 @@ def test_a_run_that_ended_in_nan_is_not_hidden(figure) -> None:
     caption = figure.caption(results)
     assert "2 paired seeds" in caption or "of 2 seeds" in caption
     figure.draw(results)
+
+
+def test_rank_tells_the_metric_and_layer_that_the_study_declared() -> None:
+    results = synthetic(("bp", "fa"))
+    probe = results["probe"].to_dataset()
+    probe["error_participation_ratio_centred"] = probe["error_participation_ratio_raw"] * 0 + 1
+    declared = {"primary_metric": ("run", ["error_participation_ratio_centred"] * 6)}
+    results["probe"] = probe.assign_coords(declared | {"primary_layer": ("run", ["fc2"] * 6)})
+    caption = find("rank").caption(results)
+    assert caption.startswith(
+        "Participation ratio centred of the error at fc2, last step, the declared primary metric: "
+    )
+    assert "cannot tell" in caption

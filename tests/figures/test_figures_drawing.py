@@ -90,7 +90,7 @@ def test_figures_say_n_mode_seeds_and_interval() -> None:
         assert "3 seeds a method, each drawn" in words
         assert "95 % t interval" in words
         if figure.name != "accuracy":
-            assert "N = 256 probe samples" in words
+            assert "N = 256 samples" in words
             assert "eval mode" in words
 
 
