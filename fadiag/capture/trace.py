@@ -70,6 +70,7 @@ class Trace(TorchFunctionMode):
         super().__init__()
         self.calls: list[Call] = []
         self._wanted = signals
+        self._with_grad = torch.is_grad_enabled()
         self._handles: list[Any] = []
         # A tensor's id -> (the tensor, kept so that the id stays its own; its calls with their stage).
         self._followed: dict[int, tuple[Tensor, list[tuple[Call, str]]]] = {}
@@ -79,6 +80,11 @@ class Trace(TorchFunctionMode):
         if not isinstance(output, Tensor):
             raise CaptureError(
                 f"layer {layer.name!r} returns a {type(output).__name__}; only a tensor can be recorded"
+            )
+        if torch.is_grad_enabled() != self._with_grad:
+            raise CaptureError(
+                f"layer {layer.name!r} ran without autograd inside a pass with it, so its error "
+                "cannot be seen; checkpoint with use_reentrant=False, or leave the layer out by layers=[...]"
             )
         edge = get_gradient_edge(output) if output.requires_grad else None
         index = sum(call.layer is layer for call in self.calls)
