@@ -117,7 +117,7 @@ def read_regular(path: Path, limit: int) -> bytes:
             raise DamagedError(f"{path} is not a regular file; a store holds nothing else")
         if state.st_size > limit:
             raise DamagedError(f"{path} has {state.st_size:,} bytes, at most {limit:,} are expected")
-        return file.read(limit)
+        return file.read(state.st_size)
 
 
 def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:

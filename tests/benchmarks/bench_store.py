@@ -1,0 +1,154 @@
+"""Time the store: writing, commit, many small signals, opening, reading.
+
+Run as ``python tests/benchmarks/bench_store.py``; prints CPU time and ratios against a baseline that is taken
+in the same run, in turn with what is measured (page cache warm). Nothing is asserted.
+"""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from fadiag.store import ArraySpec, RunWriter, open_run
+
+REPEATS = 5
+
+
+def cpu(work: Callable[[], object]) -> float:
+    """Return the CPU seconds (of all threads) that a call takes."""
+    before = time.process_time()
+    work()
+    return time.process_time() - before
+
+
+def write_store(path: Path, arrays: list[np.ndarray], steps: int) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    with RunWriter(path, manifest={}) as writer:
+        writer.declare_stream("s", attrs={})
+        for index, array in enumerate(arrays):
+            writer.declare("s", f"l{index}", "x", ArraySpec(("sample", "out"), array.shape, "float32"))
+        for step in range(steps):
+            # The same arrays again and again: what they cost to fill is the training's.
+            writer.append("s", step, {(f"l{index}", "x"): array for index, array in enumerate(arrays)})
+
+
+def write_plain(path: Path, arrays: list[np.ndarray], steps: int) -> None:
+    """Append each slab to an open file per array: no metadata, no commit."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    files = [os.open(path / f"l{index}", os.O_WRONLY | os.O_CREAT) for index in range(len(arrays))]
+    for _ in range(steps):
+        for file, array in zip(files, arrays, strict=True):
+            os.write(file, array.reshape(-1).view(np.uint8).data)
+    for file in files:
+        os.close(file)
+
+
+def writing(folder: Path) -> None:
+    arrays = [np.random.default_rng(i).standard_normal((128, 781)).astype(np.float32) for i in range(8)]
+    size, steps = sum(array.nbytes for array in arrays), 150
+    store, plain = [], []
+    for _ in range(REPEATS + 1):
+        store.append(cpu(lambda: write_store(folder / "w.zarr", arrays, steps)))
+        plain.append(cpu(lambda: write_plain(folder / "w.plain", arrays, steps)))
+    ours, theirs = (size * steps / 1e9 / median(times[1:]) for times in (store, plain))
+    print(
+        f"writing {size / 1e6:.1f} MB a step in 8 arrays: {ours:.2f} GB per CPU second,"
+        f" plain append {theirs:.2f}; ratio {ours / theirs:.2f}"
+    )
+
+
+def committing(folder: Path, layers: int, signals: int, steps: int) -> None:
+    path = folder / "c.zarr"
+    shutil.rmtree(path, ignore_errors=True)
+    with RunWriter(path, manifest={}, commit_every=1e9) as writer:
+        writer.declare_stream("s", attrs={})
+        for layer in range(layers):
+            for signal in range(signals):
+                writer.declare("s", f"layer.{layer}", f"x{signal}", ArraySpec((), (), "float32"))
+        writer.append("s", 0, {})
+        writer.flush()
+        recording = writer._recording  # the commit alone is what is timed
+        times = []
+        for rows in np.linspace(1, steps, 20).astype(int):
+            recording.streams["s"].rows = int(rows)
+            times.append(min(cpu(recording.commit) for _ in range(10)))
+        recording.streams["s"].rows = 1
+    print(
+        f"commit of {layers} layers x {signals} signals: {1e3 * median(times):.2f} ms CPU;"
+        f" last/first over {steps} steps {median(times[-5:]) / median(times[:5]):.2f}"
+    )
+
+
+def many(folder: Path, layers: int, steps: int) -> None:
+    path = folder / "m.zarr"
+    row = np.zeros(10, np.float32)
+    shutil.rmtree(path, ignore_errors=True)
+    marks = []
+
+    def write() -> None:
+        with RunWriter(path, manifest={}) as writer:
+            writer.declare_stream("s", attrs={})
+            for layer in range(layers):
+                writer.declare("s", f"layer.{layer}", "x", ArraySpec(("out",), (10,), "float32"))
+            for step in range(steps):
+                writer.append("s", step, {(f"layer.{layer}", "x"): row for layer in range(layers)})
+                if step in {steps // 2 - 1, steps - 1}:
+                    writer.flush()
+                    marks.append(time.process_time())
+
+    start = time.process_time()
+    total = cpu(write)
+    halves = (marks[1] - marks[0]) / (marks[0] - start)
+    files = sum(len(names) for _, _, names in os.walk(path))
+    opened = min(cpu(lambda: open_run(path)) for _ in range(3))
+    print(
+        f"{layers} arrays x {steps} steps of 40 bytes: {total:.1f} s CPU,"
+        f" second half / first half {halves:.2f};"
+        f" {files} files; opening {opened:.2f} s CPU"
+    )
+
+
+def reading(folder: Path) -> None:
+    arrays = [np.random.default_rng(0).standard_normal((512, 512)).astype(np.float32)]
+    path = folder / "r.zarr"
+    write_store(path, arrays, 256)
+    files = sorted((path / "s/l0/x").glob("c.*"), key=lambda p: int(p.name.split(".")[1]))
+
+    error = open_run(path)["s/l0/x"]
+
+    def ours() -> None:
+        for start in range(0, 256, 4):
+            _ = error[start : start + 4].values
+
+    def theirs() -> None:
+        for file in files:
+            np.fromfile(file, np.float32)
+
+    pairs = [(cpu(ours), cpu(theirs)) for _ in range(REPEATS + 1)][1:]
+    one, two = (median(times) for times in zip(*pairs, strict=True))
+    print(
+        f"reading 256 MiB by whole chunks: {one:.3f} s CPU, numpy.fromfile {two:.3f}; ratio {two / one:.2f}"
+    )
+
+
+def main() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="bench-store-"))
+    try:
+        writing(folder)
+        committing(folder, 8, 1, 10_000)
+        committing(folder, 1000, 1, 10_000)
+        reading(folder)
+        many(folder, 1000, 200)
+        many(folder, 1000, 1000)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
