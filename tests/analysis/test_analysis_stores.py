@@ -1,6 +1,7 @@
 """Real stores: the numbers are those of the arrays that were recorded, whoever measures and whenever."""
 
-from concurrent.futures import ProcessPoolExecutor
+import tracemalloc
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
 import numpy as np
@@ -174,3 +175,21 @@ def test_what_is_no_run_is_refused(tmp_path):
         writer.declare_stream("probe", attrs={"kind": "probe"})
     with pytest.raises(StoreError, match="is empty: no step was committed to any stream"):
         analyze(tmp_path / "empty.zarr")
+
+
+def test_memory_does_not_grow_with_the_store(tmp_path):
+    peaks = []
+    for records in (16, 64):
+        x = np.random.default_rng(0).standard_normal((1, 256, 1024)).astype(np.float32)  # 1 MiB a record
+        path = tmp_path / f"{records}.zarr"
+        with RunWriter(path, manifest={}) as writer:
+            writer.declare_stream("probe", attrs={"kind": "probe"})
+            writer.declare("probe", "fc", "error", ArraySpec(("sample", "out"), x.shape[1:], "float32"))
+            for step in range(records):
+                writer.append("probe", step, {("fc", "error"): x[0].copy()})
+        with ThreadPoolExecutor(1) as one:
+            tracemalloc.start()
+            analyze(path, metrics=["error_effective_samples"], executor=one)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 8 * 2**20
