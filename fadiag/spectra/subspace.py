@@ -203,9 +203,11 @@ def _orthonormal(basis: ArrayLike, name: str) -> Floats:
     array = as_real(basis, name)
     if array.ndim < 2 or 0 in array.shape[-2:]:
         raise InputError(f"{name} has shape {array.shape}; it must be (..., columns, k)")
-    require_finite(array, name)
-    norms = np.einsum("...ij,...ij->...j", array, array)
-    if not ((np.abs(norms - 1) < 1e-3) | (norms == 0)).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.einsum("...ij,...ij->...j", array, array)
+        unit = ((np.abs(norms - 1) < 1e-3) | (norms == 0)).all()
+    if not unit:
+        require_finite(array, name)
         raise InputError(f"{name} has columns that are not of unit length; take it from right_basis or a QR")
     return array
 

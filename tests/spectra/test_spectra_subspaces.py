@@ -76,6 +76,8 @@ def test_k_must_fit(k: object) -> None:
 def test_sides_must_fit() -> None:
     with pytest.raises(InputError, match="x has 4 columns and y has 5"):
         spectra.overlap(np.ones((4, 4)), np.ones((4, 5)), 1)
+    with pytest.raises(InputError, match="v holds 1 NaN"):
+        spectra.overlap_of_bases(np.eye(4)[:, :1], [[np.nan], [0.0], [0.0], [1.0]])
     with pytest.raises(InputError, match="not of unit length"):
         spectra.overlap_of_bases(np.ones((4, 1)), np.eye(4)[:, :1])
     with pytest.raises(InputError, match="must be equal"):
