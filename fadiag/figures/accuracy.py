@@ -8,7 +8,7 @@ from fadiag.figures.interval import contrast, interval
 from fadiag.figures.panels import curves, finish, methods_in
 from fadiag.figures.style import COLUMN, label
 from fadiag.figures.table import final, of
-from fadiag.figures.wording import compare, small_print, with_interval
+from fadiag.figures.wording import compare, per_cent, small_print, with_interval
 
 __all__ = ["ACCURACY"]
 
@@ -16,7 +16,7 @@ NAME = "test_accuracy"
 
 
 def _plot(numbers: xr.Dataset) -> Canvas:
-    accuracy = numbers[NAME] * 100
+    accuracy = per_cent(numbers[NAME])
     everyone = [str(m) for m in accuracy["method"].values]
     methods = methods_in(accuracy)
     canvas = Canvas(figsize=(COLUMN * 1.25, 3.0), layout="constrained")
@@ -28,7 +28,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
 
 
 def _sentence(numbers: xr.Dataset) -> str:
-    at_end = final(numbers[NAME] * 100)
+    at_end = final(per_cent(numbers[NAME]))
     methods = methods_in(at_end)
     if "bp" in methods and "fa" in methods:
         return (

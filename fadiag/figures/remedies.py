@@ -10,7 +10,7 @@ from fadiag.figures.interval import contrast, interval
 from fadiag.figures.panels import finish, methods_in
 from fadiag.figures.style import PAGE, colour, label
 from fadiag.figures.table import final, of
-from fadiag.figures.wording import brief, last_hidden, small_print
+from fadiag.figures.wording import brief, last_hidden, per_cent, small_print
 
 __all__ = ["REMEDIES"]
 
@@ -47,7 +47,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
     everyone = [str(m) for m in numbers["method"].values]
     canvas = Canvas(figsize=(PAGE, 0.34 * len(everyone) + 0.95), layout="constrained")
     axes = canvas.subplots(1, 1 + len(RANKS), sharey=True)
-    _dots(axes[0], final(numbers["test_accuracy"]) * 100, everyone)
+    _dots(axes[0], final(per_cent(numbers["test_accuracy"])), everyone)
     axes[0].set(xlabel="test accuracy (%)")
     for ax, (name, words) in zip(axes[1:], RANKS.items(), strict=True):
         _dots(ax, final(numbers[name].sel(layer=layer)), everyone)
@@ -60,7 +60,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
 
 def _sentence(numbers: xr.Dataset) -> str:
     layer, name = last_hidden(numbers), "error_participation_ratio_raw"
-    rank, accuracy = final(numbers[name].sel(layer=layer)), final(numbers["test_accuracy"]) * 100
+    rank, accuracy = final(numbers[name].sel(layer=layer)), final(per_cent(numbers["test_accuracy"]))
     methods = methods_in(rank)
     remedies = [m for m in methods if m.startswith("fa+")]
     if "fa" not in methods or not remedies:

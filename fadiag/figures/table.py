@@ -1,6 +1,7 @@
 """Results seen by method and seed: the tables that figures draw."""
 
 from collections.abc import Iterable, Sequence
+from itertools import count
 
 import numpy as np
 import xarray as xr
@@ -39,17 +40,27 @@ def _missing(results: xr.DataTree, names: Sequence[str]) -> MissingSignalError:
 
 
 def _labels(array: xr.DataArray) -> tuple[list[str], list[int]]:
-    """Return the method and the seed of each run; failing that its rule, or its label."""
+    """Return the method and the seed of each run; failing that its rule, or its label.
+
+    A run without a seed takes the first number that no other run of its method has.
+    """
     source = next((name for name in ("method", "rule") if name in array.coords), "run")
     methods = [str(value) for value in array[source].values]
-    if "seed" in array.coords:
-        return methods, [int(seed) for seed in array["seed"].values]
-    seen: dict[str, int] = {}
-    seeds = []
-    for method in methods:
-        seeds.append(seen.get(method, 0))
-        seen[method] = seeds[-1] + 1
-    return methods, seeds
+    told = array["seed"].values if "seed" in array.coords else [None] * len(methods)
+    seeds = [_whole(value) for value in told]
+    for i, method in enumerate(methods):
+        if seeds[i] is None:
+            taken = {seed for seed, other in zip(seeds, methods, strict=True) if other == method}
+            seeds[i] = next(number for number in count() if number not in taken)
+    return methods, [seed for seed in seeds if seed is not None]
+
+
+def _whole(value: object) -> int | None:
+    """Return a seed, or None where a run does not tell one (NaN or an empty text among others that do)."""
+    try:
+        return int(str(value).removesuffix(".0"))
+    except ValueError:
+        return None
 
 
 def _sorted_methods(methods: Iterable[str]) -> list[str]:

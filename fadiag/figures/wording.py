@@ -6,7 +6,21 @@ import xarray as xr
 from fadiag.figures.interval import Interval
 from fadiag.figures.style import label
 
-__all__ = ["brief", "compare", "hidden_layers", "last_hidden", "number", "small_print", "with_interval"]
+__all__ = [
+    "brief",
+    "compare",
+    "hidden_layers",
+    "last_hidden",
+    "number",
+    "per_cent",
+    "small_print",
+    "with_interval",
+]
+
+
+def per_cent(accuracy: xr.DataArray) -> xr.DataArray:
+    """Return an accuracy in per cent, whether it was logged as a share or in per cent already."""
+    return accuracy * (1 if float(accuracy.max()) > 1 else 100)
 
 
 def number(value: float) -> str:

@@ -93,6 +93,7 @@ def runs(results: xr.DataTree) -> tuple[Table, Table]:
             for name, coord in dataset.coords.items():
                 if coord.dims == ("run",) and name != "run":
                     coords.setdefault(str(name), [_text(value) for value in coord.values])
+    coords = dict(sorted(coords.items(), key=lambda item: item[0] == "run_id"))  # the widest last
     # One run differs in nothing: it keeps its row.
     shared = {name: values[0] for name, values in coords.items() if len(set(values)) == 1 and len(labels) > 1}
     differing = {name: values for name, values in coords.items() if name not in shared}

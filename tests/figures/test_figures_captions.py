@@ -109,3 +109,10 @@ def test_rank_tells_the_metric_and_layer_that_the_study_declared() -> None:
         "Participation ratio centred of the error at fc2, last step, the declared primary metric: "
     )
     assert "cannot tell" in caption
+
+
+def test_an_accuracy_logged_in_per_cent_is_told_alike() -> None:
+    results = synthetic(("bp", "fa"))
+    log = results["log"].to_dataset()
+    results["log"] = log.assign(test_accuracy=log["test_accuracy"] * 100)
+    assert find("accuracy").caption(results) == find("accuracy").caption(synthetic(("bp", "fa")))

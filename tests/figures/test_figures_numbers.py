@@ -129,3 +129,12 @@ def test_numbers_carry_the_known_finals() -> None:
     at_end = final(numbers["error_participation_ratio_raw"].sel(layer="fc3"))
     for method in METHODS:
         assert float(at_end.sel({"method": method, "seed": 0})) == pytest.approx(RANK[method])
+
+
+def test_runs_that_tell_no_seed_are_numbered() -> None:
+    log = synthetic(("bp", "fa"), seeds=(0, 1))["log"].to_dataset()
+    for seeds in ([np.nan, 1.0, np.nan, np.nan], ["", "1", "", ""]):
+        tree = xr.DataTree.from_dict({"/log": log.assign_coords(seed=("run", seeds))})
+        xr.testing.assert_identical(
+            by_method(tree, "test_accuracy"), by_method(synthetic(("bp", "fa"), (0, 1)), "test_accuracy")
+        )
