@@ -15,11 +15,14 @@ _SPACE = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width"
 
 
 def to_array(tensor: Tensor) -> Array:
-    """Return an array of its own memory: half precision as float32 (the store has no bfloat16)."""
+    """Return the tensor as an array that the store may keep: half precision as float32 (it has no bfloat16).
+
+    On the CPU the two share memory: give a tensor that nobody writes to any more.
+    """
     tensor = tensor.detach()
     if tensor.dtype in {torch.float16, torch.bfloat16}:
         tensor = tensor.float()
-    return np.array(tensor.cpu().numpy(), order="C", copy=True)
+    return np.ascontiguousarray(tensor.cpu().numpy())
 
 
 def matrix_of(weight: Tensor) -> Tensor:

@@ -250,8 +250,8 @@ class Recorder:
             name = layer.name or ROOT
             attrs = kernel_attrs(layer.weight)
 
-            def put(signal: str, tensor: Tensor, name: str = name, attrs: dict[str, Any] = attrs) -> None:
-                matrix = tensor.dim() > 1
+            def put(signal: str, given: Tensor, name: str = name, attrs: dict[str, Any] = attrs) -> None:
+                tensor, matrix = given.detach().clone(), given.dim() > 1
                 self._writer.put_static(
                     name,
                     signal,

@@ -80,6 +80,9 @@ class Sink:
     def _count(self, arrays: Mapping[tuple[str, str], Array]) -> None:
         """Count values that are not finite: they are recorded as they are, and reported."""
         for key, array in arrays.items():
+            with np.errstate(over="ignore", invalid="ignore"):
+                if np.isfinite(array.sum()):
+                    continue  # a single value that is not finite would have spoilt the sum
             bad = int(array.size - np.count_nonzero(np.isfinite(array)))
             if bad:
                 self._invalid[key] += bad

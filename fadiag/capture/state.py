@@ -113,7 +113,7 @@ class StateReader:
             state: Mapping[str, Any] = optimizer.state.get(weight, {})
             for key in _MOMENTA:
                 if isinstance(state.get(key), Tensor):
-                    return torch.as_tensor(state[key])
+                    return torch.as_tensor(state[key]).clone()
         return None
 
     def _signals_of(self, layer: RecordedLayer, found: Mapping[str, Tensor | None]) -> LayerSignals:

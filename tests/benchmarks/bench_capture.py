@@ -1,0 +1,111 @@
+"""What recording costs: CPU time (all threads of the process, the writer's too) over a bare step.
+
+    python tests/benchmarks/bench_capture.py [steps]
+
+One BLAS thread. Bare and recorded steps alternate on one model; told is the median of
+the ratios of neighbours.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+import fadiag
+from fadiag.capture import DEFAULT_ADAPTERS, Live, Probe, Recorder
+from fadiag.capture.layers import choose_layers
+
+
+def loss_of(model, batch):
+    return functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def build():
+    sizes = (3072, 1024, 1024, 1024, 10)
+    layers = [m for i, o in pairwise(sizes) for m in (nn.Linear(i, o), nn.ReLU())]
+    return fadiag.convert(nn.Sequential(*layers[:-1]))
+
+
+def live(steps):
+    """Ratios of a step of which activations and errors are recorded, and of one without armed hooks."""
+    model = build()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    batch = torch.randn(128, 3072), torch.randint(10, (128,))
+
+    def train():
+        optimizer.zero_grad()
+        loss_of(model, batch).backward()
+        optimizer.step()
+
+    kinds: dict[str, list[float]] = {"bare": [], "armed": [], "unarmed": []}
+    with tempfile.TemporaryDirectory() as folder:
+        armed = [False]
+        recorder = Recorder(
+            model,
+            Path(folder) / "run.zarr",
+            every=[0],
+            state=(),
+            live=Live(["activation", "error"], every=lambda step: armed[0]),
+        )
+        for _ in range(steps):
+            start = time.process_time()
+            train()
+            kinds["bare"].append(time.process_time() - start)
+
+            armed[0] = True  # the bare step is over: the next one is armed, and pays for it
+            start = time.process_time()
+            recorder.step()
+            train()
+            armed[0] = False
+            recorder.step()
+            kinds["armed"].append(time.process_time() - start)
+
+            start = time.process_time()
+            train()
+            recorder.step()
+            kinds["unarmed"].append(time.process_time() - start)
+        armed[0] = False
+        recorder.step()
+        recorder.close()
+        recorded = len(fadiag.open_run(Path(folder) / "run.zarr")["live"]["step"])
+    bare = np.array(kinds["bare"][3:])
+    for kind in ("armed", "unarmed"):
+        print(f"live, {kind}: {np.median(np.array(kinds[kind][3:]) / bare):.3f} x the bare step")
+    print(f"({recorded} steps recorded, bare step {np.median(bare) * 1e3:.1f} ms)")
+
+
+def probe(repeats):
+    """Ratio of a reading (both backward passes, all signals) to a forward and two backward passes."""
+    model = build()
+    batch = torch.randn(512, 3072), torch.randint(10, (512,))
+    reading = Probe(batch, loss_of)
+    layers = choose_layers(model, DEFAULT_ADAPTERS, None)
+    weights = [layer.weight for layer in layers]
+    ratios = []
+    for _ in range(repeats):
+        start = time.process_time()
+        loss = loss_of(model, batch)
+        torch.autograd.grad(loss, weights, retain_graph=True)
+        torch.autograd.grad(loss, weights)
+        middle = time.process_time()
+        reading.read(model, layers)
+        ratios.append((time.process_time() - middle) / (middle - start))
+    print(f"probe of 512 samples: {np.median(ratios):.2f} x a forward and two backward passes")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+    probe(max(3, count // 8))
+    live(count)
