@@ -89,6 +89,8 @@ def small_print(array: xr.DataArray) -> str:
     parts = []
     if "samples" in attrs:
         parts.append(f"N = {attrs['samples']} samples")
+    elif attrs.get("probe_mode"):
+        parts.append("N was not recorded")
     if attrs.get("split"):
         parts.append(f"probe '{attrs['split']}'")
     if attrs.get("probe_mode"):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from fadiag.figures import FIGURES, find
+from fadiag.figures import FIGURES, by_method, find
+from fadiag.figures.wording import small_print
 from tests.figures.synthetic_results import synthetic
 
 
@@ -116,3 +117,10 @@ def test_an_accuracy_logged_in_per_cent_is_told_alike() -> None:
     log = results["log"].to_dataset()
     results["log"] = log.assign(test_accuracy=log["test_accuracy"] * 100)
     assert find("accuracy").caption(results) == find("accuracy").caption(synthetic(("bp", "fa")))
+
+
+def test_small_print_says_where_n_is_not_known() -> None:
+    told = by_method(synthetic(("bp", "fa")), "error_cosine")
+    assert small_print(told).startswith("N = 256 samples; probe 'test'; norms in eval mode")
+    del told.attrs["samples"]
+    assert small_print(told).startswith("N was not recorded; probe 'test'")
