@@ -45,6 +45,14 @@ def _told(values: Sequence[Any]) -> Any:
     return ", ".join(str(v) for v in distinct)
 
 
+def _samples(stream: Stream) -> int | None:
+    """Return N: as the stream tells it, else the most valid rows recorded; None where there are no samples."""
+    told = stream.attrs.get("samples")
+    if told is None and stream.rows_valid is not None:
+        told = int(stream.rows_valid.max(initial=0)) or None
+    return told
+
+
 def _run_coordinates(runs: Sequence[Run]) -> dict[str, tuple[str, NDArray[Any]]]:
     """Return one coordinate along run for every scalar of the runs' meta entries."""
     coordinates = {}
@@ -200,7 +208,7 @@ class Assembly:
             "source": metric.source,
             "definition_version": metric.version,
             "unfolding": self._options.unfolding,
-            "samples": _told([a.get("samples") for a in attrs]),
+            "samples": _told([_samples(s) for s in self._streams[stream]]),
             "probe_mode": _told([a.get("mode") for a in attrs]),
             "split": _told([a.get("split") for a in attrs]),
         }

@@ -153,6 +153,7 @@ def test_a_short_batch_is_padding(tmp_path):
     assert list(values.values) == pytest.approx([participation(x[0]), participation(x[1, :20])], rel=1e-9)
     run = open_run(tmp_path / "a.zarr")
     assert run["live/fc/error"].dims == ("step", "sample", "out")
+    assert values.attrs["samples"] == 32
     ranks = effective_rank(run["live/fc/error"])
     assert np.isfinite(ranks).all()
 
