@@ -46,7 +46,7 @@ def _told(values: Sequence[Any]) -> Any:
 
 
 def _samples(stream: Stream) -> int | None:
-    """Return N: as the stream tells it, else the most valid rows recorded; None where there are no samples."""
+    """Return N: as the stream tells it, else the most valid rows recorded; None without samples."""
     told = stream.attrs.get("samples")
     if told is None and stream.rows_valid is not None:
         told = int(stream.rows_valid.max(initial=0)) or None
