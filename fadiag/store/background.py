@@ -46,6 +46,14 @@ class Background(Generic[T]):
             self._state.notify_all()
             return True
 
+    def fail(self, error: BaseException) -> None:
+        """Stop the work for a reason: what waits is dropped."""
+        with self._state:
+            self.failure = self.failure or error
+            self._items.clear()
+            self._bytes = 0
+            self._state.notify_all()
+
     def drain(self) -> None:
         """Return when all that was queued is done and `rest` was called after it, or the work has failed."""
         with self._state:
@@ -68,11 +76,7 @@ class Background(Generic[T]):
         try:
             self._loop()
         except BaseException as error:  # told to the caller at its next call
-            with self._state:
-                self.failure = error
-                self._items.clear()
-                self._bytes = 0
-                self._state.notify_all()
+            self.fail(error)
 
     def _loop(self) -> None:
         rested, dirty = time.monotonic(), False
@@ -91,6 +95,8 @@ class Background(Generic[T]):
                 self._work(item[0])
                 dirty = True
                 with self._state:
+                    if self.failure is not None:
+                        return
                     self._items.popleft()
                     self._bytes -= item[1]
                     self._state.notify_all()

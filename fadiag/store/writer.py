@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -123,7 +123,7 @@ class RunWriter:
             The name is taken or is none, or the attributes are not plain JSON.
         """
         if self._ready():
-            with self._mutex, _failures(self._recording):
+            with self._mutex, self._failures():
                 self._recording.declare_stream(stream, attrs, planned)
                 self._last.setdefault(stream, None)
 
@@ -154,7 +154,7 @@ class RunWriter:
                 " fewer samples or leave the signal out"
             )
         if self._ready():
-            with self._mutex, _failures(self._recording):
+            with self._mutex, self._failures():
                 self._recording.declare(stream, layer, signal, spec, layer_attrs or {})
                 self._sizes[stream] = size
 
@@ -169,7 +169,7 @@ class RunWriter:
     ) -> None:
         """Write an array that has no steps, once; in a resumed store the first one is kept."""
         if self._ready():
-            with self._mutex, _failures(self._recording):
+            with self._mutex, self._failures():
                 self._recording.put_static(layer, signal, array, dims, attrs or {})
 
     def buffer(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
@@ -215,7 +215,8 @@ class RunWriter:
                 f"step {number} of stream {stream!r} comes after step {last}; steps must grow, and to go back"
                 f" to a checkpoint open the store with resume_from={number}"
             )
-        self._check_disk(stream)
+        with self._failures():
+            self._check_disk(stream)
         arrays, rows = self._arrays(stream, values)
         for name in extra or {}:
             if f"{stream}/{name}" not in self._recording.streams[stream].slots:
@@ -263,7 +264,7 @@ class RunWriter:
         try:
             self._background.stop()
             if self._background.failure is None:
-                with _failures(self._recording):
+                with self._failures():
                     self._recording.finish(status)
             elif not self._warned:
                 self._ready()
@@ -300,6 +301,15 @@ class RunWriter:
             self._recording.commit()
 
     # -- on the caller's thread -----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Treat a failing disk here as one on the writer's thread: an error, or a warning and no more."""
+        try:
+            yield
+        except OSError as error:
+            self._background.fail(error)
+            self._ready()
 
     def _ready(self) -> bool:
         """Whether writing goes on; raises what went wrong behind the caller's back, or warns of it once."""
@@ -376,22 +386,6 @@ class RunWriter:
     def _last_written(self, stream: str) -> int | None:
         steps = self._recording.steps(stream)
         return int(steps[-1]) if len(steps) else None
-
-
-class _failures:  # noqa: N801 - reads as a statement
-    """Turn an error of the file system into a `StoreError` that says where."""
-
-    def __init__(self, recording: Recording) -> None:
-        self._recording = recording
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, OSError):
-            raise StoreError(_explain(self._recording, error)) from error
 
 
 def _explain(recording: Recording, failure: BaseException) -> str:

@@ -205,3 +205,16 @@ def test_no_warning_without_a_failure(tmp_path: Path) -> None:
         writer = writer_at(tmp_path / "run.zarr", on_failure="warn")
         append(writer, 0)
         writer.close()
+
+
+def test_a_late_declaration_on_a_lost_disk_does_not_stop_the_training(tmp_path: Path) -> None:
+    path = tmp_path / "run.zarr"
+    writer = writer_at(path, on_failure="warn")
+    append(writer, 0)
+    writer.flush()
+    shutil.rmtree(path)
+    with pytest.warns(RuntimeWarning, match="No such file or directory"):
+        writer.declare("s", "late", "x", SPEC)
+    append(writer, 1)
+    writer.append("s", 2, {}, extra={"loss": 1.0})
+    writer.close()
