@@ -10,22 +10,38 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from fadiag.analysis import analyze as analyze
+    from fadiag.analysis import effective_rank as effective_rank
+    from fadiag.analysis import effective_rank_energy as effective_rank_energy
+    from fadiag.analysis import load as load
+    from fadiag.analysis import participation_ratio as participation_ratio
+    from fadiag.analysis import stable_rank as stable_rank
+    from fadiag.analysis.analyze import analyze as analyze
+    from fadiag.analysis.compare import compare as compare
     from fadiag.capture import LayerAdapter as LayerAdapter
+    from fadiag.capture import Live as Live
     from fadiag.capture import Probe as Probe
     from fadiag.capture import Recorder as Recorder
     from fadiag.errors import FadiagError as FadiagError
     from fadiag.rules import convert as convert
+    from fadiag.store import inspect_run as inspect_run
     from fadiag.store import open_run as open_run
 
 _HOME = {
     "FadiagError": "fadiag.errors",
     "LayerAdapter": "fadiag.capture",
+    "Live": "fadiag.capture",
     "Probe": "fadiag.capture",
     "Recorder": "fadiag.capture",
     "analyze": "fadiag.analysis",
+    "compare": "fadiag.analysis",
     "convert": "fadiag.rules",
+    "effective_rank": "fadiag.analysis",
+    "effective_rank_energy": "fadiag.analysis",
+    "inspect_run": "fadiag.store",
+    "load": "fadiag.analysis",
     "open_run": "fadiag.store",
+    "participation_ratio": "fadiag.analysis",
+    "stable_rank": "fadiag.analysis",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]  # noqa: PLE0604 - a list of strings, built
