@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import special
 
+from fadiag import spectra
 from fadiag.errors import InputError
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _row(
 
 def _paired_half(differences: NDArray[np.float64], level: float) -> float:
     n = len(differences)
-    return float(special.stdtrit(n - 1, (1 + level) / 2) * differences.std(ddof=1) / np.sqrt(n))
+    return float(spectra.t_quantile(level, n - 1) * differences.std(ddof=1) / np.sqrt(n))
 
 
 def _welch_half(a: NDArray[np.float64], b: NDArray[np.float64], level: float) -> float:
@@ -147,4 +147,4 @@ def _welch_half(a: NDArray[np.float64], b: NDArray[np.float64], level: float) ->
     if u + v == 0:
         return 0.0
     freedom = (u + v) ** 2 / (u**2 / (len(a) - 1) + v**2 / (len(b) - 1))
-    return float(special.stdtrit(freedom, (1 + level) / 2) * np.sqrt(u + v))
+    return float(spectra.t_quantile(level, freedom) * np.sqrt(u + v))

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
+from fadiag import spectra
 from fadiag.analysis.metric import Values
 from fadiag.analysis.view import View
 
@@ -47,14 +47,13 @@ def drawn_rank_nulls(view: View, observed: Values, *, statistic: str) -> Mapping
 def beta_cosine_null(view: View, observed: Values) -> Mapping[str, Values]:
     """Law of cos(W, B) for a Gaussian B independent of W: cos^2 ~ Beta(1/2, (d - 1)/2), whatever W is."""
     d = view.flat("static/feedback").shape[-1]
-    edge = float(np.sqrt(special.betaincinv(0.5, (d - 1) / 2, 1 - 2 * _TAIL)))
-    beyond = special.betaincc(0.5, (d - 1) / 2, np.square(observed)) / 2
+    low, middle, high = spectra.cosine_null_quantile([_TAIL, 0.5, 1 - _TAIL], d)
     full = np.ones_like(observed)
     return {
-        "null_low": -edge * full,
-        "null_high": edge * full,
-        "null_mean": 0 * full,
-        "null_p": np.where(observed >= 0, beyond, 1 - beyond),
+        "null_low": low * full,
+        "null_high": high * full,
+        "null_mean": middle * full,
+        "null_p": spectra.cosine_null_p(observed, d),
     }
 
 

@@ -17,6 +17,7 @@ from fadiag.spectra.entropy_rank import effective_rank_of_spectrum as effective_
 from fadiag.spectra.intervals import Interval as Interval
 from fadiag.spectra.intervals import paired_t_interval as paired_t_interval
 from fadiag.spectra.intervals import t_interval as t_interval
+from fadiag.spectra.intervals import t_quantile as t_quantile
 from fadiag.spectra.marchenko import MarchenkoPastur as MarchenkoPastur
 from fadiag.spectra.marchenko import marchenko_pastur as marchenko_pastur
 from fadiag.spectra.nulls import OverlapMoments as OverlapMoments
@@ -90,4 +91,5 @@ __all__ = [
     "stable_rank",
     "stable_rank_of_spectrum",
     "t_interval",
+    "t_quantile",
 ]

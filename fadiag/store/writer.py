@@ -358,10 +358,14 @@ class RunWriter:
         return arrays, max(counts, default=0)
 
     def _count_skipped(self, stream: str, step: int) -> None:
-        with self._mutex:
-            told = self._recording.attributes.skipped.setdefault(stream, {"count": 0, "first": step})
-            told["count"] += 1
-            told["last"] = step
+        # Without the mutex, which a slow disk holds through a whole write: skipping must not wait for it. The
+        # table is replaced in one assignment, so a commit on the other thread reads the old one or the new.
+        attributes = self._recording.attributes
+        told = attributes.skipped.get(stream, {"count": 0, "first": step})
+        attributes.skipped = {
+            **attributes.skipped,
+            stream: {**told, "count": told["count"] + 1, "last": step},
+        }
 
     def _check_disk(self, stream: str) -> None:
         """Compare what the streams are planned to write with what the disk has left, once a stream."""

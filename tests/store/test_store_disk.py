@@ -152,9 +152,11 @@ class SlowDisk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go = threading.Event()
+        self.entered = threading.Event()
         write = Recording.write_row
 
         def slow(recording: Recording, row: object) -> None:
+            self.entered.set()
             self.go.wait()
             write(recording, row)  # type: ignore[arg-type]
 
@@ -167,6 +169,8 @@ def test_slow_disk_skips_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     writer.declare_stream("s", attrs={})
     writer.declare("s", "a", "x", SPEC)
     append(writer, 0)
+    # The disk is in the middle of a write when steps are skipped: skipping does not wait for it.
+    assert disk.entered.wait(10)
     for step in range(1, 10):
         append(writer, step)
     assert writer.last_step("s") == 3
