@@ -1,5 +1,7 @@
 """Sphinx configuration."""
 
+import re
+
 from fadiag import __version__
 
 project = "fadiag"
@@ -13,3 +15,17 @@ exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.xref_missing"]
+napoleon_use_ivar = True
+
+
+def _plain_formulas(app, what, name, obj, options, lines):  # noqa: PLR0917
+    """Keep |x| and a*b as they are written: formulas stand in docstrings as plain text, not as markup."""
+    lines[:] = [
+        line if line.lstrip().startswith(">>>") else re.sub(r"(?<![`\\])([|*])", r"\\\1", line)
+        for line in lines
+    ]
+
+
+def setup(app):
+    """Attach the hook."""
+    app.connect("autodoc-process-docstring", _plain_formulas, priority=900)
