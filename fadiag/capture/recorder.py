@@ -45,6 +45,9 @@ class Recorder:
         Each becomes a stream of its name.
     every : int, iterable of int, or callable
         The schedule of probes and state, see `fadiag.capture.as_schedule`.
+    steps : int, optional
+        How many updates the run will make. It sizes the store's files and tells before the start whether the
+        disk has room; a run may make fewer or more.
     live : Live, optional
         Signals of the training batches themselves, with a schedule of their own.
     state : iterable of str, optional
@@ -93,6 +96,7 @@ class Recorder:
         optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
         probes: Mapping[str, Probe] | None = None,
         every: int | Iterable[int] | Schedule = 50,
+        steps: int | None = None,
         live: Live | None = None,
         state: Iterable[str] | None = None,
         layers: Iterable[str | type[nn.Module]] | None = None,
@@ -110,6 +114,9 @@ class Recorder:
         self._layers = choose_layers(self._model, (*adapters, *DEFAULT_ADAPTERS), layers)
         optimizers = _as_list(optimizer)
         self._schedule = as_schedule(every)
+        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+            raise InputError(f"steps is {steps!r}; give the number of updates to come, at least 1")
+        self._steps = steps
         state_signals = choose_state_signals(state, optimizers)
         self._probes = dict(probes or {})
         for name, probe in self._probes.items():
@@ -237,13 +244,25 @@ class Recorder:
     def _open_streams(self, state_signals: Sequence[str], optimizers: Sequence[Any]) -> None:
         for name, probe in self._probes.items():
             attrs = {"kind": "probe", "mode": probe.mode, "loss_reduction": "mean", "split": name}
-            self._sinks[name] = Sink(self._writer, name, attrs)
+            planned = self._planned(probe.schedule or self._schedule)
+            self._sinks[name] = Sink(self._writer, name, attrs, planned)
         if state_signals:
-            self._sinks["state"] = Sink(self._writer, "state", {"kind": "state"})
+            self._sinks["state"] = Sink(
+                self._writer, "state", {"kind": "state"}, self._planned(self._schedule)
+            )
             self._state = StateReader(self._layers, state_signals, optimizers)
-        if self._live is not None:
-            self._sinks["live"] = Sink(self._writer, "live", {"kind": "live", "loss_reduction": "mean"})
-        self._sinks["log"] = Sink(self._writer, "log", {"kind": "log"})
+        if self._live is not None and self._live_schedule is not None:
+            attrs = {"kind": "live", "loss_reduction": "mean"}
+            self._sinks["live"] = Sink(self._writer, "live", attrs, self._planned(self._live_schedule))
+        self._sinks["log"] = Sink(
+            self._writer, "log", {"kind": "log"}, None if self._steps is None else self._steps + 1
+        )
+
+    def _planned(self, schedule: Schedule) -> int | None:
+        """Count the records that a schedule will make, the last step's included; None where unknown."""
+        if self._steps is None:
+            return None
+        return sum(schedule(step) for step in range(self._steps)) + 1
 
     def _put_static(self) -> None:
         for layer in self._layers:

@@ -20,13 +20,15 @@ ROOT = "(root)"
 class Sink:
     """One stream of a store."""
 
-    def __init__(self, writer: RunWriter, stream: str, attrs: Mapping[str, Any]) -> None:
+    def __init__(
+        self, writer: RunWriter, stream: str, attrs: Mapping[str, Any], planned: int | None = None
+    ) -> None:
         self._writer = writer
         self.stream = stream
         self._shapes: dict[tuple[str, str], tuple[int, ...]] = {}
         self._rows: int | None = None
         self._invalid: Counter[tuple[str, str]] = Counter()
-        writer.declare_stream(stream, attrs=dict(attrs))
+        writer.declare_stream(stream, attrs=dict(attrs), planned=planned)
 
     @property
     def last_step(self) -> int | None:

@@ -90,6 +90,7 @@ def train(
         optimizer=optimizers,
         probes={"probe": probe},
         every=record.every,
+        steps=steps,
         meta={**_meta(config, model, images.fingerprint), **(meta or {})},
         config=msgspec.to_builtins(config),
     ) as recorder:

@@ -26,10 +26,10 @@ def small(**options):
     )
 
 
-def train(model, path, steps, *, lr=0.1, batch=(X, Y), momentum=0.0, **options):
+def train(model, path, updates, *, lr=0.1, batch=(X, Y), momentum=0.0, **options):
     optimizer = torch.optim.SGD(model.parameters(), lr, momentum=momentum)
     with Recorder(model, path, optimizer=optimizer, **options) as recorder:
-        for step in range(steps):
+        for step in range(updates):
             optimizer.zero_grad()
             loss = loss_of(model, batch)
             loss.backward()
@@ -113,6 +113,20 @@ def test_streams_have_their_own_steps_and_the_log_says_which_weights(tmp_path):
     assert (attrs["out_features"], attrs["in_features"], attrs["type"]) == (7, 8, "FeedbackLinear")
 
 
+def test_planned_steps_size_the_files_and_bind_nobody(tmp_path):
+    def size(path):
+        return sum(file.stat().st_size for file in path.rglob("c.*"))
+
+    options = {"every": 3, "probes": {"probe": Probe((X, Y), loss_of)}}
+    train(small(), tmp_path / "unknown.zarr", 7, **options)
+    planned = train(small(), tmp_path / "planned.zarr", 7, steps=7, **options)
+    longer = train(small(), tmp_path / "longer.zarr", 7, steps=2, **options)
+    assert size(tmp_path / "planned.zarr") < size(tmp_path / "unknown.zarr") / 50
+    assert planned["probe/2/error"].encoding["chunks"][0] == 4  # steps 0, 3, 6 and the last
+    assert list(longer["state"]["step"].values) == [0, 3, 6, 7]
+    np.testing.assert_array_equal(longer["log/loss"].values, planned["log/loss"].values)
+
+
 def test_layers_are_chosen_by_name_glob_and_type_and_a_root_module_is_recorded(tmp_path):
     model = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
     for i, (chosen, expected) in enumerate(
@@ -191,6 +205,7 @@ def test_what_cannot_be_recorded_is_refused_with_the_way_out(tmp_path):
     refused(tmp_path, r"'update' cannot be recorded without the optimiser.*optimizer=", state=["update"])
     refused(tmp_path, r"unknown state signal 'wait'; there are weight, ", state=["wait"])
     refused(tmp_path, r"every is 0; give a whole number", every=0)
+    refused(tmp_path, r"steps is 0; give the number of updates to come", steps=0)
     refused(tmp_path, r"probe is named 'log'", probes={"log": Probe((X, Y), loss_of)})
     refused(tmp_path, r"probe 'p' is a tuple; give a fadiag.Probe", probes={"p": (X, Y)})
     refused(tmp_path, r"optimizer is a str", optimizer="sgd")
