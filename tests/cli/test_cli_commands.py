@@ -198,7 +198,9 @@ def test_a_reader_that_goes_is_not_an_error() -> None:
 
 def test_sigint_ends_a_real_process_with_130(tmp_path) -> None:
     code = (
-        "import click, time\n"
+        "import click, signal, time\n"
+        # A background job of a shell starts with SIGINT ignored, which its children inherit.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from fadiag.cli import main\n"
         "@main.command()\n"
         "def wait():\n"
@@ -206,10 +208,10 @@ def test_sigint_ends_a_real_process_with_130(tmp_path) -> None:
         "    time.sleep(60)\n"
         "main(['wait'])"
     )
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
     assert (process.returncode, stderr) == (130, "interrupted\n")
