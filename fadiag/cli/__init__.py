@@ -18,24 +18,30 @@ from fadiag.cli.verify import verify
 __all__ = ["main"]
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+# \b keeps click from joining the lines of the paragraph that it begins.
+_HELP = """Record and measure the credit signals of networks trained with Feedback Alignment.
+
+\b
+A study from end to end, on data that come with the package:
+  fadiag demo
+Step by step:
+  fadiag train config.toml --out run.zarr
+  fadiag inspect run.zarr
+  fadiag analyze run.zarr -o results.zarr
+  fadiag figure rank results.zarr -o rank.pdf
+  fadiag report results.zarr -o report.html
+
+A usage error exits 2, a failure 1 with one line on stderr.
+"""
+
+
+@click.group(
+    cls=Group, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 @click.version_option(__version__, prog_name="fadiag")
 def main(debug: bool) -> None:
-    r"""Record and measure the credit signals of networks trained with Feedback Alignment.
-
-    \b
-    A study from end to end, on data that come with the package:
-      fadiag demo
-    Step by step:
-      fadiag train config.toml --out run.zarr
-      fadiag inspect run.zarr
-      fadiag analyze run.zarr -o results.zarr
-      fadiag figure rank results.zarr -o rank.pdf
-      fadiag report results.zarr -o report.html
-
-    A usage error exits 2, a failure 1 with one line on stderr.
-    """
+    """Run the command, see ``fadiag --help``."""
 
 
 for command in (demo, train, inspect, analyze, figure, report, compare, verify, compact, export):

@@ -215,3 +215,9 @@ def test_sigint_ends_a_real_process_with_130(tmp_path) -> None:
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
     assert (process.returncode, stderr) == (130, "interrupted\n")
+
+
+def test_help_shows_its_example_line_by_line() -> None:
+    lines = CliRunner().invoke(main, ["--help"]).output.splitlines()
+    assert "    fadiag inspect run.zarr" in lines
+    assert not any("\\b" in line for line in lines)
