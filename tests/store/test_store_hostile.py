@@ -1,5 +1,6 @@
 """Stores that somebody made to do harm: an error or a correct read, nothing else."""
 
+import copy
 import json
 import os
 import random
@@ -52,13 +53,13 @@ def mutate(document: Any, rng: random.Random) -> None:
             continue
         change = rng.random()
         if change < 0.6:
-            node[key] = rng.choice(STRANGE)
+            node[key] = copy.deepcopy(rng.choice(STRANGE))
         elif change < 0.75:
             del node[key]
         elif isinstance(node, dict):
             node[rng.choice([s for s in STRANGE if isinstance(s, str)])] = node.pop(key)
         else:
-            node.append(rng.choice(STRANGE))
+            node.append(copy.deepcopy(rng.choice(STRANGE)))
         return
 
 
