@@ -72,6 +72,8 @@ def choose_layers(
                 "module, so no hook sees its error; build the attention of nn.Linear modules, or leave it "
                 "out by layers=[...]"
             )
+    if chosen is not None and not names:
+        raise InputError("layers is empty, so nothing would be recorded; name layers or leave it out")
     if not names:
         raise CaptureError(
             f"{type(model).__name__} has nothing to record: no layer that an adapter knows among its "
@@ -96,7 +98,9 @@ def _names(
         else:
             hits = [name for name in found if name == item or fnmatchcase(name, item)]
         if not hits:
-            near = get_close_matches(str(item), found, n=3, cutoff=0.4) or list(found)[:6]
-            raise InputError(f"unknown layer {item!r}; near are {', '.join(map(repr, near)) or 'none'}")
+            what = item.__name__ if isinstance(item, type) else repr(item)
+            near = get_close_matches(str(item), found, n=3, cutoff=0.4)
+            names = ", ".join(map(repr, near or list(found)[:6])) or "none that an adapter knows"
+            raise InputError(f"unknown layer {what}; {'near are' if near else 'there are'} {names}")
         wanted.update(hits)
     return [name for name in found if name in wanted]

@@ -5,6 +5,13 @@ import click
 __all__ = ["train"]
 
 
+def _pairs(_: click.Context, __: click.Parameter, overrides: tuple[str, ...]) -> tuple[str, ...]:
+    for override in overrides:
+        if not override.partition("=")[1]:
+            raise click.BadParameter(f"{override!r} is not KEY=VALUE, as in optimizer.learning_rate=0.1")
+    return overrides
+
+
 @click.command(short_help="Train one network and record its signals.")
 @click.argument("config", metavar="CONFIG.toml", type=click.Path())
 @click.option(
@@ -12,6 +19,7 @@ __all__ = ["train"]
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
+    callback=_pairs,
     help="Override one key, as in optimizer.learning_rate=0.1; may be given again.",
 )
 @click.option(

@@ -221,3 +221,9 @@ def test_help_shows_its_example_line_by_line() -> None:
     lines = CliRunner().invoke(main, ["--help"]).output.splitlines()
     assert "    fadiag inspect run.zarr" in lines
     assert not any("\\b" in line for line in lines)
+
+
+def test_an_override_without_a_value_is_a_usage_error() -> None:
+    done = invoke("train", "run.toml", "--set", "epochs")
+    assert done.exit_code == 2
+    assert "'epochs' is not KEY=VALUE, as in optimizer.learning_rate=0.1" in done.stderr
