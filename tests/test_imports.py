@@ -14,13 +14,14 @@ PACKAGE = Path(fadiag.__file__).parent
 #: What each package may import: other packages of fadiag, and the heavy third parties.
 MAY_IMPORT = {
     "errors": set(),
+    "cores": set(),
     "spectra": {"errors", "scipy", "numba"},
     "store": {"errors", "zarr", "xarray"},
     "rules": {"errors", "torch"},
     "capture": {"errors", "torch", "store", "spectra", "rules"},
     "training": {"errors", "torch", "rules", "capture", "store"},
     # scipy: its OpenBLAS is held at one thread, no function of it is called.
-    "analysis": {"errors", "xarray", "store", "spectra", "zarr", "pandas", "scipy"},
+    "analysis": {"errors", "cores", "xarray", "store", "spectra", "zarr", "pandas", "scipy"},
     "figures": {"errors", "xarray", "matplotlib", "spectra"},
     "report": {"errors", "xarray", "matplotlib", "figures", "spectra"},
 }

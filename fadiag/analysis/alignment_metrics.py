@@ -9,7 +9,7 @@ from fadiag.analysis.metric import Metric, Values
 from fadiag.analysis.nulls import drawn_null
 from fadiag.analysis.view import View
 
-__all__ = ["ALIGNMENT_METRICS", "norm_ratio", "vector_cosine"]
+__all__ = ["ALIGNMENT_METRICS", "norm_ratio", "ratio", "vector_cosine"]
 
 _SAMPLES = "mean over the samples where both have a direction"
 
@@ -47,12 +47,18 @@ def _cosine_valid(view: View, *, pair: tuple[str, str]) -> Values:
     return np.asarray(np.mean(~np.isnan(_cosines(view, pair)), axis=-1))
 
 
+def ratio(above: Values, below: Values) -> Values:
+    """Return above / below of each step; NaN where the second is zero. A static norm serves all steps."""
+    above, below = np.broadcast_arrays(above, below)
+    out = np.full(above.shape, np.nan)
+    np.divide(above, below, out=out, where=below > 0)
+    return out
+
+
 def norm_ratio(view: View, *, pair: tuple[str, str]) -> Values:
     """Return the norm of the first signal over that of the second; NaN where the second is zero."""
     above, below = (np.linalg.norm(view.flat(s).astype(np.float64), axis=-1) for s in pair)
-    ratio = np.full(len(view.steps), np.nan)
-    np.divide(above, below, out=ratio, where=below > 0)
-    return ratio
+    return ratio(above, below)
 
 
 def vector_cosine(view: View, *, pair: tuple[str, str]) -> Values:
@@ -85,12 +91,12 @@ def _chance(view: View, *, pair: tuple[str, str]) -> Values:
 
 def _samplewise(signal: str, kinds: tuple[str, ...]) -> list[Metric]:
     pair = (signal, f"{signal}_bp")
-    common = {"kinds": kinds, "signals": pair, "needs": "rows"}
+    of_rows = partial(Metric, kinds=kinds, signals=pair, needs="rows")
     null = partial(drawn_null, signal=f"{signal}_null_cosine") if signal == "error" else None
     words = f"{signal} and {signal}_bp"
     formula = f"x_i . y_i / (|x_i| |y_i|), {_SAMPLES}"
     return [
-        Metric(
+        of_rows(
             name=f"{signal}_cosine",
             function=partial(_cosine_mean, pair=pair),
             long_name=f"cosine of {words}, mean over samples",
@@ -98,23 +104,20 @@ def _samplewise(signal: str, kinds: tuple[str, ...]) -> list[Metric]:
             source="Lillicrap et al. 2016",
             null=null,
             null_signals=(f"{signal}_null_cosine",) if null else (),
-            **common,  # type: ignore[arg-type]
         ),
-        Metric(
+        of_rows(
             name=f"{signal}_cosine_median",
             function=partial(_cosine_median, pair=pair),
             long_name=f"cosine of {words}, median over samples",
             formula=formula.replace("mean", "median"),
             source="Lillicrap et al. 2016",
-            **common,  # type: ignore[arg-type]
         ),
-        Metric(
+        of_rows(
             name=f"{signal}_cosine_valid",
             function=partial(_cosine_valid, pair=pair),
             long_name=f"share of samples where {words} both have a direction",
             formula="#{i: |x_i| > 0 and |y_i| > 0} / N",
             source="definition",
-            **common,  # type: ignore[arg-type]
         ),
         Metric(
             name=f"{signal}_norm_ratio",

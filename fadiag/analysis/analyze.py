@@ -19,6 +19,7 @@ from fadiag.analysis.plan import Options, Task, plan
 from fadiag.analysis.results import check_output, load, save
 from fadiag.analysis.source import open_runs
 from fadiag.analysis.table import choose
+from fadiag.cores import available_cores
 from fadiag.errors import InputError
 
 __all__ = ["SAVE_EVERY", "analyze"]
@@ -128,7 +129,7 @@ def analyze(
         if executor is not None:
             _run_all(tasks, executor, done)
         else:
-            with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="fadiag") as threads:
+            with ThreadPoolExecutor(available_cores(), thread_name_prefix="fadiag") as threads:
                 _run_all(tasks, threads, done)
     results = assembly.tree()
     if output is not None:

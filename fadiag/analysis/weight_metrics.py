@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from fadiag import spectra
-from fadiag.analysis.alignment_metrics import norm_ratio, vector_cosine
+from fadiag.analysis.alignment_metrics import norm_ratio, ratio, vector_cosine
 from fadiag.analysis.metric import Metric, Values
 from fadiag.analysis.nulls import beta_angle_null, beta_cosine_null
 from fadiag.analysis.view import View
@@ -48,9 +48,7 @@ def _displacement_effective(view: View) -> Values:
 def _displacement_norm(view: View) -> Values:
     start = np.linalg.norm(view.flat("static/weight_init").astype(np.float64), axis=-1)
     moved = np.linalg.norm(_displacement(view), axis=(-2, -1))
-    ratio = np.full(len(view.steps), np.nan)
-    np.divide(moved, start, out=ratio, where=start > 0)
-    return ratio
+    return ratio(moved, start)
 
 
 def _rounding_floor(view: View) -> Values:
@@ -61,9 +59,7 @@ def _rounding_floor(view: View) -> Values:
     spacing = np.spacing(np.abs(view.flat("weight"))).astype(np.float64)
     rounding = np.sqrt(np.sum(spacing**2, axis=-1) / 12)
     update = np.linalg.norm(view.flat("update").astype(np.float64), axis=-1)
-    floor = np.full(len(view.steps), np.nan)
-    np.divide(rounding, update, out=floor, where=update > 0)
-    return floor
+    return ratio(rounding, update)
 
 
 def _trustworthy(view: View) -> Values:
@@ -71,8 +67,7 @@ def _trustworthy(view: View) -> Values:
     return np.where(np.isnan(floor), np.nan, (floor <= ROUNDING_LIMIT).astype(np.float64))
 
 
-def _state(name: str, **fields: object) -> Metric:
-    return Metric(name=name, kinds=("state",), **fields)  # type: ignore[arg-type]
+_state = partial(Metric, kinds=("state",))
 
 
 WEIGHT_METRICS: tuple[Metric, ...] = (

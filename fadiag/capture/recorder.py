@@ -17,8 +17,9 @@ from fadiag.capture.layers import RecordedLayer, choose_layers
 from fadiag.capture.live import Live, LiveReader
 from fadiag.capture.probe import Probe
 from fadiag.capture.schedule import Schedule, as_schedule
+from fadiag.capture.signals import kernel_attrs
 from fadiag.capture.sink import ROOT, Sink
-from fadiag.capture.state import StateReader, choose_state_signals, kernel_attrs
+from fadiag.capture.state import StateReader, choose_state_signals
 from fadiag.errors import CaptureError, InputError
 from fadiag.store import RunWriter
 
@@ -220,7 +221,8 @@ class Recorder:
             self._flush_log(self._epoch)
             for name in self._probes:
                 self._read_probe(name)
-            self._report_invalid()
+            for sink in self._sinks.values():
+                sink.report_invalid()
         except BaseException:
             self._abandon()
             raise
@@ -339,18 +341,6 @@ class Recorder:
         if self._logged and not self._is_done("log"):
             self._sinks["log"].scalars(self._step, self._logged, epoch)
         self._logged = {}
-
-    def _report_invalid(self) -> None:
-        counts = {
-            f"{stream}/{layer}/{signal}".replace("//", "/"): count
-            for stream, sink in self._sinks.items()
-            for (layer, signal), count in sink.invalid.items()
-        }
-        if counts:
-            for stream, sink in self._sinks.items():
-                mine = {key: n for key, n in counts.items() if key.startswith(f"{stream}/")}
-                if mine and sink.last_step is not None:
-                    self._writer.set_attrs(stream, {"nonfinite": mine})
 
     def _check_layers(self) -> None:
         modules = dict(self._model.named_modules())

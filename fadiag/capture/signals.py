@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from fadiag.capture.arrays import Array, dims_of, matrix_of, to_array
 from fadiag.capture.layers import RecordedLayer
 from fadiag.capture.trace import Call
 
-__all__ = ["LayerSignals", "Signal", "call_attrs", "layer_attrs", "signal_of"]
+__all__ = ["LayerSignals", "Signal", "call_attrs", "kernel_attrs", "layer_attrs", "signal_of"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,13 @@ class LayerSignals:
     name: str
     attrs: Mapping[str, Any]
     signals: Mapping[str, Signal]
+
+
+def kernel_attrs(weight: Tensor) -> dict[str, Any]:
+    """Return the attributes of a weight that was unfolded to two axes."""
+    if weight.dim() <= 2:
+        return {}
+    return {"unfolding": "out x in*kernel", "kernel_shape": list(weight.shape[2:])}
 
 
 def layer_attrs(layer: RecordedLayer, order: int) -> dict[str, Any]:
@@ -50,8 +59,7 @@ def signal_of(name: str, call: Call) -> Signal:
     """Return a signal that was seen at a call."""
     value, weight = call.values[name], call.layer.weight
     if name == "gradient":
-        attrs = {"kernel_shape": list(weight.shape[2:])} if weight.dim() > 2 else {}
-        return Signal(to_array(matrix_of(value)), ("out", "in"), attrs)
+        return Signal(to_array(matrix_of(value)), ("out", "in"), kernel_attrs(weight))
     if name == "input":
         # Never the output's own axes: the two may differ in length.
         dims = ("sample", "in") if value.dim() == 2 else dims_of(tuple(value.shape), weight, (), "input")

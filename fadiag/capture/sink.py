@@ -9,7 +9,7 @@ import numpy as np
 from fadiag.capture.arrays import Array
 from fadiag.capture.signals import LayerSignals
 from fadiag.errors import CaptureError
-from fadiag.store import ArraySpec, RunWriter
+from fadiag.store import ArraySpec, RunWriter, layer_key
 
 __all__ = ["ROOT", "Sink"]
 
@@ -89,10 +89,12 @@ class Sink:
             if bad:
                 self._invalid[key] += bad
 
-    @property
-    def invalid(self) -> Mapping[tuple[str, str], int]:
-        """The number of values that are not finite, by layer and signal."""
-        return self._invalid
+    def report_invalid(self) -> None:
+        """Tell the store how many values of each signal are not finite, padding left out."""
+        for layer, signal in self._shapes:
+            place = (layer_key(layer), signal) if layer else (signal,)
+            count = self._invalid[layer, signal]
+            self._writer.set_attrs("/".join((self.stream, *place)), {"nan_count": count})
 
 
 def _fitted(array: Array, rows: int) -> Array:

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from fadiag.capture.arrays import matrix_of, to_array
 from fadiag.capture.layers import RecordedLayer
-from fadiag.capture.signals import LayerSignals, Signal, layer_attrs
+from fadiag.capture.signals import LayerSignals, Signal, kernel_attrs, layer_attrs
 from fadiag.errors import InputError
 
-__all__ = ["STATE_SIGNALS", "StateReader", "choose_state_signals", "kernel_attrs"]
+__all__ = ["STATE_SIGNALS", "StateReader", "choose_state_signals"]
 
 #: Those from "gradient" on need the optimiser.
 STATE_SIGNALS = ("weight", "bias", "gradient", "momentum", "update", "bias_update")
@@ -41,13 +41,6 @@ def choose_state_signals(asked: Iterable[str] | None, optimizers: Sequence[Any])
     return chosen
 
 
-def kernel_attrs(weight: Tensor) -> dict[str, Any]:
-    """Return the attributes of a weight that was unfolded to two axes."""
-    if weight.dim() <= 2:
-        return {}
-    return {"unfolding": "out x in*kernel", "kernel_shape": list(weight.shape[2:])}
-
-
 class StateReader:
     """Reads one step's state: begun before the update (W_s), ended after it (W_(s+1)).
 
@@ -57,8 +50,10 @@ class StateReader:
     def __init__(
         self, layers: Sequence[RecordedLayer], signals: Collection[str], optimizers: Sequence[Any]
     ) -> None:
-        seen: set[int] = set()
-        self._layers = [x for x in layers if not (id(x.weight) in seen or seen.add(id(x.weight)))]  # type: ignore[func-returns-value]
+        first: dict[int, RecordedLayer] = {}
+        for layer in layers:
+            first.setdefault(id(layer.weight), layer)
+        self._layers = list(first.values())
         self._order = {layer.name: i for i, layer in enumerate(layers)}
         self._signals = signals
         self._optimizers = optimizers

@@ -1,6 +1,5 @@
 """``fadiag demo``: the rank study in small, from training to the report."""
 
-import os
 from pathlib import Path
 
 import click
@@ -31,6 +30,7 @@ def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
     """
     from fadiag.analysis import analyze
     from fadiag.cli.progress import bar
+    from fadiag.cores import available_cores
     from fadiag.figures import FIGURES, save, write_numbers
     from fadiag.report import write_report
     from fadiag.training import demo_study, run_study
@@ -39,7 +39,9 @@ def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
         raise click.UsageError(f"--data {data} needs --data-dir, the folder of its files")
     folder = Path(out)
     with bar("training") as move:
-        stores = run_study(demo_study(data, data_dir), folder / "runs", jobs=jobs or _cores(), progress=move)
+        stores = run_study(
+            demo_study(data, data_dir), folder / "runs", jobs=jobs or available_cores(), progress=move
+        )
     with bar("analysing") as move:
         results = analyze(stores, progress=move, output=folder / "results.zarr")
     pictures = folder / "figures"
@@ -57,7 +59,3 @@ def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
     click.echo(f"results  {folder / 'results.zarr'}")
     click.echo(f"figures  {pictures} ({names}: PDF, PNG, and the numbers as CSV)")
     click.echo(f"report   {folder / 'report.html'}")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure as Canvas
 
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import interval
-from fadiag.figures.panels import curves, finish, methods_in, null_band, without_bp
+from fadiag.figures.panels import curves, finish, methods_in, note, null_band, without_bp
 from fadiag.figures.style import PAGE, label
 from fadiag.figures.table import final, of
 from fadiag.figures.wording import last_hidden, small_print, with_interval
@@ -34,16 +34,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
                 nulls |= null_band(ax, numbers, f"{name}_null", methods[0], layer=layer)
                 curves(ax, one, methods, everyone)
             else:
-                ax.text(
-                    0.5,
-                    0.5,
-                    absent,
-                    transform=ax.transAxes,
-                    ha="center",
-                    va="center",
-                    color="#777777",
-                    fontsize=6.5,
-                )
+                note(ax, absent)
             if row == 0:
                 ax.set_title(layer)
             if column == 0:

@@ -72,8 +72,6 @@ def null_band(ax: Axes, numbers: xr.Dataset, name: str, method: str, **at: str) 
 def note(ax: Axes, text: str) -> None:
     """Say in an empty panel why it is empty."""
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="#777777", fontsize=6.5)
-    ax.set_yticks([])
-    ax.grid(visible=False)
 
 
 def finish(

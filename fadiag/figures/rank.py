@@ -34,6 +34,8 @@ def _plot(numbers: xr.Dataset) -> Canvas:
             ax, one = axes[row, column], numbers[name].sel(layer=layer)
             if not one.notnull().any():
                 note(ax, "not recorded")
+                ax.set_yticks([])
+                ax.grid(visible=False)
             else:
                 masked |= null_band(ax, numbers, f"{name}_mask_null", methods[-1], layer=layer)
                 curves(ax, one, methods, everyone)

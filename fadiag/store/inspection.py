@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fadiag.errors import DamagedError
 from fadiag.store.chunk_files import check_chunk, read_chunk
 from fadiag.store.layout import COORDINATES, JSON
-from fadiag.store.reader import RunInfo, run_info
+from fadiag.store.reader import RunInfo, info_of
 from fadiag.store.snapshot import Snapshot, StoredArray, read_snapshot
 
 __all__ = ["LayerSummary", "RunSummary", "SignalSummary", "StreamSummary", "inspect_run", "read_steps"]
@@ -20,7 +20,7 @@ __all__ = ["LayerSummary", "RunSummary", "SignalSummary", "StreamSummary", "insp
 
 @dataclass(frozen=True)
 class SignalSummary:
-    """One array; ``nan_count`` is what the recorder counted, None where it did not say."""
+    """One array; ``nan_count``: how many values the recorder found not finite, None where it did not say."""
 
     name: str
     dims: tuple[str, ...]
@@ -95,7 +95,7 @@ def inspect_run(path: str | os.PathLike[str]) -> RunSummary:
     snapshot = read_snapshot(path)
     names = [*snapshot.attributes.committed, *(["static"] if "static" in snapshot.groups else [])]
     streams = tuple(_stream(snapshot, name) for name in names)
-    return RunSummary(run_info(path), streams, sum(stream.stored_bytes for stream in streams))
+    return RunSummary(info_of(snapshot), streams, sum(stream.stored_bytes for stream in streams))
 
 
 def read_steps(snapshot: Snapshot, stream: str) -> NDArray[np.int64]:

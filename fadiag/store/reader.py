@@ -15,7 +15,7 @@ from fadiag.store.snapshot import Snapshot, read_snapshot
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["RunInfo", "open_run", "run_info", "status_of"]
+__all__ = ["RunInfo", "info_of", "open_run", "run_info", "status_of"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,11 @@ def run_info(path: str | os.PathLike[str]) -> RunInfo:
     NotAStoreError, SchemaError, DamagedError
         As `open_run`.
     """
-    snapshot = read_snapshot(path)
+    return info_of(read_snapshot(path))
+
+
+def info_of(snapshot: Snapshot) -> RunInfo:
+    """Return what a snapshot says of its run."""
     told = snapshot.attributes
     return RunInfo(
         snapshot.path,

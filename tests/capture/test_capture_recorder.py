@@ -9,7 +9,7 @@ from torch.nn import functional
 from fadiag.capture import Probe, Recorder
 from fadiag.errors import CaptureError, FadiagError, InputError
 from fadiag.rules import convert
-from fadiag.store import open_run
+from fadiag.store import inspect_run, open_run
 
 X = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.randint(3, (16,), generator=torch.Generator().manual_seed(1))
@@ -178,7 +178,11 @@ def test_values_that_are_not_finite_are_recorded_and_counted(tmp_path):
     error = run["probe/4/error"].values
     assert np.isfinite(error[0]).all()
     assert np.isnan(error[1]).all()
-    assert run["probe"].attrs["nonfinite"]["probe/4/error"] == 48
+    assert run["probe/4/error"].attrs["nan_count"] == 48
+    last = inspect_run(tmp_path / "run.zarr").streams[0].layers[-1]
+    counted = {signal.name: signal.nan_count for signal in last.signals}
+    assert counted["error"] == 48
+    assert run["state/0/weight"].attrs["nan_count"] == 0
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method:DeprecationWarning")
