@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from fadiag.errors import InputError, StoreError
+from fadiag.store.array_reader import read_array
 from fadiag.store.layout import ArrayLayout, fill_value
 from fadiag.store.lock import is_locked
 from fadiag.store.snapshot import Snapshot, StoredArray, read_snapshot
@@ -62,8 +63,6 @@ def compact(
     """
     import zarr
 
-    from fadiag.store.zarr_store import SnapshotStore
-
     snapshot = read_snapshot(path)
     if snapshot.sealed:
         raise StoreError(f"{path} is sealed already; copy it as it is")
@@ -72,14 +71,13 @@ def compact(
     verify_run(path).raise_problems()
     target = _target(dest)
     try:
-        source = zarr.open_group(SnapshotStore(snapshot), mode="r")
         root = zarr.create_group(target)
         for group in sorted(snapshot.groups, key=lambda name: name.count("/")):
             root.create_group(group, attributes=dict(snapshot.groups[group]))
         for array in snapshot.arrays.values():
             if progress is not None:
                 progress(array.path)
-            _copy(source[array.path], root, array)
+            _copy(snapshot.path, root, array)
         _seal(target, snapshot)
     except OSError as error:
         raise StoreError(f"{dest} cannot be written: {error}") from error
@@ -127,7 +125,7 @@ def shards(layout: ArrayLayout) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (records, *layout.slab), (1, *layout.slab)
 
 
-def _copy(source: Any, root: Any, array: StoredArray) -> None:
+def _copy(source: Path, root: Any, array: StoredArray) -> None:
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
     layout = array.layout
@@ -153,9 +151,9 @@ def _copy(source: Any, root: Any, array: StoredArray) -> None:
         if layout.stepped and len(shard) > 1:
             for first in range(0, layout.shape[1], shard[1]):
                 part = slice(first, min(first + shard[1], layout.shape[1]))
-                copy[rows, part] = source[rows, part]
+                copy[rows, part] = read_array(source, array, (rows, part))
         else:
-            copy[rows] = source[rows]
+            copy[rows] = read_array(source, array, (rows,))
 
 
 def _seal(target: Any, snapshot: Snapshot) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from fadiag.errors import StoreError
+from fadiag.store.array_reader import read_array
 from fadiag.store.inspection import read_steps
 from fadiag.store.layout import JSON
 from fadiag.store.snapshot import read_snapshot
@@ -29,10 +30,6 @@ def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) ->
     DamagedError
         As `open_run`.
     """
-    import zarr
-
-    from fadiag.store.zarr_store import SnapshotStore
-
     try:
         import netCDF4
     except ImportError:
@@ -41,7 +38,6 @@ def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) ->
     if target.exists():
         raise StoreError(f"{target} exists; take another path")
     snapshot = read_snapshot(path)
-    store = SnapshotStore(snapshot)
     part = target.with_name(f"{target.name}.part")
     try:
         with netCDF4.Dataset(part, "w", format="NETCDF4") as out:
@@ -59,14 +55,13 @@ def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) ->
                 dtype = {"bool": "uint8", "float16": "float32"}.get(layout.dtype, layout.dtype)
                 copy = home.createVariable(array.path.rpartition("/")[2], np.dtype(dtype), layout.dims)
                 copy.setncatts(_texts(array.attrs))
-                stored = zarr.open_array(store, path=array.path, mode="r")
                 if not layout.stepped:
-                    copy[...] = np.asarray(stored[...], dtype)
+                    copy[...] = read_array(snapshot.path, array).astype(dtype, copy=False)
                     continue
                 size = max(1, min(layout.chunk[0], 1024))
                 for start in range(0, layout.shape[0], size):
                     rows = slice(start, min(start + size, layout.shape[0]))
-                    copy[rows] = np.asarray(stored[rows], dtype)
+                    copy[rows] = read_array(snapshot.path, array, (rows,)).astype(dtype, copy=False)
         part.replace(target)
     except OSError as error:
         raise StoreError(f"{target} cannot be written: {error}") from error

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fadiag.errors import DamagedError
-from fadiag.store.chunk_files import check_chunk, read_chunk
+from fadiag.store.array_reader import read_array
 from fadiag.store.layout import COORDINATES, JSON
 from fadiag.store.reader import RunInfo, info_of
 from fadiag.store.snapshot import Snapshot, StoredArray, read_snapshot
@@ -101,18 +101,7 @@ def inspect_run(path: str | os.PathLike[str]) -> RunSummary:
 def read_steps(snapshot: Snapshot, stream: str) -> NDArray[np.int64]:
     """Read the step coordinate of a stream, which must grow."""
     array = snapshot.arrays[f"{stream}/step"]
-    if array.sealed:
-        import zarr
-
-        from fadiag.store.zarr_store import SnapshotStore
-
-        steps = np.asarray(zarr.open_array(SnapshotStore(snapshot), path=array.path, mode="r")[:], np.int64)
-    else:
-        pieces = []
-        for name in array.layout.keys():  # noqa: SIM118 - file names, not a mapping's keys
-            size = check_chunk(snapshot.path, array, name)
-            pieces.append(read_chunk(snapshot.path, array, name, 0, size or 0))
-        steps = np.frombuffer(b"".join(pieces), "<i8")[: array.layout.shape[0]].astype(np.int64)
+    steps = read_array(snapshot.path, array).astype(np.int64)
     if np.any(np.diff(steps) <= 0):
         raise DamagedError(
             f"{snapshot.path}: the steps of stream {stream!r} do not grow; the store is damaged"

@@ -21,6 +21,7 @@ __all__ = [
     "CHUNK_TARGET",
     "COORDINATES",
     "DTYPES",
+    "INNER_CODECS",
     "JSON",
     "MAX_CHUNK",
     "SCHEMA",
@@ -49,7 +50,13 @@ COORDINATES = {"step": "int64", "wall_time": "float64", "epoch": "float64", "row
 DTYPES = frozenset(
     "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()  # noqa: SIM905
 )
-RAW_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}]
+RAW_CODECS: list[JSON] = [{"name": "bytes", "configuration": {"endian": "little"}}]
+#: Of one inner chunk of a sealed store's shard.
+INNER_CODECS: list[JSON] = [
+    *RAW_CODECS,
+    {"name": "zstd", "configuration": {"level": 3, "checksum": False}},
+    {"name": "crc32c"},
+]
 ROOT_LAYER = "(root)"
 
 _NAME = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]{0,99}")

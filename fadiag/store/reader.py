@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fadiag.errors import DamagedError, FadiagError, StoreError
 from fadiag.store.chunk_files import check_chunk
@@ -104,7 +104,7 @@ def open_run(
     """
     import xarray as xr
 
-    from fadiag.store.zarr_store import SnapshotStore
+    from fadiag.store.lazy import SnapshotBackend
 
     snapshot = read_snapshot(path)
     if not any(snapshot.attributes.committed.values()):
@@ -117,8 +117,7 @@ def open_run(
         if all(array.layout.shape):
             check_chunk(snapshot.path, array, array.layout.key(*(n - 1 for n in array.layout.grid)))
     try:
-        store: Any = SnapshotStore(snapshot)
-        return xr.open_datatree(store, engine="zarr", chunks=chunks, consolidated=True, mask_and_scale=False)
+        return xr.open_datatree(snapshot, engine=SnapshotBackend, chunks=chunks)  # type: ignore[arg-type]
     except FadiagError:
         raise
     except ImportError as error:

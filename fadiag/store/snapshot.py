@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
 
 from fadiag.errors import DamagedError, InputError, NotAStoreError, SchemaError
 from fadiag.store.layout import (
@@ -78,12 +79,22 @@ class _Schema(msgspec.Struct):
 
 @dataclass(frozen=True)
 class StoredArray:
-    """One array: where it lies, its attributes, and whether its chunks are raw or sealed shards."""
+    """One array: where it lies and its attributes; ``inner`` is the chunk inside a sealed store's shards."""
 
     path: str
     layout: ArrayLayout
     attrs: Mapping[str, JSON]
-    sealed: bool
+    inner: tuple[int, ...] = ()
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the chunk files are sealed shards, not raw bytes."""
+        return bool(self.inner)
+
+    @property
+    def inner_bytes(self) -> int:
+        """Bytes of one decoded inner chunk."""
+        return math.prod(self.inner) * np.dtype(self.layout.dtype).itemsize
 
     @property
     def first_record(self) -> int:
@@ -99,8 +110,6 @@ class Snapshot:
     attributes: RootAttributes
     groups: Mapping[str, Mapping[str, JSON]]
     arrays: Mapping[str, StoredArray]
-    document: bytes
-    nodes: Mapping[str, bytes]
 
     @property
     def sealed(self) -> bool:
@@ -156,8 +165,7 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
         groups, arrays = _nodes(root.consolidated_metadata.metadata, attributes)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, TypeError) as error:
         raise DamagedError(f"{place}/zarr.json is damaged: {error}") from None
-    nodes = {key: bytes(raw) for key, raw in root.consolidated_metadata.metadata.items()}
-    return Snapshot(place, attributes, groups, arrays, document, nodes)
+    return Snapshot(place, attributes, groups, arrays)
 
 
 def _root_bytes(place: Path) -> bytes:
@@ -243,21 +251,29 @@ def _array(
         raise ValueError(f"chunks of {layout.chunk_bytes:,} bytes are beyond the limit of {MAX_CHUNK:,}")
     if not sealed and document != array_document(layout, node.attributes, RAW_CODECS):
         raise ValueError("codecs, fill value or another field is none that a writer gives")
-    if sealed and (document.get("fill_value") != fill_value(layout.dtype) or not _is_sealed(node.codecs)):
-        raise ValueError("codecs or fill value are none that compaction gives")
+    inner = _inner(node.codecs, layout) if sealed else ()
+    if sealed and document.get("fill_value") != fill_value(layout.dtype):
+        raise ValueError("the fill value is none that compaction gives")
     first = node.attributes.get("declared_at", 0)
     if type(first) is not int or first < 0:
         raise ValueError(f"declared_at {first!r} is no record number")
-    return StoredArray(path, layout, node.attributes, sealed)
+    return StoredArray(path, layout, node.attributes, inner)
 
 
-def _is_sealed(codecs: list[Any]) -> bool:
-    if [codec["name"] for codec in codecs] != ["sharding_indexed"]:
-        return False
-    inner = codecs[0]["configuration"]
-    return [codec["name"] for codec in inner["codecs"]] == ["bytes", "zstd", "crc32c"] and [
-        codec["name"] for codec in inner["index_codecs"]
-    ] == ["bytes", "crc32c"]
+def _inner(codecs: list[Any], layout: ArrayLayout) -> tuple[int, ...]:
+    """Return the chunk shape inside the shards of a sealed array."""
+    names = [codec["name"] for codec in codecs]
+    told = codecs[0]["configuration"] if names == ["sharding_indexed"] else {}
+    if (
+        [codec["name"] for codec in told.get("codecs", ())] != ["bytes", "zstd", "crc32c"]
+        or [codec["name"] for codec in told.get("index_codecs", ())] != ["bytes", "crc32c"]
+        or told.get("index_location", "end") != "end"
+    ):
+        raise ValueError("codecs are none that compaction gives")
+    inner = tuple(told["chunk_shape"])
+    if inner not in {layout.chunk, (1, *layout.chunk[1:])} or any(type(n) is not int for n in inner):
+        raise ValueError(f"inner chunk shape {inner} does not fit the shard {layout.chunk}")
+    return inner
 
 
 def _check_tree(

@@ -7,6 +7,7 @@ from pathlib import Path
 from fadiag.errors import DamagedError
 from fadiag.store.chunk_files import check_chunk
 from fadiag.store.inspection import read_steps
+from fadiag.store.sealed_chunks import read_shard
 from fadiag.store.snapshot import Snapshot, StoredArray, read_snapshot
 
 __all__ = ["Verification", "verify_run"]
@@ -77,26 +78,12 @@ def verify_run(path: str | os.PathLike[str]) -> Verification:
 
 
 def _flipped(snapshot: Snapshot, array: StoredArray) -> list[str]:
-    import zarr
-
-    from fadiag.store.zarr_store import SnapshotStore
-
-    stored = zarr.open_array(SnapshotStore(snapshot), path=array.path, mode="r")
     layout = array.layout
-    if not all(layout.shape):
-        return []
     found = []
     for name in layout.keys():  # noqa: SIM118
-        index = [int(part) for part in name.split(".")[1:]]
-        region = tuple(
-            slice(i * c, min((i + 1) * c, n))
-            for i, c, n in zip(index, layout.chunk, layout.shape, strict=True)
-        )
+        rows = layout.shape[0] - int(name.split(".")[1]) * layout.chunk[0]
         try:
-            stored[region]
-        except (ValueError, RuntimeError, OSError) as error:
-            found.append(
-                f"{snapshot.path}: chunk {name} of {array.path} is damaged ({error});"
-                " restore it from a copy of the store"
-            )
+            read_shard(snapshot.path, array, name, 0, min(rows, layout.chunk[0]))
+        except DamagedError as error:
+            found.append(str(error))
     return found

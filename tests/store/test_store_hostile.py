@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from fadiag.errors import DamagedError, FadiagError, InputError, StoreError
-from fadiag.store import ArraySpec, RunWriter, inspect_run, open_run, run_info, verify_run
+from fadiag.store import ArraySpec, RunWriter, compact, inspect_run, open_run, run_info, verify_run
 from fadiag.store.snapshot import read_snapshot
 
 VALUES = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
@@ -197,6 +199,31 @@ def test_a_chunk_of_endless_length_is_not_read(run: Path) -> None:
     os.truncate(run / "s/a/x/c.0.0.0", 2**40)
     with pytest.raises(DamagedError, match=r"has 1,099,511,627,776 bytes instead of"):
         open_run(run)
+
+
+def test_a_sealed_record_that_would_unfold_without_end(run: Path, tmp_path: Path) -> None:
+    compact(run, tmp_path / "sealed.zarr")
+    chunk = tmp_path / "sealed.zarr/s/a/x/c.0.0.0"
+    bomb = zarr.create_array(
+        tmp_path / "bomb.zarr",
+        shape=(2, 40, 300_000),
+        dtype="float32",
+        chunks=(1, 40, 300_000),
+        shards=(2, 40, 300_000),
+        compressors=(ZstdCodec(), Crc32cCodec()),
+        fill_value=float("nan"),
+    )
+    bomb[...] = 0.0
+    # Every checksum holds, and some kilobytes would become 96 MB where the metadata tell of 48 bytes.
+    shutil.copy(tmp_path / "bomb.zarr/c/0/0/0", chunk)
+    assert chunk.stat().st_size < 10**5
+    tracemalloc.start()
+    with pytest.raises(
+        DamagedError, match=r"c\.0\.0\.0 of s/a/x is damaged \(a record claims to have 48,000,000"
+    ):
+        _ = open_run(tmp_path / "sealed.zarr")["s/a/x"].values
+    assert tracemalloc.get_traced_memory()[1] < 2 * 2**20
+    tracemalloc.stop()
 
 
 def test_steps_that_do_not_grow(run: Path) -> None:
