@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fadiag import __version__
-from fadiag.capture.adapter import DEFAULT_ADAPTERS, LayerAdapter
+from fadiag.capture.adapter import LayerAdapter
+from fadiag.capture.adapters import DEFAULT_ADAPTERS
 from fadiag.capture.arrays import matrix_of, to_array
 from fadiag.capture.layers import RecordedLayer, choose_layers
 from fadiag.capture.live import Live, LiveReader
@@ -269,15 +270,21 @@ class Recorder:
     def _put_static(self) -> None:
         for layer in self._layers:
             name = layer.name or ROOT
-            attrs = kernel_attrs(layer.weight)
+            attrs, axes = kernel_attrs(layer.weight), layer.adapter.weight_dims
 
-            def put(signal: str, given: Tensor, name: str = name, attrs: dict[str, Any] = attrs) -> None:
+            def put(
+                signal: str,
+                given: Tensor,
+                name: str = name,
+                attrs: dict[str, Any] = attrs,
+                axes: tuple[str, str] = axes,
+            ) -> None:
                 tensor, matrix = given.detach().clone(), given.dim() > 1
                 self._writer.put_static(
                     name,
                     signal,
                     to_array(matrix_of(tensor) if matrix else tensor),
-                    dims=("out", "in") if matrix else ("out",),
+                    dims=axes if matrix else ("out",),
                     attrs={"signal": signal, **(attrs if matrix else {})},
                 )
 
@@ -321,8 +328,10 @@ class Recorder:
         if read is None:
             self._check_layers()
             read = self._probes[name].read(self._model, self._layers)
-        rows = next(
-            (len(s.array) for x in read for s in x.signals.values() if s.dims[:1] == ("sample",)), None
+        # The most of any layer: a table of positions, say, is called with one row for all.
+        rows = max(
+            (len(s.array) for x in read for s in x.signals.values() if s.dims[:1] == ("sample",)),
+            default=None,
         )
         self._sinks[name].layers(self._step, read, epoch=self._epoch, rows=rows)
 
