@@ -210,7 +210,13 @@ class Recorder:
                 ) from None
 
     def close(self) -> None:
-        """Record the last step and close the store."""
+        """Record the last step and close the store.
+
+        Raises
+        ------
+        CaptureError
+            A live schedule had none of the run's steps, so that nothing was recorded of it.
+        """
         if self._closed:
             return
         try:
@@ -229,6 +235,11 @@ class Recorder:
             raise
         self._closed = True
         self._writer.close()
+        if self._live is not None and self._step > 0 and self._sinks["live"].last_step is None:
+            raise CaptureError(
+                f"live recorded nothing: its schedule has none of this run's steps 0 to {self._step - 1}; "
+                "give Live(every=...) a schedule that has, or leave live= out (all else is in the store)"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -391,7 +402,7 @@ def _inside(model: nn.Module) -> nn.Module:
 def _check_live(model: nn.Module, live: Live) -> None:
     if not isinstance(live, Live):
         raise InputError(f"live is a {type(live).__name__}; give a fadiag.capture.Live")
-    if hasattr(model, "_orig_mod") or any(m._compiled_call_impl is not None for m in model.modules()):
+    if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules()):
         raise CaptureError(
             "live signals of a compiled model cannot be recorded: hooks attached after compiling never fire; "
             "train the model uncompiled, or use probes, which run the module inside"
