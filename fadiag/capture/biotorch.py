@@ -53,7 +53,7 @@ def _using(module: Any, matrix: Tensor) -> Iterator[None]:
 
     def draw() -> None:
         if rule == "brsf":
-            nn.init.xavier_uniform_(torch.empty_like(kept))
+            nn.init.xavier_uniform_(torch.empty(kept.shape, device=kept.device))  # in float32, as it does
 
     # As plain FA the layer takes weight_backward as it stands.
     module.type, module.weight_backward = "fa", nn.Parameter(matrix.detach(), requires_grad=False)
