@@ -37,7 +37,8 @@ class Metric:
     null : callable, optional
         Takes the view and the values, returns further variables by suffix (``null_low``, ...).
     null_signals : tuple of str
-        Signals that the null reads where they were recorded; without them there is no null, and no error.
+        Signals that the null, or the function, reads where they were recorded; without them there is no null,
+        and no error.
     layers : {"all", "layerwise"}
         ``layerwise``: only layers that a feedback matrix in the weight's shape sends credit below.
     version : int
