@@ -23,7 +23,7 @@ __all__ = [
 
 
 def _weight(module: nn.Module) -> Tensor:
-    weight = module.weight
+    weight = getattr(module, "weight", None)
     if not isinstance(weight, Tensor):
         raise InputError(f"{type(module).__name__} has no tensor named weight; give its adapter a weight=")
     return weight

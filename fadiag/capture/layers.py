@@ -113,6 +113,11 @@ def _check_weight(name: str, module: nn.Module) -> None:
         raise CaptureError(
             f"layer {name!r} has no weight yet; run one batch through the model before it is recorded"
         )
+    if weight is not None and weight.is_meta:
+        raise CaptureError(
+            f"layer {name!r} is on the meta device, where a weight has no values; move the model by "
+            "to_empty() and load its state before it is recorded"
+        )
     if weight is None and hasattr(module, "weight"):
         raise CaptureError(
             f"layer {name!r} has a weight that is computed anew at each pass (a parametrization, weight or "

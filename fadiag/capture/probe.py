@@ -139,6 +139,8 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         """
         wanted = {s for s in self.signals if not s.endswith("_bp")}
         calls, masks = self._pass(model, layers, {}, wanted, self.mask_draws)
+        if any(call.a_shape.numel() == 0 for call in calls):
+            raise CaptureError("the probe's batch is empty; give Probe a batch with at least one sample")
         passes = {"": calls}
         truth = {layer.name: layer.weight.detach() for layer in layers if layer.feedback is not None}
         wanted_bp = {s.removesuffix("_bp") for s in self.signals if s.endswith("_bp")}
@@ -211,7 +213,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
     def _loss(self, model: nn.Module) -> Tensor:
         try:
             loss = self.loss(model, self.batch)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except (RuntimeError, ValueError, TypeError, LookupError) as error:
             if isinstance(error, CaptureError):
                 raise
             raise CaptureError(

@@ -119,7 +119,7 @@ class Recorder:
         if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
             raise InputError(f"steps is {steps!r}; give the number of updates to come, at least 1")
         self._steps = steps
-        state_signals = choose_state_signals(state, optimizers)
+        state_signals = choose_state_signals(state, optimizers, self._layers)
         self._probes = dict(probes or {})
         for name, probe in self._probes.items():
             if name in _RESERVED:

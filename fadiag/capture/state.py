@@ -10,7 +10,7 @@ from torch import Tensor
 from fadiag.capture.arrays import matrix_of, to_array
 from fadiag.capture.layers import RecordedLayer, owners_of
 from fadiag.capture.signals import LayerSignals, Signal, kernel_attrs, layer_attrs
-from fadiag.errors import InputError
+from fadiag.errors import CaptureError, InputError
 
 __all__ = ["STATE_SIGNALS", "StateReader", "choose_state_signals", "rounding_floor"]
 
@@ -31,14 +31,24 @@ _MOMENTA = ("momentum_buffer", "exp_avg")
 ROUNDING_LIMIT = 1e-3
 
 
-def choose_state_signals(asked: Iterable[str] | None, optimizers: Sequence[Any]) -> tuple[str, ...]:
+def choose_state_signals(
+    asked: Iterable[str] | None, optimizers: Sequence[Any], layers: Sequence[RecordedLayer]
+) -> tuple[str, ...]:
     """Return the state signals to record: all that can be, or those asked for.
 
     Raises
     ------
     InputError
-        An unknown signal, or one that cannot be known without the optimiser.
+        An unknown signal, one that cannot be known without the optimiser, or an optimiser that has none of
+        the recorded weights.
     """
+    held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    trained = [layer for layer in layers if layer.weight.requires_grad]
+    if optimizers and trained and not any(id(layer.weight) in held for layer in trained):
+        raise InputError(
+            f"the optimizer has none of the recorded weights ({trained[0].name!r}, ...), so its gradients "
+            "and updates would not be theirs; build it from this model's parameters, or leave optimizer= out"
+        )
     if asked is None:
         return STATE_SIGNALS if optimizers else _WITHOUT_OPTIMIZER
     chosen = tuple(dict.fromkeys(asked))
@@ -58,8 +68,7 @@ def rounding_floor(weight: Tensor, update: Tensor) -> Tensor:
 
     Both weights are stored with an error of rms spacing / sqrt(12) an entry, the spacing being that of the
     weight's own float type (which the store may have widened): sqrt(sum spacing(W)^2 / 12) / \|update\|_F.
-    Above `ROUNDING_LIMIT` the update's ranks say more of the rounding than of the update. NaN where the
-    weight did not move.
+    Above `ROUNDING_LIMIT` the update's ranks say more of the rounding than of the update.
 
     Examples
     --------
@@ -71,8 +80,8 @@ def rounding_floor(weight: Tensor, update: Tensor) -> Tensor:
     _, exponent = torch.frexp(weight.double().abs().clamp(min=limits.tiny))
     spacing = limits.eps * torch.exp2((exponent - 1).double())
     rounding = (spacing.square().sum() / 12).sqrt()
-    norm = torch.linalg.vector_norm(update.double())
-    return torch.where(norm > 0, rounding / norm, torch.nan)
+    share: Tensor = rounding / torch.linalg.vector_norm(update.double())
+    return share
 
 
 class StateReader:
@@ -87,6 +96,7 @@ class StateReader:
         self, layers: Sequence[RecordedLayer], signals: Collection[str], optimizers: Sequence[Any]
     ) -> None:
         self._layers = list(owners_of(layers).values())
+        self._kinds = [(layer.weight.shape, layer.weight.dtype) for layer in self._layers]
         self._order = {layer.name: i for i, layer in enumerate(layers)}
         self._signals = signals
         self._optimizers = optimizers
@@ -96,8 +106,19 @@ class StateReader:
         self._stepped = False
         self._handles: list[Any] = []
 
+    def _check(self) -> None:
+        for layer, (shape, dtype) in zip(self._layers, self._kinds, strict=True):
+            weight = layer.weight
+            if (weight.shape, weight.dtype) != (shape, dtype):
+                raise CaptureError(
+                    f"the weight of layer {layer.name!r} was {dtype} {tuple(shape)} and is now "
+                    f"{weight.dtype} {tuple(weight.shape)}: the model changed in mid-run; "
+                    "record the changed model into a store of its own"
+                )
+
     def begin(self) -> None:
         """Copy the weights and wait for the optimiser's step."""
+        self._check()
         self._before = {
             i: (x.weight.detach().clone(), None if x.bias is None else x.bias.detach().clone())
             for i, x in enumerate(self._layers)
@@ -132,7 +153,14 @@ class StateReader:
         self._before, self._gradients, self._feedbacks = {}, {}, {}
 
     def end(self, *, updated: bool) -> list[LayerSignals]:
-        """Return the state of the step begun; without an update where the run ended before one."""
+        """Return the state of the step begun; without an update where the run ended before one.
+
+        Raises
+        ------
+        CaptureError
+            A weight has another shape or type than at first.
+        """
+        self._check()
         read = []
         for i, layer in enumerate(self._layers):
             weight, bias = self._before[i]
@@ -146,7 +174,8 @@ class StateReader:
                 found["momentum"] = self._momentum(layer.weight)
                 update = layer.weight.detach() - weight
                 found["update"] = update
-                found["update_rounding_floor"] = rounding_floor(weight, update)
+                if update.any():  # a frozen layer has no floor to speak of
+                    found["update_rounding_floor"] = rounding_floor(weight, update)
                 found["bias_update"] = (
                     None if layer.bias is None or bias is None else layer.bias.detach() - bias
                 )
