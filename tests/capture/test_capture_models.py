@@ -93,7 +93,7 @@ def test_convolutions_of_every_geometry_equal_an_autograd_oracle(options):
 def test_what_batch_norm_forces_holds_on_a_store(tmp_path):
     """definitions.md, closed form 6, under FA and from nothing but what was recorded."""
     torch.manual_seed(0)
-    body = nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9, eps=0), nn.ReLU(), nn.Linear(9, 3))
+    body = nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9, eps=1e-30), nn.ReLU(), nn.Linear(9, 3))
     model = convert(body.double())
     optimizer = torch.optim.SGD(model.parameters(), 0.5)
     probes = {"probe": Probe((X, Y), loss_of, mode="train")}
