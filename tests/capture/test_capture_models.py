@@ -348,22 +348,30 @@ def test_a_compiled_model_is_probed_and_goes_on_compiled(compiled, tmp_path):
     model = compiled(small())
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     model(X)  # compiled before the recorder comes
-    expected = read(small())
-    probes = {
-        "probe": Probe((X, Y), loss_of),
-        "closure": Probe((X, Y), lambda _, batch: loss_of(model, batch)),
-    }
+    twin = small()
+    expected = []
+    for _ in range(3):
+        expected.append(list(read(twin).values()))
+        loss = loss_of(twin, (X, Y))
+        gradients = torch.autograd.grad(loss, list(twin.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(twin.parameters(), gradients, strict=True):
+                parameter.sub_(0.1 * gradient)
+    closure = Probe((X, Y), lambda _, batch: loss_of(model, batch))
+    probes = {"probe": Probe((X, Y), loss_of), "closure": closure}
     with Recorder(model, tmp_path / "run.zarr", optimizer=optimizer, probes=probes, every=1) as recorder:
-        loss_of(model, (X, Y)).backward()
-        optimizer.step()
-        recorder.step()
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss_of(model, (X, Y)).backward()
+            optimizer.step()
+            recorder.step()
     run = open_run(tmp_path / "run.zarr")
     for stream in probes:
-        for name, twin in zip(run[stream].children, expected.values(), strict=True):
+        for i, name in enumerate(run[stream].children):
             for signal in ("error", "error_bp", "gradient"):
-                np.testing.assert_array_equal(
-                    run[f"{stream}/{name}/{signal}"].values[0], twin.signals[signal].array
-                )
+                found = run[f"{stream}/{name}/{signal}"].values
+                true = [layers[i].signals[signal].array for layers in expected]
+                np.testing.assert_allclose(found, true, rtol=0, atol=1e-15)
     inner = getattr(model, "_orig_mod", model)
     assert not any(m._forward_hooks for m in inner.modules())
     if compiled is in_place:
@@ -381,17 +389,24 @@ def test_live_on_a_compiled_model_is_refused(compiled, tmp_path):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute")
 @pytest.mark.parametrize("steps", [[0, 1], [1]])
 @pytest.mark.parametrize("compiled", [whole, in_place])
-def test_live_signals_of_a_model_compiled_after_the_recorder_came_are_right(compiled, steps, tmp_path):
+def test_live_signals_of_a_model_compiled_later_are_right_or_it_is_told(compiled, steps, tmp_path):
     model = small()
-    with Recorder(model, tmp_path / "run.zarr", live=Live(["error"], every=steps)) as recorder:
-        model = compiled(model)
-        for _ in range(2):
-            loss_of(model, (X, Y)).backward()
-            recorder.step()
-    errors = open_run(tmp_path / "run.zarr")["live/0/error"].values
-    assert len(errors) == len(steps)
-    for error in errors:
-        np.testing.assert_array_equal(error, values(read(small()), "0", "error"))
+    # Whether the hooks fire depends on what dynamo has compiled before. Never may they be wrong without a word.
+    try:
+        with Recorder(model, tmp_path / "run.zarr", live=Live(["error"], every=steps)) as recorder:
+            model = compiled(model)
+            for _ in range(2):
+                loss_of(model, (X, Y)).backward()
+                recorder.step()
+    except CaptureError as told:
+        assert "heard no backward pass" in str(told)  # noqa: PT017
+        return
+    run = open_run(tmp_path / "run.zarr")
+    for name, layer in read(small()).items():
+        errors = run[f"live/{name}/error"].values
+        assert len(errors) == len(steps)
+        for error in errors:
+            np.testing.assert_array_equal(error, layer.signals["error"].array)
 
 
 # On a GPU.
