@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fadiag.analysis import analyze
 from fadiag.capture import DEFAULT_ADAPTERS, LayerAdapter, Probe, Recorder, exact_layers
 from fadiag.capture.layers import choose_layers
 from fadiag.errors import CaptureError, InputError
@@ -71,6 +72,10 @@ def test_an_embedding_has_its_output_and_error_and_a_dense_gradient(sparse, tmp_
     np.testing.assert_allclose(state["gradient"].values[:-1], expected[:-1], rtol=0, atol=1e-15)
     np.testing.assert_allclose(state["update"].values[:-1], -0.5 * expected[:-1], rtol=0, atol=1e-15)
     assert abs(probe["error"].values - probe["error_bp"].values).max() > 1e-4
+    results = analyze([tmp_path / "run.zarr"])
+    ranks = results["probe/error_participation_ratio_raw"].sel(layer="table")
+    assert np.isfinite(ranks.values).all()
+    assert np.isfinite(results["state/weight_displacement_participation_ratio_raw"].values[..., 1:]).all()
 
 
 def test_a_table_tied_to_the_output_is_recorded_once(tmp_path):
@@ -204,6 +209,12 @@ def test_the_feedback_of_sign_rules_is_recorded_over_time(rule, tmp_path):
     np.testing.assert_array_equal(feedback[:4], used)
     np.testing.assert_array_equal(np.sign(feedback), np.sign(run["state/3/weight"].values))
     assert (feedback[1] != feedback[0]).any()
+    # The analysis takes the B of each step, not the static one.
+    W, B = (x.reshape(len(x), -1).astype(float) for x in (run["state/3/weight"].values, feedback))
+    cosine = (W * B).sum(1) / np.linalg.norm(W, axis=1) / np.linalg.norm(B, axis=1)
+    results = analyze([tmp_path / "run.zarr"], metrics=["weight_feedback_cosine"])
+    found = results["state/weight_feedback_cosine"].sel(layer="3")[0].values
+    np.testing.assert_allclose(found, cosine, rtol=1e-6)
     assert "feedback" not in record(deep(rule="fa"), tmp_path / "fa.zarr", batch)["state/3"]
 
 

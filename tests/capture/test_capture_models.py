@@ -391,7 +391,7 @@ def test_live_on_a_compiled_model_is_refused(compiled, tmp_path):
 @pytest.mark.parametrize("compiled", [whole, in_place])
 def test_live_signals_of_a_model_compiled_later_are_right_or_it_is_told(compiled, steps, tmp_path):
     model = small()
-    # Whether the hooks fire depends on what dynamo has compiled before. Never may they be wrong without a word.
+    # Whether the hooks fire depends on what dynamo has compiled before. They are never wrong without a word.
     try:
         with Recorder(model, tmp_path / "run.zarr", live=Live(["error"], every=steps)) as recorder:
             model = compiled(model)
