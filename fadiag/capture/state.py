@@ -27,6 +27,12 @@ STATE_SIGNALS = (
 )
 _WITHOUT_OPTIMIZER = ("weight", "bias", "feedback")
 _MOMENTA = ("momentum_buffer", "exp_avg")
+_EXPONENT_BITS = {
+    torch.float16: (torch.int16, 0x7C00),
+    torch.bfloat16: (torch.int16, 0x7F80),
+    torch.float32: (torch.int32, 0x7F800000),
+    torch.float64: (torch.int64, 0x7FF0000000000000),
+}
 #: Above this share of rounding an update is not to be trusted.
 ROUNDING_LIMIT = 1e-3
 
@@ -76,11 +82,11 @@ def rounding_floor(weight: Tensor, update: Tensor) -> Tensor:
     >>> round(float(rounding_floor(torch.ones(3), torch.full((3,), 1e-3))) * 1e5, 2)
     3.44
     """
-    limits = torch.finfo(weight.dtype)
-    _, exponent = torch.frexp(weight.double().abs().clamp(min=limits.tiny))
-    spacing = limits.eps * torch.exp2((exponent - 1).double())
-    rounding = (spacing.square().sum() / 12).sqrt()
-    share: Tensor = rounding / torch.linalg.vector_norm(update.double())
+    integers, exponent = _EXPONENT_BITS[weight.dtype]
+    # The bits of the exponent alone are the power of two at or below |W|, which is the spacing over eps.
+    power = (weight.view(integers) & exponent).view(weight.dtype)
+    rounding = torch.linalg.vector_norm(power, dtype=torch.float64) * torch.finfo(weight.dtype).eps / 12**0.5
+    share: Tensor = rounding / torch.linalg.vector_norm(update, dtype=torch.float64)
     return share
 
 
@@ -174,7 +180,8 @@ class StateReader:
                 found["momentum"] = self._momentum(layer.weight)
                 update = layer.weight.detach() - weight
                 found["update"] = update
-                if update.any():  # a frozen layer has no floor to speak of
+                # A layer that stood still (frozen, say) has no floor to speak of.
+                if weight.dtype in _EXPONENT_BITS and update.any():
                     found["update_rounding_floor"] = rounding_floor(weight, update)
                 found["bias_update"] = (
                     None if layer.bias is None or bias is None else layer.bias.detach() - bias
