@@ -37,13 +37,15 @@ _KINDS = {
     for kind, names in (("gate", _GATES), ("norm", _NORMS), ("add", _ADDS), ("pass", _PASSES))
     for name in names.split()
 }
+#: What a layer without a gate has alike: dL/dz.
+_UNGATED = frozenset({"modulator", "error_post"})
 
 
 @dataclass
 class Call:
     """One call of one layer: what was seen of it.
 
-    ``values`` holds activation and input, and, after the backward pass, modulator, error_post and error.
+    ``values`` holds what was asked for; ``heard`` tells whether a backward pass came by.
     ``a_edge`` and ``h_edge`` are places in the graph between which the gate's and norm's Jacobian stands.
     """
 
@@ -55,6 +57,7 @@ class Call:
     h_shape: torch.Size
     norm: str = ""
     gate: str = ""
+    heard: bool = False
     values: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -171,13 +174,15 @@ class Trace(TorchFunctionMode):
         self._followed.setdefault(id(tensor), (tensor, []))[1].append((call, stage))
 
     def _listen(self, tensor: Tensor, call: Call, signal: str) -> None:
-        if not tensor.requires_grad:
+        kept = signal in self._wanted or (signal == "ungated" and bool(_UNGATED & set(self._wanted)))
+        if not tensor.requires_grad or not (kept or signal == "error"):
             return
         shape, values = tensor.shape, call.values
 
         def hear(gradient: Tensor) -> None:
-            # The norm's output is heard after (backward runs down) and so is nearer to the gate than a.
-            if signal != "ungated" or "ungated" not in values:
+            call.heard = True
+            # The norm's output is heard first (backward runs down), and is nearer to the gate than a.
+            if kept and (signal != "ungated" or not (call.gate or "ungated" in values)):
                 values[signal] = gradient.detach().reshape(shape).clone()
 
         self._handles.append(tensor.register_hook(hear))  # type: ignore[no-untyped-call]
@@ -187,8 +192,8 @@ class Trace(TorchFunctionMode):
         for call in self.calls:
             ungated = call.values.pop("ungated", None)
             if not call.gate and ungated is not None:
-                call.values["modulator"] = ungated
-                call.values["error_post"] = ungated.clone()
+                for signal in _UNGATED & set(self._wanted):
+                    call.values[signal] = ungated.clone()
 
 
 @contextmanager
