@@ -191,7 +191,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 if layer.name in matrices:
                     matrix = matrices[layer.name].to(layer.weight)
                     stack.enter_context(layer.adapter.using(layer.module, matrix))
-            with tracing(layers, wanted) as trace:
+            with tracing(layers, wanted, keep_edges=mask_draws > 0) as trace:
                 loss = self._loss(model)
             gradients = torch.autograd.grad(
                 loss, list(weights.values()), allow_unused=True, retain_graph=mask_draws > 0
