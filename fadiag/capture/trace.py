@@ -46,8 +46,8 @@ class Call:
     """One call of one layer: what was seen of it.
 
     ``values`` holds what was asked for; ``heard`` tells whether a backward pass came by.
-    ``a_edge`` and ``h_edge``, where they are kept, are places in the graph between which the gate's and norm's
-    Jacobian stands.
+    ``a_edge`` and ``h_edge``, where they are kept, are the places in the graph between which the Jacobian of
+    gate and norm stands.
     """
 
     layer: RecordedLayer
