@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fadiag.capture.arrays import Array, rows_of
 from fadiag.capture.isolation import Mode, isolated
+from fadiag.capture.jacobian import jacobian_cosines
 from fadiag.capture.layers import RecordedLayer, owners_of
 from fadiag.capture.nulls import REDRAW_STATISTICS, Reference, mask_statistics
 from fadiag.capture.schedule import Schedule, as_schedule
@@ -54,6 +55,10 @@ class Probe:
         statistics are recorded as ``error_null_*``. A model without feedback has none.
     mask_draws : int
         Number of draws of the mask null, ``mask_null_*``, at layers with a gate or a norm.
+    jacobian_vectors : int
+        At most so many backward passes more of either rule, to record ``jacobian_cosine``: for each sample
+        the cosine of the two backward maps from the outputs to the layer (exact with no more outputs than
+        that, otherwise estimated from random output vectors). Needs feedback; 0 leaves it out.
     feedbacks : mapping of str to mapping of str to Tensor
         ``{"b": {"fc2": B}}`` records also ``error_b``, ``modulator_b``, ``gradient_b`` with these matrices in
         the backward pass of the layers named.
@@ -85,6 +90,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         signals: Iterable[str] = PROBE_SIGNALS,
         redraws: int = 0,
         mask_draws: int = 0,
+        jacobian_vectors: int = 0,
         feedbacks: Mapping[str, Mapping[str, Tensor]] | None = None,
         every: int | Iterable[int] | Schedule | None = None,
         seed: int = 0,
@@ -96,7 +102,8 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 raise InputError(f"unknown probe signal {signal!r}; there are {', '.join(known)}")
         if mode not in {"train", "eval"}:
             raise InputError(f"probe mode is {mode!r}; it is 'train' or 'eval'")
-        for what, count in (("redraws", redraws), ("mask_draws", mask_draws)):
+        counts = {"redraws": redraws, "mask_draws": mask_draws, "jacobian_vectors": jacobian_vectors}
+        for what, count in counts.items():
             if isinstance(count, bool) or not isinstance(count, int) or count < 0:
                 raise InputError(f"{what} is {count!r}; give a whole number, at least 0")
         if not callable(loss):
@@ -106,6 +113,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         self.mode: Mode = mode
         self.redraws = redraws
         self.mask_draws = mask_draws
+        self.jacobian_vectors = jacobian_vectors
         self.feedbacks = dict(feedbacks or {})
         self.schedule = None if every is None else as_schedule(every)
         self.seed = seed
@@ -154,6 +162,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         for label, matrices in self.feedbacks.items():
             passes[f"_{label}"] = self._pass(model, layers, matrices, set(_BACKWARD))[0]
         nulls = self._redraw(model, layers, passes["_bp"]) if redrawn else {}
+        cosines = self._jacobians(model, layers, truth) if self.jacobian_vectors and truth else {}
         read = []
         for order, call in enumerate(calls):
             signals = {s: signal_of(s, call) for s in self.signals if s in call.values}
@@ -167,6 +176,8 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                         signals[name] = signal_of(base, twin)
             for name, values in nulls.get(call.name, {}).items():
                 signals[name] = Signal(values, ("draw",))
+            if call.name in cosines:
+                signals["jacobian_cosine"] = Signal(cosines[call.name], ("sample",))
             for name, values in masks.get(call.name, {}).items():
                 signals[name] = Signal(values, ("mask_draw",))
             read.append(LayerSignals(call.name, call_attrs(call, order), signals))
@@ -179,8 +190,11 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         matrices: Mapping[str, Tensor],
         wanted: Collection[str],
         mask_draws: int = 0,
+        *,
+        keep_graph: bool = False,
     ) -> tuple[list[Call], dict[str, dict[str, Array]]]:
         """Run forward and backward once, with the given matrices in the backward pass of some layers."""
+        keep_graph = keep_graph or mask_draws > 0
         weights = {id(layer.weight): layer.weight for layer in layers}
         frozen = [weight for weight in weights.values() if not weight.requires_grad]
         with isolated(model, mode=self.mode, seed=self.seed), ExitStack() as stack:
@@ -191,10 +205,10 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 if layer.name in matrices:
                     matrix = matrices[layer.name].to(layer.weight)
                     stack.enter_context(layer.adapter.using(layer.module, matrix))
-            with tracing(layers, wanted, keep_edges=mask_draws > 0) as trace:
+            with tracing(layers, wanted, keep_edges=keep_graph) as trace:
                 loss = self._loss(model)
             gradients = torch.autograd.grad(
-                loss, list(weights.values()), allow_unused=True, retain_graph=mask_draws > 0
+                loss, list(weights.values()), allow_unused=True, retain_graph=keep_graph
             )
             trace.stop()
             trace.finish()
@@ -212,6 +226,15 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                     call.values["gradient"] = gradient.to_dense()  # that of a table may be sparse
             masks = self._masks(trace.calls, mask_draws) if mask_draws else {}
         return trace.calls, masks
+
+    def _jacobians(
+        self, model: nn.Module, layers: Sequence[RecordedLayer], truth: Mapping[str, Tensor]
+    ) -> dict[str, Array]:
+        """Return the cosines of the two backward maps, by call."""
+        own, true = (
+            self._pass(model, layers, matrices, ("error",), keep_graph=True)[0] for matrices in ({}, truth)
+        )
+        return jacobian_cosines(own, true, self.jacobian_vectors, torch.Generator().manual_seed(self.seed))
 
     def _loss(self, model: nn.Module) -> Tensor:
         try:
