@@ -11,6 +11,8 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import importlib.util
+import resource
 import sys
 import tempfile
 import time
@@ -39,6 +41,35 @@ def build():
     return fadiag.convert(nn.Sequential(*layers[:-1]))
 
 
+def peer(steps):
+    """Ratio of a step under delve, which sums up covariances of activations and sees no error."""
+    if importlib.util.find_spec("delve") is None:
+        print("delve is not installed (pip install --no-deps delve==0.1.50 tensorboardX): left out")
+        return
+    from delve import SaturationTracker
+
+    model = build()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    batch = torch.randn(128, 3072), torch.randint(10, (128,))
+    tracker = SaturationTracker("", save_to="csv", modules=model, device="cpu", nosave=True, writer_args={})
+
+    def block():
+        start = time.process_time()
+        for _ in range(BLOCK):
+            optimizer.zero_grad()
+            loss_of(model, batch).backward()
+            optimizer.step()
+        return time.process_time() - start
+
+    ratios = []
+    for _ in range(steps // BLOCK):
+        tracker.stop()
+        bare = block()
+        tracker.resume()
+        ratios.append(block() / bare)
+    print(f"delve, activations only: {np.median(ratios[1:]):.3f} x the bare step")
+
+
 def live(steps):
     """Ratios of a step of which activations and errors are recorded, and of one without armed hooks."""
     model = build()
@@ -52,7 +83,7 @@ def live(steps):
 
     kinds: dict[str, list[float]] = {"bare": [], "armed": [], "unarmed": []}
     with tempfile.TemporaryDirectory() as folder:
-        armed = [False]
+        armed, resident = [False], 0
         recorder = Recorder(
             model,
             Path(folder) / "run.zarr",
@@ -65,6 +96,7 @@ def live(steps):
             for _ in range(BLOCK):
                 train()
             kinds["bare"].append(time.process_time() - start)
+            resident = resident or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
             armed[0] = True  # the bare steps are over: the next ones are armed, and pay for it
             start = time.process_time()
@@ -88,6 +120,8 @@ def live(steps):
     bare = np.array(kinds["bare"][1:])
     for kind in ("armed", "unarmed"):
         print(f"live, {kind}: {np.median(np.array(kinds[kind][1:]) / bare):.3f} x the bare step")
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident
+    print(f"live, memory above bare: {grown / 1024:.0f} MiB (the bound is 128 MB of buffers)")
     print(f"({recorded} steps recorded, bare step {np.median(bare) / BLOCK * 1e3:.1f} ms)")
 
 
@@ -115,3 +149,4 @@ if __name__ == "__main__":
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 60
     probe(max(3, count // 8))
     live(count)
+    peer(count)
