@@ -1,6 +1,7 @@
 """Labelled analysis of recorded runs: one table of metrics, `analyze`, and the results on disk."""
 
 from fadiag.analysis.analyze import analyze
+from fadiag.analysis.cluster import cluster_executor
 from fadiag.analysis.compare import compare
 from fadiag.analysis.labelled import effective_rank, effective_rank_energy, participation_ratio, stable_rank
 from fadiag.analysis.matrix import unfold
@@ -16,6 +17,7 @@ __all__ = [
     "Signal",
     "View",
     "analyze",
+    "cluster_executor",
     "compare",
     "effective_rank",
     "effective_rank_energy",

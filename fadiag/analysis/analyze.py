@@ -74,8 +74,8 @@ def analyze(
     k : int, optional
         Dimension of compared subspaces; the number of classes less one when left out.
     executor : concurrent.futures.Executor, optional
-        Where blocks are measured; a thread a core when left out. dask.distributed's ``client.get_executor()``
-        will do, for a cluster that sees the stores.
+        Where blocks are measured; a thread a core when left out. For a cluster that sees the stores, what
+        `fadiag.analysis.cluster_executor` yields, or dask.distributed's ``client.get_executor()``.
     progress : callable, optional
         Called as ``progress(done, total)`` after each block.
     skip_invalid : bool
