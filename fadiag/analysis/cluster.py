@@ -69,5 +69,5 @@ def cluster_executor(address: str, *, timeout: float = 5.0) -> Iterator[Executor
         except (KilledWorker, CommClosedError, CancelledError) as cause:
             raise ClusterError(
                 f"the cluster at {address} was lost while it measured ({type(cause).__name__}: {cause}); "
-                "results that were saved to a .zarr go on from there"
+                "with an output that can be read again (.zarr, .nc) the analysis goes on from there"
             ) from cause

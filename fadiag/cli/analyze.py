@@ -19,7 +19,7 @@ __all__ = ["analyze"]
     default="results.zarr",
     show_default=True,
     type=click.Path(),
-    help="Where to write: .zarr (what figure and report read), .csv or .parquet (a long table).",
+    help="Where to write: .zarr or .nc (what figure and report read), .csv or .parquet (a long table).",
 )
 @click.option(
     "--metric", "metrics", multiple=True, metavar="NAME", help="Only this metric; may be given again."

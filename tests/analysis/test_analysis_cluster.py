@@ -68,9 +68,7 @@ def test_no_scheduler_is_one_line_within_seconds(make_run, record, tmp_path, fre
     start = time.monotonic()
     done = subprocess.run([*map(str, words)], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith(
-        f"error: no scheduler answers at {address} (")
-    )
+    assert done.stderr.startswith(f"error: no scheduler answers at {address} (")
     assert done.stderr.count("\n") == 1
     assert time.monotonic() - start < 20
     assert not (tmp_path / "r.zarr").exists()
