@@ -10,6 +10,9 @@ from fadiag.spectra.alignment import matrix_cosine as matrix_cosine
 from fadiag.spectra.center import centered as centered
 from fadiag.spectra.cosine_null import cosine_null_p as cosine_null_p
 from fadiag.spectra.cosine_null import cosine_null_quantile as cosine_null_quantile
+from fadiag.spectra.direct import AlignmentMatrix as AlignmentMatrix
+from fadiag.spectra.direct import alignment_matrix as alignment_matrix
+from fadiag.spectra.direct import direct_weight_cosine as direct_weight_cosine
 from fadiag.spectra.entropy_rank import effective_rank as effective_rank
 from fadiag.spectra.entropy_rank import effective_rank_energy as effective_rank_energy
 from fadiag.spectra.entropy_rank import effective_rank_energy_of_spectrum as effective_rank_energy_of_spectrum
@@ -18,6 +21,7 @@ from fadiag.spectra.intervals import Interval as Interval
 from fadiag.spectra.intervals import paired_t_interval as paired_t_interval
 from fadiag.spectra.intervals import t_interval as t_interval
 from fadiag.spectra.intervals import t_quantile as t_quantile
+from fadiag.spectra.linear_cka import linear_cka_debiased as linear_cka_debiased
 from fadiag.spectra.marchenko import MarchenkoPastur as MarchenkoPastur
 from fadiag.spectra.marchenko import marchenko_pastur as marchenko_pastur
 from fadiag.spectra.nulls import OverlapMoments as OverlapMoments
@@ -35,6 +39,10 @@ from fadiag.spectra.participation import effective_samples as effective_samples
 from fadiag.spectra.participation import participation_ratio as participation_ratio
 from fadiag.spectra.participation import participation_ratio_debiased as participation_ratio_debiased
 from fadiag.spectra.participation import participation_ratio_of_spectrum as participation_ratio_of_spectrum
+from fadiag.spectra.path_alignment import jacobian_alignment as jacobian_alignment
+from fadiag.spectra.path_alignment import path_alignment as path_alignment
+from fadiag.spectra.pseudo_backprop import PINV_RCOND as PINV_RCOND
+from fadiag.spectra.pseudo_backprop import pseudo_backprop as pseudo_backprop
 from fadiag.spectra.random_effects import CrossedInterval as CrossedInterval
 from fadiag.spectra.random_effects import crossed_interval as crossed_interval
 from fadiag.spectra.sign_flip import MaxT as MaxT
@@ -47,8 +55,13 @@ from fadiag.spectra.subspace import overlap_of_bases as overlap_of_bases
 from fadiag.spectra.subspace import principal_angles as principal_angles
 from fadiag.spectra.subspace import principal_angles_of_bases as principal_angles_of_bases
 from fadiag.spectra.subspace import right_basis as right_basis
+from fadiag.spectra.updates import exploration as exploration
+from fadiag.spectra.updates import polar_factor as polar_factor
+from fadiag.spectra.updates import update_loss as update_loss
 
 __all__ = [
+    "PINV_RCOND",
+    "AlignmentMatrix",
     "CrossedInterval",
     "Interval",
     "KaplanMeier",
@@ -56,19 +69,24 @@ __all__ = [
     "MaxT",
     "Onset",
     "OverlapMoments",
+    "alignment_matrix",
     "angle",
     "centered",
     "cosine",
     "cosine_null_p",
     "cosine_null_quantile",
     "crossed_interval",
+    "direct_weight_cosine",
     "effective_rank",
     "effective_rank_energy",
     "effective_rank_energy_of_spectrum",
     "effective_rank_of_spectrum",
     "effective_samples",
+    "exploration",
     "gaussian_with_spectrum",
+    "jacobian_alignment",
     "kaplan_meier",
+    "linear_cka_debiased",
     "marchenko_pastur",
     "matrix_cosine",
     "max_t_sign_flip",
@@ -82,9 +100,12 @@ __all__ = [
     "participation_ratio",
     "participation_ratio_debiased",
     "participation_ratio_of_spectrum",
+    "path_alignment",
     "permuted_cosines",
+    "polar_factor",
     "principal_angles",
     "principal_angles_of_bases",
+    "pseudo_backprop",
     "right_basis",
     "sign_flipped",
     "singular_values",
@@ -92,4 +113,5 @@ __all__ = [
     "stable_rank_of_spectrum",
     "t_interval",
     "t_quantile",
+    "update_loss",
 ]

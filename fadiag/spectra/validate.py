@@ -7,7 +7,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from fadiag.errors import InputError
 
-__all__ = ["as_count", "as_matrices", "as_real", "as_sample", "as_spectra", "require_finite", "scale_exactly"]
+__all__ = [
+    "as_count",
+    "as_matrices",
+    "as_real",
+    "as_sample",
+    "as_share",
+    "as_spectra",
+    "require_finite",
+    "require_one_stack",
+    "scale_each",
+    "scale_exactly",
+]
 
 Floats = NDArray[np.float64]
 
@@ -94,6 +105,38 @@ def as_count(value: int, name: str, low: int, high: int | None = None) -> int:
         bounds = f"at least {low}" if high is None else f"between {low} and {high}"
         raise InputError(f"{name} is {value}; it must be {bounds}")
     return int(value)
+
+
+def as_share(value: float, name: str) -> float:
+    """Return a number of at least 0 and below 1."""
+    share = as_real(value, name)
+    if share.ndim != 0 or not 0 <= float(share) < 1:
+        raise InputError(f"{name} is {value!r}; it must be one number, at least 0 and below 1")
+    return float(share)
+
+
+def require_one_stack(**arrays: NDArray[Any]) -> None:
+    """Raise InputError where the leading (batch) axes of matrices do not broadcast."""
+    lead = {name: array.shape[:-2] for name, array in arrays.items()}
+    try:
+        np.broadcast_shapes(*lead.values())
+    except ValueError:
+        told = ", ".join(f"{name} {shape}" for name, shape in lead.items())
+        raise InputError(f"leading axes do not broadcast: {told}") from None
+
+
+def scale_each(array: NDArray[Any]) -> tuple[Floats, NDArray[np.int64]]:
+    """Bring the largest entry of each finite matrix (..., rows, columns), by a power of two, to [0.5, 1).
+
+    Returns
+    -------
+    scaled : array, float64
+    exponents : array (..., 1, 1)
+        ``ldexp(scaled, exponents)`` is the input; matrices of zeros stay as they are.
+    """
+    wide = array.astype(np.float64, copy=False)
+    exponents = np.frexp(np.abs(wide).max(axis=(-2, -1), keepdims=True))[1].astype(np.int64)
+    return np.asarray(np.ldexp(wide, -exponents)), exponents
 
 
 def scale_exactly(matrix: NDArray[Any]) -> tuple[Floats, int]:
