@@ -75,13 +75,13 @@ def analyze(
         Dimension of compared subspaces; the number of classes less one when left out.
     executor : concurrent.futures.Executor, optional
         Where blocks are measured; a thread a core when left out. For a cluster that sees the stores, what
-        `fadiag.analysis.cluster_executor` yields, or dask.distributed's ``client.get_executor()``.
+        `cluster_executor` yields, or dask.distributed's ``client.get_executor()``.
     progress : callable, optional
         Called as ``progress(done, total)`` after each block.
     skip_invalid : bool
         Leave a signal that holds NaN or Inf out (its values are NaN in the results) instead of raising.
     output : path, optional
-        Also save the results there, see `fadiag.analysis.save`. Where a ``.zarr`` or ``.nc`` is there already,
+        Also save the results there, see `fadiag.analysis.save`. Where a ``.zarr`` or ``.nc`` is there,
         what it holds of the same recordings (run id and generation) under the same definitions is not
         measured again.
 

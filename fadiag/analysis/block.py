@@ -21,7 +21,7 @@ class Block:
 
     ``arrays`` are lazy (step, ...) selections with one entry a step of the block; ``missing`` marks the steps
     that a signal of another stream does not have; ``static`` arrays have no step axis. An ``optional`` signal
-    may be absent (all NaN) at some steps.
+    may be absent (all NaN) at some steps. ``owners`` names the layer of each array: it may be another's.
     """
 
     run: str
@@ -29,6 +29,7 @@ class Block:
     steps: NDArray[np.int64]
     rows_valid: NDArray[np.int64] | None
     arrays: Mapping[str, xr.DataArray]
+    owners: Mapping[str, str]
     missing: Mapping[str, NDArray[np.bool_]]
     static: Mapping[str, xr.DataArray]
     optional: frozenset[str]
@@ -56,15 +57,21 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
         if nan + inf == 0:
             continue
         good[i] = False
-        absent = nan == slab.size and name in block.optional
+        absent = name in block.optional and _lacks(slab, block.arrays[name].dims[1:])
         if not absent and not block.skip_invalid:
             words = " and ".join(f"{n:,} {what}" for n, what in ((nan, "NaN"), (inf, "Inf")) if n)
             raise InputError(
-                f"{name.rpartition('/')[2]} of layer '{block.layer.name}' at step {step} holds {words} of "
+                f"{name.rpartition('/')[2]} of layer '{block.owners[name]}' at step {step} holds {words} of "
                 f"{slab.size:,} values; analyse with skip_invalid=True "
                 f"or stop before step {step} (run {block.run})"
             )
     return good
+
+
+def _lacks(slab: NDArray[np.generic], dims: tuple[object, ...]) -> bool:
+    """Tell whether a record, or one of a window of records, is nothing but NaN."""
+    records = slab if dims[:1] == ("window",) else slab[None]
+    return bool(np.isnan(records.reshape(len(records), -1)).all(axis=-1).any())
 
 
 def _read(array: xr.DataArray) -> NDArray[Any]:

@@ -39,7 +39,8 @@ def cluster_executor(address: str, *, timeout: float = 5.0) -> Iterator[Executor
     """
     try:
         from distributed import Client, KilledWorker
-        from distributed.comm import CommClosedError, get_address_host_port
+        from distributed.comm.addressing import get_address_host_port
+        from distributed.comm.core import CommClosedError
     except ImportError:
         raise ClusterError("a dask scheduler needs dask.distributed: pip install 'fadiag[dask]'") from None
     try:
@@ -51,7 +52,7 @@ def cluster_executor(address: str, *, timeout: float = 5.0) -> Iterator[Executor
     try:
         # A client that finds nobody leaves threads behind that complain at exit: a plain socket asks first.
         socket.create_connection((host, port), timeout).close()
-        client = Client(address, timeout=timeout, set_as_default=False)
+        client = Client(address, timeout=timeout, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as cause:
         raise ClusterError(
             f"no scheduler answers at {address} ({cause}); start one with `dask scheduler`, or measure here"
@@ -65,7 +66,7 @@ def cluster_executor(address: str, *, timeout: float = 5.0) -> Iterator[Executor
                 f"start one: dask worker {address}"
             ) from None
         try:
-            yield client.get_executor()
+            yield client.get_executor()  # type: ignore[no-untyped-call]
         except (KilledWorker, CommClosedError, CancelledError) as cause:
             raise ClusterError(
                 f"the cluster at {address} was lost while it measured ({type(cause).__name__}: {cause}); "

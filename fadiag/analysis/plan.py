@@ -7,8 +7,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from fadiag.analysis.availability import fits, sources_of
+from fadiag.analysis.availability import Place, places_of
 from fadiag.analysis.block import Block
+from fadiag.analysis.chain import first_record, recent_records
 from fadiag.analysis.matrix import Unfolding
 from fadiag.analysis.metric import Metric
 from fadiag.analysis.source import Run, Stream
@@ -60,58 +61,61 @@ def _foreign(
     return array.isel(step=position), missing
 
 
-def _layer_tasks(
-    run: Run, stream: Stream, name: str, metrics: Sequence[Metric], *, known: Known, options: Options
-) -> Iterator[Task]:
-    sources = sources_of(run, stream, name)
-    able = [metric for metric in metrics if fits(metric, stream, name, sources)]
-    have = {metric: known(run, stream, name, metric) for metric in able}
+def _layer_tasks(place: Place, metrics: Sequence[Metric], known: Known, options: Options) -> Iterator[Task]:
+    stream = place.stream
+    able = [fitted for metric in metrics if (fitted := place.fit(metric)) is not None]
+    have = {metric.name: known(place.run, stream, place.layer, metric) for metric in able}
     groups: dict[tuple[Metric, ...], list[int]] = {}
     for i in range(len(stream.steps)):
-        groups.setdefault(tuple(metric for metric in able if not have[metric][i]), []).append(i)
+        groups.setdefault(tuple(metric for metric in able if not have[metric.name][i]), []).append(i)
     for wanted, members in groups.items():
         if wanted:
-            yield from _group_tasks(
-                run,
-                stream,
-                name,
-                metrics=wanted,
-                members=np.asarray(members, np.intp),
-                sources=sources,
-                options=options,
-            )
+            yield from _group_tasks(place, wanted, np.asarray(members, np.intp), options)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The arrays of a group: with one entry a step (and where they have none), and without a step axis."""
+
+    arrays: dict[str, xr.DataArray]
+    missing: dict[str, NDArray[np.bool_]]
+    static: dict[str, xr.DataArray]
+
+
+def _find(place: Place, signals: Sequence[str]) -> _Found:
+    stream, found = place.stream, _Found({}, {}, {})
+    for signal in signals:
+        array, name = place.array(signal), place.owner(signal).signal
+        assert array is not None  # the metric fits the place
+        if "step" not in array.dims:
+            found.static[signal] = array
+        elif name.startswith("first/"):
+            found.static[signal] = first_record(array)
+        elif name.startswith("recent/"):
+            found.arrays[signal], found.missing[signal] = recent_records(array)
+        elif name.startswith("state/"):
+            other = next(s.steps for s in place.run.streams.values() if s.kind == "state")
+            found.arrays[signal], found.missing[signal] = _foreign(array, stream, other)
+        else:
+            found.arrays[signal] = array
+            late = int(array.attrs.get("declared_at", 0))
+            if late:  # filled up with NaN before it was first recorded
+                found.missing[signal] = np.arange(len(stream.steps)) < late
+    return found
 
 
 def _group_tasks(
-    run: Run,
-    stream: Stream,
-    name: str,
-    *,
-    metrics: tuple[Metric, ...],
-    members: NDArray[np.intp],
-    sources: Mapping[str, xr.DataArray],
-    options: Options,
+    place: Place, metrics: tuple[Metric, ...], members: NDArray[np.intp], options: Options
 ) -> Iterator[Task]:
     """Cut the steps (by position) that need the same metrics into blocks."""
-    nulls = {s for metric in metrics for s in metric.null_signals if s in sources}
-    arrays: dict[str, xr.DataArray] = {}
-    missing: dict[str, NDArray[np.bool_]] = {}
-    static: dict[str, xr.DataArray] = {}
-    for signal in sorted({s for metric in metrics for s in metric.signals} | nulls):
-        if signal == "static/feedback" and "feedback" in stream.layers[name]:
-            arrays[signal] = stream.layers[name]["feedback"]
-        elif signal.startswith("static/"):
-            static[signal] = sources[signal]
-        elif signal.startswith("state/"):
-            other = next(s.steps for s in run.streams.values() if s.kind == "state")
-            arrays[signal], missing[signal] = _foreign(sources[signal], stream, other)
-        else:
-            arrays[signal] = sources[signal]
-            late = int(arrays[signal].attrs.get("declared_at", 0))
-            if late:  # filled up with NaN before it was first recorded
-                missing[signal] = np.arange(len(stream.steps)) < late
+    run, stream, name = place.run, place.stream, place.layer
+    nulls = {s for metric in metrics for s in metric.null_signals if place.array(s) is not None}
+    found = _find(place, sorted({s for metric in metrics for s in metric.signals} | nulls))
+    arrays, missing, static = found.arrays, found.missing, found.static
     # The last record of a state has no update, a fresh optimiser no momentum; a null is not drawn each time.
-    may_lack = {s for s in arrays if s != "weight" and (stream.kind == "state" or s.startswith("state/"))}
+    may_lack = {
+        s for s in arrays if place.owner(s).signal != "weight" and (stream.kind == "state" or "state/" in s)
+    }
     size = _steps_a_block(arrays)
     for start in range(0, len(members), size):
         part = members[start : start + size]
@@ -123,6 +127,7 @@ def _group_tasks(
             steps=stream.steps[part],
             rows_valid=None if stream.rows_valid is None else stream.rows_valid[part],
             arrays={s: a.isel(step=at) for s, a in arrays.items()},
+            owners={s: place.owner(s).layer or name for s in arrays},
             missing={s: m[part] for s, m in missing.items()},
             static=static,
             optional=frozenset(nulls | may_lack),
@@ -138,6 +143,6 @@ def plan(runs: Sequence[Run], metrics: Sequence[Metric], options: Options, known
         task
         for run in runs
         for stream in run.streams.values()
-        for name in stream.layers
-        for task in _layer_tasks(run, stream, name, metrics, known=known, options=options)
+        for place in places_of(run, stream)
+        for task in _layer_tasks(place, metrics, known, options)
     ]
