@@ -23,6 +23,7 @@ _NULL_WORDS = {
     "null_high": "97.5 % quantile of the null of",
     "null_mean": "mean of the null of",
     "null_p": "one-sided p-value against the null of",
+    "null_draws": "number of draws of the null of",
 }
 
 
@@ -203,7 +204,7 @@ class Assembly:
             kind = suffix.removeprefix("mask_")
             null = "mask null" if suffix.startswith("mask_") else "null"
             words = _NULL_WORDS.get(kind, f"{kind} of").replace("null", null) + " the " + words
-            units = "1" if kind == "null_p" else units
+            units = "1" if kind in ("null_p", "null_draws") else units
         told: dict[str, Any] = {
             "long_name": words,
             "units": units,
