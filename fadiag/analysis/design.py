@@ -1,4 +1,4 @@
-"""How the runs of two results stand to each other: paired by seed, crossed with the feedback's, or neither."""
+"""How the runs of two results stand to each other: paired by seed, crossed with the feedback's, or not."""
 
 from dataclasses import dataclass
 from typing import Literal
