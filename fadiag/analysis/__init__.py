@@ -6,6 +6,7 @@ from fadiag.analysis.compare import compare
 from fadiag.analysis.labelled import effective_rank, effective_rank_energy, participation_ratio, stable_rank
 from fadiag.analysis.matrix import unfold
 from fadiag.analysis.metric import Metric
+from fadiag.analysis.onsets import alignment_onset, onset_median
 from fadiag.analysis.results import load, save, to_pandas
 from fadiag.analysis.table import TABLE
 from fadiag.analysis.view import Layer, Signal, View
@@ -16,12 +17,14 @@ __all__ = [
     "Metric",
     "Signal",
     "View",
+    "alignment_onset",
     "analyze",
     "cluster_executor",
     "compare",
     "effective_rank",
     "effective_rank_energy",
     "load",
+    "onset_median",
     "participation_ratio",
     "save",
     "stable_rank",
