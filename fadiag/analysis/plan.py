@@ -69,8 +69,14 @@ def _layer_tasks(place: Place, metrics: Sequence[Metric], known: Known, options:
     for i in range(len(stream.steps)):
         groups.setdefault(tuple(metric for metric in able if not have[metric.name][i]), []).append(i)
     for wanted, members in groups.items():
-        if wanted:
-            yield from _group_tasks(place, wanted, np.asarray(members, np.intp), options)
+        # What reads many arrays a step would leave the others few steps a block: it has blocks of its own.
+        for wide in (False, True):
+            if part := tuple(metric for metric in wanted if _is_wide(metric) is wide):
+                yield from _group_tasks(place, part, np.asarray(members, np.intp), options)
+
+
+def _is_wide(metric: Metric) -> bool:
+    return any(signal.startswith(("above", "recent/")) for signal in metric.signals)
 
 
 @dataclass(frozen=True)
