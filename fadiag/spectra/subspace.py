@@ -15,8 +15,8 @@ __all__ = ["overlap", "overlap_of_bases", "principal_angles", "principal_angles_
 _SMALL = 32
 #: Directions below this share of the largest singular value are left to the SVD.
 _CLEAR = 1e-3
-#: Squared cosines this near to 0 or 1 have lost digits of the angle: 1e-16 in the one is 5e-14 in the other.
-_END = 1e-6
+#: Squared cosines below the one or above the other leave fewer than 13 digits of the angle.
+_STEEP, _FLAT = 1e-6, 1 - 1e-3
 
 
 def right_basis(x: ArrayLike, k: int) -> Floats:
@@ -189,7 +189,7 @@ def principal_angles_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
     # Squared cosines are right to rounding; so are the angles, but near the two ends.
     squares = np.linalg.eigvalsh(np.swapaxes(cross, -1, -2) @ cross)[..., ::-1]
     angles = np.arccos(np.sqrt(np.clip(squares, 0.0, 1.0)))
-    ends = (squares[..., 0] > 1 - _END) | (squares[..., -1] < _END)
+    ends = (squares[..., 0] > _FLAT) | (squares[..., -1] < _STEEP)
     if ends.any():
         left, right = (np.broadcast_to(side, (*ends.shape, *side.shape[-2:]))[ends] for side in (a, b))
         angles[ends] = _angles_near_ends(left, right, cross[ends])
