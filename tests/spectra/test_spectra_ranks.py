@@ -224,7 +224,7 @@ def heavy(kind: str, shape: tuple[int, int]) -> np.ndarray:
     return kinds[kind]
 
 
-@pytest.mark.parametrize("shape", [(256, 512), (700, 300), (2048, 40)])
+@pytest.mark.parametrize("shape", [(200, 400), (400, 200), (2048, 40)])
 @pytest.mark.parametrize("kind", ["gaussian", "constant", "relu", "heavy tails", "steep", "two nearly equal"])
 def test_large_float32_matrices_keep_their_digits(kind: str, shape: tuple[int, int]) -> None:
     """Their Gram matrix is made in float32, which the tail would not survive and these two do."""
