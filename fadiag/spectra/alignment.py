@@ -73,7 +73,8 @@ def matrix_cosine(x: ArrayLike, y: ArrayLike) -> Floats:
     a, b = as_matrices(x, "x"), as_matrices(y, "y")
     if a.shape[-2:] != b.shape[-2:]:
         raise InputError(f"x has matrices of shape {a.shape[-2:]}, y of {b.shape[-2:]}; they must be equal")
-    return cosine(a.reshape(*a.shape[:-2], -1), b.reshape(*b.shape[:-2], -1))
+    size = a.shape[-2] * a.shape[-1]
+    return cosine(a.reshape(*a.shape[:-2], size), b.reshape(*b.shape[:-2], size))
 
 
 def angle(x: ArrayLike, y: ArrayLike) -> Floats:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fadiag.errors import InputError
-from fadiag.spectra.validate import Floats, as_real, require_finite
+from fadiag.spectra.validate import Floats, as_real, require_finite, scale_exactly
 
 __all__ = ["Interval", "check_level", "paired_t_interval", "t_interval", "t_quantile"]
 
@@ -68,9 +68,15 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
             f"values has shape {array.shape}; an interval needs at least two runs: record more seeds"
         )
     n = array.shape[-1]
-    mean = np.asarray(array.mean(axis=-1))
-    half = t_quantile(level, n - 1) * array.std(axis=-1, ddof=1) / np.sqrt(n)
-    return Interval(mean, np.asarray(mean - half), np.asarray(mean + half), n)
+    quantile = t_quantile(level, n - 1)
+    scaled, exponent = scale_exactly(array) if array.size else (array, 0)
+    mean = np.asarray(scaled.mean(axis=-1))
+    half = quantile * scaled.std(axis=-1, ddof=1) / np.sqrt(n)
+    with np.errstate(over="ignore"):
+        ends = [np.asarray(np.ldexp(end, exponent)) for end in (mean, mean - half, mean + half)]
+    for end in ends[1:]:
+        require_finite(end, "values are so large that their interval")
+    return Interval(ends[0], ends[1], ends[2], n)
 
 
 def paired_t_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
@@ -102,4 +108,7 @@ def paired_t_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interv
         raise InputError(f"a has shape {first.shape} and b {second.shape}; pairs need equal shapes")
     require_finite(first, "a")
     require_finite(second, "b")
-    return t_interval(first - second, level)
+    with np.errstate(over="ignore"):
+        differences = first - second
+    require_finite(differences, "a - b")
+    return t_interval(differences, level)

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from fadiag.errors import InputError
 from fadiag.spectra.intervals import t_quantile
-from fadiag.spectra.validate import as_sample
+from fadiag.spectra.validate import as_sample, require_finite, scale_exactly
 
 __all__ = ["CrossedInterval", "crossed_interval"]
 
@@ -60,6 +60,7 @@ def crossed_interval(values: ArrayLike, level: float = 0.95) -> CrossedInterval:
         raise InputError(
             f"values has shape {y.shape}; a crossed design needs two seeds and two feedbacks or more"
         )
+    y, exponent = scale_exactly(y)
     mean = float(y.mean())
     by_row, by_column = y.mean(axis=1), y.mean(axis=0)
     rest = y - by_row[:, None] - by_column + mean
@@ -78,4 +79,7 @@ def crossed_interval(values: ArrayLike, level: float = 0.95) -> CrossedInterval:
     else:
         combined, degrees = float(squares[larger]), float(freedom[larger])
     half = t_quantile(level, max(degrees, 1.0)) * float(np.sqrt(combined / y.size))
-    return CrossedInterval(mean, mean - half, mean + half, degrees)
+    with np.errstate(over="ignore"):
+        ends = np.ldexp([mean, mean - half, mean + half], exponent)
+    require_finite(ends, "values are so large that their interval")
+    return CrossedInterval(float(ends[0]), float(ends[1]), float(ends[2]), degrees)

@@ -73,7 +73,8 @@ def max_t_sign_flip(differences: ArrayLike, rng: np.random.Generator, draws: int
         count = as_count(draws, "draws", 99)
         flips = np.concatenate([np.ones((1, runs)), rng.choice([-1.0, 1.0], (count, runs))])
     peak = np.abs(d).max(axis=0)
-    statistic = _t(flips, np.divide(d, peak, out=np.zeros_like(d), where=peak > 0))
+    d = np.divide(d, peak, out=np.zeros_like(d), where=peak > 0)
+    statistic = _t(flips, d)
     largest = statistic.max(axis=1)
     # The unflipped row is among the flips, which is the "1 +" of the p-value. A tie is a tie up to rounding.
     p = np.mean(largest[:, None] >= statistic[0] * (1 - 1e-12), axis=0)

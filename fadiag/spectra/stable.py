@@ -1,9 +1,11 @@
 """Stable rank: the energy in units of the largest direction."""
 
-import numpy as np
-from numpy.typing import ArrayLike
+from typing import Any
 
-from fadiag.spectra.singular import gram
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fadiag.spectra.singular import energy_gram, gram, in_single
 from fadiag.spectra.validate import Floats, as_matrices, as_spectra, scale_exactly
 
 __all__ = ["stable_rank", "stable_rank_of_spectrum"]
@@ -37,26 +39,36 @@ def stable_rank(x: ArrayLike) -> Floats:
     """
     array = as_matrices(x)
     stack = array.reshape(-1, *array.shape[-2:])
-    values = [_of_gram(gram(scale_exactly(m)[0])) for m in stack]
-    return np.array(values, dtype=np.float64).reshape(array.shape[:-2])
+    return np.array([_of_matrix(m) for m in stack], dtype=np.float64).reshape(array.shape[:-2])
 
 
-def _of_gram(g: Floats) -> float:
-    total = float(np.trace(g))
-    return total / _largest(g) if total > 0 else 0.0
+def _of_matrix(matrix: NDArray[Any]) -> float:
+    wide = scale_exactly(matrix)[0]
+    total = float(np.vdot(wide, wide))
+    if total == 0:
+        return 0.0
+    large = min(matrix.shape) > _SMALL
+    peak = _by_krylov(wide, energy_gram(matrix), in_single(matrix)) if large else None
+    return total / (float(np.linalg.eigvalsh(gram(wide))[-1]) if peak is None else peak)
 
 
-def _largest(g: Floats) -> float:
-    if len(g) > _SMALL:
-        from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+def _by_krylov(matrix: Floats, g: Floats, single: bool) -> float | None:
+    """Return the largest s² from the leading direction of the Gram matrix; None where it is not found.
 
-        # A fixed start makes the number reproducible; a random direction is orthogonal to no eigenvector.
-        start = np.random.default_rng(0).standard_normal(len(g))
-        try:
-            return float(eigsh(g, k=1, which="LA", v0=start, tol=1e-10, return_eigenvectors=False)[0])
-        except ArpackNoConvergence:
-            pass
-    return float(np.linalg.eigvalsh(g)[-1])
+    The direction may come from float32: its error enters |X v|² squared only (Rayleigh's quotient).
+    """
+    from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+
+    operator: NDArray[Any] = g.astype(np.float32) if single else g
+    # A fixed start makes the number reproducible; a random direction is orthogonal to no eigenvector.
+    start = np.random.default_rng(0).standard_normal(len(g)).astype(operator.dtype)
+    try:
+        vectors = eigsh(operator, k=1, which="LA", v0=start, tol=1e-6 if single else 1e-8)[1]
+    except ArpackNoConvergence:
+        return None
+    v = vectors[:, 0].astype(np.float64)
+    image = v @ matrix if len(matrix) == len(v) else matrix @ v
+    return float(np.vdot(image, image) / np.vdot(v, v))
 
 
 def stable_rank_of_spectrum(s: ArrayLike) -> Floats:

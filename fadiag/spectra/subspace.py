@@ -1,7 +1,9 @@
 """Right (feature side) subspaces: overlap and principal angles of the leading k directions."""
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fadiag.errors import InputError
 from fadiag.spectra.singular import gram
@@ -13,6 +15,8 @@ __all__ = ["overlap", "overlap_of_bases", "principal_angles", "principal_angles_
 _SMALL = 32
 #: Directions below this share of the largest singular value are left to the SVD.
 _CLEAR = 1e-3
+#: Squared cosines below the one or above the other leave fewer than 13 digits of the angle.
+_STEEP, _FLAT = 1e-6, 1 - 1e-3
 
 
 def right_basis(x: ArrayLike, k: int) -> Floats:
@@ -170,24 +174,37 @@ def principal_angles_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
     >>> float(np.degrees(principal_angles_of_bases([[1.0], [0.0]], [[0.6], [0.8]])[0]).round(6))
     53.130102
     """
-    a, b = (_orthonormal(side, name).astype(np.float64) for side, name in ((u, "u"), (v, "v")))
+    a, b = (_orthonormal(side, name).astype(np.float64, copy=False) for side, name in ((u, "u"), (v, "v")))
     _same_sides(a, b)
     for side, name in ((a, "first"), (b, "second")):
-        missing = int((~side.any(axis=-2)).sum(axis=-1).max())
+        # right_basis writes a missing direction as zeros; only a first entry of 0 asks for a look.
+        blank = ~side[..., :1, :].any(axis=-2)
+        missing = int((_norms(side) == 0).sum(axis=-1).max()) if blank.any() else 0
         if missing:
             raise InputError(
                 f"the {name} input has {side.shape[-1] - missing} directions, k is {side.shape[-1]}; "
                 "take a smaller k, or use overlap, which counts a missing direction as 0"
             )
     cross = np.swapaxes(a, -1, -2) @ b
+    # Squared cosines are right to rounding; so are the angles, but near the two ends.
+    squares = np.linalg.eigvalsh(np.swapaxes(cross, -1, -2) @ cross)[..., ::-1]
+    angles = np.arccos(np.sqrt(np.clip(squares, 0.0, 1.0)))
+    ends = (squares[..., 0] > _FLAT) | (squares[..., -1] < _STEEP)
+    if ends.any():
+        left, right = (np.broadcast_to(side, (*ends.shape, *side.shape[-2:]))[ends] for side in (a, b))
+        angles[ends] = _angles_near_ends(left, right, cross[ends])
+    return np.asarray(angles)
+
+
+def _angles_near_ends(a: Floats, b: Floats, cross: Floats) -> Floats:
+    """Return angles right to rounding: from cosines above 45 degrees, from sines below."""
     cosines = np.clip(np.linalg.svd(cross, compute_uv=False), 0.0, 1.0)
     angles = np.arccos(cosines)
-    near = cosines[..., 0] ** 2 >= 0.5  # only these pairs have an angle whose sine is needed
+    small = cosines**2 >= 0.5
+    near = small[..., 0]  # only these pairs have an angle whose sine is needed
     if near.any():
-        left, right = (np.broadcast_to(side, (*near.shape, *side.shape[-2:]))[near] for side in (a, b))
-        beyond = np.linalg.svd(right - left @ cross[near], compute_uv=False)[..., ::-1]
-        small = cosines[near] ** 2 >= 0.5
-        angles[near] = np.where(small, np.arcsin(np.clip(beyond, 0.0, 1.0)), angles[near])
+        beyond = np.linalg.svd(b[near] - a[near] @ cross[near], compute_uv=False)[..., ::-1]
+        angles[near] = np.where(small[near], np.arcsin(np.clip(beyond, 0.0, 1.0)), angles[near])
     return np.asarray(angles)
 
 
@@ -204,12 +221,17 @@ def _orthonormal(basis: ArrayLike, name: str) -> Floats:
     if array.ndim < 2 or 0 in array.shape[-2:]:
         raise InputError(f"{name} has shape {array.shape}; it must be (..., columns, k)")
     with np.errstate(over="ignore", invalid="ignore"):
-        norms = np.einsum("...ij,...ij->...j", array, array)
+        norms = _norms(array)
         unit = ((np.abs(norms - 1) < 1e-3) | (norms == 0)).all()
     if not unit:
         require_finite(array, name)
         raise InputError(f"{name} has columns that are not of unit length; take it from right_basis or a QR")
     return array
+
+
+def _norms(array: NDArray[Any]) -> NDArray[Any]:
+    columns = np.swapaxes(array, -1, -2)
+    return np.asarray(np.vecdot(columns, columns))
 
 
 def _same_sides(a: Floats, b: Floats) -> None:

@@ -52,7 +52,8 @@ def exploration(updates: ArrayLike) -> Floats:
         )
     require_finite(array, "updates")
     # The sum of the Grams is the Gram matrix of the updates one below the other.
-    return participation_ratio(array.reshape(*array.shape[:-3], -1, array.shape[-1]))
+    *lead, window, rows, columns = array.shape
+    return participation_ratio(array.reshape(*lead, window * rows, columns))
 
 
 def update_loss(update: ArrayLike, weight: ArrayLike, learning_rate: ArrayLike, decay: float) -> Floats:

@@ -153,3 +153,26 @@ def test_refusals_say_what_to_do() -> None:
         spectra.onset(np.ones(5), np.ones(4), np.arange(5))
     with pytest.raises(InputError, match="one of each a run"):
         spectra.kaplan_meier([], [])
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+def test_intervals_carry_the_scale(scale: float) -> None:
+    y = np.array([[1.0, 2.0, 6.0], [2.0, 4.0, 9.0], [4.0, 5.0, 12.0]])
+    assert_allclose(
+        spectra.t_interval(scale * y)[:3], scale * np.array(spectra.t_interval(y)[:3]), rtol=1e-12
+    )
+    found, truth = spectra.crossed_interval(scale * y), spectra.crossed_interval(y)
+    assert_allclose(found[:3], scale * np.array(truth[:3]), rtol=1e-12)
+    assert_allclose(found.degrees, truth.degrees, rtol=1e-12)
+
+
+def test_what_lies_beyond_float64_is_named() -> None:
+    wide = np.array([1.7e308, -1.7e308])
+    with pytest.raises(
+        InputError, match="values are so large that their interval holds 0 NaN and 1 infinite"
+    ):
+        spectra.t_interval(wide)
+    with pytest.raises(InputError, match="a - b holds 0 NaN and 2 infinite"):
+        spectra.paired_t_interval(wide, -wide)
+    with pytest.raises(InputError, match="values are so large that their interval"):
+        spectra.crossed_interval(np.array([wide, wide]))

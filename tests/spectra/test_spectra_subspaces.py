@@ -108,3 +108,17 @@ def test_both_ways_to_a_basis_agree_and_unclear_directions_go_to_the_svd(shape: 
     steep = (u * np.geomspace(1, 1e-9, 6)) @ w.T
     assert spectra.principal_angles_of_bases(spectra.right_basis(steep, 6), w).max() < 1e-5
     assert not spectra.right_basis(steep, 7)[:, 6].any()
+
+
+@pytest.mark.parametrize(
+    "angle", [1e-13, 1e-7, 1e-4, 0.9e-3, 1.1e-3, 0.1, 0.785, 1.5, np.pi / 2 - 1e-3, np.pi / 2 - 1e-9]
+)
+def test_every_angle_is_right_to_rounding_whatever_it_is_made_from(angle: float) -> None:
+    """Middle angles come from squared cosines; at both ends these have lost half the digits."""
+    u, v = planes(40, np.array([angle]), seed=12)
+    assert_allclose(spectra.principal_angles_of_bases(u, v), [angle], rtol=1e-12, atol=1e-13)
+    truth = np.sort([angle, 0.4, 1.2])
+    u, v = planes(40, truth, seed=13)
+    error = np.abs(spectra.principal_angles_of_bases(u, v) - truth)
+    peer = np.abs(np.sort(scipy.linalg.subspace_angles(u, v)) - truth)
+    assert error.max() < max(peer.max(), 1e-13)  # scipy's is 1e-9 off at 1e-7
