@@ -118,6 +118,13 @@ def _group_tasks(
     nulls = {s for metric in metrics for s in metric.null_signals if place.array(s) is not None}
     found = _find(place, sorted({s for metric in metrics for s in metric.signals} | nulls))
     arrays, missing, static = found.arrays, found.missing, found.static
+    nothing = np.ones(
+        len(stream.steps), np.bool_
+    )  # steps where every metric lacks a signal: nothing to measure
+    for metric in metrics:
+        lacks = [missing[s] for s in metric.signals if s in missing]
+        nothing &= np.any(lacks, axis=0) if lacks else False
+    members = members[~nothing[members]]
     # The last record of a state has no update, a fresh optimiser no momentum; a null is not drawn each time.
     may_lack = {
         s for s in arrays if place.owner(s).signal != "weight" and (stream.kind == "state" or "state/" in s)

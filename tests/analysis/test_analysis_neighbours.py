@@ -87,6 +87,15 @@ def test_layers_that_do_not_fit_are_no_chain(make_run):
         analyze(tree, metrics=["path_alignment"])
 
 
+def test_layers_with_positions_are_no_chain(make_run):
+    tree = make_run(0)
+    for name in ("fc1", "fc2", "out"):
+        data = tree[f"probe/{name}"].to_dataset(inherit=False)
+        data["error"] = data["error"].expand_dims(position=2, axis=2)
+        tree[f"probe/{name}"] = xr.DataTree(data)
+    assert "modulator_pseudo_cosine" not in analyze(tree)["probe"]
+
+
 def test_direct_rules_align_with_their_feedbacks(make_run):
     tree = direct(make_run(0))
     results = analyze(tree)["state"]
@@ -128,6 +137,13 @@ def test_exploration_is_of_the_last_records(make_run, record, tmp_path):
     expected = analyze(tree, metrics=[f"update_exploration_{WINDOW}"])[f"state/update_exploration_{WINDOW}"]
     stored = analyze(record(tree, tmp_path / "a.zarr"), metrics=[f"update_exploration_{WINDOW}"])
     np.testing.assert_array_equal(stored[f"state/update_exploration_{WINDOW}"], expected)
+    blocks = []
+    more = {"output": tmp_path / "r.zarr", "progress": lambda done, total: blocks.append(total)}
+    for _ in range(2):
+        analyze(tmp_path / "a.zarr", metrics=[f"update_exploration_{WINDOW}"], **more)
+    assert (
+        blocks[-1] == 3
+    )  # the last step has no update yet: a layer's one block each; too short a window has none
     values = expected.sel(run="fa-seed0", layer="fc2")
     assert values[: WINDOW - 1].isnull().all()
     assert np.isnan(values[-1])  # no update after the last step
