@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fadiag.analysis.metric import Metric, Values
 from fadiag.analysis.plan import Options, Task
+from fadiag.analysis.reasons import LOG_REASON, reason
 from fadiag.analysis.source import Run, Stream
 
 __all__ = ["RESULTS_VERSION", "Assembly"]
@@ -178,7 +179,7 @@ class Assembly:
                     ].values
             attrs = {"long_name": key.replace("_", " ")}
             if np.isnan(array).any():
-                attrs["not_a_number"] = "a run or step that did not log it, or a value that was logged as NaN"
+                attrs["not_a_number"] = LOG_REASON
             variables[key] = (("run", "step"), array, attrs)
         coordinates: dict[str, Any] = {
             "run": ("run", np.array([run.label for run in self._runs], object)),
@@ -217,21 +218,10 @@ class Assembly:
             "split": _told([a.get("split") for a in attrs]),
         }
         if np.isnan(self._values[stream][variable]).any():
-            told["not_a_number"] = self._reason(metric, null=bool(suffix))
+            told["not_a_number"] = reason(metric, null=bool(suffix), skipped=self._options.skip_invalid)
         if metric.centred is not None:
             told["centred"] = int(metric.centred)
         return {key: value for key, value in told.items() if value != ""}
-
-    def _reason(self, metric: Metric, *, null: bool) -> str:
-        """Say why a value of the metric, or of its null, is not a number."""
-        causes = ["a run, layer or step without the signals"]
-        if null:
-            causes.append("or without draws of the null")
-        if self._options.skip_invalid:
-            causes.append("or with signals that are not finite (skip_invalid)")
-        if metric.undefined:
-            causes.append(f"or: {metric.undefined}")
-        return ", ".join(causes)
 
     def _of(self, variable: str) -> tuple[Metric | None, str]:
         """Return the chosen metric that a variable belongs to, and the suffix of its null."""

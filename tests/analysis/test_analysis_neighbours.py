@@ -91,7 +91,9 @@ def test_layers_with_positions_are_no_chain(make_run):
     tree = make_run(0)
     for name in ("fc1", "fc2", "out"):
         data = tree[f"probe/{name}"].to_dataset(inherit=False)
-        data["error"] = data["error"].expand_dims(position=2, axis=2)
+        for signal, array in data.data_vars.items():
+            if "sample" in array.dims:
+                data[signal] = array.expand_dims(position=2, axis=2)
         tree[f"probe/{name}"] = xr.DataTree(data)
     assert "modulator_pseudo_cosine" not in analyze(tree)["probe"]
 
