@@ -38,7 +38,8 @@ class Metric:
     null : callable, optional
         Takes the view and the values, returns further variables by suffix (``null_low``, ...).
     null_signals : tuple of str
-        Signals that the null reads where they were recorded; without them there is no null, and no error.
+        Signals that the null, or the function, reads where they were recorded; without them there is no null,
+        and no error.
     layers : str
         Which layers have it. ``all``; ``layerwise``: those that a feedback matrix in the weight's shape sends
         credit below; ``below layerwise``: those that it reaches; ``direct``: those with feedback from the

@@ -55,7 +55,10 @@ def _rounding_floor(view: View) -> Values:
     """Share of the update that is the rounding of the weight it was taken from.
 
     A stored weight is rounded to the spacing of its float type, an error of rms spacing / sqrt(12) an entry.
+    Where it was recorded it is taken: a bfloat16 weight is stored as float32, whose spacing is finer.
     """
+    if "update_rounding_floor" in view.signals:
+        return view.values("update_rounding_floor").astype(np.float64)
     spacing = np.spacing(np.abs(view.flat("weight"))).astype(np.float64)
     rounding = np.sqrt(np.sum(spacing**2, axis=-1) / 12)
     update = np.linalg.norm(view.flat("update").astype(np.float64), axis=-1)
@@ -143,6 +146,7 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
     _state(
         "update_rounding_floor",
         signals=("update", "weight"),
+        null_signals=("update_rounding_floor",),
         function=_rounding_floor,
         long_name="share of the recorded update that is rounding of the weight",
         formula="sqrt(sum spacing(W)^2 / 12) / |dW|_F",
@@ -152,6 +156,7 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
     _state(
         "update_trustworthy",
         signals=("update", "weight"),
+        null_signals=("update_rounding_floor",),
         function=_trustworthy,
         long_name="1 where the update's rounding floor is at most 1e-3, so that its ranks can be trusted",
         formula="update_rounding_floor <= 1e-3",

@@ -1,6 +1,7 @@
 """Recording what each layer of a network receives, without changing the run."""
 
-from fadiag.capture.adapter import DEFAULT_ADAPTERS, LayerAdapter
+from fadiag.capture.adapter import LayerAdapter, exact_layers
+from fadiag.capture.adapters import DEFAULT_ADAPTERS
 from fadiag.capture.live import LIVE_SIGNALS, Live
 from fadiag.capture.probe import PROBE_SIGNALS, Probe
 from fadiag.capture.recorder import Recorder
@@ -22,6 +23,7 @@ __all__ = [
     "Signal",
     "as_schedule",
     "every",
+    "exact_layers",
     "listed",
     "logarithmic",
 ]

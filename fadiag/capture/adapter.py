@@ -8,24 +8,29 @@ import torch
 from torch import Tensor, nn
 
 from fadiag.errors import InputError
-from fadiag.rules import FeedbackConv1d, FeedbackConv2d, FeedbackLayer, FeedbackLinear
+from fadiag.rules import BatchSign, FeedbackConv1d, FeedbackConv2d, FeedbackLayer, FeedbackLinear
 
-__all__ = ["DEFAULT_ADAPTERS", "LayerAdapter", "adapter_of"]
+__all__ = [
+    "LayerAdapter",
+    "adapter_of",
+    "embeddings",
+    "exact_layers",
+    "has_own_forward",
+    "own_layers",
+    "plain_layers",
+    "spending",
+]
 
 
 def _weight(module: nn.Module) -> Tensor:
-    weight = module.weight
+    weight = getattr(module, "weight", None)
     if not isinstance(weight, Tensor):
         raise InputError(f"{type(module).__name__} has no tensor named weight; give its adapter a weight=")
     return weight
 
 
-def _permuted(module: nn.Module, generator: torch.Generator) -> Tensor:
-    """Permute the entries of the module's feedback (of its weight, where it is exact)."""
-    given = module.feedback if isinstance(module, FeedbackLayer) else _weight(module)
-    assert isinstance(given, Tensor)
-    order = torch.randperm(given.numel(), generator=generator).to(given.device)
-    return given.detach().flatten()[order].reshape(given.shape)
+def _always(module: nn.Module) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -39,14 +44,21 @@ class LayerAdapter:
     weight : callable
         Module to W.
     feedback : callable
-        Module to the matrix in W's place in its backward pass; None where the backward is exact.
+        Module to the matrix in W's place in its backward pass; None where the backward is exact. Where it
+        depends on the weight, the matrix that a pass with the weight as it is now would use; where it is
+        drawn at each pass, that of the last one.
     feedback_kind : {"layerwise", "exact"}
     using : callable
         ``using(module, matrix)`` is a context; a forward pass made inside it takes the matrix in its
         backward pass.
-    redraw : callable
-        ``redraw(module, generator)`` draws a fresh feedback of the same law. By default the entries of the
-        module's ``feedback`` (or weight) are permuted.
+    redraw : callable, optional
+        ``redraw(module, generator)`` draws a fresh feedback of the same law. By default the entries of
+        the feedback (of the weight, where there is none) are permuted.
+    feedback_is_fixed : callable
+        Module to whether its feedback stays the same for the whole run. Where it does not, ``feedback`` is
+        recorded over time.
+    weight_dims : {("out", "in"), ("in", "out")}
+        What the weight's axes are; the second is for tables and for matrices kept transposed.
     """
 
     types: tuple[type[nn.Module], ...] | Callable[[nn.Module], bool]
@@ -54,7 +66,18 @@ class LayerAdapter:
     feedback: Callable[[nn.Module], Tensor | None]
     feedback_kind: str
     using: Callable[[nn.Module, Tensor], AbstractContextManager[None]]
-    redraw: Callable[[nn.Module, torch.Generator], Tensor] = _permuted
+    redraw: Callable[[nn.Module, torch.Generator], Tensor] | None = None
+    feedback_is_fixed: Callable[[nn.Module], bool] = _always
+    weight_dims: tuple[str, str] = ("out", "in")
+
+    def redrawn(self, module: nn.Module, generator: torch.Generator) -> Tensor:
+        """Return a fresh feedback of the module's law."""
+        if self.redraw is not None:
+            return self.redraw(module, generator)
+        feedback = self.feedback(module)
+        given = self.weight(module) if feedback is None else feedback
+        order = torch.randperm(given.numel(), generator=generator).to(given.device)
+        return given.detach().flatten()[order].reshape(given.shape)
 
     def takes(self, module: nn.Module) -> bool:
         """Say whether this adapter is for the module."""
@@ -66,9 +89,30 @@ def _own_feedback(module: nn.Module) -> Tensor | None:
     return module.feedback
 
 
-def _own_using(module: nn.Module, matrix: Tensor) -> AbstractContextManager[None]:
+@contextmanager
+def spending(module: nn.Module, draw: Callable[[], None]) -> Iterator[None]:
+    """Draw random numbers before each forward pass inside that the module itself would have drawn.
+
+    A pass with another matrix then sees the same dropout masks as the module's own.
+    """
+    handle = module.register_forward_pre_hook(lambda module, inputs: draw())
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _own_using(module: nn.Module, matrix: Tensor) -> Iterator[None]:
     assert isinstance(module, FeedbackLayer)
-    return module.using_feedback(matrix)
+    weight = _weight(module)
+
+    def draw() -> None:
+        if isinstance(module, BatchSign) and module.training:
+            torch.randn_like(weight)
+
+    with module.using_feedback(matrix), spending(module, draw):
+        yield
 
 
 _WITH_FEEDBACK: dict[type[nn.Module], type[FeedbackLayer]] = {
@@ -78,8 +122,15 @@ _WITH_FEEDBACK: dict[type[nn.Module], type[FeedbackLayer]] = {
 }
 
 
+def has_own_forward(module: nn.Module) -> bool:
+    """Say whether a subclass of ``nn.Linear`` or a convolution replaces its forward pass.
+
+    Its backward pass may then be its own too, so nothing is known of its feedback.
+    """
+    return isinstance(module, tuple(_WITH_FEEDBACK)) and not _is_plain(module)
+
+
 def _is_plain(module: nn.Module) -> bool:
-    # A subclass with a forward of its own may have a backward of its own: it needs an adapter.
     return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in _WITH_FEEDBACK)
 
 
@@ -97,11 +148,51 @@ def _plain_using(module: nn.Module, matrix: Tensor) -> Iterator[None]:
         object.__setattr__(module, "__class__", kept)
 
 
-#: fadiag's own feedback layers, then torch's layers, whose backward is exact.
-DEFAULT_ADAPTERS: tuple[LayerAdapter, ...] = (
-    LayerAdapter((FeedbackLayer,), _weight, _own_feedback, "layerwise", _own_using),
-    LayerAdapter(_is_plain, _weight, lambda module: None, "exact", _plain_using),
+@contextmanager
+def _none_using(module: nn.Module, matrix: Tensor) -> Iterator[None]:
+    raise InputError(
+        f"a {type(module).__name__} is recorded as a layer with an exact backward pass, so it cannot take "
+        "another feedback; leave it out of feedbacks, or give an adapter with using="
+    )
+    yield
+
+
+def exact_layers(*types: type[nn.Module], weight_dims: tuple[str, str] = ("out", "in")) -> LayerAdapter:
+    """Return the adapter of layers whose backward pass is autograd's own.
+
+    For layers with a forward pass of their own, of which the recorder cannot know it.
+
+    Parameters
+    ----------
+    *types : module classes
+        With a parameter ``weight``, returning one tensor.
+    weight_dims : {("out", "in"), ("in", "out")}
+        What the weight's axes are.
+
+    Examples
+    --------
+    >>> class Halved(nn.Linear):
+    ...     def forward(self, x):
+    ...         return super().forward(x) / 2
+    >>> exact_layers(Halved).takes(Halved(3, 2))
+    True
+    """
+    return LayerAdapter(types, _weight, lambda module: None, "exact", _none_using, weight_dims=weight_dims)
+
+
+#: fadiag's own feedback layers.
+own_layers = LayerAdapter(
+    (FeedbackLayer,),
+    _weight,
+    _own_feedback,
+    "layerwise",
+    _own_using,
+    feedback_is_fixed=lambda module: isinstance(module, FeedbackLayer) and module.feedback_is_fixed,
 )
+#: torch's layers, whose backward is exact.
+plain_layers = LayerAdapter(_is_plain, _weight, lambda module: None, "exact", _plain_using)
+#: Tables: no error goes below them.
+embeddings = exact_layers(nn.Embedding, weight_dims=("in", "out"))
 
 
 def adapter_of(module: nn.Module, adapters: Sequence[LayerAdapter]) -> LayerAdapter | None:

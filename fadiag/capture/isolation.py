@@ -19,22 +19,30 @@ def isolated(model: nn.Module, *, mode: Mode, seed: int) -> Iterator[None]:
     """Put back, on leaving, all that a forward and backward pass inside may touch.
 
     Random numbers start from ``seed``, so every pass sees the same dropout masks. Buffers are clones inside.
-    A model already in the mode asked for keeps its modules' own flags (a norm frozen by ``eval()`` stays so).
+    A parameter that the pass replaces, or a table that it renormalises, is put back. What is compiled runs
+    uncompiled, since a compiled graph does not see hooks attached after it. A model already in the mode asked
+    for keeps its modules' own flags (a norm frozen by ``eval()`` stays so).
     """
     modules = list(model.modules())
     training = [module.training for module in modules]
     buffers = [dict(module._buffers) for module in modules]
-    compiled = [module._compiled_call_impl for module in modules]
+    parameters = [dict(module._parameters) for module in modules]
+    # An embedding with max_norm writes to its table in the forward pass.
+    tables = [m.weight for m in modules if isinstance(m, nn.Embedding) and m.max_norm is not None]
+    rows = [table.detach().clone() for table in tables]
     python, numpy = random.getstate(), np.random.get_state()
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     clones: dict[int, Tensor] = {}
     try:
-        with torch.random.fork_rng(devices=devices), torch.enable_grad():
+        with (
+            torch.random.fork_rng(devices=devices),
+            torch.enable_grad(),
+            torch.compiler.set_stance("force_eager"),
+        ):
             torch.manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed % 2**32)
             for module in modules:
-                module._compiled_call_impl = None  # a compiled graph does not see hooks attached after it
                 for name, buffer in module._buffers.items():
                     if buffer is not None:
                         module._buffers[name] = clones.setdefault(id(buffer), buffer.detach().clone())
@@ -42,9 +50,11 @@ def isolated(model: nn.Module, *, mode: Mode, seed: int) -> Iterator[None]:
                 model.train(mode == "train")
             yield
     finally:
-        for module, flag, kept, call in zip(modules, training, buffers, compiled, strict=True):
+        for module, flag, kept, own in zip(modules, training, buffers, parameters, strict=True):
             module.training = flag
             module._buffers.update(kept)
-            module._compiled_call_impl = call
+            module._parameters.update(own)
+        for table, values in zip(tables, rows, strict=True):
+            table.data.copy_(values)
         random.setstate(python)
         np.random.set_state(numpy)

@@ -6,11 +6,12 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from fadiag.capture.adapter import LayerAdapter, adapter_of
+from fadiag.capture.adapter import LayerAdapter, adapter_of, has_own_forward
 from fadiag.errors import CaptureError, InputError
 
-__all__ = ["RecordedLayer", "choose_layers"]
+__all__ = ["RecordedLayer", "choose_layers", "owners_of"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def choose_layers(
     InputError
         A name that no module has (the near ones are listed), or whose module no adapter takes.
     CaptureError
-        There is nothing to record, or an ``nn.MultiheadAttention`` is among the chosen.
+        There is nothing to record, or a layer cannot be: of an ``nn.MultiheadAttention``, a linear layer or
+        convolution with a forward pass of its own, a weight that is not there yet or computed at each pass.
     """
     modules = dict(model.named_modules())
     found = {
@@ -64,6 +66,10 @@ def choose_layers(
         if (adapter := adapter_of(module, adapters)) is not None
     }
     names = list(found) if chosen is None else _names(chosen, modules, found)
+    if chosen is None:
+        for name, module in modules.items():
+            if name not in found and has_own_forward(module):
+                raise CaptureError(_own_forward(name, module))
     for name in names:
         parent = modules.get(name.rpartition(".")[0])
         if isinstance(parent, nn.MultiheadAttention):
@@ -79,7 +85,45 @@ def choose_layers(
             f"{type(model).__name__} has nothing to record: no layer that an adapter knows among its "
             f"{len(modules)} modules; give adapters=(LayerAdapter(...),) for yours"
         )
+    for name in names:
+        _check_weight(name, found[name].module)
     return tuple(found[name] for name in names)
+
+
+def owners_of(layers: Sequence[RecordedLayer]) -> dict[int, RecordedLayer]:
+    """Return the first layer that has each weight, by the weight's id: tied weights are recorded once."""
+    owners: dict[int, RecordedLayer] = {}
+    for layer in layers:
+        owners.setdefault(id(layer.weight), layer)
+    return owners
+
+
+def _own_forward(name: str, module: nn.Module) -> str:
+    kind = type(module).__name__
+    return (
+        f"layer {name!r} is a {kind} with a forward pass of its own, so its feedback is not known; give "
+        f"adapters=(exact_layers({kind}),) where its backward pass is autograd's, a LayerAdapter where it is "
+        "not, or leave it out by layers=[...]"
+    )
+
+
+def _check_weight(name: str, module: nn.Module) -> None:
+    weight = module._parameters.get("weight")
+    if weight is not None and is_lazy(weight):
+        raise CaptureError(
+            f"layer {name!r} has no weight yet; run one batch through the model before it is recorded"
+        )
+    if weight is not None and weight.is_meta:
+        raise CaptureError(
+            f"layer {name!r} is on the meta device, where a weight has no values; move the model by "
+            "to_empty() and load its state before it is recorded"
+        )
+    if weight is None and hasattr(module, "weight"):
+        raise CaptureError(
+            f"layer {name!r} has a weight that is computed anew at each pass (a parametrization, weight or "
+            "spectral norm), so no gradient or update of it can be recorded; remove the parametrization, or "
+            "leave the layer out by layers=[...]"
+        )
 
 
 def _names(
@@ -90,6 +134,8 @@ def _names(
         if isinstance(item, type):
             hits = [name for name, layer in found.items() if isinstance(layer.module, item)]
         elif item in modules and item not in found:
+            if has_own_forward(modules[item]):
+                raise CaptureError(_own_forward(item, modules[item]))
             kind = type(modules[item]).__name__
             raise InputError(
                 f"layer {item!r} is a {kind}, for which there is no adapter; "

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fadiag.capture.arrays import Array, rows_of
 from fadiag.capture.isolation import Mode, isolated
-from fadiag.capture.layers import RecordedLayer
+from fadiag.capture.layers import RecordedLayer, owners_of
 from fadiag.capture.nulls import REDRAW_STATISTICS, Reference, mask_statistics
 from fadiag.capture.schedule import Schedule, as_schedule
 from fadiag.capture.signals import LayerSignals, Signal, call_attrs, signal_of
@@ -139,6 +139,8 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         """
         wanted = {s for s in self.signals if not s.endswith("_bp")}
         calls, masks = self._pass(model, layers, {}, wanted, self.mask_draws)
+        if any(call.a_shape.numel() == 0 for call in calls):
+            raise CaptureError("the probe's batch is empty; give Probe a batch with at least one sample")
         passes = {"": calls}
         truth = {layer.name: layer.weight.detach() for layer in layers if layer.feedback is not None}
         wanted_bp = {s.removesuffix("_bp") for s in self.signals if s.endswith("_bp")}
@@ -199,17 +201,19 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                     "under no_grad, detached, or from another model?"
                 )
             by_weight = dict(zip(weights, gradients, strict=True))
+            owners = owners_of(layers)
             for call in trace.calls:
                 gradient = by_weight[id(call.layer.weight)]
-                if "gradient" in wanted and call.index == 0 and gradient is not None:
-                    call.values["gradient"] = gradient
+                owned = owners[id(call.layer.weight)] is call.layer
+                if "gradient" in wanted and owned and call.index == 0 and gradient is not None:
+                    call.values["gradient"] = gradient.to_dense()  # that of a table may be sparse
             masks = self._masks(trace.calls, mask_draws) if mask_draws else {}
         return trace.calls, masks
 
     def _loss(self, model: nn.Module) -> Tensor:
         try:
             loss = self.loss(model, self.batch)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except (RuntimeError, ValueError, TypeError, LookupError) as error:
             if isinstance(error, CaptureError):
                 raise
             raise CaptureError(
@@ -239,7 +243,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         }
         for draw in range(self.redraws):
             matrices = {
-                layer.name: layer.adapter.redraw(layer.module, generator)
+                layer.name: layer.adapter.redrawn(layer.module, generator)
                 for layer in layers
                 if layer.feedback is not None
             }

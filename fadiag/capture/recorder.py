@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fadiag import __version__
-from fadiag.capture.adapter import DEFAULT_ADAPTERS, LayerAdapter
+from fadiag.capture.adapter import LayerAdapter
+from fadiag.capture.adapters import DEFAULT_ADAPTERS
 from fadiag.capture.arrays import matrix_of, to_array
 from fadiag.capture.layers import RecordedLayer, choose_layers
 from fadiag.capture.live import Live, LiveReader
@@ -118,7 +119,7 @@ class Recorder:
         if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
             raise InputError(f"steps is {steps!r}; give the number of updates to come, at least 1")
         self._steps = steps
-        state_signals = choose_state_signals(state, optimizers)
+        state_signals = choose_state_signals(state, optimizers, self._layers)
         self._probes = dict(probes or {})
         for name, probe in self._probes.items():
             if name in _RESERVED:
@@ -209,7 +210,13 @@ class Recorder:
                 ) from None
 
     def close(self) -> None:
-        """Record the last step and close the store."""
+        """Record the last step and close the store.
+
+        Raises
+        ------
+        CaptureError
+            A live schedule had none of the run's steps, so that nothing was recorded of it.
+        """
         if self._closed:
             return
         try:
@@ -228,6 +235,11 @@ class Recorder:
             raise
         self._closed = True
         self._writer.close()
+        if self._live is not None and self._step > 0 and self._sinks["live"].last_step is None:
+            raise CaptureError(
+                f"live recorded nothing: its schedule has none of this run's steps 0 to {self._step - 1}; "
+                "give Live(every=...) a schedule that has, or leave live= out (all else is in the store)"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -269,15 +281,21 @@ class Recorder:
     def _put_static(self) -> None:
         for layer in self._layers:
             name = layer.name or ROOT
-            attrs = kernel_attrs(layer.weight)
+            attrs, axes = kernel_attrs(layer.weight), layer.adapter.weight_dims
 
-            def put(signal: str, given: Tensor, name: str = name, attrs: dict[str, Any] = attrs) -> None:
+            def put(
+                signal: str,
+                given: Tensor,
+                name: str = name,
+                attrs: dict[str, Any] = attrs,
+                axes: tuple[str, str] = axes,
+            ) -> None:
                 tensor, matrix = given.detach().clone(), given.dim() > 1
                 self._writer.put_static(
                     name,
                     signal,
                     to_array(matrix_of(tensor) if matrix else tensor),
-                    dims=("out", "in") if matrix else ("out",),
+                    dims=axes if matrix else ("out",),
                     attrs={"signal": signal, **(attrs if matrix else {})},
                 )
 
@@ -321,8 +339,10 @@ class Recorder:
         if read is None:
             self._check_layers()
             read = self._probes[name].read(self._model, self._layers)
-        rows = next(
-            (len(s.array) for x in read for s in x.signals.values() if s.dims[:1] == ("sample",)), None
+        # The most of any layer: a table of positions, say, is called with one row for all.
+        rows = max(
+            (len(s.array) for x in read for s in x.signals.values() if s.dims[:1] == ("sample",)),
+            default=None,
         )
         self._sinks[name].layers(self._step, read, epoch=self._epoch, rows=rows)
 
@@ -382,7 +402,7 @@ def _inside(model: nn.Module) -> nn.Module:
 def _check_live(model: nn.Module, live: Live) -> None:
     if not isinstance(live, Live):
         raise InputError(f"live is a {type(live).__name__}; give a fadiag.capture.Live")
-    if hasattr(model, "_orig_mod") or any(m._compiled_call_impl is not None for m in model.modules()):
+    if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules()):
         raise CaptureError(
             "live signals of a compiled model cannot be recorded: hooks attached after compiling never fire; "
             "train the model uncompiled, or use probes, which run the module inside"

@@ -45,8 +45,8 @@ def layer_attrs(layer: RecordedLayer, order: int) -> dict[str, Any]:
         "type": type(layer.module).__name__,
         "order": order,
         "feedback_kind": layer.adapter.feedback_kind,
-        "out_features": int(layer.weight.shape[0]),
-        "in_features": int(layer.weight[0].numel()),
+        "out_features": int(layer.weight.shape[out := layer.adapter.weight_dims.index("out")]),
+        "in_features": layer.weight.numel() // int(layer.weight.shape[out]),
     }
 
 
@@ -59,7 +59,7 @@ def signal_of(name: str, call: Call) -> Signal:
     """Return a signal that was seen at a call."""
     value, weight = call.values[name], call.layer.weight
     if name == "gradient":
-        return Signal(to_array(matrix_of(value)), ("out", "in"), kernel_attrs(weight))
+        return Signal(to_array(matrix_of(value)), call.layer.adapter.weight_dims, kernel_attrs(weight))
     if name == "input":
         # Never the output's own axes: the two may differ in length.
         dims = ("sample", "in") if value.dim() == 2 else dims_of(tuple(value.shape), weight, (), "input")

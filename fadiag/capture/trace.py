@@ -89,8 +89,10 @@ class Trace(TorchFunctionMode):
         edge = get_gradient_edge(output) if output.requires_grad else None
         index = sum(call.layer is layer for call in self.calls)
         call = Call(layer, index, edge, edge, output.shape, output.shape)
-        if "input" in self._wanted and inputs and isinstance(inputs[0], Tensor):
-            call.values["input"] = inputs[0].detach().clone()
+        # What an embedding takes are places in its table, no values.
+        taken = inputs[0] if inputs else None
+        if "input" in self._wanted and isinstance(taken, Tensor) and taken.is_floating_point():
+            call.values["input"] = taken.detach().clone()
         self.calls.append(call)
         self._listen(output, call, "error")
         self._reach(output, call)

@@ -25,9 +25,12 @@ class FeedbackLayer(nn.Module):
         Takes the weight's place in the backward pass, in the weight's shape. A persistent buffer.
     rule : str
         The name that ``convert`` knows the rule by.
+    feedback_is_fixed : bool
+        Whether the feedback stays the same for a whole run.
     """
 
     rule: ClassVar[str] = "fa"
+    feedback_is_fixed: ClassVar[bool] = True
     feedback: Tensor
 
     def attach_feedback(self, matrix: Tensor) -> None:

@@ -33,6 +33,7 @@ __all__ = [
 class _Sign(FeedbackLayer):
     """What the sign rules share: ``feedback`` follows the weight, so it is never set."""
 
+    feedback_is_fixed: ClassVar[bool] = False
     _in_use: Tensor | None = None
 
     @property

@@ -3,9 +3,7 @@
 Everything here is synchronous and belongs to one thread at a time; `RunWriter` puts a thread around it.
 """
 
-import os
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +13,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from fadiag.errors import InputError, StoreError
+from fadiag.errors import InputError
 from fadiag.store.files import replace_file, write_fill, write_slab
 from fadiag.store.layout import (
     COORDINATES,
     JSON,
-    SCHEMA,
     ArrayLayout,
     ArraySpec,
     check_name,
@@ -29,10 +26,10 @@ from fadiag.store.layout import (
     plan_array,
 )
 from fadiag.store.lock import StoreLock
-from fadiag.store.snapshot import RootAttributes, Snapshot, read_snapshot, refuse_links
+from fadiag.store.snapshot import RootAttributes, Snapshot
 from fadiag.store.tree import Node, Tree
 
-__all__ = ["Recording", "Row", "Stream", "create_recording", "resume_recording"]
+__all__ = ["Recording", "Row", "Stream"]
 
 _STREAM_COORDINATES = "wall_time epoch rows_valid"
 
@@ -285,7 +282,8 @@ class Recording:
         ]
         return np.concatenate([*pieces, np.empty(0, "<i8")])[:rows].astype(np.int64)
 
-    def _restore(self, snapshot: Snapshot) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take up the tree and the lengths of a store that is there."""
         for path, attrs in snapshot.groups.items():
             self.tree.add(Node(path, dict(attrs)))
         for path, array in snapshot.arrays.items():
@@ -302,78 +300,6 @@ class Recording:
         self._resumed = set(self.tree.nodes)
 
 
-def create_recording(path: Path, manifest: Mapping[str, JSON]) -> Recording:
-    """Make a new store and lock it.
-
-    Raises
-    ------
-    StoreError
-        The path is taken, or its folder cannot be written.
-    """
-    clean = clean_json("manifest", manifest)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir()
-    except FileExistsError:
-        if not path.parent.is_dir():
-            raise StoreError(f"{path} cannot be made: {path.parent} is a file; take a folder") from None
-        raise StoreError(f"{path} exists; resume it with resume=True, or take another path") from None
-    except OSError as error:
-        raise StoreError(
-            f"{path} cannot be made: {error.strerror}; take a folder that can be written"
-        ) from None
-    lock = StoreLock(path)
-    now = time.time()
-    attributes = RootAttributes(SCHEMA, uuid.uuid4().hex, 0, "recording", now, now, {}, {}, [], clean)
-    recording = Recording(path, lock, attributes)
-    recording.commit()
-    return recording
-
-
-def resume_recording(path: Path, manifest: Mapping[str, JSON], resume_from: int | None) -> Recording:
-    """Lock a store that is there and go on behind its last committed record.
-
-    With `resume_from` the records of that step and of later ones are given up: a smaller length is committed
-    and the generation rises, so that a reader can tell the two histories apart.
-    """
-    read_snapshot(path)  # a path that is no store is refused before anything is locked
-    lock = StoreLock(path)
-    try:
-        snapshot = read_snapshot(path)
-        if snapshot.sealed:
-            raise StoreError(f"{path} was compacted and is sealed; resume the store it was made from")
-        refuse_links(path)
-        recording = Recording(path, lock, snapshot.attributes)
-        recording._restore(snapshot)
-        before = dict(snapshot.attributes.committed)
-        if resume_from is not None:
-            for stream in recording.streams.values():
-                stream.rows = int(np.searchsorted(recording.steps(stream.name), resume_from))
-            recording.attributes.generation += 1
-        recording.attributes.resumes.append(
-            {
-                "time": time.time(),
-                "generation": recording.attributes.generation,
-                "resume_from": resume_from,
-                "committed_before": before,
-                "manifest": clean_json("manifest", manifest),
-            }
-        )
-        was = recording.attributes.status
-        recording.attributes.status = "recording"
-        for node in recording.tree.nodes.values():
-            rows = recording.streams[node.stream].rows if node.stream in recording.streams else 0
-            if node.attrs.get("declared_at", 0) > rows:
-                recording.tree.merge_attrs(node.path, {"declared_at": rows})
-        recording.commit()
-        if was != "recording":
-            recording.reset_nodes()
-    except BaseException:
-        lock.release()
-        raise
-    return recording
-
-
 def _write_document(folder: Path, document: JSON) -> None:
     replace_file(folder / "zarr.json", msgspec.json.encode(document))
 
@@ -382,9 +308,3 @@ def _bytes_of(array: NDArray[Any]) -> memoryview:
     dtype = array.dtype.newbyteorder("<")
     plain = np.ascontiguousarray(array, dtype)
     return plain.reshape(-1).view(np.uint8).data
-
-
-def free_bytes(path: Path) -> int:
-    """Bytes that the file system of a store has left for this user."""
-    state = os.statvfs(path)
-    return state.f_bavail * state.f_frsize

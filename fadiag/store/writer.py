@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from fadiag.errors import InputError, StoreError
 from fadiag.store.background import Background
-from fadiag.store.layout import COORDINATES, JSON, ArraySpec, clean_json
+from fadiag.store.disk_estimate import shortage
+from fadiag.store.layout import JSON, ArraySpec, clean_json
+from fadiag.store.opening import create_recording, resume_recording
 from fadiag.store.pool import BufferPool
-from fadiag.store.recording import Recording, Row, create_recording, free_bytes, resume_recording
+from fadiag.store.recording import Recording, Row
 
 __all__ = ["RunWriter"]
 
@@ -372,17 +374,8 @@ class RunWriter:
         if stream in self._started:
             return
         self._started.add(stream)
-        need = sum(
-            (planned.planned - planned.rows) * (self._sizes.get(name, 0) + 8 * len(COORDINATES))
-            for name, planned in self._recording.streams.items()
-            if planned.planned is not None and planned.planned > planned.rows
-        )
-        free = free_bytes(self.path)
-        if need > free:
-            told = (
-                f"{self.path} will write {_size(need)}; {_size(free)} are free: record fewer steps, samples"
-                " or signals, or take another disk"
-            )
+        told = shortage(self.path, self._recording.streams.values(), self._sizes)
+        if told is not None:
             if self._on_failure == "raise":
                 raise StoreError(told)
             warnings.warn(told, RuntimeWarning, stacklevel=3)
@@ -409,11 +402,3 @@ def _step(step: int) -> int:
     if isinstance(step, bool) or not isinstance(step, numbers.Integral) or not 0 <= step < 2**62:
         raise InputError(f"step {step!r}: give a whole number, 0 or more")
     return int(step)
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

@@ -47,7 +47,16 @@ def loss_of(model, batch):
     return functional.cross_entropy(model(batch[0]), batch[1])
 
 
-def run(build, optimizers_of, path, *, rule, mode, accumulate=1):
+def half_loss_of(model, batch):
+    with torch.autocast("cpu", torch.bfloat16):
+        return loss_of(model, batch)
+
+
+STREAMS = ("probe", "live")
+
+
+def run(build, optimizers_of, path, *, rule="fa", mode="train", accumulate=1, amp=False, streams=STREAMS):
+    loss_fn = half_loss_of if amp else loss_of
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
@@ -56,15 +65,20 @@ def run(build, optimizers_of, path, *, rule, mode, accumulate=1):
     x, y = torch.randn(STEPS, 8, 12), torch.randint(3, (STEPS, 8))
     recorder = None
     if path is not None:
-        probe = Probe((x[0], y[0]), loss_of, mode=mode, redraws=1, mask_draws=1)
+        probe = Probe((x[0], y[0]), loss_fn, mode=mode, redraws=1, mask_draws=1)
         recorder = Recorder(
-            model, path, optimizer=optimizers, probes={"probe": probe}, every=2, live=Live(every=1)
+            model,
+            path,
+            optimizer=optimizers,
+            probes={"probe": probe} if "probe" in streams else {},
+            every=2,
+            live=Live(every=1) if "live" in streams else None,
         )
     for step in range(STEPS):
         for optimizer in optimizers:
             optimizer.zero_grad()
         for part in range(accumulate):
-            loss = loss_of(model, (x[step - part], y[step - part]))
+            loss = loss_fn(model, (x[step - part], y[step - part]))
             (loss / accumulate).backward()
         for optimizer in optimizers:
             optimizer.step()
@@ -82,13 +96,23 @@ def run(build, optimizers_of, path, *, rule, mode, accumulate=1):
 
 
 @pytest.mark.parametrize(
-    ("rule", "mode", "accumulate"),
-    [("fa", "train", 1), ("fa", "eval", 1), ("bp", "train", 1), ("fa", "train", 2)],
+    "options",
+    [
+        {},
+        {"mode": "eval"},
+        {"rule": "bp"},
+        {"rule": "brsf"},
+        {"accumulate": 2},
+        {"amp": True},
+        {"amp": True, "accumulate": 2},
+        {"streams": ("probe",)},
+        {"streams": ("live",)},
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("optimizers_of", [sgd, adam, muon])
 @pytest.mark.parametrize("build", [mlp, cnn])
-def test_recording_changes_no_bit(build, optimizers_of, rule, mode, accumulate, tmp_path):  # noqa: PLR0917
-    options = {"rule": rule, "mode": mode, "accumulate": accumulate}
+def test_recording_changes_no_bit(build, optimizers_of, options, tmp_path):
     bare = run(build, optimizers_of, None, **options)
     recorded = run(build, optimizers_of, tmp_path / "run.zarr", **options)
     assert bare[0].keys() == recorded[0].keys()
@@ -99,21 +123,27 @@ def test_recording_changes_no_bit(build, optimizers_of, rule, mode, accumulate, 
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in recorded[3].modules())
     store = open_run(tmp_path / "run.zarr")
     layers = [name for name, m in recorded[3].named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    streams, accumulate = options.get("streams", STREAMS), options.get("accumulate", 1)
+    assert [stream for stream in STREAMS if stream in store.children] == list(streams)
     for layer in layers:
         for signal in (
-            "activation",
-            "modulator",
-            "error_post",
-            "error",
-            "error_bp",
-            "gradient",
-            "gradient_bp",
+            (
+                "activation",
+                "modulator",
+                "error_post",
+                "error",
+                "error_bp",
+                "gradient",
+                "gradient_bp",
+            )
+            if "probe" in streams
+            else ()
         ):
             array = store[f"probe/{layer}/{signal}"].values
             assert list(store["probe"]["step"].values) == [0, 2, 4, 5]
             assert np.isfinite(array).all()
             assert array.any()
-        for signal in ("activation", "modulator", "error"):
+        for signal in ("activation", "modulator", "error") if "live" in streams else ():
             array = store[f"live/{layer}/{signal}"].values
             assert array.shape[:2] == (STEPS, 8 * accumulate)
             assert np.isfinite(array).all()

@@ -1,0 +1,153 @@
+"""What goes wrong in the user's hands: each is told with what and what to do, or recorded as it is."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fadiag.capture import Live, Probe, Recorder, exact_layers
+from fadiag.errors import CaptureError, FadiagError, InputError
+from fadiag.rules import convert
+from fadiag.store import inspect_run, open_run
+
+X = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
+Y = torch.randint(3, (16,), generator=torch.Generator().manual_seed(1))
+
+
+def loss_of(model, batch):
+    return functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def small():
+    torch.manual_seed(0)
+    return convert(nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)))
+
+
+def sgd(model):
+    return torch.optim.SGD(model.parameters(), 0.1)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_signals_that_are_not_finite_are_recorded_as_they_are_counted_and_named(bad, tmp_path):
+    model = small()
+    probe = Probe((X, Y), loss_of, redraws=2, mask_draws=2)
+    options = {"probes": {"probe": probe}, "live": Live(every=1), "optimizer": sgd(model), "every": 1}
+    with Recorder(model, tmp_path / "run.zarr", **options) as recorder:
+        with torch.no_grad():
+            model[0].weight[3, 2] = bad
+        loss_of(model, (X, Y)).backward()
+        options["optimizer"].step()
+        recorder.step(loss=bad)
+    run = open_run(tmp_path / "run.zarr")
+    assert run["log/loss"].values[0] == bad or np.isnan(bad)
+    counted = {}
+    for stream in inspect_run(tmp_path / "run.zarr").streams:
+        for layer in stream.layers:
+            for signal in layer.signals:
+                path = f"{stream.name}/{layer.name}/{signal.name}"
+                counted[path] = signal.nan_count
+                if stream.name in {"probe", "live"} and "null" not in signal.name:
+                    found = np.count_nonzero(~np.isfinite(run[path].values))
+                    assert signal.nan_count == found, path
+    for path in ("probe/0/gradient", "live/0/error", "live/2/activation") if np.isnan(bad) else ():
+        assert counted[path] > 0, path
+    assert counted["state/0/weight"] >= 1
+    assert not np.isfinite(run["state/0/weight"].values[-1, 3, 2])
+
+
+def test_a_weight_of_another_shape_or_type_in_mid_run_is_told(tmp_path):
+    def wider(model):
+        model[0].weight = nn.Parameter(torch.randn(9, 6))
+
+    for i, (change, match) in enumerate(
+        [
+            (wider, r"weight of layer '0' was torch.float32 (8, 6) and is now torch.float32 (9, 6)"),
+            (
+                lambda model: model.double(),
+                "weight of layer '0' was torch.float32 (8, 6) and is now torch.float64",
+            ),
+        ]
+    ):
+        for optimizer_of in (sgd, lambda model: None):
+            model = small()
+            path = tmp_path / f"{i}-{optimizer_of.__name__}.zarr"
+            recorder = Recorder(model, path, optimizer=optimizer_of(model), every=1)
+            change(model)
+            with pytest.raises(CaptureError, match=re.escape(match)) as caught:
+                recorder.step()
+            assert "store of its own" in str(caught.value)
+            recorder._abandon()
+
+
+def test_a_batch_that_stops_to_fit_in_mid_run_is_told_by_name(tmp_path):
+    batch = [X, Y]
+    recorder = Recorder(small(), tmp_path / "run.zarr", probes={"probe": Probe(batch, loss_of)}, every=1)
+    batch[0] = X[:, :4]
+    with pytest.raises(
+        CaptureError, match=r"probe's batch does not fit the model: .*shapes cannot be multiplied"
+    ):
+        recorder.step()
+    recorder._abandon()
+
+
+@pytest.mark.parametrize(
+    ("probe", "match"),
+    [
+        (Probe((X[:0], Y[:0]), loss_of), r"probe's batch is empty; give Probe a batch with at least one"),
+        (Probe({"x": X}, lambda m, b: m(b["y"]).sum()), r"probe's batch does not fit the model: 'y'"),
+        (Probe((X, Y), lambda m, b: loss_of(m, b).repeat(2)), r"not a scalar but has shape \(2,\)"),
+    ],
+)
+def test_a_probe_that_cannot_be_read_is_told(probe, match, tmp_path):
+    with pytest.raises(CaptureError, match=match):
+        Recorder(small(), tmp_path / "run.zarr", probes={"probe": probe})
+    assert not (tmp_path / "run.zarr").exists()
+
+
+def test_an_optimiser_of_another_model_is_told(tmp_path):
+    with pytest.raises(
+        InputError, match=r"optimizer has none of the recorded weights \('0', ...\).*this model's"
+    ):
+        Recorder(small(), tmp_path / "run.zarr", optimizer=sgd(small()))
+    frozen = small().requires_grad_(False)
+    Recorder(frozen, tmp_path / "run.zarr", optimizer=sgd(nn.Linear(1, 1))).close()
+
+
+def test_layers_without_a_weight_to_read_are_told(tmp_path):
+    def refused(model, match, **options):
+        with pytest.raises(FadiagError, match=match):
+            Recorder(model, tmp_path / "run.zarr", **options)
+        assert not (tmp_path / "run.zarr").exists()
+
+    with torch.device("meta"):
+        nowhere = nn.Linear(3, 3)
+    refused(nowhere, r"layer '' is on the meta device.*to_empty\(\)")
+    declared = {"layers": [""], "adapters": [exact_layers(nn.Sequential)]}
+    refused(small(), r"Sequential has no tensor named weight; give its adapter a weight=", **declared)
+
+
+def test_a_live_schedule_without_a_step_of_the_run_is_told_at_the_end(tmp_path):
+    recorder = Recorder(small(), tmp_path / "run.zarr", live=Live(every=[50]))
+    recorder.step(loss=1.0)
+    recorder.step(loss=2.0)
+    with pytest.raises(CaptureError, match=r"live recorded nothing: .*steps 0 to 1; give Live\(every=...\)"):
+        recorder.close()
+    run = open_run(tmp_path / "run.zarr")
+    assert list(run["log/loss"].values) == [1.0, 2.0]
+    assert run.attrs["status"] == "complete"
+    recorder.close()
+
+
+def test_a_step_that_goes_back_is_refused_by_the_store(tmp_path):
+    with Recorder(small(), tmp_path / "run.zarr", every=1) as recorder:
+        recorder.step()
+        recorder.step()
+    with pytest.raises(InputError, match=r"step -2: give a whole number, 0 or more"):
+        Recorder(small(), tmp_path / "run.zarr", every=1, resume=True, resume_from=-2)
+    # To go back on purpose is to resume there: what lay beyond is cut away.
+    with Recorder(small(), tmp_path / "run.zarr", every=1, resume=True, resume_from=1) as recorder:
+        assert recorder.current_step == 1
+    assert list(open_run(tmp_path / "run.zarr")["state"]["step"].values) == [0, 1]
