@@ -22,6 +22,7 @@ class Block:
     ``arrays`` are lazy (step, ...) selections with one entry a step of the block; ``missing`` marks the steps
     that a signal of another stream does not have; ``static`` arrays have no step axis. An ``optional`` signal
     may be absent (all NaN) at some steps. ``owners`` names the layer of each array: it may be another's.
+    ``windows`` says of an array with other entries which of them (step, window) each step takes together.
     """
 
     run: str
@@ -30,6 +31,7 @@ class Block:
     rows_valid: NDArray[np.int64] | None
     arrays: Mapping[str, xr.DataArray]
     owners: Mapping[str, str]
+    windows: Mapping[str, NDArray[np.intp]]
     missing: Mapping[str, NDArray[np.bool_]]
     static: Mapping[str, xr.DataArray]
     optional: frozenset[str]
@@ -57,7 +59,7 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
         if nan + inf == 0:
             continue
         good[i] = False
-        absent = name in block.optional and _lacks(slab, block.arrays[name].dims[1:])
+        absent = name in block.optional and _lacks(slab if name in block.windows else slab[None])
         if not absent and not block.skip_invalid:
             words = " and ".join(f"{n:,} {what}" for n, what in ((nan, "NaN"), (inf, "Inf")) if n)
             raise InputError(
@@ -68,9 +70,8 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
     return good
 
 
-def _lacks(slab: NDArray[np.generic], dims: tuple[object, ...]) -> bool:
-    """Tell whether a record, or one of a window of records, is nothing but NaN."""
-    records = slab if dims[:1] == ("window",) else slab[None]
+def _lacks(records: NDArray[np.generic]) -> bool:
+    """Tell whether one of the records is nothing but NaN."""
     return bool(np.isnan(records.reshape(len(records), -1)).all(axis=-1).any())
 
 
@@ -82,6 +83,7 @@ def _read(array: xr.DataArray) -> NDArray[Any]:
 def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
     """Cut the block into views: equal valid rows, and the same signals present."""
     loaded = {name: _read(array) for name, array in block.arrays.items()}
+    loaded |= {name: loaded[name][at] for name, at in block.windows.items()}
     good = {name: _finite(name, values, block) for name, values in loaded.items()}
     kinds: dict[tuple[object, ...], list[int]] = {}
     for i in range(len(block.steps)):
@@ -93,7 +95,7 @@ def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
         signals = {
             name: Signal(
                 values if whole else values[where],
-                tuple(str(d) for d in block.arrays[name].dims[1:]),
+                ("window",) * (name in block.windows) + tuple(str(d) for d in block.arrays[name].dims[1:]),
                 block.arrays[name].attrs.get("reduction") == "factor",
             )
             for (name, values), here in zip(loaded.items(), present, strict=True)

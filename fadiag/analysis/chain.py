@@ -88,9 +88,8 @@ def first_record(array: xr.DataArray) -> xr.DataArray:
     return array.isel(step=int(array.attrs.get("declared_at", 0)))
 
 
-def recent_records(array: xr.DataArray) -> tuple[xr.DataArray, NDArray[np.bool_]]:
-    """Return the last `WINDOW` records (step, window, ...) up to each step; a mask marks where fewer are."""
-    steps = array.sizes["step"]
-    at = np.arange(steps)[:, None] - np.arange(WINDOW)[::-1]
+def recent_records(array: xr.DataArray) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return which records (step, window) each step takes together, and a mask of where they are too few."""
+    at = np.arange(array.sizes["step"])[:, None] - np.arange(WINDOW)[::-1]
     short = at[:, 0] < int(array.attrs.get("declared_at", 0))
-    return array.isel(step=xr.DataArray(at.clip(0), dims=("step", "window"))), short
+    return at.clip(0), short

@@ -43,9 +43,10 @@ class Task:
     block: Block
 
 
-def _steps_a_block(arrays: Mapping[str, xr.DataArray]) -> int:
+def _steps_a_block(arrays: Mapping[str, xr.DataArray], windows: Mapping[str, NDArray[np.intp]]) -> int:
     """As many steps as fit the budget, in whole chunks of the largest signal."""
     slab = {name: array.nbytes // max(1, array.sizes["step"]) for name, array in arrays.items()}
+    slab |= {name: slab[name] * at.shape[1] for name, at in windows.items()}
     largest = max(slab, key=lambda name: slab[name])
     chunk = int((arrays[largest].encoding.get("preferred_chunks") or {}).get("step", 1))
     steps = max(1, BLOCK_BYTES // max(1, sum(slab.values())))
@@ -86,10 +87,11 @@ class _Found:
     arrays: dict[str, xr.DataArray]
     missing: dict[str, NDArray[np.bool_]]
     static: dict[str, xr.DataArray]
+    windows: dict[str, NDArray[np.intp]]
 
 
 def _find(place: Place, signals: Sequence[str]) -> _Found:
-    stream, found = place.stream, _Found({}, {}, {})
+    stream, found = place.stream, _Found({}, {}, {}, {})
     for signal in signals:
         array, name = place.array(signal), place.owner(signal).signal
         assert array is not None  # the metric fits the place
@@ -98,7 +100,8 @@ def _find(place: Place, signals: Sequence[str]) -> _Found:
         elif name.startswith("first/"):
             found.static[signal] = first_record(array)
         elif name.startswith("recent/"):
-            found.arrays[signal], found.missing[signal] = recent_records(array)
+            found.arrays[signal] = array
+            found.windows[signal], found.missing[signal] = recent_records(array)
         elif name.startswith("state/"):
             other = next(s.steps for s in place.run.streams.values() if s.kind == "state")
             found.arrays[signal], found.missing[signal] = _foreign(array, stream, other)
@@ -108,6 +111,12 @@ def _find(place: Place, signals: Sequence[str]) -> _Found:
             if late:  # filled up with NaN before it was first recorded
                 found.missing[signal] = np.arange(len(stream.steps)) < late
     return found
+
+
+def _selection(positions: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """Return increasing positions as a slice where they are one, which is read in one piece."""
+    contiguous = positions[-1] - positions[0] == len(positions) - 1
+    return slice(int(positions[0]), int(positions[-1]) + 1) if contiguous else positions
 
 
 def _group_tasks(
@@ -129,17 +138,20 @@ def _group_tasks(
     may_lack = {
         s for s in arrays if place.owner(s).signal != "weight" and (stream.kind == "state" or "state/" in s)
     }
-    size = _steps_a_block(arrays)
+    size = _steps_a_block(arrays, found.windows)
     for start in range(0, len(members), size):
         part = members[start : start + size]
-        contiguous = part[-1] - part[0] == len(part) - 1
-        at = slice(int(part[0]), int(part[-1]) + 1) if contiguous else part
+        windows = {s: np.unique(w[part], return_inverse=True) for s, w in found.windows.items()}
+        at = _selection(part)
         block = Block(
             run=run.label,
             layer=run.layer(stream, name, options.unfolding, options.k),
             steps=stream.steps[part],
             rows_valid=None if stream.rows_valid is None else stream.rows_valid[part],
-            arrays={s: a.isel(step=at) for s, a in arrays.items()},
+            arrays={
+                s: a.isel(step=_selection(windows[s][0]) if s in windows else at) for s, a in arrays.items()
+            },
+            windows={s: place_in.reshape(len(part), -1) for s, (_, place_in) in windows.items()},
             owners={s: place.owner(s).layer or name for s in arrays},
             missing={s: m[part] for s, m in missing.items()},
             static=static,
