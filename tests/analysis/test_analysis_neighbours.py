@@ -1,5 +1,8 @@
 """Metrics that read other layers and other steps: chains, direct rules, windows, the first record."""
 
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -7,6 +10,7 @@ import xarray as xr
 from fadiag.analysis import analyze
 from fadiag.analysis.chain import WINDOW, expand, owner_of
 from fadiag.errors import MissingSignalError
+from fadiag.store import ArraySpec, RunWriter
 
 LONG = tuple(range(0, 10 * (WINDOW + 3), 10))
 
@@ -152,6 +156,21 @@ def test_exploration_is_of_the_last_records(make_run, record, tmp_path):
     u = tree["state/fc2/update"].values[1 : WINDOW + 1].astype(np.float64)
     s = np.einsum("tij,tik->jk", u, u)
     assert float(values[WINDOW]) == pytest.approx(np.trace(s) ** 2 / (s**2).sum(), rel=1e-9)
+
+
+def test_a_window_is_read_in_bounded_memory(tmp_path):
+    update = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32)
+    with RunWriter(tmp_path / "a.zarr", manifest={}) as writer:
+        writer.declare_stream("state", attrs={"kind": "state"})
+        writer.declare("state", "fc", "update", ArraySpec(("out", "in"), update.shape, "float32"))
+        for step in range(40):
+            writer.append("state", step, {("fc", "update"): np.roll(update, step)})
+    with ThreadPoolExecutor(1) as one:
+        tracemalloc.start()
+        analyze(tmp_path / "a.zarr", metrics=[f"update_exploration_{WINDOW}"], executor=one)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 100 * 2**20
 
 
 def test_cka_is_with_the_first_record(make_run, edit):
