@@ -43,6 +43,8 @@ clean:
 
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	# Without its dependencies: it asks for torchvision and jupyter, and its layers need neither.
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps biotorch
 	touch $@ .venv/demo
 
 .venv/docs: .venv/bin/python pyproject.toml constraints.txt

@@ -135,7 +135,7 @@ class LiveReader:
         self.abandon()
         for trace in passes:
             trace.finish()
-        heard = [t.calls for t in passes if any("error" in call.values for call in t.calls)]
+        heard = [t.calls for t in passes if any(call.heard for call in t.calls)]
         if not heard:
             raise CaptureError(
                 f"live recording heard no backward pass in step {step}; call the recorded model itself (not "
@@ -148,7 +148,8 @@ class LiveReader:
             for name in self._signals:
                 parts = [signal_of(name, twin) for twin in twins if name in twin.values]
                 if parts:
-                    joined: Array = np.concatenate([part.array for part in parts])
+                    arrays = [part.array for part in parts]
+                    joined: Array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
                     if scale != 1.0 and name in _BACKWARD:
                         joined /= scale
                     signals[name] = Signal(joined, parts[0].dims)

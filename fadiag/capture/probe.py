@@ -138,12 +138,15 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
             The batch does not fit the model, the loss is not a scalar, or no layer received an error.
         """
         wanted = {s for s in self.signals if not s.endswith("_bp")}
+        wanted_bp = {s.removesuffix("_bp") for s in self.signals if s.endswith("_bp")}
+        truth = {layer.name: layer.weight.detach() for layer in layers if layer.feedback is not None}
+        # Without feedback the one pass is the true one, too.
+        wanted |= set() if truth else wanted_bp
+        wanted |= {"error", "modulator"} if self.mask_draws else set()
         calls, masks = self._pass(model, layers, {}, wanted, self.mask_draws)
         if any(call.a_shape.numel() == 0 for call in calls):
             raise CaptureError("the probe's batch is empty; give Probe a batch with at least one sample")
         passes = {"": calls}
-        truth = {layer.name: layer.weight.detach() for layer in layers if layer.feedback is not None}
-        wanted_bp = {s.removesuffix("_bp") for s in self.signals if s.endswith("_bp")}
         redrawn = bool(self.redraws and truth)
         if wanted_bp or redrawn:
             wanted_bp |= {"error"} if redrawn else set()
@@ -188,14 +191,14 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 if layer.name in matrices:
                     matrix = matrices[layer.name].to(layer.weight)
                     stack.enter_context(layer.adapter.using(layer.module, matrix))
-            with tracing(layers, wanted) as trace:
+            with tracing(layers, wanted, keep_edges=mask_draws > 0) as trace:
                 loss = self._loss(model)
             gradients = torch.autograd.grad(
                 loss, list(weights.values()), allow_unused=True, retain_graph=mask_draws > 0
             )
             trace.stop()
             trace.finish()
-            if not any("error" in call.values for call in trace.calls):
+            if not any(call.heard for call in trace.calls):
                 raise CaptureError(
                     f"the probe's loss reaches none of the {len(layers)} recorded layers; is it computed "
                     "under no_grad, detached, or from another model?"

@@ -83,8 +83,8 @@ class Sink:
         """Count values that are not finite: they are recorded as they are, and reported."""
         for key, array in arrays.items():
             with np.errstate(over="ignore", invalid="ignore"):
-                if np.isfinite(array.sum()):
-                    continue  # a single value that is not finite would have spoilt the sum
+                if np.isfinite(np.vdot(array, array)):
+                    continue  # a single value that is not finite would have spoilt the sum of squares
             bad = int(array.size - np.count_nonzero(np.isfinite(array)))
             if bad:
                 self._invalid[key] += bad

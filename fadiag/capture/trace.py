@@ -37,14 +37,17 @@ _KINDS = {
     for kind, names in (("gate", _GATES), ("norm", _NORMS), ("add", _ADDS), ("pass", _PASSES))
     for name in names.split()
 }
+#: What a layer without a gate has alike: dL/dz.
+_UNGATED = frozenset({"modulator", "error_post"})
 
 
 @dataclass
 class Call:
     """One call of one layer: what was seen of it.
 
-    ``values`` holds activation and input, and, after the backward pass, modulator, error_post and error.
-    ``a_edge`` and ``h_edge`` are places in the graph between which the gate's and norm's Jacobian stands.
+    ``values`` holds what was asked for; ``heard`` tells whether a backward pass came by.
+    ``a_edge`` and ``h_edge``, where they are kept, are the places in the graph between which the Jacobian of
+    gate and norm stands.
     """
 
     layer: RecordedLayer
@@ -55,6 +58,7 @@ class Call:
     h_shape: torch.Size
     norm: str = ""
     gate: str = ""
+    heard: bool = False
     values: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -66,10 +70,11 @@ class Call:
 class Trace(TorchFunctionMode):
     """The calls of the recorded layers in one forward pass. Use `tracing`."""
 
-    def __init__(self, signals: Collection[str]) -> None:
+    def __init__(self, signals: Collection[str], *, keep_edges: bool = False) -> None:
         super().__init__()
         self.calls: list[Call] = []
-        self._wanted = signals
+        self._wanted = frozenset(signals)
+        self._keep_edges = keep_edges
         self._with_grad = torch.is_grad_enabled()
         self._handles: list[Any] = []
         # A tensor's id -> (the tensor, kept so that the id stays its own; its calls with their stage).
@@ -86,7 +91,7 @@ class Trace(TorchFunctionMode):
                 f"layer {layer.name!r} ran without autograd inside a pass with it, so its error "
                 "cannot be seen; checkpoint with use_reentrant=False, or leave the layer out by layers=[...]"
             )
-        edge = get_gradient_edge(output) if output.requires_grad else None
+        edge = self._edge_of(output)
         index = sum(call.layer is layer for call in self.calls)
         call = Call(layer, index, edge, edge, output.shape, output.shape)
         # What an embedding takes are places in its table, no values.
@@ -164,20 +169,25 @@ class Trace(TorchFunctionMode):
     def _settle(self, h: Tensor, call: Call) -> None:
         if "activation" in self._wanted:
             call.values["activation"] = h.detach().clone()
-        call.h_edge = get_gradient_edge(h) if h.requires_grad else None
+        call.h_edge = self._edge_of(h)
         call.h_shape = h.shape
+
+    def _edge_of(self, tensor: Tensor) -> GradientEdge | None:
+        return get_gradient_edge(tensor) if self._keep_edges and tensor.requires_grad else None
 
     def _follow(self, tensor: Tensor, call: Call, stage: str) -> None:
         self._followed.setdefault(id(tensor), (tensor, []))[1].append((call, stage))
 
     def _listen(self, tensor: Tensor, call: Call, signal: str) -> None:
-        if not tensor.requires_grad:
+        kept = signal in self._wanted or (signal == "ungated" and bool(_UNGATED & self._wanted))
+        if not tensor.requires_grad or not (kept or signal == "error"):
             return
         shape, values = tensor.shape, call.values
 
         def hear(gradient: Tensor) -> None:
-            # The norm's output is heard after (backward runs down) and so is nearer to the gate than a.
-            if signal != "ungated" or "ungated" not in values:
+            call.heard = True
+            # The norm's output is heard first (backward runs down), and is nearer to the gate than a.
+            if kept and (signal != "ungated" or not (call.gate or "ungated" in values)):
                 values[signal] = gradient.detach().reshape(shape).clone()
 
         self._handles.append(tensor.register_hook(hear))  # type: ignore[no-untyped-call]
@@ -187,14 +197,16 @@ class Trace(TorchFunctionMode):
         for call in self.calls:
             ungated = call.values.pop("ungated", None)
             if not call.gate and ungated is not None:
-                call.values["modulator"] = ungated
-                call.values["error_post"] = ungated.clone()
+                for signal in _UNGATED & self._wanted:
+                    call.values[signal] = ungated.clone()
 
 
 @contextmanager
-def tracing(layers: Sequence[RecordedLayer], signals: Collection[str]) -> Iterator[Trace]:
+def tracing(
+    layers: Sequence[RecordedLayer], signals: Collection[str], *, keep_edges: bool = False
+) -> Iterator[Trace]:
     """Follow the recorded layers through the forward pass made inside."""
-    trace = Trace(signals)
+    trace = Trace(signals, keep_edges=keep_edges)
 
     def hook_of(layer: RecordedLayer) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:

@@ -96,6 +96,22 @@ def errors() -> None:
         )
 
 
+def single_errors() -> None:
+    """Ranks whose large float32 Gram matrix is made in float32, against the float64 SVD."""
+    print("largest relative error of participation_ratio (to reach 1e-6) and stable_rank, float32 input:")
+    for shape in SHAPES[:2]:
+        for name, draw in (
+            ("gaussian", RNG.standard_normal),
+            ("one-signed", lambda s: np.maximum(RNG.standard_normal(s), 0)),
+            ("heavy-tailed", lambda s: RNG.standard_t(1.5, s)),
+        ):
+            x = draw(shape).astype(np.float32)
+            s = np.linalg.svd(x.astype(np.float64), compute_uv=False)
+            ratio = spectra.participation_ratio(x) / spectra.participation_ratio_of_spectrum(s) - 1
+            stable = spectra.stable_rank(x) / spectra.stable_rank_of_spectrum(s) - 1
+            print(f"    {shape[0]}x{shape[1]} {name}: {abs(ratio):.1e}, {abs(stable):.1e}", flush=True)
+
+
 def threads() -> None:
     batch = RNG.standard_normal((24, 256, 512)).astype(np.float32)
     spectra.effective_rank(batch[:2])
@@ -165,5 +181,5 @@ def null() -> None:
 
 
 if __name__ == "__main__":
-    for part in (errors, ranks, threads, subspaces, cosines, null):
+    for part in (errors, single_errors, ranks, threads, subspaces, cosines, null):
         part()

@@ -191,15 +191,6 @@ def test_rows_of_one_length_undo_the_weight_of_few_samples() -> None:
     assert spectra.participation_ratio(x) < 0.5 * spectra.participation_ratio(unit)
 
 
-def test_the_energy_rank_is_the_peer_s_entropy() -> None:
-    """WeightWatcher's matrix entropy is -sum p ln p / ln rank: the same number on another scale."""
-    x = np.random.default_rng(9).standard_normal((30, 12))
-    p = np.linalg.svd(x, compute_uv=False) ** 2
-    p /= p.sum()
-    entropy = -(p * np.log(p)).sum() / np.log(12)
-    assert_allclose(np.log(spectra.effective_rank_energy(x)) / np.log(12), entropy, rtol=1e-12)
-
-
 def test_centred_has_no_mean_row_and_equal_rows_vanish() -> None:
     x = np.random.default_rng(10).standard_normal((2, 50, 7)).astype(np.float32) + 5
     c = spectra.centered(x)
