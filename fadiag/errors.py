@@ -5,6 +5,7 @@ Each message names the thing, its value and the way out. The command prints it a
 
 __all__ = [
     "CaptureError",
+    "ClusterError",
     "ConfigError",
     "DamagedError",
     "FadiagError",
@@ -35,6 +36,10 @@ class CaptureError(FadiagError, RuntimeError):
 
 class MissingSignalError(FadiagError, LookupError):
     """A metric or a figure needs a signal that was not recorded."""
+
+
+class ClusterError(FadiagError):
+    """A cluster that cannot be reached, or was lost."""
 
 
 class StoreError(FadiagError):

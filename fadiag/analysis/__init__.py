@@ -1,10 +1,12 @@
 """Labelled analysis of recorded runs: one table of metrics, `analyze`, and the results on disk."""
 
 from fadiag.analysis.analyze import analyze
+from fadiag.analysis.cluster import cluster_executor
 from fadiag.analysis.compare import compare
 from fadiag.analysis.labelled import effective_rank, effective_rank_energy, participation_ratio, stable_rank
 from fadiag.analysis.matrix import unfold
 from fadiag.analysis.metric import Metric
+from fadiag.analysis.onsets import alignment_onset, onset_median
 from fadiag.analysis.results import load, save, to_pandas
 from fadiag.analysis.table import TABLE
 from fadiag.analysis.view import Layer, Signal, View
@@ -15,11 +17,14 @@ __all__ = [
     "Metric",
     "Signal",
     "View",
+    "alignment_onset",
     "analyze",
+    "cluster_executor",
     "compare",
     "effective_rank",
     "effective_rank_energy",
     "load",
+    "onset_median",
     "participation_ratio",
     "save",
     "stable_rank",

@@ -9,8 +9,10 @@ from fadiag.analysis.metric import Metric, Values
 from fadiag.analysis.nulls import drawn_null
 from fadiag.analysis.view import View
 
-__all__ = ["ALIGNMENT_METRICS", "norm_ratio", "ratio", "vector_cosine"]
+__all__ = ["ALIGNMENT_METRICS", "norm_ratio", "over_valid", "ratio", "vector_cosine"]
 
+_NO_SAMPLE = "no sample where both have a direction"
+_ZEROS = "a signal of zeros has no direction"
 _SAMPLES = "mean over the samples where both have a direction"
 
 
@@ -25,7 +27,7 @@ def _cosines(view: View, pair: tuple[str, str]) -> Values:
     return view.keep(("cosine", pair), lambda: spectra.cosine(_rows(view, pair[0]), _rows(view, pair[1])))
 
 
-def _over_valid(cosines: Values, statistic: str) -> Values:
+def over_valid(cosines: Values, statistic: str) -> Values:
     """Apply mean or median to the valid samples of each step; NaN where a step has none."""
     out = np.full(len(cosines), np.nan)
     for i, row in enumerate(cosines):
@@ -36,11 +38,11 @@ def _over_valid(cosines: Values, statistic: str) -> Values:
 
 
 def _cosine_mean(view: View, *, pair: tuple[str, str]) -> Values:
-    return _over_valid(_cosines(view, pair), "mean")
+    return over_valid(_cosines(view, pair), "mean")
 
 
 def _cosine_median(view: View, *, pair: tuple[str, str]) -> Values:
-    return _over_valid(_cosines(view, pair), "median")
+    return over_valid(_cosines(view, pair), "median")
 
 
 def _cosine_valid(view: View, *, pair: tuple[str, str]) -> Values:
@@ -102,6 +104,7 @@ def _samplewise(signal: str, kinds: tuple[str, ...]) -> list[Metric]:
             long_name=f"cosine of {words}, mean over samples",
             formula=formula,
             source="Lillicrap et al. 2016",
+            undefined=_NO_SAMPLE,
             null=null,
             null_signals=(f"{signal}_null_cosine",) if null else (),
         ),
@@ -111,6 +114,7 @@ def _samplewise(signal: str, kinds: tuple[str, ...]) -> list[Metric]:
             long_name=f"cosine of {words}, median over samples",
             formula=formula.replace("mean", "median"),
             source="Lillicrap et al. 2016",
+            undefined=_NO_SAMPLE,
         ),
         of_rows(
             name=f"{signal}_cosine_valid",
@@ -125,6 +129,7 @@ def _samplewise(signal: str, kinds: tuple[str, ...]) -> list[Metric]:
             long_name=f"norm of {signal} over norm of {signal}_bp",
             formula="|X|_F / |Y|_F",
             source="definition",
+            undefined=f"{signal}_bp is zero",
             kinds=kinds,
             signals=pair,
         ),
@@ -167,6 +172,7 @@ ALIGNMENT_METRICS: tuple[Metric, ...] = (
         long_name="cosine of gradient and gradient_bp",
         formula="<G, G_bp>_F / (|G|_F |G_bp|_F)",
         source="Lillicrap et al. 2016",
+        undefined=_ZEROS,
     ),
     Metric(
         name="gradient_norm_ratio",
@@ -176,6 +182,7 @@ ALIGNMENT_METRICS: tuple[Metric, ...] = (
         long_name="norm of gradient over norm of gradient_bp",
         formula="|G|_F / |G_bp|_F",
         source="definition",
+        undefined="gradient_bp is zero",
     ),
     Metric(
         name="update_progress",
@@ -185,6 +192,7 @@ ALIGNMENT_METRICS: tuple[Metric, ...] = (
         long_name="cosine of the applied update with steepest descent",
         formula="<-dW, G_bp>_F / (|dW|_F |G_bp|_F)",
         source="definition",
+        undefined=_ZEROS,
     ),
     Metric(
         name="update_loss_change",

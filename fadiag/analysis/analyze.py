@@ -16,7 +16,7 @@ from fadiag.analysis.block import Block, measure
 from fadiag.analysis.matrix import UNFOLDINGS, Unfolding
 from fadiag.analysis.metric import Metric, Values
 from fadiag.analysis.plan import Options, Task, plan
-from fadiag.analysis.results import check_output, load, save
+from fadiag.analysis.results import READABLE, check_output, load, save
 from fadiag.analysis.source import open_runs
 from fadiag.analysis.table import choose
 from fadiag.cores import available_cores
@@ -74,15 +74,16 @@ def analyze(
     k : int, optional
         Dimension of compared subspaces; the number of classes less one when left out.
     executor : concurrent.futures.Executor, optional
-        Where blocks are measured; a thread a core when left out. dask.distributed's ``client.get_executor()``
-        will do, for a cluster that sees the stores.
+        Where blocks are measured; a thread a core when left out. For a cluster that sees the stores, what
+        `cluster_executor` yields, or dask.distributed's ``client.get_executor()``.
     progress : callable, optional
         Called as ``progress(done, total)`` after each block.
     skip_invalid : bool
         Leave a signal that holds NaN or Inf out (its values are NaN in the results) instead of raising.
     output : path, optional
-        Also save the results there, see `fadiag.analysis.save`. Where a ``.zarr`` is there already, what it
-        holds of the same recordings (run id and generation) under the same definitions is not measured again.
+        Also save the results there, see `fadiag.analysis.save`. Where a ``.zarr`` or ``.nc`` is there,
+        what it holds of the same recordings (run id and generation) under the same definitions is not
+        measured again.
 
     Returns
     -------
@@ -110,8 +111,10 @@ def analyze(
         check_asked(opened, chosen)
     options = Options(unfolding, k, skip_invalid)
     assembly = Assembly(opened, chosen, options)
-    if output is not None and Path(output).is_dir():
-        assembly.adopt(load(output))
+    resumable = output is not None and Path(output).suffix in READABLE
+    if resumable and output is not None and Path(output).exists():
+        with load(output) as previous:
+            assembly.adopt(previous)
     tasks = plan(opened, chosen, options, assembly.known)
     finished, saved = 0, time.monotonic()
 
@@ -121,7 +124,7 @@ def analyze(
         finished += 1
         if progress is not None:
             progress(finished, len(tasks))
-        if output is not None and Path(output).suffix == ".zarr" and time.monotonic() - saved > SAVE_EVERY:
+        if output is not None and resumable and time.monotonic() - saved > SAVE_EVERY:
             save(assembly.tree(), output)
             saved = time.monotonic()
 

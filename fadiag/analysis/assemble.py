@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fadiag.analysis.metric import Metric, Values
 from fadiag.analysis.plan import Options, Task
+from fadiag.analysis.reasons import LOG_REASON, reason
 from fadiag.analysis.source import Run, Stream
 
 __all__ = ["RESULTS_VERSION", "Assembly"]
@@ -23,6 +24,7 @@ _NULL_WORDS = {
     "null_high": "97.5 % quantile of the null of",
     "null_mean": "mean of the null of",
     "null_p": "one-sided p-value against the null of",
+    "null_draws": "number of draws of the null of",
 }
 
 
@@ -175,7 +177,10 @@ class Assembly:
                     array[self._position[run.label], np.searchsorted(steps, stream.steps)] = stream.scalars[
                         key
                     ].values
-            variables[key] = (("run", "step"), array, {"long_name": key.replace("_", " ")})
+            attrs = {"long_name": key.replace("_", " ")}
+            if np.isnan(array).any():
+                attrs["not_a_number"] = LOG_REASON
+            variables[key] = (("run", "step"), array, attrs)
         coordinates: dict[str, Any] = {
             "run": ("run", np.array([run.label for run in self._runs], object)),
             "step": ("step", steps, {"long_name": "updates applied to the weights", "units": "1"}),
@@ -200,7 +205,7 @@ class Assembly:
             kind = suffix.removeprefix("mask_")
             null = "mask null" if suffix.startswith("mask_") else "null"
             words = _NULL_WORDS.get(kind, f"{kind} of").replace("null", null) + " the " + words
-            units = "1" if kind == "null_p" else units
+            units = "1" if kind in ("null_p", "null_draws") else units
         told: dict[str, Any] = {
             "long_name": words,
             "units": units,
@@ -213,7 +218,7 @@ class Assembly:
             "split": _told([a.get("split") for a in attrs]),
         }
         if np.isnan(self._values[stream][variable]).any():
-            told["not_a_number"] = "a run, layer or step without the signals, or a signal without a direction"
+            told["not_a_number"] = reason(metric, null=bool(suffix), skipped=self._options.skip_invalid)
         if metric.centred is not None:
             told["centred"] = int(metric.centred)
         return {key: value for key, value in told.items() if value != ""}

@@ -1,18 +1,85 @@
 """What a layer of a run can give: which signals it has, and which metrics they are enough for."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import xarray as xr
 
+from fadiag.analysis.chain import Owner, chain_of, expand, owner_of
 from fadiag.analysis.metric import Metric
 from fadiag.analysis.source import Run, Stream
 from fadiag.errors import MissingSignalError
 
-__all__ = ["check_asked", "fits", "sources_of"]
+__all__ = ["Place", "check_asked", "places_of"]
 
 
-def sources_of(run: Run, stream: Stream, layer: str) -> dict[str, xr.DataArray]:
-    """Return every array that a metric of this layer can name."""
+@dataclass(frozen=True)
+class Place:
+    """A layer of a stream of a run, where it stands in the chain, and the arrays of all the layers."""
+
+    run: Run
+    stream: Stream
+    layer: str
+    position: int
+    chain: tuple[str, ...]
+    arrays: Mapping[str, Mapping[str, xr.DataArray]]
+
+    def owner(self, signal: str) -> Owner:
+        """Return the layer and the name there of a signal that a metric of this layer names."""
+        return owner_of(self.chain, self.layer, self.position, signal)
+
+    def signals(self, metric: Metric) -> tuple[str, ...]:
+        """Return the signals that a metric needs here."""
+        return expand(len(self.chain) - 1 - self.position, metric.signals)
+
+    def array(self, signal: str) -> xr.DataArray | None:
+        """Return the array that a metric of this layer names; None where it was not recorded."""
+        owner, name = self.owner(signal)
+        if owner is None:
+            return None
+        arrays = self.arrays[owner]
+        name = name.removeprefix("first/").removeprefix("recent/")
+        # Feedback that is learned is recorded over time, in the place of the static one.
+        return arrays.get("feedback" if name == "static/feedback" and "feedback" in arrays else name)
+
+    def fit(self, metric: Metric) -> Metric | None:
+        """Return the metric with its signals written out for this layer; None where it cannot be had."""
+        if self.stream.kind not in metric.kinds or not self._has_feedback(metric):
+            return None
+        arrays = {s: self.array(s) for s in self.signals(metric)}
+        if any(a is None for a in arrays.values()):
+            return None
+        factors = any(a is not None and a.attrs.get("reduction", "raw") == "factor" for a in arrays.values())
+        if metric.needs == "rows" and factors:
+            return None
+        return replace(metric, signals=tuple(arrays)) if tuple(arrays) != metric.signals else metric
+
+    def _has_feedback(self, metric: Metric) -> bool:
+        attrs = self.stream.layer_attrs[self.layer]
+        if metric.layers == "layerwise":
+            return attrs.get("feedback_kind") == "layerwise" and int(attrs.get("order", 0)) != 0
+        if metric.layers == "direct":
+            return attrs.get("feedback_kind") == "direct"
+        if metric.layers == "below layerwise":
+            return self._kind_of("above/") == "layerwise"
+        if metric.layers == "above direct":
+            return attrs.get("feedback_kind") == self._kind_of("below/") == "direct"
+        if metric.layers == "output above direct":
+            return self.position == len(self.chain) - 1 and self._kind_of("below/") == "direct"
+        return True
+
+    def _kind_of(self, side: str) -> str:
+        other = self.owner(side).layer
+        return "" if other is None else str(self.stream.layer_attrs[other].get("feedback_kind", ""))
+
+
+def places_of(run: Run, stream: Stream) -> list[Place]:
+    """Return the layers of a stream with what each can name."""
+    chain, arrays = chain_of(run, stream), {name: _arrays(run, stream, name) for name in stream.layers}
+    return [Place(run, stream, name, i, chain, arrays) for i, name in enumerate(stream.layers)]
+
+
+def _arrays(run: Run, stream: Stream, layer: str) -> dict[str, xr.DataArray]:
     found = dict(stream.layers[layer])
     for name, array in run.static.get(layer, {}).items():
         found[f"static/{name}"] = array
@@ -20,25 +87,6 @@ def sources_of(run: Run, stream: Stream, layer: str) -> dict[str, xr.DataArray]:
         if other.kind == "state" and other is not stream:
             found |= {f"state/{name}": array for name, array in other.layers.get(layer, {}).items()}
     return found
-
-
-def fits(metric: Metric, stream: Stream, layer: str, sources: Mapping[str, xr.DataArray]) -> bool:
-    """Tell whether a layer gives a metric: kind, feedback, signals, and rows where rows are needed."""
-    if stream.kind not in metric.kinds or not all(_stored(s, sources) for s in metric.signals):
-        return False
-    attrs = stream.layer_attrs[layer]
-    if metric.layers == "layerwise" and (
-        attrs.get("feedback_kind") != "layerwise" or int(attrs.get("order", 0)) == 0
-    ):
-        return False
-    return metric.needs == "matrix" or all(
-        sources[s].attrs.get("reduction", "raw") != "factor" for s in metric.signals if s in sources
-    )
-
-
-def _stored(signal: str, sources: Mapping[str, xr.DataArray]) -> bool:
-    # Feedback that is learned is recorded over time, in the place of the static one.
-    return signal in sources or (signal == "static/feedback" and "feedback" in sources)
 
 
 def check_asked(runs: Sequence[Run], metrics: Sequence[Metric]) -> None:
@@ -50,37 +98,45 @@ def check_asked(runs: Sequence[Run], metrics: Sequence[Metric]) -> None:
         It names the run, the layer, the signal and what was recorded instead.
     """
     for run in runs:
+        places = [place for stream in run.streams.values() for place in places_of(run, stream)]
         for metric in metrics:
-            places = [(s, name) for s in run.streams.values() if s.kind in metric.kinds for name in s.layers]
-            if not places:
+            where = [place for place in places if place.stream.kind in metric.kinds]
+            if not where:
                 have = ", ".join(f"{s.name} ({s.kind})" for s in run.streams.values())
                 raise MissingSignalError(
                     f"{metric.name} needs a stream of kind {' or '.join(metric.kinds)}; "
                     f"run {run.label} recorded {have}"
                 )
-            sources = [sources_of(run, stream, name) for stream, name in places]
-            if not any(fits(metric, *place, have) for place, have in zip(places, sources, strict=True)):
-                _raise_missing(run, metric, [name for _, name in places], sources)
+            if not any(place.fit(metric) for place in where):
+                _raise_missing(metric, where)
 
 
-def _raise_missing(
-    run: Run,
-    metric: Metric,
-    layers: Sequence[str],
-    sources: Sequence[Mapping[str, xr.DataArray]],
-) -> None:
-    absent = [[s for s in metric.signals if not _stored(s, have)] for have in sources]
-    if all(absent):
-        layer, first, have = next(zip(layers, absent, sources, strict=True))
-        recorded = ", ".join(sorted(have)) or "nothing"
+_FEEDBACK_WORDS = {
+    "layerwise": "layerwise feedback above the first layer",
+    "direct": "direct feedback",
+    "below layerwise": "a chain of layers with layerwise feedback above",
+    "above direct": "two layers of a chain, one above the other, with direct feedback",
+    "output above direct": "an output above a layer with direct feedback",
+}
+
+
+def _raise_missing(metric: Metric, places: Sequence[Place]) -> None:
+    label = places[0].run.label
+    absent = [[s for s in place.signals(metric) if place.array(s) is None] for place in places]
+    if any(s.startswith(("above", "below")) for s in metric.signals) and not places[0].chain:
         raise MissingSignalError(
-            f"{metric.name} needs the signal {first[0]!r}; "
-            f"run {run.label}, layer '{layer}' recorded {recorded}"
+            f"{metric.name} needs layers in a chain, each a matrix that fits the next; run {label} has others"
         )
-    if metric.layers == "layerwise":
+    if all(absent):
+        recorded = ", ".join(sorted(places[0].arrays[places[0].layer])) or "nothing"
         raise MissingSignalError(
-            f"{metric.name} needs layerwise feedback above the first layer; run {run.label} has none"
+            f"{metric.name} needs the signal {absent[0][0]!r}; "
+            f"run {label}, layer '{places[0].layer}' recorded {recorded}"
+        )
+    if metric.layers in _FEEDBACK_WORDS:
+        raise MissingSignalError(
+            f"{metric.name} needs {_FEEDBACK_WORDS[metric.layers]}; run {label} has none"
         )
     raise MissingSignalError(
-        f"{metric.name} needs the rows of {', '.join(metric.signals)}; run {run.label} recorded only a factor"
+        f"{metric.name} needs the rows of {', '.join(metric.signals)}; run {label} recorded only a factor"
     )

@@ -21,7 +21,8 @@ class Block:
 
     ``arrays`` are lazy (step, ...) selections with one entry a step of the block; ``missing`` marks the steps
     that a signal of another stream does not have; ``static`` arrays have no step axis. An ``optional`` signal
-    may be absent (all NaN) at some steps.
+    may be absent (all NaN) at some steps. ``owners`` names the layer of each array: it may be another's.
+    ``windows`` says of an array with other entries which of them (step, window) each step takes together.
     """
 
     run: str
@@ -29,6 +30,8 @@ class Block:
     steps: NDArray[np.int64]
     rows_valid: NDArray[np.int64] | None
     arrays: Mapping[str, xr.DataArray]
+    owners: Mapping[str, str]
+    windows: Mapping[str, NDArray[np.intp]]
     missing: Mapping[str, NDArray[np.bool_]]
     static: Mapping[str, xr.DataArray]
     optional: frozenset[str]
@@ -56,15 +59,20 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
         if nan + inf == 0:
             continue
         good[i] = False
-        absent = nan == slab.size and name in block.optional
+        absent = name in block.optional and _lacks(slab if name in block.windows else slab[None])
         if not absent and not block.skip_invalid:
             words = " and ".join(f"{n:,} {what}" for n, what in ((nan, "NaN"), (inf, "Inf")) if n)
             raise InputError(
-                f"{name.rpartition('/')[2]} of layer '{block.layer.name}' at step {step} holds {words} of "
+                f"{name.rpartition('/')[2]} of layer '{block.owners[name]}' at step {step} holds {words} of "
                 f"{slab.size:,} values; analyse with skip_invalid=True "
                 f"or stop before step {step} (run {block.run})"
             )
     return good
+
+
+def _lacks(records: NDArray[np.generic]) -> bool:
+    """Tell whether one of the records is nothing but NaN."""
+    return bool(np.isnan(records.reshape(len(records), -1)).all(axis=-1).any())
 
 
 def _read(array: xr.DataArray) -> NDArray[Any]:
@@ -75,6 +83,7 @@ def _read(array: xr.DataArray) -> NDArray[Any]:
 def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
     """Cut the block into views: equal valid rows, and the same signals present."""
     loaded = {name: _read(array) for name, array in block.arrays.items()}
+    loaded |= {name: loaded[name][at] for name, at in block.windows.items()}
     good = {name: _finite(name, values, block) for name, values in loaded.items()}
     kinds: dict[tuple[object, ...], list[int]] = {}
     for i in range(len(block.steps)):
@@ -86,7 +95,7 @@ def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
         signals = {
             name: Signal(
                 values if whole else values[where],
-                tuple(str(d) for d in block.arrays[name].dims[1:]),
+                ("window",) * (name in block.windows) + tuple(str(d) for d in block.arrays[name].dims[1:]),
                 block.arrays[name].attrs.get("reduction") == "factor",
             )
             for (name, values), here in zip(loaded.items(), present, strict=True)

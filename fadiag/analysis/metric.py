@@ -25,7 +25,8 @@ class Metric:
     kinds : tuple of str
         Kinds of stream that it is measured on: ``probe``, ``live``, ``state``.
     signals : tuple of str
-        Signals that it reads; ``static/<signal>`` and ``state/<signal>`` name those of another stream.
+        Signals that it reads; ``static/<signal>`` and ``state/<signal>`` name those of another stream, and
+        `fadiag.analysis.chain` those of another layer or step.
     function : callable
         Takes a `View` of one layer over some steps, returns one float64 a step.
     long_name, formula, source, units : str
@@ -39,8 +40,12 @@ class Metric:
     null_signals : tuple of str
         Signals that the null, or the function, reads where they were recorded; without them there is no null,
         and no error.
-    layers : {"all", "layerwise"}
-        ``layerwise``: only layers that a feedback matrix in the weight's shape sends credit below.
+    layers : str
+        Which layers have it. ``all``; ``layerwise``: those that a feedback matrix in the weight's shape sends
+        credit below; ``below layerwise``: those that it reaches; ``direct``: those with feedback from the
+        output; ``above direct``: such a layer above another; ``output above direct``: the output above one.
+    undefined : str
+        When the function gives a value that is not a number; "" where it never does.
     version : int
         Raised whenever the values change; a cached value of another version is computed again.
     """
@@ -57,5 +62,8 @@ class Metric:
     needs: Literal["matrix", "rows"] = "matrix"
     null: Callable[[View, Values], Mapping[str, Values]] | None = None
     null_signals: tuple[str, ...] = ()
-    layers: Literal["all", "layerwise"] = "all"
+    layers: Literal[
+        "all", "layerwise", "below layerwise", "direct", "above direct", "output above direct"
+    ] = "all"
+    undefined: str = ""
     version: int = 1

@@ -27,7 +27,13 @@ def drawn_summary(draws: NDArray[np.float64], observed: Values) -> dict[str, Val
     above = np.count_nonzero(draws >= observed[:, None], axis=-1)
     count = np.count_nonzero(~np.isnan(draws), axis=-1)
     p = np.where(np.isnan(observed), np.nan, (1 + above) / (count + 1))
-    return {"null_low": low, "null_high": high, "null_mean": np.nanmean(draws, axis=-1), "null_p": p}
+    return {
+        "null_low": low,
+        "null_high": high,
+        "null_mean": np.nanmean(draws, axis=-1),
+        "null_p": p,
+        "null_draws": count.astype(np.float64),
+    }
 
 
 def drawn_null(view: View, observed: Values, *, signal: str) -> Mapping[str, Values]:

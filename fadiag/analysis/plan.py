@@ -7,8 +7,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from fadiag.analysis.availability import fits, sources_of
+from fadiag.analysis.availability import Place, places_of
 from fadiag.analysis.block import Block
+from fadiag.analysis.chain import first_record, recent_records
 from fadiag.analysis.matrix import Unfolding
 from fadiag.analysis.metric import Metric
 from fadiag.analysis.source import Run, Stream
@@ -42,9 +43,10 @@ class Task:
     block: Block
 
 
-def _steps_a_block(arrays: Mapping[str, xr.DataArray]) -> int:
+def _steps_a_block(arrays: Mapping[str, xr.DataArray], windows: Mapping[str, NDArray[np.intp]]) -> int:
     """As many steps as fit the budget, in whole chunks of the largest signal."""
     slab = {name: array.nbytes // max(1, array.sizes["step"]) for name, array in arrays.items()}
+    slab |= {name: slab[name] * at.shape[1] for name, at in windows.items()}
     largest = max(slab, key=lambda name: slab[name])
     chunk = int((arrays[largest].encoding.get("preferred_chunks") or {}).get("step", 1))
     steps = max(1, BLOCK_BYTES // max(1, sum(slab.values())))
@@ -60,69 +62,97 @@ def _foreign(
     return array.isel(step=position), missing
 
 
-def _layer_tasks(
-    run: Run, stream: Stream, name: str, metrics: Sequence[Metric], *, known: Known, options: Options
-) -> Iterator[Task]:
-    sources = sources_of(run, stream, name)
-    able = [metric for metric in metrics if fits(metric, stream, name, sources)]
-    have = {metric: known(run, stream, name, metric) for metric in able}
+def _layer_tasks(place: Place, metrics: Sequence[Metric], known: Known, options: Options) -> Iterator[Task]:
+    stream = place.stream
+    able = [fitted for metric in metrics if (fitted := place.fit(metric)) is not None]
+    have = {metric.name: known(place.run, stream, place.layer, metric) for metric in able}
     groups: dict[tuple[Metric, ...], list[int]] = {}
     for i in range(len(stream.steps)):
-        groups.setdefault(tuple(metric for metric in able if not have[metric][i]), []).append(i)
+        groups.setdefault(tuple(metric for metric in able if not have[metric.name][i]), []).append(i)
     for wanted, members in groups.items():
-        if wanted:
-            yield from _group_tasks(
-                run,
-                stream,
-                name,
-                metrics=wanted,
-                members=np.asarray(members, np.intp),
-                sources=sources,
-                options=options,
-            )
+        # What reads many arrays a step would leave the others few steps a block: it has blocks of its own.
+        for wide in (False, True):
+            if part := tuple(metric for metric in wanted if _is_wide(metric) is wide):
+                yield from _group_tasks(place, part, np.asarray(members, np.intp), options)
+
+
+def _is_wide(metric: Metric) -> bool:
+    return any(signal.startswith(("above", "recent/")) for signal in metric.signals)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The arrays of a group: with one entry a step (and where they have none), and without a step axis."""
+
+    arrays: dict[str, xr.DataArray]
+    missing: dict[str, NDArray[np.bool_]]
+    static: dict[str, xr.DataArray]
+    windows: dict[str, NDArray[np.intp]]
+
+
+def _find(place: Place, signals: Sequence[str]) -> _Found:
+    stream, found = place.stream, _Found({}, {}, {}, {})
+    for signal in signals:
+        array, name = place.array(signal), place.owner(signal).signal
+        assert array is not None  # the metric fits the place
+        if "step" not in array.dims:
+            found.static[signal] = array
+        elif name.startswith("first/"):
+            found.static[signal] = first_record(array)
+        elif name.startswith("recent/"):
+            found.arrays[signal] = array
+            found.windows[signal], found.missing[signal] = recent_records(array)
+        elif name.startswith("state/"):
+            other = next(s.steps for s in place.run.streams.values() if s.kind == "state")
+            found.arrays[signal], found.missing[signal] = _foreign(array, stream, other)
+        else:
+            found.arrays[signal] = array
+            late = int(array.attrs.get("declared_at", 0))
+            if late:  # filled up with NaN before it was first recorded
+                found.missing[signal] = np.arange(len(stream.steps)) < late
+    return found
+
+
+def _selection(positions: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """Return increasing positions as a slice where they are one, which is read in one piece."""
+    contiguous = positions[-1] - positions[0] == len(positions) - 1
+    return slice(int(positions[0]), int(positions[-1]) + 1) if contiguous else positions
 
 
 def _group_tasks(
-    run: Run,
-    stream: Stream,
-    name: str,
-    *,
-    metrics: tuple[Metric, ...],
-    members: NDArray[np.intp],
-    sources: Mapping[str, xr.DataArray],
-    options: Options,
+    place: Place, metrics: tuple[Metric, ...], members: NDArray[np.intp], options: Options
 ) -> Iterator[Task]:
     """Cut the steps (by position) that need the same metrics into blocks."""
-    nulls = {s for metric in metrics for s in metric.null_signals if s in sources}
-    arrays: dict[str, xr.DataArray] = {}
-    missing: dict[str, NDArray[np.bool_]] = {}
-    static: dict[str, xr.DataArray] = {}
-    for signal in sorted({s for metric in metrics for s in metric.signals} | nulls):
-        if signal == "static/feedback" and "feedback" in stream.layers[name]:
-            arrays[signal] = stream.layers[name]["feedback"]
-        elif signal.startswith("static/"):
-            static[signal] = sources[signal]
-        elif signal.startswith("state/"):
-            other = next(s.steps for s in run.streams.values() if s.kind == "state")
-            arrays[signal], missing[signal] = _foreign(sources[signal], stream, other)
-        else:
-            arrays[signal] = sources[signal]
-            late = int(arrays[signal].attrs.get("declared_at", 0))
-            if late:  # filled up with NaN before it was first recorded
-                missing[signal] = np.arange(len(stream.steps)) < late
+    run, stream, name = place.run, place.stream, place.layer
+    nulls = {s for metric in metrics for s in metric.null_signals if place.array(s) is not None}
+    found = _find(place, sorted({s for metric in metrics for s in metric.signals} | nulls))
+    arrays, missing, static = found.arrays, found.missing, found.static
+    nothing = np.ones(
+        len(stream.steps), np.bool_
+    )  # steps where every metric lacks a signal: nothing to measure
+    for metric in metrics:
+        lacks = [missing[s] for s in metric.signals if s in missing]
+        nothing &= np.any(lacks, axis=0) if lacks else False
+    members = members[~nothing[members]]
     # The last record of a state has no update, a fresh optimiser no momentum; a null is not drawn each time.
-    may_lack = {s for s in arrays if s != "weight" and (stream.kind == "state" or s.startswith("state/"))}
-    size = _steps_a_block(arrays)
+    may_lack = {
+        s for s in arrays if place.owner(s).signal != "weight" and (stream.kind == "state" or "state/" in s)
+    }
+    size = _steps_a_block(arrays, found.windows)
     for start in range(0, len(members), size):
         part = members[start : start + size]
-        contiguous = part[-1] - part[0] == len(part) - 1
-        at = slice(int(part[0]), int(part[-1]) + 1) if contiguous else part
+        windows = {s: np.unique(w[part], return_inverse=True) for s, w in found.windows.items()}
+        at = _selection(part)
         block = Block(
             run=run.label,
             layer=run.layer(stream, name, options.unfolding, options.k),
             steps=stream.steps[part],
             rows_valid=None if stream.rows_valid is None else stream.rows_valid[part],
-            arrays={s: a.isel(step=at) for s, a in arrays.items()},
+            arrays={
+                s: a.isel(step=_selection(windows[s][0]) if s in windows else at) for s, a in arrays.items()
+            },
+            windows={s: place_in.reshape(len(part), -1) for s, (_, place_in) in windows.items()},
+            owners={s: place.owner(s).layer or name for s in arrays},
             missing={s: m[part] for s, m in missing.items()},
             static=static,
             optional=frozenset(nulls | may_lack),
@@ -138,6 +168,6 @@ def plan(runs: Sequence[Run], metrics: Sequence[Metric], options: Options, known
         task
         for run in runs
         for stream in run.streams.values()
-        for name in stream.layers
-        for task in _layer_tasks(run, stream, name, metrics, known=known, options=options)
+        for place in places_of(run, stream)
+        for task in _layer_tasks(place, metrics, known, options)
     ]

@@ -115,6 +115,7 @@ def _of_samples(signal: str) -> list[Metric]:
             long_name=f"participation ratio of the {signal}, raw, corrected for the number of samples",
             formula="[(sum K_ii)^2 - sum K_ii^2] / [sum_ij K_ij^2 - sum K_ii^2], K = X X^T",
             source="Chun et al., arXiv 2509.26560",
+            undefined="fewer than two samples",
             centred=False,
             needs="rows",
         ),

@@ -1,5 +1,6 @@
-"""Results on disk: zarr as they are, CSV or Parquet as a long table."""
+"""Results on disk: zarr or netCDF as they are, CSV or Parquet as a long table."""
 
+import importlib
 import os
 import shutil
 import tempfile
@@ -16,10 +17,14 @@ from fadiag.errors import InputError, NotAStoreError, SchemaError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["check_output", "load", "save", "to_pandas"]
+__all__ = ["READABLE", "check_output", "load", "save", "to_pandas"]
 
 _READS = 1
-_SUFFIXES = (".zarr", ".csv", ".parquet")
+#: Suffixes of results that can be read again, with the engine that xarray reads them with.
+READABLE = {".zarr": "zarr", ".nc": "netcdf4"}
+_SUFFIXES = (*READABLE, ".csv", ".parquet")
+#: Suffix -> the module that writes it, and the extra that installs the module.
+_NEEDS = {".nc": ("netCDF4", "netcdf"), ".parquet": ("pyarrow", "parquet")}
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
@@ -29,26 +34,48 @@ def check_output(path: str | os.PathLike[str]) -> Path:
         raise InputError(f"results cannot be written to {path}: its name must end in {', '.join(_SUFFIXES)}")
     if not path.parent.is_dir():
         raise InputError(f"results cannot be written to {path}: there is no directory {path.parent}")
-    if path.is_dir() and not (path.suffix == ".zarr" and _is_results(path)):
+    _require(path)
+    if (path.is_dir() or (path.suffix in READABLE and path.exists())) and not _is_results(path):
         raise InputError(f"{path} exists and holds no results (a recorded run?); choose another name")
     return path
 
 
+def _require(path: Path) -> None:
+    """Refuse a suffix whose library is not installed."""
+    module, extra = _NEEDS.get(path.suffix, ("", ""))
+    if not module:
+        return
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        raise InputError(f"{path.name} needs {module}: pip install 'fadiag[{extra}]'") from None
+
+
 def _is_results(path: Path) -> bool:
     try:
-        with xr.open_datatree(path, engine="zarr", consolidated=True) as tree:
+        with _open(path) as tree:
             return "fadiag_results" in tree.attrs
     except Exception:  # whatever lies there, it is not results
         return False
 
 
+def _open(path: Path) -> xr.DataTree:
+    if path.suffix == ".nc" and path.is_file():
+        return xr.open_datatree(path, engine="netcdf4")
+    return xr.open_datatree(path, engine="zarr", consolidated=True)
+
+
 def save(results: xr.DataTree, path: str | os.PathLike[str]) -> Path:
-    """Write results to ``.zarr``, ``.csv`` or ``.parquet``; old results stay until the new are whole.
+    """Write results to ``.zarr``, ``.nc``, ``.csv`` or ``.parquet``; old ones stay until the new are whole.
+
+    ``.zarr`` and ``.nc`` (extra ``netcdf``) hold all of them and can be read again; ``.csv`` and ``.parquet``
+    (extra ``parquet``) are the long table of `to_pandas`.
 
     Raises
     ------
     InputError
-        Another suffix, no such directory, or a path that holds something that is no results.
+        Another suffix or one whose extra is not installed, no such directory, or a path that holds something
+        that is no results.
     """
     path = check_output(path)
     work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -59,6 +86,8 @@ def save(results: xr.DataTree, path: str | os.PathLike[str]) -> Path:
                 # zarr warns that consolidated metadata is a convention; so it is, and it opens faster.
                 warnings.filterwarnings("ignore", "Consolidated metadata", ZarrUserWarning)
                 results.to_zarr(fresh, consolidated=True)
+        elif path.suffix == ".nc":
+            results.to_netcdf(fresh, engine="netcdf4")
         elif path.suffix == ".csv":
             to_pandas(results).to_csv(fresh, index=False)
         else:
@@ -72,7 +101,7 @@ def save(results: xr.DataTree, path: str | os.PathLike[str]) -> Path:
 
 
 def load(path: str | os.PathLike[str]) -> xr.DataTree:
-    """Open results that were saved as zarr.
+    """Open results that were saved as zarr or netCDF.
 
     Raises
     ------
@@ -80,16 +109,23 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
         There is nothing at the path, or it holds no results.
     SchemaError
         The results have a newer layout than this version reads.
+    InputError
+        A netCDF file, where netCDF4 is not installed.
     """
     path = Path(path)
     if not path.exists():
         raise NotAStoreError(f"no results at {path}: no such file or directory")
-    if not path.is_dir():
-        raise NotAStoreError(f"{path} is no zarr directory; results to read again are saved as results.zarr")
+    if path.suffix == ".nc":
+        _require(path)
+    elif not path.is_dir():
+        raise NotAStoreError(
+            f"{path} is no zarr directory; results to read again are saved as results.zarr or results.nc"
+        )
     try:
-        tree = xr.open_datatree(path, engine="zarr", consolidated=True)
-    except Exception as cause:  # xarray and zarr raise what they like
-        raise NotAStoreError(f"{path} cannot be opened as zarr: {cause}") from cause
+        tree = _open(path)
+    except Exception as cause:  # xarray and its engines raise what they like
+        engine = READABLE.get(path.suffix, "zarr")
+        raise NotAStoreError(f"{path} cannot be opened as {engine}: {cause}") from cause
     if "fadiag_results" not in tree.attrs:
         raise NotAStoreError(
             f"{path} holds no results; a recorded run is analysed first: fadiag analyze {path}"

@@ -115,7 +115,7 @@ def _open(item: str | os.PathLike[str] | xr.DataTree, position: int) -> Run:
     if isinstance(item, xr.DataTree):
         tree, path, stem = item, None, item.name or f"run{position}"
     else:
-        path = Path(item)
+        path = Path(item).absolute()  # a worker elsewhere has another current directory
         tree, stem = open_run(path), path.name.removesuffix(".zarr")
     meta = _meta(_plain(tree.attrs))
     streams = {name: _stream(name, node) for name, node in tree.children.items() if name != "static"}

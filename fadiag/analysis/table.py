@@ -9,13 +9,21 @@ from difflib import get_close_matches
 
 from fadiag.analysis.alignment_metrics import ALIGNMENT_METRICS
 from fadiag.analysis.metric import Metric
+from fadiag.analysis.path_metrics import PATH_METRICS
 from fadiag.analysis.rank_metrics import RANK_METRICS
+from fadiag.analysis.trajectory_metrics import TRAJECTORY_METRICS
 from fadiag.analysis.weight_metrics import WEIGHT_METRICS
 from fadiag.errors import InputError
 
 __all__ = ["TABLE", "choose"]
 
-TABLE: tuple[Metric, ...] = (*RANK_METRICS, *ALIGNMENT_METRICS, *WEIGHT_METRICS)
+TABLE: tuple[Metric, ...] = (
+    *RANK_METRICS,
+    *ALIGNMENT_METRICS,
+    *WEIGHT_METRICS,
+    *PATH_METRICS,
+    *TRAJECTORY_METRICS,
+)
 
 
 def choose(metrics: Iterable[str | Metric] | None) -> tuple[Metric, ...]:

@@ -81,6 +81,7 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         long_name="cosine of weight and feedback",
         formula="<W, B>_F / (|W|_F |B|_F)",
         source="Lillicrap et al. 2016",
+        undefined="a matrix of zeros has no direction",
         null=beta_cosine_null,
         layers="layerwise",
     ),
@@ -91,6 +92,7 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         long_name="angle between weight and feedback",
         formula="arccos cos(vec W, vec B)",
         source="Lillicrap et al. 2016",
+        undefined="a matrix of zeros has no direction",
         units="degree",
         null=beta_angle_null,
         layers="layerwise",
@@ -102,6 +104,7 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         long_name="norm of feedback over norm of weight",
         formula="|B|_F / |W|_F",
         source="definition",
+        undefined="the weight is zero",
         layers="layerwise",
     ),
     _state(
@@ -138,6 +141,7 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         long_name="norm of W - W_0 over norm of W_0",
         formula="|W - W_0|_F / |W_0|_F",
         source="definition",
+        undefined="the first weight is zero",
     ),
     _state(
         "update_rounding_floor",
@@ -147,6 +151,7 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         long_name="share of the recorded update that is rounding of the weight",
         formula="sqrt(sum spacing(W)^2 / 12) / |dW|_F",
         source="definition",
+        undefined="the update is zero",
     ),
     _state(
         "update_trustworthy",
@@ -156,5 +161,6 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         long_name="1 where the update's rounding floor is at most 1e-3, so that its ranks can be trusted",
         formula="update_rounding_floor <= 1e-3",
         source="definition",
+        undefined="the update is zero",
     ),
 )

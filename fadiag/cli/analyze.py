@@ -1,5 +1,6 @@
 """``fadiag analyze``: all metrics of one or many runs."""
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -18,7 +19,7 @@ __all__ = ["analyze"]
     default="results.zarr",
     show_default=True,
     type=click.Path(),
-    help="Where to write: .zarr (what figure and report read), .csv or .parquet (a long table).",
+    help="Where to write: .zarr or .nc (what figure and report read), .csv or .parquet (a long table).",
 )
 @click.option(
     "--metric", "metrics", multiple=True, metavar="NAME", help="Only this metric; may be given again."
@@ -36,6 +37,11 @@ __all__ = ["analyze"]
 @click.option(
     "--skip-invalid", is_flag=True, help="Leave out signals that hold NaN or Inf instead of failing."
 )
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Measure on a dask cluster, such as tcp://10.0.0.1:8786 (extra: dask).",
+)
 def analyze(
     *,
     runs: tuple[str, ...],
@@ -44,18 +50,21 @@ def analyze(
     unfolding: str,
     k: int | None,
     skip_invalid: bool,
+    scheduler: str | None,
 ) -> None:
     """Measure recorded runs: every metric with its null, each RUN a recorded store."""
     from fadiag.analysis import analyze as measure
+    from fadiag.analysis import cluster_executor
     from fadiag.cli.progress import bar
 
-    with bar("analysing") as move:
+    with cluster_executor(scheduler) if scheduler else nullcontext() as executor, bar("analysing") as move:
         measure(
             list(runs),
             metrics=metrics or None,
             unfolding=cast("Unfolding", unfolding),  # click has checked it
             k=k,
             skip_invalid=skip_invalid,
+            executor=executor,
             progress=move,
             output=out,
         )

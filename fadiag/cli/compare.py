@@ -11,10 +11,11 @@ __all__ = ["compare"]
 @click.option("--all", "everything", is_flag=True, help="Show what does not differ, too.")
 @click.option("-o", "--out", type=click.Path(), help="Also write the whole table as CSV.")
 def compare(a: str, b: str, everything: bool, out: str | None) -> None:
-    """Compare the final values of the results A and B: difference B - A with its 95 % t interval over runs.
+    """Compare the final values of the results A and B: difference B - A with its 95 % interval over runs.
 
-    Paired where both have runs of the same seeds. Intervals are one by one: of twenty rows that do not differ
-    one will seem to.
+    Paired where both have runs of the same seeds, two-way random effects where each seed was run with each
+    feedback seed. Intervals are one by one: of twenty rows that do not differ one will seem to. The p-value
+    is that of all layers of a variable together, and needs six pairs.
     """
     from fadiag.analysis import compare as measure
     from fadiag.analysis import load
@@ -23,14 +24,20 @@ def compare(a: str, b: str, everything: bool, out: str | None) -> None:
     with load(a) as first, load(b) as second:
         found = measure(first, second)
     shown = found if everything else found[found["differs"]]
-    numbers = ("a", "b", "difference", "low", "high")
-    columns = ("variable", "layer", "runs", *numbers)
+    numbers = ("a", "b", "difference", "low", "high", "p")
+    columns = ("variable", "layer", "runs", "design", *numbers)
     rows = (
-        tuple(f"{row[name]:.4g}" if name in numbers else str(row[name]) for name in columns)
+        tuple(
+            ("-" if row[name] != row[name] else f"{row[name]:.4g}") if name in numbers else str(row[name])
+            for name in columns
+        )
         for row in shown.to_dict("records")
     )
     table(columns, rows)
-    click.echo(f"{int(found['differs'].sum())} of {len(found)} differ (95 % t interval leaves out 0)")
+    click.echo(f"{int(found['differs'].sum())} of {len(found)} differ (95 % interval leaves out 0)")
+    for note, count in found["note"].value_counts().items():
+        if note:
+            click.echo(f"{count} of {len(found)}: {note}")
     if out:
         found.to_csv(out, index=False)
         click.echo(f"wrote {out}")

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from fadiag.analysis import TABLE, Metric, analyze
+from fadiag.analysis.chain import WINDOW
 from fadiag.errors import InputError, MissingSignalError, StoreError
 
 
@@ -99,7 +100,7 @@ def test_a_dead_layer_has_rank_0_and_no_direction(make_run, edit):
     tree = edit(make_run(0), "probe/fc2/error", 1, 0.0)
     results = analyze(tree)
     assert np.isnan(at(results, "probe/error_cosine"))
-    assert "without a direction" in results["probe/error_cosine"].attrs["not_a_number"]
+    assert "no sample where both have a direction" in results["probe/error_cosine"].attrs["not_a_number"]
     for name in ("participation_ratio_raw", "effective_rank_centred", "overlap"):
         assert at(results, f"probe/error_{name}") == 0
         assert np.isfinite(at(results, f"probe/error_{name}", step=20))
@@ -314,3 +315,26 @@ def test_the_table_has_one_row_a_name():
         assert metric.source
         assert metric.long_name
         assert set(metric.kinds) <= {"probe", "live", "state"}
+
+
+def test_every_value_that_is_not_a_number_has_its_reason(make_run, edit):
+    dead = make_run(0)
+    for stream in ("probe", "state", "static"):
+        for layer, node in dead[stream].children.items():
+            for signal in node.data_vars:
+                dead = edit(dead, f"{stream}/{layer}/{signal}", slice(None), 0.0)
+    results = analyze([dead, make_run(1, rows_valid=1)])
+    for group in results.children:
+        for name, array in results[group].data_vars.items():
+            assert array.notnull().all() or array.attrs["not_a_number"], name
+    seen = set()
+    for metric in TABLE:
+        for group in ("probe", "state"):
+            if metric.name in results[group] and f"update_exploration_{WINDOW}" != metric.name:
+                second = results[group][metric.name].isel(step=1)
+                nowhere = second.isnull().all("layer").values.any()
+                assert bool(metric.undefined) or not nowhere, metric.name
+                seen |= {metric.name} if nowhere else set()
+    assert {"error_cosine", "weight_feedback_cosine", "error_participation_ratio_debiased"} <= seen
+    told = results["probe/error_cosine"].attrs["not_a_number"]
+    assert told == "a run, layer or step without the signals, or: no sample where both have a direction"

@@ -29,7 +29,7 @@ B = np.array([1.5, 2.4, 4.7])
 def test_equal_seeds_are_paired():
     row = compare(results(A, [0, 1, 2]), results(B[::-1], [2, 1, 0])).iloc[0]
     expected = scipy.stats.ttest_rel(B, A).confidence_interval()
-    assert row["paired"]
+    assert row["design"] == "paired"
     assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
     assert row["differs"]
     assert row["runs"] == 3
@@ -38,19 +38,20 @@ def test_equal_seeds_are_paired():
 def test_other_seeds_are_not_paired():
     row = compare(results(A, [0, 1, 2]), results(B, [5, 6, 7]), level=0.9).iloc[0]
     expected = scipy.stats.ttest_ind(B, A, equal_var=False).confidence_interval(0.9)
-    assert not row["paired"]
+    assert row["design"] == "unpaired"
     assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
     assert not row["differs"]
 
 
 def test_a_seed_used_twice_is_not_paired():
-    assert not compare(results(A, [0, 0, 1]), results(B, [0, 0, 1])).iloc[0]["paired"]
+    assert compare(results(A, [0, 0, 1]), results(B, [0, 0, 1])).iloc[0]["design"] == "unpaired"
 
 
 def test_one_run_a_side_has_no_interval():
     row = compare(results(A[:1], [0]), results(B[:1], [0])).iloc[0]
     assert row["difference"] == pytest.approx(0.5)
     assert np.isnan(row["low"])
+    assert row["note"] == "no interval: 1 run with a value, it needs two; no p: runs do not pair by seed"
     assert not row["differs"]
 
 
@@ -65,3 +66,115 @@ def test_refusals():
         compare(results(A, [0, 1, 2]), results(B, [0, 1, 2]), level=95)
     with pytest.raises(InputError, match="no metric of a layer in common"):
         compare(results(A, [0, 1, 2]), results(B, [0, 1, 2], samples=128))
+
+
+def layered(finals, seeds, feedback_seeds=None):
+    """Return results of several layers from their finals (run, layer)."""
+    finals = np.asarray(finals, np.float64)
+    coordinates = {
+        "run": [f"r{i}" for i in range(len(finals))],
+        "seed": ("run", list(seeds)),
+        "layer": [f"fc{i}" for i in range(finals.shape[1])],
+        "step": [0],
+    }
+    if feedback_seeds is not None:
+        coordinates["feedback_seed"] = ("run", list(feedback_seeds))
+    probe = xr.Dataset({"error_cosine": (("run", "layer", "step"), finals[..., None])}, coordinates)
+    return xr.DataTree.from_dict({"/probe": probe})
+
+
+def test_layers_are_judged_together_from_six_pairs():
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((6, 3))
+    shift = np.column_stack([1 + 0.1 * rng.random(6), rng.standard_normal(6), np.zeros(6)])
+    table = compare(layered(a, range(6)), layered(a + shift, range(6)))
+    assert table["p"][0] == pytest.approx(2 / 64)  # only all signs as they are, or all turned, are as far
+    assert table["p"][1] > 0.05
+    assert table["p"][2] == 1
+    assert list(table["note"]) == ["", "", ""]
+    five = compare(layered(a[:5], range(5)), layered(a[:5] + shift[:5], range(5)))
+    assert five["p"].isna().all()
+    assert five["note"][0] == "no p: 5 pairs, sign flips need 6"
+    assert five["differs"][0]
+
+
+def test_a_layer_without_every_value_has_no_p():
+    a = np.random.default_rng(0).standard_normal((6, 2))
+    b = a + 1
+    b[2, 1] = np.nan
+    table = compare(layered(a, range(6)), layered(b, range(6)))
+    assert table["p"][0] < 0.05
+    assert np.isnan(table["p"][1])
+    assert table["note"][1] == "no p: not every pair has a value"
+
+
+def test_the_family_of_layers_keeps_its_level():
+    rng = np.random.default_rng(1)
+    false = 0
+    for _ in range(400):
+        shared = rng.standard_normal((6, 1))
+        difference = shared + rng.standard_normal((6, 4))
+        table = compare(layered(np.zeros((6, 4)), range(6)), layered(difference, range(6)))
+        false += bool((table["p"] <= 0.05).any())
+    assert false / 400 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+
+
+def grid(seeds, feedbacks):
+    return [s for s in range(seeds) for _ in range(feedbacks)], [
+        f for _ in range(seeds) for f in range(feedbacks)
+    ]
+
+
+def test_a_crossed_design_has_random_effects_of_both_seeds():
+    from fadiag.spectra import crossed_interval
+
+    rng = np.random.default_rng(2)
+    seeds, feedbacks = grid(3, 4)
+    cells = rng.standard_normal((3, 1)) + rng.standard_normal((1, 4)) + 0.1 * rng.standard_normal((3, 4))
+    order = rng.permutation(12)
+    b = layered(cells.reshape(12, 1)[order], np.array(seeds)[order], np.array(feedbacks)[order])
+    row = compare(layered(np.zeros((12, 1)), seeds, feedbacks), b).iloc[0]
+    expected = crossed_interval(cells)
+    assert row["design"] == "crossed"
+    assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
+    assert row["note"] == "no p: runs of a crossed design share seeds"
+
+
+def test_the_crossed_interval_covers_and_the_pooled_does_not():
+    rng = np.random.default_rng(3)
+    seeds, feedbacks = grid(3, 3)
+    inside = {"crossed": 0, "paired": 0}
+    for _ in range(300):
+        cells = rng.standard_normal((3, 1)) + rng.standard_normal((1, 3)) + 0.2 * rng.standard_normal((3, 3))
+        for kind, keys in (("crossed", (seeds, feedbacks)), ("paired", (range(9), None))):
+            row = compare(layered(np.zeros((9, 1)), *keys), layered(cells.reshape(9, 1), *keys)).iloc[0]
+            assert row["design"] == kind
+            inside[kind] += row["low"] <= 0 <= row["high"]
+    assert inside["crossed"] / 300 > 0.92
+    assert inside["paired"] / 300 < 0.85
+
+
+def test_part_of_a_crossed_design_is_refused():
+    seeds, feedbacks = grid(2, 3)
+    row = compare(
+        layered(np.zeros((5, 1)), seeds[:5], feedbacks[:5]),
+        layered(np.ones((5, 1)), seeds[:5], feedbacks[:5]),
+    ).iloc[0]
+    assert np.isnan(row["low"])
+    assert not row["differs"]
+    assert row["note"].startswith(
+        "no interval: 5 of 2 x 3 combinations of seed and feedback seed: runs share seeds"
+    )
+
+
+def test_unknown_seeds_do_not_pair():
+    a, b = layered(np.zeros((3, 1)), [0, 1, np.nan]), layered(np.ones((3, 1)), [0, 1, np.nan])
+    assert compare(a, b).iloc[0]["design"] == "unpaired"
+
+
+def test_a_crossed_side_against_one_that_is_not_is_refused():
+    seeds, feedbacks = grid(3, 3)
+    row = compare(layered(np.zeros((3, 1)), range(3)), layered(np.ones((9, 1)), seeds, feedbacks)).iloc[0]
+    assert row["design"] == "broken"
+    assert np.isnan(row["low"])
+    assert "compare runs of one feedback seed" in row["note"]

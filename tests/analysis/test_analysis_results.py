@@ -1,5 +1,7 @@
 """Results on disk: what is written is read, nothing recorded is overwritten, finished values are kept."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +18,9 @@ def results(make_run):
     return analyze([make_run(0), make_run(1, method="bp")], metrics=METRICS)
 
 
-def test_zarr_round_trip(results, tmp_path):
-    path = save(results, tmp_path / "results.zarr")
+@pytest.mark.parametrize("suffix", [".zarr", ".nc"])
+def test_round_trip(results, tmp_path, suffix):
+    path = save(results, tmp_path / f"results{suffix}")
     again = load(path)
     assert again.attrs == results.attrs
     for group in results.children:
@@ -75,7 +78,7 @@ def test_a_path_that_cannot_be_written_is_refused_before_the_work(make_run, tmp_
     def never(done, total):
         raise AssertionError("work was done")
 
-    with pytest.raises(InputError, match=r"its name must end in \.zarr, \.csv, \.parquet"):
+    with pytest.raises(InputError, match=r"its name must end in \.zarr, \.nc, \.csv, \.parquet"):
         analyze(make_run(0), output=tmp_path / "results.txt", progress=never)
     with pytest.raises(InputError, match="there is no directory"):
         analyze(make_run(0), output=tmp_path / "gone" / "results.csv", progress=never)
@@ -173,3 +176,38 @@ def test_another_generation_definition_or_unfolding_is_measured_again(make_run, 
 def test_long_table_of_nothing():
     empty = to_pandas(xr.DataTree())
     assert list(empty.columns) == ["stream", "run", "layer", "step", "variable", "value"]
+
+
+def test_netcdf_is_not_measured_again(make_run, record, tmp_path):
+    path, output = record(make_run(0, meta={"tuned": True}), tmp_path / "a.zarr"), tmp_path / "results.nc"
+    first = analyze(path, metrics=METRICS, output=output)
+    blocks = []
+    again = analyze(path, metrics=METRICS, output=output, progress=lambda done, total: blocks.append(total))
+    assert blocks == []
+    for group in first.children:
+        for name in first[group].data_vars:
+            np.testing.assert_array_equal(again[group][name], first[group][name])
+
+
+def test_a_netcdf_file_that_is_no_results_is_kept(results, tmp_path):
+    path = tmp_path / "run.nc"
+    xr.Dataset({"x": ("a", [1.0])}).to_netcdf(path)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="exists and holds no results"):
+        save(results, path)
+    with pytest.raises(NotAStoreError, match="holds no results"):
+        load(path)
+    assert path.read_bytes() == before
+    (tmp_path / "text.nc").write_text("nothing")
+    with pytest.raises(NotAStoreError, match=r"text\.nc cannot be opened as netcdf4"):
+        load(tmp_path / "text.nc")
+
+
+@pytest.mark.parametrize(
+    "words", [("nc", "netCDF4", "netcdf"), ("parquet", "pyarrow", "parquet")], ids=lambda words: words[0]
+)
+def test_without_its_library_the_extra_is_named(make_run, tmp_path, monkeypatch, words):
+    suffix, module, extra = words
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=rf"r\.{suffix} needs {module}: pip install 'fadiag\[{extra}\]'"):
+        analyze(make_run(0), output=tmp_path / f"r.{suffix}")

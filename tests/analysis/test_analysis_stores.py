@@ -43,22 +43,6 @@ def test_another_process_gives_the_same_bits(make_run, record, tmp_path):
         same(analyze(path, executor=executor), analyze(path))
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # distributed closes its sockets when it likes
-def test_a_dask_cluster_gives_the_same_numbers(make_run, record, tmp_path):
-    distributed = pytest.importorskip("distributed")
-    path = record(make_run(0), tmp_path / "a.zarr")
-    with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        there = analyze(path, executor=client.get_executor())
-    here = analyze(path)
-    for group in here.children:
-        for name in here[group].data_vars:
-            np.testing.assert_allclose(there[group][name], here[group][name], rtol=1e-12, err_msg=name)
-
-
 def test_a_run_that_goes_on_is_measured_from_there(make_run, record, tmp_path):
     path, output = tmp_path / "a.zarr", tmp_path / "results.zarr"
     metrics = ["error_cosine", "weight_feedback_cosine"]

@@ -99,6 +99,7 @@ def test_compare_shows_what_differs(tmp_path) -> None:
     assert done.exit_code == 0, done.output
     row = next(line for line in done.output.splitlines() if line.startswith("test_accuracy"))
     assert "-0.07" in row
+    assert "pairs, sign flips need 6" in done.output
     assert len((tmp_path / "table.csv").read_text().splitlines()) > 10
 
 

@@ -1,0 +1,74 @@
+"""Measuring on a cluster: the executor of a dask scheduler."""
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Executor
+from contextlib import contextmanager
+
+from fadiag.errors import ClusterError
+
+__all__ = ["cluster_executor"]
+
+
+@contextmanager
+def cluster_executor(address: str, *, timeout: float = 5.0) -> Iterator[Executor]:
+    """Connect to a dask scheduler; what is yielded goes to ``analyze(executor=...)``.
+
+    Workers read the stores themselves: they must see them under the same paths, and have fadiag installed.
+    A cluster that starts its first worker only when work arrives is used through ``client.get_executor()``.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``tcp://10.0.0.1:8786``.
+    timeout : float
+        Seconds within which the scheduler and one worker must answer.
+
+    Raises
+    ------
+    ClusterError
+        dask.distributed is not installed (the extra ``dask``), the address is none, nothing answers there, no
+        worker is connected, or the cluster is lost while it measures.
+
+    Examples
+    --------
+    >>> with cluster_executor("tcp://127.0.0.1:1") as executor:  # doctest: +IGNORE_EXCEPTION_DETAIL
+    ...     fadiag.analyze("run.zarr", executor=executor)
+    Traceback (most recent call last):
+    fadiag.errors.ClusterError: no scheduler answers at tcp://127.0.0.1:1 (...)
+    """
+    try:
+        from distributed import Client, KilledWorker
+        from distributed.comm.addressing import get_address_host_port
+        from distributed.comm.core import CommClosedError
+    except ImportError:
+        raise ClusterError("a dask scheduler needs dask.distributed: pip install 'fadiag[dask]'") from None
+    try:
+        host, port = get_address_host_port(address)
+    except ValueError as cause:
+        raise ClusterError(
+            f"{address!r} is no scheduler's address, such as tcp://10.0.0.1:8786 ({cause})"
+        ) from None
+    try:
+        # A client that finds nobody leaves threads behind that complain at exit: a plain socket asks first.
+        socket.create_connection((host, port), timeout).close()
+        client = Client(address, timeout=timeout, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as cause:
+        raise ClusterError(
+            f"no scheduler answers at {address} ({cause}); start one with `dask scheduler`, or measure here"
+        ) from None
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=timeout)
+        except TimeoutError:
+            raise ClusterError(
+                f"the scheduler at {address} has no worker after {timeout:g} s; "
+                f"start one: dask worker {address}"
+            ) from None
+        try:
+            yield client.get_executor()  # type: ignore[no-untyped-call]
+        except (KilledWorker, CommClosedError, CancelledError) as cause:
+            raise ClusterError(
+                f"the cluster at {address} was lost while it measured ({type(cause).__name__}: {cause}); "
+                "with an output that can be read again (.zarr, .nc) the analysis goes on from there"
+            ) from cause

@@ -1,0 +1,143 @@
+"""When a signal becomes aligned: the onset of each run and layer, and the median over runs."""
+
+import numpy as np
+import xarray as xr
+
+from fadiag import spectra
+from fadiag.errors import InputError, MissingSignalError
+
+__all__ = ["alignment_onset", "onset_median"]
+
+_ALPHA = 0.05
+
+
+def alignment_onset(results: xr.DataTree, variable: str = "error_cosine") -> xr.Dataset:
+    """First step from which a statistic exceeds its null for max(5, 5 % of T) records in a row.
+
+    At each of a run's T records the null's p-value must be at most 0.05 / T: for drawn nulls (redrawn
+    feedback) that is the (1 - 0.05/T) quantile of the draws, for ``weight_feedback_cosine`` that of its known
+    law. A run that never gets there is censored at its last record.
+
+    Parameters
+    ----------
+    results : DataTree
+        From `fadiag.analysis.analyze`.
+    variable : str
+        A variable with a null, such as ``error_cosine``, ``error_overlap`` or ``weight_feedback_cosine``.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``step`` and ``observed`` (run, layer). ``step`` is NaN, with the reason in its attribute
+        ``not_a_number``, for a layer without the statistic.
+
+    Raises
+    ------
+    MissingSignalError
+        No such variable, or one without a null.
+    InputError
+        Fewer than five records, or fewer draws than T / 0.05 - 1: no p-value could be that small.
+
+    Examples
+    --------
+    >>> p = [1.0] * 2 + [0.001] * 8
+    >>> dims = ("run", "layer", "step")
+    >>> group = xr.Dataset({"x": (dims, [[p]]), "x_null_p": (dims, [[p]])},
+    ...                    {"run": ["fa"], "layer": ["fc"], "step": range(10)})
+    >>> found = alignment_onset(xr.DataTree.from_dict({"/probe": group}), "x")
+    >>> float(found["step"].item()), bool(found["observed"].item())
+    (2.0, True)
+    """
+    dataset = _dataset(results, variable)
+    p = dataset[f"{variable}_null_p"].transpose("run", "layer", "step").values
+    draws = dataset.get(f"{variable}_null_draws")
+    counts = None if draws is None else draws.transpose("run", "layer", "step").values
+    steps = np.asarray(dataset["step"].values)
+    at, observed = np.full(p.shape[:2], np.nan), np.zeros(p.shape[:2], np.bool_)
+    for run, layer in np.argwhere(~np.isnan(p).all(axis=-1)):
+        known = ~np.isnan(p[run, layer])
+        bound, where = _ALPHA / np.count_nonzero(known), f"run {dataset['run'].values[run]}, "
+        where += f"layer '{dataset['layer'].values[layer]}'"
+        if counts is not None:
+            _check_draws(counts[run, layer][known], int(np.count_nonzero(known)), f"{variable} of {where}")
+        # A p-value is a share of draws: at the bound, up to rounding, it is reached.
+        reached = (p[run, layer][known] <= bound * (1 + 1e-9)).astype(np.float64)
+        try:
+            found = spectra.onset(reached, 0.5, steps[known])
+        except InputError as cause:
+            raise InputError(f"{variable} of {where}: {cause}") from None
+        at[run, layer], observed[run, layer] = found
+    told = {
+        "long_name": f"onset of {variable}, or the last record where there is none",
+        "units": "updates",
+        "formula": f"first step of max(5, 5 %) records in a row with p <= {_ALPHA} / T",
+    }
+    if np.isnan(at).any():
+        told["not_a_number"] = f"a run or layer without {variable} or its null"
+    onsets = xr.Dataset({"step": (("run", "layer"), at, told), "observed": (("run", "layer"), observed)})
+    return onsets.assign_coords({k: v for k, v in dataset.coords.items() if "step" not in v.dims})
+
+
+def onset_median(onsets: xr.Dataset) -> xr.Dataset:
+    """Kaplan-Meier median of the onset of each layer over runs: those that never came count, as censored.
+
+    Parameters
+    ----------
+    onsets : xarray.Dataset
+        From `alignment_onset`; choose the runs of one method first:
+        ``onsets.isel(run=onsets["method"].values == "fa")``.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``median`` (layer), infinite where half the runs never came; ``runs`` and ``observed``, their numbers.
+
+    Examples
+    --------
+    >>> dims = ("run", "layer")
+    >>> step, observed = [[10.0], [20.0], [90.0]], [[True], [True], [False]]
+    >>> found = xr.Dataset({"step": (dims, step), "observed": (dims, observed)})
+    >>> float(onset_median(found)["median"].item())
+    20.0
+    """
+    steps, seen = (onsets[name].transpose("run", "layer").values for name in ("step", "observed"))
+    known = ~np.isnan(steps)
+    medians = np.full(steps.shape[1], np.nan)
+    for layer in np.flatnonzero(known.any(axis=0)):
+        here = known[:, layer]
+        medians[layer] = spectra.kaplan_meier(steps[here, layer], seen[here, layer]).median
+    told = {"long_name": "Kaplan-Meier median of the onset", "units": "updates"}
+    if np.isnan(medians).any():
+        told["not_a_number"] = "a layer without the statistic or its null in any run"
+    return xr.Dataset(
+        {
+            "median": ("layer", medians, told),
+            "runs": ("layer", known.sum(axis=0)),
+            "observed": ("layer", (seen & known).sum(axis=0)),
+        },
+        {"layer": onsets["layer"]} if "layer" in onsets.coords else None,
+    )
+
+
+def _dataset(results: xr.DataTree, variable: str) -> xr.Dataset:
+    """Return the group that holds the variable and its null."""
+    for node in results.children.values():
+        dataset = node.to_dataset()
+        if variable in dataset:
+            if f"{variable}_null_p" not in dataset:
+                raise MissingSignalError(
+                    f"{variable} has no null in these results: record redraws (Probe(redraws=...)), "
+                    "or take a variable with one, such as weight_feedback_cosine"
+                )
+            return dataset
+    raise MissingSignalError(f"no variable {variable!r} in the results; analyse the runs with it")
+
+
+def _check_draws(counts: np.ndarray[tuple[int, ...], np.dtype[np.float64]], steps: int, what: str) -> None:
+    needed = round(steps / _ALPHA) - 1
+    if counts.min() < needed:
+        raise InputError(
+            f"{what} has {counts.min():.0f} draws at {steps} records; "
+            f"p <= 0.05 / {steps} needs {needed} or more: redraw more often, judge fewer steps, "
+            "or take weight_feedback_cosine, whose law is known"
+        )
