@@ -68,6 +68,10 @@ def vector_cosine(view: View, *, pair: tuple[str, str]) -> Values:
     return view.keep(("vector cosine", pair), lambda: spectra.cosine(view.flat(pair[0]), view.flat(pair[1])))
 
 
+def _jacobian_mean(view: View) -> Values:
+    return over_valid(view.values("jacobian_cosine").astype(np.float64), "mean")
+
+
 def _descent_cosine(view: View) -> Values:
     return -vector_cosine(view, pair=("state/update", "gradient_bp"))
 
@@ -163,6 +167,18 @@ ALIGNMENT_METRICS: tuple[Metric, ...] = (
         formula="k / columns",
         source="definition",
         centred=False,
+    ),
+    Metric(
+        name="jacobian_alignment",
+        kinds=("probe",),
+        signals=("jacobian_cosine",),
+        # A sample whose map is zero has no cosine, and is recorded so.
+        null_signals=("jacobian_cosine",),
+        function=_jacobian_mean,
+        long_name="cosine of the backward maps with B and with W, mean over samples",
+        formula="<J_W, J_B>_F / (|J_W|_F |J_B|_F), J from the outputs to the layer of one sample",
+        source="definition",
+        undefined=_NO_SAMPLE,
     ),
     Metric(
         name="gradient_cosine",

@@ -94,11 +94,12 @@ def _read_part(
     else:
         row = layout.chunk_bytes // layout.chunk[0]
         shape = (stop - start, *layout.chunk[1:])
-        place = out[at] if all(isinstance(where, slice) for where in at) else None
         # Straight into the result where the file has the same bytes in the same order.
-        if place is not None and place.shape == shape and place.flags.c_contiguous:
-            read_chunk_into(root, array, name, start * row, place)
-            return
+        if all(isinstance(where, slice) for where in (*at, *inside)):
+            place = out[at]
+            if place.shape == shape and place.flags.c_contiguous:
+                read_chunk_into(root, array, name, start * row, place)
+                return
         values = np.empty(shape, out.dtype)
         read_chunk_into(root, array, name, start * row, values)
     rows = slice(None) if isinstance(inside[0], slice) else inside[0] - start

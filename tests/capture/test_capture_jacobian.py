@@ -95,6 +95,22 @@ def test_a_dead_sample_has_no_direction(tmp_path: Path) -> None:
     assert np.isfinite(found["2"]).all()
 
 
+def test_the_analysis_gives_the_mean_over_samples_that_have_one(tmp_path: Path) -> None:
+    model = net()
+    found = read(model, tmp_path / "run.zarr", 4)
+    measured = fadiag.analyze(tmp_path / "run.zarr")["probe"]["jacobian_alignment"].squeeze()
+    for name, values in found.items():
+        np.testing.assert_allclose(measured.sel(layer=name), values.mean(), atol=1e-12)
+    with torch.no_grad():
+        model[2].bias.fill_(-1e3)
+    read(model, tmp_path / "dead.zarr", 4)
+    dead = fadiag.analyze(tmp_path / "dead.zarr", metrics=["jacobian_alignment"])["probe"][
+        "jacobian_alignment"
+    ]
+    assert np.isnan(dead.sel(layer="0")).all()
+    assert "no sample where both have a direction" in dead.attrs["not_a_number"]
+
+
 def test_a_negative_number_is_refused() -> None:
     with pytest.raises(InputError, match="jacobian_vectors is -1; give a whole number, at least 0"):
         Probe((), loss_of, jacobian_vectors=-1)
