@@ -4,6 +4,7 @@ Everything that a reader must know to find a row in a file is computed here and 
 docs/store-format.md.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -63,6 +64,7 @@ _NAME = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]{0,99}")
 _MAX_KEY = 200
 
 
+@functools.lru_cache(maxsize=2**14)  # asked for every array of every record
 def layer_key(name: str) -> str:
     """Return the group name of a layer: its module name, percent-encoded, a root module's as ``(root)``.
 
