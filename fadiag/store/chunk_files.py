@@ -25,7 +25,8 @@ def check_chunk(root: Path, array: StoredArray, name: str) -> int | None:
         state = os.lstat(f"{root}/{array.path}/{name}")
     except FileNotFoundError:
         record = int(name.split(".")[1]) * array.layout.chunk[0] if array.layout.stepped else 0
-        if array.layout.stepped and record + array.layout.chunk[0] <= array.first_record:
+        late = array.layout.stepped and not array.sealed
+        if late and record + array.layout.chunk[0] <= array.first_record:
             return None
         raise damaged(root, array, name, "is missing") from None
     except OSError as error:
@@ -49,7 +50,11 @@ def refuse_linked_folder(root: Path, array: StoredArray) -> None:
     folder = f"{root}"
     for part in array.path.split("/"):
         folder = f"{folder}/{part}"
-        if stat.S_ISLNK(os.lstat(folder).st_mode):
+        try:
+            linked = stat.S_ISLNK(os.lstat(folder).st_mode)
+        except OSError as error:
+            raise DamagedError(f"{folder} cannot be read: {error.strerror}; was the store moved?") from None
+        if linked:
             raise DamagedError(f"{root}/{array.path} is reached through a link; a store holds none")
 
 

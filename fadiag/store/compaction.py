@@ -141,7 +141,7 @@ def _copy(source: Path, root: Any, array: StoredArray) -> None:
         fill_value=float("nan") if fill == "NaN" else fill,
         dimension_names=layout.dims,
         chunk_key_encoding={"name": "default", "separator": "."},
-        attributes={k: v for k, v in array.attrs.items() if k != "declared_at"},
+        attributes=dict(array.attrs),
         config={"write_empty_chunks": True},
     )
     # One block along the first two axes at a time is one shard: memory stays at one shard.

@@ -20,8 +20,8 @@ __all__ = ["export_netcdf"]
 def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) -> None:
     """Write a run as netCDF-4 with the same groups, dimensions and attributes.
 
-    One record is held in memory at a time. What netCDF has no type for is written as JSON text (dictionaries,
-    lists of mixed types, None); booleans become 0 and 1, float16 becomes float32.
+    One chunk file is held in memory at a time. What netCDF has no type for is written as JSON text
+    (dictionaries, lists of mixed types, None); booleans become 0 and 1, float16 becomes float32.
 
     Raises
     ------

@@ -60,7 +60,7 @@ INNER_CODECS: list[JSON] = [
 ]
 ROOT_LAYER = "(root)"
 
-_NAME = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]{0,99}")
+_NAME = re.compile(r"(?!c$)[A-Za-z][A-Za-z0-9_]{0,99}")
 _MAX_KEY = 200
 
 
@@ -101,7 +101,8 @@ def check_name(kind: str, name: str) -> str:
     """Return a stream, signal or dimension name, or raise `InputError`."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InputError(
-            f"{kind} name {name!r}: use letters, digits and underscores, a letter first, at most 100"
+            f"{kind} name {name!r}: use letters, digits and underscores, a letter first, at most 100, and not"
+            " 'c', which is zarr's"
         )
     return name
 

@@ -78,7 +78,7 @@ def resume_recording(path: Path, manifest: Mapping[str, JSON], resume_from: int 
         for node in recording.tree.nodes.values():
             rows = recording.streams[node.stream].rows if node.stream in recording.streams else 0
             if node.attrs.get("declared_at", 0) > rows:
-                recording.tree.merge_attrs(node.path, {"declared_at": rows})
+                recording.declare_at(node, rows)
         recording.commit()
         if was != "recording":
             recording.reset_nodes()

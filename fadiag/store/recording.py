@@ -89,9 +89,19 @@ class Recording:
             self.streams[name].arrays.append(node)
 
     def declare(
-        self, stream: str, layer: str, signal: str, spec: ArraySpec, layer_attrs: Mapping[str, JSON]
+        self,
+        stream: str,
+        layer: str,
+        signal: str,
+        spec: ArraySpec,
+        layer_attrs: Mapping[str, JSON],
+        *,
+        appended: int = 0,
     ) -> str:
-        """Add an array and return its path, or take up the one that a resumed store has."""
+        """Add an array and return its path, or take up the one that a resumed store has.
+
+        ``appended`` records of the stream, some of which may wait to be written, were taken without it.
+        """
         if stream not in self.streams:
             raise InputError(f"stream {stream!r} is not declared; the streams are {sorted(self.streams)}")
         home = self.streams[stream]
@@ -105,10 +115,11 @@ class Recording:
         else:
             self._check_dims(path, spec)
             self._declare_layer(stream, layer, layer_attrs)
-            if home.rows:
-                attrs["declared_at"] = home.rows
-            home.arrays.append(self._add(Node(path, attrs, layout)))
-            self._backfill(path, layout, home.rows)
+            node = self._add(Node(path, attrs, layout))
+            home.arrays.append(node)
+            if appended or home.rows:
+                self.declare_at(node, home.rows)
+                node.attrs["declared_at"] = max(appended, home.rows)
         home.slots[path] = spec
         return path
 
@@ -208,11 +219,13 @@ class Recording:
         folder.mkdir(exist_ok=True)
         _write_document(folder, node.document())
 
-    def _backfill(self, path: str, layout: ArrayLayout, rows: int) -> None:
-        # Chunks wholly before the declaration stay missing, which reads as the fill value.
-        first = rows - rows % layout.chunk[0]
-        for record in range(first, rows):
-            self._write(path, layout, record, None)
+    def declare_at(self, node: Node, rows: int) -> None:
+        """Say that an array's first `rows` records were taken without it, and fill up its open chunk."""
+        assert node.layout is not None
+        self.tree.merge_attrs(node.path, {"declared_at": rows})
+        # Chunks wholly before stay missing, which reads as the fill value.
+        for record in range(rows - rows % node.layout.chunk[0], rows):
+            self._write(node.path, node.layout, record, None)
 
     # -- writing ------------------------------------------------------------------------------------------
 

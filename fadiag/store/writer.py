@@ -99,6 +99,7 @@ class RunWriter:
         self._mutex = threading.RLock()
         self._pool = BufferPool(buffer_bytes)
         self._last = {name: self._last_written(name) for name in self._recording.streams}
+        self._appended = {name: stream.rows for name, stream in self._recording.streams.items()}
         self._sizes: dict[str, int] = {}
         self._started: set[str] = set()
         self._closed = self._warned = False
@@ -128,6 +129,7 @@ class RunWriter:
             with self._mutex, self._failures():
                 self._recording.declare_stream(stream, attrs, planned)
                 self._last.setdefault(stream, None)
+                self._appended.setdefault(stream, 0)
 
     def declare(
         self,
@@ -157,7 +159,8 @@ class RunWriter:
             )
         if self._ready():
             with self._mutex, self._failures():
-                self._recording.declare(stream, layer, signal, spec, layer_attrs or {})
+                appended = self._appended.get(stream, 0)
+                self._recording.declare(stream, layer, signal, spec, layer_attrs or {}, appended=appended)
                 self._sizes[stream] = size
 
     def put_static(
@@ -233,6 +236,7 @@ class RunWriter:
         size = sum(array.nbytes for array in arrays.values())
         if self._background.put(Row(stream, coordinates, arrays), size, wait=self._on_full == "block"):
             self._last[stream] = number
+            self._appended[stream] += 1
         elif self._background.failure is None:
             self._count_skipped(stream, number)
             for array in arrays.values():

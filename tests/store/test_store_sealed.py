@@ -71,6 +71,22 @@ def test_compaction_keeps_every_bit(recorded: Path, sealed: Path, opened: object
     assert list((sealed / "probe/dead/error").glob("c.*"))
 
 
+def test_compaction_keeps_what_tells_filler_from_data(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run.zarr", manifest={}) as writer:
+        writer.declare_stream("s", attrs={}, planned=2)
+        for step in range(5):
+            writer.append("s", step, {})
+        writer.flush()
+        writer.declare("s", "a", "n", ArraySpec((), (), "int64"))
+        writer.append("s", 5, {("a", "n"): np.array(7)})
+    compact(tmp_path / "run.zarr", tmp_path / "sealed.zarr")
+    same(open_run(tmp_path / "run.zarr"), open_run(tmp_path / "sealed.zarr"))
+    assert open_run(tmp_path / "sealed.zarr")["s/a/n"].attrs["declared_at"] == 5
+    (tmp_path / "sealed.zarr/s/a/n/c.0").unlink()  # a shard is there whatever it tells of
+    with pytest.raises(DamagedError, match=r"chunk c\.0 of s/a/n is missing"):
+        _ = open_run(tmp_path / "sealed.zarr")["s/a/n"].values
+
+
 def test_sealed_refuses(recorded: Path, sealed: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="was compacted and is sealed; resume the store it was made from"):
         RunWriter(sealed, manifest={}, resume=True)

@@ -1,5 +1,6 @@
 """What is written is what is read, bit for bit, by fadiag, by plain xarray and by zarr; bad input is told."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fadiag.errors import InputError, NotAStoreError, SchemaError, StoreError
+from fadiag.errors import DamagedError, InputError, NotAStoreError, SchemaError, StoreError
 from fadiag.store import (
     ArraySpec,
     RunWriter,
@@ -335,3 +336,68 @@ def test_bad_declarations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="manifest is not plain JSON"):
         RunWriter(tmp_path / "other.zarr", manifest={"a": np.float32(1)})
     assert not (tmp_path / "other.zarr").exists()
+
+
+@pytest.mark.parametrize("name", ["c", "_aux", "__x"])
+def test_a_name_that_no_reader_takes_is_refused_when_it_is_declared(tmp_path: Path, name: str) -> None:
+    with RunWriter(tmp_path / "run.zarr", manifest={}) as writer:
+        writer.declare_stream("log", attrs={})
+        with pytest.raises(InputError, match=f"signal name '{name}': use letters, digits and underscores"):
+            writer.append("log", 0, {}, extra={name: 1.0})
+        with pytest.raises(InputError, match=f"stream name '{name}'"):
+            writer.declare_stream(name, attrs={})
+        writer.append("log", 1, {}, extra={"loss": 1.0})
+    assert open_run(tmp_path / "run.zarr")["log/loss"].values == [1.0]
+
+
+def test_a_late_signal_counts_the_records_that_still_wait(tmp_path: Path) -> None:
+    path = tmp_path / "run.zarr"
+    with RunWriter(path, manifest={}) as writer:
+        writer.declare_stream("s", attrs={}, planned=4)
+        writer.declare("s", "a", "x", ArraySpec(("out",), (3,), "float32"))
+        with writer._mutex:  # the writer's thread cannot write while we append and declare
+            for step in range(10):
+                writer.append("s", step, {("a", "x"): np.full(3, step, np.float32)})
+            writer.declare("s", "a", "late", ArraySpec(("out",), (3,), "int64"))
+        writer.append("s", 10, {("a", "late"): np.arange(3)})
+    late = open_run(path)["s/a/late"]
+    assert late.attrs["declared_at"] == 10
+    np.testing.assert_array_equal(late, [[0, 0, 0]] * 10 + [[0, 1, 2]])
+    assert verify_run(path).problems == ()
+
+
+@pytest.mark.parametrize("back", [0, 1, 4, 6, 9, 12])
+def test_a_late_signal_survives_a_return_to_before_it(tmp_path: Path, back: int) -> None:
+    path = tmp_path / "run.zarr"
+    spec = ArraySpec(("out",), (3,), "float32")
+    with RunWriter(path, manifest={}) as writer:
+        writer.declare_stream("s", attrs={}, planned=4)
+        writer.declare("s", "a", "x", spec)
+        for step in range(10):
+            writer.append("s", step, {("a", "x"): np.full(3, step, np.float32)})
+        writer.flush()
+        writer.declare("s", "a", "late", spec)
+        for step in range(10, 14):
+            writer.append("s", step, {("a", "late"): np.full(3, step, np.float32)})
+    with RunWriter(path, manifest={}, resume_from=back) as writer:
+        writer.declare_stream("s", attrs={}, planned=4)
+        for signal in ("x", "late"):
+            writer.declare("s", "a", signal, spec)
+        assert verify_run(path).problems == ()
+        for step in range(back, 14):
+            writer.append("s", step, {("a", "late"): np.full(3, 100 + step, np.float32)})
+    assert verify_run(path).problems == ()
+    expected = [np.nan if s < 10 else s for s in range(back)] + [100 + s for s in range(back, 14)]
+    np.testing.assert_array_equal(open_run(path)["s/a/late"][:, 0], np.array(expected, np.float32))
+
+
+def test_a_folder_that_went_away_is_told(tmp_path: Path, run: Path) -> None:
+    copy = tmp_path / "copy.zarr"
+    shutil.copytree(run, copy)
+    tree = open_run(copy)
+    array = next(a for node in tree.subtree for a in node.to_dataset(inherit=False).data_vars.values())
+    shutil.rmtree(copy)
+    with pytest.raises(
+        DamagedError, match=r"cannot be read: No such file or directory; was the store moved\?"
+    ):
+        _ = array.values
