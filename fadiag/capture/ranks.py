@@ -97,7 +97,7 @@ class Ranks:
                         f"the feedback B of layer {name!r} on rank {rank} is not rank 0's, so the ranks "
                         "would average the gradients of different rules; build and convert the model under "
                         "the same torch seed on every rank, or wrap it before it is recorded in "
-                        "DistributedDataParallel with broadcast_buffers=True, which sends rank 0's"
+                        "DistributedDataParallel, which sends rank 0's unless broadcast_buffers=False"
                     )
 
     def check_probes(self, model: nn.Module, probes: Mapping[str, Probe]) -> None:
