@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
+from fadiag.errors import DamagedError
 from fadiag.store.array_reader import read_array
 from fadiag.store.inspection import read_steps
 from fadiag.store.layout import COORDINATES
@@ -104,6 +105,22 @@ def _shared(snapshots: Sequence[Snapshot], stream: str) -> _Shared:
     return _Shared(steps, records, valid)
 
 
+def _check_alike(path: str, snapshots: Sequence[Snapshot]) -> None:
+    """Refuse an array that is not the same on all ranks but for its samples."""
+    layouts = [snapshot.arrays[path].layout for snapshot in snapshots]
+    for snapshot, own in zip(snapshots, layouts, strict=True):
+        first = layouts[0]
+        if own.dims[:2] != ("step", "sample"):
+            raise DamagedError(
+                f"{path} of {snapshot.path} has dimensions {own.dims}, not (step, sample, ...)"
+            )
+        if (own.dims, own.shape[2:], own.dtype) != (first.dims, first.shape[2:], first.dtype):
+            raise DamagedError(
+                f"{path} is {own.dtype} {own.shape} in {snapshot.path} and {first.dtype} {first.shape} in "
+                f"{snapshots[0].path}: other models were recorded; open each by its name"
+            )
+
+
 def _stream(
     groups: dict[str, xr.Dataset], stream: str, snapshots: Sequence[Snapshot], shared: _Shared
 ) -> dict[str, xr.Dataset]:
@@ -119,6 +136,7 @@ def _stream(
         home, _, name = path.rpartition("/")
         if home not in found or home == stream or not all(path in s.arrays for s in snapshots):
             continue
+        _check_alike(path, snapshots)
         joined = _JoinedArray(path, snapshots, shared)
         chunks = (array.layout.chunk[0], *joined.shape[1:])
         found[home][name] = xr.Variable(
