@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from fadiag.store.array_reader import read_array
 from fadiag.store.inspection import read_steps
 from fadiag.store.layout import COORDINATES
 from fadiag.store.lazy import SnapshotBackend
-from fadiag.store.snapshot import Snapshot
+from fadiag.store.snapshot import Snapshot, StoredArray
 
 __all__ = ["JoinedBackend"]
 
@@ -36,18 +37,17 @@ class _Shared:
 class _JoinedArray(BackendArray):  # type: ignore[misc, unused-ignore]
     """One array of all ranks, as xarray asks for it: rank 0's valid rows, rank 1's, ..., then the padding."""
 
-    path: str
-    snapshots: Sequence[Snapshot]
+    parts: Sequence[tuple[Path, StoredArray]]
     shared: _Shared
 
     @property
     def shape(self) -> tuple[int, ...]:
-        shapes = [snapshot.arrays[self.path].layout.shape for snapshot in self.snapshots]
+        shapes = [array.layout.shape for _, array in self.parts]
         return (len(self.shared.steps), sum(shape[1] for shape in shapes), *shapes[0][2:])
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.snapshots[0].arrays[self.path].layout.dtype)
+        return np.dtype(self.parts[0][1].layout.dtype)
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> NDArray[Any]:
         return np.asarray(
@@ -58,11 +58,10 @@ class _JoinedArray(BackendArray):  # type: ignore[misc, unused-ignore]
         wanted = [np.atleast_1d(np.arange(n)[k]) for n, k in zip(self.shape, key, strict=True)]
         out = np.full([len(wanted[0]), self.shape[1], *map(len, wanted[2:])], np.nan, self.dtype)
         ends = np.zeros(len(wanted[0]), np.int64)
-        for snapshot, records, valid in zip(
-            self.snapshots, self.shared.records, self.shared.valid, strict=True
+        for (root, array), records, valid in zip(
+            self.parts, self.shared.records, self.shared.valid, strict=True
         ):
-            array = snapshot.arrays[self.path]
-            part = read_array(snapshot.path, array, (records[wanted[0]], slice(None), *wanted[2:]))
+            part = read_array(root, array, (records[wanted[0]], slice(None), *wanted[2:]))
             rows = np.minimum(valid[wanted[0]], part.shape[1])
             for at, (end, count) in enumerate(zip(ends, rows, strict=True)):
                 out[at, end : end + count] = part[at, :count]
@@ -137,7 +136,7 @@ def _stream(
         if home not in found or home == stream or not all(path in s.arrays for s in snapshots):
             continue
         _check_alike(path, snapshots)
-        joined = _JoinedArray(path, snapshots, shared)
+        joined = _JoinedArray([(s.path, s.arrays[path]) for s in snapshots], shared)
         chunks = (array.layout.chunk[0], *joined.shape[1:])
         found[home][name] = xr.Variable(
             array.layout.dims,

@@ -1,5 +1,6 @@
 """One store a rank: read as one run, sample for sample, and refused where the stores are of several runs."""
 
+import pickle
 import shutil
 from functools import cache
 from pathlib import Path
@@ -91,6 +92,11 @@ def test_chunks_are_lazy_and_the_same(run: Path) -> None:
 @cache
 def opened(run: Path) -> xr.DataTree:
     return JoinedBackend().open_datatree(read_ranks(run))
+
+
+def test_a_worker_gets_the_way_to_the_values_and_not_the_values(run: Path) -> None:
+    array = open_run(run)["live/fc/error"]
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(array)), expected())
 
 
 def keys(length: int) -> st.SearchStrategy[Any]:
