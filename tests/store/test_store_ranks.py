@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fadiag.errors import DamagedError, NotAStoreError, StoreError
@@ -108,6 +108,7 @@ def keys(length: int) -> st.SearchStrategy[Any]:
     )
 
 
+@settings(deadline=None)
 @given(key=st.tuples(keys(4), keys(12), keys(2), keys(3)))
 def test_any_part_is_what_numpy_gives(run: Path, key: tuple[Any, ...]) -> None:
     whole = expected()
