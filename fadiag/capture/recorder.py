@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -153,18 +152,21 @@ class Recorder:
         peers.check_feedback(self._layers)
         peers.check_probes(self._model, self._probes)
         self._records = peers.records
-        writer = partial(
-            RunWriter,
-            manifest=_manifest(self._layers, meta, config) | peers.manifest(),
-            buffer_bytes=buffer_bytes,
-            on_full=on_full,
-            on_failure=on_failure,
-            resume=resume,
-            resume_from=resume_from,
-        )
+
+        def writer() -> RunWriter:
+            return RunWriter(
+                peers.path(path),
+                manifest=_manifest(self._layers, meta, config) | peers.manifest(),
+                buffer_bytes=buffer_bytes,
+                on_full=on_full,
+                on_failure=on_failure,
+                resume=resume,
+                resume_from=resume_from,
+            )
+
         try:
             if self._records:
-                self._open(lambda: writer(peers.path(path)), state_signals, optimizers, resume, resume_from)
+                self._open(writer, state_signals, optimizers, resume, resume_from)
         except Exception as error:
             peers.agree(self._step, error)
             raise
