@@ -15,7 +15,7 @@ from xarray.core import indexing
 from fadiag.errors import DamagedError
 from fadiag.store.array_reader import read_array
 from fadiag.store.inspection import read_steps
-from fadiag.store.layout import COORDINATES
+from fadiag.store.layout import COORDINATES, fill_value
 from fadiag.store.lazy import SnapshotBackend
 from fadiag.store.snapshot import Snapshot, StoredArray
 
@@ -56,13 +56,14 @@ class _JoinedArray(BackendArray):  # type: ignore[misc, unused-ignore]
 
     def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
         wanted = [np.atleast_1d(np.arange(n)[k]) for n, k in zip(self.shape, key, strict=True)]
-        out = np.full([len(wanted[0]), self.shape[1], *map(len, wanted[2:])], np.nan, self.dtype)
+        nothing = np.nan if fill_value(str(self.dtype)) == "NaN" else 0
+        out = np.full([len(wanted[0]), self.shape[1], *map(len, wanted[2:])], nothing, self.dtype)
         ends = np.zeros(len(wanted[0]), np.int64)
         for (root, array), records, valid in zip(
             self.parts, self.shared.records, self.shared.valid, strict=True
         ):
             part = read_array(root, array, (records[wanted[0]], slice(None), *wanted[2:]))
-            rows = np.minimum(valid[wanted[0]], part.shape[1])
+            rows = np.clip(valid[wanted[0]], 0, part.shape[1])
             for at, (end, count) in enumerate(zip(ends, rows, strict=True)):
                 out[at, end : end + count] = part[at, :count]
             ends += rows

@@ -158,6 +158,16 @@ def test_arrays_that_differ_are_refused(tmp_path: Path, dims: tuple[str, ...], m
         open_run(tmp_path)
 
 
+def test_rows_that_cannot_be_are_held_to_the_record(tmp_path: Path) -> None:
+    told = {"ranks": {"rank": 0, "size": 1, "run": "a"}}
+    with RunWriter(rank_path(tmp_path, 0), manifest=told) as writer:
+        writer.declare_stream("live", attrs={"kind": "live"})
+        writer.declare("live", "fc", "n", ArraySpec(("sample",), (3,), "int64"))
+        for step, rows in enumerate((-2, 9)):
+            writer.append("live", step, {("fc", "n"): np.arange(1, 4)}, rows_valid=rows)
+    np.testing.assert_array_equal(open_run(tmp_path)["live/fc/n"], [[0, 0, 0], [1, 2, 3]])
+
+
 def test_inspect_names_the_ranks_to_name(tmp_path: Path) -> None:
     record(tmp_path, 0, size=1)
     with pytest.raises(NotAStoreError, match=r"holds one store a rank; name one of them, .*rank0\.zarr"):
