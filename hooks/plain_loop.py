@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import fadiag
+from fadiag.training.datasets import read_digits
 
 
 def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -18,24 +19,18 @@ def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return cross_entropy(model(x), y)
 
 
-def toy_images(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return 512 noisy 8 x 8 images of four classes."""
-    y = torch.randint(4, (512,), generator=generator)
-    patterns = torch.randn(4, 64, generator=generator)
-    return patterns[y] + torch.randn(512, 64, generator=generator), y
-
-
 def main(out: Path) -> None:
     torch.manual_seed(0)
-    x, y = toy_images(torch.Generator().manual_seed(1))
-    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4))
+    x, y, x_test, y_test = read_digits().tensors(torch.device("cpu"))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU())
+    model.append(nn.Linear(32, 10))
     model = fadiag.convert(model, rule="fa", seed=0)  # (fadiag) the learning rule; leave it out to record BP
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    probe = fadiag.Probe((x[:128], y[:128]), loss_of)  # (fadiag) a fixed batch, measured out of band
+    probe = fadiag.Probe((x_test[:128], y_test[:128]), loss_of)  # (fadiag) a fixed batch, out of band
     with fadiag.Recorder(  # (fadiag)
         model, out / "run.zarr", optimizer=optimizer, probes={"probe": probe}, every=20, meta={"rule": "fa"}
     ) as recorder:
-        for _ in range(10):
+        for _ in range(4):
             for batch in torch.randperm(len(x)).split(64):
                 loss = loss_of(model, (x[batch], y[batch]))
                 optimizer.zero_grad()

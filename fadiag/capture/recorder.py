@@ -1,7 +1,7 @@
 """The recorder: what a user attaches to a training run."""
 
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -17,6 +17,7 @@ from fadiag.capture.arrays import matrix_of, to_array
 from fadiag.capture.layers import RecordedLayer, choose_layers
 from fadiag.capture.live import Live, LiveReader
 from fadiag.capture.probe import Probe
+from fadiag.capture.ranks import Ranks
 from fadiag.capture.schedule import Schedule, as_schedule
 from fadiag.capture.signals import kernel_attrs
 from fadiag.capture.sink import ROOT, Sink
@@ -62,6 +63,10 @@ class Recorder:
         Asked before the default ones.
     scaler : torch.amp.GradScaler, optional
         The run's own: live errors are divided by its scale, which is logged as ``loss_scale``.
+    ranks : {"first", "all"}
+        Of a run of several processes (torch.distributed), each of which builds a recorder: whether rank 0
+        records alone, or every rank into a store of its own, ``path/rank0.zarr``, ``path/rank1.zarr``, ...,
+        which `fadiag.open_run` shows as one run under ``path``. The feedback of all ranks is compared first.
     buffer_bytes, on_full, on_failure, resume, resume_from
         As `fadiag.store.RunWriter` takes them.
 
@@ -70,7 +75,7 @@ class Recorder:
     InputError
         An unknown layer (the near ones are named) or signal, or one that cannot be known.
     CaptureError
-        A model with nothing to record, or a probe that does not fit it.
+        A model with nothing to record, a probe that does not fit it, or ranks that differ in their feedback.
 
     Examples
     --------
@@ -106,6 +111,7 @@ class Recorder:
         config: Any = None,
         adapters: Sequence[LayerAdapter] = (),
         scaler: torch.amp.GradScaler | None = None,
+        ranks: Literal["first", "all"] = "first",
         buffer_bytes: int = 128 * 2**20,
         on_full: Literal["block", "skip"] = "block",
         on_failure: Literal["raise", "warn"] = "raise",
@@ -131,39 +137,41 @@ class Recorder:
             probe.check(self._layers)
         if live is not None:
             _check_live(model, live)
-        # Read before the store exists: a probe that does not fit leaves nothing behind.
-        self._read_ahead = {
-            name: probe.read(self._model, self._layers)
-            for name, probe in self._probes.items()
-            if not resume and self._is_scheduled(probe, 0)
-        }
-        self._writer = RunWriter(
-            path,
-            manifest=_manifest(self._layers, meta, config),
-            buffer_bytes=buffer_bytes,
-            on_full=on_full,
-            on_failure=on_failure,
-            resume=resume,
-            resume_from=resume_from,
-        )
+        self._sinks: dict[str, Sink] = {}
+        self._state: StateReader | None = None
         self._live = None if live is None else LiveReader(self._model, self._layers, live.signals)
         self._live_schedule = live.schedule if live is not None else None
         self._live_scale: float | None = None
         self._scaler = scaler
-        self._sinks: dict[str, Sink] = {}
-        self._state: StateReader | None = None
         self._state_begun: int | None = None
         self._epoch: float | None = None
         self._logged: dict[str, float] = {}
         self._closed = False
+        self._step = resume_from or 0
+        peers = Ranks(ranks)
+        peers.check_feedback(self._layers)
+        peers.check_probes(self._model, self._probes)
+        self._records = peers.records
+
+        def writer() -> RunWriter:
+            return RunWriter(
+                peers.path(path),
+                manifest=_manifest(self._layers, meta, config) | peers.manifest(),
+                buffer_bytes=buffer_bytes,
+                on_full=on_full,
+                on_failure=on_failure,
+                resume=resume,
+                resume_from=resume_from,
+            )
+
         try:
-            self._open_streams(state_signals, optimizers)
-            done = [sink.last_step for sink in self._sinks.values()]
-            last = max((step for step in done if step is not None), default=0)
-            self._step = last if resume_from is None else resume_from
-            if all(step is None for step in done):
-                self._put_static()
-            self._record()
+            if self._records:
+                self._open(writer, state_signals, optimizers, resume, resume_from)
+        except Exception as error:
+            peers.agree(self._step, error)
+            raise
+        try:
+            self._step = peers.agree(self._step)
         except BaseException:
             self._abandon()
             raise
@@ -190,6 +198,9 @@ class Recorder:
             The recorder is closed, or what is to be recorded does not fit what was recorded before.
         """
         self._check_open()
+        if not self._records:
+            self._step += 1
+            return
         self._end_live()
         self.log(**scalars)
         self._flush_log(epoch)
@@ -201,6 +212,8 @@ class Recorder:
     def log(self, **scalars: float) -> None:
         """Add scalars to the log under the current step."""
         self._check_open()
+        if not self._records:
+            return
         for name, value in scalars.items():
             try:
                 self._logged[name] = float(value)
@@ -217,7 +230,8 @@ class Recorder:
         CaptureError
             A live schedule had none of the run's steps, so that nothing was recorded of it.
         """
-        if self._closed:
+        if self._closed or not self._records:
+            self._closed = True
             return
         try:
             if self._live is not None:
@@ -254,6 +268,34 @@ class Recorder:
             self.close()
         else:
             self._abandon()
+
+    def _open(
+        self,
+        writer: Callable[[], RunWriter],
+        state_signals: Sequence[str],
+        optimizers: Sequence[Any],
+        resume: bool,
+        resume_from: int | None,
+    ) -> None:
+        """Open the store, find the step that it is at, and record it."""
+        # Read before the store exists: a probe that does not fit leaves nothing behind.
+        self._read_ahead = {
+            name: probe.read(self._model, self._layers)
+            for name, probe in self._probes.items()
+            if not resume and self._is_scheduled(probe, 0)
+        }
+        self._writer = writer()
+        try:
+            self._open_streams(state_signals, optimizers)
+            done = [sink.last_step for sink in self._sinks.values()]
+            if resume_from is None:
+                self._step = max((step for step in done if step is not None), default=0)
+            if all(step is None for step in done):
+                self._put_static()
+            self._record()
+        except BaseException:
+            self._abandon()
+            raise
 
     def _open_streams(self, state_signals: Sequence[str], optimizers: Sequence[Any]) -> None:
         for name, probe in self._probes.items():
@@ -381,6 +423,8 @@ class Recorder:
         """Leave the store as a failed run: what was committed stays."""
         if not self._closed:
             self._closed = True
+            if not self._records:
+                return
             if self._state is not None:
                 self._state.abandon()
             if self._live is not None:

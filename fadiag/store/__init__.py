@@ -11,6 +11,7 @@ from fadiag.store.compaction import compact
 from fadiag.store.export import export_netcdf
 from fadiag.store.inspection import LayerSummary, RunSummary, SignalSummary, StreamSummary, inspect_run
 from fadiag.store.layout import ArraySpec, layer_key, layer_name
+from fadiag.store.ranks import rank_path
 from fadiag.store.reader import RunInfo, open_run, run_info
 from fadiag.store.verification import Verification, verify_run
 from fadiag.store.writer import RunWriter
@@ -30,6 +31,7 @@ __all__ = [
     "layer_key",
     "layer_name",
     "open_run",
+    "rank_path",
     "run_info",
     "verify_run",
 ]

@@ -36,6 +36,7 @@ __all__ = [
     "layer_key",
     "layer_name",
     "plan_array",
+    "rank_name",
 ]
 
 JSON: TypeAlias = Any
@@ -95,6 +96,11 @@ def layer_name(key: str) -> str:
     ('a/b', '')
     """
     return "" if key == ROOT_LAYER else unquote(key)
+
+
+def rank_name(rank: int) -> str:
+    """Return the name of one rank's store in the folder of a run that has one a rank."""
+    return f"rank{rank}.zarr"
 
 
 def check_name(kind: str, name: str) -> str:

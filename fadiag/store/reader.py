@@ -10,6 +10,7 @@ from fadiag.errors import DamagedError, FadiagError, StoreError
 from fadiag.store.chunk_files import check_chunk
 from fadiag.store.layout import JSON
 from fadiag.store.lock import is_locked
+from fadiag.store.ranks import are_ranks, read_ranks
 from fadiag.store.snapshot import Snapshot, read_snapshot
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ def open_run(
     Parameters
     ----------
     path : path
-        A store, live, killed, complete or sealed.
+        A store, live, killed, complete or sealed; or the folder of a run with one store a rank
+        (``Recorder(ranks="all")``), which is shown as one run: each step's live samples of rank 0, then of
+        rank 1, ..., at the steps that every rank has, and everything else as rank 0 recorded it.
     chunks : optional
         As in `xarray.open_datatree`; anything but None gives dask arrays and needs the extra ``dask``. ``{}``
         takes the store's own chunks.
@@ -100,13 +103,34 @@ def open_run(
     DamagedError
         Metadata that no writer writes, or a committed chunk that is missing or short.
     StoreError
-        A run without a single committed record.
+        A run without a single committed record, or a rank's store that is missing or of another run.
     """
     import xarray as xr
 
+    from fadiag.store.joined import JoinedBackend
     from fadiag.store.lazy import SnapshotBackend
 
-    snapshot = read_snapshot(path)
+    joined = are_ranks(path)
+    snapshots = read_ranks(path) if joined else (read_snapshot(path),)
+    for snapshot in snapshots:
+        _check_committed(snapshot)
+    try:
+        if joined:
+            return xr.open_datatree(snapshots, engine=JoinedBackend, chunks=chunks)  # type: ignore[arg-type]
+        return xr.open_datatree(snapshots[0], engine=SnapshotBackend, chunks=chunks)  # type: ignore[arg-type]
+    except FadiagError:
+        raise
+    except ImportError as error:
+        if chunks is None:
+            raise
+        raise StoreError(f"chunks={chunks!r} needs dask: pip install 'fadiag[dask]' ({error})") from None
+    except Exception as error:
+        raise DamagedError(
+            f"{path} cannot be opened: {type(error).__name__}: {error}; run `fadiag verify` on it"
+        ) from error
+
+
+def _check_committed(snapshot: Snapshot) -> None:
     if not any(snapshot.attributes.committed.values()):
         raise StoreError(
             f"run {snapshot.path} is empty: no step was committed to any stream"
@@ -116,15 +140,3 @@ def open_run(
         # One look at the last chunk refuses a length that nobody wrote before any memory is asked for.
         if all(array.layout.shape):
             check_chunk(snapshot.path, array, array.layout.key(*(n - 1 for n in array.layout.grid)))
-    try:
-        return xr.open_datatree(snapshot, engine=SnapshotBackend, chunks=chunks)  # type: ignore[arg-type]
-    except FadiagError:
-        raise
-    except ImportError as error:
-        if chunks is None:
-            raise
-        raise StoreError(f"chunks={chunks!r} needs dask: pip install 'fadiag[dask]' ({error})") from None
-    except Exception as error:
-        raise DamagedError(
-            f"{snapshot.path} cannot be opened: {type(error).__name__}: {error}; run `fadiag verify` on it"
-        ) from error

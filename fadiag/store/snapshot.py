@@ -26,6 +26,7 @@ from fadiag.store.layout import (
     ArrayLayout,
     array_document,
     fill_value,
+    rank_name,
 )
 
 __all__ = ["RootAttributes", "Snapshot", "StoredArray", "read_regular", "read_snapshot"]
@@ -176,7 +177,12 @@ def _root_bytes(place: Path) -> bytes:
     try:
         return read_regular(place / "zarr.json", _MAX_DOCUMENT)
     except FileNotFoundError:
-        raise NotAStoreError(f"{place} is not a fadiag store: it holds no zarr.json") from None
+        first = place / rank_name(0)
+        raise NotAStoreError(
+            f"{place} holds one store a rank; name one of them, {first}"
+            if first.is_dir()
+            else f"{place} is not a fadiag store: it holds no zarr.json"
+        ) from None
     except OSError as error:
         raise NotAStoreError(f"{place}/zarr.json cannot be read: {error.strerror}") from None
 

@@ -1,0 +1,155 @@
+"""The stores of a run's ranks as one `xarray.DataTree`: live samples of all, everything else of rank 0."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from xarray.backends import BackendArray, BackendEntrypoint
+from xarray.core import indexing
+
+from fadiag.errors import DamagedError
+from fadiag.store.array_reader import read_array
+from fadiag.store.inspection import read_steps
+from fadiag.store.layout import COORDINATES, fill_value
+from fadiag.store.lazy import SnapshotBackend
+from fadiag.store.snapshot import Snapshot, StoredArray
+
+__all__ = ["JoinedBackend"]
+
+_Index = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """The steps that every rank has of a stream: their records and valid rows, by rank."""
+
+    steps: NDArray[np.int64]
+    records: tuple[_Index, ...]
+    valid: tuple[NDArray[np.int64], ...]
+
+
+@dataclass(frozen=True, repr=False)
+class _JoinedArray(BackendArray):  # type: ignore[misc, unused-ignore]
+    """One array of all ranks, as xarray asks for it: rank 0's valid rows, rank 1's, ..., then the padding."""
+
+    parts: Sequence[tuple[Path, StoredArray]]
+    shared: _Shared
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        shapes = [array.layout.shape for _, array in self.parts]
+        return (len(self.shared.steps), sum(shape[1] for shape in shapes), *shapes[0][2:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.parts[0][1].layout.dtype)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> NDArray[Any]:
+        return np.asarray(
+            indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+        )
+
+    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        wanted = [np.atleast_1d(np.arange(n)[k]) for n, k in zip(self.shape, key, strict=True)]
+        nothing = np.nan if fill_value(str(self.dtype)) == "NaN" else 0
+        out = np.full([len(wanted[0]), self.shape[1], *map(len, wanted[2:])], nothing, self.dtype)
+        ends = np.zeros(len(wanted[0]), np.int64)
+        for (root, array), records, valid in zip(
+            self.parts, self.shared.records, self.shared.valid, strict=True
+        ):
+            part = read_array(root, array, (records[wanted[0]], slice(None), *wanted[2:]))
+            rows = np.clip(valid[wanted[0]], 0, part.shape[1])
+            for at, (end, count) in enumerate(zip(ends, rows, strict=True)):
+                out[at, end : end + count] = part[at, :count]
+            ends += rows
+        dropped = tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)
+        return out[:, wanted[1]][dropped]
+
+
+class JoinedBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
+    """What `xarray.open_datatree` opens the snapshots of all ranks with."""
+
+    def open_datatree(self, filename_or_obj: Any, *, drop_variables: Any = None) -> xr.DataTree:
+        """Return the tree of the run; values stay on the disk."""
+        snapshots: Sequence[Snapshot] = filename_or_obj
+        groups = {
+            path: node.to_dataset(inherit=False)
+            for path, node in SnapshotBackend().open_datatree(snapshots[0]).subtree_with_keys
+        }
+        root = groups["."]
+        committed = dict(root.attrs["committed"])
+        for stream, attrs in snapshots[0].groups.items():
+            if attrs.get("kind") == "live" and stream in committed:
+                shared = _shared(snapshots, stream)
+                committed[stream] = len(shared.steps)
+                groups |= _stream(groups, stream, snapshots, shared)
+        groups["."] = root.assign_attrs(committed=committed, ranks=len(snapshots))
+        return xr.DataTree.from_dict(
+            {f"/{'' if path == '.' else path}": data for path, data in groups.items()}
+        )
+
+
+def _shared(snapshots: Sequence[Snapshot], stream: str) -> _Shared:
+    every = [read_steps(snapshot, stream) for snapshot in snapshots]
+    steps = reduce(np.intersect1d, every)
+    records = tuple(np.searchsorted(own, steps) for own in every)
+    valid = tuple(
+        read_array(s.path, s.arrays[f"{stream}/rows_valid"], (at,)).astype(np.int64)
+        for s, at in zip(snapshots, records, strict=True)
+    )
+    return _Shared(steps, records, valid)
+
+
+def _check_alike(path: str, snapshots: Sequence[Snapshot]) -> None:
+    """Refuse an array that is not the same on all ranks but for its samples."""
+    layouts = [snapshot.arrays[path].layout for snapshot in snapshots]
+    for snapshot, own in zip(snapshots, layouts, strict=True):
+        first = layouts[0]
+        if own.dims[:2] != ("step", "sample"):
+            raise DamagedError(
+                f"{path} of {snapshot.path} has dimensions {own.dims}, not (step, sample, ...)"
+            )
+        if (own.dims, own.shape[2:], own.dtype) != (first.dims, first.shape[2:], first.dtype):
+            raise DamagedError(
+                f"{path} is {own.dtype} {own.shape} in {snapshot.path} and {first.dtype} {first.shape} in "
+                f"{snapshots[0].path}: other models were recorded; open each by its name"
+            )
+
+
+def _stream(
+    groups: dict[str, xr.Dataset], stream: str, snapshots: Sequence[Snapshot], shared: _Shared
+) -> dict[str, xr.Dataset]:
+    """Return the groups of a stream, joined; a signal that some rank lacks is left out."""
+    found: dict[str, dict[str, xr.Variable]] = {
+        path: {} for path in groups if path == stream or path.startswith(f"{stream}/")
+    }
+    clock = groups[stream].variables
+    for name in COORDINATES:
+        found[stream][name] = xr.Variable(("step",), clock[name].values[shared.records[0]], clock[name].attrs)
+    found[stream]["rows_valid"].values = sum(shared.valid)
+    for path, array in snapshots[0].arrays.items():
+        home, _, name = path.rpartition("/")
+        if home not in found or home == stream or not all(path in s.arrays for s in snapshots):
+            continue
+        _check_alike(path, snapshots)
+        joined = _JoinedArray([(s.path, s.arrays[path]) for s in snapshots], shared)
+        chunks = (array.layout.chunk[0], *joined.shape[1:])
+        found[home][name] = xr.Variable(
+            array.layout.dims,
+            indexing.LazilyIndexedArray(joined),
+            dict(array.attrs),
+            {"preferred_chunks": dict(zip(array.layout.dims, chunks, strict=True)), "chunks": chunks},
+        )
+    # Each rank's rows are of the mean loss over its own batch.
+    told = {stream: {"loss_reduction": "mean of each rank"}}
+    return {
+        path: xr.Dataset(variables, attrs={**groups[path].attrs, **told.get(path, {})}).set_coords(
+            [name for name in COORDINATES if name in variables]
+        )
+        for path, variables in found.items()
+    }

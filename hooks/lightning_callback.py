@@ -1,0 +1,108 @@
+"""Record a Lightning run: copy `Record` and give it to ``Trainer(callbacks=...)``.
+
+Run it: ``python hooks/lightning_callback.py --out lightning``; then ``fadiag inspect lightning/run.zarr``.
+It needs ``pip install lightning``.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+import fadiag
+from fadiag.training.datasets import read_digits
+
+
+class Record(lightning.Callback):
+    """Open a `fadiag.Recorder` when training starts, tell it of each update, close it at the end.
+
+    ``options`` go to the Recorder as they are. A run that goes on from a checkpoint goes on in its store.
+    """
+
+    def __init__(self, path: Path, **options: Any) -> None:
+        self.path, self.options = path, options
+        self.recorder: fadiag.Recorder | None = None
+        self.loss = 0.0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        # Not on_fit_start: there a checkpoint's optimiser and step are not yet restored.
+        done = trainer.global_step
+        self.recorder = fadiag.Recorder(
+            pl_module,
+            self.path,
+            optimizer=trainer.optimizers,
+            resume=done > 0,
+            resume_from=done or None,
+            **self.options,
+        )
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *args: Any
+    ) -> None:
+        assert self.recorder is not None
+        self.loss += outputs["loss"].item()  # Lightning has divided it by the number of accumulated batches
+        if trainer.global_step > self.recorder.current_step:
+            self.recorder.step(epoch=trainer.current_epoch, loss=self.loss)
+            self.loss = 0.0
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self.recorder is not None:
+            self.recorder.close()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        if self.recorder is not None:
+            self.recorder.__exit__(type(exception), exception, exception.__traceback__)
+
+
+class Digits(lightning.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        layers = (nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10))
+        self.net = fadiag.convert(nn.Sequential(*layers), rule="fa", seed=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return loss_of(self, batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9)
+
+
+def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    x, y = batch
+    return cross_entropy(model(x), y)
+
+
+def main(out: Path) -> None:
+    lightning.seed_everything(0, verbose=False)
+    x, y, x_test, y_test = read_digits().tensors(torch.device("cpu"))
+    probe = fadiag.Probe((x_test[:128], y_test[:128]), loss_of)
+    record = Record(out / "run.zarr", probes={"probe": probe}, every=10, meta={"rule": "fa", "seed": 0})
+    trainer = lightning.Trainer(
+        max_epochs=4,
+        accumulate_grad_batches=2,
+        callbacks=[record],
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Digits(), DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="a folder for the store")
+    main(parser.parse_args().out)
