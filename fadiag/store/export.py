@@ -23,12 +23,32 @@ def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) ->
     One chunk file is held in memory at a time. What netCDF has no type for is written as JSON text
     (dictionaries, lists of mixed types, None); booleans become 0 and 1, float16 becomes float32.
 
+    Parameters
+    ----------
+    path : path
+        A store, live, killed, complete or sealed.
+    dest : path
+        The file to write; it must not exist.
+
     Raises
     ------
     StoreError
         `dest` exists, its folder cannot be written, or netCDF4 (the extra ``netcdf``) is not installed.
     DamagedError
         As `open_run`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import xarray as xr
+    >>> from fadiag.store import RunWriter
+    >>> folder = tempfile.mkdtemp()
+    >>> with RunWriter(f"{folder}/run.zarr", manifest={}) as writer:
+    ...     writer.declare_stream("log", attrs={"kind": "log"})
+    ...     writer.append("log", 0, {}, extra={"loss": 1.5})
+    >>> export_netcdf(f"{folder}/run.zarr", f"{folder}/run.nc")
+    >>> xr.load_datatree(f"{folder}/run.nc", engine="netcdf4")["log/loss"].item()
+    1.5
     """
     try:
         import netCDF4

@@ -75,6 +75,15 @@ def inspect_run(path: str | os.PathLike[str]) -> RunSummary:
 
     Reads metadata, the step coordinates and file lengths; an empty or live run is summarised too.
 
+    Parameters
+    ----------
+    path : path
+        A store.
+
+    Returns
+    -------
+    RunSummary
+
     Raises
     ------
     NotAStoreError, SchemaError, DamagedError

@@ -71,6 +71,16 @@ def layer_key(name: str) -> str:
 
     Keys longer than 200 bytes are cut and end in a hash; the true name stands in the group's attributes.
 
+    Parameters
+    ----------
+    name : str
+        As `torch.nn.Module.named_modules` gives it; ``""`` is the root module.
+
+    Returns
+    -------
+    str
+        ASCII, at most 200 bytes, safe as a folder's name.
+
     Examples
     --------
     >>> layer_key("encoder.0"), layer_key(""), layer_key("a/b"), layer_key("..")
@@ -89,6 +99,15 @@ def layer_key(name: str) -> str:
 
 def layer_name(key: str) -> str:
     """Return the module name of a layer key that was not cut.
+
+    Parameters
+    ----------
+    key : str
+        From `layer_key`.
+
+    Returns
+    -------
+    str
 
     Examples
     --------

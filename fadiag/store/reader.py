@@ -48,10 +48,29 @@ def status_of(snapshot: Snapshot) -> str:
 def run_info(path: str | os.PathLike[str]) -> RunInfo:
     """Read a run's manifest and status without opening arrays.
 
+    Parameters
+    ----------
+    path : path
+        A store.
+
+    Returns
+    -------
+    RunInfo
+
     Raises
     ------
     NotAStoreError, SchemaError, DamagedError
         As `open_run`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fadiag.store import RunWriter
+    >>> path = tempfile.mkdtemp() + "/run.zarr"
+    >>> with RunWriter(path, manifest={"meta": {"seed": 3}}) as writer:
+    ...     info = run_info(path)
+    >>> info.status, info.manifest["meta"], run_info(path).status
+    ('recording', {'seed': 3}, 'complete')
     """
     return info_of(read_snapshot(path))
 
@@ -104,6 +123,18 @@ def open_run(
         Metadata that no writer writes, or a committed chunk that is missing or short.
     StoreError
         A run without a single committed record, or a rank's store that is missing or of another run.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fadiag.store import RunWriter
+    >>> path = tempfile.mkdtemp() + "/run.zarr"
+    >>> with RunWriter(path, manifest={}) as writer:
+    ...     writer.declare_stream("log", attrs={"kind": "log"})
+    ...     for step in (0, 10):
+    ...         writer.append("log", step, {}, extra={"loss": 1.0 / (1 + step)})
+    >>> open_run(path)["log/loss"].sel(step=0).item()
+    1.0
     """
     import xarray as xr
 

@@ -35,6 +35,16 @@ def verify_run(path: str | os.PathLike[str]) -> Verification:
 
     In a sealed store every chunk is read too, so that a flipped bit shows by its checksum.
 
+    Parameters
+    ----------
+    path : path
+        A store.
+
+    Returns
+    -------
+    Verification
+        Its ``problems`` are empty where the store is whole.
+
     Raises
     ------
     NotAStoreError, SchemaError, DamagedError
