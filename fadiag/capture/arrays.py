@@ -7,9 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Array", "dims_of", "matrix_of", "rows_of", "to_array"]
+__all__ = ["HALF", "Array", "dims_of", "matrix_of", "rows_of", "to_array"]
 
 Array = NDArray[Any]
+
+#: Precisions that the store does not know, or that would lose what arithmetic adds: kept as float32.
+HALF = frozenset({torch.float16, torch.bfloat16})
 
 _SPACE = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
@@ -20,7 +23,7 @@ def to_array(tensor: Tensor) -> Array:
     On the CPU the two share memory: give a tensor that nobody writes to any more.
     """
     tensor = tensor.detach()
-    if tensor.dtype in {torch.float16, torch.bfloat16}:
+    if tensor.dtype in HALF:
         tensor = tensor.float()
     return np.ascontiguousarray(tensor.cpu().numpy())
 

@@ -4,14 +4,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from fadiag.capture.arrays import Array
+from fadiag.capture.arrays import HALF
 from fadiag.capture.layers import RecordedLayer
+from fadiag.capture.reduction import Reduction, ReductionName, Unfolding, reduction_of
+from fadiag.capture.rows import Rows
 from fadiag.capture.schedule import Schedule, as_schedule
-from fadiag.capture.signals import LayerSignals, Signal, call_attrs, signal_of
+from fadiag.capture.signals import LayerSignals, Reading, call_attrs, reading_of
 from fadiag.capture.trace import Trace
 from fadiag.errors import CaptureError, InputError
 
@@ -35,6 +36,8 @@ class Live:
     signals : iterable of str
         Of `LIVE_SIGNALS`.
     every : int, iterable of int, or callable
+    reduction, unfolding, rows
+        What is kept of them, as `Probe` takes it.
 
     Raises
     ------
@@ -52,12 +55,18 @@ the model's own rule; record it with a Probe
 
     signals: tuple[str, ...]
     schedule: Schedule
+    reduction: ReductionName
+    unfolding: Unfolding
+    rows: Rows
 
     def __init__(
         self,
         signals: Iterable[str] = ("activation", "modulator", "error"),
         *,
         every: int | Iterable[int] | Schedule = 50,
+        reduction: ReductionName = "raw",
+        unfolding: Unfolding = "samples",
+        rows: Rows = None,
     ) -> None:
         chosen = tuple(dict.fromkeys(signals))
         for signal in chosen:
@@ -70,15 +79,24 @@ the model's own rule; record it with a Probe
                 raise InputError(f"unknown live signal {signal!r}; there are {', '.join(LIVE_SIGNALS)}")
         object.__setattr__(self, "signals", chosen)
         object.__setattr__(self, "schedule", as_schedule(every))
+        object.__setattr__(self, "reduction", reduction)
+        object.__setattr__(self, "unfolding", unfolding)
+        object.__setattr__(self, "rows", rows)
+        self.reduce()  # what does not fit is told here
+
+    def reduce(self) -> Reduction:
+        """Return a fresh reduction for one run."""
+        return reduction_of(self.reduction, self.unfolding, self.rows)
 
 
 class LiveReader:
     """Hears one step: armed before it, disarmed after it. Between, the model carries no hook."""
 
-    def __init__(self, model: nn.Module, layers: Sequence[RecordedLayer], signals: Sequence[str]) -> None:
+    def __init__(self, model: nn.Module, layers: Sequence[RecordedLayer], live: Live) -> None:
         self._model = model
         self._layers = layers
-        self._signals = signals
+        self._signals = live.signals
+        self._reduce = live.reduce()
         self._handles: list[Any] = []
         self._passes: list[Trace] = []
         self._running: Trace | None = None
@@ -144,14 +162,19 @@ class LiveReader:
         read = []
         for order, call in enumerate(heard[0]):
             twins = [other for calls in heard for other in calls if other.name == call.name]
-            signals = {}
+            readings = {}
             for name in self._signals:
-                parts = [signal_of(name, twin) for twin in twins if name in twin.values]
+                parts = [reading_of(name, twin) for twin in twins if name in twin.values]
                 if parts:
-                    arrays = [part.array for part in parts]
-                    joined: Array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-                    if scale != 1.0 and name in _BACKWARD:
-                        joined /= scale
-                    signals[name] = Signal(joined, parts[0].dims)
+                    readings[name] = _unscaled(parts, scale) if name in _BACKWARD else parts
+            signals = self._reduce(call.name, readings)
             read.append(LayerSignals(call.name, call_attrs(call, order), signals))
-        return read, max(len(signal.array) for x in read for signal in x.signals.values())
+        sampled = (s for x in read for s in x.signals.values() if s.dims[:1] == ("sample",))
+        return read, max(len(signal.array) for signal in sampled)
+
+
+def _unscaled(parts: Sequence[Reading], scale: float) -> list[Reading]:
+    if scale == 1.0:
+        return list(parts)
+    values = [p.values.float() if p.values.dtype in HALF else p.values for p in parts]
+    return [Reading(v / scale, p.dims, p.attrs) for v, p in zip(values, parts, strict=True)]

@@ -13,8 +13,10 @@ from fadiag.capture.isolation import Mode, isolated
 from fadiag.capture.jacobian import jacobian_cosines
 from fadiag.capture.layers import RecordedLayer, owners_of
 from fadiag.capture.nulls import REDRAW_STATISTICS, Reference, mask_statistics
+from fadiag.capture.reduction import ReductionName, Unfolding, reduction_of
+from fadiag.capture.rows import Rows
 from fadiag.capture.schedule import Schedule, as_schedule
-from fadiag.capture.signals import LayerSignals, Signal, call_attrs, signal_of
+from fadiag.capture.signals import LayerSignals, Signal, call_attrs, reading_of
 from fadiag.capture.trace import Call, tracing
 from fadiag.errors import CaptureError, InputError
 
@@ -66,6 +68,13 @@ class Probe:
         Its own schedule; the recorder's by default.
     seed : int
         Of the random numbers of a reading and of the draws.
+    reduction : {"raw", "factor"}
+        What is kept of the signals of the samples: all values, or a small factor of their matrix (see
+        `fadiag.capture.Factors`).
+    unfolding : {"samples", "channels"}
+        What the rows of a factor's matrix are where a signal has positions: a sample, or a sample and position.
+    rows : int or Subset, optional
+        Which samples are kept: the first few, or a random subset; all by default.
 
     Raises
     ------
@@ -94,6 +103,9 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         feedbacks: Mapping[str, Mapping[str, Tensor]] | None = None,
         every: int | Iterable[int] | Schedule | None = None,
         seed: int = 0,
+        reduction: ReductionName = "raw",
+        unfolding: Unfolding = "samples",
+        rows: Rows = None,
     ) -> None:
         self.signals = tuple(dict.fromkeys(signals))
         known = (*PROBE_SIGNALS, "input")
@@ -117,6 +129,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         self.feedbacks = dict(feedbacks or {})
         self.schedule = None if every is None else as_schedule(every)
         self.seed = seed
+        self._reduce = reduction_of(reduction, unfolding, rows)
 
     def check(self, layers: Sequence[RecordedLayer]) -> None:
         """Raise InputError where ``feedbacks`` does not fit the layers."""
@@ -165,7 +178,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         cosines = self._jacobians(model, layers, truth) if self.jacobian_vectors and truth else {}
         read = []
         for order, call in enumerate(calls):
-            signals = {s: signal_of(s, call) for s in self.signals if s in call.values}
+            readings = {s: reading_of(s, call) for s in self.signals if s in call.values}
             for suffix, others in passes.items():
                 twin = next((c for c in others if c.name == call.name), None)
                 if not suffix or twin is None:
@@ -173,7 +186,8 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 for base in _BACKWARD:
                     name = f"{base}{suffix}"
                     if base in twin.values and (suffix != "_bp" or name in self.signals):
-                        signals[name] = signal_of(base, twin)
+                        readings[name] = reading_of(base, twin)
+            signals = self._reduce(call.name, {name: [reading] for name, reading in readings.items()})
             for name, values in nulls.get(call.name, {}).items():
                 signals[name] = Signal(values, ("draw",))
             if call.name in cosines:

@@ -139,7 +139,7 @@ class Recorder:
             _check_live(model, live)
         self._sinks: dict[str, Sink] = {}
         self._state: StateReader | None = None
-        self._live = None if live is None else LiveReader(self._model, self._layers, live.signals)
+        self._live = None if live is None else LiveReader(self._model, self._layers, live)
         self._live_schedule = live.schedule if live is not None else None
         self._live_scale: float | None = None
         self._scaler = scaler

@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from fadiag.capture.arrays import Array, dims_of, matrix_of, to_array
+from fadiag.capture.arrays import Array, dims_of, matrix_of
 from fadiag.capture.layers import RecordedLayer
 from fadiag.capture.trace import Call
 
-__all__ = ["LayerSignals", "Signal", "call_attrs", "kernel_attrs", "layer_attrs", "signal_of"]
+__all__ = ["LayerSignals", "Reading", "Signal", "call_attrs", "kernel_attrs", "layer_attrs", "reading_of"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,20 @@ class Signal:
     array: Array
     dims: tuple[str, ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One signal as it was read, still a tensor, with the names of its axes."""
+
+    values: Tensor
+    dims: tuple[str, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def of_samples(self) -> bool:
+        """Tell whether it is a matrix, or more, whose rows are samples."""
+        return self.dims[0] == "sample" and len(self.dims) > 1
 
 
 @dataclass(frozen=True)
@@ -55,15 +69,15 @@ def call_attrs(call: Call, order: int) -> dict[str, Any]:
     return {**layer_attrs(call.layer, order), "name": call.name, "norm": call.norm, "gate": call.gate}
 
 
-def signal_of(name: str, call: Call) -> Signal:
+def reading_of(name: str, call: Call) -> Reading:
     """Return a signal that was seen at a call."""
     value, weight = call.values[name], call.layer.weight
     if name == "gradient":
-        return Signal(to_array(matrix_of(value)), call.layer.adapter.weight_dims, kernel_attrs(weight))
+        return Reading(matrix_of(value), call.layer.adapter.weight_dims, kernel_attrs(weight))
     if name == "input":
         # Never the output's own axes: the two may differ in length.
         dims = ("sample", "in") if value.dim() == 2 else dims_of(tuple(value.shape), weight, (), "input")
     else:
         prefix = "z" if name == "error_post" else "h"
         dims = dims_of(tuple(value.shape), weight, tuple(call.a_shape), prefix)
-    return Signal(to_array(value), dims)
+    return Reading(value, dims)

@@ -1,0 +1,218 @@
+"""What is kept of the signals of a batch: all values, or the factor of their matrix and what stands beside it.
+
+Both take the same and return the same, so that what calls them need not know which it has.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fadiag.capture.arrays import Array, to_array
+from fadiag.capture.factor import blocks_of, factor, unit_rows
+from fadiag.capture.rows import Chosen, Rows
+from fadiag.capture.signals import Reading, Signal
+from fadiag.errors import InputError
+
+__all__ = ["Factors", "Raw", "Reduction", "ReductionName", "Unfolding", "reduction_of"]
+
+ReductionName = Literal["raw", "factor"]
+Unfolding = Literal["samples", "channels"]
+
+#: Samples looked at together for their norms and cosines.
+_SAMPLES = 32
+
+
+class Reduction(Protocol):
+    """From the readings of one call of a layer, a list of micro-batches each, to what is stored."""
+
+    def __call__(self, layer: str, readings: Mapping[str, Sequence[Reading]]) -> dict[str, Signal]: ...
+
+
+def reduction_of(name: ReductionName, unfolding: Unfolding, rows: Rows) -> Reduction:
+    """Return a reduction by its name.
+
+    Raises
+    ------
+    InputError
+        An unknown reduction or unfolding, or rows that are none of what they can be.
+    """
+    if name not in ("raw", "factor"):
+        raise InputError(f"reduction is {name!r}; it is 'raw' or 'factor'")
+    if unfolding not in ("samples", "channels"):
+        raise InputError(f"unfolding is {unfolding!r}; it is 'samples' or 'channels'")
+    return Raw(rows) if name == "raw" else Factors(unfolding, rows)
+
+
+class Raw:
+    """Every value of the chosen samples."""
+
+    def __init__(self, rows: Rows = None) -> None:
+        self._chosen = Chosen(rows)
+        self._all = rows is None
+
+    def __call__(self, layer: str, readings: Mapping[str, Sequence[Reading]]) -> dict[str, Signal]:
+        """Return each signal's values, its micro-batches one below the other."""
+        found = {}
+        for name, parts in readings.items():
+            values = [part.values for part in parts]
+            if parts[0].of_samples and not self._all:
+                values = self._chosen.take(layer, name, values)
+            arrays = [to_array(value) for value in values]
+            joined: Array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+            found[name] = Signal(joined, parts[0].dims, parts[0].attrs)
+        return found
+
+
+class Factors:
+    """The factor of each signal's matrix, and of a signal and its true twin together.
+
+    Where a signal has at least as many rows as columns, its factor is R of the QR of [1 | X], or of
+    [1 | X | X_bp]: each signal is a block of its columns. Where a row is a sample and there are fewer rows
+    than columns, it is L of the LQ of X, or of X and X_bp one below the other: the samples in coordinates of
+    their common span.
+
+    Beside them stand, of each signal, the norm of each sample, the sums of the squares and of the fourth
+    powers of the rows' norms, the factor of the rows at length one (where the rows are not kept), and each
+    sample's cosine with the twin.
+    """
+
+    def __init__(self, unfolding: Unfolding, rows: Rows = None) -> None:
+        self._unfolding: Unfolding = unfolding
+        self._chosen = Chosen(rows)
+
+    def __call__(self, layer: str, readings: Mapping[str, Sequence[Reading]]) -> dict[str, Signal]:
+        """Return the factors, what stands beside them, and what has no samples as it is."""
+        whole = Raw()
+        found: dict[str, Signal] = {}
+        taken: dict[str, list[Tensor]] = {}
+        for name, parts in readings.items():
+            if parts[0].of_samples:
+                taken[name] = self._chosen.take(layer, name, [part.values for part in parts])
+            else:
+                found |= whole(layer, {name: parts})
+        for name, parts in taken.items():
+            twin = f"{name}_bp"
+            if name.removesuffix("_bp") in taken and name.endswith("_bp"):
+                continue  # stands with the signal whose twin it is
+            group = {name: parts}
+            if twin in taken and [p.shape for p in taken[twin]] == [p.shape for p in parts]:
+                group[twin] = taken[twin]
+            dims = readings[name][0].dims
+            found |= self._reduced(group, dims, self._chosen.count(layer, name))
+        return found
+
+    def _reduced(
+        self, group: Mapping[str, Sequence[Tensor]], dims: tuple[str, ...], samples: int
+    ) -> dict[str, Signal]:
+        """Return what is kept of a signal, or of a signal and its twin."""
+        channels = self._unfolding == "channels" and len(dims) > 2
+        matrices = {name: _unfolded(parts, dims, channels=channels) for name, parts in group.items()}
+        like, first = next(iter(matrices.values())), next(iter(group.values()))[0]
+        columns = like[0].shape[1]
+        rows = samples * (first[0].numel() // columns)
+        attrs = {
+            "reduction": "factor",
+            "unfolding": self._unfolding if len(dims) > 2 else "both",
+            "samples": samples,
+            "rows": rows,
+            "columns": columns,
+        }
+        axis = _channel(dims) if channels else "_".join(dims[1:])
+        by_rows = rows >= columns or channels
+        found = _tall(matrices, rows, axis, attrs) if by_rows else _wide(matrices, samples, axis, attrs)
+        for name, parts in group.items():
+            found[f"{name}_norm"] = Signal(_by_sample(_norms, parts), ("sample",))
+        if len(group) == 2:
+            found[f"{next(iter(group))}_cosine"] = Signal(_by_sample(_cosines, *group.values()), ("sample",))
+        return found
+
+
+def _channel(dims: tuple[str, ...]) -> str:
+    # A sequence (sample, position, out) has its channel last, an image (sample, channel, ...) first.
+    return "out" if "out" in dims else dims[1]
+
+
+def _unfolded(parts: Sequence[Tensor], dims: tuple[str, ...], *, channels: bool) -> list[Tensor]:
+    if not channels:
+        return [part.reshape(len(part), -1) for part in parts]
+    axis = dims.index(_channel(dims))
+    return [part.movedim(axis, -1).reshape(-1, part.shape[axis]) for part in parts]
+
+
+def _tall(
+    matrices: Mapping[str, Sequence[Tensor]], rows: int, axis: str, attrs: Mapping[str, object]
+) -> dict[str, Signal]:
+    """Return the factor of the rows, as blocks of its columns, and what looks at single rows."""
+    found = {}
+    columns = next(iter(matrices.values()))[0].shape[1]
+    whole = factor(block for parts in zip(*matrices.values(), strict=True) for block in blocks_of(*parts))
+    for place, (name, parts) in enumerate(matrices.items()):
+        height = min(rows, 1 + (place + 1) * columns)
+        block = whole[:height, 1 + place * columns : 1 + (place + 1) * columns]
+        dims = (f"factor_{axis}" if place == 0 else f"factor_{axis}_bp", axis)
+        told = {**attrs, "factor_side": "rows"}
+        found[name] = Signal(_stored(block, height, parts[0]), dims, told)
+        unit = factor(b for part in parts for b in blocks_of(unit_rows(part)))
+        height = min(rows, 1 + columns)
+        block = unit[:, 1:]
+        found[f"{name}_row_normalised"] = Signal(
+            _stored(block, height, parts[0]), (f"factor_{axis}", axis), told
+        )
+        squares = torch.cat([part.double().square().sum(dim=1) for part in parts])
+        moments = torch.stack([squares.sum(), squares.square().sum()])
+        found[f"{name}_row_moments"] = Signal(to_array(moments), ("moment",))
+    return found
+
+
+def _wide(
+    matrices: Mapping[str, Sequence[Tensor]], samples: int, axis: str, attrs: Mapping[str, object]
+) -> dict[str, Signal]:
+    """Return the coordinates of the samples in the span of all of them: as many columns as samples."""
+    joined = {name: torch.cat(list(parts)) for name, parts in matrices.items()}
+    columns = next(iter(joined.values())).shape[1]
+    width = min(columns, len(joined) * samples)
+    upper = factor(blocks_of(*(matrix.T for matrix in joined.values()), ones=False))
+    lower = torch.nn.functional.pad(upper.T, (0, width - len(upper)))  # of a batch with fewer samples
+    dims = ("sample", f"coordinate_{axis}" + ("_pair" if len(joined) > 1 else ""))
+    return {
+        name: Signal(to_array(block.to(_kept(joined[name]))), dims, {**attrs, "factor_side": "columns"})
+        for name, block in zip(joined, lower.split([len(m) for m in joined.values()]), strict=True)
+    }
+
+
+def _kept(values: Tensor) -> torch.dtype:
+    """Return the precision in which the factor of these values is stored: their own, float32 at least."""
+    return torch.float64 if values.dtype == torch.float64 else torch.float32
+
+
+def _stored(block: Tensor, height: int, like: Tensor) -> Array:
+    """Return a block of a factor, with rows of zeros where a batch had fewer rows than the first."""
+    block = torch.nn.functional.pad(block[:height], (0, 0, 0, height - min(height, len(block))))
+    return to_array(block.to(_kept(like)).contiguous())
+
+
+def _norms(x: Tensor) -> Tensor:
+    values = x.reshape(len(x), -1).double()
+    peak = values.abs().amax(dim=1)
+    scale = torch.where(peak > 0, peak, 1.0)
+    return torch.linalg.vector_norm(values / scale[:, None], dim=1) * scale
+
+
+def _cosines(x: Tensor, y: Tensor) -> Tensor:
+    """Return each sample's cosine; NaN where one of the two is zero, and so has no direction."""
+    a, b = (unit_rows(z.reshape(len(z), -1)) for z in (x, y))
+    dead = ~(a.any(dim=1) & b.any(dim=1))
+    return (a * b).sum(dim=1).clamp(-1.0, 1.0).masked_fill(dead, torch.nan)
+
+
+def _by_sample(measure: object, *signals: Sequence[Tensor]) -> Array:
+    """Measure a few samples at a time: their float64 copies stay small."""
+    found = [
+        measure(*pieces)  # type: ignore[operator]
+        for parts in zip(*signals, strict=True)
+        for pieces in zip(*(part.split(_SAMPLES) for part in parts), strict=True)
+    ]
+    return to_array(torch.cat(found))
