@@ -41,11 +41,12 @@ def factor(blocks: Iterable[Tensor]) -> Tensor:
     Parameters
     ----------
     blocks : iterable of Tensor (rows, columns), float64
+        Finite, at least one.
 
     Returns
     -------
     Tensor (min(rows, columns), columns)
-        Upper triangular with a diagonal that is not negative; all NaN where a value of a block is not finite.
+        Upper triangular with a diagonal that is not negative.
 
     References
     ----------
@@ -60,13 +61,7 @@ def factor(blocks: Iterable[Tensor]) -> Tensor:
             [0.0000, 2.0396]], dtype=torch.float64)
     """
     upper: Tensor | None = None
-    rows, finite = 0, True
     for block in blocks:
-        rows += len(block)
-        finite = finite and bool(torch.isfinite(block.sum()) or torch.isfinite(block).all())
-        if not finite:  # LAPACK would go on, at length, with what is not a number
-            upper = block.new_full((min(rows, block.shape[1]), block.shape[1]), torch.nan)
-            continue
         stacked = block if upper is None else torch.cat([upper, block])
         upper = torch.linalg.qr(stacked, mode="r").R
     assert upper is not None

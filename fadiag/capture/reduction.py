@@ -121,8 +121,15 @@ class Factors:
             "columns": columns,
         }
         axis = _channel(dims) if channels else "_".join(dims[1:])
+        # A signal that is not finite must not spoil its twin: zeros stand for it, then NaN in all it has.
+        bad = {name for name, parts in matrices.items() if not all(map(_finite, parts))}
+        for name in bad:
+            matrices[name] = [torch.zeros_like(part) for part in matrices[name]]
         by_rows = rows >= columns or channels
         found = _tall(matrices, rows, axis, attrs) if by_rows else _wide(matrices, samples, axis, attrs)
+        for key, signal in found.items():
+            if max((name for name in group if f"{key}_".startswith(f"{name}_")), key=len) in bad:
+                signal.array.fill(np.nan)
         for name, parts in group.items():
             found[f"{name}_norm"] = Signal(_by_sample(_norms, parts), ("sample",))
         if len(group) == 2:
@@ -133,6 +140,10 @@ class Factors:
 def _channel(dims: tuple[str, ...]) -> str:
     # A sequence (sample, position, out) has its channel last, an image (sample, channel, ...) first.
     return "out" if "out" in dims else dims[1]
+
+
+def _finite(values: Tensor) -> bool:
+    return bool(torch.isfinite(values.sum()) or torch.isfinite(values).all())
 
 
 def _unfolded(parts: Sequence[Tensor], dims: tuple[str, ...], *, channels: bool) -> list[Tensor]:
@@ -154,6 +165,8 @@ def _tall(
         block = whole[:height, 1 + place * columns : 1 + (place + 1) * columns]
         dims = (f"factor_{axis}" if place == 0 else f"factor_{axis}_bp", axis)
         told = {**attrs, "factor_side": "rows"}
+        if place:
+            found |= _spectra(name, block, block[1:], min(rows, columns), axis)
         found[name] = Signal(_stored(block, height, parts[0]), dims, told)
         unit = factor(b for part in parts for b in blocks_of(unit_rows(part)))
         height = min(rows, 1 + columns)
@@ -177,10 +190,28 @@ def _wide(
     upper = factor(blocks_of(*(matrix.T for matrix in joined.values()), ones=False))
     lower = torch.nn.functional.pad(upper.T, (0, width - len(upper)))  # of a batch with fewer samples
     dims = ("sample", f"coordinate_{axis}" + ("_pair" if len(joined) > 1 else ""))
-    return {
-        name: Signal(to_array(block.to(_kept(joined[name]))), dims, {**attrs, "factor_side": "columns"})
-        for name, block in zip(joined, lower.split([len(m) for m in joined.values()]), strict=True)
-    }
+    found = {}
+    blocks = lower.split([len(matrix) for matrix in joined.values()])
+    for place, (name, block) in enumerate(zip(joined, blocks, strict=True)):
+        kept = to_array(block.to(_kept(joined[name])))
+        found[name] = Signal(kept, dims, {**attrs, "factor_side": "columns"})
+        if place:
+            found |= _spectra(name, block, block - block.mean(dim=0), samples, axis)
+    return found
+
+
+def _spectra(name: str, block: Tensor, centred: Tensor, length: int, axis: str) -> dict[str, Signal]:
+    """Return the singular values of a twin in float64, zeros after them where a batch had fewer rows.
+
+    Rounded to float32, a block that stands in the basis of another signal may be 3e-8 off in its effective
+    rank; one in its own basis, where row after row is smaller, is 5e-9 off at most.
+    """
+    found = {}
+    for kind, matrix in (("raw", block), ("centred", centred)):
+        values = torch.linalg.svdvals(matrix)
+        values = torch.nn.functional.pad(values[:length], (0, max(0, length - len(values))))
+        found[f"{name}_spectrum_{kind}"] = Signal(to_array(values), (f"value_{axis}",))
+    return found
 
 
 def _kept(values: Tensor) -> torch.dtype:

@@ -47,16 +47,102 @@ def centred(signal):
     return signal.array - signal.array.astype(np.float64).mean(0)
 
 
+def own(x):
+    return x.astype(np.float64), x.astype(np.float64) - x.astype(np.float64).mean(0)
+
+
 @pytest.mark.parametrize(("rows", "columns"), SHAPES + LARGE)
 @pytest.mark.parametrize("mean", [0.0, 1.0])
 def test_the_effective_rank_of_a_factor_is_that_of_the_matrix_at_condition_1e9(rows, columns, mean):
     x, twin = ill(rows, columns, 0, mean), ill(rows, columns, 1, mean)
     found = reduced({"error": x, "error_bp": twin})
-    for name, matrix in (("error", x), ("error_bp", twin)):
-        matrix = matrix.astype(np.float64)
-        print(name, effective_rank(found[name].array)/effective_rank(matrix)-1, effective_rank(centred(found[name]))/effective_rank(matrix - matrix.mean(0))-1)
-        assert found[name].array.dtype == np.float32
-        assert effective_rank(found[name].array) == pytest.approx(effective_rank(matrix), rel=1e-8)
-        assert effective_rank(centred(found[name])) == pytest.approx(
-            effective_rank(matrix - matrix.mean(0)), rel=1e-8
-        )
+    assert found["error"].array.dtype == np.float32
+    raw, without_mean = (effective_rank(matrix) for matrix in own(x))
+    assert effective_rank(found["error"].array) == pytest.approx(raw, rel=1e-8)
+    assert effective_rank(centred(found["error"])) == pytest.approx(without_mean, rel=1e-8)
+    # In a basis that is not its own, a float32 factor is a few 1e-8 off: the spectra are kept beside it.
+    for kind, matrix in zip(("raw", "centred"), own(twin), strict=True):
+        spectrum = found[f"error_bp_spectrum_{kind}"].array
+        assert spectra.effective_rank_of_spectrum(spectrum) == pytest.approx(effective_rank(matrix), rel=1e-12)
+        assert effective_rank(found["error_bp"].array) == pytest.approx(effective_rank(own(twin)[0]), rel=1e-7)
+
+
+@pytest.mark.parametrize(("rows", "columns"), SHAPES + LARGE)
+def test_single_precision_on_the_way_would_not_do(rows, columns):
+    """The promise is a promise: a float32 Gram matrix breaks it."""
+    x = ill(rows, columns, 0)
+    gram = (x.T @ x) if rows >= columns else (x @ x.T)
+    values = np.sqrt(np.linalg.eigvalsh(gram.astype(np.float64)).clip(0))
+    assert abs(spectra.effective_rank_of_spectrum(values) / effective_rank(x) - 1) > 1e-6
+
+
+@pytest.mark.parametrize(("rows", "columns"), SHAPES)
+def test_subspaces_and_cross_moments_are_those_of_the_matrix(rows, columns):
+    rng = np.random.default_rng(2)
+    x = (rng.standard_normal((rows, columns)) * np.logspace(0, -3, columns) + 0.1).astype(np.float32)
+    twin = (x + 0.3 * rng.standard_normal((rows, columns))).astype(np.float32)
+    found = reduced({"error": x, "error_bp": twin})
+    e, b = (found[name].array.astype(np.float64) for name in ("error", "error_bp"))
+    exact, exact_bp = own(x)[0], own(twin)[0]
+    if rows >= columns:
+        assert e.shape == (1 + columns, columns)
+        assert b.shape == (min(rows, 1 + 2 * columns), columns)
+        cross = exact.T @ exact_bp
+        np.testing.assert_allclose(e.T @ b[: len(e)], cross, atol=1e-6 * np.abs(cross).max())
+        np.testing.assert_allclose(e[0], np.sqrt(rows) * exact.mean(0), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(b.T @ b, exact_bp.T @ exact_bp, atol=1e-6 * rows)
+        k = 5
+        basis = spectra.right_basis(exact, k)
+        assert spectra.overlap_of_bases(spectra.right_basis(e, k), basis) == pytest.approx(1.0, abs=1e-9)
+    else:
+        assert e.shape == b.shape == (rows, min(columns, 2 * rows))
+        cross = exact @ exact_bp.T
+        np.testing.assert_allclose(e @ b.T, cross, atol=1e-6 * np.abs(cross).max())
+    for k in (1, 5):
+        assert spectra.overlap(e, b, k) == pytest.approx(spectra.overlap(exact, exact_bp, k), abs=1e-6)
+
+
+def test_beside_a_factor_stand_what_looks_at_single_rows():
+    rng = np.random.default_rng(3)
+    x, twin = rng.standard_normal((2, 64, 6, 3, 2)).astype(np.float32)
+    x[5] = 0.0
+    dims = ("sample", "channel", "height", "width")
+    found = reduced({"error": x, "error_bp": twin}, dims, "channels")
+    flat, flat_bp = x.reshape(64, -1).astype(np.float64), twin.reshape(64, -1).astype(np.float64)
+    np.testing.assert_allclose(found["error_norm"].array, np.linalg.norm(flat, axis=1), rtol=1e-12)
+    np.testing.assert_allclose(
+        found["error_cosine"].array, spectra.cosine(flat, flat_bp), rtol=1e-9, equal_nan=True
+    )
+    assert np.isnan(found["error_cosine"].array[5])
+    rows = np.moveaxis(x, 1, -1).reshape(-1, 6).astype(np.float64)
+    squares = (rows**2).sum(1)
+    np.testing.assert_allclose(found["error_row_moments"].array, [squares.sum(), (squares**2).sum()])
+    norms = np.sqrt(squares)[:, None]
+    unit = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    factor_of_units = found["error_row_normalised"].array.astype(np.float64)
+    np.testing.assert_allclose(factor_of_units.T @ factor_of_units, unit.T @ unit, atol=1e-5)
+    attrs = found["error"].attrs
+    assert attrs["unfolding"] == "channels"
+    assert (attrs["samples"], attrs["rows"], attrs["columns"]) == (64, 64 * 6, 6)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1000])
+def test_a_factor_does_not_depend_on_how_the_rows_are_cut(size):
+    x = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
+    whole = factor(blocks_of(x))
+    parts = factor(block for part in x.split(size) for block in blocks_of(part))
+    torch.testing.assert_close(parts, whole, rtol=1e-10, atol=1e-10)
+    assert (whole.diagonal() >= 0).all()
+
+
+@pytest.mark.parametrize("shape", [(64, 4), (4, 64)])
+def test_signals_of_zeros_and_of_nan_have_factors_of_zeros_and_nan(shape):
+    zeros = reduced({"error": np.zeros(shape, np.float32), "error_bp": np.zeros(shape, np.float32)})
+    assert not zeros["error"].array.any()
+    assert np.isnan(zeros["error_cosine"].array).all()
+    bad = np.ones(shape, np.float32)
+    bad[2, 1] = np.inf
+    found = reduced({"error": bad, "error_bp": np.ones(shape, np.float32)})
+    assert np.isnan(found["error"].array).all()
+    assert np.linalg.norm(found["error_bp"].array) == pytest.approx(np.sqrt(256))
+    assert found["error"].array.shape == zeros["error"].array.shape
