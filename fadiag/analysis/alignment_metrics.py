@@ -24,6 +24,9 @@ def _rows(view: View, signal: str) -> Values:
 
 def _cosines(view: View, pair: tuple[str, str]) -> Values:
     """Return the cosine of each sample (step, sample); NaN where one of the two has no direction."""
+    recorded = f"{pair[0]}_cosine"
+    if recorded in view.signals:
+        return view.values(recorded).astype(np.float64)
     return view.keep(("cosine", pair), lambda: spectra.cosine(_rows(view, pair[0]), _rows(view, pair[1])))
 
 
@@ -91,13 +94,12 @@ def _k(view: View, pair: tuple[str, str]) -> int:
 
 
 def _chance(view: View, *, pair: tuple[str, str]) -> Values:
-    columns = view.matrix(pair[0]).shape[-1]
-    return np.full(len(view.steps), _k(view, pair) / columns)
+    return np.full(len(view.steps), _k(view, pair) / view.columns(pair[0]))
 
 
 def _samplewise(signal: str, kinds: tuple[str, ...]) -> list[Metric]:
     pair = (signal, f"{signal}_bp")
-    of_rows = partial(Metric, kinds=kinds, signals=pair, needs="rows")
+    of_rows = partial(Metric, kinds=kinds, signals=pair, needs="rows", beside=(f"{signal}_cosine",))
     null = partial(drawn_null, signal=f"{signal}_null_cosine") if signal == "error" else None
     words = f"{signal} and {signal}_bp"
     formula = f"x_i . y_i / (|x_i| |y_i|), {_SAMPLES}"

@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 
 from fadiag.analysis.assemble import Assembly
-from fadiag.analysis.availability import check_asked
+from fadiag.analysis.availability import check_asked, check_unfolding
 from fadiag.analysis.blas import one_blas_thread, set_blas_threads
 from fadiag.analysis.block import Block, measure
 from fadiag.analysis.matrix import UNFOLDINGS, Unfolding
@@ -93,7 +93,8 @@ def analyze(
     Raises
     ------
     InputError
-        No runs, an unknown metric or unfolding, or a signal that holds NaN or Inf.
+        No runs, an unknown metric or unfolding, a factor recorded in another unfolding, or a signal that
+        holds NaN or Inf.
     StoreError
         A path that is no store, a store that is damaged or empty.
     MissingSignalError
@@ -107,6 +108,7 @@ def analyze(
         check_output(output)
     chosen = choose(metrics)
     opened = open_runs(runs)
+    check_unfolding(opened, unfolding)
     if metrics is not None:
         check_asked(opened, chosen)
     options = Options(unfolding, k, skip_invalid)

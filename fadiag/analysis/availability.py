@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 import xarray as xr
 
 from fadiag.analysis.chain import Owner, chain_of, expand, owner_of
+from fadiag.analysis.matrix import Unfolding
 from fadiag.analysis.metric import Metric
 from fadiag.analysis.source import Run, Stream
-from fadiag.errors import MissingSignalError
+from fadiag.errors import InputError, MissingSignalError
 
-__all__ = ["Place", "check_asked", "places_of"]
+__all__ = ["Place", "check_asked", "check_unfolding", "places_of"]
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,13 @@ class Place:
         arrays = {s: self.array(s) for s in self.signals(metric)}
         if any(a is None for a in arrays.values()):
             return None
-        factors = any(a is not None and a.attrs.get("reduction", "raw") == "factor" for a in arrays.values())
-        if metric.needs == "rows" and factors:
+        sides = {side for a in arrays.values() if (side := _factor_side(a))}
+        if sides and metric.needs == "values":
             return None
+        if "rows" in sides and metric.needs == "rows":
+            if not metric.beside or any(self.array(s) is None for s in metric.beside):
+                return None
+            return replace(metric, signals=metric.beside)
         return replace(metric, signals=tuple(arrays)) if tuple(arrays) != metric.signals else metric
 
     def _has_feedback(self, metric: Metric) -> bool:
@@ -77,6 +82,34 @@ def places_of(run: Run, stream: Stream) -> list[Place]:
     """Return the layers of a stream with what each can name."""
     chain, arrays = chain_of(run, stream), {name: _arrays(run, stream, name) for name in stream.layers}
     return [Place(run, stream, name, i, chain, arrays) for i, name in enumerate(stream.layers)]
+
+
+def _factor_side(array: xr.DataArray | None) -> str:
+    """Return "rows" or "columns" where an array is a factor, by the side that it is small on; else ""."""
+    if array is None or array.attrs.get("reduction", "raw") != "factor":
+        return ""
+    return str(array.attrs.get("factor_side", "rows"))
+
+
+def check_unfolding(runs: Sequence[Run], unfolding: Unfolding) -> None:
+    """Refuse to measure a factor as what it is not.
+
+    Raises
+    ------
+    InputError
+        A signal was recorded as the factor of another unfolding.
+    """
+    for run in runs:
+        for stream in run.streams.values():
+            for layer, arrays in stream.layers.items():
+                for name, array in arrays.items():
+                    recorded = str(array.attrs.get("unfolding", "both"))
+                    if _factor_side(array) and recorded not in (unfolding, "both"):
+                        raise InputError(
+                            f"{name} of layer {layer!r} is the factor of its {recorded!r} unfolding; analyse "
+                            f"with unfolding={recorded!r}, apart from runs recorded otherwise "
+                            f"(run {run.label})"
+                        )
 
 
 def _arrays(run: Run, stream: Stream, layer: str) -> dict[str, xr.DataArray]:
@@ -138,5 +171,5 @@ def _raise_missing(metric: Metric, places: Sequence[Place]) -> None:
             f"{metric.name} needs {_FEEDBACK_WORDS[metric.layers]}; run {label} has none"
         )
     raise MissingSignalError(
-        f"{metric.name} needs the rows of {', '.join(metric.signals)}; run {label} recorded only a factor"
+        f"{metric.name} needs the {'values' if metric.needs == 'values' else 'rows'} of {', '.join(metric.signals)}; run {label} recorded only a factor"
     )

@@ -46,7 +46,7 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
     of a null may be NaN one by one: the null is that of the others.
     """
     good = ~block.missing.get(name, np.zeros(len(values), np.bool_))
-    if values.dtype.kind != "f":
+    if values.dtype.kind != "f" or "nan_means" in block.arrays[name].attrs:
         return good
     if any(name in metric.null_signals for metric in block.metrics):
         return np.asarray(good & ~np.isnan(values).all(axis=-1))
@@ -75,6 +75,11 @@ def _lacks(records: NDArray[np.generic]) -> bool:
     return bool(np.isnan(records.reshape(len(records), -1)).all(axis=-1).any())
 
 
+def _is_factor(array: xr.DataArray) -> bool:
+    """Tell whether the rows are those of a factor; where columns were factored they are the samples."""
+    return array.attrs.get("reduction") == "factor" and array.attrs.get("factor_side", "rows") == "rows"
+
+
 def _read(array: xr.DataArray) -> NDArray[Any]:
     """Read an array without leaving it in xarray's cache: the block outlives its measurement."""
     return np.asarray(array[...].values)
@@ -96,7 +101,8 @@ def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
             name: Signal(
                 values if whole else values[where],
                 ("window",) * (name in block.windows) + tuple(str(d) for d in block.arrays[name].dims[1:]),
-                block.arrays[name].attrs.get("reduction") == "factor",
+                _is_factor(block.arrays[name]),
+                block.arrays[name].attrs.get("columns"),
             )
             for (name, values), here in zip(loaded.items(), present, strict=True)
             if here

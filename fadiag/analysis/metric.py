@@ -33,8 +33,11 @@ class Metric:
         What the results say of it; `source` is the paper or book, or ``definition``.
     centred : bool or None
         Whether the mean row was removed; None where the question does not arise.
-    needs : {"matrix", "rows"}
-        ``rows`` where a compressed factor is not enough: the metric looks at single samples.
+    needs : {"matrix", "rows", "values"}
+        ``rows`` where the metric looks at single samples, which a factor of the rows lacks; ``values`` where
+        the columns too must be those of the signal, so that no factor is enough.
+    beside : tuple of str
+        Signals recorded beside a factor from which the function can tell the same without rows.
     null : callable, optional
         Takes the view and the values, returns further variables by suffix (``null_low``, ...).
     null_signals : tuple of str
@@ -59,7 +62,8 @@ class Metric:
     source: str
     units: str = "1"
     centred: bool | None = None
-    needs: Literal["matrix", "rows"] = "matrix"
+    needs: Literal["matrix", "rows", "values"] = "matrix"
+    beside: tuple[str, ...] = ()
     null: Callable[[View, Values], Mapping[str, Values]] | None = None
     null_signals: tuple[str, ...] = ()
     layers: Literal[

@@ -102,7 +102,7 @@ PATH_METRICS: tuple[Metric, ...] = (
         "(local, but for the layer below a linear output)",
         formula=f"x_i . y_i / (|x_i| |y_i|), Y = delta_(l+1) (W_(l+1)^+)^T, rcond {spectra.PINV_RCOND:g}",
         source="Lillicrap et al. 2016",
-        needs="rows",
+        needs="values",
         layers="below layerwise",
         undefined="no sample where both have a direction",
     ),

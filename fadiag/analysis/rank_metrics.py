@@ -65,19 +65,51 @@ def _ladder(view: View, *, signal: str, definition: _Definition, centred: bool) 
     return definition.of_spectrum(view.spectrum(signal, centred=centred))
 
 
+def _moments(view: View, signal: str) -> tuple[Values, Values] | None:
+    """Return the sums of the squares and of the fourth powers of the rows' norms, where they were recorded."""
+    recorded = f"{signal}_row_moments"
+    if recorded not in view.signals:
+        return None
+    second, fourth = view.values(recorded).astype(np.float64).T
+    return second, fourth
+
+
 def _debiased(view: View, *, signal: str) -> Values:
     matrix = view.matrix(signal)
+    if (moments := _moments(view, signal)) is not None:
+        return _debiased_of_moments(matrix, *moments)
     if matrix.shape[-2] < 2:  # one sample tells nothing of its population
         return np.full(len(matrix), np.nan)
     return spectra.participation_ratio_debiased(matrix)
 
 
+def _debiased_of_moments(factor: NDArray[Any], second: Values, fourth: Values) -> Values:
+    """Take sum_ij K_ij^2 = |R R^T|_F^2 from a factor R, the rest from the moments of the rows."""
+    out = np.zeros(len(factor))
+    for i in np.flatnonzero(second > 0):
+        r = factor[i].astype(np.float64) / np.sqrt(second[i])
+        alone = fourth[i] / second[i] ** 2
+        pairs = np.square(r.T @ r).sum() - alone
+        eps = float(np.finfo(factor.dtype).eps)
+        if 1 - alone <= eps:  # one row has all there is
+            out[i] = np.nan
+        else:
+            out[i] = (1 - alone) / pairs if pairs > eps else np.inf
+    return out
+
+
 def _samples(view: View, *, signal: str) -> Values:
+    if (moments := _moments(view, signal)) is not None:
+        second, fourth = moments
+        return np.divide(second**2, fourth, out=np.zeros_like(second), where=fourth > 0)
     return spectra.effective_samples(view.matrix(signal))
 
 
 def _row_normalised(view: View, *, signal: str) -> Values:
     """Participation ratio of the rows at unit length; a row of zeros has no direction and stays zero."""
+    recorded = f"{signal}_row_normalised"
+    if recorded in view.signals:
+        return spectra.participation_ratio(view.matrix(recorded))
     matrix = view.matrix(signal).astype(np.float64)
     peak = np.abs(matrix).max(axis=-1, keepdims=True)
     np.divide(matrix, peak, out=matrix, where=peak > 0)  # squares of tiny rows would vanish
@@ -87,7 +119,9 @@ def _row_normalised(view: View, *, signal: str) -> Values:
 
 def _rank(definition: _Definition, signal: str, kinds: tuple[str, ...], *, centred: bool) -> Metric:
     with_null = signal == "error" and not centred and definition in (_PARTICIPATION, _EFFECTIVE)
+    nulls = (f"error_null_{definition.name}", f"mask_null_{definition.name}") if with_null else ()
     how = "centred" if centred else "raw"
+    recorded = () if definition.of_matrix is not None else (f"{signal}_spectrum_{how}",)
     return Metric(
         name=f"{signal}_{definition.name}_{how}",
         kinds=kinds,
@@ -98,7 +132,7 @@ def _rank(definition: _Definition, signal: str, kinds: tuple[str, ...], *, centr
         source=definition.source,
         centred=centred,
         null=partial(drawn_rank_nulls, statistic=definition.name) if with_null else None,
-        null_signals=(f"error_null_{definition.name}", f"mask_null_{definition.name}") if with_null else (),
+        null_signals=(*nulls, *recorded),
     )
 
 
@@ -118,6 +152,7 @@ def _of_samples(signal: str) -> list[Metric]:
             undefined="fewer than two samples",
             centred=False,
             needs="rows",
+            beside=(signal, f"{signal}_row_moments"),
         ),
         Metric(
             name=f"{signal}_effective_samples",
@@ -129,6 +164,7 @@ def _of_samples(signal: str) -> list[Metric]:
             source="definition",
             centred=False,
             needs="rows",
+            beside=(f"{signal}_row_moments",),
         ),
         Metric(
             name=f"{signal}_participation_ratio_row_normalised",
@@ -140,6 +176,7 @@ def _of_samples(signal: str) -> list[Metric]:
             source="Gao et al. 2017",
             centred=False,
             needs="rows",
+            beside=(f"{signal}_row_normalised",),
         ),
     ]
     return metrics

@@ -35,12 +35,14 @@ class Layer:
 class Signal:
     """The recorded values (step, *dims) of one signal, and whether they are a QR factor instead of rows.
 
+    ``columns`` is the number of columns of the signal's matrix where the recorded one has others.
     A static signal has a step axis of length 1, which broadcasts.
     """
 
     values: NDArray[Any]
     dims: tuple[str, ...]
     factor: bool = False
+    columns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,15 @@ class View:
             lambda: unfold(found.values, found.dims, self.layer.unfolding, rows_valid=self.rows_valid),
         )
 
+    def columns(self, signal: str) -> int:
+        """Return the number of columns of a signal's matrix, as it was before any factor."""
+        return self.signals[signal].columns or int(self.matrix(signal).shape[-1])
+
     def spectrum(self, signal: str, *, centred: bool = False) -> NDArray[np.float64]:
-        """Return the singular values (step, k) of a signal, largest first."""
+        """Return the singular values (step, k) of a signal, largest first: those recorded, where they were."""
+        recorded = f"{signal}_spectrum_{'centred' if centred else 'raw'}"
+        if recorded in self.signals:
+            return self.values(recorded).astype(np.float64)
         return self.keep(
             ("spectrum", signal, centred),
             lambda: spectra.singular_values(self.matrix(signal, centred=centred)),

@@ -133,7 +133,9 @@ class Factors:
         for name, parts in group.items():
             found[f"{name}_norm"] = Signal(_by_sample(_norms, parts), ("sample",))
         if len(group) == 2:
-            found[f"{next(iter(group))}_cosine"] = Signal(_by_sample(_cosines, *group.values()), ("sample",))
+            found[f"{next(iter(group))}_cosine"] = Signal(
+                _by_sample(_cosines, *group.values()), ("sample",), {"nan_means": "a sample of zeros"}
+            )
         return found
 
 

@@ -65,7 +65,9 @@ class Sink:
                         f"and had {self._shapes[key]} before: the model or the batch changed in mid-run; "
                         "record the changed model into a store of its own"
                     )
-                arrays[key], whole[key] = array, signal.array
+                arrays[key] = array
+                if "nan_means" not in signal.attrs:
+                    whole[key] = signal.array
         self._count(whole)
         if rows is not None and self._rows is None:
             self._rows = rows

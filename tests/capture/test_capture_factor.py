@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from fadiag import spectra
+from fadiag.analysis import analyze
 from fadiag.capture import Live, Probe, Recorder, Subset
 from fadiag.capture.factor import blocks_of, factor
 from fadiag.capture.reduction import Factors
@@ -146,3 +147,64 @@ def test_signals_of_zeros_and_of_nan_have_factors_of_zeros_and_nan(shape):
     assert np.isnan(found["error"].array).all()
     assert np.linalg.norm(found["error_bp"].array) == pytest.approx(np.sqrt(256))
     assert found["error"].array.shape == zeros["error"].array.shape
+
+
+class Conv(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 3, padding=1)
+        self.conv2 = nn.Conv2d(6, 8, 3, padding=1, stride=2)
+        self.fc = nn.Linear(8 * 16, 40)
+        self.out = nn.Linear(40, 4)
+
+    def forward(self, x):
+        x = functional.relu(self.conv1(x))
+        x = functional.relu(self.conv2(x))
+        return self.out(functional.relu(self.fc(x.flatten(1))))
+
+
+def loss_of(model, batch):
+    return functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def batch_of(n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 3, 8, 8, generator=generator), torch.randint(4, (n,), generator=generator)
+
+
+def trained(path, reduction, *, unfolding="channels", n=48, rows=None, steps=3, probe=True, live=True):
+    """A small convolutional run with a probe and live signals; returns its final weights."""
+    torch.manual_seed(0)
+    model = convert(Conv())
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    told = {"reduction": reduction, "unfolding": unfolding, "rows": rows}
+    probes = {"probe": Probe(batch_of(n), loss_of, **told)} if probe else {}
+    heard = Live(every=1, **told) if live else None
+    with Recorder(model, path, optimizer=optimizer, probes=probes, live=heard, every=1) as recorder:
+        for step in range(steps):
+            optimizer.zero_grad()
+            for part in range(2):
+                loss_of(model, batch_of(20, seed=10 * step + part)).backward()
+            optimizer.step()
+            recorder.step()
+    return [p.detach().clone() for p in model.parameters()]
+
+
+@pytest.mark.parametrize(("unfolding", "n"), [("channels", 48), ("samples", 48), ("samples", 200)])
+def test_results_from_factors_are_those_from_raw_signals(tmp_path, unfolding, n):
+    results = {}
+    for reduction in ("raw", "factor"):
+        path = tmp_path / f"{reduction}.zarr"
+        trained(path, reduction, unfolding=unfolding, n=n)
+        results[reduction] = analyze(path, unfolding=unfolding)
+    for stream in ("probe", "live"):
+        raw, factored = (results[kind][stream].to_dataset() for kind in ("raw", "factor"))
+        lost = {"activation_cka_first", "modulator_pseudo_cosine"}
+        assert set(raw) - set(factored) <= lost
+        assert set(factored) <= set(raw)
+        for name in factored:
+            a, b = factored[name].values, raw[name].values
+            print(name, np.nanmax(np.abs(a / b - 1)))
+            rtol = 1e-6 if "rank" in name else 2e-5
+            np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-7, err_msg=name)
+            assert factored[name].attrs == raw[name].attrs
