@@ -9,9 +9,10 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from fadiag.capture.arrays import Array, to_array
-from fadiag.capture.factor import blocks_of, factor, unit_rows
+from fadiag.capture.factor import Panels, factor, unit_rows
 from fadiag.capture.rows import Chosen, Rows
 from fadiag.capture.signals import Reading, Signal
 from fadiag.errors import InputError
@@ -109,15 +110,13 @@ class Factors:
     ) -> dict[str, Signal]:
         """Return what is kept of a signal, or of a signal and its twin."""
         channels = self._unfolding == "channels" and len(dims) > 2
-        matrices = {name: _unfolded(parts, dims, channels=channels) for name, parts in group.items()}
-        like, first = next(iter(matrices.values())), next(iter(group.values()))[0]
-        columns = like[0].shape[1]
-        rows = samples * (first[0].numel() // columns)
+        matrices = {name: _panels(parts, dims, channels=channels) for name, parts in group.items()}
+        _, columns, positions = next(iter(matrices.values()))[0].shape
         attrs = {
             "reduction": "factor",
             "unfolding": self._unfolding if len(dims) > 2 else "both",
             "samples": samples,
-            "rows": rows,
+            "rows": samples * positions,
             "columns": columns,
         }
         axis = _channel(dims) if channels else "_".join(dims[1:])
@@ -125,18 +124,20 @@ class Factors:
         bad = {name for name, parts in matrices.items() if not all(map(_finite, parts))}
         for name in bad:
             matrices[name] = [torch.zeros_like(part) for part in matrices[name]]
-        by_rows = rows >= columns or channels
-        found = _tall(matrices, rows, axis, attrs) if by_rows else _wide(matrices, samples, axis, attrs)
+        by_rows = samples >= columns or channels
+        found = (_tall if by_rows else _wide)(matrices, samples, axis, attrs)
         for key, signal in found.items():
             if max((name for name in group if f"{key}_".startswith(f"{name}_")), key=len) in bad:
                 signal.array.fill(np.nan)
-        for name, parts in group.items():
-            found[f"{name}_norm"] = Signal(_by_sample(_norms, parts), ("sample",))
         if len(group) == 2:
             found[f"{next(iter(group))}_cosine"] = Signal(
-                _by_sample(_cosines, *group.values()), ("sample",), {"nan_means": "a sample of zeros"}
+                _cosines(*group.values()), ("sample",), {"nan_means": "a sample of zeros"}
             )
         return found
+
+
+def _finite(values: Tensor) -> bool:
+    return bool(torch.isfinite(values.sum()) or torch.isfinite(values).all())
 
 
 def _channel(dims: tuple[str, ...]) -> str:
@@ -144,61 +145,57 @@ def _channel(dims: tuple[str, ...]) -> str:
     return "out" if "out" in dims else dims[1]
 
 
-def _finite(values: Tensor) -> bool:
-    return bool(torch.isfinite(values.sum()) or torch.isfinite(values).all())
-
-
-def _unfolded(parts: Sequence[Tensor], dims: tuple[str, ...], *, channels: bool) -> list[Tensor]:
+def _panels(parts: Sequence[Tensor], dims: tuple[str, ...], *, channels: bool) -> list[Tensor]:
     if not channels:
-        return [part.reshape(len(part), -1) for part in parts]
+        return [part.reshape(len(part), -1, 1) for part in parts]
     axis = dims.index(_channel(dims))
-    return [part.movedim(axis, -1).reshape(-1, part.shape[axis]) for part in parts]
+    return [part.movedim(axis, 1).flatten(2) for part in parts]
 
 
 def _tall(
-    matrices: Mapping[str, Sequence[Tensor]], rows: int, axis: str, attrs: Mapping[str, object]
+    matrices: Mapping[str, Panels], samples: int, axis: str, attrs: Mapping[str, object]
 ) -> dict[str, Signal]:
     """Return the factor of the rows, as blocks of its columns, and what looks at single rows."""
-    found = {}
-    columns = next(iter(matrices.values()))[0].shape[1]
-    whole = factor(block for parts in zip(*matrices.values(), strict=True) for block in blocks_of(*parts))
-    for place, (name, parts) in enumerate(matrices.items()):
+    found: dict[str, Signal] = {}
+    _, columns, positions = next(iter(matrices.values()))[0].shape
+    rows, told = samples * positions, {**attrs, "factor_side": "rows"}
+    whole = factor(*matrices.values())
+    for place, (name, panels) in enumerate(matrices.items()):
+        block = whole[: 1 + (place + 1) * columns, 1 + place * columns : 1 + (place + 1) * columns]
         height = min(rows, 1 + (place + 1) * columns)
-        block = whole[:height, 1 + place * columns : 1 + (place + 1) * columns]
         dims = (f"factor_{axis}" if place == 0 else f"factor_{axis}_bp", axis)
-        told = {**attrs, "factor_side": "rows"}
+        found[name] = Signal(_stored(block, height, panels[0]), dims, told)
         if place:
             found |= _spectra(name, block, block[1:], min(rows, columns), axis)
-        found[name] = Signal(_stored(block, height, parts[0]), dims, told)
-        unit = factor(b for part in parts for b in blocks_of(unit_rows(part)))
-        height = min(rows, 1 + columns)
-        block = unit[:, 1:]
-        found[f"{name}_row_normalised"] = Signal(
-            _stored(block, height, parts[0]), (f"factor_{axis}", axis), told
-        )
-        squares = torch.cat([part.double().square().sum(dim=1) for part in parts])
+        squares, unit = unit_rows(panels)
+        kept = _stored(unit[:, 1:], 1 + columns, panels[0])
+        found[f"{name}_row_normalised"] = Signal(kept, (f"factor_{axis}_unit", axis), told)
         moments = torch.stack([squares.sum(), squares.square().sum()])
         found[f"{name}_row_moments"] = Signal(to_array(moments), ("moment",))
+        norms = squares.reshape(-1, positions).sum(dim=1).sqrt()
+        found[f"{name}_norm"] = Signal(to_array(norms), ("sample",))
     return found
 
 
 def _wide(
-    matrices: Mapping[str, Sequence[Tensor]], samples: int, axis: str, attrs: Mapping[str, object]
+    matrices: Mapping[str, Panels], samples: int, axis: str, attrs: Mapping[str, object]
 ) -> dict[str, Signal]:
     """Return the coordinates of the samples in the span of all of them: as many columns as samples."""
-    joined = {name: torch.cat(list(parts)) for name, parts in matrices.items()}
+    joined = {name: torch.cat(list(panels)) for name, panels in matrices.items()}
     columns = next(iter(joined.values())).shape[1]
     width = min(columns, len(joined) * samples)
-    upper = factor(blocks_of(*(matrix.T for matrix in joined.values()), ones=False))
-    lower = torch.nn.functional.pad(upper.T, (0, width - len(upper)))  # of a batch with fewer samples
+    upper = factor(*([matrix.transpose(0, 1)] for matrix in joined.values()), ones=False)
+    lower = pad(upper.T, (0, width - len(upper)))  # a batch may have fewer samples than the first
     dims = ("sample", f"coordinate_{axis}" + ("_pair" if len(joined) > 1 else ""))
-    found = {}
+    found: dict[str, Signal] = {}
     blocks = lower.split([len(matrix) for matrix in joined.values()])
     for place, (name, block) in enumerate(zip(joined, blocks, strict=True)):
         kept = to_array(block.to(_kept(joined[name])))
         found[name] = Signal(kept, dims, {**attrs, "factor_side": "columns"})
         if place:
             found |= _spectra(name, block, block - block.mean(dim=0), samples, axis)
+        norms = torch.linalg.vector_norm(block, dim=1)
+        found[f"{name}_norm"] = Signal(to_array(norms), ("sample",))
     return found
 
 
@@ -210,8 +207,8 @@ def _spectra(name: str, block: Tensor, centred: Tensor, length: int, axis: str) 
     """
     found = {}
     for kind, matrix in (("raw", block), ("centred", centred)):
-        values = torch.linalg.svdvals(matrix)
-        values = torch.nn.functional.pad(values[:length], (0, max(0, length - len(values))))
+        values = torch.linalg.svdvals(matrix)[:length]
+        values = pad(values, (0, length - len(values)))
         found[f"{name}_spectrum_{kind}"] = Signal(to_array(values), (f"value_{axis}",))
     return found
 
@@ -222,30 +219,25 @@ def _kept(values: Tensor) -> torch.dtype:
 
 
 def _stored(block: Tensor, height: int, like: Tensor) -> Array:
-    """Return a block of a factor, with rows of zeros where a batch had fewer rows than the first."""
-    block = torch.nn.functional.pad(block[:height], (0, 0, 0, height - min(height, len(block))))
+    """Return the first rows of a factor, with rows of zeros where a batch had fewer than the first."""
+    block = pad(block[:height], (0, 0, 0, max(0, height - len(block))))
     return to_array(block.to(_kept(like)).contiguous())
 
 
-def _norms(x: Tensor) -> Tensor:
-    values = x.reshape(len(x), -1).double()
-    peak = values.abs().amax(dim=1)
-    scale = torch.where(peak > 0, peak, 1.0)
-    return torch.linalg.vector_norm(values / scale[:, None], dim=1) * scale
+def _cosines(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> Array:
+    """Return each sample's cosine; NaN where one of the two is zero, and so has no direction.
 
-
-def _cosines(x: Tensor, y: Tensor) -> Tensor:
-    """Return each sample's cosine; NaN where one of the two is zero, and so has no direction."""
-    a, b = (unit_rows(z.reshape(len(z), -1)) for z in (x, y))
-    dead = ~(a.any(dim=1) & b.any(dim=1))
-    return (a * b).sum(dim=1).clamp(-1.0, 1.0).masked_fill(dead, torch.nan)
-
-
-def _by_sample(measure: object, *signals: Sequence[Tensor]) -> Array:
-    """Measure a few samples at a time: their float64 copies stay small."""
-    found = [
-        measure(*pieces)  # type: ignore[operator]
-        for parts in zip(*signals, strict=True)
-        for pieces in zip(*(part.split(_SAMPLES) for part in parts), strict=True)
-    ]
+    A few samples at a time: their float64 copies stay small.
+    """
+    found = []
+    for x, y in zip(xs, ys, strict=True):
+        for pair in zip(x.split(_SAMPLES), y.split(_SAMPLES), strict=True):
+            a, b = (_scaled(z.reshape(len(z), -1).double()) for z in pair)
+            lengths = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
+            found.append(((a * b).sum(dim=1) / lengths).clamp(-1.0, 1.0))  # 0 / 0 where one is dead
     return to_array(torch.cat(found))
+
+
+def _scaled(rows: Tensor) -> Tensor:
+    peak = rows.abs().amax(dim=1, keepdim=True)  # squares of tiny values would vanish
+    return rows / torch.where(peak > 0, peak, 1.0)

@@ -9,7 +9,7 @@ from torch.nn import functional
 from fadiag import spectra
 from fadiag.analysis import analyze
 from fadiag.capture import Live, Probe, Recorder, Subset
-from fadiag.capture.factor import blocks_of, factor
+from fadiag.capture.factor import factor
 from fadiag.capture.reduction import Factors
 from fadiag.capture.signals import Reading
 from fadiag.errors import InputError
@@ -127,13 +127,18 @@ def test_beside_a_factor_stand_what_looks_at_single_rows():
     assert (attrs["samples"], attrs["rows"], attrs["columns"]) == (64, 64 * 6, 6)
 
 
-@pytest.mark.parametrize("size", [1, 7, 64, 1000])
-def test_a_factor_does_not_depend_on_how_the_rows_are_cut(size):
+@pytest.mark.parametrize("condition", [1, 1e3, 1e9])
+@pytest.mark.parametrize("size", [7, 64, 1000])
+def test_a_factor_does_not_depend_on_how_the_rows_are_cut(size, condition):
     x = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
-    whole = factor(blocks_of(x))
-    parts = factor(block for part in x.split(size) for block in blocks_of(part))
-    torch.testing.assert_close(parts, whole, rtol=1e-10, atol=1e-10)
-    assert (whole.diagonal() >= 0).all()
+    x = x * torch.logspace(0, -np.log10(condition), 8) @ torch.linalg.qr(torch.randn(8, 8)).Q
+    whole = factor([x.unsqueeze(2)])
+    parts = factor([part.unsqueeze(2) for part in x.split(size)])
+    tolerance = 1e-11
+    torch.testing.assert_close(parts, whole, rtol=0, atol=tolerance * float(whole.abs().max()))
+    exact = torch.linalg.qr(torch.cat([torch.ones(300, 1), x], 1).double()).R
+    exact *= exact.diagonal().sign()[:, None]
+    torch.testing.assert_close(whole, exact, rtol=0, atol=tolerance * float(whole.abs().max()))
 
 
 @pytest.mark.parametrize("shape", [(64, 4), (4, 64)])
@@ -204,7 +209,9 @@ def test_results_from_factors_are_those_from_raw_signals(tmp_path, unfolding, n)
         assert set(factored) <= set(raw)
         for name in factored:
             a, b = factored[name].values, raw[name].values
-            print(name, np.nanmax(np.abs(a / b - 1)))
+            if name in lost:  # to be had of the layers whose samples were kept
+                b = np.where(np.isnan(a), np.nan, b)
             rtol = 1e-6 if "rank" in name else 2e-5
             np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-7, err_msg=name)
-            assert factored[name].attrs == raw[name].attrs
+            if name not in lost:
+                assert factored[name].attrs == raw[name].attrs
