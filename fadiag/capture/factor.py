@@ -40,7 +40,7 @@ def blocks_of(*matrices: Panels, ones: bool = True) -> Iterator[Tensor]:
     columns = first + sum(panels[0].shape[1] for panels in matrices)
     for panels in zip(*matrices, strict=True):
         samples, _, positions = panels[0].shape
-        size = min(samples, max(1, max(BLOCK_ROWS, 2 * columns) // positions))
+        size = max(1, min(samples, max(BLOCK_ROWS, 2 * columns) // positions))
         buffer = panels[0].new_ones(columns, size, positions, dtype=torch.float64)
         for start in range(0, samples, size):
             taken, place = [panel[start : start + size] for panel in panels], first
@@ -96,6 +96,8 @@ def factor(*matrices: Panels, ones: bool = True) -> Tensor:
         upper = _from_gram(gram_of(blocks_of(*matrices, ones=ones)))
         if upper is not None:
             return upper
+    if rows == 0:
+        return matrices[0][0].new_zeros(0, columns, dtype=torch.float64)
     return _tsqr(blocks_of(*matrices, ones=ones))
 
 
@@ -120,7 +122,8 @@ def _from_gram(gram: Tensor) -> Tensor | None:
     inverse = torch.linalg.solve_triangular(upper, torch.eye(len(upper)).to(upper), upper=True)
     if not torch.linalg.matrix_norm(inverse) * len(upper) ** 0.5 < _CONDITION:
         return None
-    return upper * lengths
+    found: Tensor = upper * lengths
+    return found
 
 
 def _tsqr(blocks: Iterator[Tensor]) -> Tensor:
@@ -172,4 +175,4 @@ def unit_rows(panels: Panels) -> tuple[Tensor, Tensor]:
         gram[0, 1:] += unit.sum(dim=1)
         gram[0, 0] += unit.shape[1]
     gram[1:, 0] = gram[0, 1:]
-    return torch.cat(squares), factor_of_gram(gram)
+    return torch.cat(squares or [gram.new_zeros(0)]), factor_of_gram(gram)

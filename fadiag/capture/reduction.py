@@ -88,18 +88,18 @@ class Factors:
         """Return the factors, what stands beside them, and what has no samples as it is."""
         whole = Raw()
         found: dict[str, Signal] = {}
-        taken: dict[str, list[Tensor]] = {}
+        taken: dict[str, Sequence[Tensor]] = {}
         for name, parts in readings.items():
             if parts[0].of_samples:
                 taken[name] = self._chosen.take(layer, name, [part.values for part in parts])
             else:
                 found |= whole(layer, {name: parts})
-        for name, parts in taken.items():
+        for name, values in taken.items():
             twin = f"{name}_bp"
             if name.removesuffix("_bp") in taken and name.endswith("_bp"):
                 continue  # stands with the signal whose twin it is
-            group = {name: parts}
-            if twin in taken and [p.shape for p in taken[twin]] == [p.shape for p in parts]:
+            group = {name: values}
+            if twin in taken and [v.shape for v in taken[twin]] == [v.shape for v in values]:
                 group[twin] = taken[twin]
             dims = readings[name][0].dims
             found |= self._reduced(group, dims, self._chosen.count(layer, name))
@@ -188,7 +188,7 @@ def _wide(
     lower = pad(upper.T, (0, width - len(upper)))  # a batch may have fewer samples than the first
     dims = ("sample", f"coordinate_{axis}" + ("_pair" if len(joined) > 1 else ""))
     found: dict[str, Signal] = {}
-    blocks = lower.split([len(matrix) for matrix in joined.values()])
+    blocks = torch.split(lower, [len(matrix) for matrix in joined.values()])
     for place, (name, block) in enumerate(zip(joined, blocks, strict=True)):
         kept = to_array(block.to(_kept(joined[name])))
         found[name] = Signal(kept, dims, {**attrs, "factor_side": "columns"})
@@ -231,7 +231,7 @@ def _cosines(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> Array:
     """
     found = []
     for x, y in zip(xs, ys, strict=True):
-        for pair in zip(x.split(_SAMPLES), y.split(_SAMPLES), strict=True):
+        for pair in zip(torch.split(x, _SAMPLES), torch.split(y, _SAMPLES), strict=True):
             a, b = (_scaled(z.reshape(len(z), -1).double()) for z in pair)
             lengths = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
             found.append(((a * b).sum(dim=1) / lengths).clamp(-1.0, 1.0))  # 0 / 0 where one is dead

@@ -59,7 +59,10 @@ class Chosen:
         self._places: dict[tuple[str, str], Tensor] = {}
 
     def take(self, layer: str, signal: str, parts: Sequence[Tensor]) -> list[Tensor]:
-        """Take the samples out of the micro-batches of a step, whose samples count on from one to the next."""
+        """Take the samples out of the micro-batches of a step, which are counted through.
+
+        Micro-batches without any are left out, all but one where none has any.
+        """
         key = (layer, signal)
         if key not in self._places:
             self._places[key] = chosen_rows(self._rows, sum(len(part) for part in parts))
@@ -68,7 +71,7 @@ class Chosen:
             inside = places[(places >= start) & (places < start + len(part))] - start
             taken.append(part if len(inside) == len(part) else part[inside.to(part.device)])
             start += len(part)
-        return taken
+        return [part for part in taken if len(part)] or taken[:1]
 
     def count(self, layer: str, signal: str) -> int:
         """Return how many samples the first batch gave."""

@@ -91,7 +91,10 @@ def cost(blocks):
             ratios.append((time.process_time() - start) / bare[-1])
         recorder.close()
     print(f"live factors of every tenth step: {np.median(ratios):.3f} x the bare step", np.round(ratios, 3))
-    print(f"bare step {np.median(bare) / EVERY * 1e3:.0f} ms; recorded step adds {(np.median(ratios)-1)*10:.2f} steps")
+    print(
+        f"bare step {np.median(bare) / EVERY * 1e3:.0f} ms; a recorded step adds "
+        f"{(np.median(ratios) - 1) * EVERY:.2f} of it"
+    )
 
 
 def size():
@@ -112,7 +115,8 @@ def size():
                 else:
                     beside += array[0].nbytes
     print(f"raw {raw / 2**20:.0f} MiB; factors {factors / 2**20:.1f} MiB, {raw / factors:.0f} times smaller;")
-    print(f"with all that stands beside {(factors + beside) / 2**20:.1f} MiB, {raw / (factors + beside):.0f} times")
+    total = factors + beside
+    print(f"with all that stands beside {total / 2**20:.1f} MiB, {raw / total:.0f} times")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from fadiag.capture import Live, Probe, Recorder, Subset
 from fadiag.capture.factor import factor
 from fadiag.capture.reduction import Factors
 from fadiag.capture.signals import Reading
-from fadiag.errors import InputError
+from fadiag.errors import InputError, MissingSignalError
 from fadiag.rules import convert
 from fadiag.store import open_run
 
@@ -64,8 +64,12 @@ def test_the_effective_rank_of_a_factor_is_that_of_the_matrix_at_condition_1e9(r
     # In a basis that is not its own, a float32 factor is a few 1e-8 off: the spectra are kept beside it.
     for kind, matrix in zip(("raw", "centred"), own(twin), strict=True):
         spectrum = found[f"error_bp_spectrum_{kind}"].array
-        assert spectra.effective_rank_of_spectrum(spectrum) == pytest.approx(effective_rank(matrix), rel=1e-12)
-        assert effective_rank(found["error_bp"].array) == pytest.approx(effective_rank(own(twin)[0]), rel=1e-7)
+        assert spectra.effective_rank_of_spectrum(spectrum) == pytest.approx(
+            effective_rank(matrix), rel=1e-12
+        )
+        assert effective_rank(found["error_bp"].array) == pytest.approx(
+            effective_rank(own(twin)[0]), rel=1e-7
+        )
 
 
 @pytest.mark.parametrize(("rows", "columns"), SHAPES + LARGE)
@@ -215,3 +219,126 @@ def test_results_from_factors_are_those_from_raw_signals(tmp_path, unfolding, n)
             np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-7, err_msg=name)
             if name not in lost:
                 assert factored[name].attrs == raw[name].attrs
+
+
+def test_recording_factors_changes_nothing_of_the_run(tmp_path):
+    bare = trained(tmp_path / "bare.zarr", "raw", probe=False, live=False)
+    recorded = trained(tmp_path / "recorded.zarr", "factor", rows=Subset(7, seed=1))
+    assert all(torch.equal(a, b) for a, b in zip(bare, recorded, strict=True))
+
+
+@pytest.mark.parametrize("rows", [9, Subset(9, seed=3)])
+@pytest.mark.parametrize("reduction", ["raw", "factor"])
+def test_chosen_samples_are_the_same_in_every_record(tmp_path, rows, reduction):
+    trained(tmp_path / "some.zarr", reduction, rows=rows, steps=2)
+    trained(tmp_path / "all.zarr", "raw", steps=2)
+    some, whole = (open_run(tmp_path / f"{name}.zarr") for name in ("some", "all"))
+    for stream, n in (("probe", 48), ("live", 40)):
+        places = np.arange(9)
+        if isinstance(rows, Subset):
+            drawn = torch.randperm(n, generator=torch.Generator().manual_seed(3))
+            places = drawn[:9].sort().values.numpy()
+        assert (some[stream]["rows_valid"].values == 9).all()
+        for layer in ("conv2", "out"):
+            kept, full = some[f"{stream}/{layer}/error"], whole[f"{stream}/{layer}/error"].values[:, places]
+            if reduction == "raw":
+                np.testing.assert_array_equal(kept.values, full)
+                continue
+            norms = some[f"{stream}/{layer}/error_norm"].values
+            flat = full.reshape(*full.shape[:2], -1).astype(np.float64)
+            np.testing.assert_allclose(norms, np.linalg.norm(flat, axis=-1), rtol=1e-10)
+            assert kept.attrs["samples"] == 9
+
+
+def recorded_batches(path, sizes, unfolding, poison=None):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 30), nn.ReLU(), nn.Linear(30, 4))
+    x = torch.randn(64, 12, generator=torch.Generator().manual_seed(1))
+    raw = []
+    heard = Live(["activation", "error"], every=1, reduction="factor", unfolding=unfolding)
+    with Recorder(model, path, live=heard, state=()) as recorder:
+        for step, size in enumerate(sizes):
+            given = x[:size].clone()
+            if step == poison:
+                given[1, 2] = np.inf
+            functional.cross_entropy(model(given), torch.zeros(size, dtype=torch.long)).backward()
+            raw.append(model[1](model[0](given)).detach().double().numpy())
+            recorder.step()
+    return raw
+
+
+@pytest.mark.parametrize("first", [40, 20])
+def test_batches_that_are_shorter_or_longer_than_the_first(tmp_path, first):
+    path = tmp_path / "run.zarr"
+    raw = recorded_batches(path, [first, 7, 50], "samples")
+    results = analyze(path, metrics=["activation_effective_rank_centred", "activation_effective_samples"])
+    assert list(open_run(path)["live"]["rows_valid"].values) == [first, 7, first]
+    for step, rows in enumerate((first, 7, first)):
+        x = raw[step][:rows]
+        found = results["live"].isel(run=0, step=step).sel(layer="0")
+        exact = effective_rank(x - x.mean(0))
+        assert float(found["activation_effective_rank_centred"]) == pytest.approx(exact, rel=1e-6)
+        exact = spectra.effective_samples(x)
+        assert float(found["activation_effective_samples"]) == pytest.approx(float(exact), rel=1e-6)
+
+
+@pytest.mark.parametrize("first", [40, 20])
+def test_what_is_not_a_number_is_recorded_as_such_and_counted(tmp_path, first):
+    path = tmp_path / "run.zarr"
+    recorded_batches(path, [first, first], "channels", poison=1)
+    activation = open_run(path)["live/0/activation"]
+    assert np.isfinite(activation.values[0]).all()
+    assert np.isnan(activation.values[1]).all()
+    assert activation.attrs["nan_count"] == activation[1].size
+    with pytest.raises(InputError, match="activation of layer '0' at step 1 holds"):
+        analyze(path, metrics=["activation_effective_rank_raw"])
+
+
+def test_a_factor_is_analysed_as_the_unfolding_that_it_is(tmp_path):
+    trained(tmp_path / "a.zarr", "factor", steps=1)
+    with pytest.raises(InputError) as caught:
+        analyze(tmp_path / "a.zarr")
+    assert str(caught.value) == (
+        "activation of layer 'conv1' is the factor of its 'channels' unfolding; analyse with "
+        "unfolding='channels', apart from runs recorded otherwise (run a)"
+    )
+
+
+def test_a_metric_that_a_factor_is_not_enough_for_says_so(tmp_path):
+    trained(tmp_path / "a.zarr", "factor", steps=1, n=200)
+    with pytest.raises(MissingSignalError, match="activation_cka_first needs the rows of activation"):
+        analyze(tmp_path / "a.zarr", unfolding="channels", metrics=["activation_cka_first"])
+
+
+@pytest.mark.parametrize("kind", [lambda **told: Probe((1, 2), loss_of, **told), Live])
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"reduction": "svd"}, "reduction is 'svd'; it is 'raw' or 'factor'"),
+        ({"unfolding": "pixels"}, "unfolding is 'pixels'; it is 'samples' or 'channels'"),
+        ({"rows": 0}, "rows is 0; give None for all samples, a number of them, or Subset(n, seed)"),
+        ({"rows": Subset(0)}, "rows is Subset(n=0, seed=0); give None for all samples, "),
+    ],
+)
+def test_what_cannot_be_reduced_is_refused(kind, told, words):
+    with pytest.raises(InputError) as caught:
+        kind(**told)
+    assert words in str(caught.value)
+
+
+def test_half_precision_is_factored_in_full(tmp_path):
+    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found = Factors("samples")("layer", {"error": [Reading(x, ("sample", "out"))]})["error"].array
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.T @ found, (x.double().T @ x.double()).numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("columns", [4, 30])
+def test_a_batch_without_any_of_the_chosen_samples_gives_zeros(columns):
+    reduce = Factors("samples", Subset(6, seed=0))
+    for parts in ([20], [0], [0, 0]):
+        values = [torch.ones(n, columns) for n in parts]
+        found = reduce("layer", {"error": [Reading(value, ("sample", "out")) for value in values]})
+        assert np.linalg.norm(found["error"].array) == pytest.approx(
+            np.sqrt(6 * columns) if sum(parts) else 0.0
+        )
