@@ -1,4 +1,4 @@
-"""What is kept of the signals of a batch: all values, or the factor of their matrix and what stands beside it.
+"""What is kept of a batch's signals: all values, or a factor of their matrix and what stands beside it.
 
 Both take the same and return the same, so that what calls them need not know which it has.
 """
@@ -29,7 +29,8 @@ _SAMPLES = 32
 class Reduction(Protocol):
     """From the readings of one call of a layer, a list of micro-batches each, to what is stored."""
 
-    def __call__(self, layer: str, readings: Mapping[str, Sequence[Reading]]) -> dict[str, Signal]: ...
+    def __call__(self, layer: str, readings: Mapping[str, Sequence[Reading]]) -> dict[str, Signal]:
+        """Reduce the signals of one call of a layer."""
 
 
 def reduction_of(name: ReductionName, unfolding: Unfolding, rows: Rows) -> Reduction:
@@ -147,7 +148,7 @@ def _channel(dims: tuple[str, ...]) -> str:
 
 def _panels(parts: Sequence[Tensor], dims: tuple[str, ...], *, channels: bool) -> list[Tensor]:
     if not channels:
-        return [part.reshape(len(part), -1, 1) for part in parts]
+        return [part.flatten(1).unsqueeze(2) for part in parts]
     axis = dims.index(_channel(dims))
     return [part.movedim(axis, 1).flatten(2) for part in parts]
 
@@ -232,7 +233,7 @@ def _cosines(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> Array:
     found = []
     for x, y in zip(xs, ys, strict=True):
         for pair in zip(torch.split(x, _SAMPLES), torch.split(y, _SAMPLES), strict=True):
-            a, b = (_scaled(z.reshape(len(z), -1).double()) for z in pair)
+            a, b = (_scaled(z.flatten(1).double()) for z in pair)
             lengths = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
             found.append(((a * b).sum(dim=1) / lengths).clamp(-1.0, 1.0))  # 0 / 0 where one is dead
     return to_array(torch.cat(found))
