@@ -170,6 +170,7 @@ def _raise_missing(metric: Metric, places: Sequence[Place]) -> None:
         raise MissingSignalError(
             f"{metric.name} needs {_FEEDBACK_WORDS[metric.layers]}; run {label} has none"
         )
+    what = "values" if metric.needs == "values" else "rows"
     raise MissingSignalError(
-        f"{metric.name} needs the {'values' if metric.needs == 'values' else 'rows'} of {', '.join(metric.signals)}; run {label} recorded only a factor"
+        f"{metric.name} needs the {what} of {', '.join(metric.signals)}; run {label} recorded only a factor"
     )

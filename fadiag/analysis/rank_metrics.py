@@ -66,7 +66,7 @@ def _ladder(view: View, *, signal: str, definition: _Definition, centred: bool) 
 
 
 def _moments(view: View, signal: str) -> tuple[Values, Values] | None:
-    """Return the sums of the squares and of the fourth powers of the rows' norms, where they were recorded."""
+    """Return the sums of the squares and of the fourth powers of the rows' norms, where recorded."""
     recorded = f"{signal}_row_moments"
     if recorded not in view.signals:
         return None

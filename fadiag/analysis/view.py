@@ -86,7 +86,7 @@ class View:
         return self.signals[signal].columns or int(self.matrix(signal).shape[-1])
 
     def spectrum(self, signal: str, *, centred: bool = False) -> NDArray[np.float64]:
-        """Return the singular values (step, k) of a signal, largest first: those recorded, where they were."""
+        """Return the singular values (step, k) of a signal, largest first; those recorded where they were."""
         recorded = f"{signal}_spectrum_{'centred' if centred else 'raw'}"
         if recorded in self.signals:
             return self.values(recorded).astype(np.float64)

@@ -72,7 +72,7 @@ class Probe:
         What is kept of the signals of the samples: all values, or a small factor of their matrix (see
         `fadiag.capture.Factors`).
     unfolding : {"samples", "channels"}
-        What the rows of a factor's matrix are where a signal has positions: samples, or samples and positions.
+        What the rows of a factor's matrix are where a signal has positions: samples, or their positions.
     rows : int or Subset, optional
         Which samples are kept: the first few, or a random subset; all by default.
 

@@ -290,7 +290,7 @@ def test_what_is_not_a_number_is_recorded_as_such_and_counted(tmp_path, first):
     assert np.isfinite(activation.values[0]).all()
     assert np.isnan(activation.values[1]).all()
     assert activation.attrs["nan_count"] == activation[1].size
-    with pytest.raises(InputError, match="activation of layer '[02]' at step 1 holds"):
+    with pytest.raises(InputError, match=r"activation of layer '[02]' at step 1 holds"):
         analyze(path, metrics=["activation_effective_rank_raw"])
 
 
