@@ -16,7 +16,7 @@ from fadiag.capture.nulls import REDRAW_STATISTICS, Reference, mask_statistics
 from fadiag.capture.reduction import ReductionName, Unfolding, reduction_of
 from fadiag.capture.rows import Rows
 from fadiag.capture.schedule import Schedule, as_schedule
-from fadiag.capture.signals import LayerSignals, Signal, call_attrs, reading_of
+from fadiag.capture.signals import LayerSignals, Reading, Signal, call_attrs, reading_of
 from fadiag.capture.trace import Call, tracing
 from fadiag.errors import CaptureError, InputError
 
@@ -187,11 +187,11 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                     name = f"{base}{suffix}"
                     if base in twin.values and (suffix != "_bp" or name in self.signals):
                         readings[name] = reading_of(base, twin)
+            if call.name in cosines:
+                readings["jacobian_cosine"] = Reading(torch.from_numpy(cosines[call.name]), ("sample",))
             signals = self._reduce(call.name, {name: [reading] for name, reading in readings.items()})
             for name, values in nulls.get(call.name, {}).items():
                 signals[name] = Signal(values, ("draw",))
-            if call.name in cosines:
-                signals["jacobian_cosine"] = Signal(cosines[call.name], ("sample",))
             for name, values in masks.get(call.name, {}).items():
                 signals[name] = Signal(values, ("mask_draw",))
             read.append(LayerSignals(call.name, call_attrs(call, order), signals))

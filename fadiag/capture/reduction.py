@@ -84,17 +84,17 @@ class Factors:
     def __init__(self, unfolding: Unfolding, rows: Rows = None) -> None:
         self._unfolding: Unfolding = unfolding
         self._chosen = Chosen(rows)
+        self._raw = Raw(rows)
 
     def __call__(self, layer: str, readings: Mapping[str, Sequence[Reading]]) -> dict[str, Signal]:
-        """Return the factors, what stands beside them, and what has no samples as it is."""
-        whole = Raw()
+        """Return the factors, what stands beside them, and what is no matrix of samples as it is."""
         found: dict[str, Signal] = {}
         taken: dict[str, Sequence[Tensor]] = {}
         for name, parts in readings.items():
-            if parts[0].of_samples:
+            if parts[0].of_samples and len(parts[0].dims) > 1:
                 taken[name] = self._chosen.take(layer, name, [part.values for part in parts])
             else:
-                found |= whole(layer, {name: parts})
+                found |= self._raw(layer, {name: parts})
         for name, values in taken.items():
             twin = f"{name}_bp"
             if name.removesuffix("_bp") in taken and name.endswith("_bp"):

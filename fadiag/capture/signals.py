@@ -32,8 +32,8 @@ class Reading:
 
     @property
     def of_samples(self) -> bool:
-        """Tell whether it is a matrix, or more, whose rows are samples."""
-        return self.dims[0] == "sample" and len(self.dims) > 1
+        """Tell whether its first axis is the batch's."""
+        return self.dims[0] == "sample"
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from torch.nn import functional
 
 from fadiag import spectra
 from fadiag.analysis import analyze
-from fadiag.capture import Live, Probe, Recorder, Subset
+from fadiag.capture import DEFAULT_ADAPTERS, Live, Probe, Recorder, Subset
 from fadiag.capture.factor import factor
+from fadiag.capture.layers import choose_layers
 from fadiag.capture.reduction import Factors
 from fadiag.capture.signals import Reading
 from fadiag.errors import InputError, MissingSignalError
@@ -232,6 +233,14 @@ def test_recording_factors_changes_nothing_of_the_run(tmp_path):
 def test_chosen_samples_are_the_same_in_every_record(tmp_path, rows, reduction):
     trained(tmp_path / "some.zarr", reduction, rows=rows, steps=2)
     trained(tmp_path / "all.zarr", "raw", steps=2)
+    told = {"signals": ["error"], "jacobian_vectors": 10}
+    for name, chosen in (("some", {"rows": rows, "reduction": reduction}), ("all", {})):
+        model = convert(Conv(), seed=1)
+        probe = Probe(batch_of(48), loss_of, **told, **chosen)
+        cosines = probe.read(model, choose_layers(model, DEFAULT_ADAPTERS, None))[0].signals[
+            "jacobian_cosine"
+        ]
+        assert len(cosines.array) == (9 if name == "some" else 48)
     some, whole = (open_run(tmp_path / f"{name}.zarr") for name in ("some", "all"))
     for stream, n in (("probe", 48), ("live", 40)):
         places = np.arange(9)
