@@ -92,15 +92,16 @@ class Factors:
         taken: dict[str, Sequence[Tensor]] = {}
         for name, parts in readings.items():
             if parts[0].of_samples and len(parts[0].dims) > 1:
-                taken[name] = self._chosen.take(layer, name, [part.values for part in parts])
+                values = [_with_float64(part.values) for part in parts]
+                taken[name] = self._chosen.take(layer, name, values)
             else:
                 found |= self._raw(layer, {name: parts})
-        for name, values in taken.items():
+        for name, chosen in taken.items():
             twin = f"{name}_bp"
             if name.removesuffix("_bp") in taken and name.endswith("_bp"):
                 continue  # stands with the signal whose twin it is
-            group = {name: values}
-            if twin in taken and [v.shape for v in taken[twin]] == [v.shape for v in values]:
+            group = {name: chosen}
+            if twin in taken and [v.shape for v in taken[twin]] == [v.shape for v in chosen]:
                 group[twin] = taken[twin]
             dims = readings[name][0].dims
             found |= self._reduced(group, dims, self._chosen.count(layer, name))
@@ -135,6 +136,10 @@ class Factors:
                 _cosines(*group.values()), ("sample",), {"nan_means": "a sample of zeros"}
             )
         return found
+
+
+def _with_float64(values: Tensor) -> Tensor:
+    return values.cpu() if values.device.type == "mps" else values
 
 
 def _finite(values: Tensor) -> bool:
