@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
 from fadiag import spectra
 from fadiag.analysis import analyze
 from fadiag.capture import DEFAULT_ADAPTERS, Live, Probe, Recorder, Subset
-from fadiag.capture.factor import factor
+from fadiag.capture.factor import factor, unit_rows
 from fadiag.capture.layers import choose_layers
 from fadiag.capture.reduction import Factors
 from fadiag.capture.signals import Reading
@@ -351,3 +353,31 @@ def test_a_batch_without_any_of_the_chosen_samples_gives_zeros(columns):
         assert np.linalg.norm(found["error"].array) == pytest.approx(
             np.sqrt(6 * columns) if sum(parts) else 0.0
         )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(1, 40),
+    columns=st.integers(1, 12),
+    positions=st.integers(1, 5),
+    dead=st.integers(0, 3),
+    repeated=st.booleans(),
+    scale=st.sampled_from([1e-20, 1.0, 1e15]),
+    seed=st.integers(0, 2**16),
+)
+def test_a_factor_has_the_gram_matrix_of_its_rows(*, rows, columns, positions, dead, repeated, scale, seed):
+    x = torch.randn(rows, columns, positions, generator=torch.Generator().manual_seed(seed)) * scale
+    x[:, :dead] = 0.0
+    if repeated:
+        x[:, -1] = x[:, 0]
+    upper = factor([x], ones=False)
+    flat = x.double().transpose(1, 2).reshape(-1, columns)
+    assert upper.shape == (min(rows * positions, columns), columns)
+    assert torch.equal(upper, upper.triu())
+    assert (upper.diagonal() >= 0).all()
+    gram = flat.T @ flat
+    torch.testing.assert_close(upper.T @ upper, gram, rtol=0, atol=1e-12 * float(gram.abs().max()))
+    squares, unit = unit_rows([x])
+    torch.testing.assert_close(squares, flat.square().sum(1), rtol=1e-12, atol=0)
+    ones = torch.nn.functional.normalize(flat / scale, dim=1)
+    torch.testing.assert_close(unit[:, 1:].T @ unit[:, 1:], ones.T @ ones, rtol=0, atol=1e-6 * len(flat))
