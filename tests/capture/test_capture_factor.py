@@ -19,7 +19,7 @@ from fadiag.errors import InputError, MissingSignalError
 from fadiag.rules import convert
 from fadiag.store import open_run
 
-SHAPES = [(4096, 32), (2048, 64), (512, 128), (128, 512)]
+SHAPES = [(4096, 32), (2048, 64), (512, 128), (96, 128), (128, 512)]
 LARGE = [
     pytest.param(*shape, marks=pytest.mark.slow)
     for shape in [(131072, 32), (32768, 64), (4096, 256), (512, 2048)]
