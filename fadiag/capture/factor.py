@@ -167,10 +167,14 @@ def unit_rows(panels: Panels) -> tuple[Tensor, Tensor]:
     gram = torch.zeros(1 + columns, 1 + columns).to(panels[0].device, torch.float64)
     squares = []
     adding = gram.new_ones(1, columns)
+    work, unit = gram.new_empty(0), torch.empty(0)
     for block in blocks_of(panels, ones=False):
-        square = (adding @ block.square())[0]
+        if work.shape != block.shape:  # fresh memory for each block would cost as much as the arithmetic
+            work, unit = torch.empty_like(block), torch.empty_like(block, dtype=kept)
+        square = (adding @ torch.mul(block, block, out=work))[0]
         squares.append(square)
-        unit = (block * torch.where(square > 0, square.rsqrt(), 0.0)).to(kept)
+        torch.mul(block, torch.where(square > 0, square.rsqrt(), 0.0), out=work)
+        unit.copy_(work)
         gram[1:, 1:] += unit @ unit.T
         gram[0, 1:] += unit.sum(dim=1)
         gram[0, 0] += unit.shape[1]
