@@ -168,7 +168,11 @@ class Trace(TorchFunctionMode):
 
     def _settle(self, h: Tensor, call: Call) -> None:
         if "activation" in self._wanted:
-            call.values["activation"] = h.detach().clone()
+            held = call.values.get("activation")
+            if held is not None and (held.shape, held.dtype, held.device) == (h.shape, h.dtype, h.device):
+                held.copy_(h.detach())  # fresh memory, at the norm and at the gate again, costs more
+            else:
+                call.values["activation"] = h.detach().clone()
         call.h_edge = self._edge_of(h)
         call.h_shape = h.shape
 
