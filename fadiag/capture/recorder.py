@@ -136,7 +136,7 @@ class Recorder:
                 raise InputError(f"probe {name!r} is a {type(probe).__name__}; give a fadiag.Probe")
             probe.check(self._layers)
         if live is not None:
-            _check_live(model, live)
+            _check_live(model, live, ranks)
         self._sinks: dict[str, Sink] = {}
         self._state: StateReader | None = None
         self._live = None if live is None else LiveReader(self._model, self._layers, live)
@@ -443,9 +443,14 @@ def _inside(model: nn.Module) -> nn.Module:
     return inner
 
 
-def _check_live(model: nn.Module, live: Live) -> None:
+def _check_live(model: nn.Module, live: Live, ranks: str) -> None:
     if not isinstance(live, Live):
         raise InputError(f"live is a {type(live).__name__}; give a fadiag.capture.Live")
+    if ranks == "all" and live.reduction == "factor":
+        raise InputError(
+            "live factors of several ranks cannot be joined: each stands for its own rank's samples; record "
+            "with ranks='first', or live signals with reduction='raw'"
+        )
     if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules()):
         raise CaptureError(
             "live signals of a compiled model cannot be recorded: hooks attached after compiling never fire; "
