@@ -8,9 +8,12 @@ __all__ = ["compare"]
 @click.command(short_help="Compare the final values of two results.")
 @click.argument("a", type=click.Path())
 @click.argument("b", type=click.Path())
+@click.option(
+    "--methods", nargs=2, metavar="A B", help="The method of A and that of B, where results hold several."
+)
 @click.option("--all", "everything", is_flag=True, help="Show what does not differ, too.")
 @click.option("-o", "--out", type=click.Path(), help="Also write the whole table as CSV.")
-def compare(a: str, b: str, everything: bool, out: str | None) -> None:
+def compare(a: str, b: str, methods: tuple[str, str] | None, everything: bool, out: str | None) -> None:
     """Compare the final values of the results A and B: difference B - A with its 95 % interval over runs.
 
     Paired where both have runs of the same seeds, two-way random effects where each seed was run with each
@@ -22,10 +25,10 @@ def compare(a: str, b: str, everything: bool, out: str | None) -> None:
     from fadiag.cli.terminal import table
 
     with load(a) as first, load(b) as second:
-        found = measure(first, second)
+        found = measure(first, second, methods=methods)
     shown = found if everything else found[found["differs"]]
     numbers = ("a", "b", "difference", "low", "high", "p")
-    columns = ("variable", "layer", "runs", "design", *numbers)
+    columns = ("stream", "variable", "layer", "runs", "design", *numbers)
     rows = (
         tuple(
             ("-" if row[name] != row[name] else f"{row[name]:.4g}") if name in numbers else str(row[name])
