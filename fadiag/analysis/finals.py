@@ -33,13 +33,12 @@ def finals_of(a: xr.DataArray, b: xr.DataArray) -> Finals:
     one. Records at the end at which no run of either side has a value (the update after the last) are passed
     over.
     """
-    other = [f"{n} is {_of(a, n)} in a and {_of(b, n)} in b" for n in _REFUSED if _of(a, n) != _of(b, n)]
-    if other:
+    if other := _unlike(a, b, _REFUSED):
         return Finals({}, (0, 0), f"not compared: {', '.join(other)}")
     back = 1 + min(_without_value(a), _without_value(b))
     ends = [side.isel(step=-back) for side in (a, b)]
     steps = (int(ends[0]["step"]), int(ends[1]["step"]))
-    notes = [f"{n} is {_of(a, n)} in a and {_of(b, n)} in b" for n in _NOTED if _of(a, n) != _of(b, n)]
+    notes = _unlike(a, b, _NOTED)
     if steps[0] != steps[1]:
         notes.append(f"a ends at step {steps[0]}, b at step {steps[1]}")
     if "layer" not in a.dims:
@@ -50,8 +49,10 @@ def finals_of(a: xr.DataArray, b: xr.DataArray) -> Finals:
     return Finals(layers, steps, "; ".join(notes))
 
 
-def _of(array: xr.DataArray, name: str) -> object:
-    return array.attrs.get(name, "not told")
+def _unlike(a: xr.DataArray, b: xr.DataArray, names: tuple[str, ...]) -> list[str]:
+    """Say which attributes differ between the sides, or between the runs of one (then a list)."""
+    told = [(name, *(str(side.attrs.get(name, "not told")) for side in (a, b))) for name in names]
+    return [f"{name} is {x} in a and {y} in b" for name, x, y in told if x != y or ", " in x]
 
 
 def _without_value(array: xr.DataArray) -> int:

@@ -18,11 +18,13 @@ def compare(a: str, b: str, methods: tuple[str, str] | None, everything: bool, o
 
     Paired where both have runs of the same seeds, two-way random effects where each seed was run with each
     feedback seed. Intervals are one by one: of twenty rows that do not differ one will seem to. The p-value
-    is that of all layers of a variable together, and needs six pairs.
+    is that of all layers of a variable together, and needs six pairs. A run without a number at the last
+    record is left out; what is left out or refused is said below the table.
     """
     from fadiag.analysis import compare as measure
     from fadiag.analysis import load
     from fadiag.cli.terminal import table
+    from fadiag.errors import InputError
 
     with load(a) as first, load(b) as second:
         found = measure(first, second, methods=methods)
@@ -42,5 +44,8 @@ def compare(a: str, b: str, methods: tuple[str, str] | None, everything: bool, o
         if note:
             click.echo(f"{count} of {len(found)}: {note}")
     if out:
-        found.to_csv(out, index=False)
+        try:
+            found.to_csv(out, index=False)
+        except OSError as cause:
+            raise InputError(f"the table cannot be written to {out}: {cause.strerror or cause}") from None
         click.echo(f"wrote {out}")

@@ -308,6 +308,12 @@ def test_another_probe_is_told(name):
     assert row["difference"] == 0
 
 
+def test_runs_of_one_side_with_other_samples_are_not_pooled():
+    a = over_steps(WHOLE, samples="64, 128")
+    with pytest.raises(InputError, match="not compared: samples is 64, 128 in a and 64, 128 in b"):
+        compare(a, a)
+
+
 @pytest.mark.parametrize("name", ["samples", "definition_version"])
 def test_what_is_another_quantity_is_told_and_not_compared(name):
     a, b = over_steps(WHOLE, **{name: 1}), over_steps(WHOLE, **{name: 2})

@@ -114,6 +114,14 @@ def test_compare_takes_one_method_of_several(tmp_path) -> None:
     assert "-0.07" in invoke("compare", results, results, "--methods", "bp", "fa").output
 
 
+def test_compare_says_where_it_cannot_write(tmp_path) -> None:
+    results = save(synthetic(("bp",)), tmp_path / "bp.zarr")
+    for out in (tmp_path, tmp_path / "gone" / "table.csv"):
+        done = invoke("compare", results, results, "-o", out)
+        assert done.exit_code == 1
+        assert done.stderr.startswith(f"error: the table cannot be written to {out}: ")
+
+
 def test_compare_of_equals_shows_nothing(tmp_path) -> None:
     results = save(synthetic(("bp",)), tmp_path / "bp.zarr")
     done = invoke("compare", results, results)
