@@ -52,13 +52,24 @@ def compare(
     -------
     pandas.DataFrame
         Columns stream, variable, layer, runs (pairs where paired, else the smaller number), design, a, b
-        (means), difference (b - a), low, high, differs, p, note.
+        (means), difference (b - a), low, high, differs, p, note. A variable whose number of samples or
+        definition differs has one row without numbers and without a design.
 
     Raises
     ------
     InputError
         A level outside (0, 1), different unfoldings or subspace dimensions k, several methods on one side, an
         unknown method, or nothing in common.
+
+    Examples
+    --------
+    >>> def results(losses):
+    ...     runs = {"run": ["r0", "r1", "r2"], "seed": ("run", [0, 1, 2]), "step": [100]}
+    ...     log = xr.Dataset({"loss": (("run", "step"), np.array(losses)[:, None])}, runs)
+    ...     return xr.DataTree.from_dict({"/log": log})
+    >>> found = compare(results([1.0, 2.0, 4.0]), results([1.5, 2.4, 4.7]))
+    >>> found[["variable", "runs", "design", "differs"]].to_string(index=False).split()
+    ['variable', 'runs', 'design', 'differs', 'loss', '3', 'paired', 'True']
     """
     import pandas as pd
 
@@ -78,7 +89,7 @@ def compare(
         if stream in sides[1]
         for name, row in _stream_rows(sides[0][stream], sides[1][stream], level)
     ]
-    if all(row["note"].startswith("not compared") for row in rows):
+    if not any(row["design"] for row in rows):
         told = "".join(f"; {row['variable']}: {row['note']}" for row in rows[:1])
         raise InputError(f"the two results have no metric of a layer in common{told}")
     return pd.DataFrame(rows)
@@ -90,14 +101,15 @@ def _streams(results: xr.DataTree, side: str, method: str | None) -> dict[str, x
     for name, stream in streams.items():
         source = next((key for key in ("method", "rule") if key in stream.coords), None)
         told = [] if source is None else [str(value) for value in stream[source].values]
-        held = ", ".join(dict.fromkeys(filter(None, told)))
+        held = list(dict.fromkeys(filter(None, told)))
+        names = ", ".join(held) or "none"
         if method is not None:
             if method not in told:
-                raise InputError(f"no run of {side} has method {method!r}; {side} holds {held or 'none'}")
+                raise InputError(f"no run of {side} has method {method!r}; {side} holds {names}")
             streams[name] = stream.isel(run=[i for i, other in enumerate(told) if other == method])
-        elif ", " in held:
+        elif len(held) > 1:
             raise InputError(
-                f"{side} holds runs of several methods ({held}), which have no mean in common; "
+                f"{side} holds runs of several methods ({names}), which have no mean in common; "
                 "name the method of a and that of b: methods=(A, B), --methods A B"
             )
     return streams
@@ -117,10 +129,10 @@ def _stream_rows(a: xr.Dataset, b: xr.Dataset, level: float) -> list[tuple[str, 
 
 def _rows(finals: Finals, design: Design, level: float) -> list[dict[str, Any]]:
     """Return one row a layer; a single one without numbers where nothing can be compared."""
-    if not finals.layers and finals.note:
+    if not finals.layers:
         numbers = dict.fromkeys(("a", "b", "difference", "low", "high"), _NAN)
         return [
-            {"layer": "", "runs": 0, "design": design.kind, **numbers}
+            {"layer": "", "runs": 0, "design": "", **numbers}
             | {"differs": False, "p": _NAN, "note": finals.note}
         ]
     values = {layer: (x[design.at_a], y[design.at_b]) for layer, (x, y) in finals.layers.items()}

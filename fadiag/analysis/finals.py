@@ -45,6 +45,8 @@ def finals_of(a: xr.DataArray, b: xr.DataArray) -> Finals:
         layers = {"": (_finite(ends[0]), _finite(ends[1]))}
     else:
         common = [layer for layer in a["layer"].values if layer in b["layer"].values]
+        if not common:
+            return Finals({}, steps, "not compared: no layer in common")
         layers = {str(n): (_finite(ends[0].sel(layer=n)), _finite(ends[1].sel(layer=n))) for n in common}
     return Finals(layers, steps, "; ".join(notes))
 

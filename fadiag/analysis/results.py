@@ -69,7 +69,7 @@ def _is_results(path: Path) -> bool:
     try:
         if path.suffix == ".csv":
             with path.open(encoding="utf-8") as file:
-                return file.readline().strip().split(",") == _COLUMNS
+                return file.readline(100).strip().split(",") == _COLUMNS
         if path.suffix == ".parquet":
             parquet = importlib.import_module("pyarrow.parquet")
             return list(parquet.read_schema(path).names) == _COLUMNS

@@ -308,6 +308,13 @@ def test_another_probe_is_told(name):
     assert row["difference"] == 0
 
 
+def test_other_layers_are_told():
+    a, b = over_steps(WHOLE), over_steps(WHOLE)
+    b["/probe"] = xr.DataTree(b["probe"].to_dataset().assign_coords(layer=["conv"]))
+    with pytest.raises(InputError, match="in common; error_overlap: not compared: no layer in common"):
+        compare(a, b)
+
+
 def test_runs_of_one_side_with_other_samples_are_not_pooled():
     a = over_steps(WHOLE, samples="64, 128")
     with pytest.raises(InputError, match="not compared: samples is 64, 128 in a and 64, 128 in b"):
@@ -326,4 +333,5 @@ def test_what_is_another_quantity_is_told_and_not_compared(name):
     table = compare(a, b).set_index("variable")
     assert table.loc["error_overlap", "note"] == f"not compared: {name} is 1 in a and 2 in b"
     assert np.isnan(table.loc["error_overlap", "difference"])
+    assert table.loc["error_overlap", "design"] == ""
     assert table.loc["norm", "difference"] == 0
