@@ -29,9 +29,10 @@ def design_of(a: xr.Dataset, b: xr.Dataset) -> Design:
     """Tell the design of two results from the coordinates ``seed`` and ``feedback_seed`` of their runs.
 
     A seed that stands once on each side pairs its runs. Where seeds repeat, runs pair by both seeds: each
-    seed with each feedback seed is a crossed design, whose runs are not independent. Some of the combinations
-    only, or such runs on one side only, is broken: neither a t interval nor two-way random effects are right
-    for it. Runs of unknown or indistinct seeds are unpaired.
+    seed with each feedback seed is a crossed design, whose runs are not independent. Other runs that share
+    some of their seeds (nested, or part of a crossed design) are broken: neither a t interval nor two-way
+    random effects are right for them. A seed or feedback seed that all runs share is a condition of the
+    comparison, if the other tells them apart. Runs of unknown seeds are taken as independent, and unpaired.
     """
     everyone = np.arange(a.sizes["run"]), np.arange(b.sizes["run"])
     for names in (("seed",), ("seed", "feedback_seed")):
@@ -42,22 +43,32 @@ def design_of(a: xr.Dataset, b: xr.Dataset) -> Design:
         if len(common) < 2:
             break
         at_a, at_b = (np.array([key.index(c) for c in common], np.intp) for key in (first, second))
-        if len(names) == 1:
-            return Design("paired", at_a, at_b)
-        return _crossed(np.array(common), at_a, at_b)
-    if any(_share_seeds(side) for side in (a, b)):
-        reason = (
-            "runs of one side share seeds with each other and do not pair with the other's: "
-            "compare runs of one feedback seed"
-        )
-        return Design("broken", *everyone, None, reason)
-    return Design("unpaired", *everyone)
+        grid = _grid(np.array(common)) if len(names) == 2 else None
+        if grid is not None:
+            return Design("crossed", at_a, at_b, grid)
+        reason = _shared(a.isel(run=at_a), "a") or _shared(b.isel(run=at_b), "b")
+        return Design("broken" if reason else "paired", at_a, at_b, None, reason)
+    reason = _shared(a, "a") or _shared(b, "b")
+    return Design("broken" if reason else "unpaired", *everyone, None, reason)
 
 
-def _share_seeds(side: xr.Dataset) -> bool:
-    """Tell whether a side by itself crosses seeds with feedback seeds."""
-    keys = _keys(side, ("seed", "feedback_seed"))
-    return keys is not None and all(1 < len(set(which)) < len(keys) for which in zip(*keys, strict=True))
+def _shared(side: xr.Dataset, name: str) -> str:
+    """Say which seeds runs of a side share, so that they are fewer independent ones than they seem."""
+    runs = side.sizes["run"]
+    counts: dict[str, tuple[int, int]] = {}  # what -> runs that tell it, different ones among them
+    for what in ("seed", "feedback_seed"):
+        values = [str(value) for value in side[what].values] if what in side.coords else []
+        told = [value for value in values if value not in ("", "nan")]
+        counts[what] = len(told), len(set(told))
+    told_apart = any(1 < runs == different for _, different in counts.values())
+    for what, (known, different) in counts.items():
+        if different < known and not (different == 1 and told_apart):
+            words = f"{different} {what.replace('_', ' ')}{'s' * (different != 1)}"
+            return (
+                f"the {runs} runs of {name} have {words} only, and runs that share one are not independent: "
+                "compare one run of each, or each seed with each feedback seed on both sides"
+            )
+    return ""
 
 
 def _keys(side: xr.Dataset, names: tuple[str, ...]) -> list[tuple[float, ...]] | None:
@@ -69,15 +80,10 @@ def _keys(side: xr.Dataset, names: tuple[str, ...]) -> list[tuple[float, ...]] |
     return None if unknown or len(set(keys)) < len(keys) else keys
 
 
-def _crossed(keys: NDArray[np.float64], at_a: NDArray[np.intp], at_b: NDArray[np.intp]) -> Design:
+def _grid(keys: NDArray[np.float64]) -> NDArray[np.intp] | None:
+    """Return the places (seed, feedback seed) of a complete crossed design; None of any other."""
     seeds, rows = np.unique(keys[:, 0], return_inverse=True)
     feedbacks, columns = np.unique(keys[:, 1], return_inverse=True)
-    if len(seeds) == len(keys) or len(feedbacks) == len(keys):
-        return Design("paired", at_a, at_b)
-    if len(seeds) * len(feedbacks) == len(keys) and min(len(seeds), len(feedbacks)) >= 2:
-        return Design("crossed", at_a, at_b, np.stack([rows, columns], axis=-1))
-    reason = (
-        f"{len(keys)} of {len(seeds)} x {len(feedbacks)} combinations of seed and feedback seed: "
-        "runs share seeds, and the crossed design is not complete"
-    )
-    return Design("broken", at_a, at_b, None, reason)
+    if min(len(seeds), len(feedbacks)) < 2 or len(seeds) * len(feedbacks) != len(keys):
+        return None
+    return np.stack([rows, columns], axis=-1)

@@ -23,6 +23,8 @@ _READS = 1
 #: Suffixes of results that can be read again, with the engine that xarray reads them with.
 READABLE = {".zarr": "zarr", ".nc": "netcdf4"}
 _SUFFIXES = (*READABLE, ".csv", ".parquet")
+#: Columns of the long table.
+_COLUMNS = ["stream", "run", "layer", "step", "variable", "value"]
 #: Suffix -> the module that writes it, and the extra that installs the module.
 _NEEDS = {".nc": ("netCDF4", "netcdf"), ".parquet": ("pyarrow", "parquet")}
 
@@ -35,9 +37,21 @@ def check_output(path: str | os.PathLike[str]) -> Path:
     if not path.parent.is_dir():
         raise InputError(f"results cannot be written to {path}: there is no directory {path.parent}")
     _require(path)
-    if (path.is_dir() or (path.suffix in READABLE and path.exists())) and not _is_results(path):
+    if path.exists() and not _is_results(path):
         raise InputError(f"{path} exists and holds no results (a recorded run?); choose another name")
+    try:
+        # By trial: permissions do not tell what a read-only or a virtual file system refuses.
+        _work_beside(path).rmdir()
+    except OSError as cause:
+        raise InputError(
+            f"results cannot be written to {path}: {path.parent} takes no new files ({cause.strerror})"
+        ) from None
     return path
+
+
+def _work_beside(path: Path) -> Path:
+    """Make the directory in which results grow until they are whole."""
+    return Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
 
 
 def _require(path: Path) -> None:
@@ -53,6 +67,12 @@ def _require(path: Path) -> None:
 
 def _is_results(path: Path) -> bool:
     try:
+        if path.suffix == ".csv":
+            with path.open(encoding="utf-8") as file:
+                return file.readline(100).strip().split(",") == _COLUMNS
+        if path.suffix == ".parquet":
+            parquet = importlib.import_module("pyarrow.parquet")
+            return list(parquet.read_schema(path).names) == _COLUMNS
         with _open(path) as tree:
             return "fadiag_results" in tree.attrs
     except Exception:  # whatever lies there, it is not results
@@ -74,13 +94,13 @@ def save(results: xr.DataTree, path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        Another suffix or one whose extra is not installed, no such directory, or a path that holds something
-        that is no results.
+        Another suffix or one whose extra is not installed, a directory that is not there or takes no files,
+        or a path that holds something that is no results.
     """
     path = check_output(path)
-    work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    work = _work_beside(path)
+    fresh, old = work / path.name, work / "old"
     try:
-        fresh = work / path.name
         if path.suffix == ".zarr":
             with warnings.catch_warnings():
                 # zarr warns that consolidated metadata is a convention; so it is, and it opens faster.
@@ -93,9 +113,11 @@ def save(results: xr.DataTree, path: str | os.PathLike[str]) -> Path:
         else:
             to_pandas(results).to_parquet(fresh, index=False)
         if path.is_dir():
-            path.replace(work / "old")  # a directory cannot be replaced in one call
+            path.replace(old)  # a directory cannot be replaced in one call
         fresh.replace(path)
     finally:
+        if old.exists() and not path.exists():
+            old.replace(path)  # should even this fail, nothing is removed
         shutil.rmtree(work, ignore_errors=True)
     return path
 
@@ -108,7 +130,7 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
     NotAStoreError
         There is nothing at the path, or it holds no results.
     SchemaError
-        The results have a newer layout than this version reads.
+        The results have a newer layout than this version reads, or one that is no number.
     InputError
         A netCDF file, where netCDF4 is not installed.
     """
@@ -130,7 +152,13 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
         raise NotAStoreError(
             f"{path} holds no results; a recorded run is analysed first: fadiag analyze {path}"
         )
-    found = int(tree.attrs["fadiag_results"])
+    told = tree.attrs["fadiag_results"]
+    try:
+        found = int(told)
+    except (TypeError, ValueError):
+        raise SchemaError(
+            f"{path} has results of layout {told!r}, which is no number; analyse again"
+        ) from None
     if found > _READS:
         raise SchemaError(
             f"{path} has results of layout {found}, this version reads up to {_READS}; update fadiag"
@@ -162,5 +190,4 @@ def to_pandas(results: xr.DataTree) -> "pd.DataFrame":
                     }
                 )
             )
-    columns = ["stream", "run", "layer", "step", "variable", "value"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_COLUMNS)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from fadiag.errors import InputError
 from fadiag.spectra.validate import Floats, as_count, as_sample
 
-__all__ = ["MaxT", "max_t_sign_flip"]
+__all__ = ["FEWEST", "MaxT", "max_t_sign_flip"]
 
 #: Below six pairs the smallest two-sided p-value that sign flips can give, 2 / 2^n, is above 0.05.
 FEWEST = 6

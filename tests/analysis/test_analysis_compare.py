@@ -44,7 +44,7 @@ def test_other_seeds_are_not_paired():
 
 
 def test_a_seed_used_twice_is_not_paired():
-    assert compare(results(A, [0, 0, 1]), results(B, [0, 0, 1])).iloc[0]["design"] == "unpaired"
+    assert compare(results(A, [0, 0, 1]), results(B, [0, 0, 1])).iloc[0]["design"] == "broken"
 
 
 def test_one_run_a_side_has_no_interval():
@@ -60,7 +60,7 @@ def test_nulls_are_no_metrics_of_their_own():
 
 
 def test_refusals():
-    with pytest.raises(InputError, match="the unfoldings differ"):
+    with pytest.raises(InputError, match="unfolding differs"):
         compare(results(A, [0, 1, 2]), results(B, [0, 1, 2], unfolding="channels"))
     with pytest.raises(InputError, match="level is 95; give a number between 0 and 1"):
         compare(results(A, [0, 1, 2]), results(B, [0, 1, 2]), level=95)
@@ -105,7 +105,8 @@ def test_a_layer_without_every_value_has_no_p():
     table = compare(layered(a, range(6)), layered(b, range(6)))
     assert table["p"][0] < 0.05
     assert np.isnan(table["p"][1])
-    assert table["note"][1] == "no p: not every pair has a value"
+    left_out = "1 of 6 runs of b left out, without a number at step 0"
+    assert list(table["note"]) == ["", f"no p: not every pair has a value; {left_out}"]
 
 
 def test_the_family_of_layers_keeps_its_level():
@@ -162,9 +163,7 @@ def test_part_of_a_crossed_design_is_refused():
     ).iloc[0]
     assert np.isnan(row["low"])
     assert not row["differs"]
-    assert row["note"].startswith(
-        "no interval: 5 of 2 x 3 combinations of seed and feedback seed: runs share seeds"
-    )
+    assert row["note"].startswith("no interval: the 5 runs of a have 2 seeds only")
 
 
 def test_unknown_seeds_do_not_pair():
@@ -177,4 +176,162 @@ def test_a_crossed_side_against_one_that_is_not_is_refused():
     row = compare(layered(np.zeros((3, 1)), range(3)), layered(np.ones((9, 1)), seeds, feedbacks)).iloc[0]
     assert row["design"] == "broken"
     assert np.isnan(row["low"])
-    assert "compare runs of one feedback seed" in row["note"]
+    assert row["note"] == (
+        "no interval: the 9 runs of b have 3 seeds only, and runs that share one are not independent: "
+        "compare one run of each, or each seed with each feedback seed on both sides; no p: runs share seeds"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seeds", "feedbacks", "reason"),
+    [
+        ([0, 0, 0, 1, 1, 1], range(6), "the 6 runs of a have 2 seeds only"),
+        (range(6), [0, 0, 0, 1, 1, 1], "the 6 runs of a have 2 feedback seeds only"),
+        ([0, 0, 0, 1, 1, 1], None, "the 6 runs of a have 2 seeds only"),
+        ([7] * 6, None, "the 6 runs of a have 1 seed only"),
+        ([7] * 6, [7] * 6, "the 6 runs of a have 1 seed only"),
+        ([0, 0, np.nan, np.nan, 2, 3], None, "the 6 runs of a have 3 seeds only"),
+    ],
+    ids=["nested in seeds", "nested in feedback", "repeated", "one seed", "one of both", "partly unknown"],
+)
+def test_runs_that_share_seeds_are_not_independent(seeds, feedbacks, reason):
+    shift = np.array([[1.0], [1.01], [0.99], [1.1], [1.11], [1.09]])
+    row = compare(layered(np.zeros((6, 1)), seeds, feedbacks), layered(shift, seeds, feedbacks)).iloc[0]
+    assert row["design"] == "broken"
+    assert np.isnan(row[["low", "high", "p"]].astype(float)).all()
+    assert not row["differs"]
+    assert reason in row["note"]
+    assert row["difference"] == pytest.approx(1.05)
+
+
+def test_a_nested_side_against_one_that_is_not_is_refused():
+    nested = layered(np.arange(6.0)[:, None], [0, 0, 0, 1, 1, 1], range(6))
+    for feedbacks in (None, range(2)):
+        row = compare(layered(np.zeros((2, 1)), range(2), feedbacks), nested).iloc[0]
+        assert row["design"] == "broken"
+        assert row["note"].startswith("no interval: the 6 runs of b have 2 seeds only")
+
+
+@pytest.mark.parametrize("keys", [([4] * 3, range(3)), (range(3), [4] * 3), (range(3), range(3))])
+def test_one_seed_that_all_runs_share_is_a_condition(keys):
+    row = compare(layered(A[:, None], *keys), layered(B[:, None], *keys)).iloc[0]
+    expected = scipy.stats.ttest_rel(B, A).confidence_interval()
+    assert row["design"] == "paired"
+    assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
+
+
+def told(tree, **values):
+    """Return results with a coordinate along run, such as the method."""
+    return xr.DataTree.from_dict(
+        {
+            "/": tree.dataset,
+            "/probe": tree["probe"].to_dataset().assign_coords({k: ("run", v) for k, v in values.items()}),
+        }
+    )
+
+
+def test_several_methods_are_not_pooled():
+    both = told(results(np.concatenate([A, B]), [0, 1, 2, 0, 1, 2]), method=["bp"] * 3 + ["fa"] * 3)
+    bp = told(results(A, [0, 1, 2]), method=["bp"] * 3)
+    with pytest.raises(InputError, match=r"a holds runs of several methods \(bp, fa\), .*--methods A B"):
+        compare(both, bp)
+    with pytest.raises(InputError, match="b holds runs of several methods"):
+        compare(bp, both)
+    with pytest.raises(InputError, match="no run of b has method 'dfa'; b holds bp, fa"):
+        compare(both, both, methods=("bp", "dfa"))
+    with pytest.raises(InputError, match="no run of a has method 'bp'; a holds none"):
+        compare(results(A, [0, 1, 2]), both, methods=("bp", "fa"))
+    row = compare(both, both, methods=("bp", "fa")).iloc[0]
+    expected = scipy.stats.ttest_rel(B, A).confidence_interval()
+    assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
+    assert row["runs"] == 3
+
+
+def test_rules_stand_for_methods_that_are_not_told():
+    both = told(results(np.concatenate([A, B]), [0, 1, 2, 0, 1, 2]), rule=["bp"] * 3 + ["fa"] * 3)
+    with pytest.raises(InputError, match="several methods"):
+        compare(both, both)
+
+
+def test_other_dimensions_of_subspaces_are_refused():
+    a, b = results(A, [0, 1, 2]), results(B, [0, 1, 2])
+    a.attrs["k"], b.attrs["k"] = 2, 9
+    with pytest.raises(InputError, match=r"k differs \(2 and 9\).*analyse both with the same one"):
+        compare(a, b)
+
+
+def over_steps(values, steps=None, **attrs):
+    """Return results of one layer from values (run, step)."""
+    values = np.asarray(values, np.float64)
+    coordinates = {
+        "run": [f"r{i}" for i in range(len(values))],
+        "seed": ("run", range(len(values))),
+        "layer": ["fc"],
+        "step": range(values.shape[1]) if steps is None else steps,
+    }
+    probe = xr.Dataset({"error_overlap": (("run", "layer", "step"), values[:, None], attrs)}, coordinates)
+    return xr.DataTree.from_dict({"/probe": probe})
+
+
+WHOLE = [[5, 6, 7], [5, 6, 8], [5, 6, 7]]
+
+
+@pytest.mark.parametrize("lost", [np.nan, np.inf])
+def test_a_run_that_died_lends_no_earlier_value(lost):
+    dead = over_steps([[1, lost, lost], [1, lost, lost], [2, lost, lost]])
+    row = compare(dead, over_steps(WHOLE)).iloc[0]
+    assert np.isnan(row["a"])
+    assert not row["differs"]
+    assert "3 of 3 runs of a left out, without a number at step 2" in row["note"]
+    one = compare(over_steps([[1, lost, lost], [1, 2, 3], [1, 2, 3]]), over_steps(WHOLE)).iloc[0]
+    assert (one["runs"], one["a"], one["b"]) == (2, 3, 7.5)
+    assert "1 of 3 runs of a left out, without a number at step 2" in one["note"]
+
+
+def test_a_record_that_no_run_has_a_value_for_is_passed_over():
+    nothing = [[np.nan]] * 3
+    row = compare(over_steps(np.hstack([WHOLE, nothing])), over_steps(np.hstack([WHOLE, nothing]))).iloc[0]
+    assert row["a"] == pytest.approx(22 / 3)
+    assert row["difference"] == 0
+
+
+def test_other_last_steps_are_told():
+    row = compare(over_steps(WHOLE), over_steps(WHOLE, [0, 1000, 2000])).iloc[0]
+    assert "a ends at step 2, b at step 2000" in row["note"]
+    assert "ends at" not in compare(over_steps(WHOLE), over_steps(WHOLE)).iloc[0]["note"]
+
+
+@pytest.mark.parametrize("name", ["probe_mode", "split"])
+def test_another_probe_is_told(name):
+    row = compare(over_steps(WHOLE, **{name: "train"}), over_steps(WHOLE, **{name: "eval"})).iloc[0]
+    assert f"{name} is train in a and eval in b" in row["note"]
+    assert row["difference"] == 0
+
+
+def test_other_layers_are_told():
+    a, b = over_steps(WHOLE), over_steps(WHOLE)
+    b["/probe"] = xr.DataTree(b["probe"].to_dataset().assign_coords(layer=["conv"]))
+    with pytest.raises(InputError, match="in common; error_overlap: not compared: no layer in common"):
+        compare(a, b)
+
+
+def test_runs_of_one_side_with_other_samples_are_not_pooled():
+    a = over_steps(WHOLE, samples="64, 128")
+    with pytest.raises(InputError, match="not compared: samples is 64, 128 in a and 64, 128 in b"):
+        compare(a, a)
+
+
+@pytest.mark.parametrize("name", ["samples", "definition_version"])
+def test_what_is_another_quantity_is_told_and_not_compared(name):
+    a, b = over_steps(WHOLE, **{name: 1}), over_steps(WHOLE, **{name: 2})
+    with pytest.raises(
+        InputError, match=f"in common; error_overlap: not compared: {name} is 1 in a and 2 in b"
+    ):
+        compare(a, b)
+    other = {"norm": (("run", "layer", "step"), np.asarray(WHOLE, float)[:, None])}
+    a, b = (xr.DataTree.from_dict({"/probe": t["probe"].to_dataset().assign(other)}) for t in (a, b))
+    table = compare(a, b).set_index("variable")
+    assert table.loc["error_overlap", "note"] == f"not compared: {name} is 1 in a and 2 in b"
+    assert np.isnan(table.loc["error_overlap", "difference"])
+    assert table.loc["error_overlap", "design"] == ""
+    assert table.loc["norm", "difference"] == 0

@@ -1,6 +1,7 @@
 """Results on disk: what is written is read, nothing recorded is overwritten, finished values are kept."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -95,6 +96,60 @@ def test_a_failed_save_leaves_the_old_results(results, tmp_path, monkeypatch):
         save(results.isel(run=[0]), path)
     assert load(path)["probe"].sizes["run"] == 2
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_results_that_cannot_be_put_in_place_leave_the_old(results, tmp_path, monkeypatch):
+    path = save(results, tmp_path / "results.zarr")
+    replace = Path.replace
+
+    def broken(self, target):
+        if self.name == path.name and Path(target) == path:
+            raise OSError("input/output error")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", broken)
+    with pytest.raises(OSError, match="input/output error"):
+        save(results.isel(run=[0]), path)
+    assert load(path)["probe"].sizes["run"] == 2
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_that_is_no_results_is_kept(results, tmp_path, suffix):
+    path = tmp_path / f"mine{suffix}"
+    table = pd.DataFrame({"name": ["a"], "value": [1.0]})
+    _ = table.to_csv(path, index=False) if suffix == ".csv" else table.to_parquet(path)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=rf"mine\{suffix} exists and holds no results"):
+        save(results, path)
+    assert path.read_bytes() == before
+    path.unlink()
+    save(results, path)
+    save(results.isel(run=[0]), path)
+    assert load_table(path)["run"].nunique() == 1
+
+
+def load_table(path):
+    return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system that takes no files")
+def test_a_directory_that_takes_no_files_is_refused_before_the_work(make_run):
+    def never(done, total):
+        raise AssertionError("work was done")
+
+    with pytest.raises(
+        InputError, match=r"results cannot be written to /proc/x\.csv: /proc takes no new files"
+    ):
+        analyze(make_run(0), output="/proc/x.csv", progress=never)
+
+
+@pytest.mark.parametrize("layout", ["abc", [1, 2]])
+def test_a_layout_that_is_no_number_is_refused(results, tmp_path, layout):
+    results.attrs["fadiag_results"] = layout
+    path = save(results, tmp_path / "results.zarr")
+    with pytest.raises(SchemaError, match=r"results of layout .*, which is no number; analyse again"):
+        load(path)
 
 
 def test_load_refuses_what_is_no_results(tmp_path, results):

@@ -97,10 +97,29 @@ def test_compare_shows_what_differs(tmp_path) -> None:
     bp, fa = (save(synthetic((m,)), tmp_path / f"{m}.zarr") for m in ("bp", "fa"))
     done = invoke("compare", bp, fa, "-o", tmp_path / "table.csv")
     assert done.exit_code == 0, done.output
-    row = next(line for line in done.output.splitlines() if line.startswith("test_accuracy"))
+    row = next(line for line in done.output.splitlines() if "test_accuracy" in line)
     assert "-0.07" in row
+    head, first = (line.split() for line in done.output.splitlines()[1:3])
+    assert head[:2] == ["stream", "variable"]
+    assert first[0] in ("probe", "state", "log")
     assert "pairs, sign flips need 6" in done.output
     assert len((tmp_path / "table.csv").read_text().splitlines()) > 10
+
+
+def test_compare_takes_one_method_of_several(tmp_path) -> None:
+    results = save(synthetic(("bp", "fa")), tmp_path / "both.zarr")
+    done = invoke("compare", results, results)
+    assert done.exit_code == 1
+    assert "several methods (bp, fa)" in done.stderr
+    assert "-0.07" in invoke("compare", results, results, "--methods", "bp", "fa").output
+
+
+def test_compare_says_where_it_cannot_write(tmp_path) -> None:
+    results = save(synthetic(("bp",)), tmp_path / "bp.zarr")
+    for out in (tmp_path, tmp_path / "gone" / "table.csv"):
+        done = invoke("compare", results, results, "-o", out)
+        assert done.exit_code == 1
+        assert done.stderr.startswith(f"error: the table cannot be written to {out}: ")
 
 
 def test_compare_of_equals_shows_nothing(tmp_path) -> None:
