@@ -1,21 +1,19 @@
 """The recorder: what a user attaches to a training run."""
 
-import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fadiag import __version__
 from fadiag.capture.adapter import LayerAdapter
 from fadiag.capture.adapters import DEFAULT_ADAPTERS
 from fadiag.capture.arrays import matrix_of, to_array
-from fadiag.capture.layers import RecordedLayer, choose_layers
+from fadiag.capture.layers import choose_layers
 from fadiag.capture.live import Live, LiveReader
+from fadiag.capture.manifest import manifest_of
 from fadiag.capture.probe import Probe
 from fadiag.capture.ranks import Ranks
 from fadiag.capture.schedule import Schedule, as_schedule
@@ -156,7 +154,7 @@ class Recorder:
         def writer() -> RunWriter:
             return RunWriter(
                 peers.path(path),
-                manifest=_manifest(self._layers, meta, config) | peers.manifest(),
+                manifest=manifest_of(self._layers, meta, config) | peers.manifest(),
                 buffer_bytes=buffer_bytes,
                 on_full=on_full,
                 on_failure=on_failure,
@@ -466,17 +464,3 @@ def _as_list(given: Any) -> list[Any]:
         if not hasattr(optimizer, "register_step_pre_hook"):
             raise InputError(f"optimizer is a {type(optimizer).__name__}; give a torch.optim.Optimizer")
     return found
-
-
-def _manifest(layers: Sequence[RecordedLayer], meta: Mapping[str, Any] | None, config: Any) -> dict[str, Any]:
-    return {
-        "meta": dict(meta or {}),
-        "config": config,
-        "versions": {
-            "fadiag": __version__,
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "device": str(layers[0].weight.device),
-    }
