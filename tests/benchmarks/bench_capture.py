@@ -51,7 +51,10 @@ def peer(steps):
     model = build()
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
     batch = torch.randn(128, 3072), torch.randint(10, (128,))
-    tracker = SaturationTracker("", save_to="csv", modules=model, device="cpu", nosave=True, writer_args={})
+    folder = tempfile.mkdtemp()  # it makes one even where it saves nothing
+    tracker = SaturationTracker(
+        folder, save_to="csv", modules=model, device="cpu", nosave=True, writer_args={}
+    )
 
     def block():
         start = time.process_time()
