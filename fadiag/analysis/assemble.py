@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from fadiag.analysis.metric import Metric, Values
+from fadiag.analysis.nulls import misfit
 from fadiag.analysis.plan import Options, Task
 from fadiag.analysis.reasons import LOG_REASON, reason
 from fadiag.analysis.source import Run, Stream
@@ -219,9 +220,23 @@ class Assembly:
         }
         if np.isnan(self._values[stream][variable]).any():
             told["not_a_number"] = reason(metric, null=bool(suffix), skipped=self._options.skip_invalid)
+        told["null_left_out"] = self._null_left_out(stream, metric)
         if metric.centred is not None:
             told["centred"] = int(metric.centred)
         return {key: value for key, value in told.items() if value != ""}
+
+    def _null_left_out(self, name: str, metric: Metric) -> str:
+        """Tell why recorded draws were left out, where they were."""
+        asked = self._options.unfolding, self._options.k
+        found = {
+            why: None
+            for run in self._runs
+            if (stream := run.streams.get(name)) is not None
+            for layer, arrays in stream.layers.items()
+            for signal in metric.null_signals
+            if (why := misfit(signal, arrays, run.layer(stream, layer, *asked)))
+        }
+        return "; ".join(found)
 
     def _of(self, variable: str) -> tuple[Metric | None, str]:
         """Return the chosen metric that a variable belongs to, and the suffix of its null."""

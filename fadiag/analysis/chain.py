@@ -12,7 +12,7 @@ A metric names what it reads; the plan finds it:
 
 Which layer feeds which is not recorded. Layers are taken for a chain only where their weights are matrices
 that fit each other from the first to the last, and every signal is one vector a sample. A skip connection is
-not seen.
+not seen. There is no chain where the recorder left layers out.
 """
 
 from collections.abc import Iterable
@@ -41,6 +41,8 @@ class Owner(NamedTuple):
 def chain_of(run: Run, stream: Stream) -> tuple[str, ...]:
     """Return the layers from the first to the last where they form a chain of matrices, else nothing."""
     names = tuple(stream.layers)
+    if not _is_whole(stream):
+        return ()
     state = next((s for s in run.streams.values() if s.kind == "state"), None)
     shapes = []
     for name in names:
@@ -55,6 +57,13 @@ def chain_of(run: Run, stream: Stream) -> tuple[str, ...]:
         shapes.append(shape)
     fits = all(above[1] == below[0] for below, above in pairwise(shapes))
     return names if fits else ()
+
+
+def _is_whole(stream: Stream) -> bool:
+    """Tell whether all the model's layers were recorded; a store that does not count them is taken for whole."""
+    attrs = stream.layer_attrs.values()
+    count = max((int(a.get("layers_in_model", 0)) for a in attrs), default=0)
+    return count <= len(stream.layers)
 
 
 def owner_of(chain: tuple[str, ...], layer: str, place: int, signal: str) -> Owner:

@@ -6,15 +6,37 @@ Low and high are the ends of the central 95 %.
 from collections.abc import Mapping
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from fadiag import spectra
 from fadiag.analysis.metric import Values
-from fadiag.analysis.view import View
+from fadiag.analysis.view import Layer, View
 
-__all__ = ["beta_angle_null", "beta_cosine_null", "drawn_null", "drawn_rank_nulls", "drawn_summary"]
+__all__ = ["beta_angle_null", "beta_cosine_null", "drawn_null", "drawn_rank_nulls", "drawn_summary", "misfit"]
 
 _TAIL = 0.025
+
+
+def misfit(name: str, arrays: Mapping[str, xr.DataArray], layer: Layer) -> str:
+    """Tell why recorded draws are not of the values asked for; "" where they are, or are no draws.
+
+    Draws were reduced to statistics when they were recorded, of one unfolding and one k. Where the store does
+    not tell which, they are of the samples and of the classes less one.
+    """
+    _, mark, statistic = name.partition("_null_")
+    if not mark or name not in arrays or statistic == "cosine":
+        return ""
+    attrs = arrays[name].attrs
+    error = arrays.get("error")
+    flat = error is not None and error.ndim <= 3 and error.attrs.get("reduction", "raw") == "raw"
+    unfolding = str(attrs.get("unfolding", "both" if flat else "samples"))
+    if unfolding not in (layer.unfolding, "both"):
+        return f"the null was recorded of the unfolding {unfolding!r}, not {layer.unfolding!r}"
+    k = int(attrs.get("k", max(1, layer.classes - 1)))
+    if statistic == "overlap" and k != layer.k:
+        return f"the null was recorded with k = {k}, not {layer.k}"
+    return ""
 
 
 def drawn_summary(draws: NDArray[np.float64], observed: Values) -> dict[str, Values]:

@@ -11,7 +11,9 @@ __all__ = ["alignment_onset", "onset_median"]
 _ALPHA = 0.05
 
 
-def alignment_onset(results: xr.DataTree, variable: str = "error_cosine") -> xr.Dataset:
+def alignment_onset(
+    results: xr.DataTree, variable: str = "error_cosine", *, stream: str | None = None
+) -> xr.Dataset:
     """First step from which a statistic exceeds its null for max(5, 5 % of T) records in a row.
 
     At each of a run's T records the null's p-value must be at most 0.05 / T: for drawn nulls (redrawn
@@ -24,6 +26,9 @@ def alignment_onset(results: xr.DataTree, variable: str = "error_cosine") -> xr.
         From `fadiag.analysis.analyze`.
     variable : str
         A variable with a null, such as ``error_cosine``, ``error_overlap`` or ``weight_feedback_cosine``.
+    stream : str, optional
+        The stream it is taken from; when left out, the first that holds it with its null, probes before
+        others.
 
     Returns
     -------
@@ -34,7 +39,7 @@ def alignment_onset(results: xr.DataTree, variable: str = "error_cosine") -> xr.
     Raises
     ------
     MissingSignalError
-        No such variable, or one without a null.
+        No such variable or stream, or one without a null.
     InputError
         Fewer than five records, or fewer draws than T / 0.05 - 1: no p-value could be that small.
 
@@ -48,7 +53,7 @@ def alignment_onset(results: xr.DataTree, variable: str = "error_cosine") -> xr.
     >>> float(found["step"].item()), bool(found["observed"].item())
     (2.0, True)
     """
-    dataset = _dataset(results, variable)
+    dataset = _dataset(results, variable, stream)
     p = dataset[f"{variable}_null_p"].transpose("run", "layer", "step").values
     draws = dataset.get(f"{variable}_null_draws")
     counts = None if draws is None else draws.transpose("run", "layer", "step").values
@@ -119,18 +124,24 @@ def onset_median(onsets: xr.Dataset) -> xr.Dataset:
     )
 
 
-def _dataset(results: xr.DataTree, variable: str) -> xr.Dataset:
+def _dataset(results: xr.DataTree, variable: str, stream: str | None) -> xr.Dataset:
     """Return the group that holds the variable and its null."""
-    for node in results.children.values():
-        dataset = node.to_dataset()
-        if variable in dataset:
-            if f"{variable}_null_p" not in dataset:
-                raise MissingSignalError(
-                    f"{variable} has no null in these results: record redraws (Probe(redraws=...)), "
-                    "or take a variable with one, such as weight_feedback_cosine"
-                )
-            return dataset
-    raise MissingSignalError(f"no variable {variable!r} in the results; analyse the runs with it")
+    if stream is not None and stream not in results.children:
+        raise MissingSignalError(
+            f"no stream {stream!r} in the results; there are {', '.join(map(str, results.children))}"
+        )
+    nodes = [results.children[stream]] if stream is not None else list(results.children.values())
+    holding = [node for node in nodes if variable in node.data_vars]
+    if not holding:
+        where = "the results" if stream is None else f"stream {stream!r} of the results"
+        raise MissingSignalError(f"no variable {variable!r} in {where}; analyse the runs with it")
+    with_null = [node for node in holding if f"{variable}_null_p" in node.data_vars]
+    if not with_null:
+        raise MissingSignalError(
+            f"{variable} has no null in these results: record redraws (Probe(redraws=...)), "
+            "or take a variable with one, such as weight_feedback_cosine"
+        )
+    return min(with_null, key=lambda node: node.attrs.get("kind", node.name) != "probe").to_dataset()
 
 
 def _check_draws(counts: np.ndarray[tuple[int, ...], np.dtype[np.float64]], steps: int, what: str) -> None:

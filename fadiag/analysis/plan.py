@@ -12,6 +12,7 @@ from fadiag.analysis.block import Block
 from fadiag.analysis.chain import first_record, recent_records
 from fadiag.analysis.matrix import Unfolding
 from fadiag.analysis.metric import Metric
+from fadiag.analysis.nulls import misfit
 from fadiag.analysis.source import Run, Stream
 
 __all__ = ["BLOCK_BYTES", "Known", "Options", "Task", "plan"]
@@ -124,7 +125,14 @@ def _group_tasks(
 ) -> Iterator[Task]:
     """Cut the steps (by position) that need the same metrics into blocks."""
     run, stream, name = place.run, place.stream, place.layer
-    nulls = {s for metric in metrics for s in metric.null_signals if place.array(s) is not None}
+    layer = run.layer(stream, name, options.unfolding, options.k)
+    own = stream.layers[name]
+    nulls = {
+        s
+        for metric in metrics
+        for s in metric.null_signals
+        if place.array(s) is not None and not misfit(s, own, layer)
+    }
     found = _find(place, sorted({s for metric in metrics for s in metric.signals} | nulls))
     arrays, missing, static = found.arrays, found.missing, found.static
     nothing = np.ones(
@@ -145,7 +153,7 @@ def _group_tasks(
         at = _selection(part)
         block = Block(
             run=run.label,
-            layer=run.layer(stream, name, options.unfolding, options.k),
+            layer=layer,
             steps=stream.steps[part],
             rows_valid=None if stream.rows_valid is None else stream.rows_valid[part],
             arrays={

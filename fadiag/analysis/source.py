@@ -49,9 +49,9 @@ class Run:
     static: Mapping[str, Mapping[str, xr.DataArray]]
 
     def layer(self, stream: Stream, name: str, unfolding: Unfolding, k: int | None) -> Layer:
-        """Describe a layer; the network's classes are the outputs of its last one."""
+        """Describe a layer; the network's classes are the outputs of its last one, recorded or not."""
         last = max(stream.layer_attrs.values(), key=lambda attrs: int(attrs.get("order", 0)))
-        classes = int(last.get("out_features", 0)) or 2
+        classes = int(last.get("classes", 0)) or int(last.get("out_features", 0)) or 2
         attrs = stream.layer_attrs[name]
         return Layer(
             name=name,

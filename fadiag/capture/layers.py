@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from fadiag.capture.adapter import LayerAdapter, adapter_of, has_own_forward
 from fadiag.errors import CaptureError, InputError
 
-__all__ = ["RecordedLayer", "choose_layers", "owners_of"]
+__all__ = ["RecordedLayer", "choose_layers", "others_of", "owners_of"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,17 @@ class RecordedLayer:
     def weight(self) -> Tensor:
         """The forward weight."""
         return self.adapter.weight(self.module)
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs (channels of a convolution); 0 where the weight cannot just be read."""
+        own = self.module._parameters.get("weight")
+        # To read a parametrized weight computes it, and may change its state.
+        if isinstance(getattr(type(self.module), "weight", None), property) or (
+            own is not None and is_lazy(own)
+        ):
+            return 0
+        return int(self.weight.shape[self.adapter.weight_dims.index("out")])
 
     @property
     def bias(self) -> Tensor | None:
@@ -88,6 +99,18 @@ def choose_layers(
     for name in names:
         _check_weight(name, found[name].module)
     return tuple(found[name] for name in names)
+
+
+def others_of(
+    model: nn.Module, adapters: Sequence[LayerAdapter], layers: Sequence[RecordedLayer]
+) -> tuple[RecordedLayer, ...]:
+    """Return the layers that an adapter takes and that are not recorded."""
+    recorded = {layer.name for layer in layers}
+    return tuple(
+        RecordedLayer(name, module, adapter)
+        for name, module in model.named_modules()
+        if name not in recorded and (adapter := adapter_of(module, adapters)) is not None
+    )
 
 
 def owners_of(layers: Sequence[RecordedLayer]) -> dict[int, RecordedLayer]:

@@ -92,9 +92,16 @@ the model's own rule; record it with a Probe
 class LiveReader:
     """Hears one step: armed before it, disarmed after it. Between, the model carries no hook."""
 
-    def __init__(self, model: nn.Module, layers: Sequence[RecordedLayer], live: Live) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[RecordedLayer],
+        live: Live,
+        others: Sequence[RecordedLayer] = (),
+    ) -> None:
         self._model = model
         self._layers = layers
+        self._others = others
         self._signals = live.signals
         self._reduce = live.reduce()
         self._handles: list[Any] = []
@@ -105,6 +112,8 @@ class LiveReader:
         """Hang the hooks on the model."""
         for layer in self._layers:
             self._handles.append(layer.module.register_forward_hook(self._enter(layer)))
+        for layer in self._others:
+            self._handles.append(layer.module.register_forward_hook(self._pass_by(layer)))
         self._handles.append(self._model.register_forward_pre_hook(self._begin))
         self._handles.append(self._model.register_forward_hook(self._end, always_call=True))
 
@@ -112,6 +121,13 @@ class LiveReader:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             if self._running is not None:
                 self._running.enter(layer, inputs, output)
+
+        return hook
+
+    def _pass_by(self, layer: RecordedLayer) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if self._running is not None:
+                self._running.pass_by(layer)
 
         return hook
 
@@ -153,14 +169,15 @@ class LiveReader:
         self.abandon()
         for trace in passes:
             trace.finish()
-        heard = [t.calls for t in passes if any(call.heard for call in t.calls)]
+        traces = [t for t in passes if any(call.heard for call in t.calls)]
+        heard = [t.calls for t in traces]
         if not heard:
             raise CaptureError(
                 f"live recording heard no backward pass in step {step}; call the recorded model itself (not "
                 "a compiled copy of it) and loss.backward() before recorder.step(), or leave live= out"
             )
         read = []
-        for order, call in enumerate(heard[0]):
+        for call in heard[0]:
             twins = [other for calls in heard for other in calls if other.name == call.name]
             readings = {}
             for name in self._signals:
@@ -168,7 +185,7 @@ class LiveReader:
                 if parts:
                     readings[name] = _unscaled(parts, scale) if name in _BACKWARD else parts
             signals = self._reduce(call.name, readings)
-            read.append(LayerSignals(call.name, call_attrs(call, order), signals))
+            read.append(LayerSignals(call.name, call_attrs(call, traces[0]), signals))
         sampled = (s for x in read for s in x.signals.values() if s.dims[:1] == ("sample",))
         return read, max(len(signal.array) for signal in sampled)
 

@@ -10,10 +10,27 @@ from fadiag import spectra
 from fadiag.capture.arrays import Array, rows_of
 from fadiag.capture.trace import Call
 
-__all__ = ["MASK_STATISTICS", "REDRAW_STATISTICS", "Reference", "mask_statistics", "shaped_noise"]
+__all__ = [
+    "MASK_STATISTICS",
+    "REDRAW_STATISTICS",
+    "Reference",
+    "mask_statistics",
+    "null_attrs",
+    "shaped_noise",
+]
 
 MASK_STATISTICS = ("participation_ratio", "effective_rank")
 REDRAW_STATISTICS = ("cosine", *MASK_STATISTICS, "overlap")
+
+
+def null_attrs(name: str, shape: torch.Size, k: int) -> dict[str, str | int]:
+    """Return of which matrices and subspaces a statistic of a null is, by its name and the error's shape."""
+    attrs: dict[str, str | int] = {}
+    if not name.endswith("cosine"):  # each row is a sample; without positions there is no other unfolding
+        attrs["unfolding"] = "samples" if len(shape) > 2 else "both"
+    if name.endswith("overlap"):
+        attrs["k"] = k
+    return attrs
 
 
 def _ranks(error: Array) -> dict[str, float]:

@@ -12,12 +12,12 @@ from fadiag.capture.arrays import Array, rows_of
 from fadiag.capture.isolation import Mode, isolated
 from fadiag.capture.jacobian import jacobian_cosines
 from fadiag.capture.layers import RecordedLayer, owners_of
-from fadiag.capture.nulls import REDRAW_STATISTICS, Reference, mask_statistics
+from fadiag.capture.nulls import REDRAW_STATISTICS, Reference, mask_statistics, null_attrs
 from fadiag.capture.reduction import ReductionName, Unfolding, reduction_of
 from fadiag.capture.rows import Rows
 from fadiag.capture.schedule import Schedule, as_schedule
 from fadiag.capture.signals import LayerSignals, Reading, Signal, call_attrs, reading_of
-from fadiag.capture.trace import Call, tracing
+from fadiag.capture.trace import Call, Trace, tracing
 from fadiag.errors import CaptureError, InputError
 
 __all__ = ["PROBE_SIGNALS", "Probe"]
@@ -150,13 +150,16 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                         f"the weight {tuple(by_name[name].weight.shape)}; they must be equal"
                     )
 
-    def read(self, model: nn.Module, layers: Sequence[RecordedLayer]) -> list[LayerSignals]:
-        """Read the signals of every call of every layer, in forward order.
+    def read(
+        self, model: nn.Module, layers: Sequence[RecordedLayer], others: Sequence[RecordedLayer] = ()
+    ) -> list[LayerSignals]:
+        """Read the signals of every call of every layer, in forward order; ``others`` are not recorded.
 
         Raises
         ------
         CaptureError
-            The batch does not fit the model, the loss is not a scalar, or no layer received an error.
+            The batch does not fit the model, the loss is not a scalar, no layer received an error, or the
+            mask null is asked for without the model's last layer.
         """
         wanted = {s for s in self.signals if not s.endswith("_bp")}
         wanted_bp = {s.removesuffix("_bp") for s in self.signals if s.endswith("_bp")}
@@ -164,23 +167,25 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         # Without feedback the one pass is the true one, too.
         wanted |= set() if truth else wanted_bp
         wanted |= {"error", "modulator"} if self.mask_draws else set()
-        calls, masks = self._pass(model, layers, {}, wanted, self.mask_draws)
+        trace, masks = self._pass(model, layers, {}, wanted, self.mask_draws, others=others)
+        calls, last = trace.calls, trace.last or layers[-1]
         if any(call.a_shape.numel() == 0 for call in calls):
             raise CaptureError("the probe's batch is empty; give Probe a batch with at least one sample")
         passes = {"": calls}
         redrawn = bool(self.redraws and truth)
         if wanted_bp or redrawn:
             wanted_bp |= {"error"} if redrawn else set()
-            passes["_bp"] = self._pass(model, layers, truth, wanted_bp)[0] if truth else calls
+            passes["_bp"] = self._pass(model, layers, truth, wanted_bp)[0].calls if truth else calls
         for label, matrices in self.feedbacks.items():
-            passes[f"_{label}"] = self._pass(model, layers, matrices, set(_BACKWARD))[0]
-        nulls = self._redraw(model, layers, passes["_bp"]) if redrawn else {}
+            passes[f"_{label}"] = self._pass(model, layers, matrices, set(_BACKWARD))[0].calls
+        k = max(1, (last.outputs or layers[-1].outputs) - 1)  # the classes less one
+        nulls = self._redraw(model, layers, passes["_bp"], k) if redrawn else {}
         cosines = self._jacobians(model, layers, truth) if self.jacobian_vectors and truth else {}
         read = []
-        for order, call in enumerate(calls):
+        for call in calls:
             readings = {s: reading_of(s, call) for s in self.signals if s in call.values}
-            for suffix, others in passes.items():
-                twin = next((c for c in others if c.name == call.name), None)
+            for suffix, twins in passes.items():
+                twin = next((c for c in twins if c.name == call.name), None)
                 if not suffix or twin is None:
                     continue
                 for base in _BACKWARD:
@@ -191,10 +196,10 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 readings["jacobian_cosine"] = Reading(torch.from_numpy(cosines[call.name]), ("sample",))
             signals = self._reduce(call.name, {name: [reading] for name, reading in readings.items()})
             for name, values in nulls.get(call.name, {}).items():
-                signals[name] = Signal(values, ("draw",))
+                signals[name] = Signal(values, ("draw",), null_attrs(name, call.a_shape, k))
             for name, values in masks.get(call.name, {}).items():
-                signals[name] = Signal(values, ("mask_draw",))
-            read.append(LayerSignals(call.name, call_attrs(call, order), signals))
+                signals[name] = Signal(values, ("mask_draw",), null_attrs(name, call.a_shape, k))
+            read.append(LayerSignals(call.name, call_attrs(call, trace), signals))
         return read
 
     def _pass(
@@ -206,7 +211,8 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         mask_draws: int = 0,
         *,
         keep_graph: bool = False,
-    ) -> tuple[list[Call], dict[str, dict[str, Array]]]:
+        others: Sequence[RecordedLayer] = (),
+    ) -> tuple[Trace, dict[str, dict[str, Array]]]:
         """Run forward and backward once, with the given matrices in the backward pass of some layers."""
         keep_graph = keep_graph or mask_draws > 0
         weights = {id(layer.weight): layer.weight for layer in layers}
@@ -219,7 +225,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 if layer.name in matrices:
                     matrix = matrices[layer.name].to(layer.weight)
                     stack.enter_context(layer.adapter.using(layer.module, matrix))
-            with tracing(layers, wanted, keep_edges=keep_graph) as trace:
+            with tracing(layers, wanted, others=others, keep_edges=keep_graph) as trace:
                 loss = self._loss(model)
             gradients = torch.autograd.grad(
                 loss, list(weights.values()), allow_unused=True, retain_graph=keep_graph
@@ -238,15 +244,21 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 owned = owners[id(call.layer.weight)] is call.layer
                 if "gradient" in wanted and owned and call.index == 0 and gradient is not None:
                     call.values["gradient"] = gradient.to_dense()  # that of a table may be sparse
+            if mask_draws and trace.last in others:
+                raise CaptureError(
+                    f"mask_draws needs the error of the model's last layer, {trace.last.name!r}, which is "  # type: ignore[union-attr]
+                    "not recorded; add it to layers=[...] or leave mask_draws out"
+                )
             masks = self._masks(trace.calls, mask_draws) if mask_draws else {}
-        return trace.calls, masks
+        return trace, masks
 
     def _jacobians(
         self, model: nn.Module, layers: Sequence[RecordedLayer], truth: Mapping[str, Tensor]
     ) -> dict[str, Array]:
         """Return the cosines of the two backward maps, by call."""
         own, true = (
-            self._pass(model, layers, matrices, ("error",), keep_graph=True)[0] for matrices in ({}, truth)
+            self._pass(model, layers, matrices, ("error",), keep_graph=True)[0].calls
+            for matrices in ({}, truth)
         )
         return jacobian_cosines(own, true, self.jacobian_vectors, torch.Generator().manual_seed(self.seed))
 
@@ -270,12 +282,10 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         return loss.reshape(())
 
     def _redraw(
-        self, model: nn.Module, layers: Sequence[RecordedLayer], truth: Sequence[Call]
+        self, model: nn.Module, layers: Sequence[RecordedLayer], truth: Sequence[Call], k: int
     ) -> dict[str, dict[str, Array]]:
         """Return the statistics of the errors under redrawn feedback, by call."""
         generator = torch.Generator().manual_seed(self.seed)
-        last = next(call for call in reversed(truth) if "error" in call.values)
-        k = last.layer.weight.shape[0] - 1  # the classes less one
         references = {c.name: Reference(c.values["error"], k) for c in truth if "error" in c.values}
         found = {
             name: {f"error_null_{s}": np.full(self.redraws, np.nan) for s in REDRAW_STATISTICS}
@@ -287,7 +297,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 for layer in layers
                 if layer.feedback is not None
             }
-            for call in self._pass(model, layers, matrices, ("error",))[0]:
+            for call in self._pass(model, layers, matrices, ("error",))[0].calls:
                 if "error" in call.values and call.name in references:
                     for s, value in references[call.name].statistics(call.values["error"]).items():
                         found[call.name][f"error_null_{s}"][draw] = value

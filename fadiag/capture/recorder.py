@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fadiag.capture.adapter import LayerAdapter
 from fadiag.capture.adapters import DEFAULT_ADAPTERS
 from fadiag.capture.arrays import matrix_of, to_array
-from fadiag.capture.layers import choose_layers
+from fadiag.capture.layers import choose_layers, others_of
 from fadiag.capture.live import Live, LiveReader
 from fadiag.capture.manifest import manifest_of
 from fadiag.capture.probe import Probe
@@ -117,7 +117,9 @@ class Recorder:
         resume_from: int | None = None,
     ) -> None:
         self._model = _inside(model)
-        self._layers = choose_layers(self._model, (*adapters, *DEFAULT_ADAPTERS), layers)
+        every_adapter = (*adapters, *DEFAULT_ADAPTERS)
+        self._layers = choose_layers(self._model, every_adapter, layers)
+        self._others = others_of(self._model, every_adapter, self._layers)
         optimizers = _as_list(optimizer)
         self._schedule = as_schedule(every)
         if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
@@ -137,7 +139,7 @@ class Recorder:
             _check_live(model, live, ranks)
         self._sinks: dict[str, Sink] = {}
         self._state: StateReader | None = None
-        self._live = None if live is None else LiveReader(self._model, self._layers, live)
+        self._live = None if live is None else LiveReader(self._model, self._layers, live, self._others)
         self._live_schedule = live.schedule if live is not None else None
         self._live_scale: float | None = None
         self._scaler = scaler
@@ -278,7 +280,7 @@ class Recorder:
         """Open the store, find the step that it is at, and record it."""
         # Read before the store exists: a probe that does not fit leaves nothing behind.
         self._read_ahead = {
-            name: probe.read(self._model, self._layers)
+            name: probe.read(self._model, self._layers, self._others)
             for name, probe in self._probes.items()
             if not resume and self._is_scheduled(probe, 0)
         }
@@ -304,7 +306,9 @@ class Recorder:
             self._sinks["state"] = Sink(
                 self._writer, "state", {"kind": "state"}, self._planned(self._schedule)
             )
-            self._state = StateReader(self._layers, state_signals, optimizers)
+            place = {name: i for i, (name, _) in enumerate(self._model.named_modules())}
+            whole = sorted((*self._layers, *self._others), key=lambda layer: place[layer.name])
+            self._state = StateReader(self._layers, state_signals, optimizers, whole)
         if self._live is not None and self._live_schedule is not None:
             attrs = {"kind": "live", "loss_reduction": "mean"}
             self._sinks["live"] = Sink(self._writer, "live", attrs, self._planned(self._live_schedule))
@@ -378,7 +382,7 @@ class Recorder:
         read = self._read_ahead.pop(name, None)
         if read is None:
             self._check_layers()
-            read = self._probes[name].read(self._model, self._layers)
+            read = self._probes[name].read(self._model, self._layers, self._others)
         # The most of any layer: a table of positions, say, is called with one row for all.
         rows = max(
             (len(s.array) for x in read for s in x.signals.values() if s.dims[:1] == ("sample",)),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fadiag.capture.arrays import Array, dims_of, matrix_of
 from fadiag.capture.layers import RecordedLayer
-from fadiag.capture.trace import Call
+from fadiag.capture.trace import Call, Trace
 
 __all__ = ["LayerSignals", "Reading", "Signal", "call_attrs", "kernel_attrs", "layer_attrs", "reading_of"]
 
@@ -52,21 +52,34 @@ def kernel_attrs(weight: Tensor) -> dict[str, Any]:
     return {"unfolding": "out x in*kernel", "kernel_shape": list(weight.shape[2:])}
 
 
-def layer_attrs(layer: RecordedLayer, order: int) -> dict[str, Any]:
-    """Return what the store says of a layer, whatever the stream."""
+def layer_attrs(layer: RecordedLayer, order: int, count: int, last: RecordedLayer) -> dict[str, Any]:
+    """Return what the store says of a layer, whatever the stream.
+
+    Parameters
+    ----------
+    layer : RecordedLayer
+    order, count : int
+        Its place among all layers of the model (their calls, in a stream of passes), recorded or not, and
+        their number.
+    last : RecordedLayer
+        The model's last layer, recorded or not: its outputs are the classes.
+    """
     return {
         "name": layer.name,
         "type": type(layer.module).__name__,
         "order": order,
+        "layers_in_model": count,
+        "classes": last.outputs,
         "feedback_kind": layer.adapter.feedback_kind,
-        "out_features": int(layer.weight.shape[out := layer.adapter.weight_dims.index("out")]),
-        "in_features": layer.weight.numel() // int(layer.weight.shape[out]),
+        "out_features": layer.outputs,
+        "in_features": layer.weight.numel() // layer.outputs,
     }
 
 
-def call_attrs(call: Call, order: int) -> dict[str, Any]:
-    """Return what the store says of one call of a layer."""
-    return {**layer_attrs(call.layer, order), "name": call.name, "norm": call.norm, "gate": call.gate}
+def call_attrs(call: Call, trace: Trace) -> dict[str, Any]:
+    """Return what the store says of one call of a layer in a pass."""
+    told = layer_attrs(call.layer, call.order, trace.count, trace.last or call.layer)
+    return {**told, "name": call.name, "norm": call.norm, "gate": call.gate}
 
 
 def reading_of(name: str, call: Call) -> Reading:

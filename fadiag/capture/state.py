@@ -99,11 +99,16 @@ class StateReader:
     """
 
     def __init__(
-        self, layers: Sequence[RecordedLayer], signals: Collection[str], optimizers: Sequence[Any]
+        self,
+        layers: Sequence[RecordedLayer],
+        signals: Collection[str],
+        optimizers: Sequence[Any],
+        whole: Sequence[RecordedLayer] = (),
     ) -> None:
         self._layers = list(owners_of(layers).values())
         self._kinds = [(layer.weight.shape, layer.weight.dtype) for layer in self._layers]
-        self._order = {layer.name: i for i, layer in enumerate(layers)}
+        self._whole = whole or layers
+        self._order = {layer.name: i for i, layer in enumerate(self._whole)}
         self._signals = signals
         self._optimizers = optimizers
         self._before: dict[int, tuple[Tensor, Tensor | None]] = {}
@@ -211,4 +216,5 @@ class StateReader:
                 signals[name] = Signal(
                     to_array(matrix_of(value)), layer.adapter.weight_dims, kernel_attrs(layer.weight)
                 )
-        return LayerSignals(layer.name, layer_attrs(layer, self._order[layer.name]), signals)
+        attrs = layer_attrs(layer, self._order[layer.name], len(self._order), self._whole[-1])
+        return LayerSignals(layer.name, attrs, signals)

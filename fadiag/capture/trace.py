@@ -58,6 +58,7 @@ class Call:
     h_shape: torch.Size
     norm: str = ""
     gate: str = ""
+    order: int = 0
     heard: bool = False
     values: dict[str, Tensor] = field(default_factory=dict)
 
@@ -73,6 +74,8 @@ class Trace(TorchFunctionMode):
     def __init__(self, signals: Collection[str], *, keep_edges: bool = False) -> None:
         super().__init__()
         self.calls: list[Call] = []
+        self.count = 0  # calls of all layers, recorded or not
+        self.last: RecordedLayer | None = None
         self._wanted = frozenset(signals)
         self._keep_edges = keep_edges
         self._with_grad = torch.is_grad_enabled()
@@ -93,7 +96,8 @@ class Trace(TorchFunctionMode):
             )
         edge = self._edge_of(output)
         index = sum(call.layer is layer for call in self.calls)
-        call = Call(layer, index, edge, edge, output.shape, output.shape)
+        call = Call(layer, index, edge, edge, output.shape, output.shape, order=self.count)
+        self.pass_by(layer)
         # What an embedding takes are places in its table, no values.
         taken = inputs[0] if inputs else None
         if "input" in self._wanted and isinstance(taken, Tensor) and taken.is_floating_point():
@@ -102,6 +106,11 @@ class Trace(TorchFunctionMode):
         self._listen(output, call, "error")
         self._reach(output, call)
         self._follow(output, call, "plain")
+
+    def pass_by(self, layer: RecordedLayer) -> None:
+        """Count a call: the order of layers is that of all, recorded or not."""
+        self.count += 1
+        self.last = layer
 
     def stop(self) -> None:
         """Remove all listeners and let go of the tensors."""
@@ -207,9 +216,13 @@ class Trace(TorchFunctionMode):
 
 @contextmanager
 def tracing(
-    layers: Sequence[RecordedLayer], signals: Collection[str], *, keep_edges: bool = False
+    layers: Sequence[RecordedLayer],
+    signals: Collection[str],
+    *,
+    others: Sequence[RecordedLayer] = (),
+    keep_edges: bool = False,
 ) -> Iterator[Trace]:
-    """Follow the recorded layers through the forward pass made inside."""
+    """Follow the recorded layers through the forward pass made inside; the others are counted."""
     trace = Trace(signals, keep_edges=keep_edges)
 
     def hook_of(layer: RecordedLayer) -> Any:
@@ -218,7 +231,14 @@ def tracing(
 
         return hook
 
+    def counter_of(layer: RecordedLayer) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            trace.pass_by(layer)
+
+        return hook
+
     handles = [layer.module.register_forward_hook(hook_of(layer)) for layer in layers]
+    handles += [layer.module.register_forward_hook(counter_of(layer)) for layer in others]
     try:
         with trace:
             yield trace

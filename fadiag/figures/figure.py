@@ -56,5 +56,8 @@ class Figure:
             return self.plot(numbers)
 
     def caption(self, results: xr.DataTree) -> str:
-        """Return what the numbers say, in one sentence."""
-        return self.sentence(self.numbers(results))
+        """Return what the numbers say, in one sentence; a second one names the stream where there are several."""
+        numbers = self.numbers(results)
+        told = numbers.attrs.get("stream")
+        beside = f" Measured on the stream '{told}', not on {numbers.attrs['other_streams']}." if told else ""
+        return self.sentence(numbers) + beside

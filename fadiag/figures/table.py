@@ -1,6 +1,7 @@
 """Results seen by method and seed: the tables that figures draw."""
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from itertools import count
 
 import numpy as np
@@ -8,22 +9,44 @@ import xarray as xr
 
 from fadiag.errors import InputError, MissingSignalError
 
-__all__ = ["by_method", "final", "has", "of", "table"]
+__all__ = ["by_method", "final", "find_in", "of", "streams_of", "table"]
 
 #: The order in which known methods are told; others follow in the order of the results.
 ORDER = ("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen")
 
 
-def _find(results: xr.DataTree, name: str) -> xr.DataArray | None:
-    for node in results.subtree:
-        if name in node.data_vars:
-            return node.to_dataset()[name]
+#: Kinds of streams that may hold the same variables, the most trusted first: a fixed batch tells of training
+#: alone, the batches of a run of the draw too.
+_PASSES = ("probe", "live")
+
+
+def _kind(node: xr.DataTree) -> str:
+    return str(node.attrs.get("kind", node.name))
+
+
+def streams_of(results: xr.DataTree, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the streams of passes that hold any of the variables, the one to take first.
+
+    A probe comes before a live stream, then what holds more of the variables, then the order of the results.
+    """
+    held = {
+        stream: (_PASSES.index(_kind(node)), -count)
+        for stream, node in results.children.items()
+        if _kind(node) in _PASSES and (count := sum(name in node.data_vars for name in names))
+    }
+    return tuple(sorted(held, key=lambda stream: held[stream]))
+
+
+def find_in(results: xr.DataTree, name: str, stream: str | None) -> tuple[str, xr.DataArray] | None:
+    """Return a variable and its stream: the given one, or one whose kind holds no passes (state, log)."""
+    for key, node in results.children.items():
+        if name in node.data_vars and (key == stream or _kind(node) not in _PASSES):
+            return key, node.to_dataset()[name]
     return None
 
 
-def has(results: xr.DataTree, name: str) -> bool:
-    """Tell whether any stream of the results holds a variable."""
-    return _find(results, name) is not None
+def _first(names: Sequence[str]) -> str | None:
+    return names[0] if names else None
 
 
 def of(array: xr.DataArray, method: str) -> xr.DataArray:
@@ -31,11 +54,13 @@ def of(array: xr.DataArray, method: str) -> xr.DataArray:
     return array.sel({"method": method}, drop=True)
 
 
-def _missing(results: xr.DataTree, names: Sequence[str]) -> MissingSignalError:
+def _missing(results: xr.DataTree, names: Sequence[str], stream: str | None) -> MissingSignalError:
     held = sorted({str(v) for node in results.subtree for v in node.data_vars})
+    near = [n for name in names for n in get_close_matches(name, held, n=2)]
+    where = f" in stream '{stream}'" if any(n in held for n in names) else ""
+    beside = f" (near are {', '.join(dict.fromkeys(near))})" if near and not where else ""
     return MissingSignalError(
-        f"the results hold no {', '.join(names)}; they hold {', '.join(held) or 'no variable at all'}: "
-        "record the signals that the missing ones are measured on and analyse again"
+        f"the results hold no {', '.join(names)}{where}{beside}; record or log what is missing and analyse again"
     )
 
 
@@ -68,15 +93,17 @@ def _sorted_methods(methods: Iterable[str]) -> list[str]:
     return [m for m in ORDER if m in unique] + [m for m in unique if m not in ORDER]
 
 
-def by_method(results: xr.DataTree, name: str) -> xr.DataArray:
+def by_method(results: xr.DataTree, name: str, *, stream: str | None = None) -> xr.DataArray:
     """Return a variable with dims (method, seed, ...) in place of (run, ...).
 
     Parameters
     ----------
     results : xarray.DataTree
-        What `fadiag.analyze` returns. The first stream that holds the variable is taken.
+        What `fadiag.analyze` returns.
     name : str
         The variable.
+    stream : str, optional
+        The stream it is taken from; of several that hold it, the first probe when left out.
 
     Returns
     -------
@@ -86,13 +113,14 @@ def by_method(results: xr.DataTree, name: str) -> xr.DataArray:
     Raises
     ------
     MissingSignalError
-        If no stream holds the variable.
+        If no stream holds the variable, or the one named does not.
     InputError
         If two runs share method and seed: which of them would be drawn?
     """
-    array = _find(results, name)
-    if array is None:
-        raise _missing(results, [name])
+    found = find_in(results, name, stream or _first(streams_of(results, [name])))
+    if found is None or (stream is not None and found[0] != stream):
+        raise _missing(results, [name], stream)
+    home, array = found
     if "run" not in array.dims:
         raise InputError(
             f"variable '{name}' has dims {array.dims}, without 'run': not a result of fadiag.analyze"
@@ -119,26 +147,40 @@ def by_method(results: xr.DataTree, name: str) -> xr.DataArray:
         **{dim: source[dim].values for dim in rest if dim in source.coords},
     }
     return xr.DataArray(
-        values, dims=("method", "seed", *rest), coords=coords, name=name, attrs=dict(array.attrs)
+        values,
+        dims=("method", "seed", *rest),
+        coords=coords,
+        name=name,
+        attrs={**array.attrs, "stream": home},
     )
 
 
 def table(results: xr.DataTree, needed: Sequence[str], optional: Sequence[str] = ()) -> xr.Dataset:
     """Return the variables of a figure as one Dataset with dims (method, seed, ...).
 
+    All that is measured on passes is taken from one stream, so that what is drawn together belongs together.
+
     Raises
     ------
     MissingSignalError
         Names every needed variable that is missing, not only the first.
     """
-    missing = [name for name in needed if not has(results, name)]
+    streams = streams_of(results, needed)
+    found = {name: find_in(results, name, _first(streams)) for name in (*needed, *optional)}
+    missing = [name for name in needed if found[name] is None]
     if missing:
-        raise _missing(results, missing)
-    present = [*needed, *(name for name in optional if has(results, name))]
-    arrays = {name: by_method(results, name) for name in present}
+        raise _missing(results, missing, _first(streams))
+    arrays = {name: by_method(results, name, stream=at[0]) for name, at in found.items() if at is not None}
     for dim in ("method", "layer"):
         _check_same_order(arrays, dim)
-    return xr.Dataset(arrays, attrs=_declared(results))
+    return xr.Dataset(arrays, attrs=_declared(results) | _told_of(streams))
+
+
+def _told_of(streams: Sequence[str]) -> dict[str, str]:
+    """Return which stream was taken, where several could have been."""
+    if len(streams) < 2:
+        return {}
+    return {"stream": streams[0], "other_streams": ", ".join(streams[1:])}
 
 
 def _declared(results: xr.DataTree) -> dict[str, str]:

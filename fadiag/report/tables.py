@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from fadiag.figures import by_method, final, interval, label
+from fadiag.figures.table import find_in, streams_of
 from fadiag.figures.wording import number
 
 __all__ = ["Table", "definitions", "finals", "runs", "scalars"]
@@ -22,7 +23,7 @@ _SHOWN = {
     "error_cosine": "cos(error, error_bp)",
     "error_overlap": "overlap with error_bp",
 }
-_NULLS = ("_null_low", "_null_high", "_null_mean", "_null_p")
+_NULLS = ("_null_low", "_null_high", "_null_mean", "_null_p", "_null_draws")
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,14 @@ class Table:
 
 
 def _variables(results: xr.DataTree) -> dict[str, tuple[str, xr.DataArray]]:
-    """Return each variable with its stream; of several streams that hold it, the first, as in the figures."""
-    found: dict[str, tuple[str, xr.DataArray]] = {}
-    for stream, node in results.children.items():
-        for name, array in node.to_dataset().data_vars.items():
-            found.setdefault(str(name), (stream, array))
+    """Return each variable with its stream; of several streams that hold it, the one that figures take."""
+    names = dict.fromkeys(str(name) for node in results.children.values() for name in node.data_vars)
+    found = {}
+    for name in names:
+        streams = streams_of(results, [name])
+        at = find_in(results, name, streams[0] if streams else None)
+        if at is not None:
+            found[name] = at
     return found
 
 
@@ -57,10 +61,13 @@ def _cells(at_end: xr.DataArray) -> dict[tuple[str, ...], str]:
 
 def finals(results: xr.DataTree) -> Table:
     """Return layer by method at the last step."""
-    variables = _variables(results)
-    names = [name for name in _SHOWN if name in variables and "layer" in variables[name][1].dims]
+    streams = streams_of(results, tuple(_SHOWN))
+    found = {name: find_in(results, name, streams[0] if streams else None) for name in _SHOWN}
+    taken = {name: at[0] for name, at in found.items() if at is not None and "layer" in at[1].dims}
+    names = list(taken)
     columns = {
-        name: _cells(final(by_method(results, name)).transpose("layer", "method", "seed")) for name in names
+        name: _cells(final(by_method(results, name, stream=at)).transpose("layer", "method", "seed"))
+        for name, at in taken.items()
     }
     keys = dict.fromkeys(key for cells in columns.values() for key in cells)
     rows = []
@@ -69,6 +76,8 @@ def finals(results: xr.DataTree) -> Table:
         if any(row):
             rows.append((layer, label(method), *(cell or "—" for cell in row)))
     note = "Mean over seeds [95 % t interval] at the last recorded step. PR: participation ratio."
+    if len(streams) > 1:
+        note += f" Measured on the stream '{streams[0]}', not on {', '.join(streams[1:])}."
     return Table(("layer", "method", *(_SHOWN[name] for name in names)), tuple(rows), note)
 
 
