@@ -158,7 +158,8 @@ def _raise_missing(metric: Metric, places: Sequence[Place]) -> None:
     absent = [[s for s in place.signals(metric) if place.array(s) is None] for place in places]
     if any(s.startswith(("above", "below")) for s in metric.signals) and not places[0].chain:
         raise MissingSignalError(
-            f"{metric.name} needs layers in a chain, each a matrix that fits the next; run {label} has others"
+            f"{metric.name} needs layers in a chain, each a matrix that fits the next and none left out; "
+            f"run {label} has others"
         )
     if all(absent):
         recorded = ", ".join(sorted(places[0].arrays[places[0].layer])) or "nothing"

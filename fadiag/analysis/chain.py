@@ -60,7 +60,7 @@ def chain_of(run: Run, stream: Stream) -> tuple[str, ...]:
 
 
 def _is_whole(stream: Stream) -> bool:
-    """Tell whether all the model's layers were recorded; a store that does not count them is taken for whole."""
+    """Tell whether all layers were recorded; a store that does not count them is taken for whole."""
     attrs = stream.layer_attrs.values()
     count = max((int(a.get("layers_in_model", 0)) for a in attrs), default=0)
     return count <= len(stream.layers)

@@ -56,7 +56,7 @@ class Figure:
             return self.plot(numbers)
 
     def caption(self, results: xr.DataTree) -> str:
-        """Return what the numbers say, in one sentence; a second one names the stream where there are several."""
+        """Return what the numbers say, in one sentence; where there are several streams another names it."""
         numbers = self.numbers(results)
         told = numbers.attrs.get("stream")
         beside = f" Measured on the stream '{told}', not on {numbers.attrs['other_streams']}." if told else ""

@@ -60,7 +60,8 @@ def _missing(results: xr.DataTree, names: Sequence[str], stream: str | None) -> 
     where = f" in stream '{stream}'" if any(n in held for n in names) else ""
     beside = f" (near are {', '.join(dict.fromkeys(near))})" if near and not where else ""
     return MissingSignalError(
-        f"the results hold no {', '.join(names)}{where}{beside}; record or log what is missing and analyse again"
+        f"the results hold no {', '.join(names)}{where}{beside}; record or log what is missing and analyse "
+        "again"
     )
 
 

@@ -117,3 +117,20 @@ def test_of_measured_runs(make_run):
     assert not found["observed"].sel(layer="out").item()
     with pytest.raises(InputError, match="has 19 draws at 8 records"):
         alignment_onset(analyze(tree, metrics=["error_cosine"]))
+
+
+def test_the_stream_can_be_named_and_a_probe_comes_first() -> None:
+    def group(kind: str, start: int) -> xr.Dataset:
+        p = [1.0] * start + [0.001] * (10 - start)
+        coords = {"run": ["fa"], "layer": ["fc"], "step": range(10)}
+        dims = ("run", "layer", "step")
+        return xr.Dataset({"x": (dims, [[p]]), "x_null_p": (dims, [[p]])}, coords, {"kind": kind})
+
+    live = group("live", 0)
+    results = xr.DataTree.from_dict({"/live": live, "/probe": group("probe", 2), "/test": group("probe", 3)})
+    assert alignment_onset(results, "x")["step"].item() == 2
+    assert alignment_onset(results, "x", stream="test")["step"].item() == 3
+    bare = xr.DataTree.from_dict({"/live": live.drop_vars("x_null_p"), "/test": group("probe", 3)})
+    assert alignment_onset(bare, "x")["step"].item() == 3
+    with pytest.raises(MissingSignalError, match="no stream 'train' in the results; there are live, probe"):
+        alignment_onset(results, "x", stream="train")

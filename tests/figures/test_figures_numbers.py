@@ -100,7 +100,7 @@ def test_all_missing_variables_are_named() -> None:
     )
     with pytest.raises(
         MissingSignalError,
-        match=r"no error_effective_rank_raw, modulator_effective_rank_raw; they hold error_cosine, .*again",
+        match=r"no error_effective_rank_raw, modulator_effective_rank_raw \(near are .*\); record or log .*again",
     ):
         find("rank").draw(results)
 
@@ -138,3 +138,46 @@ def test_runs_that_tell_no_seed_are_numbered() -> None:
         xr.testing.assert_identical(
             by_method(tree, "test_accuracy"), by_method(synthetic(("bp", "fa"), (0, 1)), "test_accuracy")
         )
+
+
+def _with_streams(**others: str) -> xr.DataTree:
+    """Return results where other streams hold the probe's variables too, all of them 1000, without a null."""
+    results = synthetic()
+    probe = results["probe"].to_dataset()
+    copy = probe.drop_vars([name for name in probe.data_vars if "_null_" in name]) * 0 + 1000.0
+    added = {name: copy.assign_attrs(kind=kind) for name, kind in others.items()}
+    return xr.DataTree.from_dict(
+        {
+            f"/{k}": v
+            for k, v in sorted({**added, **{k: c.to_dataset() for k, c in results.children.items()}}.items())
+        }
+    )
+
+
+def test_figures_take_the_probe_and_say_so() -> None:
+    alone, beside = synthetic(), _with_streams(live="live")
+    for name in ("rank", "alignment", "overlap", "remedies"):
+        figure = find(name)
+        xr.testing.assert_equal(figure.numbers(beside), figure.numbers(alone))
+        told = figure.caption(beside)
+        assert told == f"{figure.caption(alone)} Measured on the stream 'probe', not on live."
+    assert by_method(beside, "error_cosine").attrs["stream"] == "probe"
+    assert by_method(beside, "error_cosine", stream="live").attrs["stream"] == "live"
+
+
+def test_a_figure_is_of_one_stream() -> None:
+    # The first probe in order lacks the nulls; those of the other must not stand beside its values.
+    numbers = find("overlap").numbers(_with_streams(held_out="probe"))
+    assert list(numbers.data_vars) == ["error_overlap"]
+    assert float(numbers["error_overlap"].min()) == 1000.0
+    with pytest.raises(MissingSignalError, match="no error_overlap_null_low in stream 'held_out'; record"):
+        by_method(_with_streams(held_out="probe"), "error_overlap_null_low", stream="held_out")
+
+
+def test_a_missing_variable_is_told_in_few_words() -> None:
+    results = synthetic()
+    results["log"] = results["log"].to_dataset().rename(test_accuracy="accuracy_of_tests")
+    with pytest.raises(MissingSignalError) as caught:
+        find("accuracy").draw(results)
+    assert str(caught.value).startswith("the results hold no test_accuracy")
+    assert len(str(caught.value)) < 200
