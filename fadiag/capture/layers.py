@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from fadiag.capture.adapter import LayerAdapter, adapter_of, has_own_forward
 from fadiag.errors import CaptureError, InputError
 
-__all__ = ["RecordedLayer", "choose_layers", "others_of", "owners_of"]
+__all__ = ["RecordedLayer", "choose_layers", "in_order", "others_of", "owners_of"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,12 @@ def others_of(
         for name, module in model.named_modules()
         if name not in recorded and (adapter := adapter_of(module, adapters)) is not None
     )
+
+
+def in_order(model: nn.Module, layers: Sequence[RecordedLayer]) -> tuple[RecordedLayer, ...]:
+    """Return layers in the order in which the model has them."""
+    place = {name: i for i, (name, _) in enumerate(model.named_modules())}
+    return tuple(sorted(layers, key=lambda layer: place[layer.name]))
 
 
 def owners_of(layers: Sequence[RecordedLayer]) -> dict[int, RecordedLayer]:

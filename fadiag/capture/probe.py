@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fadiag.capture.arrays import Array, rows_of
 from fadiag.capture.isolation import Mode, isolated
 from fadiag.capture.jacobian import jacobian_cosines
-from fadiag.capture.layers import RecordedLayer, owners_of
+from fadiag.capture.layers import RecordedLayer, in_order, owners_of
 from fadiag.capture.nulls import REDRAW_STATISTICS, Reference, mask_statistics, null_attrs
 from fadiag.capture.reduction import ReductionName, Unfolding, reduction_of
 from fadiag.capture.rows import Rows
@@ -158,29 +158,41 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         Raises
         ------
         CaptureError
-            The batch does not fit the model, the loss is not a scalar, no layer received an error, or the
-            mask null is asked for without the model's last layer.
+            The batch does not fit the model, the loss is not a scalar, no layer received an error, or
+            mask_draws or jacobian_vectors is given without the model's last layer.
         """
         wanted = {s for s in self.signals if not s.endswith("_bp")}
         wanted_bp = {s.removesuffix("_bp") for s in self.signals if s.endswith("_bp")}
+        # Of all layers: an error that came through the feedback of one left out is not the true one.
         truth = {layer.name: layer.weight.detach() for layer in layers if layer.feedback is not None}
+        if others:
+            with isolated(model, mode=self.mode, seed=self.seed):  # a weight may be computed when it is read
+                truth |= {x.name: x.weight.detach().clone() for x in others if x.feedback is not None}
         # Without feedback the one pass is the true one, too.
         wanted |= set() if truth else wanted_bp
         wanted |= {"error", "modulator"} if self.mask_draws else set()
-        trace, masks = self._pass(model, layers, {}, wanted, self.mask_draws, others=others)
+        trace, masks = self._pass(model, layers, others, {}, wanted=wanted, mask_draws=self.mask_draws)
         calls, last = trace.calls, trace.last or layers[-1]
+        for what in ("mask_draws", "jacobian_vectors"):
+            if last in others and getattr(self, what):
+                raise CaptureError(
+                    f"{what} needs the error of the model's last layer, {last.name!r}, which is not recorded; "
+                    f"add it to layers=[...] or leave {what} out"
+                )
         if any(call.a_shape.numel() == 0 for call in calls):
             raise CaptureError("the probe's batch is empty; give Probe a batch with at least one sample")
         passes = {"": calls}
         redrawn = bool(self.redraws and truth)
         if wanted_bp or redrawn:
             wanted_bp |= {"error"} if redrawn else set()
-            passes["_bp"] = self._pass(model, layers, truth, wanted_bp)[0].calls if truth else calls
+            passes["_bp"] = (
+                self._pass(model, layers, others, truth, wanted=wanted_bp)[0].calls if truth else calls
+            )
         for label, matrices in self.feedbacks.items():
-            passes[f"_{label}"] = self._pass(model, layers, matrices, set(_BACKWARD))[0].calls
+            passes[f"_{label}"] = self._pass(model, layers, others, matrices, wanted=set(_BACKWARD))[0].calls
         k = max(1, (last.outputs or layers[-1].outputs) - 1)  # the classes less one
-        nulls = self._redraw(model, layers, passes["_bp"], k) if redrawn else {}
-        cosines = self._jacobians(model, layers, truth) if self.jacobian_vectors and truth else {}
+        nulls = self._redraw(model, layers, others, passes["_bp"], k) if redrawn else {}
+        cosines = self._jacobians(model, layers, others, truth) if self.jacobian_vectors and truth else {}
         read = []
         for call in calls:
             readings = {s: reading_of(s, call) for s in self.signals if s in call.values}
@@ -206,12 +218,12 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         self,
         model: nn.Module,
         layers: Sequence[RecordedLayer],
+        others: Sequence[RecordedLayer],
         matrices: Mapping[str, Tensor],
+        *,
         wanted: Collection[str],
         mask_draws: int = 0,
-        *,
         keep_graph: bool = False,
-        others: Sequence[RecordedLayer] = (),
     ) -> tuple[Trace, dict[str, dict[str, Array]]]:
         """Run forward and backward once, with the given matrices in the backward pass of some layers."""
         keep_graph = keep_graph or mask_draws > 0
@@ -221,7 +233,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
             for weight in frozen:
                 weight.requires_grad_(True)
                 stack.callback(weight.requires_grad_, False)
-            for layer in layers:
+            for layer in (*layers, *others):
                 if layer.name in matrices:
                     matrix = matrices[layer.name].to(layer.weight)
                     stack.enter_context(layer.adapter.using(layer.module, matrix))
@@ -244,20 +256,19 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 owned = owners[id(call.layer.weight)] is call.layer
                 if "gradient" in wanted and owned and call.index == 0 and gradient is not None:
                     call.values["gradient"] = gradient.to_dense()  # that of a table may be sparse
-            if mask_draws and trace.last in others:
-                raise CaptureError(
-                    f"mask_draws needs the error of the model's last layer, {trace.last.name!r}, which is "  # type: ignore[union-attr]
-                    "not recorded; add it to layers=[...] or leave mask_draws out"
-                )
             masks = self._masks(trace.calls, mask_draws) if mask_draws else {}
         return trace, masks
 
     def _jacobians(
-        self, model: nn.Module, layers: Sequence[RecordedLayer], truth: Mapping[str, Tensor]
+        self,
+        model: nn.Module,
+        layers: Sequence[RecordedLayer],
+        others: Sequence[RecordedLayer],
+        truth: Mapping[str, Tensor],
     ) -> dict[str, Array]:
         """Return the cosines of the two backward maps, by call."""
         own, true = (
-            self._pass(model, layers, matrices, ("error",), keep_graph=True)[0].calls
+            self._pass(model, layers, others, matrices, wanted=("error",), keep_graph=True)[0].calls
             for matrices in ({}, truth)
         )
         return jacobian_cosines(own, true, self.jacobian_vectors, torch.Generator().manual_seed(self.seed))
@@ -282,7 +293,12 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         return loss.reshape(())
 
     def _redraw(
-        self, model: nn.Module, layers: Sequence[RecordedLayer], truth: Sequence[Call], k: int
+        self,
+        model: nn.Module,
+        layers: Sequence[RecordedLayer],
+        others: Sequence[RecordedLayer],
+        truth: Sequence[Call],
+        k: int,
     ) -> dict[str, dict[str, Array]]:
         """Return the statistics of the errors under redrawn feedback, by call."""
         generator = torch.Generator().manual_seed(self.seed)
@@ -294,10 +310,10 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         for draw in range(self.redraws):
             matrices = {
                 layer.name: layer.adapter.redrawn(layer.module, generator)
-                for layer in layers
+                for layer in in_order(model, (*layers, *others))
                 if layer.feedback is not None
             }
-            for call in self._pass(model, layers, matrices, ("error",))[0].calls:
+            for call in self._pass(model, layers, others, matrices, wanted=("error",))[0].calls:
                 if "error" in call.values and call.name in references:
                     for s, value in references[call.name].statistics(call.values["error"]).items():
                         found[call.name][f"error_null_{s}"][draw] = value

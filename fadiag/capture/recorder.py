@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fadiag.capture.adapter import LayerAdapter
 from fadiag.capture.adapters import DEFAULT_ADAPTERS
 from fadiag.capture.arrays import matrix_of, to_array
-from fadiag.capture.layers import choose_layers, others_of
+from fadiag.capture.layers import choose_layers, in_order, others_of
 from fadiag.capture.live import Live, LiveReader
 from fadiag.capture.manifest import manifest_of
 from fadiag.capture.probe import Probe
@@ -306,8 +306,7 @@ class Recorder:
             self._sinks["state"] = Sink(
                 self._writer, "state", {"kind": "state"}, self._planned(self._schedule)
             )
-            place = {name: i for i, (name, _) in enumerate(self._model.named_modules())}
-            whole = sorted((*self._layers, *self._others), key=lambda layer: place[layer.name])
+            whole = in_order(self._model, (*self._layers, *self._others))
             self._state = StateReader(self._layers, state_signals, optimizers, whole)
         if self._live is not None and self._live_schedule is not None:
             attrs = {"kind": "live", "loss_reduction": "mean"}

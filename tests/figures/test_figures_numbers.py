@@ -100,7 +100,7 @@ def test_all_missing_variables_are_named() -> None:
     )
     with pytest.raises(
         MissingSignalError,
-        match=r"no error_effective_rank_raw, modulator_effective_rank_raw \(near are .*\); record or log .*again",
+        match=r"no error_effective_rank_raw, modulator_effective_rank_raw \(near are .*\); record or log",
     ):
         find("rank").draw(results)
 
