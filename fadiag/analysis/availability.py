@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import xarray as xr
 
-from fadiag.analysis.chain import Owner, chain_of, expand, owner_of
+from fadiag.analysis.chain import WINDOW, Owner, chain_of, expand, owner_of
 from fadiag.analysis.matrix import Unfolding
 from fadiag.analysis.metric import Metric
 from fadiag.analysis.source import Run, Stream
@@ -113,13 +113,19 @@ def check_unfolding(runs: Sequence[Run], unfolding: Unfolding) -> None:
 
 
 def _arrays(run: Run, stream: Stream, layer: str) -> dict[str, xr.DataArray]:
-    found = dict(stream.layers[layer])
+    found = {name: a for name, a in stream.layers[layer].items() if _has_record(a)}
     for name, array in run.static.get(layer, {}).items():
         found[f"static/{name}"] = array
     for other in run.streams.values():
         if other.kind == "state" and other is not stream:
-            found |= {f"state/{name}": array for name, array in other.layers.get(layer, {}).items()}
+            theirs = other.layers.get(layer, {})
+            found |= {f"state/{name}": array for name, array in theirs.items() if _has_record(array)}
     return found
+
+
+def _has_record(array: xr.DataArray) -> bool:
+    """Tell whether a signal was recorded at all: a killed run may only have declared it."""
+    return "step" not in array.dims or int(array.attrs.get("declared_at", 0)) < array.sizes["step"]
 
 
 def check_asked(runs: Sequence[Run], metrics: Sequence[Metric]) -> None:
@@ -142,6 +148,25 @@ def check_asked(runs: Sequence[Run], metrics: Sequence[Metric]) -> None:
                 )
             if not any(place.fit(metric) for place in where):
                 _raise_missing(metric, where)
+            _check_records(metric, where)
+
+
+def _check_records(metric: Metric, places: Sequence[Place]) -> None:
+    recent = [s for s in metric.signals if s.startswith("recent/")]
+    counts = [
+        min(
+            a.sizes["step"] - int(a.attrs.get("declared_at", 0))
+            for s in recent
+            if (a := place.array(s)) is not None
+        )
+        for place in places
+        if recent and place.fit(metric)
+    ]
+    if counts and max(counts) < WINDOW:
+        raise MissingSignalError(
+            f"{metric.name} needs {WINDOW} records of {recent[0].removeprefix('recent/')}; "
+            f"run {places[0].run.label} has {max(counts)}: record longer or more often"
+        )
 
 
 _FEEDBACK_WORDS = {

@@ -97,8 +97,16 @@ def first_record(array: xr.DataArray) -> xr.DataArray:
     return array.isel(step=int(array.attrs.get("declared_at", 0)))
 
 
-def recent_records(array: xr.DataArray) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Return which records (step, window) each step takes together, and a mask of where they are too few."""
+def recent_records(
+    array: xr.DataArray, rows_valid: NDArray[np.int64] | None
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return which records (step, window) each step takes together, and a mask of where they cannot be.
+
+    They are too few, or, of samples, not of as many.
+    """
     at = np.arange(array.sizes["step"])[:, None] - np.arange(WINDOW)[::-1]
     short = at[:, 0] < int(array.attrs.get("declared_at", 0))
-    return at.clip(0), short
+    at = at.clip(0)
+    if "sample" in array.dims and rows_valid is not None:
+        short = short | np.any(rows_valid[at] != rows_valid[at[:, -1:]], axis=-1)
+    return at, short

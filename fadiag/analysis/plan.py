@@ -46,6 +46,8 @@ class Task:
 
 def _steps_a_block(arrays: Mapping[str, xr.DataArray], windows: Mapping[str, NDArray[np.intp]]) -> int:
     """As many steps as fit the budget, in whole chunks of the largest signal."""
+    if not arrays:
+        return BLOCK_BYTES  # nothing to read
     slab = {name: array.nbytes // max(1, array.sizes["step"]) for name, array in arrays.items()}
     slab |= {name: slab[name] * at.shape[1] for name, at in windows.items()}
     largest = max(slab, key=lambda name: slab[name])
@@ -102,7 +104,7 @@ def _find(place: Place, signals: Sequence[str]) -> _Found:
             found.static[signal] = first_record(array)
         elif name.startswith("recent/"):
             found.arrays[signal] = array
-            found.windows[signal], found.missing[signal] = recent_records(array)
+            found.windows[signal], found.missing[signal] = recent_records(array, stream.rows_valid)
         elif name.startswith("state/"):
             other = next(s.steps for s in place.run.streams.values() if s.kind == "state")
             found.arrays[signal], found.missing[signal] = _foreign(array, stream, other)

@@ -68,8 +68,11 @@ class View:
     def values(self, signal: str) -> NDArray[Any]:
         """Return the values (step, ...) as recorded, padding of samples removed."""
         found = self.signals[signal]
-        padded = found.dims[:1] == ("sample",) and self.rows_valid is not None
-        return found.values[:, : self.rows_valid] if padded else found.values
+        if self.rows_valid is not None and found.dims[:1] == ("sample",):
+            return found.values[:, : self.rows_valid]
+        if self.rows_valid is not None and found.dims[:2] == ("window", "sample"):
+            return found.values[:, :, : self.rows_valid]
+        return found.values
 
     def matrix(self, signal: str, *, centred: bool = False) -> NDArray[Any]:
         """Return the matrices (step, rows, columns) of a signal."""

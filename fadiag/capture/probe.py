@@ -176,8 +176,8 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         for what in ("mask_draws", "jacobian_vectors"):
             if last in others and getattr(self, what):
                 raise CaptureError(
-                    f"{what} needs the error of the model's last layer, {last.name!r}, which is not recorded; "
-                    f"add it to layers=[...] or leave {what} out"
+                    f"{what} needs the error of the model's last layer, {last.name!r}, which is not "
+                    f"recorded; add it to layers=[...] or leave {what} out"
                 )
         if any(call.a_shape.numel() == 0 for call in calls):
             raise CaptureError("the probe's batch is empty; give Probe a batch with at least one sample")

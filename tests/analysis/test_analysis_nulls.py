@@ -82,7 +82,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     base = tmp_path_factory.mktemp("layers")
     chosen = {"whole": None, "holes": ["0", "4", "8"], "headless": ["4", "6"]}
     return {
-        name: record(base / f"{name}.zarr", layers, redraws=5, jacobian_vectors=8)
+        name: record(
+            base / f"{name}.zarr", layers, redraws=5, jacobian_vectors=0 if name == "headless" else 8
+        )
         for name, layers in chosen.items()
     }
 
@@ -117,14 +119,15 @@ def test_values_do_not_depend_on_layers_left_out(runs: dict[str, Path]) -> None:
             ("probe", "jacobian_alignment"),
             ("state", "weight_feedback_cosine"),
         ):
+            if (name, variable) == ("headless", "jacobian_alignment"):
+                continue
             found = part[stream][variable]
             expected = whole[stream][variable].sel(layer=found["layer"])
             np.testing.assert_allclose(found.values, expected.values, rtol=1e-6)
         assert np.isfinite(part["state/weight_feedback_cosine"].sel(layer="4")).all()
 
 
-def test_the_mask_null_needs_the_last_layer(tmp_path: Path) -> None:
-    with pytest.raises(
-        CaptureError, match="mask_draws needs the error of the model's last layer, '8', which"
-    ):
-        record(tmp_path / "run.zarr", ["4", "6"], mask_draws=3)
+@pytest.mark.parametrize("what", ["mask_draws", "jacobian_vectors"])
+def test_what_starts_at_the_output_needs_the_last_layer(tmp_path: Path, what: str) -> None:
+    with pytest.raises(CaptureError, match=f"{what} needs the error of the model's last layer, '8', which"):
+        record(tmp_path / "run.zarr", ["4", "6"], **{what: 3})
