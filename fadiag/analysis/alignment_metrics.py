@@ -97,6 +97,10 @@ def _chance(view: View, *, pair: tuple[str, str]) -> Values:
     return np.full(len(view.steps), _k(view, pair) / view.columns(pair[0]))
 
 
+def _dimension(view: View, *, pair: tuple[str, str]) -> Values:
+    return np.full(len(view.steps), float(_k(view, pair)))
+
+
 def _samplewise(signal: str, kinds: tuple[str, ...]) -> list[Metric]:
     pair = (signal, f"{signal}_bp")
     of_rows = partial(Metric, kinds=kinds, signals=pair, needs="rows", beside=(f"{signal}_cosine",))
@@ -167,6 +171,16 @@ ALIGNMENT_METRICS: tuple[Metric, ...] = (
         function=partial(_chance, pair=_ERROR_PAIR),
         long_name="mean overlap with a uniformly drawn subspace: a mark of scale, no null under shared gates",
         formula="k / columns",
+        source="definition",
+        centred=False,
+    ),
+    Metric(
+        name="error_overlap_dimension",
+        kinds=("probe",),
+        signals=_ERROR_PAIR,
+        function=partial(_dimension, pair=_ERROR_PAIR),
+        long_name="dimension of the subspaces that error_overlap compares",
+        formula="min(k, rows, columns)",
         source="definition",
         centred=False,
     ),

@@ -131,3 +131,9 @@ def test_values_do_not_depend_on_layers_left_out(runs: dict[str, Path]) -> None:
 def test_what_starts_at_the_output_needs_the_last_layer(tmp_path: Path, what: str) -> None:
     with pytest.raises(CaptureError, match=f"{what} needs the error of the model's last layer, '8', which"):
         record(tmp_path / "run.zarr", ["4", "6"], **{what: 3})
+
+
+def test_the_dimension_that_was_compared_is_told(make_run: Callable[..., xr.DataTree]) -> None:
+    # Layers of 12, 10 and 4 outputs on 16 samples.
+    found = fadiag.analyze(make_run(), k=11)["probe/error_overlap_dimension"]
+    assert found.isel(run=0, step=0).values.tolist() == [11, 10, 4]

@@ -8,6 +8,7 @@ import xarray as xr
 from fadiag.errors import InputError
 from fadiag.figures import FIGURES
 from fadiag.report import render, write_report
+from fadiag.report.tables import definitions, finals
 from tests.figures.synthetic_results import METHODS, synthetic
 
 
@@ -149,3 +150,24 @@ def test_refuses_where_there_is_nothing_to_write_or_to_tell(tmp_path) -> None:
         write_report(synthetic(("bp",)), tmp_path / "nowhere" / "report.html")
     with pytest.raises(InputError, match="hold no run, so there is nothing to report"):
         write_report(xr.DataTree(), tmp_path / "report.html")
+
+
+def test_the_table_of_the_last_step_is_of_one_stream() -> None:
+    results = synthetic(("bp", "fa"))
+    expected = finals(results)
+    live = results["probe"].to_dataset() * 0 + 1000.0
+    live.attrs["kind"] = "live"
+    groups = {f"/{name}": node.to_dataset() for name, node in results.children.items()}
+    beside = finals(xr.DataTree.from_dict({"/live": live, **groups}))
+    assert beside.rows == expected.rows
+    assert beside.note == f"{expected.note} Measured on the stream 'probe', not on live."
+
+
+def test_nulls_have_no_definitions_of_their_own() -> None:
+    results = synthetic(("bp", "fa"))
+    probe = results["probe"].to_dataset()
+    draws = {f"error_cosine_null_{end}": probe["error_cosine"] for end in ("mean", "p", "draws")}
+    results["probe"] = probe.assign(draws)
+    names = [row[0] for row in definitions(results).rows]
+    assert "error_cosine" in names
+    assert not [name for name in names if "_null_" in name]
