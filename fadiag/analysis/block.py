@@ -39,13 +39,13 @@ class Block:
     skip_invalid: bool
 
 
-def _finite(name: str, loaded: Mapping[str, NDArray[np.generic]], block: Block) -> NDArray[np.bool_]:
+def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.bool_]:
     """Tell for each step whether the signal can be measured; raise where it holds what is not a number.
 
-    A slab of nothing but NaN is what the store gives for a signal that was not recorded at that step. Draws
-    of a null may be NaN one by one: the null is that of the others.
+    A slab of nothing but NaN is what the store gives for a signal that was not recorded at that step: where
+    the recorder counted none that it had recorded, it is that. Draws of a null may be NaN one by one: the
+    null is that of the others.
     """
-    values = loaded[name]
     good = ~block.missing.get(name, np.zeros(len(values), np.bool_))
     if values.dtype.kind != "f" or "nan_means" in block.arrays[name].attrs:
         return good
@@ -63,29 +63,18 @@ def _finite(name: str, loaded: Mapping[str, NDArray[np.generic]], block: Block) 
         if nan + inf == 0:
             continue
         good[i] = False
-        absent = _lacks(slab if name in block.windows else slab[None]) and (
-            name in block.optional or _was_not_recorded(name, i, loaded, block)
-        )
+        lacking = _lacks(slab if name in block.windows else slab[None])
+        absent = lacking and (name in block.optional or block.arrays[name].attrs.get("nan_count") == 0)
         if not absent and not block.skip_invalid:
             words = " and ".join(f"{n:,} {what}" for n, what in ((nan, "NaN"), (inf, "Inf")) if n)
+            unsure = lacking and "nan_count" not in block.arrays[name].attrs
+            told = ", or was not recorded there (the store is not closed)" if unsure else ""
             raise InputError(
                 f"{name.rpartition('/')[2]} of layer '{block.owners[name]}' at step {step} holds {words} of "
-                f"{slab.size:,} values; analyse with skip_invalid=True "
+                f"{slab.size:,} values{told}; analyse with skip_invalid=True "
                 f"or stop before step {step} (run {block.run})"
             )
     return good
-
-
-def _was_not_recorded(name: str, i: int, loaded: Mapping[str, NDArray[np.generic]], block: Block) -> bool:
-    """Tell whether NaN throughout stands for no record, not for a signal that became NaN.
-
-    The recorder counted what was not a number when it closed the store; where it did not, or was another's,
-    a step at which another signal has values is taken for one without this signal.
-    """
-    counted = block.arrays[name].attrs.get("nan_count")
-    if counted is not None:
-        return int(counted) == 0
-    return any(other != name and bool(np.isfinite(v[i]).any()) for other, v in loaded.items())
 
 
 def _lacks(records: NDArray[np.generic]) -> bool:
@@ -107,7 +96,7 @@ def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
     """Cut the block into views: equal valid rows, and the same signals present."""
     loaded = {name: _read(array) for name, array in block.arrays.items()}
     loaded |= {name: loaded[name][at] for name, at in block.windows.items()}
-    good = {name: _finite(name, loaded, block) for name in loaded}
+    good = {name: _finite(name, values, block) for name, values in loaded.items()}
     kinds: dict[tuple[object, ...], list[int]] = {}
     for i in range(len(block.steps)):
         rows = None if block.rows_valid is None else int(block.rows_valid[i])
