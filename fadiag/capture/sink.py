@@ -29,6 +29,7 @@ class Sink:
         self._rows: int | None = None
         self._invalid: Counter[tuple[str, str]] = Counter()
         writer.declare_stream(stream, attrs=dict(attrs), planned=planned)
+        self._resumed = writer.last_step(stream) is not None
 
     @property
     def last_step(self) -> int | None:
@@ -96,6 +97,8 @@ class Sink:
         for layer, signal in self._shapes:
             place = (layer_key(layer), signal) if layer else (signal,)
             count = self._invalid[layer, signal]
+            if self._resumed and not count:
+                continue  # what an earlier session counted, or did not live to count, still holds
             self._writer.set_attrs("/".join((self.stream, *place)), {"nan_count": count})
 
 

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
+from torch import nn
 
 import fadiag
 from fadiag.analysis import Metric
 from fadiag.analysis.view import View
+from fadiag.capture import Live, Recorder
 from fadiag.errors import InputError, MissingSignalError
-from fadiag.store import ArraySpec, RunWriter
+from fadiag.store import ArraySpec, RunWriter, open_run
 
 RANK = "error_participation_ratio_raw"
 
@@ -115,3 +118,50 @@ def test_a_window_of_samples_has_no_padding(make_run: Callable[..., xr.DataTree]
     run["probe"].dataset = probe
     values = fadiag.analyze(run, metrics=[metric])["probe/rows"].sel(layer="fc1").values
     np.testing.assert_array_equal(values, [[np.nan] * 9 + [14.0] + [np.nan] * 2])
+
+
+class Dropping(nn.Module):
+    """A net whose middle layer is left out in every second pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.passes = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.relu(self.first(x))
+        if self.passes % 2 == 0:
+            h = torch.relu(self.middle(h))
+        self.passes += 1
+        return self.last(h)
+
+
+def train(path: Path, updates: int, *, resume: bool = False, poison: bool = False) -> None:
+    torch.manual_seed(0)
+    model = fadiag.convert(Dropping(), seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, y = torch.randn(8, 6), torch.randint(3, (8,))
+    with Recorder(model, path, live=Live(every=1), every=100, resume=resume) as recorder:
+        for _ in range(updates):
+            if poison:
+                x = x * torch.nan
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            recorder.step()
+
+
+def test_a_layer_that_is_dropped_at_random(tmp_path: Path) -> None:
+    train(tmp_path / "run.zarr", 5)
+    ranks = fadiag.analyze(tmp_path / "run.zarr")[f"live/{RANK}"]
+    assert ranks.sel(layer="middle").isnull().values.tolist() == [[False, True, False, True, False]]
+    assert not ranks.sel(layer=["first", "last"]).isnull().any()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_resumed_run_keeps_the_count_of_what_was_not_a_number(tmp_path: Path) -> None:
+    train(tmp_path / "run.zarr", 1, poison=True)
+    train(tmp_path / "run.zarr", 3, resume=True)
+    assert open_run(tmp_path / "run.zarr")["live/last/activation"].attrs["nan_count"] == 24
+    with pytest.raises(InputError, match=r"of layer '.*' at step 0 holds .* NaN of"):
+        fadiag.analyze(tmp_path / "run.zarr")
