@@ -1,5 +1,6 @@
 """From tensors to the arrays that the store takes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["HALF", "Array", "dims_of", "matrix_of", "rows_of", "to_array"]
+__all__ = ["HALF", "Array", "dims_of", "matrix_of", "rows_of", "to_array", "to_arrays"]
 
 Array = NDArray[Any]
 
@@ -18,14 +19,26 @@ _SPACE = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width"
 
 
 def to_array(tensor: Tensor) -> Array:
-    """Return the tensor as an array that the store may keep: half precision as float32 (it has no bfloat16).
+    """Return the tensor as an array that the store may keep; see `to_arrays`."""
+    return to_arrays([tensor])[0]
 
-    On the CPU the two share memory: give a tensor that nobody writes to any more.
+
+def to_arrays(tensors: Sequence[Tensor]) -> list[Array]:
+    """Return tensors as arrays that the store may keep: half precision as float32 (it has no bfloat16).
+
+    On the CPU the two share memory: give tensors that nobody writes to any more. From a CUDA device all are
+    copied side by side into pinned memory, which torch keeps and lends again, and waited for once.
     """
-    tensor = tensor.detach()
-    if tensor.dtype in HALF:
-        tensor = tensor.float()
-    return np.ascontiguousarray(tensor.cpu().numpy())
+    kept = [t.detach().float() if t.dtype in HALF else t.detach() for t in tensors]
+    hosts = [
+        torch.empty(t.shape, dtype=t.dtype, pin_memory=True).copy_(t, non_blocking=True)
+        if t.is_cuda
+        else t.cpu()
+        for t in kept
+    ]
+    for device in {t.device for t in kept if t.is_cuda}:
+        torch.cuda.current_stream(device).synchronize()
+    return [np.ascontiguousarray(host.numpy()) for host in hosts]
 
 
 def matrix_of(weight: Tensor) -> Tensor:

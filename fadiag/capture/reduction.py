@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fadiag.capture.arrays import Array, to_array
+from fadiag.capture.arrays import Array, to_array, to_arrays
 from fadiag.capture.factor import Panels, factor, unit_rows
 from fadiag.capture.rows import Chosen, Rows
 from fadiag.capture.signals import Reading, Signal
@@ -57,14 +57,17 @@ class Raw:
 
     def __call__(self, layer: str, readings: Mapping[str, Sequence[Reading]]) -> dict[str, Signal]:
         """Return each signal's values, its micro-batches one below the other."""
-        found = {}
+        taken: dict[str, Sequence[Tensor]] = {}
         for name, parts in readings.items():
-            values = [part.values for part in parts]
-            if parts[0].of_samples and not self._all:
-                values = self._chosen.take(layer, name, values)
-            arrays = [to_array(value) for value in values]
-            joined: Array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-            found[name] = Signal(joined, parts[0].dims, parts[0].attrs)
+            values: Sequence[Tensor] = [part.values for part in parts]
+            chooses = parts[0].of_samples and not self._all
+            taken[name] = self._chosen.take(layer, name, values) if chooses else values
+        arrays = iter(to_arrays([value for values in taken.values() for value in values]))
+        found = {}
+        for name, chosen in taken.items():
+            own = [next(arrays) for _ in chosen]
+            joined: Array = own[0] if len(own) == 1 else np.concatenate(own)
+            found[name] = Signal(joined, readings[name][0].dims, readings[name][0].attrs)
         return found
 
 

@@ -128,6 +128,44 @@ def live(steps):
     print(f"({recorded} steps recorded, bare step {np.median(bare) / BLOCK * 1e3:.1f} ms)")
 
 
+def gpu(steps, device="cuda"):
+    """Ratio of a step on a CUDA device with live activations and errors, by the clock on the wall."""
+    if not torch.cuda.is_available():
+        print("no CUDA device: its figure is left out")
+        return
+    model = build().to(device)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    batch = torch.randn(128, 3072, device=device), torch.randint(10, (128,), device=device)
+
+    def block(every, recorder, on):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for i in range(BLOCK):
+            # Never armed behind the last step: the bare block comes next.
+            on[0] = recorder is not None and i % every == 0 and i + 1 < BLOCK
+            if recorder is not None:
+                recorder.step()
+            optimizer.zero_grad()
+            loss_of(model, batch).backward()
+            optimizer.step()
+        on[0] = False
+        if recorder is not None:
+            recorder.step()
+        torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    for every in (1, BLOCK):
+        ratios, on = [], [False]
+        with tempfile.TemporaryDirectory() as folder:
+            live = Live(["activation", "error"], every=lambda step, on=on: on[0])
+            with Recorder(model, Path(folder) / "run.zarr", every=[0], state=(), live=live) as recorder:
+                for _ in range(steps // BLOCK):
+                    bare = block(every, None, on)
+                    ratios.append(block(every, recorder, on) / bare)
+        name = torch.cuda.get_device_name()
+        print(f"live every {every}. step on {name}: {np.median(ratios[1:]):.3f} x the bare step")
+
+
 def probe(repeats):
     """Ratio of a reading (both backward passes, all signals) to a forward and two backward passes."""
     model = build()
@@ -153,3 +191,4 @@ if __name__ == "__main__":
     probe(max(3, count // 8))
     live(count)
     peer(count)
+    gpu(count)

@@ -8,6 +8,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from fadiag.capture import DEFAULT_ADAPTERS, Live, Probe, Recorder
+from fadiag.capture.arrays import to_arrays
 from fadiag.capture.layers import choose_layers
 from fadiag.errors import CaptureError
 from fadiag.rules import convert
@@ -429,6 +430,15 @@ def test_signals_on_a_gpu_are_those_on_the_cpu(kind):
     for name, layer in found[0].items():
         for signal, value in layer.signals.items():
             np.testing.assert_allclose(values(found[1], name, signal), value.array, rtol=1e-6, atol=1e-10)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_arrays_from_a_gpu_are_whole_when_they_are_given():
+    tensors = [torch.randn(64, 1000 + n, device="cuda").T for n in range(20)]
+    products = [tensor @ tensor.T for tensor in tensors]  # still running when the copies are asked for
+    for product, array in zip(products, to_arrays(products), strict=True):
+        np.testing.assert_array_equal(array, product.cpu().numpy())
 
 
 @pytest.mark.gpu
