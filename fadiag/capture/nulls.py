@@ -1,6 +1,6 @@
 """What a rank or an alignment is held against: redrawn feedback, and the layer's own gates."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -8,14 +8,17 @@ from torch import Tensor
 
 from fadiag import spectra
 from fadiag.capture.arrays import Array, rows_of
+from fadiag.capture.passes import Passes
 from fadiag.capture.trace import Call
 
 __all__ = [
     "MASK_STATISTICS",
     "REDRAW_STATISTICS",
     "Reference",
+    "mask_nulls",
     "mask_statistics",
     "null_attrs",
+    "redraw_nulls",
     "shaped_noise",
 ]
 
@@ -99,3 +102,35 @@ def mask_statistics(call: Call, spectrum: Tensor, draws: int, generator: torch.G
         for name, value in _ranks(rows_of(error).cpu().numpy()).items():
             found[name].append(value)
     return {f"mask_null_{name}": np.array(values) for name, values in found.items()}
+
+
+def redraw_nulls(through: Passes, truth: Sequence[Call], k: int, draws: int) -> dict[str, dict[str, Array]]:
+    """Return the statistics of the errors under redrawn feedback, by call."""
+    generator = torch.Generator().manual_seed(through.seed)
+    references = {c.name: Reference(c.values["error"], k) for c in truth if "error" in c.values}
+    found = {
+        name: {f"error_null_{s}": np.full(draws, np.nan) for s in REDRAW_STATISTICS} for name in references
+    }
+    for draw in range(draws):
+        for call in through.run(through.redrawn(generator), ("error",)).calls:
+            if "error" in call.values and call.name in references:
+                for s, value in references[call.name].statistics(call.values["error"]).items():
+                    found[call.name][f"error_null_{s}"][draw] = value
+    return found
+
+
+def mask_nulls(calls: Sequence[Call], draws: int, seed: int) -> dict[str, dict[str, Array]]:
+    """Return the statistics of the mask null, by call; layers without gate and norm have none."""
+    if draws == 0:
+        return {}
+    last = next(call for call in reversed(calls) if "error" in call.values)
+    delta = rows_of(last.values["error"]).cpu()
+    if not bool(torch.isfinite(delta).all()):
+        return {}
+    spectrum = torch.linalg.svdvals(delta)
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        call.name: mask_statistics(call, spectrum, draws, generator)
+        for call in calls
+        if (call.gate or call.norm) and "modulator" in call.values and call.h_shape[0] == len(delta)
+    }

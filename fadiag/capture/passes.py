@@ -1,0 +1,105 @@
+"""Forward and backward passes of one batch through a model, out of band and under any feedback."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fadiag.capture.isolation import Mode, isolated
+from fadiag.capture.layers import RecordedLayer, in_order, owners_of
+from fadiag.capture.trace import Trace, tracing
+from fadiag.errors import CaptureError
+
+__all__ = ["Passes"]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What a pass needs. Every pass sees the same weights, masks and random numbers, and leaves no trace.
+
+    ``others`` are the layers of the model that are not recorded: their feedback is replaced too.
+    """
+
+    model: nn.Module
+    layers: Sequence[RecordedLayer]
+    others: Sequence[RecordedLayer]
+    batch: Any
+    loss: Callable[[nn.Module, Any], Tensor]
+    _: KW_ONLY
+    mode: Mode
+    seed: int
+
+    def truth(self) -> dict[str, Tensor]:
+        """Return W of every layer that has a feedback, by layer: what makes a pass the true one."""
+        # Of all layers: an error that came through the feedback of one left out is not the true one.
+        truth = {layer.name: layer.weight.detach() for layer in self.layers if layer.feedback is not None}
+        if self.others:
+            # A weight may be computed when it is read.
+            with isolated(self.model, mode=self.mode, seed=self.seed):
+                truth |= {x.name: x.weight.detach().clone() for x in self.others if x.feedback is not None}
+        return truth
+
+    def redrawn(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return fresh feedback of every layer that has one, by layer."""
+        return {
+            layer.name: layer.adapter.redrawn(layer.module, generator)
+            for layer in in_order(self.model, (*self.layers, *self.others))
+            if layer.feedback is not None
+        }
+
+    def run(
+        self, matrices: Mapping[str, Tensor], wanted: Collection[str], *, keep_graph: bool = False
+    ) -> Trace:
+        """Run forward and backward once, with the given matrices in the backward pass of some layers."""
+        weights = {id(layer.weight): layer.weight for layer in self.layers}
+        frozen = [weight for weight in weights.values() if not weight.requires_grad]
+        with isolated(self.model, mode=self.mode, seed=self.seed), ExitStack() as stack:
+            for weight in frozen:
+                weight.requires_grad_(True)
+                stack.callback(weight.requires_grad_, False)
+            for layer in (*self.layers, *self.others):
+                if layer.name in matrices:
+                    matrix = matrices[layer.name].to(layer.weight)
+                    stack.enter_context(layer.adapter.using(layer.module, matrix))
+            with tracing(self.layers, wanted, others=self.others, keep_edges=keep_graph) as trace:
+                loss = self._loss()
+            gradients = torch.autograd.grad(
+                loss, list(weights.values()), allow_unused=True, retain_graph=keep_graph
+            )
+            trace.stop()
+            trace.finish()
+            if not any(call.heard for call in trace.calls):
+                raise CaptureError(
+                    f"the probe's loss reaches none of the {len(self.layers)} recorded layers; is it "
+                    "computed under no_grad, detached, or from another model?"
+                )
+            by_weight = dict(zip(weights, gradients, strict=True))
+            owners = owners_of(self.layers)
+            for call in trace.calls:
+                gradient = by_weight[id(call.layer.weight)]
+                owned = owners[id(call.layer.weight)] is call.layer
+                if "gradient" in wanted and owned and call.index == 0 and gradient is not None:
+                    call.values["gradient"] = gradient.to_dense()  # that of a table may be sparse
+        return trace
+
+    def _loss(self) -> Tensor:
+        try:
+            loss = self.loss(self.model, self.batch)
+        except (RuntimeError, ValueError, TypeError, LookupError) as error:
+            if isinstance(error, CaptureError):
+                raise
+            raise CaptureError(
+                f"the probe's batch does not fit the model: {error}; give Probe a batch that "
+                "loss(model, batch) can take"
+            ) from error
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise CaptureError(
+                f"the probe's loss is not a scalar but has {what}; return the mean over the batch"
+            )
+        if not loss.requires_grad:
+            raise CaptureError("the probe's loss has no gradient; compute it without detach() and no_grad")
+        return loss.reshape(())
