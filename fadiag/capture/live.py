@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from fadiag.capture.arrays import HALF
 from fadiag.capture.layers import RecordedLayer
@@ -13,10 +14,10 @@ from fadiag.capture.reduction import Reduction, ReductionName, Unfolding, reduct
 from fadiag.capture.rows import Rows
 from fadiag.capture.schedule import Schedule, as_schedule
 from fadiag.capture.signals import LayerSignals, Reading, call_attrs, reading_of
-from fadiag.capture.trace import Trace
+from fadiag.capture.trace import Trace, hang
 from fadiag.errors import CaptureError, InputError
 
-__all__ = ["LIVE_SIGNALS", "Live", "LiveReader"]
+__all__ = ["LIVE_SIGNALS", "Live", "LiveReader", "check_live"]
 
 #: What can be heard live.
 LIVE_SIGNALS = ("activation", "input", "modulator", "error_post", "error")
@@ -89,6 +90,22 @@ the model's own rule; record it with a Probe
         return reduction_of(self.reduction, self.unfolding, self.rows)
 
 
+def check_live(model: nn.Module, live: Live, ranks: str) -> None:
+    """Raise where the signals of a model's own passes cannot be heard, or not be joined over ranks."""
+    if not isinstance(live, Live):
+        raise InputError(f"live is a {type(live).__name__}; give a fadiag.capture.Live")
+    if ranks == "all" and live.reduction == "factor":
+        raise InputError(
+            "live factors of several ranks cannot be joined: each stands for its own rank's samples; record "
+            "with ranks='first', or live signals with reduction='raw'"
+        )
+    if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules()):
+        raise CaptureError(
+            "live signals of a compiled model cannot be recorded: hooks attached after compiling never fire; "
+            "train the model uncompiled, or use probes, which run the module inside"
+        )
+
+
 class LiveReader:
     """Hears one step: armed before it, disarmed after it. Between, the model carries no hook."""
 
@@ -104,32 +121,15 @@ class LiveReader:
         self._others = others
         self._signals = live.signals
         self._reduce = live.reduce()
-        self._handles: list[Any] = []
+        self._handles: list[RemovableHandle] = []
         self._passes: list[Trace] = []
         self._running: Trace | None = None
 
     def arm(self) -> None:
         """Hang the hooks on the model."""
-        for layer in self._layers:
-            self._handles.append(layer.module.register_forward_hook(self._enter(layer)))
-        for layer in self._others:
-            self._handles.append(layer.module.register_forward_hook(self._pass_by(layer)))
+        self._handles = hang(self._layers, self._others, lambda: self._running)
         self._handles.append(self._model.register_forward_pre_hook(self._begin))
         self._handles.append(self._model.register_forward_hook(self._end, always_call=True))
-
-    def _enter(self, layer: RecordedLayer) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if self._running is not None:
-                self._running.enter(layer, inputs, output)
-
-        return hook
-
-    def _pass_by(self, layer: RecordedLayer) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if self._running is not None:
-                self._running.pass_by(layer)
-
-        return hook
 
     def _begin(self, module: nn.Module, inputs: Any) -> None:
         if torch.is_grad_enabled() and self._running is None:

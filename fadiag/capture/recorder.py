@@ -6,20 +6,19 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fadiag.capture.adapter import LayerAdapter
 from fadiag.capture.adapters import DEFAULT_ADAPTERS
-from fadiag.capture.arrays import matrix_of, to_array
 from fadiag.capture.layers import choose_layers, in_order, others_of
-from fadiag.capture.live import Live, LiveReader
+from fadiag.capture.live import Live, LiveReader, check_live
 from fadiag.capture.manifest import manifest_of
 from fadiag.capture.probe import Probe
 from fadiag.capture.ranks import Ranks
 from fadiag.capture.schedule import Schedule, as_schedule
-from fadiag.capture.signals import kernel_attrs
-from fadiag.capture.sink import ROOT, Sink
+from fadiag.capture.sink import Sink
 from fadiag.capture.state import StateReader, choose_state_signals
+from fadiag.capture.static import put_static
 from fadiag.errors import CaptureError, InputError
 from fadiag.store import RunWriter
 
@@ -136,7 +135,7 @@ class Recorder:
                 raise InputError(f"probe {name!r} is a {type(probe).__name__}; give a fadiag.Probe")
             probe.check(self._layers)
         if live is not None:
-            _check_live(model, live, ranks)
+            check_live(model, live, ranks)
         self._sinks: dict[str, Sink] = {}
         self._state: StateReader | None = None
         self._live = None if live is None else LiveReader(self._model, self._layers, live, self._others)
@@ -291,7 +290,7 @@ class Recorder:
             if resume_from is None:
                 self._step = max((step for step in done if step is not None), default=0)
             if all(step is None for step in done):
-                self._put_static()
+                put_static(self._writer, self._layers)
             self._record()
         except BaseException:
             self._abandon()
@@ -320,33 +319,6 @@ class Recorder:
         if self._steps is None:
             return None
         return sum(schedule(step) for step in range(self._steps)) + 1
-
-    def _put_static(self) -> None:
-        for layer in self._layers:
-            name = layer.name or ROOT
-            attrs, axes = kernel_attrs(layer.weight), layer.adapter.weight_dims
-
-            def put(
-                signal: str,
-                given: Tensor,
-                name: str = name,
-                attrs: dict[str, Any] = attrs,
-                axes: tuple[str, str] = axes,
-            ) -> None:
-                tensor, matrix = given.detach().clone(), given.dim() > 1
-                self._writer.put_static(
-                    name,
-                    signal,
-                    to_array(matrix_of(tensor) if matrix else tensor),
-                    dims=axes if matrix else ("out",),
-                    attrs={"signal": signal, **(attrs if matrix else {})},
-                )
-
-            put("weight_init", layer.weight)
-            if layer.bias is not None:
-                put("bias_init", layer.bias)
-            if layer.feedback is not None:
-                put("feedback", layer.feedback)
 
     def _record(self) -> None:
         """Record what is scheduled for the current step."""
@@ -442,21 +414,6 @@ def _inside(model: nn.Module) -> nn.Module:
         inner = inner.module
     assert isinstance(inner, nn.Module)
     return inner
-
-
-def _check_live(model: nn.Module, live: Live, ranks: str) -> None:
-    if not isinstance(live, Live):
-        raise InputError(f"live is a {type(live).__name__}; give a fadiag.capture.Live")
-    if ranks == "all" and live.reduction == "factor":
-        raise InputError(
-            "live factors of several ranks cannot be joined: each stands for its own rank's samples; record "
-            "with ranks='first', or live signals with reduction='raw'"
-        )
-    if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules()):
-        raise CaptureError(
-            "live signals of a compiled model cannot be recorded: hooks attached after compiling never fire; "
-            "train the model uncompiled, or use probes, which run the module inside"
-        )
 
 
 def _as_list(given: Any) -> list[Any]:

@@ -5,20 +5,22 @@ leaves it. Tensors are known by identity, so functions, methods and modules, in 
 Every listener is a tensor hook: after an in-place gate nothing else sees dL/da.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from fadiag.capture.layers import RecordedLayer
 from fadiag.errors import CaptureError
 
-__all__ = ["Call", "Trace", "tracing"]
+__all__ = ["Call", "Trace", "hang", "tracing"]
 
 # The names of torch's functions, without the underscore of the in-place ones.
 _GATES = (
@@ -214,6 +216,23 @@ class Trace(TorchFunctionMode):
                     call.values[signal] = ungated.clone()
 
 
+def hang(
+    layers: Sequence[RecordedLayer], others: Sequence[RecordedLayer], running: Callable[[], Trace | None]
+) -> list[RemovableHandle]:
+    """Hang hooks on layers that tell the trace which runs then, if any, of each call; others are counted."""
+
+    def enter(layer: RecordedLayer, module: nn.Module, inputs: Any, output: Any) -> None:
+        if (trace := running()) is not None:
+            trace.enter(layer, inputs, output)
+
+    def pass_by(layer: RecordedLayer, module: nn.Module, inputs: Any, output: Any) -> None:
+        if (trace := running()) is not None:
+            trace.pass_by(layer)
+
+    told = [*((layer, enter) for layer in layers), *((layer, pass_by) for layer in others)]
+    return [layer.module.register_forward_hook(partial(hook, layer)) for layer, hook in told]
+
+
 @contextmanager
 def tracing(
     layers: Sequence[RecordedLayer],
@@ -225,20 +244,7 @@ def tracing(
     """Follow the recorded layers through the forward pass made inside; the others are counted."""
     trace = Trace(signals, keep_edges=keep_edges)
 
-    def hook_of(layer: RecordedLayer) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            trace.enter(layer, inputs, output)
-
-        return hook
-
-    def counter_of(layer: RecordedLayer) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            trace.pass_by(layer)
-
-        return hook
-
-    handles = [layer.module.register_forward_hook(hook_of(layer)) for layer in layers]
-    handles += [layer.module.register_forward_hook(counter_of(layer)) for layer in others]
+    handles = hang(layers, others, lambda: trace)
     try:
         with trace:
             yield trace
