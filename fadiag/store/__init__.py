@@ -10,7 +10,8 @@ Examples
 from fadiag.store.compaction import compact
 from fadiag.store.export import export_netcdf
 from fadiag.store.inspection import LayerSummary, RunSummary, SignalSummary, StreamSummary, inspect_run
-from fadiag.store.layout import ArraySpec, layer_key, layer_name
+from fadiag.store.layout import ArraySpec
+from fadiag.store.names import layer_key, layer_name
 from fadiag.store.ranks import rank_path
 from fadiag.store.reader import RunInfo, open_run, run_info
 from fadiag.store.verification import Verification, verify_run

@@ -12,7 +12,7 @@ from fadiag.store.layout import fill_value
 from fadiag.store.sealed_chunks import read_shard
 from fadiag.store.snapshot import StoredArray
 
-__all__ = ["Key", "read_array"]
+__all__ = ["Key", "positions_of", "read_array", "without_integer_axes"]
 
 #: What to take along one axis.
 Key: TypeAlias = int | slice | NDArray[np.integer[Any]]
@@ -38,7 +38,7 @@ def read_array(root: Path, array: StoredArray, key: Sequence[Key] = ()) -> NDArr
     refuse_linked_folder(root, array)
     layout = array.layout
     whole = (*key, *(slice(None),) * (len(layout.shape) - len(key)))
-    wanted = [np.atleast_1d(np.arange(n)[k]) for n, k in zip(layout.shape, whole, strict=True)]
+    wanted = positions_of(whole, layout.shape)
     out = np.empty([len(positions) for positions in wanted], np.dtype(layout.dtype).newbyteorder("<"))
     for first, at_first, in_first in _by_chunk(wanted[0], layout.chunk[0]):
         if len(wanted) == 1:
@@ -49,8 +49,17 @@ def read_array(root: Path, array: StoredArray, key: Sequence[Key] = ()) -> NDArr
             inside = (in_first, in_second, *(_slice(positions) for positions in wanted[2:]))
             name = layout.key(first, second)
             _read_part(root, array, name, out, at=(at_first, at_second), inside=inside)
-    dropped = tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in whole)
-    return out[dropped]
+    return without_integer_axes(out, whole)
+
+
+def positions_of(key: Sequence[Key], shape: Sequence[int]) -> list[NDArray[np.intp]]:
+    """Return the positions that a key takes along each axis."""
+    return [np.atleast_1d(np.arange(n)[k]) for n, k in zip(shape, key, strict=True)]
+
+
+def without_integer_axes(values: NDArray[Any], key: Sequence[Key]) -> NDArray[Any]:
+    """Take away the axes, of length 1, along which the key is one place and not a part."""
+    return values[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)]
 
 
 def _by_chunk(positions: NDArray[np.intp], size: int) -> Iterator[tuple[int, Any, Any]]:
@@ -89,7 +98,7 @@ def _read_part(
     if array.sealed:
         values = read_shard(root, array, name, start, stop)
     elif check_chunk(root, array, name) is None:
-        out[_grid(at)] = np.nan if fill_value(layout.dtype) == "NaN" else 0
+        out[_grid(at)] = float(fill_value(layout.dtype))
         return
     else:
         row = layout.chunk_bytes // layout.chunk[0]

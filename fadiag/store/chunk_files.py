@@ -58,17 +58,13 @@ def refuse_linked_folder(root: Path, array: StoredArray) -> None:
             raise DamagedError(f"{root}/{array.path} is reached through a link; a store holds none")
 
 
-def _open(root: Path, array: StoredArray, name: str) -> int:
-    try:
-        return os.open(f"{root}/{array.path}/{name}", os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError as error:
-        raise damaged(root, array, name, f"cannot be read ({error.strerror})") from None
-
-
 def read_chunk_into(root: Path, array: StoredArray, name: str, start: int, destination: NDArray[Any]) -> None:
     """Fill a contiguous array with the bytes from `start` on of a chunk that `check_chunk` found right."""
     view = destination.reshape(-1).view(np.uint8).data
-    descriptor = _open(root, array, name)
+    try:
+        descriptor = os.open(f"{root}/{array.path}/{name}", os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise damaged(root, array, name, f"cannot be read ({error.strerror})") from None
     try:
         done = 0
         while done < len(view):
@@ -82,11 +78,6 @@ def read_chunk_into(root: Path, array: StoredArray, name: str, start: int, desti
 
 def read_chunk(root: Path, array: StoredArray, name: str, start: int, stop: int) -> bytes:
     """Read bytes `start` to `stop` of a chunk file that `check_chunk` found right."""
-    descriptor = _open(root, array, name)
-    try:
-        data = os.pread(descriptor, max(0, stop - start), start)
-    finally:
-        os.close(descriptor)
-    if len(data) != max(0, stop - start):
-        raise damaged(root, array, name, f"is shorter than {stop:,} bytes")
-    return data
+    data = np.empty(stop - start, np.uint8)
+    read_chunk_into(root, array, name, start, data)
+    return data.tobytes()

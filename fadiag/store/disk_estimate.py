@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from fadiag.store.layout import COORDINATES
+from fadiag.store.names import COORDINATES
 from fadiag.store.recording import Stream
 
 __all__ = ["shortage"]

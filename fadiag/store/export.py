@@ -11,7 +11,7 @@ import numpy as np
 from fadiag.errors import StoreError
 from fadiag.store.array_reader import read_array
 from fadiag.store.inspection import read_steps
-from fadiag.store.layout import JSON
+from fadiag.store.names import JSON
 from fadiag.store.snapshot import read_snapshot
 
 __all__ = ["export_netcdf"]

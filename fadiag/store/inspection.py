@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fadiag.errors import DamagedError
 from fadiag.store.array_reader import read_array
-from fadiag.store.layout import COORDINATES, JSON
+from fadiag.store.names import COORDINATES, JSON
 from fadiag.store.reader import RunInfo, info_of
 from fadiag.store.snapshot import Snapshot, StoredArray, read_snapshot
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from xarray.backends import BackendArray, BackendEntrypoint
-from xarray.core import indexing
+from xarray.backends import BackendEntrypoint
 
 from fadiag.errors import DamagedError
-from fadiag.store.array_reader import read_array
+from fadiag.store.array_reader import Key, positions_of, read_array, without_integer_axes
 from fadiag.store.inspection import read_steps
-from fadiag.store.layout import COORDINATES, fill_value
-from fadiag.store.lazy import SnapshotBackend
+from fadiag.store.layout import fill_value
+from fadiag.store.lazy import LazyArray, SnapshotBackend, lazy_variable
+from fadiag.store.names import COORDINATES
 from fadiag.store.snapshot import Snapshot, StoredArray
 
 __all__ = ["JoinedBackend"]
@@ -34,8 +34,8 @@ class _Shared:
 
 
 @dataclass(frozen=True, repr=False)
-class _JoinedArray(BackendArray):  # type: ignore[misc, unused-ignore]
-    """One array of all ranks, as xarray asks for it: rank 0's valid rows, rank 1's, ..., then the padding."""
+class _JoinedArray(LazyArray):
+    """One array of all ranks: rank 0's valid rows, rank 1's, ..., then the padding."""
 
     parts: Sequence[tuple[Path, StoredArray]]
     shared: _Shared
@@ -49,15 +49,10 @@ class _JoinedArray(BackendArray):  # type: ignore[misc, unused-ignore]
     def dtype(self) -> np.dtype[Any]:
         return np.dtype(self.parts[0][1].layout.dtype)
 
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> NDArray[Any]:
-        return np.asarray(
-            indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
-        )
-
-    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
-        wanted = [np.atleast_1d(np.arange(n)[k]) for n, k in zip(self.shape, key, strict=True)]
-        nothing = np.nan if fill_value(str(self.dtype)) == "NaN" else 0
-        out = np.full([len(wanted[0]), self.shape[1], *map(len, wanted[2:])], nothing, self.dtype)
+    def read(self, key: tuple[Key, ...]) -> NDArray[Any]:
+        wanted = positions_of(key, self.shape)
+        fill = float(fill_value(str(self.dtype)))
+        out = np.full([len(wanted[0]), self.shape[1], *map(len, wanted[2:])], fill, self.dtype)
         ends = np.zeros(len(wanted[0]), np.int64)
         for (root, array), records, valid in zip(
             self.parts, self.shared.records, self.shared.valid, strict=True
@@ -67,8 +62,7 @@ class _JoinedArray(BackendArray):  # type: ignore[misc, unused-ignore]
             for at, (end, count) in enumerate(zip(ends, rows, strict=True)):
                 out[at, end : end + count] = part[at, :count]
             ends += rows
-        dropped = tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)
-        return out[:, wanted[1]][dropped]
+        return without_integer_axes(out[:, wanted[1]], key)
 
 
 class JoinedBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
@@ -138,13 +132,7 @@ def _stream(
             continue
         _check_alike(path, snapshots)
         joined = _JoinedArray([(s.path, s.arrays[path]) for s in snapshots], shared)
-        chunks = (array.layout.chunk[0], *joined.shape[1:])
-        found[home][name] = xr.Variable(
-            array.layout.dims,
-            indexing.LazilyIndexedArray(joined),
-            dict(array.attrs),
-            {"preferred_chunks": dict(zip(array.layout.dims, chunks, strict=True)), "chunks": chunks},
-        )
+        found[home][name] = lazy_variable(joined, array, (array.layout.chunk[0], *joined.shape[1:]))
     # Each rank's rows are of the mean loss over its own batch.
     told = {stream: {"loss_reduction": "mean of each rank"}}
     return {

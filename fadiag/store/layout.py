@@ -1,45 +1,31 @@
-"""Names, chunk arithmetic and metadata documents of a store: pure JSON and numbers, no files.
+"""Chunk arithmetic and metadata documents of a store: pure JSON and numbers, no files.
 
 Everything that a reader must know to find a row in a file is computed here and nowhere else; the text is
 docs/store-format.md.
 """
 
-import functools
-import hashlib
-import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
-from urllib.parse import quote, unquote
 
 import numpy as np
 
 from fadiag.errors import InputError
+from fadiag.store.names import JSON, check_name
 
 __all__ = [
     "CHUNK_TARGET",
-    "COORDINATES",
     "DTYPES",
     "INNER_CODECS",
-    "JSON",
     "MAX_CHUNK",
     "SCHEMA",
     "ArrayLayout",
     "ArraySpec",
     "array_document",
-    "check_name",
-    "clean_json",
     "fill_value",
     "group_document",
-    "layer_key",
-    "layer_name",
     "plan_array",
-    "rank_name",
 ]
-
-JSON: TypeAlias = Any
 
 #: Version of the layout; a store with a higher one is refused.
 SCHEMA = 1
@@ -47,8 +33,6 @@ SCHEMA = 1
 CHUNK_TARGET = 4 * 2**20
 #: Bytes that no chunk exceeds, whatever a metadata file says.
 MAX_CHUNK = 2**30
-#: Coordinates that every stream has, with their type.
-COORDINATES = {"step": "int64", "wall_time": "float64", "epoch": "float64", "rows_valid": "int64"}
 DTYPES = frozenset(
     "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()  # noqa: SIM905
 )
@@ -59,88 +43,6 @@ INNER_CODECS: list[JSON] = [
     {"name": "zstd", "configuration": {"level": 3, "checksum": False}},
     {"name": "crc32c"},
 ]
-ROOT_LAYER = "(root)"
-
-_NAME = re.compile(r"(?!c$)[A-Za-z][A-Za-z0-9_]{0,99}")
-_MAX_KEY = 200
-
-
-@functools.lru_cache(maxsize=2**14)  # asked for every array of every record
-def layer_key(name: str) -> str:
-    """Return the group name of a layer: its module name, percent-encoded, a root module's as ``(root)``.
-
-    Keys longer than 200 bytes are cut and end in a hash; the true name stands in the group's attributes.
-
-    Parameters
-    ----------
-    name : str
-        As `torch.nn.Module.named_modules` gives it; ``""`` is the root module.
-
-    Returns
-    -------
-    str
-        ASCII, at most 200 bytes, safe as a folder's name.
-
-    Examples
-    --------
-    >>> layer_key("encoder.0"), layer_key(""), layer_key("a/b"), layer_key("..")
-    ('encoder.0', '(root)', 'a%2Fb', '%2E.')
-    """
-    if not name:
-        return ROOT_LAYER
-    key = quote(name, safe="()")
-    # A name that would hide a file, climb a directory or meet a coordinate gets its first character encoded.
-    if key[0] in "._" or key in {*COORDINATES, "zarr.json", "c"}:
-        key = f"%{ord(key[0]):02X}{key[1:]}"
-    if len(key) > _MAX_KEY:
-        key = f"{key[:180]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-    return key
-
-
-def layer_name(key: str) -> str:
-    """Return the module name of a layer key that was not cut.
-
-    Parameters
-    ----------
-    key : str
-        From `layer_key`.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> layer_name("a%2Fb"), layer_name("(root)")
-    ('a/b', '')
-    """
-    return "" if key == ROOT_LAYER else unquote(key)
-
-
-def rank_name(rank: int) -> str:
-    """Return the name of one rank's store in the folder of a run that has one a rank."""
-    return f"rank{rank}.zarr"
-
-
-def check_name(kind: str, name: str) -> str:
-    """Return a stream, signal or dimension name, or raise `InputError`."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InputError(
-            f"{kind} name {name!r}: use letters, digits and underscores, a letter first, at most 100, and not"
-            " 'c', which is zarr's"
-        )
-    return name
-
-
-def clean_json(what: str, value: Mapping[str, JSON]) -> dict[str, JSON]:
-    """Return a deep copy of attributes that JSON can hold, or raise `InputError` (a NaN, a numpy scalar)."""
-    try:
-        copy = json.loads(json.dumps(dict(value), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{what} is not plain JSON: {error}; convert it with float(), int() or str()"
-        ) from None
-    return copy  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A snapshot as an `xarray.DataTree` whose values are read when they are used."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +13,34 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
-from fadiag.store.array_reader import read_array
-from fadiag.store.layout import COORDINATES, JSON
+from fadiag.store.array_reader import Key, read_array
+from fadiag.store.names import COORDINATES, JSON
 from fadiag.store.snapshot import Snapshot, StoredArray
 
-__all__ = ["SnapshotBackend"]
+__all__ = ["LazyArray", "SnapshotBackend", "lazy_variable"]
+
+
+class LazyArray(BackendArray, ABC):  # type: ignore[misc, unused-ignore]
+    """An array as xarray asks for it: each axis by itself."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
+
+    @abstractmethod
+    def read(self, key: tuple[Key, ...]) -> NDArray[Any]:
+        """Return a part of the array."""
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> NDArray[Any]:
+        return np.asarray(
+            indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self.read)
+        )
 
 
 @dataclass(frozen=True, repr=False)
-class _LazyArray(BackendArray):  # type: ignore[misc, unused-ignore]
-    """One array on the disk, as xarray asks for it."""
+class _StoredLazily(LazyArray):
+    """One array on the disk."""
 
     root: Path
     array: StoredArray
@@ -34,12 +53,7 @@ class _LazyArray(BackendArray):  # type: ignore[misc, unused-ignore]
     def dtype(self) -> np.dtype[Any]:
         return np.dtype(self.array.layout.dtype)
 
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> NDArray[Any]:
-        return np.asarray(
-            indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
-        )
-
-    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
+    def read(self, key: tuple[Key, ...]) -> NDArray[Any]:
         return read_array(self.root, self.array, key)
 
 
@@ -52,23 +66,19 @@ class SnapshotBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
         groups: dict[str, dict[str, xr.Variable]] = {path: {} for path in ("", *snapshot.groups)}
         for path, array in snapshot.arrays.items():
             home, _, name = path.rpartition("/")
-            groups[home][name] = _variable(snapshot.path, array)
+            lazy = _StoredLazily(snapshot.path, array)
+            groups[home][name] = lazy_variable(lazy, array, array.layout.chunk)
         attributes = {"": msgspec.to_builtins(snapshot.attributes), **snapshot.groups}
         return xr.DataTree.from_dict(
             {f"/{path}": _dataset(variables, attributes[path]) for path, variables in groups.items()}
         )
 
 
-def _variable(root: Path, array: StoredArray) -> xr.Variable:
-    layout = array.layout
-    chunks = dict(zip(layout.dims, layout.chunk, strict=True))
-    return xr.Variable(
-        layout.dims,
-        indexing.LazilyIndexedArray(_LazyArray(root, array)),
-        dict(array.attrs),
-        {"preferred_chunks": chunks, "chunks": layout.chunk},
-        fastpath=True,
-    )
+def lazy_variable(array: LazyArray, like: StoredArray, chunk: tuple[int, ...]) -> xr.Variable:
+    """Return a variable with the dimensions and attributes of a stored array, read in pieces of a chunk."""
+    dims = like.layout.dims
+    encoding = {"preferred_chunks": dict(zip(dims, chunk, strict=True)), "chunks": chunk}
+    return xr.Variable(dims, indexing.LazilyIndexedArray(array), dict(like.attrs), encoding, fastpath=True)
 
 
 def _dataset(variables: Mapping[str, xr.Variable], attrs: Mapping[str, JSON]) -> xr.Dataset:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from fadiag.errors import StoreError
-from fadiag.store.layout import JSON, SCHEMA, clean_json
+from fadiag.store.layout import SCHEMA
 from fadiag.store.lock import StoreLock
+from fadiag.store.names import JSON, clean_json
 from fadiag.store.recording import Recording
 from fadiag.store.snapshot import RootAttributes, read_snapshot, refuse_links
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from fadiag.errors import InputError, StoreError
-from fadiag.store.layout import rank_name
+from fadiag.store.names import rank_name
 from fadiag.store.snapshot import Snapshot, read_snapshot
 
 __all__ = ["are_ranks", "rank_path", "read_ranks"]

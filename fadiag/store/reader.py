@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from fadiag.errors import DamagedError, FadiagError, StoreError
 from fadiag.store.chunk_files import check_chunk
-from fadiag.store.layout import JSON
 from fadiag.store.lock import is_locked
+from fadiag.store.names import JSON
 from fadiag.store.ranks import are_ranks, read_ranks
 from fadiag.store.snapshot import Snapshot, read_snapshot
 

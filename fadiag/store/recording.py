@@ -15,17 +15,9 @@ from numpy.typing import NDArray
 
 from fadiag.errors import InputError
 from fadiag.store.files import replace_file, write_fill, write_slab
-from fadiag.store.layout import (
-    COORDINATES,
-    JSON,
-    ArrayLayout,
-    ArraySpec,
-    check_name,
-    clean_json,
-    layer_key,
-    plan_array,
-)
+from fadiag.store.layout import ArrayLayout, ArraySpec, plan_array
 from fadiag.store.lock import StoreLock
+from fadiag.store.names import COORDINATES, JSON, check_name, clean_json, layer_key
 from fadiag.store.snapshot import RootAttributes, Snapshot
 from fadiag.store.tree import Node, Tree
 

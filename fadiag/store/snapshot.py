@@ -16,23 +16,12 @@ import msgspec
 import numpy as np
 
 from fadiag.errors import DamagedError, InputError, NotAStoreError, SchemaError
-from fadiag.store.layout import (
-    COORDINATES,
-    DTYPES,
-    JSON,
-    MAX_CHUNK,
-    RAW_CODECS,
-    SCHEMA,
-    ArrayLayout,
-    array_document,
-    fill_value,
-    rank_name,
-)
+from fadiag.store.layout import DTYPES, MAX_CHUNK, RAW_CODECS, SCHEMA, ArrayLayout, array_document, fill_value
+from fadiag.store.names import COORDINATES, JSON, MAX_KEY, rank_name
 
 __all__ = ["RootAttributes", "Snapshot", "StoredArray", "read_regular", "read_snapshot"]
 
 _MAX_DOCUMENT = 256 * 2**20
-_MAX_KEY = 200
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**48)]
 
 
@@ -214,13 +203,7 @@ def _check_path(path: str) -> None:
     if not 1 <= len(parts) <= 3:
         raise ValueError("a node lies at stream, stream/layer or stream/layer/signal")
     for part in parts:
-        if (
-            not part
-            or part[0] in "._"
-            or len(part) > _MAX_KEY
-            or not part.isascii()
-            or not part.isprintable()
-        ):
+        if not part or part[0] in "._" or len(part) > MAX_KEY or not part.isascii() or not part.isprintable():
             raise ValueError(f"name {part!r} is none that a writer gives")
         if part in {"zarr.json", "c"} or "\\" in part:
             raise ValueError(f"name {part!r} is reserved")

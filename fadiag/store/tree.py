@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fadiag.errors import InputError
-from fadiag.store.layout import JSON, ArrayLayout, array_document, group_document
+from fadiag.store.layout import ArrayLayout, array_document, group_document
+from fadiag.store.names import JSON
 
 __all__ = ["Node", "Tree"]
 

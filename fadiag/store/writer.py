@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from fadiag.errors import InputError, StoreError
 from fadiag.store.background import Background
 from fadiag.store.disk_estimate import shortage
-from fadiag.store.layout import JSON, ArraySpec, clean_json
+from fadiag.store.layout import ArraySpec
+from fadiag.store.names import JSON, clean_json
 from fadiag.store.opening import create_recording, resume_recording
 from fadiag.store.pool import BufferPool
 from fadiag.store.recording import Recording, Row
