@@ -137,9 +137,8 @@ def _group_tasks(
     }
     found = _find(place, sorted({s for metric in metrics for s in metric.signals} | nulls))
     arrays, missing, static = found.arrays, found.missing, found.static
-    nothing = np.ones(
-        len(stream.steps), np.bool_
-    )  # steps where every metric lacks a signal: nothing to measure
+    # Steps where every metric lacks a signal: nothing to measure.
+    nothing = np.ones(len(stream.steps), np.bool_)
     for metric in metrics:
         lacks = [missing[s] for s in metric.signals if s in missing]
         nothing &= np.any(lacks, axis=0) if lacks else False

@@ -46,7 +46,8 @@ def _head(summary: "RunSummary") -> Iterable[tuple[str, str]]:
     yield "updated", _time(info.updated)
     yield "on disk", _size(summary.stored_bytes)
     for key, value in info.manifest.items():
-        if value not in (None, "", {}, []):
+        # A hash a layer is for programs to compare.
+        if key != "feedback_hash" and value not in (None, "", {}, []):
             yield key, _flat(value) if isinstance(value, Mapping) else str(value)
 
 

@@ -30,23 +30,19 @@ def streams_of(results: xr.DataTree, names: Sequence[str]) -> tuple[str, ...]:
     A probe comes before a live stream, then what holds more of the variables, then the order of the results.
     """
     held = {
-        stream: (_PASSES.index(_kind(node)), -count)
+        stream: (_PASSES.index(_kind(node)), -many)
         for stream, node in results.children.items()
-        if _kind(node) in _PASSES and (count := sum(name in node.data_vars for name in names))
+        if _kind(node) in _PASSES and (many := sum(name in node.data_vars for name in names))
     }
     return tuple(sorted(held, key=lambda stream: held[stream]))
 
 
-def find_in(results: xr.DataTree, name: str, stream: str | None) -> tuple[str, xr.DataArray] | None:
-    """Return a variable and its stream: the given one, or one whose kind holds no passes (state, log)."""
+def find_in(results: xr.DataTree, name: str, streams: Sequence[str]) -> tuple[str, xr.DataArray] | None:
+    """Return a variable and its stream: the first given, or one whose kind holds no passes (state, log)."""
     for key, node in results.children.items():
-        if name in node.data_vars and (key == stream or _kind(node) not in _PASSES):
+        if name in node.data_vars and (key in streams[:1] or _kind(node) not in _PASSES):
             return key, node.to_dataset()[name]
     return None
-
-
-def _first(names: Sequence[str]) -> str | None:
-    return names[0] if names else None
 
 
 def of(array: xr.DataArray, method: str) -> xr.DataArray:
@@ -118,7 +114,7 @@ def by_method(results: xr.DataTree, name: str, *, stream: str | None = None) -> 
     InputError
         If two runs share method and seed: which of them would be drawn?
     """
-    found = find_in(results, name, stream or _first(streams_of(results, [name])))
+    found = find_in(results, name, [stream] if stream else streams_of(results, [name]))
     if found is None or (stream is not None and found[0] != stream):
         raise _missing(results, [name], stream)
     home, array = found
@@ -167,10 +163,10 @@ def table(results: xr.DataTree, needed: Sequence[str], optional: Sequence[str] =
         Names every needed variable that is missing, not only the first.
     """
     streams = streams_of(results, needed)
-    found = {name: find_in(results, name, _first(streams)) for name in (*needed, *optional)}
+    found = {name: find_in(results, name, streams) for name in (*needed, *optional)}
     missing = [name for name in needed if found[name] is None]
     if missing:
-        raise _missing(results, missing, _first(streams))
+        raise _missing(results, missing, next(iter(streams), None))
     arrays = {name: by_method(results, name, stream=at[0]) for name, at in found.items() if at is not None}
     for dim in ("method", "layer"):
         _check_same_order(arrays, dim)

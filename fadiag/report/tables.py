@@ -38,13 +38,8 @@ class Table:
 def _variables(results: xr.DataTree) -> dict[str, tuple[str, xr.DataArray]]:
     """Return each variable with its stream; of several streams that hold it, the one that figures take."""
     names = dict.fromkeys(str(name) for node in results.children.values() for name in node.data_vars)
-    found = {}
-    for name in names:
-        streams = streams_of(results, [name])
-        at = find_in(results, name, streams[0] if streams else None)
-        if at is not None:
-            found[name] = at
-    return found
+    found = {name: find_in(results, name, streams_of(results, [name])) for name in names}
+    return {name: at for name, at in found.items() if at is not None}
 
 
 def _cells(at_end: xr.DataArray) -> dict[tuple[str, ...], str]:
@@ -62,7 +57,7 @@ def _cells(at_end: xr.DataArray) -> dict[tuple[str, ...], str]:
 def finals(results: xr.DataTree) -> Table:
     """Return layer by method at the last step."""
     streams = streams_of(results, tuple(_SHOWN))
-    found = {name: find_in(results, name, streams[0] if streams else None) for name in _SHOWN}
+    found = {name: find_in(results, name, streams) for name in _SHOWN}
     taken = {name: at[0] for name, at in found.items() if at is not None and "layer" in at[1].dims}
     names = list(taken)
     columns = {
