@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 
 from fadiag.errors import InputError
 from fadiag.spectra.center import centered
-from fadiag.spectra.singular import gram
+from fadiag.spectra.lapack import gram
 from fadiag.spectra.validate import Floats, as_matrices, require_one_stack, scale_exactly
 
 __all__ = ["linear_cka_debiased"]

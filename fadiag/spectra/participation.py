@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fadiag.errors import InputError
-from fadiag.spectra.singular import energy_gram, gram
+from fadiag.spectra.lapack import gram
+from fadiag.spectra.singular import energy_gram
 from fadiag.spectra.validate import Floats, as_matrices, as_spectra, scale_exactly
 
 __all__ = [

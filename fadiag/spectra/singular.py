@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fadiag.errors import InputError
+from fadiag.spectra.lapack import gram, gram_eigenvalues, svd_values
 from fadiag.spectra.validate import Floats, as_matrices, scale_exactly
 
-__all__ = ["energy_gram", "gram", "in_single", "relative_spectra", "singular_values"]
+__all__ = ["energy_gram", "in_single", "relative_spectra", "singular_values"]
 
 #: From this ratio of the sides on, QR in float64 costs what a Gram matrix costs and loses nothing.
 _NARROW = 64
@@ -20,12 +21,6 @@ _LARGE = 2**16
 _SQUARES = 32
 #: Products summed in float32 before the sum goes to float64, at the least.
 _BLOCK = 512
-
-
-def gram(matrix: NDArray[Any]) -> Floats:
-    """Return the smaller of X Xᵀ and Xᵀ X; numpy sees that both factors are one and computes one triangle."""
-    rows, columns = matrix.shape
-    return np.asarray(matrix @ matrix.T if rows <= columns else matrix.T @ matrix)
 
 
 def in_single(matrix: NDArray[Any]) -> bool:
@@ -107,10 +102,9 @@ def _of_matrix(matrix: Floats) -> Floats:
     rows, columns = matrix.shape
     if max(rows, columns) >= _NARROW * min(rows, columns):
         tall = matrix if rows >= columns else matrix.T
-        return np.asarray(np.linalg.svd(np.linalg.qr(tall, mode="r"), compute_uv=False))
-    squares = np.linalg.eigvalsh(gram(matrix))[::-1]
-    s = np.sqrt(np.maximum(squares, 0.0))
-    return s if _accurate(s) else np.asarray(np.linalg.svd(matrix, compute_uv=False))
+        return svd_values(np.asarray(np.linalg.qr(tall, mode="r")))
+    s = np.sqrt(np.maximum(gram_eigenvalues(matrix)[::-1], 0.0))
+    return s if _accurate(s) else svd_values(matrix)
 
 
 def _accurate(s: Floats) -> bool:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fadiag.spectra.singular import energy_gram, gram, in_single
+from fadiag.spectra.lapack import gram_eigenvalues
+from fadiag.spectra.singular import energy_gram, in_single
 from fadiag.spectra.validate import Floats, as_matrices, as_spectra, scale_exactly
 
 __all__ = ["stable_rank", "stable_rank_of_spectrum"]
@@ -49,7 +50,7 @@ def _of_matrix(matrix: NDArray[Any]) -> float:
         return 0.0
     large = min(matrix.shape) > _SMALL
     peak = _by_krylov(wide, energy_gram(matrix), in_single(matrix)) if large else None
-    return total / (float(np.linalg.eigvalsh(gram(wide))[-1]) if peak is None else peak)
+    return total / (float(gram_eigenvalues(wide)[-1]) if peak is None else peak)
 
 
 def _by_krylov(matrix: Floats, g: Floats, single: bool) -> float | None:

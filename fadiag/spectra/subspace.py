@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fadiag.errors import InputError
-from fadiag.spectra.singular import gram
+from fadiag.spectra.lapack import gram_eigenvectors
 from fadiag.spectra.validate import Floats, as_count, as_matrices, as_real, require_finite, scale_exactly
 
 __all__ = ["overlap", "overlap_of_bases", "principal_angles", "principal_angles_of_bases", "right_basis"]
@@ -15,8 +15,8 @@ __all__ = ["overlap", "overlap_of_bases", "principal_angles", "principal_angles_
 _SMALL = 32
 #: Directions below this share of the largest singular value are left to the SVD.
 _CLEAR = 1e-3
-#: Squared cosines below the one or above the other leave fewer than 13 digits of the angle.
-_STEEP, _FLAT = 1e-6, 1 - 1e-3
+#: Squared cosines below the one or above the other leave fewer digits of the angle than the bases have.
+_STEEP, _FLAT = 1e-6, {np.dtype(np.float32): 0.5, np.dtype(np.float64): 1 - 1e-3}
 
 
 def right_basis(x: ArrayLike, k: int) -> Floats:
@@ -35,6 +35,7 @@ def right_basis(x: ArrayLike, k: int) -> Floats:
     Returns
     -------
     array (..., columns, k), float64
+        Each direction lies in one piece in memory, which is what makes `overlap_of_bases` fast.
 
     Raises
     ------
@@ -52,13 +53,13 @@ def right_basis(x: ArrayLike, k: int) -> Floats:
     rows, columns = array.shape[-2:]
     k = as_count(k, "k", 1, min(rows, columns))
     stack = array.reshape(-1, rows, columns)
-    bases = np.empty((len(stack), columns, k))
+    directions = np.empty((len(stack), k, columns))
     for i, matrix in enumerate(stack):
         rounding = float(np.finfo(matrix.dtype).eps) * max(rows, columns)
         scaled = scale_exactly(matrix)[0]
         leading = _by_gram(scaled, k, max(rounding, _CLEAR)) if min(rows, columns) >= _SMALL else None
-        bases[i] = _by_svd(scaled, k, rounding) if leading is None else leading
-    return bases.reshape(*array.shape[:-2], columns, k)
+        directions[i] = _by_svd(scaled, k, rounding).T if leading is None else leading.T
+    return np.swapaxes(directions.reshape(*array.shape[:-2], k, columns), -1, -2)
 
 
 def _by_svd(matrix: Floats, k: int, rounding: float) -> Floats:
@@ -74,16 +75,13 @@ def _by_gram(matrix: Floats, k: int, clear: float) -> Floats | None:
 
     Squaring multiplies the error of a direction by s_1 / s_k, which ``clear`` bounds.
     """
-    from scipy.linalg import eigh
-
-    g = gram(matrix)
-    squares, vectors = eigh(g, subset_by_index=(len(g) - k, len(g) - 1), check_finite=False)
-    if not squares[0] > clear**2 * squares[-1]:
+    squares, vectors = gram_eigenvectors(matrix, k)
+    if not squares[-1] > clear**2 * squares[0]:
         return None
     if matrix.shape[0] > matrix.shape[1]:
-        return np.asarray(vectors[:, ::-1])
+        return vectors
     # From the left side to the right one; largest first, so that QR cleans the small by the large.
-    return np.asarray(np.linalg.qr(matrix.T @ vectors[:, ::-1]).Q)
+    return np.asarray(np.linalg.qr(matrix.T @ vectors).Q)
 
 
 def overlap(x: ArrayLike, y: ArrayLike, k: int) -> Floats:
@@ -174,7 +172,7 @@ def principal_angles_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
     >>> float(np.degrees(principal_angles_of_bases([[1.0], [0.0]], [[0.6], [0.8]])[0]).round(6))
     53.130102
     """
-    a, b = (_orthonormal(side, name).astype(np.float64, copy=False) for side, name in ((u, "u"), (v, "v")))
+    a, b = _orthonormal(u, "u"), _orthonormal(v, "v")
     _same_sides(a, b)
     for side, name in ((a, "first"), (b, "second")):
         # right_basis writes a missing direction as zeros; only a first entry of 0 asks for a look.
@@ -185,19 +183,21 @@ def principal_angles_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
                 f"the {name} input has {side.shape[-1] - missing} directions, k is {side.shape[-1]}; "
                 "take a smaller k, or use overlap, which counts a missing direction as 0"
             )
-    cross = np.swapaxes(a, -1, -2) @ b
+    product = np.swapaxes(a, -1, -2) @ b
+    cross = product.astype(np.float64, copy=False)
     # Squared cosines are right to rounding; so are the angles, but near the two ends.
     squares = np.linalg.eigvalsh(np.swapaxes(cross, -1, -2) @ cross)[..., ::-1]
     angles = np.arccos(np.sqrt(np.clip(squares, 0.0, 1.0)))
-    ends = (squares[..., 0] > _FLAT) | (squares[..., -1] < _STEEP)
+    ends = (squares[..., 0] > _FLAT[product.dtype]) | (squares[..., -1] < _STEEP)
     if ends.any():
         left, right = (np.broadcast_to(side, (*ends.shape, *side.shape[-2:]))[ends] for side in (a, b))
-        angles[ends] = _angles_near_ends(left, right, cross[ends])
+        angles[ends] = _angles_near_ends(left.astype(np.float64), right.astype(np.float64))
     return np.asarray(angles)
 
 
-def _angles_near_ends(a: Floats, b: Floats, cross: Floats) -> Floats:
+def _angles_near_ends(a: Floats, b: Floats) -> Floats:
     """Return angles right to rounding: from cosines above 45 degrees, from sines below."""
+    cross = np.swapaxes(a, -1, -2) @ b
     cosines = np.clip(np.linalg.svd(cross, compute_uv=False), 0.0, 1.0)
     angles = np.arccos(cosines)
     small = cosines**2 >= 0.5

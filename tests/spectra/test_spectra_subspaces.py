@@ -122,3 +122,15 @@ def test_every_angle_is_right_to_rounding_whatever_it_is_made_from(angle: float)
     error = np.abs(spectra.principal_angles_of_bases(u, v) - truth)
     peer = np.abs(np.sort(scipy.linalg.subspace_angles(u, v)) - truth)
     assert error.max() < max(peer.max(), 1e-13)  # scipy's is 1e-9 off at 1e-7
+
+
+def test_angles_of_single_precision_bases_lose_no_more_than_the_bases_have() -> None:
+    truth = np.array([1e-3, 0.05, 0.6, 1.0, 1.5])
+    u, v = (side.astype(np.float32) for side in planes(60, truth, seed=14))
+    wide = spectra.principal_angles_of_bases(u.astype(np.float64), v.astype(np.float64))
+    error = np.abs(spectra.principal_angles_of_bases(u, v) - wide)
+    peer = np.abs(np.sort(scipy.linalg.subspace_angles(u, v)) - wide)
+    assert error.max() < min(3e-7, 2 * peer.max())
+    far = np.array([0.9, 1.2])  # no angle below 45 degrees: made from a product in single precision
+    u, v = (side.astype(np.float32) for side in planes(60, far, seed=15))
+    assert_allclose(spectra.principal_angles_of_bases(u, v), far, atol=3e-7)

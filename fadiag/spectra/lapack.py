@@ -1,0 +1,118 @@
+"""LAPACK in float64 outside the interpreter's lock, so that threads over matrices run side by side.
+
+numpy keeps the lock while it decomposes one matrix of up to 500 rows, scipy for any. These are scipy's own,
+reached through the C interface that `scipy.linalg.cython_lapack` offers for such callers (numba takes them
+there too); ctypes gives the lock up during a call. Of a Gram matrix one triangle is made and read. Small
+matrices stay with numpy: for them the call costs more than the work.
+"""
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fadiag.spectra.validate import Floats
+
+__all__ = ["gram", "gram_eigenvalues", "gram_eigenvectors", "svd_values"]
+
+#: Up to this many rows (or columns) a matrix is small.
+_SMALL = 32
+
+#: Columns that LAPACK reduces at a time, at the most: its workspace is counted in them.
+_BLOCK = 64
+
+
+def gram(matrix: NDArray[Any]) -> Floats:
+    """Return the smaller of X Xᵀ and Xᵀ X; numpy sees that both factors are one and computes one triangle."""
+    rows, columns = matrix.shape
+    return np.asarray(matrix @ matrix.T if rows <= columns else matrix.T @ matrix)
+
+
+def gram_eigenvalues(matrix: Floats) -> Floats:
+    """Eigenvalues of the smaller of X Xᵀ and Xᵀ X, smallest first."""
+    if min(matrix.shape) <= _SMALL:
+        return np.asarray(np.linalg.eigvalsh(gram(matrix)), np.float64)
+    g = _lower_gram(matrix)
+    n = len(g)
+    diagonal, beside, tau = np.empty((3, n))
+    work = np.empty(_BLOCK * n)
+    _lapack("dsytrd", b"L", n, g, n, diagonal, beside, tau, work, len(work))
+    _lapack("dsterf", n, diagonal, beside)
+    return diagonal
+
+
+def gram_eigenvectors(matrix: Floats, k: int) -> tuple[Floats, Floats]:
+    """Return the k largest eigenvalues of the smaller Gram matrix, largest first, and vectors (n, k)."""
+    g = _lower_gram(matrix)
+    n = len(g)
+    values, vectors, work = np.empty(n), np.empty((k, n)), np.empty((6 + _BLOCK) * n)
+    found, support, integers = (np.empty(size, np.intc) for size in (1, 2 * k, 10 * n))
+    _lapack("dsyevr", b"V", b"I", b"L", n, g, n, 0.0, 0.0, n - k + 1, n, 0.0, found, values, vectors, n,
+            support, work, len(work), integers, len(integers))  # fmt: skip
+    return values[:k][::-1], vectors[::-1].T
+
+
+def svd_values(matrix: Floats) -> Floats:
+    """Singular values, largest first, by bidiagonalisation: nothing is squared."""
+    if min(matrix.shape) <= _SMALL:
+        return np.asarray(np.linalg.svd(matrix, compute_uv=False), np.float64)
+    # LAPACK counts by columns, sees the transpose, and is faster where that is tall. It overwrites.
+    a = np.array(matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T, order="C")
+    columns, rows = a.shape
+    s, none, size = np.empty(min(a.shape)), np.empty(1), np.empty(1)
+    integers = np.empty(8 * len(s), np.intc)
+    own = (b"N", rows, columns, a, rows, s, none, 1, none, 1)
+    _lapack("dgesdd", *own, size, -1, integers)
+    work = np.empty(int(size[0]))
+    _lapack("dgesdd", *own, work, len(work), integers)
+    return s
+
+
+def _lower_gram(matrix: Floats) -> Floats:
+    """Return the smaller Gram matrix in the triangle that LAPACK calls lower; the other one is left unset."""
+    a = np.ascontiguousarray(matrix)
+    rows, columns = a.shape
+    n = min(rows, columns)
+    g = np.empty((n, n))
+    side = b"T" if rows <= columns else b"N"
+    _call("dsyrk", b"L", side, n, max(rows, columns), 1.0, a, columns, 0.0, g, n)
+    return g
+
+
+def _lapack(name: str, *values: bytes | float | NDArray[Any]) -> None:
+    info = np.zeros(1, np.intc)
+    _call(name, *values, info)
+    if info[0]:
+        raise np.linalg.LinAlgError(f"LAPACK's {name} failed on a finite matrix (info = {info[0]})")
+
+
+def _call(name: str, *values: bytes | float | NDArray[Any]) -> None:
+    """Call with everything by address: letters, whole numbers, reals, and arrays as they lie in memory."""
+    _routine(name)(
+        *(
+            ctypes.c_void_p(value.ctypes.data)
+            if isinstance(value, np.ndarray)
+            else ctypes.byref(_SCALARS[type(value)](value))
+            for value in values
+        )
+    )
+
+
+_SCALARS: dict[type, Callable[[Any], Any]] = {bytes: ctypes.c_char, int: ctypes.c_int, float: ctypes.c_double}
+
+
+@cache
+def _routine(name: str) -> Callable[..., None]:
+    from scipy.linalg import cython_blas, cython_lapack
+
+    capsule = (cython_blas if name == "dsyrk" else cython_lapack).__pyx_capi__[name]
+    inside = ctypes.pythonapi
+    text = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", inside))
+    pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", inside)
+    )
+    signature = text(capsule)
+    return ctypes.CFUNCTYPE(None)(pointer(capsule, signature))
