@@ -1,10 +1,11 @@
-"""The exceptions that fadiag raises on purpose.
+"""The exceptions that fadiag raises on purpose, and its one warning.
 
 Each message names the thing, its value and the way out. The command prints it as one line and exits 1.
 """
 
 __all__ = [
     "CaptureError",
+    "CaptureWarning",
     "ClusterError",
     "ConfigError",
     "DamagedError",
@@ -32,6 +33,10 @@ class ConfigError(InputError):
 
 class CaptureError(FadiagError, RuntimeError):
     """A model, a probe or a schedule that cannot be recorded as asked."""
+
+
+class CaptureWarning(UserWarning):
+    """Something of the model is not recorded, or not known; what is recorded holds."""
 
 
 class MissingSignalError(FadiagError, LookupError):
