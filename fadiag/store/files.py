@@ -7,7 +7,7 @@ import numpy as np
 
 from fadiag.store.layout import ArrayLayout, fill_value
 
-__all__ = ["replace_file", "write_fill", "write_slab"]
+__all__ = ["fill_bytes", "replace_file", "write_run", "write_slab"]
 
 _PIECE = 2**20
 
@@ -41,9 +41,21 @@ def write_slab(folder: str, layout: ArrayLayout, record: int, data: memoryview, 
             os.close(descriptor)
 
 
-def write_fill(folder: str, layout: ArrayLayout, record: int, *, create: bool) -> None:
-    """Write the fill value as one record."""
-    write_slab(folder, layout, record, memoryview(b""), create=create)
+def write_run(folder: str, layout: ArrayLayout, first: int, data: memoryview, *, create: bool) -> None:
+    """Write whole records that follow one another in one chunk file, from record `first` on."""
+    name, offset, _, _ = next(layout.blocks(first))
+    descriptor = _open(f"{folder}/{name}", layout.chunk_bytes, create=create)
+    try:
+        _write_all(descriptor, data, offset)
+    finally:
+        os.close(descriptor)
+
+
+def fill_bytes(dtype: str, length: int) -> bytes:
+    """Return so many bytes of an array's fill value."""
+    value, plain = fill_value(dtype), np.dtype(dtype)
+    one = np.array(np.nan if value == "NaN" else value, plain.newbyteorder("<")).tobytes()
+    return one * (length // plain.itemsize)
 
 
 def _open(path: str, length: int, *, create: bool) -> int:
@@ -56,10 +68,7 @@ def _open(path: str, length: int, *, create: bool) -> int:
 
 
 def _fill(descriptor: int, layout: ArrayLayout, offset: int, length: int) -> None:
-    value = fill_value(layout.dtype)
-    dtype = np.dtype(layout.dtype)
-    count = min(length, _PIECE) // dtype.itemsize
-    piece = np.full(count, np.nan if value == "NaN" else value, dtype.newbyteorder("<")).tobytes()
+    piece = fill_bytes(layout.dtype, min(length, _PIECE))
     for start in range(0, length, _PIECE):
         _write_all(descriptor, memoryview(piece)[: min(_PIECE, length - start)], offset + start)
 

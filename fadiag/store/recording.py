@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fadiag.errors import InputError
-from fadiag.store.files import replace_file, write_fill, write_slab
+from fadiag.store.files import replace_file, write_run, write_slab
 from fadiag.store.layout import ArrayLayout, ArraySpec, plan_array
 from fadiag.store.lock import StoreLock
 from fadiag.store.names import COORDINATES, JSON, check_name, clean_json, layer_key
+from fadiag.store.small_slabs import SmallSlabs
 from fadiag.store.snapshot import RootAttributes, Snapshot
 from fadiag.store.tree import Node, Tree
 
@@ -56,6 +57,7 @@ class Recording:
         self.streams: dict[str, Stream] = {}
         self._lock = lock
         self._created: dict[str, int] = {}
+        self._small = SmallSlabs(self._write_run)
         self._resumed: set[str] = set()
 
     # -- declaring ----------------------------------------------------------------------------------------
@@ -236,19 +238,27 @@ class Recording:
         stream.rows += 1
 
     def _write(self, path: str, layout: ArrayLayout, record: int, data: memoryview | None) -> None:
+        if self._small.takes(layout):
+            self._small.add(path, layout, record, data)
+            return
+        create = self._creates(path, layout, record)
+        write_slab(f"{self.path}/{path}", layout, record, data or memoryview(b""), create=create)
+        self._created[path] = record // layout.chunk[0]
+
+    def _write_run(self, path: str, layout: ArrayLayout, first: int, data: memoryview) -> None:
+        create = self._creates(path, layout, first)
+        write_run(f"{self.path}/{path}", layout, first, data, create=create)
+        self._created[path] = first // layout.chunk[0]
+
+    def _creates(self, path: str, layout: ArrayLayout, record: int) -> bool:
         chunk, within = divmod(record, layout.chunk[0])
-        create = within == 0 and self._created.get(path) != chunk
-        folder = f"{self.path}/{path}"
-        if data is None:
-            write_fill(folder, layout, record, create=create)
-        else:
-            write_slab(folder, layout, record, data, create=create)
-        self._created[path] = chunk
+        return within == 0 and self._created.get(path) != chunk
 
     # -- committing ---------------------------------------------------------------------------------------
 
     def commit(self) -> None:
         """Make every row that was written the store's state, by one rename."""
+        self._small.write()
         self.attributes.updated = time.time()
         for stream in self.streams.values():
             self.attributes.committed[stream.name] = stream.rows
