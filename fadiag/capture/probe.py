@@ -45,7 +45,8 @@ class Probe:
     batch : any
         Handed to ``loss``; it is not copied.
     loss : callable
-        ``loss(model, batch)`` to the scalar mean loss over the batch.
+        ``loss(model, batch)`` to the scalar mean loss over the batch. Nothing can check that it is the mean:
+        the errors and gradients of a sum are N times as large, their directions and ranks the same.
     mode : {"eval", "train"}
         Of norms and dropout during the reading.
     signals : iterable of str

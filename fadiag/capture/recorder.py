@@ -241,8 +241,6 @@ class Recorder:
             self._flush_log(self._epoch)
             for name in self._probes:
                 self._read_probe(name)
-            for sink in self._sinks.values():
-                sink.report_invalid()
         except BaseException:
             self._abandon()
             raise
@@ -308,7 +306,7 @@ class Recorder:
             whole = in_order(self._model, (*self._layers, *self._others))
             self._state = StateReader(self._layers, state_signals, optimizers, whole)
         if self._live is not None and self._live_schedule is not None:
-            attrs = {"kind": "live", "loss_reduction": "mean"}
+            attrs = {"kind": "live", "loss_reduction": "as trained"}
             self._sinks["live"] = Sink(self._writer, "live", attrs, self._planned(self._live_schedule))
         self._sinks["log"] = Sink(
             self._writer, "log", {"kind": "log"}, None if self._steps is None else self._steps + 1

@@ -29,7 +29,6 @@ class Sink:
         self._rows: int | None = None
         self._invalid: Counter[tuple[str, str]] = Counter()
         writer.declare_stream(stream, attrs=dict(attrs), planned=planned)
-        self._resumed = writer.last_step(stream) is not None
 
     @property
     def last_step(self) -> int | None:
@@ -42,7 +41,8 @@ class Sink:
         for key in arrays:
             if key not in self._shapes:
                 self._shapes[key] = ()
-                self._writer.declare(self.stream, *key, ArraySpec((), (), "float64", {"signal": key[1]}))
+                attrs = {"signal": key[1], **self._counted(key)}
+                self._writer.declare(self.stream, *key, ArraySpec((), (), "float64", attrs))
         self._count(arrays)
         self._writer.append(self.stream, step, arrays, epoch=epoch)
 
@@ -77,13 +77,27 @@ class Sink:
 
     def _declare(self, key: tuple[str, str], layer: LayerSignals, name: str) -> None:
         signal = layer.signals[name]
-        attrs = {"signal": name, "reduction": "raw", "loss_scale": 1.0, **signal.attrs}
+        attrs = {"signal": name, "reduction": "raw", "loss_scale": 1.0, **signal.attrs, **self._counted(key)}
         spec = ArraySpec(signal.dims, signal.array.shape, str(signal.array.dtype), attrs)
         self._writer.declare(self.stream, *key, spec, layer_attrs=dict(layer.attrs))
         self._shapes[key] = signal.array.shape
 
+    def _place(self, key: tuple[str, str]) -> str:
+        layer, signal = key
+        return "/".join((self.stream, layer_key(layer), signal) if layer else (self.stream, signal))
+
+    def _counted(self, key: tuple[str, str]) -> dict[str, int]:
+        """Return the count to declare a signal with: 0, but none where an earlier session has it."""
+        known = self._writer.attrs(self._place(key))
+        before = known.get("nan_count")
+        self._invalid[key] = before if type(before) is int else 0
+        return {} if known else {"nan_count": 0}
+
     def _count(self, arrays: Mapping[tuple[str, str], Array]) -> None:
-        """Count values that are not finite: they are recorded as they are, and reported."""
+        """Count values that are not finite: they are recorded as they are, and reported (padding left out).
+
+        The store is told before it gets them, so that each commit has the count of what it holds.
+        """
         for key, array in arrays.items():
             with np.errstate(over="ignore", invalid="ignore"):
                 if np.isfinite(np.vdot(array, array)):
@@ -91,15 +105,7 @@ class Sink:
             bad = int(array.size - np.count_nonzero(np.isfinite(array)))
             if bad:
                 self._invalid[key] += bad
-
-    def report_invalid(self) -> None:
-        """Tell the store how many values of each signal are not finite, padding left out."""
-        for layer, signal in self._shapes:
-            place = (layer_key(layer), signal) if layer else (signal,)
-            count = self._invalid[layer, signal]
-            if self._resumed and not count:
-                continue  # what an earlier session counted, or did not live to count, still holds
-            self._writer.set_attrs("/".join((self.stream, *place)), {"nan_count": count})
+                self._writer.set_attrs(self._place(key), {"nan_count": self._invalid[key]})
 
 
 def _fitted(array: Array, rows: int) -> Array:

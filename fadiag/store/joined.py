@@ -134,7 +134,7 @@ def _stream(
         joined = _JoinedArray([(s.path, s.arrays[path]) for s in snapshots], shared)
         found[home][name] = lazy_variable(joined, array, (array.layout.chunk[0], *joined.shape[1:]))
     # Each rank's rows are of the mean loss over its own batch.
-    told = {stream: {"loss_reduction": "mean of each rank"}}
+    told = {stream: {"loss_reduction": "as trained on each rank"}}
     return {
         path: xr.Dataset(variables, attrs={**groups[path].attrs, **told.get(path, {})}).set_coords(
             [name for name in COORDINATES if name in variables]

@@ -252,6 +252,12 @@ class RunWriter:
                 clean = clean_json(f"attributes of {path_in_store}", attrs)
                 self._recording.tree.merge_attrs(path_in_store.strip("/"), clean)
 
+    def attrs(self, path_in_store: str) -> Mapping[str, JSON]:
+        """Return the attributes of a group or an array; empty where it is not in the store."""
+        with self._mutex:
+            node = self._recording.tree.nodes.get(path_in_store.strip("/"))
+            return {} if node is None else dict(node.attrs)
+
     def last_step(self, stream: str) -> int | None:
         """Step of the last record of a stream, None where there is none."""
         if stream not in self._last:

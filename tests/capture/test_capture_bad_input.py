@@ -58,6 +58,38 @@ def test_signals_that_are_not_finite_are_recorded_as_they_are_counted_and_named(
     assert not np.isfinite(run["state/0/weight"].values[-1, 3, 2])
 
 
+def test_counts_are_in_the_store_at_each_commit_and_after_an_exception(tmp_path):
+    def counts():
+        streams = inspect_run(tmp_path / "run.zarr").streams
+        return {
+            f"{stream.name}/{layer.name}/{signal.name}": signal.nan_count
+            for stream in streams
+            for layer in stream.layers
+            if stream.name != "static"
+            for signal in layer.signals
+        }
+
+    model = small()
+    recorder = Recorder(model, tmp_path / "run.zarr", every=1)
+    recorder.step()
+    recorder._writer.flush()
+    assert set(counts().values()) == {0}  # as a run that is killed now would leave it
+    with torch.no_grad():
+        model[0].weight[3, 2] = torch.nan
+    recorder.step()
+    recorder.step()
+    recorder._writer.flush()
+    assert counts()["state/0/weight"] == 1
+    recorder.step()
+    with pytest.raises(ZeroDivisionError), recorder:
+        raise ZeroDivisionError
+    assert counts()["state/0/weight"] == 2
+    with Recorder(model, tmp_path / "run.zarr", every=1, resume=True) as recorder:
+        recorder.step()
+    assert counts()["state/0/weight"] == np.isnan(open_run(tmp_path / "run.zarr")["state/0/weight"]).sum()
+    assert counts()["state/0/bias"] == 0
+
+
 def test_a_weight_of_another_shape_or_type_in_mid_run_is_told(tmp_path):
     def wider(model):
         model[0].weight = nn.Parameter(torch.randn(9, 6))

@@ -30,7 +30,7 @@ def record(
 ) -> None:
     told = {"ranks": {"rank": rank, "size": size, "run": run}}
     with RunWriter(rank_path(folder, rank), manifest=told) as writer:
-        writer.declare_stream("live", attrs={"kind": "live", "loss_reduction": "mean"}, planned=2)
+        writer.declare_stream("live", attrs={"kind": "live", "loss_reduction": "as trained"}, planned=2)
         writer.declare("live", "fc", "error", ArraySpec(dims, VALUES[rank].shape[1:], "float32"))
         writer.declare_stream("log", attrs={"kind": "log"})
         for row, step in enumerate(STEPS[rank]):
@@ -69,7 +69,7 @@ def test_live_samples_stand_one_below_the_other(run: Path) -> None:
     np.testing.assert_array_equal(tree["live/rows_valid"], [12, 7, 7, 8])
     np.testing.assert_array_equal(tree["live/fc/error"], expected())
     np.testing.assert_array_equal(tree["live/fc/error"].sel(step=4)[3], expected()[3, 3])
-    assert tree["live"].attrs["loss_reduction"] == "mean of each rank"
+    assert tree["live"].attrs["loss_reduction"] == "as trained on each rank"
     assert tree.attrs["committed"] == {"live": 4, "log": 5}
     assert tree.attrs["ranks"] == 3
 
