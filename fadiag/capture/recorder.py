@@ -1,5 +1,6 @@
 """The recorder: what a user attaches to a training run."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
@@ -19,7 +20,8 @@ from fadiag.capture.schedule import Schedule, as_schedule
 from fadiag.capture.sink import Sink
 from fadiag.capture.state import StateReader, choose_state_signals
 from fadiag.capture.static import put_static
-from fadiag.errors import CaptureError, InputError
+from fadiag.capture.structure import Structure
+from fadiag.errors import CaptureError, CaptureWarning, InputError, StoreError
 from fadiag.store import RunWriter
 
 __all__ = ["Recorder"]
@@ -119,6 +121,7 @@ class Recorder:
         every_adapter = (*adapters, *DEFAULT_ADAPTERS)
         self._layers = choose_layers(self._model, every_adapter, layers)
         self._others = others_of(self._model, every_adapter, self._layers)
+        self._structure = Structure(self._model, self._layers, self._others, every_adapter)
         optimizers = _as_list(optimizer)
         self._schedule = as_schedule(every)
         if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
@@ -146,6 +149,7 @@ class Recorder:
         self._epoch: float | None = None
         self._logged: dict[str, float] = {}
         self._closed = False
+        self._failure: str | None = None
         self._step = resume_from or 0
         peers = Ranks(ranks)
         peers.check_feedback(self._layers)
@@ -194,19 +198,29 @@ class Recorder:
         Raises
         ------
         CaptureError
-            The recorder is closed, or what is to be recorded does not fit what was recorded before.
+            The recorder is closed, the model is not the one that it was, the optimiser did not make one
+            update, or what is to be recorded does not fit what was recorded before. After an error nothing
+            more is recorded: the store keeps what it has, as a failed run, and each further call says why.
         """
         self._check_open()
         if not self._records:
             self._step += 1
             return
-        self._end_live()
-        self.log(**scalars)
-        self._flush_log(epoch)
-        self._end_state(updated=True)
-        self._step += 1
-        self._epoch = epoch
-        self._record()
+        try:
+            if self._state_begun is not None or self._live_scale is not None:
+                self._structure.check(self._step)
+            self._end_live()
+            self.log(**scalars)
+            self._flush_log(epoch)
+            self._end_state(updated=True)
+            self._step += 1
+            self._epoch = epoch
+            self._record()
+        except BaseException as error:
+            # Half a step may be recorded: to go on would put the next one under a wrong number.
+            self._failure = f"{type(error).__name__}: {error}"
+            self._abandon()
+            raise
 
     def log(self, **scalars: float) -> None:
         """Add scalars to the log under the current step."""
@@ -215,8 +229,9 @@ class Recorder:
             return
         for name, value in scalars.items():
             try:
-                self._logged[name] = float(value)
-            except (TypeError, ValueError):
+                # Without its graph: torch warns where a number is made of a tensor that has one.
+                self._logged[name] = float(value.detach() if isinstance(value, torch.Tensor) else value)
+            except (TypeError, ValueError, RuntimeError):
                 raise InputError(
                     f"scalar {name!r} is a {type(value).__name__}; give a number (tensor.item())"
                 ) from None
@@ -235,6 +250,8 @@ class Recorder:
         try:
             if self._live is not None:
                 self._live.abandon()  # the last step has no update, hence no batch
+            if self._state is not None or self._probes:
+                self._structure.check(self._step)
             if self._state_begun is None and self._state is not None:
                 self._begin_state()
             self._end_state(updated=False)
@@ -289,10 +306,21 @@ class Recorder:
                 self._step = max((step for step in done if step is not None), default=0)
             if all(step is None for step in done):
                 put_static(self._writer, self._layers)
+            if resume and resume_from is None:
+                self._tell_unfinished(state_signals)
             self._record()
         except BaseException:
             self._abandon()
             raise
+
+    def _tell_unfinished(self, state_signals: Sequence[str]) -> None:
+        if "update" in state_signals and self._schedule(self._step) and self._is_done("state"):
+            warnings.warn(
+                f"the state of step {self._step} has no gradient and update, since the run was closed there; "
+                f"give resume_from={self._step} to record that step anew",
+                CaptureWarning,
+                stacklevel=4,
+            )
 
     def _open_streams(self, state_signals: Sequence[str], optimizers: Sequence[Any]) -> None:
         for name, probe in self._probes.items():
@@ -320,12 +348,16 @@ class Recorder:
 
     def _record(self) -> None:
         """Record what is scheduled for the current step."""
-        for name, probe in self._probes.items():
-            if self._is_scheduled(probe, self._step):
-                self._read_probe(name)
-        if self._state is not None and self._schedule(self._step):
+        probes = [name for name, probe in self._probes.items() if self._is_scheduled(probe, self._step)]
+        state = self._state is not None and self._schedule(self._step)
+        live = self._live_schedule is not None and self._live_schedule(self._step)
+        if probes or state or live:
+            self._structure.check(self._step)
+        for name in probes:
+            self._read_probe(name)
+        if state:
             self._begin_state()
-        if self._live is not None and self._live_schedule is not None and self._live_schedule(self._step):
+        if live and self._live is not None:
             self._live_scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
             self._live.arm()
 
@@ -350,7 +382,6 @@ class Recorder:
             return
         read = self._read_ahead.pop(name, None)
         if read is None:
-            self._check_layers()
             read = self._probes[name].read(self._model, self._layers, self._others)
         # The most of any layer: a table of positions, say, is called with one row for all.
         rows = max(
@@ -375,16 +406,12 @@ class Recorder:
             self._sinks["log"].scalars(self._step, self._logged, epoch)
         self._logged = {}
 
-    def _check_layers(self) -> None:
-        modules = dict(self._model.named_modules())
-        for layer in self._layers:
-            if modules.get(layer.name) is not layer.module:
-                raise CaptureError(
-                    f"layer {layer.name!r} was replaced or removed in mid-run, before step {self._step}; "
-                    "record the changed model into a store of its own"
-                )
-
     def _check_open(self) -> None:
+        if self._failure is not None:
+            raise CaptureError(
+                f"the recorder stopped at step {self._step}: {self._failure}; what was recorded before is in "
+                "the store, and the training may go on without it"
+            )
         if self._closed:
             raise CaptureError(
                 "the recorder is closed; make a new one, with resume=True to go on in its store"
@@ -400,7 +427,10 @@ class Recorder:
                 self._state.abandon()
             if self._live is not None:
                 self._live.abandon()
-            self._writer.close(status="failed")
+            try:
+                self._writer.close(status="failed")
+            except StoreError as error:  # raised, it would stand in the place of what failed first
+                warnings.warn(str(error), RuntimeWarning, stacklevel=3)
 
 
 def _inside(model: nn.Module) -> nn.Module:

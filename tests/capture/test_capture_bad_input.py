@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from fadiag.capture import Live, Probe, Recorder, exact_layers
-from fadiag.errors import CaptureError, FadiagError, InputError
+from fadiag.errors import CaptureError, CaptureWarning, FadiagError, InputError, StoreError
 from fadiag.rules import convert
 from fadiag.store import inspect_run, open_run
 
@@ -88,6 +88,52 @@ def test_counts_are_in_the_store_at_each_commit_and_after_an_exception(tmp_path)
         recorder.step()
     assert counts()["state/0/weight"] == np.isnan(open_run(tmp_path / "run.zarr")["state/0/weight"]).sum()
     assert counts()["state/0/bias"] == 0
+
+
+def test_after_an_error_the_recorder_stops_and_no_step_is_shifted(tmp_path):
+    model = small()
+    batch = [X, Y]
+    options = {"optimizer": sgd(model), "every": 1, "probes": {"probe": Probe(batch, loss_of)}}
+    errors = []
+    with Recorder(model, tmp_path / "run.zarr", **options) as recorder:
+        for step in range(4):
+            batch[0] = X[:, :4] if step == 1 else X  # it fits again, but a step is lost
+            loss_of(model, (X, Y)).backward()
+            options["optimizer"].step()
+            try:
+                recorder.step(loss=1.0)
+            except CaptureError as error:
+                errors.append(str(error))
+    assert len(errors) == 3
+    assert "probe's batch does not fit" in errors[0]
+    for error in errors[1:]:
+        assert error.startswith(
+            "the recorder stopped at step 2: CaptureError: the probe's batch does not fit"
+        )
+        assert error.endswith("recorded before is in the store, and the training may go on without it")
+    with pytest.raises(CaptureError, match="the recorder stopped at step 2"):
+        recorder.log(loss=1.0)
+    run = open_run(tmp_path / "run.zarr")
+    assert run.attrs["status"] == "failed"
+    assert list(run["state"]["step"].values) == list(run["probe"]["step"].values) == [0, 1]
+    weight, update = (run[f"state/0/{signal}"].values for signal in ("weight", "update"))
+    np.testing.assert_allclose(weight[0] + update[0], weight[1], atol=1e-7)
+    assert not options["optimizer"]._optimizer_step_pre_hooks
+
+
+def test_what_fails_first_is_what_is_told(tmp_path):
+    class Gone:
+        def close(self, status):
+            raise StoreError("the disk is gone")
+
+    recorder = Recorder(small(), tmp_path / "run.zarr")
+    writer, recorder._writer = recorder._writer, Gone()
+    with (
+        pytest.warns(RuntimeWarning, match="the disk is gone"),
+        pytest.raises(InputError, match="scalar 'loss' is a list"),
+    ):
+        recorder.step(loss=[])
+    writer.close()
 
 
 def test_a_weight_of_another_shape_or_type_in_mid_run_is_told(tmp_path):
@@ -183,3 +229,36 @@ def test_a_step_that_goes_back_is_refused_by_the_store(tmp_path):
     with Recorder(small(), tmp_path / "run.zarr", every=1, resume=True, resume_from=1) as recorder:
         assert recorder.current_step == 1
     assert list(open_run(tmp_path / "run.zarr")["state"]["step"].values) == [0, 1]
+
+
+def test_a_loss_with_its_graph_is_a_number(tmp_path):
+    model = small()
+    with Recorder(model, tmp_path / "run.zarr", every=1) as recorder:
+        loss = loss_of(model, (X, Y))
+        recorder.step(loss=loss)
+        with pytest.raises(InputError, match=r"scalar 'losses' is a Tensor; give a number"):
+            recorder.log(losses=torch.ones(2))
+    assert open_run(tmp_path / "run.zarr")["log/loss"].values[0] == loss.item()
+
+
+def test_the_step_at_which_a_resumed_run_was_closed_lacks_its_update_and_that_is_told(tmp_path):
+    model = small()
+    options = {"optimizer": sgd(model), "every": 2}
+
+    def train(**resume):
+        with Recorder(model, tmp_path / "run.zarr", **options, **resume) as recorder:
+            for _ in range(2):
+                loss_of(model, (X, Y)).backward()
+                options["optimizer"].step()
+                recorder.step()
+        state = open_run(tmp_path / "run.zarr")["state"]
+        return list(state["step"].values), np.isfinite(state["0/update"].values).all(axis=(1, 2)).tolist()
+
+    train()
+    with pytest.warns(
+        CaptureWarning, match=r"state of step 2 has no gradient .*; give resume_from=2 to record"
+    ):
+        steps, whole = train(resume=True)
+    assert (steps, whole) == ([0, 2, 4], [True, False, False])
+    steps, whole = train(resume_from=4)
+    assert (steps, whole) == ([0, 2, 4, 6], [True, False, True, False])
