@@ -127,7 +127,8 @@ class Recorder:
         if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
             raise InputError(f"steps is {steps!r}; give the number of updates to come, at least 1")
         self._steps = steps
-        state_signals = choose_state_signals(state, optimizers, self._layers)
+        self._asked = () if state is None else tuple(state)
+        state_signals = choose_state_signals(None if state is None else self._asked, optimizers, self._layers)
         self._probes = dict(probes or {})
         for name, probe in self._probes.items():
             if name in _RESERVED:
@@ -242,7 +243,8 @@ class Recorder:
         Raises
         ------
         CaptureError
-            A live schedule had none of the run's steps, so that nothing was recorded of it.
+            A live schedule had none of the run's steps, or a state signal that was asked for by name was
+            never there: nothing was recorded of it, but all else is.
         """
         if self._closed or not self._records:
             self._closed = True
@@ -268,6 +270,8 @@ class Recorder:
                 f"live recorded nothing: its schedule has none of this run's steps 0 to {self._step - 1}; "
                 "give Live(every=...) a schedule that has, or leave live= out (all else is in the store)"
             )
+        if self._state is not None:
+            self._state.check_found(self._asked)
 
     def __enter__(self) -> Self:
         return self
@@ -397,7 +401,7 @@ class Recorder:
 
     def _end_state(self, *, updated: bool) -> None:
         if self._state is not None and self._state_begun is not None:
-            read = self._state.end(updated=updated)
+            read = self._state.end(self._state_begun, updated=updated)
             self._sinks["state"].layers(self._state_begun, read, epoch=self._epoch)
             self._state_begun = None
 

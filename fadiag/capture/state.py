@@ -10,6 +10,7 @@ from torch import Tensor
 from fadiag.capture.arrays import matrix_of, to_array
 from fadiag.capture.layers import RecordedLayer, owners_of
 from fadiag.capture.signals import LayerSignals, Signal, kernel_attrs, layer_attrs
+from fadiag.capture.stepping import Stepping, holders_of
 from fadiag.errors import CaptureError, InputError
 
 __all__ = ["STATE_SIGNALS", "StateReader", "choose_state_signals", "rounding_floor"]
@@ -33,6 +34,12 @@ _EXPONENT_BITS = {
     torch.float32: (torch.int32, 0x7F800000),
     torch.float64: (torch.int64, 0x7FF0000000000000),
 }
+#: Why a signal asked for is in no record, where only the run could tell.
+_NEVER = {
+    "gradient": "no recorded weight had a gradient when its optimizer stepped",
+    "momentum": f"the optimizers keep no {' or '.join(_MOMENTA)}",
+    "update_rounding_floor": "no recorded weight changed",
+}
 #: Above this share of rounding an update is not to be trusted.
 ROUNDING_LIMIT = 1e-3
 
@@ -48,9 +55,9 @@ def choose_state_signals(
         An unknown signal, one that cannot be known without the optimiser, or an optimiser that has none of
         the recorded weights.
     """
-    held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    holders = holders_of(optimizers)
     trained = [layer for layer in layers if layer.weight.requires_grad]
-    if optimizers and trained and not any(id(layer.weight) in held for layer in trained):
+    if optimizers and trained and not any(id(layer.weight) in holders for layer in trained):
         raise InputError(
             f"the optimizer has none of the recorded weights ({trained[0].name!r}, ...), so its gradients "
             "and updates would not be theirs; build it from this model's parameters, or leave optimizer= out"
@@ -66,7 +73,21 @@ def choose_state_signals(
                 f"state signal {signal!r} cannot be recorded without the optimiser; "
                 "give Recorder(..., optimizer=optimizer)"
             )
+        if (why := _absent(signal, optimizers, layers)) is not None:
+            raise InputError(f"state signal {signal!r} would never be there: {why}; leave it out of state=")
     return chosen
+
+
+def _absent(signal: str, optimizers: Sequence[Any], layers: Sequence[RecordedLayer]) -> str | None:
+    """Return why a signal cannot be, where that is known before the first update."""
+    if signal == "feedback" and all(x.adapter.feedback_is_fixed(x.module) for x in layers):
+        return "no recorded layer's feedback changes (one that stays is in the static stream)"
+    if signal in {"bias", "bias_update"} and all(layer.bias is None for layer in layers):
+        return "no recorded layer has a bias"
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    if signal == "momentum" and all(g.get("momentum") == 0 and "betas" not in g for g in groups):
+        return f"the momentum of {type(optimizers[0]).__name__} is 0, so it keeps none"
+    return None
 
 
 def rounding_floor(weight: Tensor, update: Tensor) -> Tensor:
@@ -93,9 +114,10 @@ def rounding_floor(weight: Tensor, update: Tensor) -> Tensor:
 class StateReader:
     """Reads one step's state: begun before the update (W_s), ended after it (W_(s+1)).
 
-    Tied weights are read once, under the first layer that has them. A feedback that changes is read when the
-    optimiser steps, before it writes: that is the last pass's of this step, the one really used. A gradient
-    that is sparse (a table's) is read dense.
+    Tied weights are read once, under the first layer that has them. Gradients, and a feedback that changes,
+    are read when the optimiser steps, before it writes (with a closure, after its first evaluation): they
+    are those of the last pass of this step at W_s, the ones really used. A gradient that is sparse (a
+    table's) is read dense.
     """
 
     def __init__(
@@ -106,72 +128,69 @@ class StateReader:
         whole: Sequence[RecordedLayer] = (),
     ) -> None:
         self._layers = list(owners_of(layers).values())
-        self._kinds = [(layer.weight.shape, layer.weight.dtype) for layer in self._layers]
         self._whole = whole or layers
         self._order = {layer.name: i for i, layer in enumerate(self._whole)}
         self._signals = signals
         self._optimizers = optimizers
+        self._stepping = Stepping(optimizers, self._read_passes)
         self._before: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._gradients: dict[int, Tensor] = {}
         self._feedbacks: dict[int, Tensor] = {}
-        self._stepped = False
-        self._handles: list[Any] = []
-
-    def _check(self) -> None:
-        for layer, (shape, dtype) in zip(self._layers, self._kinds, strict=True):
-            weight = layer.weight
-            if (weight.shape, weight.dtype) != (shape, dtype):
-                raise CaptureError(
-                    f"the weight of layer {layer.name!r} was {dtype} {tuple(shape)} and is now "
-                    f"{weight.dtype} {tuple(weight.shape)}: the model changed in mid-run; "
-                    "record the changed model into a store of its own"
-                )
+        self._held: dict[int, list[Any]] = {}
+        self._found: set[str] = set()
+        self._updates = 0
 
     def begin(self) -> None:
         """Copy the weights and wait for the optimiser's step."""
-        self._check()
         self._before = {
             i: (x.weight.detach().clone(), None if x.bias is None else x.bias.detach().clone())
             for i, x in enumerate(self._layers)
         }
-        self._read_feedbacks()
-        if {"gradient", "feedback"} & set(self._signals):
-            self._handles = [o.register_step_pre_hook(self._on_step) for o in self._optimizers]
-
-    def _read_feedbacks(self) -> None:
         for i, layer in enumerate(self._layers):
-            if not layer.adapter.feedback_is_fixed(layer.module) and layer.feedback is not None:
-                self._feedbacks[i] = layer.feedback.detach().clone()
+            self._read_feedback(i, layer)
+        self._held = holders_of(self._optimizers)
+        self._stepping.listen()
 
-    def _on_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if not self._stepped:  # before a second optimiser's step the weights have changed
-            self._stepped = True
-            self._read_feedbacks()
-        # Cloned, since an optimiser may overwrite grad. A fused one under a GradScaler gets it scaled.
+    def _read_feedback(self, i: int, layer: RecordedLayer) -> None:
+        if not layer.adapter.feedback_is_fixed(layer.module) and layer.feedback is not None:
+            self._feedbacks[i] = layer.feedback.detach().clone()
+
+    def _read_passes(self, optimizer: Any) -> None:
+        """Read what the passes before an optimiser's step left, of the layers that it moves."""
+        own = holders_of([optimizer])
+        # A fused optimiser under a GradScaler gets the gradient scaled.
         scale = getattr(optimizer, "grad_scale", None)
-        own = {id(p) for group in optimizer.param_groups for p in group["params"]}
         for i, layer in enumerate(self._layers):
-            gradient = layer.weight.grad
-            if id(layer.weight) in own and gradient is not None:
-                taken = gradient.detach().to_dense().clone()
+            weight = layer.weight
+            if id(weight) in own or id(weight) not in self._held:
+                self._read_feedback(i, layer)
+            if id(weight) not in own or "gradient" not in self._signals:
+                continue
+            self._gradients.pop(i, None)
+            if weight.grad is not None:
+                # Cloned, since an optimiser may overwrite grad.
+                taken = weight.grad.detach().to_dense().clone()
                 self._gradients[i] = taken if scale is None else taken / scale.to(taken.device)
 
     def abandon(self) -> None:
         """Stop waiting and forget what was begun."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles, self._stepped = [], False
+        self._stepping.leave()
         self._before, self._gradients, self._feedbacks = {}, {}, {}
 
-    def end(self, *, updated: bool) -> list[LayerSignals]:
+    def end(self, step: int, *, updated: bool) -> list[LayerSignals]:
         """Return the state of the step begun; without an update where the run ended before one.
 
         Raises
         ------
         CaptureError
-            A weight has another shape or type than at first.
+            The optimisers did not step once, as they should between two calls of the recorder.
         """
-        self._check()
+        if updated:
+            updates = [x.weight.detach() - self._before[i][0] for i, x in enumerate(self._layers)]
+            self._stepping.check(step, list(zip(self._layers, updates, strict=True)), first=not self._updates)
+            self._updates += 1
+        else:
+            self._stepping.check_none(step, self._layers)
         read = []
         for i, layer in enumerate(self._layers):
             weight, bias = self._before[i]
@@ -182,9 +201,8 @@ class StateReader:
             }
             if updated:
                 found["gradient"] = self._gradients.get(i)
-                found["momentum"] = self._momentum(layer.weight)
-                update = layer.weight.detach() - weight
-                found["update"] = update
+                found["momentum"] = _momentum(layer.weight, self._held.get(id(layer.weight), []))
+                found["update"] = update = updates[i]
                 # A layer that stood still (frozen, say) has no floor to speak of.
                 if weight.dtype in _EXPONENT_BITS and update.any():
                     found["update_rounding_floor"] = rounding_floor(weight, update)
@@ -195,13 +213,21 @@ class StateReader:
         self.abandon()
         return read
 
-    def _momentum(self, weight: Tensor) -> Tensor | None:
-        for optimizer in self._optimizers:
-            state: Mapping[str, Any] = optimizer.state.get(weight, {})
-            for key in _MOMENTA:
-                if isinstance(state.get(key), Tensor):
-                    return torch.as_tensor(state[key]).clone()
-        return None
+    def check_found(self, asked: Iterable[str]) -> None:
+        """Raise where a signal that was asked for by name is in no record.
+
+        Raises
+        ------
+        CaptureError
+            The signal is named, and why it is not there.
+        """
+        for signal in asked:
+            if self._updates and signal not in self._found:
+                why = _NEVER.get(signal, "no recorded layer has one")
+                raise CaptureError(
+                    f"state signal {signal!r} was asked for and is in no record: {why}; leave it "
+                    "out of state= (all else is in the store)"
+                )
 
     def _signals_of(self, layer: RecordedLayer, found: Mapping[str, Tensor | None]) -> LayerSignals:
         signals = {}
@@ -216,5 +242,15 @@ class StateReader:
                 signals[name] = Signal(
                     to_array(matrix_of(value)), layer.adapter.weight_dims, kernel_attrs(layer.weight)
                 )
+        self._found.update(signals)
         attrs = layer_attrs(layer, self._order[layer.name], len(self._order), self._whole[-1])
         return LayerSignals(layer.name, attrs, signals)
+
+
+def _momentum(weight: Tensor, holders: Sequence[Any]) -> Tensor | None:
+    for optimizer in holders:
+        state: Mapping[str, Any] = optimizer.state.get(weight, {})
+        for key in _MOMENTA:
+            if isinstance(state.get(key), Tensor):
+                return torch.as_tensor(state[key]).clone()
+    return None

@@ -43,6 +43,10 @@ def muon(model):
     return [torch.optim.Muon(matrices, 0.02, weight_decay=0), torch.optim.Adam(others, 0.01)]
 
 
+def lbfgs(model):
+    return [torch.optim.LBFGS(model.parameters(), 0.1, max_iter=3)]
+
+
 def loss_of(model, batch):
     return functional.cross_entropy(model(batch[0]), batch[1])
 
@@ -55,7 +59,18 @@ def half_loss_of(model, batch):
 STREAMS = ("probe", "live")
 
 
-def run(build, optimizers_of, path, *, rule="fa", mode="train", accumulate=1, amp=False, streams=STREAMS):
+def run(
+    build,
+    optimizers_of,
+    path,
+    *,
+    rule="fa",
+    mode="train",
+    accumulate=1,
+    amp=False,
+    streams=STREAMS,
+    closure=False,
+):
     loss_fn = half_loss_of if amp else loss_of
     random.seed(0)
     np.random.seed(0)
@@ -75,13 +90,18 @@ def run(build, optimizers_of, path, *, rule="fa", mode="train", accumulate=1, am
             live=Live(every=1) if "live" in streams else None,
         )
     for step in range(STEPS):
+
+        def evaluate(step=step):
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            for part in range(accumulate):
+                loss = loss_fn(model, (x[step - part], y[step - part]))
+                (loss / accumulate).backward()
+            return loss
+
+        loss = None if closure else evaluate()
         for optimizer in optimizers:
-            optimizer.zero_grad()
-        for part in range(accumulate):
-            loss = loss_fn(model, (x[step - part], y[step - part]))
-            (loss / accumulate).backward()
-        for optimizer in optimizers:
-            optimizer.step()
+            loss = optimizer.step(evaluate) if closure else optimizer.step() or loss
         if recorder is not None:
             recorder.step(loss=loss.item())
     if recorder is not None:
@@ -90,7 +110,11 @@ def run(build, optimizers_of, path, *, rule="fa", mode="train", accumulate=1, am
     tensors |= {f"{name}.grad": p.grad for name, p in model.named_parameters()}
     for i, optimizer in enumerate(optimizers):
         for j, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer{i}.{j}.{k}": torch.as_tensor(v) for k, v in state.items()}
+            tensors |= {
+                f"optimizer{i}.{j}.{k}": torch.as_tensor(v)
+                for k, v in state.items()
+                if not isinstance(v, (list, type(None)))  # LBFGS's history, of which the weights are made
+            }
     tensors["rng"] = torch.get_rng_state()
     return tensors, (random.random(), np.random.rand()), [m.training for m in model.modules()], model
 
@@ -153,3 +177,16 @@ def test_recording_changes_no_bit(build, optimizers_of, options, tmp_path):
             assert np.isfinite(array[:-1]).all()
             assert np.isnan(array[-1]).all()
             assert array[:-1].any()
+
+
+@pytest.mark.parametrize("options", [{}, {"rule": "brsf"}, {"accumulate": 2}], ids=str)
+@pytest.mark.parametrize("optimizers_of", [sgd, lbfgs])
+def test_recording_a_step_with_a_closure_changes_no_bit(optimizers_of, options, tmp_path):
+    options |= {"closure": True, "streams": ("probe",)}
+    bare = run(mlp, optimizers_of, None, **options)
+    recorded = run(mlp, optimizers_of, tmp_path / "run.zarr", **options)
+    assert bare[0].keys() == recorded[0].keys()
+    for name, tensor in bare[0].items():
+        assert torch.equal(tensor, recorded[0][name]), name
+    assert bare[1:3] == recorded[1:3]
+    assert open_run(tmp_path / "run.zarr")["state/0/gradient"].values[:-1].any()

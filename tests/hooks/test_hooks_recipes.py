@@ -67,8 +67,8 @@ def test_foreign_fa_library_that_is_missing_is_told(tmp_path):
     )
 
 
-def lightning_run(module, path, loader, *, epochs=1, model=None, resume=None, **options):
-    record = module.Record(path, every=2)
+def lightning_run(module, path, loader, *, epochs=1, model=None, resume=None, every=2, **options):
+    record = module.Record(path, every=every)
     trainer = module.lightning.Trainer(
         max_epochs=epochs, callbacks=[record], accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, **options,
@@ -95,6 +95,25 @@ def test_lightning_steps_are_updates_and_their_loss_is_of_all_accumulated_batche
     np.testing.assert_array_equal(run["state/step"], [0, 2, 4])
     assert run["log/loss"].values[0] == pytest.approx(expected, rel=1e-6)
     assert run_info(tmp_path / "run.zarr").status == "complete"
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_lightning_gradients_are_those_of_the_updates(accumulated, tmp_path):
+    """It makes them in a closure that it gives to the optimiser's step."""
+    module = module_of("lightning_callback", "lightning")
+
+    class Plain(module.Digits):
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.5)
+
+    options = {"model": Plain(), "every": 1, "accumulate_grad_batches": accumulated}
+    lightning_run(module, tmp_path / "run.zarr", batches(6), **options)
+    state = open_run(tmp_path / "run.zarr")["state"]
+    assert len(state["step"]) == 6 // accumulated + 1
+    for layer in state.children.values():
+        gradient, update = layer["gradient"].values[:-1], layer["update"].values[:-1]
+        assert gradient.any(axis=(1, 2)).all()
+        np.testing.assert_allclose(gradient, -update / 0.5, rtol=0, atol=1e-6 * abs(gradient).max() + 1e-7)
 
 
 def test_lightning_goes_on_from_a_checkpoint_in_the_same_store(tmp_path):
