@@ -208,7 +208,8 @@ class Recorder:
             self._step += 1
             return
         try:
-            if self._state_begun is not None or self._live_scale is not None:
+            begun = self._state_begun is not None or self._live_scale is not None
+            if begun:
                 self._structure.check(self._step)
             self._end_live()
             self.log(**scalars)
@@ -216,7 +217,7 @@ class Recorder:
             self._end_state(updated=True)
             self._step += 1
             self._epoch = epoch
-            self._record()
+            self._record(checked=begun)
         except BaseException as error:
             # Half a step may be recorded: to go on would put the next one under a wrong number.
             self._failure = f"{type(error).__name__}: {error}"
@@ -350,12 +351,12 @@ class Recorder:
             return None
         return sum(schedule(step) for step in range(self._steps)) + 1
 
-    def _record(self) -> None:
-        """Record what is scheduled for the current step."""
+    def _record(self, *, checked: bool = False) -> None:
+        """Record what is scheduled for the current step, of a model that is checked first."""
         probes = [name for name, probe in self._probes.items() if self._is_scheduled(probe, self._step)]
         state = self._state is not None and self._schedule(self._step)
         live = self._live_schedule is not None and self._live_schedule(self._step)
-        if probes or state or live:
+        if (probes or state or live) and not checked:
             self._structure.check(self._step)
         for name in probes:
             self._read_probe(name)
