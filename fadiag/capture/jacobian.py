@@ -46,6 +46,8 @@ def jacobian_cosines(
         if mine is not ends[0] and mine.h_shape[:1] == (samples,)
         if mine.h_edge is not None and other.h_edge is not None
     }
+    if not pairs:
+        return {}
     sums = {name: np.zeros((3, samples)) for name in pairs}
     for cotangent in _cotangents(ends[0].a_shape, vectors, generator):
         rows = [

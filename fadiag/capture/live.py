@@ -135,9 +135,11 @@ class LiveReader:
         if torch.is_grad_enabled() and self._running is None:
             self._running = Trace(self._signals)
             self._running.__enter__()  # type: ignore[no-untyped-call]
+        if self._running is not None:
+            self._running.begin()
 
     def _end(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if self._running is not None:
+        if self._running is not None and self._running.end(output):
             self._running.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._running.forget_tensors()
             self._passes.append(self._running)

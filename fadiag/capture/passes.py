@@ -64,8 +64,9 @@ class Passes:
                 if layer.name in matrices:
                     matrix = matrices[layer.name].to(layer.weight)
                     stack.enter_context(layer.adapter.using(layer.module, matrix))
-            with tracing(self.layers, wanted, others=self.others, keep_edges=keep_graph) as trace:
+            with tracing(self.model, self.layers, wanted, others=self.others, keep_edges=keep_graph) as trace:
                 loss = self._loss()
+            trace.forget_heard()
             gradients = torch.autograd.grad(
                 loss, list(weights.values()), allow_unused=True, retain_graph=keep_graph
             )

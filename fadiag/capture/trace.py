@@ -1,15 +1,18 @@
 """Following a layer's output to its norm and its gate, and listening to the backward pass there.
 
 For each call of a recorded layer: ``a`` is what the module returned, ``z`` what enters the gate, ``h`` what
-leaves it. Tensors are known by identity, so functions, methods and modules, in place or not, are seen alike.
-Every listener is a tensor hook: after an in-place gate nothing else sees dL/da.
+leaves it. Tensors are known by identity, so functions, methods and modules, in place or not, are seen alike;
+what is not seen, by its node in the graph. Every listener is a tensor hook: after an in-place gate nothing
+else sees dL/da.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -18,56 +21,63 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from fadiag.capture.layers import RecordedLayer
-from fadiag.errors import CaptureError
+from fadiag.capture.operations import Kind, kind_of, name_of, unseen
+from fadiag.capture.ways import Follow, Point, follow_of, step
+from fadiag.errors import CaptureError, CaptureWarning
 
 __all__ = ["Call", "Trace", "hang", "tracing"]
 
-# The names of torch's functions, without the underscore of the in-place ones.
-_GATES = (
-    "relu relu6 leaky_relu elu selu celu gelu silu mish tanh sigmoid softplus softsign hardtanh hardswish "
-    "hardsigmoid hardshrink softshrink tanhshrink threshold logsigmoid rrelu prelu"
-)
-_NORMS = "batch_norm layer_norm group_norm instance_norm rms_norm"
-_ADDS = "add __add__ __radd__ __iadd__"
-_PASSES = (
-    "reshape view flatten unflatten permute transpose contiguous squeeze unsqueeze dropout alpha_dropout "
-    "feature_alpha_dropout dropout1d dropout2d dropout3d max_pool1d max_pool2d _max_pool1d _max_pool2d "
-    "max_pool2d_with_indices avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d"
-)
-_KINDS = {
-    name: kind
-    for kind, names in (("gate", _GATES), ("norm", _NORMS), ("add", _ADDS), ("pass", _PASSES))
-    for name in names.split()
-}
+#: What is known only where z and h are.
+_OF_GATE = frozenset({"activation", "modulator", "error_post"})
 #: What a layer without a gate has alike: dL/dz.
 _UNGATED = frozenset({"modulator", "error_post"})
+#: The kinds of points that are h where there is no gate.
+_BASES = frozenset({"output", "norm"})
 
 
 @dataclass
 class Call:
     """One call of one layer: what was seen of it.
 
-    ``values`` holds what was asked for; ``heard`` tells whether a backward pass came by.
-    ``a_edge`` and ``h_edge``, where they are kept, are the places in the graph between which the Jacobian of
-    gate and norm stands.
+    ``output`` is where the ways of what it returned begin. When the trace is finished, ``values`` holds what
+    was asked for, ``heard`` tells whether a backward pass came by, and ``a_edge`` and ``h_edge``, where they
+    are kept, are the places in the graph between which the Jacobian of gate and norm stands.
     """
 
     layer: RecordedLayer
     index: int
-    a_edge: GradientEdge | None
-    h_edge: GradientEdge | None
-    a_shape: torch.Size
-    h_shape: torch.Size
+    order: int
+    output: Point
     norm: str = ""
     gate: str = ""
-    order: int = 0
     heard: bool = False
+    a_edge: GradientEdge | None = None
+    h_edge: GradientEdge | None = None
+    h_shape: torch.Size = field(default_factory=torch.Size)
     values: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The layer's name; the second call of a layer in one pass is ``name@1``, and so on."""
         return f"{self.layer.name}@{self.index}" if self.index else self.layer.name
+
+    @property
+    def a_shape(self) -> torch.Size:
+        """The shape of what the module returned."""
+        return self.output.shape
+
+
+#: The calls that a tensor came from, each with the point that it is on its ways.
+_Points = Sequence[tuple[Call, Point]]
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """A tensor that is followed, held weakly: its id may come again."""
+
+    tensor: ref[Tensor]
+    node: Any
+    points: _Points
 
 
 class Trace(TorchFunctionMode):
@@ -82,8 +92,11 @@ class Trace(TorchFunctionMode):
         self._keep_edges = keep_edges
         self._with_grad = torch.is_grad_enabled()
         self._handles: list[Any] = []
-        # A tensor's id -> (the tensor, kept so that the id stays its own; its calls with their stage).
-        self._followed: dict[int, tuple[Tensor, list[tuple[Call, str]]]] = {}
+        self._listening: list[Point] = []
+        self._depth = 0  # of the model's own calls: a model may call itself
+        # By a tensor's id, and by its place in the graph.
+        self._followed: dict[int, _Followed] = {}
+        self._nodes: dict[tuple[Any, int], _Followed] = {}
 
     def enter(self, layer: RecordedLayer, inputs: Any, output: Any) -> None:
         """Begin to follow what a layer returned."""
@@ -96,124 +109,265 @@ class Trace(TorchFunctionMode):
                 f"layer {layer.name!r} ran without autograd inside a pass with it, so its error "
                 "cannot be seen; checkpoint with use_reentrant=False, or leave the layer out by layers=[...]"
             )
-        edge = self._edge_of(output)
         index = sum(call.layer is layer for call in self.calls)
-        call = Call(layer, index, edge, edge, output.shape, output.shape, order=self.count)
-        self.pass_by(layer)
-        # What an embedding takes are places in its table, no values.
-        taken = inputs[0] if inputs else None
-        if "input" in self._wanted and isinstance(taken, Tensor) and taken.is_floating_point():
-            call.values["input"] = taken.detach().clone()
-        self.calls.append(call)
-        self._listen(output, call, "error")
-        self._reach(output, call)
-        self._follow(output, call, "plain")
+        with torch._C.DisableTorchFunction():
+            call = Call(layer, index, self.count, Point("output", layer.name, "own", output.shape))
+            self.pass_by(layer, inputs, output)
+            # What an embedding takes are places in its table, no values.
+            taken = inputs[0] if inputs else None
+            if "input" in self._wanted and isinstance(taken, Tensor) and taken.is_floating_point():
+                call.values["input"] = taken.detach().clone()
+            self.calls.append(call)
+            self._reach(output, call.output)
+            self._follow(output, [(call, call.output)])
 
-    def pass_by(self, layer: RecordedLayer) -> None:
+    def pass_by(self, layer: RecordedLayer, inputs: Any, output: Any) -> None:
         """Count a call: the order of layers is that of all, recorded or not."""
         self.count += 1
         self.last = layer
+        with torch._C.DisableTorchFunction():
+            # A layer reads its input, by whatever function: that of a feedback layer is not seen.
+            for tensor in _tensors(inputs):
+                points = self._points(tensor)
+                self._restore(tensor, points)
+                for _, point in points:
+                    point.uses.append(Point("end", layer.name, point.stage, tensor.shape, point, heard=True))
+            for tensor in _tensors(output):
+                self._follow(tensor, ())
+
+    def begin(self) -> None:
+        """Tell that the model is called, by the user or by itself."""
+        self._depth += 1
+
+    def end(self, output: Any) -> bool:
+        """Tell what a call of the model returned; return whether that was the user's own call.
+
+        What comes then is the loss: a gate in it is no layer's.
+        """
+        self._depth -= 1
+        if self._depth == 0:
+            with torch._C.DisableTorchFunction():
+                for tensor in _tensors(output):
+                    for _, point in self._points(tensor):
+                        point.uses.append(replace(point.then("pass", "return", tensor.shape), heard=True))
+                    self._follow(tensor, ())
+        return self._depth == 0
 
     def stop(self) -> None:
         """Remove all listeners and let go of the tensors."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._followed.clear()
+        self.forget_tensors()
 
     def forget_tensors(self) -> None:
         """Let go of the tensors that were followed, at the end of the forward pass."""
         self._followed.clear()
+        self._nodes.clear()
+
+    def forget_heard(self) -> None:
+        """Forget what was heard so far: a backward pass made inside the loss."""
+        for point in self._listening:
+            point.heard, point.gradient = False, None
+
+    def finish(self) -> None:
+        """After the backward pass: choose z and h of each call, and keep what was seen there."""
+        for call in self.calls:
+            output = call.output
+            call.heard = output.listening and output.heard
+            follow = follow_of(output)
+            call.norm, call.gate, call.a_edge = follow.norm, follow.gate, output.edge
+            found = {"error": output.gradient}
+            if follow.z is not None and follow.h is not None:
+                z, h = follow.z, follow.h
+                call.h_edge, call.h_shape = h.edge, h.shape
+                found |= {"activation": h.activation, "modulator": h.gradient, "error_post": z.gradient}
+            elif _OF_GATE & self._wanted:
+                _warn(call, follow)
+            for signal, value in found.items():
+                if signal in self._wanted and value is not None:
+                    alone = all(value is not other for other in call.values.values())
+                    call.values[signal] = value if alone else value.clone()
+            output.uses, output.activation, output.gradient = [], None, None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """See an operation, follow what it makes of a followed tensor."""
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        plain = name if name.startswith("__") else name.rstrip("_")
-        kind = _KINDS.get(plain, "")
-        if not kind or not self._followed:
+        if not self._followed:
             return func(*args, **kwargs)
-        taken: list[tuple[Tensor, list[tuple[Call, str]]]] = []
-        for given in (*args[: 2 if kind == "add" else 1], *kwargs.values()):
-            found = self._followed.get(id(given))
-            if found is not None and all(found is not other for other in taken):
-                taken.append(found)
-        if kind == "gate":
-            for z, reached in taken:
-                for call, _ in reached:
-                    self._listen(z, call, "error_post")
-        # In-place operations change the tensor; its shape, for "add", is what the sum must keep.
-        shapes = [z.shape for z, _ in taken]
+        given = list(_tensors((*args, *kwargs.values())))
+        taken = [(tensor, points) for tensor in given if (points := self._points(tensor))]
+        name = name_of(func)
+        if not taken or name.endswith("_like") or name.startswith("new_"):
+            return func(*args, **kwargs)
+        kind = kind_of(name)
+        first = args[0] if args else next(iter(kwargs.values()))
+        # Before the operation, which may be in place.
+        for tensor, points in taken:
+            if kind != "unclear":
+                self._restore(tensor, points)
+            if kind == "gate":
+                for _, point in points:
+                    self._listen(tensor, point, "error_post")
+        needed = any(tensor.requires_grad for tensor, _ in taken)
         result = func(*args, **kwargs)
-        if isinstance(result, Tensor):
-            for z, _ in taken:
-                if z is result or kind in {"gate", "norm"}:
-                    self._followed.pop(id(z), None)
-            for (_, reached), shape in zip(taken, shapes, strict=True):
-                for call, stage in reached:
-                    if kind != "add" or result.shape == shape:
-                        self._advance(kind, plain, result, (call, stage))
+        made = list(_tensors(first if name == "__setitem__" else result))
+        if made and not (kind == "pass" and made[0] is first):
+            self._see((name, kind), first, given, taken, made, needed=needed, graded=torch.is_grad_enabled())
         return result
 
-    def _advance(self, kind: str, name: str, result: Tensor, reached: tuple[Call, str]) -> None:
-        call, stage = reached
-        if kind == "gate":
-            call.gate = name
-            # error_post was heard at z already; only what leaves the gate is new.
-            self._listen(result, call, "modulator")
-            self._settle(result, call)
-        elif kind == "norm" and stage == "plain":
-            call.norm = name
-            self._reach(result, call)
-            self._follow(result, call, "normed")
-        elif kind == "add" and stage != "added":
-            # A sum is z only where a gate follows: so nothing is settled here.
-            self._follow(result, call, "added")
-        elif kind == "pass":
-            self._follow(result, call, stage)
+    def _see(
+        self,
+        operation: tuple[str, Kind],
+        first: Any,
+        given: Sequence[Tensor],
+        taken: Sequence[tuple[Tensor | None, _Points]],
+        made: Sequence[Tensor],
+        *,
+        needed: bool,
+        graded: bool,
+    ) -> None:
+        """Put what an operation made on the ways of what it took."""
+        groups: dict[str, tuple[Call, list[Point], list[Tensor | None]]] = {}
+        for tensor, points in taken:
+            for call, point in points:
+                group = groups.setdefault(call.name, (call, [], []))
+                group[1].append(point)
+                group[2].append(tensor)
+        followed: list[list[tuple[Call, Point]]] = [[] for _ in made]
+        for call, on_way, sources in groups.values():
+            others = [tensor for tensor in given if all(tensor is not source for source in sources)]
+            leads = sources[0] is first
+            whole = len(made) == 1 and made[0].shape.numel() == on_way[0].shape.numel()
+            does, called, point = step(*operation, on_way, leads=leads, others=others, whole=whole)
+            parents = {id(p): p for p in on_way if p.stage != "derived"}
+            for tensor, on in zip(made, followed, strict=True):
+                # What has no gradient (a mask, a metric) is no way, but made of the output all the same.
+                is_way = graded and (tensor.requires_grad or (not needed and tensor.is_floating_point()))
+                if does is None or not parents:
+                    new = point
+                else:
+                    new = point.then(does if is_way else "unclear", called, tensor.shape)
+                    if is_way:
+                        for parent in parents.values():
+                            parent.uses.append(new)
+                        self._reach(tensor, new)
+                if does not in {None, "end"}:
+                    on.append((call, new))
+        for tensor, on in zip(made, followed, strict=True):
+            # What an autograd function does in place is seen when it is done.
+            if graded or all(tensor is not source for source, _ in taken):
+                self._follow(tensor, on)
 
-    def _reach(self, z: Tensor, call: Call) -> None:
-        """Take z for the layer's output too, until a gate is found."""
-        self._listen(z, call, "ungated")
-        self._settle(z, call)
-
-    def _settle(self, h: Tensor, call: Call) -> None:
-        if "activation" in self._wanted:
-            held = call.values.get("activation")
-            if held is not None and (held.shape, held.dtype, held.device) == (h.shape, h.dtype, h.device):
-                held.copy_(h.detach())  # fresh memory, at the norm and at the gate again, costs more
-            else:
-                call.values["activation"] = h.detach().clone()
-        call.h_edge = self._edge_of(h)
-        call.h_shape = h.shape
-
-    def _edge_of(self, tensor: Tensor) -> GradientEdge | None:
-        return get_gradient_edge(tensor) if self._keep_edges and tensor.requires_grad else None
-
-    def _follow(self, tensor: Tensor, call: Call, stage: str) -> None:
-        self._followed.setdefault(id(tensor), (tensor, []))[1].append((call, stage))
-
-    def _listen(self, tensor: Tensor, call: Call, signal: str) -> None:
-        kept = signal in self._wanted or (signal == "ungated" and bool(_UNGATED & self._wanted))
-        if not tensor.requires_grad or not (kept or signal == "error"):
+    def _reach(self, tensor: Tensor, point: Point) -> None:
+        """Listen at a point, and keep of it what is wanted where it may turn out to be h."""
+        if point.kind == "gate" and point.before is not None and point.before.stage != "gated":
+            self._listen(tensor, point, "modulator")
+        elif point.kind in _BASES:
+            self._listen(tensor, point, *_UNGATED, *(["error"] if point.kind == "output" else []))
+        else:
+            self._listen(tensor, point)
             return
-        shape, values = tensor.shape, call.values
+        if self._keep_edges and tensor.requires_grad:
+            point.edge = get_gradient_edge(tensor)
+        if "activation" in self._wanted:
+            self._settle(tensor, point)
+
+    def _settle(self, h: Tensor, point: Point) -> None:
+        before = point.before
+        held = before.activation if before is not None and before.uses == [point] else None
+        if before is not None and held is not None and _is_like(held, h):
+            # Fresh memory, at the norm and at the gate again, costs more.
+            before.activation, point.activation = None, held.copy_(h.detach())
+        else:
+            point.activation = h.detach().clone()
+
+    def _restore(self, tensor: Tensor, points: _Points) -> None:
+        """Keep the values again of what its norm or gate has taken the memory of, and is taken once more."""
+        for _, point in points:
+            gone = point.kind in _BASES and point.uses and point.activation is None
+            if gone and "activation" in self._wanted:
+                point.activation = tensor.detach().clone()
+
+    def _listen(self, tensor: Tensor, point: Point, *signals: str) -> None:
+        point.kept |= not self._wanted.isdisjoint(signals)
+        if not tensor.requires_grad:
+            point.heard = True
+        if point.listening or not tensor.requires_grad:
+            return
+        point.listening = True
 
         def hear(gradient: Tensor) -> None:
-            call.heard = True
-            # The norm's output is heard first (backward runs down), and is nearer to the gate than a.
-            if kept and (signal != "ungated" or not (call.gate or "ungated" in values)):
-                values[signal] = gradient.detach().reshape(shape).clone()
+            if torch.is_grad_enabled():
+                return  # a pass with create_graph=True: a penalty's inner one
+            point.heard = True
+            if point.kept and point.gradient is None:
+                point.gradient = gradient.detach().reshape(point.shape).clone()
+            elif point.gradient is not None:
+                point.gradient += gradient.detach().reshape(point.shape)
 
+        self._listening.append(point)
         self._handles.append(tensor.register_hook(hear))  # type: ignore[no-untyped-call]
 
-    def finish(self) -> None:
-        """After the backward pass: a layer without a gate has modulator = error_post = dL/dz."""
-        for call in self.calls:
-            ungated = call.values.pop("ungated", None)
-            if not call.gate and ungated is not None:
-                for signal in _UNGATED & self._wanted:
-                    call.values[signal] = ungated.clone()
+    def _follow(self, tensor: Tensor, points: _Points) -> None:
+        node: Any = tensor.grad_fn
+        followed = self._followed[id(tensor)] = _Followed(ref(tensor), node, points)
+        if points and node is not None:
+            self._nodes[node, tensor.output_nr] = followed
+
+    def _points(self, tensor: Tensor) -> _Points:
+        """Return on which ways a tensor is; one not seen before may still be, by its node in the graph."""
+        node: Any = tensor.grad_fn
+        followed = self._followed.get(id(tensor))
+        known = followed.points if followed is not None and followed.tensor() is tensor else ()
+        # An autograd function gives what it made another node when it is done.
+        if followed is not None and followed.tensor() is tensor and followed.node is node:
+            return known
+        if node is None or not any(edge in self._nodes for edge in node.next_functions):
+            return known
+        name, kind = unseen(node)
+        edges = node.next_functions
+        if name == "backward_hook_function":
+            edges = edges[tensor.output_nr : tensor.output_nr + 1]
+        taken: list[tuple[Tensor | None, _Points]] = []
+        for found in (self._nodes[edge] for edge in edges if edge in self._nodes):
+            source, points = found.tensor(), found.points
+            if source is not None and self._followed[id(source)] is not found:
+                source = None  # changed in place since
+            if kind == "gate":
+                for _, point in points:
+                    if source is not None:
+                        self._listen(source, point, "error_post")
+                    elif "error_post" in self._wanted and not point.kept:
+                        kind = "unclear"
+            taken.append((source, points))
+        self._see((name, kind), taken[0][0], (), taken, [tensor], needed=True, graded=True)
+        return self._followed[id(tensor)].points
+
+
+def _tensors(given: Any) -> Iterator[Tensor]:
+    if isinstance(given, Tensor):
+        yield given
+    elif isinstance(given, (tuple, list)):
+        for item in given:
+            yield from _tensors(item)
+    elif isinstance(given, Mapping):
+        yield from _tensors(list(given.values()))
+
+
+def _is_like(one: Tensor, other: Tensor) -> bool:
+    return (one.shape, one.dtype, one.device) == (other.shape, other.dtype, other.device)
+
+
+def _warn(call: Call, follow: Follow) -> None:
+    warnings.warn(
+        f"layer {call.name!r}: its output goes through {' and '.join(map(repr, follow.through))}, and it is "
+        "not known which gate that is; its activation, modulator and error_post are not recorded, its error "
+        "and gradient are; use the gate's own function (torch.nn.functional.silu, say, and not its formula), "
+        "or leave these signals out by signals=[...]",
+        CaptureWarning,
+        stacklevel=2,
+    )
 
 
 def hang(
@@ -227,7 +381,7 @@ def hang(
 
     def pass_by(layer: RecordedLayer, module: nn.Module, inputs: Any, output: Any) -> None:
         if (trace := running()) is not None:
-            trace.pass_by(layer)
+            trace.pass_by(layer, inputs, output)
 
     told = [*((layer, enter) for layer in layers), *((layer, pass_by) for layer in others)]
     return [layer.module.register_forward_hook(partial(hook, layer)) for layer, hook in told]
@@ -235,16 +389,22 @@ def hang(
 
 @contextmanager
 def tracing(
+    model: nn.Module,
     layers: Sequence[RecordedLayer],
     signals: Collection[str],
     *,
     others: Sequence[RecordedLayer] = (),
     keep_edges: bool = False,
 ) -> Iterator[Trace]:
-    """Follow the recorded layers through the forward pass made inside; the others are counted."""
+    """Follow the recorded layers of a model through the forward pass made inside; the others are counted."""
     trace = Trace(signals, keep_edges=keep_edges)
 
+    def end(module: nn.Module, inputs: Any, output: Any) -> None:
+        trace.end(output)
+
     handles = hang(layers, others, lambda: trace)
+    handles.append(model.register_forward_pre_hook(lambda module, inputs: trace.begin()))
+    handles.append(model.register_forward_hook(end))
     try:
         with trace:
             yield trace
