@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fadiag.capture.out_of_band import out_of_band
+
 __all__ = ["Mode", "isolated"]
 
 Mode = Literal["train", "eval"]
@@ -38,6 +40,7 @@ def isolated(model: nn.Module, *, mode: Mode, seed: int) -> Iterator[None]:
             torch.random.fork_rng(devices=devices),
             torch.enable_grad(),
             torch.compiler.set_stance("force_eager"),
+            out_of_band(),
         ):
             torch.manual_seed(seed)
             random.seed(seed)

@@ -9,7 +9,9 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from fadiag.capture.arrays import HALF
+from fadiag.capture.hooks import Hook
 from fadiag.capture.layers import RecordedLayer
+from fadiag.capture.out_of_band import is_out_of_band
 from fadiag.capture.reduction import Reduction, ReductionName, Unfolding, reduction_of
 from fadiag.capture.rows import Rows
 from fadiag.capture.schedule import Schedule, as_schedule
@@ -28,8 +30,9 @@ _BACKWARD = frozenset({"modulator", "error_post", "error"})
 class Live:
     """Record signals of the training batches.
 
-    The forward passes of one step that were followed by a backward pass are its micro-batches: their rows
-    stand one below the other. A step with fewer rows than the first is padded with NaN, one with more is cut;
+    The forward passes of one step that were followed by a backward pass to a recorded weight (by any, where
+    none reaches one) are its micro-batches: their rows stand one below the other.
+    A step with fewer rows than the first is padded with NaN, one with more is cut;
     the coordinate ``rows_valid`` tells.
 
     Parameters
@@ -128,11 +131,11 @@ class LiveReader:
     def arm(self) -> None:
         """Hang the hooks on the model."""
         self._handles = hang(self._layers, self._others, lambda: self._running)
-        self._handles.append(self._model.register_forward_pre_hook(self._begin))
-        self._handles.append(self._model.register_forward_hook(self._end, always_call=True))
+        self._handles.append(self._model.register_forward_pre_hook(Hook(self._begin)))
+        self._handles.append(self._model.register_forward_hook(Hook(self._end), always_call=True))
 
     def _begin(self, module: nn.Module, inputs: Any) -> None:
-        if torch.is_grad_enabled() and self._running is None:
+        if torch.is_grad_enabled() and self._running is None and not is_out_of_band():
             self._running = Trace(self._signals)
             self._running.__enter__()  # type: ignore[no-untyped-call]
         if self._running is not None:
@@ -142,6 +145,7 @@ class LiveReader:
         if self._running is not None and self._running.end(output):
             self._running.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._running.forget_tensors()
+            self._running.note_weights()
             self._passes.append(self._running)
             self._running = None
 
@@ -172,6 +176,8 @@ class LiveReader:
         for trace in passes:
             trace.finish()
         traces = [t for t in passes if any(call.heard for call in t.calls)]
+        # A pass that an attack or a penalty made went backward to the input, and to no weight.
+        traces = [t for t in traces if t.trains] or traces
         heard = [t.calls for t in traces]
         if not heard:
             raise CaptureError(

@@ -20,6 +20,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from fadiag.capture.hooks import Hook
 from fadiag.capture.layers import RecordedLayer
 from fadiag.capture.operations import Kind, kind_of, name_of, unseen
 from fadiag.capture.ways import Follow, Point, follow_of, step
@@ -41,7 +42,8 @@ class Call:
 
     ``output`` is where the ways of what it returned begin. When the trace is finished, ``values`` holds what
     was asked for, ``heard`` tells whether a backward pass came by, and ``a_edge`` and ``h_edge``, where they
-    are kept, are the places in the graph between which the Jacobian of gate and norm stands.
+    are kept, are the places in the graph between which the Jacobian of gate and norm stands; ``weight_edge``,
+    where it was noted, is that of a weight that is trained.
     """
 
     layer: RecordedLayer
@@ -53,6 +55,7 @@ class Call:
     heard: bool = False
     a_edge: GradientEdge | None = None
     h_edge: GradientEdge | None = None
+    weight_edge: GradientEdge | None = None
     h_shape: torch.Size = field(default_factory=torch.Size)
     values: dict[str, Tensor] = field(default_factory=dict)
 
@@ -81,11 +84,15 @@ class _Followed:
 
 
 class Trace(TorchFunctionMode):
-    """The calls of the recorded layers in one forward pass. Use `tracing`."""
+    """The calls of the recorded layers in one forward pass. Use `tracing`.
+
+    ``trains`` tells whether a backward pass from it gave one of their weights a gradient.
+    """
 
     def __init__(self, signals: Collection[str], *, keep_edges: bool = False) -> None:
         super().__init__()
         self.calls: list[Call] = []
+        self.trains = False
         self.count = 0  # calls of all layers, recorded or not
         self.last: RecordedLayer | None = None
         self._wanted = frozenset(signals)
@@ -120,6 +127,8 @@ class Trace(TorchFunctionMode):
             self.calls.append(call)
             self._reach(output, call.output)
             self._follow(output, [(call, call.output)])
+            if output.requires_grad:
+                self._handles.append(output.register_hook(lambda gradient: self._train(call)))
 
     def pass_by(self, layer: RecordedLayer, inputs: Any, output: Any) -> None:
         """Count a call: the order of layers is that of all, recorded or not."""
@@ -159,6 +168,21 @@ class Trace(TorchFunctionMode):
             handle.remove()
         self._handles.clear()
         self.forget_tensors()
+
+    def _train(self, call: Call) -> None:
+        self.trains = self.trains or _is_due(call.weight_edge)
+
+    def note_weights(self) -> None:
+        """Note which weights the layers have, before the pass ends: it may stand in others (functional_call).
+
+        Not while the trace runs, which would see all that this takes, and slow it down.
+        """
+        edges: dict[int, GradientEdge] = {}
+        for call in self.calls:
+            weight = call.layer.weight
+            if weight.requires_grad:
+                call.weight_edge = edges.get(id(weight)) or get_gradient_edge(weight)
+                edges[id(weight)] = call.weight_edge
 
     def forget_tensors(self) -> None:
         """Let go of the tensors that were followed, at the end of the forward pass."""
@@ -370,6 +394,16 @@ def _warn(call: Call, follow: Follow) -> None:
     )
 
 
+def _is_due(edge: GradientEdge | None) -> bool:
+    """Say whether the backward pass that runs now computes the gradient at an edge."""
+    if edge is None:
+        return False
+    try:
+        return bool(torch._C._will_engine_execute_node(edge.node))
+    except RuntimeError:  # torch does not tell it of a leaf that autograd.grad was asked for
+        return True
+
+
 def hang(
     layers: Sequence[RecordedLayer], others: Sequence[RecordedLayer], running: Callable[[], Trace | None]
 ) -> list[RemovableHandle]:
@@ -384,7 +418,7 @@ def hang(
             trace.pass_by(layer, inputs, output)
 
     told = [*((layer, enter) for layer in layers), *((layer, pass_by) for layer in others)]
-    return [layer.module.register_forward_hook(partial(hook, layer)) for layer, hook in told]
+    return [layer.module.register_forward_hook(Hook(partial(hook, layer))) for layer, hook in told]
 
 
 @contextmanager

@@ -1,0 +1,123 @@
+"""Which passes of a step are its micro-batches."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from fadiag.capture import Live, Probe, Recorder
+from fadiag.rules import convert
+from fadiag.store import open_run
+
+X = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
+Y = torch.randint(3, (12,), generator=torch.Generator().manual_seed(1))
+
+
+def loss_of(model, batch):
+    return functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def network():
+    torch.manual_seed(0)
+    return convert(nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)))
+
+
+def heard(path):
+    run = open_run(path)
+    return run["live"]["rows_valid"].values.tolist(), run["live/2/error"].values[0]
+
+
+def test_the_probe_of_another_recorder_is_not_heard(tmp_path):
+    model = network()
+    probe = Probe((X[:4], Y[:4]), loss_of, redraws=1, mask_draws=1)
+    with (
+        Recorder(model, tmp_path / "one.zarr", live=Live(["error"], every=1)) as one,
+        Recorder(model, tmp_path / "two.zarr", probes={"p": probe}, every=1) as two,
+    ):
+        for _ in range(2):
+            loss_of(model, (X, Y)).backward()
+            two.step()  # its probe runs while the first one listens
+            one.step()
+    assert heard(tmp_path / "one.zarr")[0] == [12, 12]
+
+
+def test_two_recorders_of_one_model_hear_the_same(tmp_path):
+    model = network()
+    paths = [tmp_path / "one.zarr", tmp_path / "two.zarr"]
+    recorders = [Recorder(model, path, live=Live(every=1)) for path in paths]
+    loss_of(model, (X, Y)).backward()
+    for recorder in recorders:
+        recorder.step()
+        recorder.close()
+    for signal in ("activation", "modulator", "error"):
+        one, two = (open_run(path)[f"live/0/{signal}"].values for path in paths)
+        assert one.any()
+        np.testing.assert_array_equal(one, two)
+
+
+def by_grad(model, x, loss):
+    return torch.autograd.grad(loss, x)[0]
+
+
+def by_inputs(model, x, loss):
+    loss.backward(inputs=[x])
+    return x.grad
+
+
+def frozen(model, x, loss):
+    model.requires_grad_(False)
+    gradient = torch.autograd.grad(loss_of(model, (x, Y)), x)[0]
+    model.requires_grad_(True)
+    return gradient
+
+
+def train_by_backward(model, x):
+    loss_of(model, (x, Y)).backward()
+
+
+def train_by_grad(model, x):
+    torch.autograd.grad(loss_of(model, (x, Y)), list(model.parameters()))
+
+
+def train_other_weights(model, x):
+    weights = {name: (2 * w.detach()).requires_grad_() for name, w in model.named_parameters()}
+    functional.cross_entropy(functional_call(model, weights, (x,)), Y).backward()
+    assert weights["0.weight"].grad is not None
+
+
+@pytest.mark.parametrize("train", [train_by_backward, train_by_grad, train_other_weights])
+@pytest.mark.parametrize("attack", [by_grad, by_inputs, frozen])
+def test_an_attack_on_the_input_is_no_micro_batch(attack, train, tmp_path):
+    expected = tmp_path / "expected.zarr"
+    for path, steps in ((tmp_path / "run.zarr", 3), (expected, 0)):
+        model, x = network(), X.clone().requires_grad_()
+        for _ in range(0 if steps else 3):  # the same attack, unheard
+            x = (x + 0.1 * attack(model, x, loss_of(model, (x, Y))).sign()).detach().requires_grad_()
+        with Recorder(model, path, live=Live(["error"], every=1)) as recorder:
+            for _ in range(steps):
+                x = (x + 0.1 * attack(model, x, loss_of(model, (x, Y))).sign()).detach().requires_grad_()
+            train(model, x.detach())
+            recorder.step()
+    rows, error = heard(tmp_path / "run.zarr")
+    assert rows == [12]
+    np.testing.assert_array_equal(error, heard(expected)[1])
+
+
+def test_passes_that_reach_no_weight_are_heard_where_no_other_does(tmp_path):
+    model = network().requires_grad_(False)  # of a frozen model, the errors that go down to what is trained
+    shift = torch.zeros(6, requires_grad=True)
+    with Recorder(model, tmp_path / "run.zarr", live=Live(["error"], every=1)) as recorder:
+        for half in (slice(0, 6), slice(6, 12)):
+            loss_of(model, (X[half] + shift, Y[half])).backward()
+        recorder.step()
+    assert heard(tmp_path / "run.zarr")[0] == [12]
+
+
+def test_two_passes_under_one_backward_are_both_heard(tmp_path):
+    model = network()
+    with Recorder(model, tmp_path / "run.zarr", live=Live(["error"], every=1)) as recorder:
+        (loss_of(model, (X[:6], Y[:6])) + loss_of(model, (X[6:], Y[6:]))).backward()
+        recorder.step()
+    assert heard(tmp_path / "run.zarr")[0] == [12]
