@@ -31,9 +31,8 @@ class Live:
     """Record signals of the training batches.
 
     The forward passes of one step that were followed by a backward pass to a recorded weight (by any, where
-    none reaches one) are its micro-batches: their rows stand one below the other.
-    A step with fewer rows than the first is padded with NaN, one with more is cut;
-    the coordinate ``rows_valid`` tells.
+    none reaches one) are its micro-batches: their rows stand one below the other. A step with fewer rows than
+    the first is padded with NaN, one with more is cut; the coordinate ``rows_valid`` tells.
 
     Parameters
     ----------

@@ -128,6 +128,8 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         self.feedbacks = dict(feedbacks or {})
         self.schedule = None if every is None else as_schedule(every)
         self.seed = seed
+        self.reduction: ReductionName = reduction
+        self.unfolding: Unfolding = unfolding
         self._reduce = reduction_of(reduction, unfolding, rows)
 
     def check(self, layers: Sequence[RecordedLayer]) -> None:

@@ -16,6 +16,7 @@ from fadiag.capture.live import Live, LiveReader, check_live
 from fadiag.capture.manifest import manifest_of
 from fadiag.capture.probe import Probe
 from fadiag.capture.ranks import Ranks
+from fadiag.capture.resuming import Earlier, earlier_run
 from fadiag.capture.schedule import Schedule, as_schedule
 from fadiag.capture.sink import Sink
 from fadiag.capture.state import StateReader, choose_state_signals
@@ -67,14 +68,16 @@ class Recorder:
         records alone, or every rank into a store of its own, ``path/rank0.zarr``, ``path/rank1.zarr``, ...,
         which `fadiag.open_run` shows as one run under ``path``. The feedback of all ranks is compared first.
     buffer_bytes, on_full, on_failure, resume, resume_from
-        As `fadiag.store.RunWriter` takes them.
+        As `fadiag.store.RunWriter` takes them. To go on, the model must be the one that the store holds, with
+        the weights of that step.
 
     Raises
     ------
     InputError
         An unknown layer (the near ones are named) or signal, or one that cannot be known.
     CaptureError
-        A model with nothing to record, a probe that does not fit it, or ranks that differ in their feedback.
+        A model with nothing to record, a probe that does not fit it, ranks that differ in their feedback, or
+        a store that holds another run than the one that shall go on.
 
     Examples
     --------
@@ -141,6 +144,7 @@ class Recorder:
         if live is not None:
             check_live(model, live, ranks)
         self._sinks: dict[str, Sink] = {}
+        self._earlier: Earlier | None = None
         self._state: StateReader | None = None
         self._live = None if live is None else LiveReader(self._model, self._layers, live, self._others)
         self._live_schedule = live.schedule if live is not None else None
@@ -156,11 +160,12 @@ class Recorder:
         peers.check_feedback(self._layers)
         peers.check_probes(self._model, self._probes)
         self._records = peers.records
+        manifest = manifest_of(self._layers, meta, config) | peers.manifest()
 
         def writer() -> RunWriter:
             return RunWriter(
                 peers.path(path),
-                manifest=manifest_of(self._layers, meta, config) | peers.manifest(),
+                manifest=manifest,
                 buffer_bytes=buffer_bytes,
                 on_full=on_full,
                 on_failure=on_failure,
@@ -170,7 +175,11 @@ class Recorder:
 
         try:
             if self._records:
-                self._open(writer, state_signals, optimizers, resume, resume_from)
+                self._earlier = earlier_run(peers.path(path), resume=resume, resume_from=resume_from)
+                if self._earlier is not None:
+                    hashes = manifest["feedback_hash"]
+                    self._earlier.check(self._model, self._layers, self._probes, live, hashes)
+                self._open(writer, state_signals, optimizers, resume)
         except Exception as error:
             peers.agree(self._step, error)
             raise
@@ -294,7 +303,6 @@ class Recorder:
         state_signals: Sequence[str],
         optimizers: Sequence[Any],
         resume: bool,
-        resume_from: int | None,
     ) -> None:
         """Open the store, find the step that it is at, and record it."""
         # Read before the store exists: a probe that does not fit leaves nothing behind.
@@ -306,13 +314,12 @@ class Recorder:
         self._writer = writer()
         try:
             self._open_streams(state_signals, optimizers)
-            done = [sink.last_step for sink in self._sinks.values()]
-            if resume_from is None:
-                self._step = max((step for step in done if step is not None), default=0)
-            if all(step is None for step in done):
+            if all(sink.last_step is None for sink in self._sinks.values()):
                 put_static(self._writer, self._layers)
-            if resume and resume_from is None:
-                self._tell_unfinished(state_signals)
+            if self._earlier is not None:
+                self._step = self._earlier.step
+                if self._earlier.resume_from is None:
+                    self._tell_unfinished(state_signals)
             self._record()
         except BaseException:
             self._abandon()
@@ -331,16 +338,17 @@ class Recorder:
         for name, probe in self._probes.items():
             attrs = {"kind": "probe", "mode": probe.mode, "loss_reduction": "mean", "split": name}
             planned = self._planned(probe.schedule or self._schedule)
-            self._sinks[name] = Sink(self._writer, name, attrs, planned)
+            self._sinks[name] = Sink(self._writer, name, attrs, planned, self._earlier)
         if state_signals:
             self._sinks["state"] = Sink(
-                self._writer, "state", {"kind": "state"}, self._planned(self._schedule)
+                self._writer, "state", {"kind": "state"}, self._planned(self._schedule), self._earlier
             )
             whole = in_order(self._model, (*self._layers, *self._others))
             self._state = StateReader(self._layers, state_signals, optimizers, whole)
         if self._live is not None and self._live_schedule is not None:
             attrs = {"kind": "live", "loss_reduction": "as trained"}
-            self._sinks["live"] = Sink(self._writer, "live", attrs, self._planned(self._live_schedule))
+            planned = self._planned(self._live_schedule)
+            self._sinks["live"] = Sink(self._writer, "live", attrs, planned, self._earlier)
         self._sinks["log"] = Sink(
             self._writer, "log", {"kind": "log"}, None if self._steps is None else self._steps + 1
         )

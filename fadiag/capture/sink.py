@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fadiag.capture.arrays import Array
+from fadiag.capture.resuming import Earlier
 from fadiag.capture.signals import LayerSignals
 from fadiag.errors import CaptureError
 from fadiag.store import ArraySpec, RunWriter, layer_key
@@ -21,9 +22,15 @@ class Sink:
     """One stream of a store."""
 
     def __init__(
-        self, writer: RunWriter, stream: str, attrs: Mapping[str, Any], planned: int | None = None
+        self,
+        writer: RunWriter,
+        stream: str,
+        attrs: Mapping[str, Any],
+        planned: int | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
         self._writer = writer
+        self._earlier = earlier
         self.stream = stream
         self._shapes: dict[tuple[str, str], tuple[int, ...]] = {}
         self._rows: int | None = None
@@ -77,7 +84,10 @@ class Sink:
 
     def _declare(self, key: tuple[str, str], layer: LayerSignals, name: str) -> None:
         signal = layer.signals[name]
-        attrs = {"signal": name, "reduction": "raw", "loss_scale": 1.0, **signal.attrs, **self._counted(key)}
+        attrs = {"signal": name, "reduction": "raw", "loss_scale": 1.0, **signal.attrs}
+        if self._earlier is not None:
+            self._earlier.check_declared(self.stream, layer, name, attrs)
+        attrs |= self._counted(key)
         spec = ArraySpec(signal.dims, signal.array.shape, str(signal.array.dtype), attrs)
         self._writer.declare(self.stream, *key, spec, layer_attrs=dict(layer.attrs))
         self._shapes[key] = signal.array.shape

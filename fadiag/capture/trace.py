@@ -128,7 +128,7 @@ class Trace(TorchFunctionMode):
             self._reach(output, call.output)
             self._follow(output, [(call, call.output)])
             if output.requires_grad:
-                self._handles.append(output.register_hook(lambda gradient: self._train(call)))
+                self._handles.append(output.register_hook(lambda gradient: self._train(call)))  # type: ignore[no-untyped-call]
 
     def pass_by(self, layer: RecordedLayer, inputs: Any, output: Any) -> None:
         """Count a call: the order of layers is that of all, recorded or not."""

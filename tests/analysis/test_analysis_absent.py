@@ -141,7 +141,8 @@ def train(path: Path, updates: int, *, resume: bool = False, poison: bool = Fals
     model = fadiag.convert(Dropping(), seed=0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     x, y = torch.randn(8, 6), torch.randint(3, (8,))
-    with Recorder(model, path, live=Live(every=1), every=100, resume=resume) as recorder:
+    # No state: the weights that the first session left are not kept here, and would be asked for.
+    with Recorder(model, path, live=Live(every=1), state=(), resume=resume) as recorder:
         for _ in range(updates):
             if poison:
                 x = x * torch.nan

@@ -86,7 +86,10 @@ def main(rank, folder):
         found[f"sync {mode}"] = told(
             lambda mode=mode: Recorder(synchronised, folder / "sync.zarr", probes={"probe": probe(mode)})
         )
-    with Recorder(network(), folder / "first.zarr", probes={"probe": probe("train")}, state=(),
+    trained = network()
+    left = dict(zip(trained.state_dict(), found["first"], strict=False))
+    trained.load_state_dict({name: torch.tensor(w, dtype=torch.float64) for name, w in left.items()})
+    with Recorder(trained, folder / "first.zarr", probes={"probe": probe("train")}, state=(),
                   resume=True, resume_from=None) as recorder:  # fmt: skip
         found["resumed at"] = recorder.current_step
     again = Recorder(network(), folder / "uneven", ranks="all", state=())
