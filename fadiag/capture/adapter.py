@@ -1,8 +1,8 @@
 """How to read a module's weight and feedback, and how to run its backward pass with another matrix."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,13 @@ __all__ = [
     "embeddings",
     "exact_layers",
     "has_own_forward",
+    "is_transposed",
     "own_layers",
     "plain_layers",
     "spending",
+    "transposed_convolutions",
+    "unknown_layers",
+    "volume_convolutions",
 ]
 
 
@@ -58,7 +62,8 @@ class LayerAdapter:
         Module to whether its feedback stays the same for the whole run. Where it does not, ``feedback`` is
         recorded over time.
     weight_dims : {("out", "in"), ("in", "out")}
-        What the weight's axes are; the second is for tables and for matrices kept transposed.
+        What the weight's first two axes are; the second is for tables, for matrices kept transposed, and for
+        the kernels of transposed convolutions, (in, out / groups, *kernel).
     """
 
     types: tuple[type[nn.Module], ...] | Callable[[nn.Module], bool]
@@ -122,16 +127,29 @@ _WITH_FEEDBACK: dict[type[nn.Module], type[FeedbackLayer]] = {
 }
 
 
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_OF_TORCH = (*_WITH_FEEDBACK, nn.Conv3d, *_TRANSPOSED)
+
+
 def has_own_forward(module: nn.Module) -> bool:
     """Say whether a subclass of ``nn.Linear`` or a convolution replaces its forward pass.
 
     Its backward pass may then be its own too, so nothing is known of its feedback.
     """
-    return isinstance(module, tuple(_WITH_FEEDBACK)) and not _is_plain(module)
+    return isinstance(module, _OF_TORCH) and not _is_torchs(module, _OF_TORCH)
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Say whether a module is a transposed convolution, whose kernel is (in, out / groups, *kernel)."""
+    return isinstance(module, _TRANSPOSED)
+
+
+def _is_torchs(module: nn.Module, kinds: Iterable[type[nn.Module]]) -> bool:
+    return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in kinds)
 
 
 def _is_plain(module: nn.Module) -> bool:
-    return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in _WITH_FEEDBACK)
+    return _is_torchs(module, _WITH_FEEDBACK)
 
 
 @contextmanager
@@ -167,7 +185,7 @@ def exact_layers(*types: type[nn.Module], weight_dims: tuple[str, str] = ("out",
     *types : module classes
         With a parameter ``weight``, returning one tensor.
     weight_dims : {("out", "in"), ("in", "out")}
-        What the weight's axes are.
+        What the weight's first two axes are, see `LayerAdapter`.
 
     Examples
     --------
@@ -191,6 +209,13 @@ own_layers = LayerAdapter(
 )
 #: torch's layers, whose backward is exact.
 plain_layers = LayerAdapter(_is_plain, _weight, lambda module: None, "exact", _plain_using)
+#: Convolutions that no rule has a feedback for, as torch has them.
+volume_convolutions = replace(plain_layers, types=lambda m: _is_torchs(m, (nn.Conv3d,)), using=_none_using)
+transposed_convolutions = replace(
+    volume_convolutions, types=lambda m: _is_torchs(m, _TRANSPOSED), weight_dims=("in", "out")
+)
+#: Modules that no adapter takes: they are counted among the layers, never read.
+unknown_layers = LayerAdapter((), _weight, lambda module: None, "unknown", _none_using)
 #: Tables: no error goes below them.
 embeddings = exact_layers(nn.Embedding, weight_dims=("in", "out"))
 

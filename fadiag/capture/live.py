@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from fadiag.capture.arguments import names_of
 from fadiag.capture.arrays import HALF
 from fadiag.capture.hooks import Hook
 from fadiag.capture.layers import RecordedLayer
@@ -71,7 +72,7 @@ the model's own rule; record it with a Probe
         unfolding: Unfolding = "samples",
         rows: Rows = None,
     ) -> None:
-        chosen = tuple(dict.fromkeys(signals))
+        chosen = names_of(signals)
         for signal in chosen:
             if signal.endswith("_bp"):
                 raise InputError(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from fadiag import __version__
+from fadiag.capture.absent import left_out_of
 from fadiag.capture.layers import RecordedLayer
 from fadiag.capture.ranks import feedback_digests
 
@@ -17,9 +18,15 @@ _LIBRARIES = ("numpy", "xarray", "zarr")
 
 
 def manifest_of(
-    layers: Sequence[RecordedLayer], meta: Mapping[str, Any] | None, config: Any
+    layers: Sequence[RecordedLayer],
+    others: Sequence[RecordedLayer],
+    meta: Mapping[str, Any] | None,
+    config: Any,
 ) -> dict[str, Any]:
-    """Return the manifest: the user's meta and config, versions, host, device, dtype, a hash of each B."""
+    """Return the manifest: the user's meta and config, versions, host, device, dtype, a hash of each B.
+
+    ``left_out`` has the modules with weights that no adapter knows, and their types.
+    """
     return {
         "meta": dict(meta or {}),
         "config": config,
@@ -33,4 +40,5 @@ def manifest_of(
         "device": str(layers[0].weight.device),
         "dtype": str(layers[0].weight.dtype).removeprefix("torch."),
         "feedback_hash": {name: digest for name, digest in feedback_digests(layers).items() if digest},
+        "left_out": left_out_of(others),
     }

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fadiag.capture.backward_hooks import has_backward_hooks, without_backward_hooks
 from fadiag.capture.isolation import Mode, isolated
 from fadiag.capture.layers import RecordedLayer, in_order, owners_of
 from fadiag.capture.trace import Trace, tracing
@@ -42,6 +43,10 @@ class Passes:
                 truth |= {x.name: x.weight.detach().clone() for x in self.others if x.feedback is not None}
         return truth
 
+    def is_true(self, truth: Mapping[str, Tensor]) -> bool:
+        """Say whether the model's own pass is the true one: no layer has a feedback or a backward hook."""
+        return not truth and not any(has_backward_hooks(module) for module in self.model.modules())
+
     def redrawn(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return fresh feedback of every layer that has one, by layer."""
         return {
@@ -51,12 +56,22 @@ class Passes:
         }
 
     def run(
-        self, matrices: Mapping[str, Tensor], wanted: Collection[str], *, keep_graph: bool = False
+        self,
+        matrices: Mapping[str, Tensor],
+        wanted: Collection[str],
+        *,
+        keep_graph: bool = False,
+        hooks: bool = True,
     ) -> Trace:
-        """Run forward and backward once, with the given matrices in the backward pass of some layers."""
+        """Run forward and backward once, with the given matrices in the backward pass of some layers.
+
+        ``hooks``: whether the modules' own backward hooks are called, which may change what goes down.
+        """
         weights = {id(layer.weight): layer.weight for layer in self.layers}
         frozen = [weight for weight in weights.values() if not weight.requires_grad]
         with isolated(self.model, mode=self.mode, seed=self.seed), ExitStack() as stack:
+            if not hooks:
+                stack.enter_context(without_backward_hooks(self.model))
             for weight in frozen:
                 weight.requires_grad_(True)
                 stack.callback(weight.requires_grad_, False)

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fadiag.capture.adapter import unknown_layers
+from fadiag.capture.arguments import names_of, whole_number
 from fadiag.capture.isolation import Mode
 from fadiag.capture.jacobian import jacobian_cosines
 from fadiag.capture.layers import RecordedLayer
@@ -38,7 +40,8 @@ class Probe:
     """A fixed batch on which every layer's signals are read, without a trace in the run.
 
     Each reading runs the model's own backward pass and, on the same batch, weights, masks and random
-    numbers, the true one; neither touches ``.grad``, running statistics or random states.
+    numbers, the true one; neither touches ``.grad``, running statistics or random states. The backward hooks
+    of the model's modules, which may change what goes down, belong to its own pass only.
 
     Parameters
     ----------
@@ -106,7 +109,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         unfolding: Unfolding = "samples",
         rows: Rows = None,
     ) -> None:
-        self.signals = tuple(dict.fromkeys(signals))
+        self.signals = names_of(signals)
         known = (*PROBE_SIGNALS, "input")
         for signal in self.signals:
             if signal not in known:
@@ -115,19 +118,21 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
             raise InputError(f"probe mode is {mode!r}; it is 'train' or 'eval'")
         counts = {"redraws": redraws, "mask_draws": mask_draws, "jacobian_vectors": jacobian_vectors}
         for what, count in counts.items():
-            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            if whole_number(count, 0) is None:
                 raise InputError(f"{what} is {count!r}; give a whole number, at least 0")
+        if whole_number(seed) is None:
+            raise InputError(f"the probe's seed is {seed!r}; give a whole number")
         if not callable(loss):
             raise InputError(f"loss is a {type(loss).__name__}; give a callable loss(model, batch)")
         self.batch = batch
         self.loss = loss
         self.mode: Mode = mode
-        self.redraws = redraws
-        self.mask_draws = mask_draws
-        self.jacobian_vectors = jacobian_vectors
+        self.redraws = int(redraws)
+        self.mask_draws = int(mask_draws)
+        self.jacobian_vectors = int(jacobian_vectors)
         self.feedbacks = dict(feedbacks or {})
         self.schedule = None if every is None else as_schedule(every)
-        self.seed = seed
+        self.seed = int(seed)
         self.reduction: ReductionName = reduction
         self.unfolding: Unfolding = unfolding
         self._reduce = reduction_of(reduction, unfolding, rows)
@@ -164,11 +169,12 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         """
         through = Passes(model, layers, others, self.batch, self.loss, mode=self.mode, seed=self.seed)
         truth = through.truth()
-        redraws, vectors = (self.redraws, self.jacobian_vectors) if truth else (0, 0)
+        is_true = through.is_true(truth)
+        redraws, vectors = self.redraws if truth else 0, 0 if is_true else self.jacobian_vectors
         wanted = {s for s in self.signals if not s.endswith("_bp")}
         wanted_bp = {s.removesuffix("_bp") for s in self.signals if s.endswith("_bp")}
-        # Without feedback the one pass is the true one, too.
-        wanted |= set() if truth else wanted_bp
+        # Without feedback or hooks the one pass is the true one, too.
+        wanted |= wanted_bp if is_true else set()
         wanted |= {"error", "modulator"} if self.mask_draws else {"error"} if vectors else set()
         own = through.run({}, wanted, keep_graph=bool(self.mask_draws or vectors))
         last = own.last or layers[-1]
@@ -176,9 +182,11 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         passes = {"": own}
         if wanted_bp or redraws or vectors:
             wanted_bp |= {"error"} if redraws or vectors else set()
-            passes["_bp"] = through.run(truth, wanted_bp, keep_graph=bool(vectors)) if truth else own
+            passes["_bp"] = (
+                own if is_true else through.run(truth, wanted_bp, keep_graph=bool(vectors), hooks=False)
+            )
         for label, matrices in self.feedbacks.items():
-            passes[f"_{label}"] = through.run(matrices, _BACKWARD)
+            passes[f"_{label}"] = through.run(matrices, _BACKWARD, hooks=False)
         k = max(1, (last.outputs or layers[-1].outputs) - 1)  # the classes less one
         masks = mask_nulls(own.calls, self.mask_draws, self.seed)
         nulls = redraw_nulls(through, passes["_bp"].calls, k, redraws) if redraws else {}
@@ -207,11 +215,13 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         return read
 
     def _check_read(self, own: Trace, last: RecordedLayer, others: Sequence[RecordedLayer]) -> None:
+        how = "with an adapter " if last.adapter is unknown_layers else ""
         for what in ("mask_draws", "jacobian_vectors"):
             if last in others and getattr(self, what):
                 raise CaptureError(
                     f"{what} needs the error of the model's last layer, {last.name!r}, which is not "
-                    f"recorded; add it to layers=[...] or leave {what} out"
+                    f"recorded; add it to layers=[...] {how}or "
+                    f"leave {what} out"
                 )
         if any(call.a_shape.numel() == 0 for call in own.calls):
             raise CaptureError("the probe's batch is empty; give Probe a batch with at least one sample")

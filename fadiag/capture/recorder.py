@@ -9,15 +9,18 @@ from typing import Any, Literal, Self
 import torch
 from torch import nn
 
+from fadiag.capture.absent import tell_left_out, tell_unheard
 from fadiag.capture.adapter import LayerAdapter
 from fadiag.capture.adapters import DEFAULT_ADAPTERS
-from fadiag.capture.layers import choose_layers, in_order, others_of
+from fadiag.capture.arguments import names_of, whole_number
+from fadiag.capture.layers import Chosen, choose_layers, in_order, others_of
 from fadiag.capture.live import Live, LiveReader, check_live
 from fadiag.capture.manifest import manifest_of
 from fadiag.capture.probe import Probe
 from fadiag.capture.ranks import Ranks
 from fadiag.capture.resuming import Earlier, earlier_run
 from fadiag.capture.schedule import Schedule, as_schedule
+from fadiag.capture.signals import LayerSignals
 from fadiag.capture.sink import Sink
 from fadiag.capture.state import StateReader, choose_state_signals
 from fadiag.capture.static import put_static
@@ -55,8 +58,8 @@ class Recorder:
         Signals of the training batches themselves, with a schedule of their own.
     state : iterable of str, optional
         Signals of the state stream; all that can be known by default, ``()`` for none.
-    layers : iterable of str or module class, optional
-        Names, globs or classes; every layer that an adapter takes by default.
+    layers : iterable of str, module or module class, optional
+        Names, globs, modules of the model, or classes; every layer that an adapter takes by default.
     meta, config : mapping
         Written into the manifest as they are; plain JSON.
     adapters : sequence of LayerAdapter
@@ -108,7 +111,7 @@ class Recorder:
         steps: int | None = None,
         live: Live | None = None,
         state: Iterable[str] | None = None,
-        layers: Iterable[str | type[nn.Module]] | None = None,
+        layers: Chosen | Iterable[Chosen] | None = None,
         meta: Mapping[str, Any] | None = None,
         config: Any = None,
         adapters: Sequence[LayerAdapter] = (),
@@ -127,11 +130,15 @@ class Recorder:
         self._structure = Structure(self._model, self._layers, self._others, every_adapter)
         optimizers = _as_list(optimizer)
         self._schedule = as_schedule(every)
-        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+        if steps is not None and whole_number(steps, 1) is None:
             raise InputError(f"steps is {steps!r}; give the number of updates to come, at least 1")
-        self._steps = steps
-        self._asked = () if state is None else tuple(state)
+        self._steps = None if steps is None else int(steps)
+        self._asked = () if state is None else names_of(state)
         state_signals = choose_state_signals(None if state is None else self._asked, optimizers, self._layers)
+        if probes is not None and not isinstance(probes, Mapping):
+            raise InputError(
+                f"probes is a {type(probes).__name__}; give them by name, probes={{'probe': Probe(...)}}"
+            )
         self._probes = dict(probes or {})
         for name, probe in self._probes.items():
             if name in _RESERVED:
@@ -148,6 +155,7 @@ class Recorder:
         self._state: StateReader | None = None
         self._live = None if live is None else LiveReader(self._model, self._layers, live, self._others)
         self._live_schedule = live.schedule if live is not None else None
+        self._live_signals = () if live is None else live.signals
         self._live_scale: float | None = None
         self._scaler = scaler
         self._state_begun: int | None = None
@@ -160,7 +168,7 @@ class Recorder:
         peers.check_feedback(self._layers)
         peers.check_probes(self._model, self._probes)
         self._records = peers.records
-        manifest = manifest_of(self._layers, meta, config) | peers.manifest()
+        manifest = manifest_of(self._layers, self._others, meta, config) | peers.manifest()
 
         def writer() -> RunWriter:
             return RunWriter(
@@ -175,6 +183,8 @@ class Recorder:
 
         try:
             if self._records:
+                if layers is None:
+                    tell_left_out(self._others, stacklevel=2)
                 self._earlier = earlier_run(peers.path(path), resume=resume, resume_from=resume_from)
                 if self._earlier is not None:
                     hashes = manifest["feedback_hash"]
@@ -280,6 +290,9 @@ class Recorder:
                 f"live recorded nothing: its schedule has none of this run's steps 0 to {self._step - 1}; "
                 "give Live(every=...) a schedule that has, or leave live= out (all else is in the store)"
             )
+        if self._live is not None and (heard := self._sinks["live"].recorded):
+            where = "the training's own passes (live)"
+            tell_unheard(heard, self._layers, self._live_signals, where, stacklevel=2)
         if self._state is not None:
             self._state.check_found(self._asked)
 
@@ -311,6 +324,8 @@ class Recorder:
             for name, probe in self._probes.items()
             if not resume and self._is_scheduled(probe, 0)
         }
+        for name, read in self._read_ahead.items():
+            self._tell_unheard(name, read, stacklevel=3)
         self._writer = writer()
         try:
             self._open_streams(state_signals, optimizers)
@@ -396,6 +411,8 @@ class Recorder:
         read = self._read_ahead.pop(name, None)
         if read is None:
             read = self._probes[name].read(self._model, self._layers, self._others)
+            if self._sinks[name].last_step is None:
+                self._tell_unheard(name, read, stacklevel=4)
         # The most of any layer: a table of positions, say, is called with one row for all.
         rows = max(
             (len(s.array) for x in read for s in x.signals.values() if s.dims[:1] == ("sample",)),
@@ -418,6 +435,11 @@ class Recorder:
         if self._logged and not self._is_done("log"):
             self._sinks["log"].scalars(self._step, self._logged, epoch)
         self._logged = {}
+
+    def _tell_unheard(self, name: str, read: Sequence[LayerSignals], *, stacklevel: int) -> None:
+        found, asked = {layer.name: layer.signals.keys() for layer in read}, self._probes[name].signals
+        where = f"the pass of probe {name!r}"
+        tell_unheard(found, self._layers, asked, where, stacklevel=stacklevel + 1)
 
     def _check_open(self) -> None:
         if self._failure is not None:
@@ -447,14 +469,12 @@ class Recorder:
 
 
 def _inside(model: nn.Module) -> nn.Module:
-    """Return the module inside a compiled or data-parallel wrapper."""
+    """Return the module inside compiled and data-parallel wrappers, however they are nested."""
     if not isinstance(model, nn.Module):
         raise InputError(f"model is a {type(model).__name__}; give an nn.Module")
-    inner = getattr(model, "_orig_mod", model)
-    if isinstance(inner, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
-        inner = inner.module
-    assert isinstance(inner, nn.Module)
-    return inner
+    wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+    inner = model.module if isinstance(model, wrappers) else getattr(model, "_orig_mod", None)
+    return model if inner is None else _inside(inner)
 
 
 def _as_list(given: Any) -> list[Any]:

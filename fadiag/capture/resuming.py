@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from fadiag.capture.arrays import matrix_of, to_array
+from fadiag.capture.arrays import to_array
 from fadiag.capture.layers import RecordedLayer, owners_of
 from fadiag.capture.live import Live
 from fadiag.capture.probe import Probe
@@ -177,7 +177,7 @@ class Earlier:
             if "weight" not in known:
                 continue
             stored = known["weight"].sel(step=self.step).values
-            now = to_array(matrix_of(layer.weight))
+            now = to_array(layer.matrix(layer.weight))
             # Filled with NaN where an earlier session recorded other layers.
             if np.isnan(stored).all() or np.array_equal(stored, now, equal_nan=True):
                 continue

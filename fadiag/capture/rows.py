@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fadiag.capture.arguments import whole_number
 from fadiag.errors import InputError
 
 __all__ = ["Chosen", "Rows", "Subset", "check_rows", "chosen_rows"]
@@ -38,14 +39,14 @@ Rows = int | Subset | None
 def check_rows(rows: Rows) -> None:
     """Raise InputError where ``rows`` is none of what it can be."""
     count = rows.n if isinstance(rows, Subset) else rows
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+    if count is not None and whole_number(count, 1) is None:
         raise InputError(f"rows is {rows!r}; give None for all samples, a number of them, or Subset(n, seed)")
 
 
 def chosen_rows(rows: Rows, samples: int) -> Tensor:
     """Return the places of the chosen samples in a batch, in their order."""
     if isinstance(rows, Subset):
-        generator = torch.Generator().manual_seed(rows.seed)
+        generator = torch.Generator().manual_seed(int(rows.seed))
         return torch.randperm(samples, generator=generator)[: rows.n].sort().values
     return torch.arange(samples if rows is None else min(rows, samples))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from fadiag.capture.arguments import whole_number
 from fadiag.errors import InputError
 
 __all__ = ["Schedule", "as_schedule", "every", "listed", "logarithmic"]
@@ -22,9 +23,10 @@ def every(n: int) -> Schedule:
     >>> [step for step in range(7) if every(3)(step)]
     [0, 3, 6]
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+    period = whole_number(n, 1)
+    if period is None:
         raise InputError(f"every is {n!r}; give a whole number of steps, at least 1")
-    return lambda step: step % n == 0
+    return lambda step: step % period == 0
 
 
 def logarithmic(per_decade: int = 10) -> Schedule:
@@ -35,10 +37,11 @@ def logarithmic(per_decade: int = 10) -> Schedule:
     >>> [step for step in range(101) if logarithmic(3)(step)]
     [0, 1, 2, 5, 10, 22, 46, 100]
     """
-    if isinstance(per_decade, bool) or not isinstance(per_decade, int) or per_decade < 1:
+    count = whole_number(per_decade, 1)
+    if count is None:
         raise InputError(f"per_decade is {per_decade!r}; give a whole number, at least 1")
     # 10^19 is beyond any step of an int64 axis.
-    return listed({0, *(round(10 ** (i / per_decade)) for i in range(19 * per_decade))})
+    return listed({0, *(round(10 ** (i / count)) for i in range(19 * count))})
 
 
 def listed(steps: Iterable[int]) -> Schedule:
@@ -49,10 +52,12 @@ def listed(steps: Iterable[int]) -> Schedule:
     >>> [step for step in range(7) if listed([5, 2])(step)]
     [2, 5]
     """
-    chosen = frozenset(steps)
-    for step in chosen:
-        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-            raise InputError(f"step {step!r} is listed; steps are whole numbers from 0 on")
+    chosen = set()
+    for given in steps:
+        step = whole_number(given, 0)
+        if step is None:
+            raise InputError(f"step {given!r} is listed; steps are whole numbers from 0 on")
+        chosen.add(step)
     return chosen.__contains__
 
 

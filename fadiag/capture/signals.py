@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fadiag.capture.arrays import Array, dims_of, matrix_of
+from fadiag.capture.arrays import Array, dims_of
 from fadiag.capture.layers import RecordedLayer
 from fadiag.capture.trace import Call, Trace
 
@@ -70,7 +70,7 @@ def layer_attrs(layer: RecordedLayer, order: int, count: int, last: RecordedLaye
         "order": order,
         "layers_in_model": count,
         "classes": last.outputs,
-        "feedback_kind": layer.adapter.feedback_kind,
+        "feedback_kind": layer.feedback_kind,
         "out_features": layer.outputs,
         "in_features": layer.weight.numel() // layer.outputs,
     }
@@ -86,7 +86,7 @@ def reading_of(name: str, call: Call) -> Reading:
     """Return a signal that was seen at a call."""
     value, weight = call.values[name], call.layer.weight
     if name == "gradient":
-        return Reading(matrix_of(value), call.layer.adapter.weight_dims, kernel_attrs(weight))
+        return Reading(call.layer.matrix(value), call.layer.matrix_dims, kernel_attrs(weight))
     if name == "input":
         # Never the output's own axes: the two may differ in length.
         dims = ("sample", "in") if value.dim() == 2 else dims_of(tuple(value.shape), weight, (), "input")

@@ -42,6 +42,14 @@ class Sink:
         """The last step recorded."""
         return self._writer.last_step(self.stream)
 
+    @property
+    def recorded(self) -> dict[str, set[str]]:
+        """The signals that were recorded of each layer."""
+        found: dict[str, set[str]] = {}
+        for layer, signal in self._shapes:
+            found.setdefault("" if layer == ROOT else layer, set()).add(signal)
+        return found
+
     def scalars(self, step: int, values: Mapping[str, float], epoch: float | None) -> None:
         """Record scalars of the stream itself."""
         arrays = {("", name): np.array(value, np.float64) for name, value in values.items()}

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fadiag.capture.arrays import matrix_of, to_array
+from fadiag.capture.arguments import names_of
+from fadiag.capture.arrays import to_array
 from fadiag.capture.layers import RecordedLayer, owners_of
 from fadiag.capture.signals import LayerSignals, Signal, kernel_attrs, layer_attrs
 from fadiag.capture.stepping import Stepping, holders_of
@@ -64,7 +65,7 @@ def choose_state_signals(
         )
     if asked is None:
         return STATE_SIGNALS if optimizers else _WITHOUT_OPTIMIZER
-    chosen = tuple(dict.fromkeys(asked))
+    chosen = names_of(asked)
     for signal in chosen:
         if signal not in STATE_SIGNALS:
             raise InputError(f"unknown state signal {signal!r}; there are {', '.join(STATE_SIGNALS)}")
@@ -240,7 +241,7 @@ class StateReader:
                 signals[name] = Signal(to_array(value), ("out",))
             else:
                 signals[name] = Signal(
-                    to_array(matrix_of(value)), layer.adapter.weight_dims, kernel_attrs(layer.weight)
+                    to_array(layer.matrix(value)), layer.matrix_dims, kernel_attrs(layer.weight)
                 )
         self._found.update(signals)
         attrs = layer_attrs(layer, self._order[layer.name], len(self._order), self._whole[-1])

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fadiag.capture.arrays import matrix_of, to_array
+from fadiag.capture.arrays import to_array
 from fadiag.capture.layers import RecordedLayer
 from fadiag.capture.signals import kernel_attrs
 from fadiag.capture.sink import ROOT
@@ -22,7 +22,7 @@ def put_static(writer: RunWriter, layers: Sequence[RecordedLayer]) -> None:
             writer.put_static(
                 layer.name or ROOT,
                 signal,
-                to_array(matrix_of(tensor) if matrix else tensor),
-                dims=layer.adapter.weight_dims if matrix else ("out",),
+                to_array(layer.matrix(tensor) if matrix else tensor),
+                dims=layer.matrix_dims if matrix else ("out",),
                 attrs={"signal": signal, **(kernel_attrs(layer.weight) if matrix else {})},
             )

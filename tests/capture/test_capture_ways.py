@@ -34,7 +34,7 @@ class Model(nn.Module):
     def __init__(self, between):
         super().__init__()
         torch.manual_seed(0)
-        self.first, self.last, self.skip = (nn.Linear(6, n).double() for n in (6, 3, 3))
+        self.first, self.last = (nn.Linear(6, n).double() for n in (6, 3))
         self.between = between
 
     def forward(self, x):
@@ -156,7 +156,7 @@ class Stream(Model):
 
     def __init__(self):
         super().__init__(nn.Sequential(nn.BatchNorm1d(6), nn.ReLU()).double())
-        self.inner = nn.Linear(6, 6).double()
+        self.inner, self.skip = (nn.Linear(6, n).double() for n in (6, 3))
 
     def forward(self, x):
         s = self.first(x)
