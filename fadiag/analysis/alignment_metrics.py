@@ -6,7 +6,7 @@ import numpy as np
 
 from fadiag import spectra
 from fadiag.analysis.metric import Metric, Values
-from fadiag.analysis.nulls import drawn_null
+from fadiag.analysis.nulls import DRAWN_VERSION, drawn_null
 from fadiag.analysis.view import View
 
 __all__ = ["ALIGNMENT_METRICS", "norm_ratio", "over_valid", "ratio", "vector_cosine"]
@@ -117,6 +117,7 @@ def _samplewise(signal: str, kinds: tuple[str, ...]) -> list[Metric]:
             undefined=_NO_SAMPLE,
             null=null,
             null_signals=(f"{signal}_null_cosine",) if null else (),
+            version=DRAWN_VERSION if null else 1,
         ),
         of_rows(
             name=f"{signal}_cosine_median",
@@ -163,6 +164,7 @@ ALIGNMENT_METRICS: tuple[Metric, ...] = (
         centred=False,
         null=partial(drawn_null, signal="error_null_overlap"),
         null_signals=("error_null_overlap",),
+        version=DRAWN_VERSION,
     ),
     Metric(
         name="error_overlap_chance",

@@ -13,9 +13,19 @@ from fadiag import spectra
 from fadiag.analysis.metric import Values
 from fadiag.analysis.view import Layer, View
 
-__all__ = ["beta_angle_null", "beta_cosine_null", "drawn_null", "drawn_rank_nulls", "drawn_summary", "misfit"]
+__all__ = [
+    "DRAWN_VERSION",
+    "beta_angle_null",
+    "beta_cosine_null",
+    "drawn_null",
+    "drawn_rank_nulls",
+    "drawn_summary",
+    "misfit",
+]
 
 _TAIL = 0.025
+#: Version of metrics with such a null: 2 since draws that equal the observed value up to rounding are ties.
+DRAWN_VERSION = 2
 
 
 def misfit(name: str, arrays: Mapping[str, xr.DataArray], layer: Layer) -> str:
@@ -43,10 +53,12 @@ def drawn_summary(draws: NDArray[np.float64], observed: Values) -> dict[str, Val
     """Summarise the draws (step, draw) of a null beside the observed value of each step.
 
     ``null_p`` is (1 + number of draws at or above the observed value) / (draws + 1), one-sided. A draw that
-    is NaN (a signal that died under it) does not count; every step has at least one that does.
+    equals the observed value up to rounding (1e-6, see `spectra.at_or_above`) counts: the observed value may
+    come from a float32 factor, the draws come from the signal. A draw that is NaN (a signal that died under
+    it) does not count; every step has at least one that does.
     """
     low, high = np.nanquantile(draws, (_TAIL, 1 - _TAIL), axis=-1)
-    above = np.count_nonzero(draws >= observed[:, None], axis=-1)
+    above = spectra.at_or_above(draws, observed)
     count = np.count_nonzero(~np.isnan(draws), axis=-1)
     p = np.where(np.isnan(observed), np.nan, (1 + above) / (count + 1))
     return {

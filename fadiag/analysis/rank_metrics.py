@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fadiag import spectra
 from fadiag.analysis.metric import Metric, Values
-from fadiag.analysis.nulls import drawn_rank_nulls
+from fadiag.analysis.nulls import DRAWN_VERSION, drawn_rank_nulls
 from fadiag.analysis.view import View
 
 __all__ = ["RANK_METRICS"]
@@ -133,6 +133,7 @@ def _rank(definition: _Definition, signal: str, kinds: tuple[str, ...], *, centr
         centred=centred,
         null=partial(drawn_rank_nulls, statistic=definition.name) if with_null else None,
         null_signals=(*nulls, *recorded),
+        version=DRAWN_VERSION if with_null else 1,
     )
 
 

@@ -25,6 +25,7 @@ from fadiag.spectra.linear_cka import linear_cka_debiased as linear_cka_debiased
 from fadiag.spectra.marchenko import MarchenkoPastur as MarchenkoPastur
 from fadiag.spectra.marchenko import marchenko_pastur as marchenko_pastur
 from fadiag.spectra.nulls import OverlapMoments as OverlapMoments
+from fadiag.spectra.nulls import at_or_above as at_or_above
 from fadiag.spectra.nulls import gaussian_with_spectrum as gaussian_with_spectrum
 from fadiag.spectra.nulls import overlap_moments as overlap_moments
 from fadiag.spectra.nulls import p_value as p_value
@@ -71,6 +72,7 @@ __all__ = [
     "OverlapMoments",
     "alignment_matrix",
     "angle",
+    "at_or_above",
     "centered",
     "cosine",
     "cosine_null_p",

@@ -3,19 +3,56 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fadiag.errors import InputError
 from fadiag.spectra.validate import Floats, as_count, as_matrices, as_real, as_spectra, require_finite
 
 __all__ = [
+    "TIE",
     "OverlapMoments",
+    "at_or_above",
     "gaussian_with_spectrum",
     "overlap_moments",
     "p_value",
     "permuted_cosines",
     "sign_flipped",
 ]
+
+#: Values closer than this share of their scale are equal: above what a signal or factor that is stored as
+#: float32 does to a rank, a cosine or an overlap (1e-7), far below what a number of draws can tell apart.
+TIE = 1e-6
+
+
+def at_or_above(null: ArrayLike, observed: ArrayLike, *, tie: float = TIE) -> NDArray[np.int64]:
+    """Count the draws at or above the observed value, with those that equal it up to rounding.
+
+    Where a statistic does not depend on what is drawn, every draw is a tie; but two ways to the same number
+    (from a signal or from its factor, in one order of summation or another) differ in its last digits, and so
+    the p-value would be 1 or the smallest there is, by chance. The scale of equality is the observed value's
+    magnitude, or the median one of the draws where that is larger. It errs towards a large p-value.
+
+    Parameters
+    ----------
+    null : array_like (..., M)
+        Not all NaN; a NaN does not count.
+    observed : array_like (...)
+        Nothing is at or above NaN.
+    tie : float
+        The share of the scale within which two values are equal.
+
+    Returns
+    -------
+    array (...), int64
+
+    Examples
+    --------
+    >>> int(at_or_above([1.0, 1.0, 0.9], 1.0 + 1e-9))
+    2
+    """
+    draws, seen = np.asarray(null, np.float64), np.asarray(observed, np.float64)[..., None]
+    scale = np.fmax(np.abs(seen), np.nanmedian(np.abs(draws), axis=-1, keepdims=True))
+    return np.asarray(np.count_nonzero(draws >= seen - tie * scale, axis=-1))
 
 
 def permuted_cosines(w: ArrayLike, b: ArrayLike, draws: int, rng: np.random.Generator) -> Floats:
@@ -63,8 +100,8 @@ def permuted_cosines(w: ArrayLike, b: ArrayLike, draws: int, rng: np.random.Gene
 def p_value(observed: ArrayLike, null: ArrayLike) -> Floats:
     """One-sided p-value of a statistic against M draws of its null: (1 + #{null >= observed}) / (M + 1).
 
-    Never below 1 / (M + 1); exact where the observed statistic is exchangeable with the draws, as under
-    redrawn feedback.
+    A draw that equals the observed value up to rounding counts (see `at_or_above`). Never below 1 / (M + 1);
+    exact where the observed statistic is exchangeable with the draws, as under redrawn feedback.
 
     Parameters
     ----------
@@ -92,7 +129,7 @@ def p_value(observed: ArrayLike, null: ArrayLike) -> Floats:
         raise InputError(f"null has shape {draws.shape}; it must be (..., M) with at least one draw")
     require_finite(draws, "null")
     try:
-        above = np.count_nonzero(draws >= seen[..., None], axis=-1)
+        above = at_or_above(draws, seen)
     except ValueError:
         raise InputError(
             f"observed {seen.shape} and null {draws.shape} do not fit: (...) and (..., M)"

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fadiag.errors import InputError
+from fadiag.spectra.nulls import at_or_above
 from fadiag.spectra.validate import Floats, as_count, as_sample
 
 __all__ = ["FEWEST", "MaxT", "max_t_sign_flip"]
@@ -15,6 +16,8 @@ __all__ = ["FEWEST", "MaxT", "max_t_sign_flip"]
 FEWEST = 6
 #: Up to this number of pairs all flips are taken, and the test is exact without draws.
 _ALL = 12
+#: Two flips whose means differ by less than this share of the differences' size are a tie.
+_ROUNDING = 1e-12
 
 
 class MaxT(NamedTuple):
@@ -74,22 +77,21 @@ def max_t_sign_flip(differences: ArrayLike, rng: np.random.Generator, draws: int
         flips = np.concatenate([np.ones((1, runs)), rng.choice([-1.0, 1.0], (count, runs))])
     peak = np.abs(d).max(axis=0)
     d = np.divide(d, peak, out=np.zeros_like(d), where=peak > 0)
-    statistic = _t(flips, d)
-    largest = statistic.max(axis=1)
-    # The unflipped row is among the flips, which is the "1 +" of the p-value. A tie is a tie up to rounding.
-    p = np.mean(largest[:, None] >= statistic[0] * (1 - 1e-12), axis=0)
-    signed = statistic[0] * np.sign(d.mean(axis=0))
-    return MaxT(signed, p, len(flips))
+    share = _share(flips, d)
+    # The unflipped row is among the flips, which is the "1 +" of the p-value.
+    p = at_or_above(share.max(axis=1), share[0], tie=_ROUNDING) / len(flips)
+    # Differences that all agree have an infinite t; here it is very large instead, and stays a number.
+    t = share[0] * np.sqrt((runs - 1) / np.maximum(1 - share[0] ** 2, 1e-14))
+    return MaxT(t * np.sign(d.mean(axis=0)), p, len(flips))
 
 
-def _t(flips: Floats, d: Floats) -> Floats:
-    """Return |t| of each flip and layer; the sum of squares does not change under flips.
+def _share(flips: Floats, d: Floats) -> Floats:
+    """Return |mean| / root mean square of each flip and layer.
 
-    Differences that all agree have an infinite t; here it is very large instead, and stays a number.
+    The sum of squares does not change under flips, so |t| grows with this share alone, in every layer alike:
+    it orders the flips as |t| does. But its rounding stays that of the mean, where all differences nearly
+    agree (t divides by next to nothing) and where they cancel: ties remain ties.
     """
-    n = len(d)
-    mean = flips @ d / n
-    energy = np.square(d).mean(axis=0)
-    variance = np.maximum(energy - mean**2, 1e-14 * energy)
-    t = np.abs(mean) * np.sqrt(n - 1)
-    return np.asarray(np.divide(t, np.sqrt(variance), out=np.zeros_like(t), where=variance > 0))
+    size = np.sqrt(np.square(d).mean(axis=0))
+    mean = np.abs(flips @ d) / len(d)
+    return np.asarray(np.divide(mean, size, out=np.zeros_like(mean), where=size > 0))

@@ -137,3 +137,30 @@ def test_the_dimension_that_was_compared_is_told(make_run: Callable[..., xr.Data
     # Layers of 12, 10 and 4 outputs on 16 samples.
     found = fadiag.analyze(make_run(), k=11)["probe/error_overlap_dimension"]
     assert found.isel(run=0, step=0).values.tolist() == [11, 10, 4]
+
+
+def test_a_null_that_nothing_of_it_depends_on_is_a_tie_in_raw_signals_and_factors(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = fadiag.convert(
+        nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)), seed=0
+    )
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    batch = torch.randn(16, 6), torch.randint(3, (16,))
+    probes = {
+        kind: Probe(batch, loss_of, redraws=9, mask_draws=0, reduction=kind) for kind in ("raw", "factor")
+    }
+    path = tmp_path / "run.zarr"
+    with Recorder(model, path, optimizer=optimizer, probes=probes, every=1) as recorder:
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss_of(model, batch).backward()
+            optimizer.step()
+            recorder.step()
+    results = fadiag.analyze(path)
+    raw, factored = (results[kind].isel(run=0) for kind in ("raw", "factor"))
+    for name in ("participation_ratio_raw", "effective_rank_raw", "cosine", "overlap"):
+        p = f"error_{name}_null_p"
+        # No B stands between the loss and the output layer's error.
+        assert (raw[p].sel(layer="4") == 1).all()
+        np.testing.assert_array_equal(factored[p].values, raw[p].values)
+        assert (raw[p].sel(layer="0") < 1).any()

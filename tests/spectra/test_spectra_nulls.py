@@ -58,6 +58,18 @@ def mean_error_cosine(delta: np.ndarray, feedback: np.ndarray, truth: np.ndarray
     return spectra.cosine(delta @ feedback, truth).mean(axis=-1)
 
 
+def test_draws_that_equal_the_observed_value_up_to_rounding_are_ties() -> None:
+    null = np.full(99, 2.5)
+    for rounding in (1e-8, 1e-15, 0.0, -1e-8):
+        assert spectra.p_value(2.5 * (1 + rounding), null) == 1.0
+        assert spectra.p_value(-2.5 * (1 + rounding), -null) == 1.0
+    assert spectra.p_value(2.5 * (1 + 1e-5), null) == 0.01
+    # Sums that are zero in one order and 1e-17 in another; one draw that is far away is no scale.
+    assert spectra.at_or_above([0.0, 0.3, -0.2, 0.1], 0.1 + 0.2 - 0.3) == 3
+    assert spectra.at_or_above([1e9, 1.0, 1.0, np.nan], 1.1) == 1
+    assert spectra.at_or_above([[1.0, 2.0], [1.0, 2.0]], [1.5, np.nan]).tolist() == [1, 0]
+
+
 def test_redrawn_feedback_is_a_null_where_a_t_test_over_samples_is_not() -> None:
     """A linear layer, ten classes: 128 samples share one B, so they are not 128 facts."""
     rng = np.random.default_rng(2)
