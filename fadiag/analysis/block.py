@@ -47,11 +47,13 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
     null is that of the others.
     """
     good = ~block.missing.get(name, np.zeros(len(values), np.bool_))
+    sample_rows = "sample" in block.arrays[name].dims and block.rows_valid is not None
+    if block.rows_valid is not None and (sample_rows or _is_factor(block.arrays[name])):
+        good &= block.rows_valid != 0  # a layer that no sample came to
     if values.dtype.kind != "f" or "nan_means" in block.arrays[name].attrs:
         return good
     if any(name in metric.null_signals for metric in block.metrics):
         return np.asarray(good & ~np.isnan(values).all(axis=-1))
-    sample_rows = "sample" in block.arrays[name].dims and block.rows_valid is not None
     for i, step in enumerate(block.steps):
         rows = block.rows_valid[i] if sample_rows else None  # type: ignore[index]
         slab = (
@@ -97,11 +99,14 @@ def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
     loaded = {name: _read(array) for name, array in block.arrays.items()}
     loaded |= {name: loaded[name][at] for name, at in block.windows.items()}
     good = {name: _finite(name, values, block) for name, values in loaded.items()}
-    kinds: dict[tuple[object, ...], list[int]] = {}
+    kinds: dict[tuple[int | None, frozenset[str], tuple[bool, ...]], list[int]] = {}
+    # A first record, which has no steps, may not be of the samples of every step.
+    apart = {name: mask for name, mask in block.missing.items() if name in block.static}
     for i in range(len(block.steps)):
         rows = None if block.rows_valid is None else int(block.rows_valid[i])
-        kinds.setdefault((rows, *(bool(g[i]) for g in good.values())), []).append(i)
-    for (rows_valid, *present), members in kinds.items():
+        lacks = frozenset(name for name, mask in apart.items() if mask[i])
+        kinds.setdefault((rows, lacks, tuple(bool(g[i]) for g in good.values())), []).append(i)
+    for (rows_valid, lacking, present), members in kinds.items():
         where = np.asarray(members, np.intp)
         whole = len(members) == len(block.steps)
         signals = {
@@ -115,9 +120,11 @@ def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
             if here
         }
         for name, array in block.static.items():
+            if name in lacking:
+                continue
             values = _read(array)
             signals[name] = Signal(values[None], tuple(str(d) for d in array.dims))
-        yield where, View(block.layer, block.steps[where], signals, rows_valid)  # type: ignore[arg-type]
+        yield where, View(block.layer, block.steps[where], signals, rows_valid)
 
 
 def measure(block: Block) -> dict[str, Values]:

@@ -12,7 +12,7 @@ A metric names what it reads; the plan finds it:
 
 Which layer feeds which is not recorded. Layers are taken for a chain only where their weights are matrices
 that fit each other from the first to the last, and every signal is one vector a sample. A skip connection is
-not seen. There is no chain where the recorder left layers out.
+not seen. There is no chain where the recorder left layers out, or where layers see other samples.
 """
 
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ class Owner(NamedTuple):
 def chain_of(run: Run, stream: Stream) -> tuple[str, ...]:
     """Return the layers from the first to the last where they form a chain of matrices, else nothing."""
     names = tuple(stream.layers)
-    if not _is_whole(stream):
+    if not _is_whole(stream) or stream.own_rows:
         return ()
     state = next((s for s in run.streams.values() if s.kind == "state"), None)
     shapes = []

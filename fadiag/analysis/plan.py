@@ -102,9 +102,11 @@ def _find(place: Place, signals: Sequence[str]) -> _Found:
             found.static[signal] = array
         elif name.startswith("first/"):
             found.static[signal] = first_record(array)
+            if (own := stream.own_rows.get(place.layer)) is not None:
+                found.missing[signal] = own != own[int(array.attrs.get("declared_at", 0))]
         elif name.startswith("recent/"):
             found.arrays[signal] = array
-            found.windows[signal], found.missing[signal] = recent_records(array, stream.rows_valid)
+            found.windows[signal], found.missing[signal] = recent_records(array, stream.rows_of(place.layer))
         elif name.startswith("state/"):
             other = next(s.steps for s in place.run.streams.values() if s.kind == "state")
             found.arrays[signal], found.missing[signal] = _foreign(array, stream, other)
@@ -128,6 +130,7 @@ def _group_tasks(
     """Cut the steps (by position) that need the same metrics into blocks."""
     run, stream, name = place.run, place.stream, place.layer
     layer = run.layer(stream, name, options.unfolding, options.k)
+    rows = stream.rows_of(name)
     own = stream.layers[name]
     nulls = {
         s
@@ -156,7 +159,7 @@ def _group_tasks(
             run=run.label,
             layer=layer,
             steps=stream.steps[part],
-            rows_valid=None if stream.rows_valid is None else stream.rows_valid[part],
+            rows_valid=None if rows is None else rows[part],
             arrays={
                 s: a.isel(step=_selection(windows[s][0]) if s in windows else at) for s, a in arrays.items()
             },

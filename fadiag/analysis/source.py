@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,11 @@ class Stream:
     layers: Mapping[str, Mapping[str, xr.DataArray]]
     layer_attrs: Mapping[str, Mapping[str, Any]]
     scalars: Mapping[str, xr.DataArray]
+    own_rows: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def rows_of(self, layer: str) -> NDArray[np.int64] | None:
+        """Return how many samples of each record a layer saw: as it tells itself, else as the stream does."""
+        return self.own_rows.get(layer, self.rows_valid)
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,11 @@ def _stream(name: str, node: xr.DataTree) -> Stream:
     nodes = {str(child.attrs.get("name", key)): child for key, child in node.children.items()}
     ordered = sorted(nodes, key=lambda n: int(nodes[n].attrs.get("order", 0)))
     rows = dataset.variables.get("rows_valid")
+    valid = None if rows is None else np.asarray(rows.values, np.int64)
+    layers = {
+        n: {str(k): v for k, v in nodes[n].to_dataset(inherit=False).data_vars.items()} for n in ordered
+    }
+    own = {n: arrays.pop("rows") for n, arrays in layers.items() if "rows" in arrays}
     return Stream(
         name=name,
         kind=str(node.attrs.get("kind", name)),
@@ -79,13 +89,17 @@ def _stream(name: str, node: xr.DataTree) -> Stream:
         steps=np.asarray(dataset["step"].values, np.int64)
         if "step" in dataset.variables
         else np.empty(0, np.int64),
-        rows_valid=None if rows is None else np.asarray(rows.values, np.int64),
-        layers={
-            n: {str(k): v for k, v in nodes[n].to_dataset(inherit=False).data_vars.items()} for n in ordered
-        },
+        rows_valid=valid,
+        layers=layers,
         layer_attrs={n: _plain(nodes[n].attrs) for n in ordered},
         scalars={str(k): v for k, v in dataset.data_vars.items() if v.dims == ("step",) and k not in _CLOCK},
+        own_rows={} if valid is None else {n: _own_rows(array.values, valid) for n, array in own.items()},
     )
+
+
+def _own_rows(told: NDArray[np.float64], valid: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a layer's own number of samples, which is told (not NaN) from where it first was another."""
+    return np.where(np.isnan(told), valid, np.nan_to_num(told)).astype(np.int64)
 
 
 def _static(node: xr.DataTree | None) -> dict[str, dict[str, xr.DataArray]]:

@@ -16,7 +16,7 @@ from fadiag.capture.out_of_band import is_out_of_band
 from fadiag.capture.reduction import Reduction, ReductionName, Unfolding, reduction_of
 from fadiag.capture.rows import Rows
 from fadiag.capture.schedule import Schedule, as_schedule
-from fadiag.capture.signals import LayerSignals, Reading, call_attrs, reading_of
+from fadiag.capture.signals import LayerSignals, Reading, batch_rows, call_attrs, reading_of
 from fadiag.capture.trace import Trace, hang
 from fadiag.errors import CaptureError, InputError
 
@@ -33,7 +33,8 @@ class Live:
 
     The forward passes of one step that were followed by a backward pass to a recorded weight (by any, where
     none reaches one) are its micro-batches: their rows stand one below the other. A step with fewer rows than
-    the first is padded with NaN, one with more is cut; the coordinate ``rows_valid`` tells.
+    the first is padded with NaN, as the coordinate ``rows_valid`` tells; of one with more, the first ones are
+    kept, with a warning.
 
     Parameters
     ----------
@@ -157,8 +158,8 @@ class LiveReader:
             trace.stop()
         self._handles, self._passes = [], []
 
-    def disarm(self, step: int, *, scale: float = 1.0) -> tuple[list[LayerSignals], int]:
-        """Take the hooks off; return what was heard, and the number of rows.
+    def disarm(self, step: int, *, scale: float = 1.0) -> list[LayerSignals]:
+        """Take the hooks off; return what was heard.
 
         Parameters
         ----------
@@ -184,7 +185,7 @@ class LiveReader:
                 f"live recording heard no backward pass in step {step}; call the recorded model itself (not "
                 "a compiled copy of it) and loss.backward() before recorder.step(), or leave live= out"
             )
-        read = []
+        seen = []
         for call in heard[0]:
             twins = [other for calls in heard for other in calls if other.name == call.name]
             readings = {}
@@ -192,10 +193,12 @@ class LiveReader:
                 parts = [reading_of(name, twin) for twin in twins if name in twin.values]
                 if parts:
                     readings[name] = _unscaled(parts, scale) if name in _BACKWARD else parts
-            signals = self._reduce(call.name, readings)
-            read.append(LayerSignals(call.name, call_attrs(call, traces[0]), signals))
-        sampled = (s for x in read for s in x.signals.values() if s.dims[:1] == ("sample",))
-        return read, max(len(signal.array) for signal in sampled)
+            seen.append(readings)
+        batch = batch_rows(seen)
+        return [
+            LayerSignals(call.name, call_attrs(call, traces[0]), self._reduce(call.name, readings, batch))
+            for call, readings in zip(heard[0], seen, strict=True)
+        ]
 
 
 def _unscaled(parts: Sequence[Reading], scale: float) -> list[Reading]:

@@ -16,7 +16,7 @@ from fadiag.capture.passes import Passes
 from fadiag.capture.reduction import ReductionName, Unfolding, reduction_of
 from fadiag.capture.rows import Rows
 from fadiag.capture.schedule import Schedule, as_schedule
-from fadiag.capture.signals import LayerSignals, Reading, Signal, call_attrs, reading_of
+from fadiag.capture.signals import LayerSignals, Reading, Signal, batch_rows, call_attrs, reading_of
 from fadiag.capture.trace import Trace
 from fadiag.errors import CaptureError, InputError
 
@@ -194,7 +194,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         if vectors:
             drawn = torch.Generator().manual_seed(self.seed)
             cosines = jacobian_cosines(own.calls, passes["_bp"].calls, vectors, drawn)
-        read = []
+        seen = []
         for call in own.calls:
             readings = {s: reading_of(s, call) for s in self.signals if s in call.values}
             for suffix, trace in passes.items():
@@ -207,7 +207,10 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                         readings[name] = reading_of(base, twin)
             if call.name in cosines:
                 readings["jacobian_cosine"] = Reading(torch.from_numpy(cosines[call.name]), ("sample",))
-            signals = self._reduce(call.name, {name: [reading] for name, reading in readings.items()})
+            seen.append({name: [reading] for name, reading in readings.items()})
+        read, batch = [], batch_rows(seen)
+        for call, parts in zip(own.calls, seen, strict=True):
+            signals = self._reduce(call.name, parts, batch)
             for found, draw in ((nulls, "draw"), (masks, "mask_draw")):
                 for name, values in found.get(call.name, {}).items():
                     signals[name] = Signal(values, (draw,), null_attrs(name, call.a_shape, k))
@@ -223,5 +226,5 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                     f"recorded; add it to layers=[...] {how}or "
                     f"leave {what} out"
                 )
-        if any(call.a_shape.numel() == 0 for call in own.calls):
+        if all(call.a_shape.numel() == 0 for call in own.calls):  # not of an expert that nothing was sent to
             raise CaptureError("the probe's batch is empty; give Probe a batch with at least one sample")

@@ -392,11 +392,11 @@ class Recorder:
     def _end_live(self) -> None:
         if self._live is not None and self._live_scale is not None:
             scale, self._live_scale = self._live_scale, None
-            read, rows = self._live.disarm(self._step, scale=scale)
+            read = self._live.disarm(self._step, scale=scale)
             if self._scaler is not None:
                 self.log(loss_scale=scale)
             if not self._is_done("live"):
-                self._sinks["live"].layers(self._step, read, epoch=self._epoch, rows=rows)
+                self._sinks["live"].layers(self._step, read, epoch=self._epoch)
 
     def _is_scheduled(self, probe: Probe, step: int) -> bool:
         return (self._schedule if probe.schedule is None else probe.schedule)(step)
@@ -413,12 +413,7 @@ class Recorder:
             read = self._probes[name].read(self._model, self._layers, self._others)
             if self._sinks[name].last_step is None:
                 self._tell_unheard(name, read, stacklevel=4)
-        # The most of any layer: a table of positions, say, is called with one row for all.
-        rows = max(
-            (len(s.array) for x in read for s in x.signals.values() if s.dims[:1] == ("sample",)),
-            default=None,
-        )
-        self._sinks[name].layers(self._step, read, epoch=self._epoch, rows=rows)
+        self._sinks[name].layers(self._step, read, epoch=self._epoch)
 
     def _begin_state(self) -> None:
         if self._state is not None and not self._is_done("state"):

@@ -29,8 +29,10 @@ _SAMPLES = 32
 class Reduction(Protocol):
     """From the readings of one call of a layer, a list of micro-batches each, to what is stored."""
 
-    def __call__(self, layer: str, readings: Mapping[str, Sequence[Reading]]) -> dict[str, Signal]:
-        """Reduce the signals of one call of a layer."""
+    def __call__(
+        self, layer: str, readings: Mapping[str, Sequence[Reading]], batch: int = 0
+    ) -> dict[str, Signal]:
+        """Reduce the signals of one call of a layer; ``batch`` is the number of samples of the step's batch."""
 
 
 def reduction_of(name: ReductionName, unfolding: Unfolding, rows: Rows) -> Reduction:
@@ -53,15 +55,16 @@ class Raw:
 
     def __init__(self, rows: Rows = None) -> None:
         self._chosen = Chosen(rows)
-        self._all = rows is None
 
-    def __call__(self, layer: str, readings: Mapping[str, Sequence[Reading]]) -> dict[str, Signal]:
+    def __call__(
+        self, layer: str, readings: Mapping[str, Sequence[Reading]], batch: int = 0
+    ) -> dict[str, Signal]:
         """Return each signal's values, its micro-batches one below the other."""
         taken: dict[str, Sequence[Tensor]] = {}
         for name, parts in readings.items():
             values: Sequence[Tensor] = [part.values for part in parts]
-            chooses = parts[0].of_samples and not self._all
-            taken[name] = self._chosen.take(layer, name, values) if chooses else values
+            chooses = parts[0].of_samples
+            taken[name] = self._chosen.take(layer, name, values, batch) if chooses else values
         arrays = iter(to_arrays([value for values in taken.values() for value in values]))
         found = {}
         for name, chosen in taken.items():
@@ -89,16 +92,18 @@ class Factors:
         self._chosen = Chosen(rows)
         self._raw = Raw(rows)
 
-    def __call__(self, layer: str, readings: Mapping[str, Sequence[Reading]]) -> dict[str, Signal]:
+    def __call__(
+        self, layer: str, readings: Mapping[str, Sequence[Reading]], batch: int = 0
+    ) -> dict[str, Signal]:
         """Return the factors, what stands beside them, and what is no matrix of samples as it is."""
         found: dict[str, Signal] = {}
         taken: dict[str, Sequence[Tensor]] = {}
         for name, parts in readings.items():
             if parts[0].of_samples and len(parts[0].dims) > 1:
                 values = [_with_float64(part.values) for part in parts]
-                taken[name] = self._chosen.take(layer, name, values)
+                taken[name] = self._chosen.take(layer, name, values, batch)
             else:
-                found |= self._raw(layer, {name: parts})
+                found |= self._raw(layer, {name: parts}, batch)
         for name, chosen in taken.items():
             twin = f"{name}_bp"
             if name.removesuffix("_bp") in taken and name.endswith("_bp"):
@@ -117,11 +122,12 @@ class Factors:
         channels = self._unfolding == "channels" and len(dims) > 2
         matrices = {name: _panels(parts, dims, channels=channels) for name, parts in group.items()}
         _, columns, positions = next(iter(matrices.values()))[0].shape
+        seen = sum(len(part) for part in next(iter(group.values())))
         attrs = {
             "reduction": "factor",
             "unfolding": self._unfolding if len(dims) > 2 else "both",
-            "samples": samples,
-            "rows": samples * positions,
+            "samples": seen,
+            "rows": seen * positions,
             "columns": columns,
         }
         axis = _channel(dims) if channels else "_".join(dims[1:])

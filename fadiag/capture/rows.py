@@ -1,5 +1,6 @@
 """Which samples of a batch are recorded."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fadiag.capture.arguments import whole_number
-from fadiag.errors import InputError
+from fadiag.errors import CaptureWarning, InputError
 
 __all__ = ["Chosen", "Rows", "Subset", "check_rows", "chosen_rows"]
 
@@ -52,22 +53,34 @@ def chosen_rows(rows: Rows, samples: int) -> Tensor:
 
 
 class Chosen:
-    """The samples of each signal, settled at its first batch: later batches give the same, or fewer."""
+    """The samples of each signal, settled at its first batch: later batches give the same, or fewer.
+
+    A layer may see other samples than the batch's, and other numbers of them from step to step (an expert's).
+    There is room for those of its first step, and for a whole batch.
+    """
 
     def __init__(self, rows: Rows) -> None:
         check_rows(rows)
         self._rows = rows
         self._places: dict[tuple[str, str], Tensor] = {}
+        self._told = False
 
-    def take(self, layer: str, signal: str, parts: Sequence[Tensor]) -> list[Tensor]:
+    def take(self, layer: str, signal: str, parts: Sequence[Tensor], batch: int = 0) -> list[Tensor]:
         """Take the samples out of the micro-batches of a step, which are counted through.
 
-        Micro-batches without any are left out, all but one where none has any.
+        Micro-batches without any are left out, all but one where none has any. ``batch`` is the number of
+        samples of the step's batch.
         """
-        key = (layer, signal)
+        key, count = (layer, signal), sum(len(part) for part in parts)
         if key not in self._places:
-            self._places[key] = chosen_rows(self._rows, sum(len(part) for part in parts))
+            self._places[key] = chosen_rows(self._rows, max(count, batch))
         places, taken, start = self._places[key], [], 0
+        if not isinstance(self._rows, Subset):
+            wanted = count if self._rows is None else min(count, self._rows)
+            if wanted > len(places):
+                self._tell(layer, wanted, len(places))
+            elif wanted == count:
+                return [part for part in parts if len(part)] or list(parts[:1])
         for part in parts:
             inside = places[(places >= start) & (places < start + len(part))] - start
             taken.append(part if len(inside) == len(part) else part[inside.to(part.device)])
@@ -75,5 +88,16 @@ class Chosen:
         return [part for part in taken if len(part)] or taken[:1]
 
     def count(self, layer: str, signal: str) -> int:
-        """Return how many samples the first batch gave."""
+        """Return for how many samples there is room."""
         return len(self._places[layer, signal])
+
+    def _tell(self, layer: str, wanted: int, room: int) -> None:
+        if not self._told:
+            self._told = True
+            warnings.warn(
+                f"layer {layer!r} has {wanted} samples in one step, and room for the {room} of the first that "
+                f"was recorded, so {wanted - room} are left out: there, and wherever else a step has more than "
+                "the first. Begin with the largest batch, or take fewer of each by rows=",
+                CaptureWarning,
+                stacklevel=2,
+            )

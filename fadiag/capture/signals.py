@@ -1,6 +1,6 @@
 """What is handed to the store: arrays with named axes, and what is said of their layer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,16 @@ from fadiag.capture.arrays import Array, dims_of
 from fadiag.capture.layers import RecordedLayer
 from fadiag.capture.trace import Call, Trace
 
-__all__ = ["LayerSignals", "Reading", "Signal", "call_attrs", "kernel_attrs", "layer_attrs", "reading_of"]
+__all__ = [
+    "LayerSignals",
+    "Reading",
+    "Signal",
+    "batch_rows",
+    "call_attrs",
+    "kernel_attrs",
+    "layer_attrs",
+    "reading_of",
+]
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,24 @@ class LayerSignals:
     name: str
     attrs: Mapping[str, Any]
     signals: Mapping[str, Signal]
+
+    @property
+    def rows(self) -> int | None:
+        """The number of samples that it saw; None where it has no signal of samples."""
+        return max((len(s.array) for s in self.signals.values() if s.dims[:1] == ("sample",)), default=None)
+
+
+def batch_rows(layers: Iterable[Mapping[str, Sequence[Reading]]]) -> int:
+    """Return the number of samples of a batch, from the readings (a list of micro-batches each) of layers.
+
+    They are those of the last layer that has any, where the loss is taken: those below may see other samples (an
+    expert's share, both halves of a pair, a table of positions).
+    """
+    found = 0
+    for readings in layers:
+        counts = [sum(len(p.values) for p in parts) for parts in readings.values() if parts[0].of_samples]
+        found = max(counts, default=found)
+    return found
 
 
 def kernel_attrs(weight: Tensor) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fadiag.capture.arrays import Array
 from fadiag.capture.resuming import Earlier
-from fadiag.capture.signals import LayerSignals
+from fadiag.capture.signals import LayerSignals, Signal
 from fadiag.errors import CaptureError
 from fadiag.store import ArraySpec, RunWriter, layer_key
 
@@ -33,7 +33,6 @@ class Sink:
         self._earlier = earlier
         self.stream = stream
         self._shapes: dict[tuple[str, str], tuple[int, ...]] = {}
-        self._rows: int | None = None
         self._invalid: Counter[tuple[str, str]] = Counter()
         writer.declare_stream(stream, attrs=dict(attrs), planned=planned)
 
@@ -61,20 +60,30 @@ class Sink:
         self._count(arrays)
         self._writer.append(self.stream, step, arrays, epoch=epoch)
 
-    def layers(
-        self, step: int, read: Sequence[LayerSignals], *, epoch: float | None, rows: int | None = None
-    ) -> None:
-        """Record the signals of layers."""
+    def layers(self, step: int, read: Sequence[LayerSignals], *, epoch: float | None) -> None:
+        """Record the signals of layers.
+
+        Samples that lack are filled up with NaN: the record tells how many there are, and a layer that sees
+        another number of them, in ``rows``.
+        """
         arrays: dict[tuple[str, str], Array] = {}
         whole: dict[tuple[str, str], Array] = {}
+        batch = next((layer.rows for layer in reversed(read) if layer.rows is not None), None)
         for layer in read:
-            for name, signal in layer.signals.items():
+            signals = dict(layer.signals)
+            told = (layer.name or ROOT, "rows") in self._shapes
+            if layer.rows is not None and (layer.rows != batch or told):
+                signals["rows"] = Signal(np.array(layer.rows, np.float64), ())
+            for name, signal in signals.items():
                 key = (layer.name or ROOT, name)
-                if key not in self._shapes:
-                    self._declare(key, layer, name)
                 array = signal.array
-                if rows is not None and signal.dims[:1] == ("sample",):
-                    array = _fitted(array, self._shapes[key][0])
+                of_samples = signal.dims[:1] == ("sample",)
+                if key not in self._shapes:
+                    # Where a layer saw few of the batch, it may see more in another step.
+                    rows = max(len(array), batch or 0) if of_samples else 0
+                    self._declare(key, layer, signal, (rows, *array.shape[1:]) if of_samples else array.shape)
+                if of_samples and len(array) < self._shapes[key][0]:
+                    array = _padded(array, self._shapes[key][0])
                 if array.shape != self._shapes[key]:
                     raise CaptureError(
                         f"{name} of layer {layer.name!r} has shape {array.shape} at step {step} "
@@ -85,20 +94,18 @@ class Sink:
                 if "nan_means" not in signal.attrs:
                     whole[key] = signal.array
         self._count(whole)
-        if rows is not None and self._rows is None:
-            self._rows = rows
-        valid = rows if rows is None or self._rows is None else min(rows, self._rows)
-        self._writer.append(self.stream, step, arrays, epoch=epoch, rows_valid=valid)
+        self._writer.append(self.stream, step, arrays, epoch=epoch, rows_valid=batch)
 
-    def _declare(self, key: tuple[str, str], layer: LayerSignals, name: str) -> None:
-        signal = layer.signals[name]
-        attrs = {"signal": name, "reduction": "raw", "loss_scale": 1.0, **signal.attrs}
+    def _declare(
+        self, key: tuple[str, str], layer: LayerSignals, signal: Signal, shape: tuple[int, ...]
+    ) -> None:
+        attrs = {"signal": key[1], "reduction": "raw", "loss_scale": 1.0, **signal.attrs}
         if self._earlier is not None:
-            self._earlier.check_declared(self.stream, layer, name, attrs)
+            self._earlier.check_declared(self.stream, layer, key[1], attrs)
         attrs |= self._counted(key)
-        spec = ArraySpec(signal.dims, signal.array.shape, str(signal.array.dtype), attrs)
+        spec = ArraySpec(signal.dims, shape, str(signal.array.dtype), attrs)
         self._writer.declare(self.stream, *key, spec, layer_attrs=dict(layer.attrs))
-        self._shapes[key] = signal.array.shape
+        self._shapes[key] = shape
 
     def _place(self, key: tuple[str, str]) -> str:
         layer, signal = key
@@ -126,10 +133,8 @@ class Sink:
                 self._writer.set_attrs(self._place(key), {"nan_count": self._invalid[key]})
 
 
-def _fitted(array: Array, rows: int) -> Array:
-    """Cut an array to its first rows, or pad it with rows of NaN."""
-    if len(array) == rows:
-        return array
-    fitted = np.full((rows, *array.shape[1:]), np.nan, array.dtype)
-    fitted[: len(array)] = array[:rows]
-    return fitted
+def _padded(array: Array, rows: int) -> Array:
+    """Fill an array up with rows of NaN."""
+    padded = np.full((rows, *array.shape[1:]), np.nan, array.dtype)
+    padded[: len(array)] = array
+    return padded

@@ -1,7 +1,7 @@
 """The stores of a run's ranks as one `xarray.DataTree`: live samples of all, everything else of rank 0."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,10 @@ __all__ = ["JoinedBackend"]
 _Index = NDArray[np.intp]
 
 
+#: A layer's own number of samples, NaN where it is the stream's.
+_ROWS = "rows"
+
+
 @dataclass(frozen=True)
 class _Shared:
     """The steps that every rank has of a stream: their records and valid rows, by rank."""
@@ -31,6 +35,16 @@ class _Shared:
     steps: NDArray[np.int64]
     records: tuple[_Index, ...]
     valid: tuple[NDArray[np.int64], ...]
+
+    def of_layer(self, home: str, snapshots: Sequence[Snapshot]) -> "_Shared":
+        """Return the same with the valid rows of a layer, where a rank has others there."""
+        valid = list(self.valid)
+        for rank, (snapshot, at) in enumerate(zip(snapshots, self.records, strict=True)):
+            array = snapshot.arrays.get(f"{home}/{_ROWS}")
+            if array is not None:
+                own = read_array(snapshot.path, array, (at,)).astype(np.float64)
+                valid[rank] = np.where(np.isnan(own), valid[rank], np.nan_to_num(own)).astype(np.int64)
+        return replace(self, valid=tuple(valid))
 
 
 @dataclass(frozen=True, repr=False)
@@ -126,17 +140,23 @@ def _stream(
     for name in COORDINATES:
         found[stream][name] = xr.Variable(("step",), clock[name].values[shared.records[0]], clock[name].attrs)
     found[stream]["rows_valid"].values = sum(shared.valid)
+    apart = {p.rpartition("/")[0] for s in snapshots for p in s.arrays if p.endswith(f"/{_ROWS}")}
+    own = {home: shared.of_layer(home, snapshots) for home in apart if home in found and home != stream}
+    for home, layer in own.items():
+        told = sum(layer.valid).astype(np.float64)  # type: ignore[union-attr]
+        found[home][_ROWS] = xr.Variable(("step",), told, {"signal": _ROWS})
     for path, array in snapshots[0].arrays.items():
         home, _, name = path.rpartition("/")
-        if home not in found or home == stream or not all(path in s.arrays for s in snapshots):
+        here = home in found and home != stream and name != _ROWS
+        if not here or not all(path in s.arrays for s in snapshots):
             continue
         _check_alike(path, snapshots)
-        joined = _JoinedArray([(s.path, s.arrays[path]) for s in snapshots], shared)
+        joined = _JoinedArray([(s.path, s.arrays[path]) for s in snapshots], own.get(home, shared))
         found[home][name] = lazy_variable(joined, array, (array.layout.chunk[0], *joined.shape[1:]))
     # Each rank's rows are of the mean loss over its own batch.
-    told = {stream: {"loss_reduction": "as trained on each rank"}}
+    reduction = {stream: {"loss_reduction": "as trained on each rank"}}
     return {
-        path: xr.Dataset(variables, attrs={**groups[path].attrs, **told.get(path, {})}).set_coords(
+        path: xr.Dataset(variables, attrs={**groups[path].attrs, **reduction.get(path, {})}).set_coords(
             [name for name in COORDINATES if name in variables]
         )
         for path, variables in found.items()

@@ -15,7 +15,7 @@ from fadiag.capture.factor import factor, unit_rows
 from fadiag.capture.layers import choose_layers
 from fadiag.capture.reduction import Factors
 from fadiag.capture.signals import Reading
-from fadiag.errors import InputError, MissingSignalError
+from fadiag.errors import CaptureWarning, InputError, MissingSignalError
 from fadiag.rules import convert
 from fadiag.store import open_run
 
@@ -281,7 +281,8 @@ def recorded_batches(path, sizes, unfolding, poison=None):
 @pytest.mark.parametrize("first", [40, 20])
 def test_batches_that_are_shorter_or_longer_than_the_first(tmp_path, first):
     path = tmp_path / "run.zarr"
-    raw = recorded_batches(path, [first, 7, 50], "samples")
+    with pytest.warns(CaptureWarning, match=f"has 50 samples in one step, and room for the {first} of"):
+        raw = recorded_batches(path, [first, 7, 50], "samples")
     results = analyze(path, metrics=["activation_effective_rank_centred", "activation_effective_samples"])
     assert list(open_run(path)["live"]["rows_valid"].values) == [first, 7, first]
     for step, rows in enumerate((first, 7, first)):

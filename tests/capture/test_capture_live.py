@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from fadiag.capture import Live, Probe, Recorder
-from fadiag.errors import CaptureError, InputError
+from fadiag.errors import CaptureError, CaptureWarning, InputError
 from fadiag.rules import convert
 from fadiag.store import open_run
 
@@ -59,15 +59,21 @@ def test_live_signals_are_those_that_a_probe_reads_of_the_same_batch(tmp_path):
 
 def test_rows_of_micro_batches_are_joined_and_short_batches_padded(tmp_path):
     model = nn.Sequential(nn.Linear(6, 3))
-    with Recorder(model, tmp_path / "run.zarr", live=Live(["activation", "error"], every=1)) as recorder:
-        for parts in ([(0, 4), (4, 6)], [(0, 3)], [(0, 8)]):
+    told = r"layer '0' has 8 samples in one step, and room for the 6 of the first .* so 2 are left out"
+    with (
+        pytest.warns(CaptureWarning, match=told) as caught,
+        Recorder(model, tmp_path / "run.zarr", live=Live(["activation", "error"], every=1)) as recorder,
+    ):
+        for parts in ([(0, 4), (4, 6)], [(0, 3)], [(0, 8)], [(0, 9)]):
             for first, last in parts:
                 loss_of(model, (X[first:last], Y[first:last])).backward()
             recorder.step()
+    assert len(caught) == 1
     run = open_run(tmp_path / "run.zarr")
     activation = run["live/0/activation"].values
-    assert activation.shape == (3, 6, 3)
-    assert list(run["live"]["rows_valid"].values) == [6, 3, 6]
+    assert activation.shape == (4, 6, 3)
+    assert list(run["live"]["rows_valid"].values) == [6, 3, 6, 6]
+    assert "rows" not in run["live/0"]
     expected = model(X).detach().numpy()
     np.testing.assert_allclose(activation[0], expected[:6], rtol=1e-6)
     np.testing.assert_allclose(activation[1, :3], expected[:3], rtol=1e-6)
