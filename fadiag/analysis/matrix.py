@@ -21,6 +21,7 @@ def unfold(
     unfolding: Unfolding = "samples",
     *,
     rows_valid: int | None = None,
+    what: str = "a signal",
 ) -> NDArray[Any]:
     """Lay a signal of several steps out as matrices.
 
@@ -36,6 +37,8 @@ def unfold(
         ``channels`` gives (N·H·W, C).
     rows_valid : int, optional
         Number of samples that are real; the rest is padding and is dropped.
+    what : str
+        Whose signal it is, for the error where its channel axis is not known.
 
     Returns
     -------
@@ -59,11 +62,20 @@ def unfold(
     if values.ndim == 3:
         return values
     if dims[0] == "sample" and unfolding == "channels":
-        # A sequence (sample, position, out) has its channel last, an image (sample, channel, ...) first.
-        channel = dims.index("out") if "out" in dims else 1
+        channel = _channel_of(dims, what)
         moved = np.moveaxis(values, 1 + channel, -1)
         return moved.reshape(steps, -1, moved.shape[-1])
     return values.reshape(steps, rows, -1)
+
+
+def _channel_of(dims: Sequence[str], what: str) -> int:
+    for place, dim in enumerate(dims):
+        if dim in ("out", "channel") or dim.endswith("_channel"):
+            return place
+    raise InputError(
+        f"the channel axis of {what} is not known: its axes are {tuple(dims)}; analyse with "
+        "unfolding='samples', or with metrics=[...] of other signals"
+    )
 
 
 def centre(matrix: NDArray[Any], *, factor: bool = False) -> NDArray[Any]:

@@ -81,7 +81,13 @@ class View:
             return self.keep(("centred", signal), lambda: centre(self.matrix(signal), factor=found.factor))
         return self.keep(
             ("raw", signal),
-            lambda: unfold(found.values, found.dims, self.layer.unfolding, rows_valid=self.rows_valid),
+            lambda: unfold(
+                found.values,
+                found.dims,
+                self.layer.unfolding,
+                rows_valid=self.rows_valid,
+                what=f"{signal} of layer {self.layer.name!r}",
+            ),
         )
 
     def columns(self, signal: str) -> int:

@@ -1,5 +1,6 @@
 """From tensors to the arrays that the store takes."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,17 +52,55 @@ def rows_of(signal: Tensor) -> Tensor:
     return signal.reshape(signal.shape[0], -1).double()
 
 
-def dims_of(shape: tuple[int, ...], weight: Tensor, own: tuple[int, ...], prefix: str) -> tuple[str, ...]:
+def dims_of(
+    shape: tuple[int, ...], weight: Tensor, own: tuple[int, ...], prefix: str, *, moved: bool = False
+) -> tuple[str, ...]:
     """Name the axes of a signal.
 
-    A signal in the shape of the layer's output has that output's names; another one (a pool or a reshape
-    stood between) has names of its own, for a name has one length in a layer.
+    A signal in the shape of the layer's output has that output's names; another one (a pool, a reshape or a
+    permutation stood between) has names of its own, for a name has one length in a layer. There
+    ``<prefix>_channel`` is the axis of the layer's units where that is certain, and the first is ``sample`` where it has the
+    output's length.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    weight : Tensor
+        The layer's.
+    own : tuple of int
+        The shape of the layer's output.
+    prefix : str
+    moved : bool
+        Axes were permuted between the output and the signal.
     """
-    if shape != own:
-        return ("sample", *(f"{prefix}_{i}" for i in range(1, len(shape))))
+    names = _dims_of_output(own, weight)
+    if shape == own and not moved:
+        return names
+    found = [f"{prefix}_{i}" for i in range(len(shape))]
+    if len(own) > 1 and shape[:1] == own[:1]:
+        found[0] = "sample"
+        channel = _channel_of(shape, own, names.index("out" if "out" in names else "channel"), moved=moved)
+        if channel is not None:
+            found[channel] = f"{prefix}_channel"
+    return tuple(found)
+
+
+def _dims_of_output(shape: tuple[int, ...], weight: Tensor) -> tuple[str, ...]:
     if weight.dim() > 2 and len(shape) == weight.dim():
         return ("sample", "channel", *_SPACE[len(shape) - 2])
     if len(shape) == 1:
         return ("out",)
     between = len(shape) - 2
     return ("sample", *("position" if between == 1 else f"position_{i}" for i in range(between)), "out")
+
+
+def _channel_of(shape: tuple[int, ...], own: tuple[int, ...], at: int, *, moved: bool) -> int | None:
+    """Return where the axis ``at`` of a layer's output is in a signal; None where it is not certain."""
+    if not moved:
+        # Pools leave the axes before the positions as they are, reshapes in order what they do not touch.
+        if at == len(own) - 1:
+            return len(shape) - 1 if shape[-1] == own[-1] else None
+        return at if shape[: at + 1] == own[: at + 1] else None
+    alike = [i for i in range(1, len(shape)) if shape[i] == own[at]]
+    alone = own[1:].count(own[at]) == len(alike) == 1
+    return alike[0] if alone and math.prod(shape) == math.prod(own) else None

@@ -14,8 +14,8 @@ from torch.nn.functional import pad
 from fadiag.capture.arrays import Array, to_array, to_arrays
 from fadiag.capture.factor import Panels, factor, unit_rows
 from fadiag.capture.rows import Chosen, Rows
-from fadiag.capture.signals import Reading, Signal
-from fadiag.errors import InputError
+from fadiag.capture.signals import ONE_SHAPE, Reading, Signal
+from fadiag.errors import CaptureError, InputError
 
 __all__ = ["Factors", "Raw", "Reduction", "ReductionName", "Unfolding", "reduction_of"]
 
@@ -32,7 +32,7 @@ class Reduction(Protocol):
     def __call__(
         self, layer: str, readings: Mapping[str, Sequence[Reading]], batch: int = 0
     ) -> dict[str, Signal]:
-        """Reduce the signals of one call of a layer; ``batch`` is the number of samples of the step's batch."""
+        """Reduce the signals of one call of a layer, in a step of ``batch`` samples."""
 
 
 def reduction_of(name: ReductionName, unfolding: Unfolding, rows: Rows) -> Reduction:
@@ -65,6 +65,7 @@ class Raw:
             values: Sequence[Tensor] = [part.values for part in parts]
             chooses = parts[0].of_samples
             taken[name] = self._chosen.take(layer, name, values, batch) if chooses else values
+            check_positions(layer, name, taken[name], channels=False, dims=parts[0].dims)
         arrays = iter(to_arrays([value for values in taken.values() for value in values]))
         found = {}
         for name, chosen in taken.items():
@@ -112,6 +113,13 @@ class Factors:
             if twin in taken and [v.shape for v in taken[twin]] == [v.shape for v in chosen]:
                 group[twin] = taken[twin]
             dims = readings[name][0].dims
+            if self._unfolding == "channels" and len(dims) > 2 and _channel(dims) is None:
+                raise CaptureError(
+                    f"the channel axis of {name} of layer {layer!r} is not known: its axes {dims} are not "
+                    "those of the layer's output, since something stood between; record it with "
+                    "unfolding='samples' or reduction='raw', or leave it out by signals=[...]"
+                )
+            check_positions(layer, name, group[name], channels=self._unfolding == "channels", dims=dims)
             found |= self._reduced(group, dims, self._chosen.count(layer, name))
         return found
 
@@ -130,12 +138,14 @@ class Factors:
             "rows": seen * positions,
             "columns": columns,
         }
-        axis = _channel(dims) if channels else "_".join(dims[1:])
+        axis = str(_channel(dims)) if channels else "_".join(dims[1:])
         # A signal that is not finite must not spoil its twin: zeros stand for it, then NaN in all it has.
         bad = {name for name, parts in matrices.items() if not all(map(_finite, parts))}
         for name in bad:
             matrices[name] = [torch.zeros_like(part) for part in matrices[name]]
         by_rows = samples >= columns or channels
+        if channels:  # whose positions may be more in another step: as many rows as there can be
+            samples = max(samples, 1 + 2 * columns)
         found = (_tall if by_rows else _wide)(matrices, samples, axis, attrs)
         for key, signal in found.items():
             if max((name for name in group if f"{key}_".startswith(f"{name}_")), key=len) in bad:
@@ -155,9 +165,21 @@ def _finite(values: Tensor) -> bool:
     return bool(torch.isfinite(values.sum()) or torch.isfinite(values).all())
 
 
-def _channel(dims: tuple[str, ...]) -> str:
-    # A sequence (sample, position, out) has its channel last, an image (sample, channel, ...) first.
-    return "out" if "out" in dims else dims[1]
+def _channel(dims: tuple[str, ...]) -> str | None:
+    return next((dim for dim in dims if dim in ("out", "channel") or dim.endswith("_channel")), None)
+
+
+def check_positions(
+    layer: str, name: str, parts: Sequence[Tensor], *, channels: bool, dims: tuple[str, ...]
+) -> None:
+    """Raise where the micro-batches of a step cannot stand one below the other."""
+    axis = dims.index(str(_channel(dims))) if channels and len(dims) > 2 else None
+    shapes = {tuple(part.shape[1:]) if axis is None else (part.shape[axis],) for part in parts}
+    if len(shapes) > 1:
+        raise CaptureError(
+            f"the micro-batches of one step have {name} of layer {layer!r} in the shapes "
+            f"{' and '.join(str(tuple(part.shape)) for part in parts)}; {ONE_SHAPE}"
+        )
 
 
 def _panels(parts: Sequence[Tensor], dims: tuple[str, ...], *, channels: bool) -> list[Tensor]:
@@ -187,7 +209,9 @@ def _tall(
         found[f"{name}_row_normalised"] = Signal(kept, (f"factor_{axis}_unit", axis), told)
         moments = torch.stack([squares.sum(), squares.square().sum()])
         found[f"{name}_row_moments"] = Signal(to_array(moments), ("moment",))
-        norms = squares.reshape(-1, positions).sum(dim=1).sqrt()
+        of_parts = torch.split(squares, [len(part) * part.shape[2] for part in panels])
+        sums = [s.reshape(len(p), p.shape[2]).sum(dim=1) for s, p in zip(of_parts, panels, strict=True)]
+        norms = torch.cat(sums).sqrt()
         found[f"{name}_norm"] = Signal(to_array(norms), ("sample",))
     return found
 

@@ -95,9 +95,9 @@ class Chosen:
         if not self._told:
             self._told = True
             warnings.warn(
-                f"layer {layer!r} has {wanted} samples in one step, and room for the {room} of the first that "
-                f"was recorded, so {wanted - room} are left out: there, and wherever else a step has more than "
-                "the first. Begin with the largest batch, or take fewer of each by rows=",
+                f"layer {layer!r} has {wanted} samples in one step, and room for the {room} of the first "
+                f"that was recorded, so {wanted - room} are left out: there, and wherever else a step has "
+                "more than the first. Begin with the largest batch, or take fewer of each by rows=",
                 CaptureWarning,
                 stacklevel=2,
             )

@@ -1,16 +1,19 @@
 """What is handed to the store: arrays with named axes, and what is said of their layer."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fadiag.capture.arrays import Array, dims_of
 from fadiag.capture.layers import RecordedLayer
 from fadiag.capture.trace import Call, Trace
+from fadiag.errors import CaptureError
 
 __all__ = [
+    "ONE_SHAPE",
     "LayerSignals",
     "Reading",
     "Signal",
@@ -20,6 +23,13 @@ __all__ = [
     "layer_attrs",
     "reading_of",
 ]
+
+
+#: What to do where positions vary from batch to batch.
+ONE_SHAPE = (
+    "a signal has one shape in a store: pad every batch to one length, record with reduction='factor' and "
+    "unfolding='channels' (positions are rows then), or record a Probe, whose batch is fixed"
+)
 
 
 @dataclass(frozen=True)
@@ -62,8 +72,8 @@ class LayerSignals:
 def batch_rows(layers: Iterable[Mapping[str, Sequence[Reading]]]) -> int:
     """Return the number of samples of a batch, from the readings (a list of micro-batches each) of layers.
 
-    They are those of the last layer that has any, where the loss is taken: those below may see other samples (an
-    expert's share, both halves of a pair, a table of positions).
+    They are those of the last layer that has any, where the loss is taken: those below may see other samples
+    (an expert's share, both halves of a pair, a table of positions).
     """
     found = 0
     for readings in layers:
@@ -112,12 +122,37 @@ def call_attrs(call: Call, trace: Trace) -> dict[str, Any]:
 def reading_of(name: str, call: Call) -> Reading:
     """Return a signal that was seen at a call."""
     value, weight = call.values[name], call.layer.weight
+    _check_batched(call)
     if name == "gradient":
         return Reading(call.layer.matrix(value), call.layer.matrix_dims, kernel_attrs(weight))
     if name == "input":
         # Never the output's own axes: the two may differ in length.
-        dims = ("sample", "in") if value.dim() == 2 else dims_of(tuple(value.shape), weight, (), "input")
+        dims = ("sample", "in") if value.dim() == 2 else _dims_of_input(value.dim(), weight)
+    elif name == "error":
+        dims = dims_of(tuple(value.shape), weight, tuple(call.a_shape), "a")
     else:
-        prefix = "z" if name == "error_post" else "h"
-        dims = dims_of(tuple(value.shape), weight, tuple(call.a_shape), prefix)
+        own, prefix = tuple(call.a_shape), "z" if name == "error_post" else "h"
+        if not call.moved and len(own) > 2 and len(value) != own[0] and value.numel() == math.prod(own):
+            # Samples and positions on one axis, as a batch norm takes them: apart again.
+            value = (
+                value.reshape(own[0], -1, *value.shape[1:]) if own[0] and len(value) % own[0] == 0 else value
+            )
+        dims = dims_of(tuple(value.shape), weight, own, prefix, moved=call.moved)
     return Reading(value, dims)
+
+
+def _dims_of_input(count: int, weight: Tensor) -> tuple[str, ...]:
+    names = ["sample", *(f"input_{i}" for i in range(1, count))]
+    if count > 1 and (weight.dim() == 2 or weight.dim() == count):
+        names[-1 if weight.dim() == 2 else 1] = "input_channel"
+    return tuple(names)
+
+
+def _check_batched(call: Call) -> None:
+    of_images = isinstance(call.layer.module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    if of_images and len(call.a_shape) < call.layer.weight.dim():
+        raise CaptureError(
+            f"layer {call.name!r} ({type(call.layer.module).__name__}) returned {tuple(call.a_shape)}, one "
+            "sample without an axis of samples; give the model a batch (x.unsqueeze(0)), or "
+            "leave the layer out"
+        )

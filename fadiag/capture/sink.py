@@ -8,7 +8,7 @@ import numpy as np
 
 from fadiag.capture.arrays import Array
 from fadiag.capture.resuming import Earlier
-from fadiag.capture.signals import LayerSignals, Signal
+from fadiag.capture.signals import ONE_SHAPE, LayerSignals, Signal
 from fadiag.errors import CaptureError
 from fadiag.store import ArraySpec, RunWriter, layer_key
 
@@ -82,8 +82,18 @@ class Sink:
                     # Where a layer saw few of the batch, it may see more in another step.
                     rows = max(len(array), batch or 0) if of_samples else 0
                     self._declare(key, layer, signal, (rows, *array.shape[1:]) if of_samples else array.shape)
-                if of_samples and len(array) < self._shapes[key][0]:
+                if (
+                    of_samples
+                    and len(array) < self._shapes[key][0]
+                    and array.shape[1:] == self._shapes[key][1:]
+                ):
                     array = _padded(array, self._shapes[key][0])
+                has_positions = (of_samples and array.ndim > 2) or signal.attrs.get("unfolding") == "samples"
+                if has_positions and array.shape[1:] != self._shapes[key][1:]:
+                    raise CaptureError(
+                        f"{name} of layer {layer.name!r} has shape {signal.array.shape} at step {step} and "
+                        f"had {self._shapes[key]} before; {ONE_SHAPE}"
+                    )
                 if array.shape != self._shapes[key]:
                     raise CaptureError(
                         f"{name} of layer {layer.name!r} has shape {array.shape} at step {step} "

@@ -53,6 +53,7 @@ class Call:
     norm: str = ""
     gate: str = ""
     heard: bool = False
+    moved: bool = False  # axes were permuted between a and h
     a_edge: GradientEdge | None = None
     h_edge: GradientEdge | None = None
     weight_edge: GradientEdge | None = None
@@ -204,7 +205,7 @@ class Trace(TorchFunctionMode):
             found = {"error": output.gradient}
             if follow.z is not None and follow.h is not None:
                 z, h = follow.z, follow.h
-                call.h_edge, call.h_shape = h.edge, h.shape
+                call.h_edge, call.h_shape, call.moved = h.edge, h.shape, h.moved
                 found |= {"activation": h.activation, "modulator": h.gradient, "error_post": z.gradient}
             elif _OF_GATE & self._wanted:
                 _warn(call, follow)

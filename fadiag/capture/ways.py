@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from fadiag.capture.operations import Kind, is_loss
+from fadiag.capture.operations import MOVES, Kind, is_loss
 
 __all__ = ["Follow", "Point", "follow_of", "step"]
 
@@ -54,6 +54,11 @@ class Point:
         if self.stage == "gated" and kind == "part":
             stage = "gated"
         return Point(kind, name, stage, shape, self)
+
+    @property
+    def moved(self) -> bool:
+        """Whether axes were put elsewhere on the way to it."""
+        return any(point.name in MOVES for point in (self, *_back(self)))
 
     @property
     def taken(self) -> list["Point"]:

@@ -1,5 +1,7 @@
 """The training batch's own signals."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -60,15 +62,12 @@ def test_live_signals_are_those_that_a_probe_reads_of_the_same_batch(tmp_path):
 def test_rows_of_micro_batches_are_joined_and_short_batches_padded(tmp_path):
     model = nn.Sequential(nn.Linear(6, 3))
     told = r"layer '0' has 8 samples in one step, and room for the 6 of the first .* so 2 are left out"
-    with (
-        pytest.warns(CaptureWarning, match=told) as caught,
-        Recorder(model, tmp_path / "run.zarr", live=Live(["activation", "error"], every=1)) as recorder,
-    ):
+    with Recorder(model, tmp_path / "run.zarr", live=Live(["activation", "error"], every=1)) as recorder:
         for parts in ([(0, 4), (4, 6)], [(0, 3)], [(0, 8)], [(0, 9)]):
             for first, last in parts:
                 loss_of(model, (X[first:last], Y[first:last])).backward()
-            recorder.step()
-    assert len(caught) == 1
+            with pytest.warns(CaptureWarning, match=told) if parts == [(0, 8)] else nullcontext():
+                recorder.step()
     run = open_run(tmp_path / "run.zarr")
     activation = run["live/0/activation"].values
     assert activation.shape == (4, 6, 3)

@@ -251,7 +251,7 @@ def test_a_layer_called_twice_is_two_layers_and_a_pool_has_its_own_axes():
     assert "gradient" in found["shared"].signals
     assert "gradient" not in found["shared@1"].signals
     assert found["conv"].signals["modulator"].array.shape == (N, 4, 2)
-    assert found["conv"].signals["modulator"].dims == ("sample", "h_1", "h_2")
+    assert found["conv"].signals["modulator"].dims == ("sample", "h_channel", "h_2")
     assert found["conv"].signals["error"].dims == ("sample", "channel", "length")
 
 
