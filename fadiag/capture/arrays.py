@@ -58,9 +58,9 @@ def dims_of(
     """Name the axes of a signal.
 
     A signal in the shape of the layer's output has that output's names; another one (a pool, a reshape or a
-    permutation stood between) has names of its own, for a name has one length in a layer. There
-    ``<prefix>_channel`` is the axis of the layer's units where that is certain, and the first is ``sample`` where it has the
-    output's length.
+    permutation stood between) has names of its own, for a name has one length in a layer. There the axis of
+    the layer's units is ``<prefix>_channel``, where that is certain, and the first is ``sample`` where it has
+    the output's length.
 
     Parameters
     ----------

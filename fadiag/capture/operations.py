@@ -8,7 +8,9 @@ from torch import nn
 __all__ = ["MOVES", "Kind", "is_loss", "kind_of", "name_of", "unseen"]
 
 #: Those that put axes elsewhere.
-MOVES = frozenset("permute transpose swapaxes swapdims movedim moveaxis t T mT adjoint".split())
+MOVES = frozenset(
+    ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "T", "mT", "adjoint")
+)
 #: ``gate``: elementwise, its result is h. ``norm``. ``join``: put together with another tensor, elementwise
 #: and linear in it; ``scale``, where that is a number or a parameter. ``pass``: the same values elsewhere, in
 #: another type, or pooled. ``part``: some of them, or among others. ``softmax``: a gate or not, by what takes

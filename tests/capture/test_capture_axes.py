@@ -99,16 +99,12 @@ def heard(path, lengths, **told):
 
 
 def test_positions_that_vary_are_refused_with_the_way_out(tmp_path):
-    told = r"activation of layer '0' has shape \(3, 9, 5\) at step 1 and had \(4, 7, 5\) before; .*pad every batch"
+    told = r"activation of layer '0' has shape \(3, 9, 5\) at step 1 and had \(4, 7, 5\) before; .*pad"
     with pytest.raises(CaptureError, match=told):
         heard(tmp_path / "a.zarr", [[(4, 7)], [(3, 9)]])
-    with pytest.raises(
-        CaptureError, match=r"micro-batches of one step have activation of layer '0' in the sh"
-    ):
+    with pytest.raises(CaptureError, match=r"micro-batches of one step have activation of layer '0'"):
         heard(tmp_path / "b.zarr", [[(4, 7), (4, 9)]])
-    with pytest.raises(
-        CaptureError, match=r"micro-batches of one step .* \(4, 7, 5\) and \(4, 9, 5\); a signal"
-    ):
+    with pytest.raises(CaptureError, match=r"micro-batches .* \(4, 7, 5\) and \(4, 9, 5\); a signal"):
         heard(tmp_path / "c.zarr", [[(4, 7), (4, 9)]], reduction="factor")
     with pytest.raises(CaptureError, match="reduction='factor' and unfolding='channels'"):
         heard(tmp_path / "d.zarr", [[(40, 2)], [(40, 3)]], reduction="factor")

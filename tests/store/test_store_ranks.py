@@ -168,6 +168,24 @@ def test_rows_that_cannot_be_are_held_to_the_record(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_run(tmp_path)["live/fc/n"], [[0, 0, 0], [1, 2, 3]])
 
 
+def test_a_layer_with_rows_of_its_own_is_joined_by_them(tmp_path: Path) -> None:
+    for rank, own in enumerate(([1.0, np.nan], None)):
+        told = {"ranks": {"rank": rank, "size": 2, "run": "a"}}
+        with RunWriter(rank_path(tmp_path, rank), manifest=told) as writer:
+            writer.declare_stream("live", attrs={"kind": "live"})
+            writer.declare("live", "fc", "n", ArraySpec(("sample",), (3,), "int64"))
+            if own is not None:
+                writer.declare("live", "fc", "rows", ArraySpec((), (), "float64"))
+            for step in range(2):
+                values = {("fc", "n"): np.arange(1, 4)}
+                values |= {} if own is None else {("fc", "rows"): np.array(own[step])}
+                writer.append("live", step, values, rows_valid=2)
+    live = open_run(tmp_path)["live"]
+    np.testing.assert_array_equal(live["fc/n"], [[1, 1, 2, 0, 0, 0], [1, 2, 1, 2, 0, 0]])
+    np.testing.assert_array_equal(live["fc/rows"], [3, 4])
+    np.testing.assert_array_equal(live["rows_valid"], [4, 4])
+
+
 def test_inspect_names_the_ranks_to_name(tmp_path: Path) -> None:
     record(tmp_path, 0, size=1)
     with pytest.raises(NotAStoreError, match=r"holds one store a rank; name one of them, .*rank0\.zarr"):
