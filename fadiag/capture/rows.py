@@ -10,7 +10,7 @@ from torch import Tensor
 from fadiag.capture.arguments import whole_number
 from fadiag.errors import CaptureWarning, InputError
 
-__all__ = ["Chosen", "Rows", "Subset", "check_rows", "chosen_rows"]
+__all__ = ["Chosen", "Rows", "Subset", "check_rows", "chosen_rows", "room_for"]
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,20 @@ def chosen_rows(rows: Rows, samples: int) -> Tensor:
     return torch.arange(samples if rows is None else min(rows, samples))
 
 
+def room_for(count: int, batch: int) -> int:
+    """Return for how many samples of a layer there is room, which first saw ``count`` of a batch.
+
+    What saw few may see more later, an expert say. What saw one serves all alike, as a table of positions
+    does: a whole batch of its rows would be large, and empty.
+    """
+    return 1 if count == 1 else max(count, batch)
+
+
 class Chosen:
     """The samples of each signal, settled at its first batch: later batches give the same, or fewer.
 
     A layer may see other samples than the batch's, and other numbers of them from step to step (an expert's).
-    There is room for those of its first step, and for a whole batch.
+    There is room for those of its first step, and for a whole batch (`room_for`).
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -73,7 +82,7 @@ class Chosen:
         """
         key, count = (layer, signal), sum(len(part) for part in parts)
         if key not in self._places:
-            self._places[key] = chosen_rows(self._rows, max(count, batch))
+            self._places[key] = chosen_rows(self._rows, room_for(count, batch))
         places, taken, start = self._places[key], [], 0
         if not isinstance(self._rows, Subset):
             wanted = count if self._rows is None else min(count, self._rows)

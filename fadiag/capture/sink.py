@@ -8,6 +8,7 @@ import numpy as np
 
 from fadiag.capture.arrays import Array
 from fadiag.capture.resuming import Earlier
+from fadiag.capture.rows import room_for
 from fadiag.capture.signals import ONE_SHAPE, LayerSignals, Signal
 from fadiag.errors import CaptureError
 from fadiag.store import ArraySpec, RunWriter, layer_key
@@ -80,7 +81,7 @@ class Sink:
                 of_samples = signal.dims[:1] == ("sample",)
                 if key not in self._shapes:
                     # Where a layer saw few of the batch, it may see more in another step.
-                    rows = max(len(array), batch or 0) if of_samples else 0
+                    rows = room_for(len(array), batch or 0) if of_samples else 0
                     self._declare(key, layer, signal, (rows, *array.shape[1:]) if of_samples else array.shape)
                 if (
                     of_samples
