@@ -99,7 +99,8 @@ def step(
             gate.before.uses.remove(gate)
             return "gate", "silu", gate.before
         return "unclear", name, point
-    if name == "__setitem__" and leads and point.stage != "shared":
+    # What it was written into takes others beside it; what it is itself would be overwritten.
+    if name == "__setitem__" and leads and point.stage != "shared" and point.name != name:
         return "unclear", name, point
     if kind == "part":
         return ("pass" if whole and len(points) == 1 else "part"), name, point
