@@ -1,15 +1,18 @@
 """Forward and backward passes of one batch through a model, out of band and under any feedback."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fadiag.capture.backward_hooks import has_backward_hooks, without_backward_hooks
-from fadiag.capture.isolation import Mode, isolated
+from fadiag.capture.batch import change_between, contents_of
+from fadiag.capture.blame import blamed
+from fadiag.capture.isolation import Mode, TrainingFlags, isolated
 from fadiag.capture.layers import RecordedLayer, in_order, owners_of
 from fadiag.capture.trace import Trace, tracing
 from fadiag.errors import CaptureError
@@ -21,7 +24,8 @@ __all__ = ["Passes"]
 class Passes:
     """What a pass needs. Every pass sees the same weights, masks and random numbers, and leaves no trace.
 
-    ``others`` are the layers of the model that are not recorded: their feedback is replaced too.
+    ``others`` are the layers of the model that are not recorded: their feedback is replaced too. ``flags``
+    are those of the modules in mode "train".
     """
 
     model: nn.Module
@@ -32,6 +36,7 @@ class Passes:
     _: KW_ONLY
     mode: Mode
     seed: int
+    flags: TrainingFlags
 
     def truth(self) -> dict[str, Tensor]:
         """Return W of every layer that has a feedback, by layer: what makes a pass the true one."""
@@ -39,7 +44,7 @@ class Passes:
         truth = {layer.name: layer.weight.detach() for layer in self.layers if layer.feedback is not None}
         if self.others:
             # A weight may be computed when it is read.
-            with isolated(self.model, mode=self.mode, seed=self.seed):
+            with self._isolated():
                 truth |= {x.name: x.weight.detach().clone() for x in self.others if x.feedback is not None}
         return truth
 
@@ -69,7 +74,7 @@ class Passes:
         """
         weights = {id(layer.weight): layer.weight for layer in self.layers}
         frozen = [weight for weight in weights.values() if not weight.requires_grad]
-        with isolated(self.model, mode=self.mode, seed=self.seed), ExitStack() as stack:
+        with self._isolated(), ExitStack() as stack:
             if not hooks:
                 stack.enter_context(without_backward_hooks(self.model))
             for weight in frozen:
@@ -82,14 +87,15 @@ class Passes:
             with tracing(self.model, self.layers, wanted, others=self.others, keep_edges=keep_graph) as trace:
                 loss = self._loss()
             trace.forget_heard()
-            gradients = torch.autograd.grad(
-                loss, list(weights.values()), allow_unused=True, retain_graph=keep_graph
+            backward = partial(
+                torch.autograd.grad, loss, [*weights.values()], allow_unused=True, retain_graph=keep_graph
             )
+            gradients = blamed("the backward pass of the loss", backward)
             trace.stop()
             trace.finish()
             if not any(call.heard for call in trace.calls):
                 raise CaptureError(
-                    f"the probe's loss reaches none of the {len(self.layers)} recorded layers; is it "
+                    f"the loss reaches none of the {len(self.layers)} recorded layers; is it "
                     "computed under no_grad, detached, or from another model?"
                 )
             by_weight = dict(zip(weights, gradients, strict=True))
@@ -101,21 +107,21 @@ class Passes:
                     call.values["gradient"] = gradient.to_dense()  # that of a table may be sparse
         return trace
 
+    def _isolated(self) -> AbstractContextManager[None]:
+        return isolated(self.model, self.flags, mode=self.mode, seed=self.seed)
+
     def _loss(self) -> Tensor:
-        try:
-            loss = self.loss(self.model, self.batch)
-        except (RuntimeError, ValueError, TypeError, LookupError) as error:
-            if isinstance(error, CaptureError):
-                raise
+        before = contents_of(self.batch)
+        loss = blamed("loss(model, batch)", lambda: self.loss(self.model, self.batch))
+        change = change_between(before, contents_of(self.batch))
+        if change:
             raise CaptureError(
-                f"the probe's batch does not fit the model: {error}; give Probe a batch that "
-                "loss(model, batch) can take"
-            ) from error
+                f"the loss changes its batch ({change}), so the next pass would be of another; give Probe a "
+                "loss that leaves the batch as it is, or works on a copy"
+            )
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise CaptureError(
-                f"the probe's loss is not a scalar but has {what}; return the mean over the batch"
-            )
+            raise CaptureError(f"the loss is not a scalar but has {what}; return the mean over the batch")
         if not loss.requires_grad:
-            raise CaptureError("the probe's loss has no gradient; compute it without detach() and no_grad")
+            raise CaptureError("the loss has no gradient; compute it without detach() and no_grad")
         return loss.reshape(())

@@ -1,6 +1,7 @@
 """A fixed batch on which the signals of every layer are read, out of band."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,7 +9,9 @@ from torch import Tensor, nn
 
 from fadiag.capture.adapter import unknown_layers
 from fadiag.capture.arguments import names_of, whole_number
-from fadiag.capture.isolation import Mode
+from fadiag.capture.batch import Contents, change_between, contents_of
+from fadiag.capture.blame import named
+from fadiag.capture.isolation import Mode, TrainingFlags, outside_of_contexts
 from fadiag.capture.jacobian import jacobian_cosines
 from fadiag.capture.layers import RecordedLayer
 from fadiag.capture.nulls import mask_nulls, null_attrs, redraw_nulls
@@ -18,7 +21,7 @@ from fadiag.capture.rows import Rows
 from fadiag.capture.schedule import Schedule, as_schedule
 from fadiag.capture.signals import LayerSignals, Reading, Signal, batch_rows, call_attrs, reading_of
 from fadiag.capture.trace import Trace
-from fadiag.errors import CaptureError, InputError
+from fadiag.errors import CaptureError, CaptureWarning, InputError
 
 __all__ = ["PROBE_SIGNALS", "Probe"]
 
@@ -40,18 +43,21 @@ class Probe:
     """A fixed batch on which every layer's signals are read, without a trace in the run.
 
     Each reading runs the model's own backward pass and, on the same batch, weights, masks and random
-    numbers, the true one; neither touches ``.grad``, running statistics or random states. The backward hooks
-    of the model's modules, which may change what goes down, belong to its own pass only.
+    numbers, the true one; neither touches ``.grad``, running statistics, random states or what modules hold
+    as attributes. The backward hooks of the model's modules, which may change what goes down, belong to its
+    own pass only. An autocast or inference mode around the call does not count: open yours in ``loss``.
 
     Parameters
     ----------
     batch : any
-        Handed to ``loss``; it is not copied.
+        Handed to ``loss``, which must leave it as it is: it is not copied.
     loss : callable
         ``loss(model, batch)`` to the scalar mean loss over the batch. Nothing can check that it is the mean:
         the errors and gradients of a sum are N times as large, their directions and ranks the same.
     mode : {"eval", "train"}
-        Of norms and dropout during the reading.
+        Of norms and dropout during the reading, whatever the model's own at the time. In "train" each module
+        has the flag that it had when the model was last seen in training mode, at the start or in ``step()``:
+        a norm frozen by ``eval()`` is frozen there too. In "eval" all are as ``model.eval()`` leaves them.
     signals : iterable of str
         Of `PROBE_SIGNALS` and "input".
     redraws : int
@@ -81,7 +87,7 @@ class Probe:
     Raises
     ------
     InputError
-        An unknown signal or mode, a negative number of draws.
+        An unknown signal or mode, a negative number of draws, an iterator as batch.
 
     Examples
     --------
@@ -124,6 +130,12 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
             raise InputError(f"the probe's seed is {seed!r}; give a whole number")
         if not callable(loss):
             raise InputError(f"loss is a {type(loss).__name__}; give a callable loss(model, batch)")
+        for place, (item, _) in contents_of(batch).items():
+            if isinstance(item, Iterator):
+                raise InputError(
+                    f"{place} is a {type(item).__name__}, which gives its items only once, and a probe is "
+                    "read again and again; give what it yields, say next(iter(loader))"
+                )
         self.batch = batch
         self.loss = loss
         self.mode: Mode = mode
@@ -136,6 +148,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         self.reduction: ReductionName = reduction
         self.unfolding: Unfolding = unfolding
         self._reduce = reduction_of(reduction, unfolding, rows)
+        self._contents: Contents | None = None  # at the last reading
 
     def check(self, layers: Sequence[RecordedLayer]) -> None:
         """Raise InputError where ``feedbacks`` does not fit the layers."""
@@ -157,17 +170,42 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                     )
 
     def read(
-        self, model: nn.Module, layers: Sequence[RecordedLayer], others: Sequence[RecordedLayer] = ()
+        self,
+        model: nn.Module,
+        layers: Sequence[RecordedLayer],
+        others: Sequence[RecordedLayer] = (),
+        *,
+        name: str = "probe",
+        flags: TrainingFlags | None = None,
     ) -> list[LayerSignals]:
         """Read the signals of every call of every layer, in forward order; ``others`` are not recorded.
+
+        Errors bear the ``name``. ``flags`` are those of the modules in mode "train"; by default those that
+        they have now, where the model is in training mode.
 
         Raises
         ------
         CaptureError
-            The batch does not fit the model, the loss is not a scalar, no layer received an error, or
-            mask_draws or jacobian_vectors is given without the model's last layer.
+            The batch does not fit the model, the loss is not a scalar or changes the batch, no layer received
+            an error, memory is short, or mask_draws or jacobian_vectors is given without the model's last
+            layer.
         """
-        through = Passes(model, layers, others, self.batch, self.loss, mode=self.mode, seed=self.seed)
+        with named(name), outside_of_contexts(model):
+            self._check_batch(name)
+            through = Passes(
+                model,
+                layers,
+                others,
+                self.batch,
+                self.loss,
+                mode=self.mode,
+                seed=self.seed,
+                flags=flags or TrainingFlags(model),
+            )
+            return self._read(through)
+
+    def _read(self, through: Passes) -> list[LayerSignals]:
+        layers, others = through.layers, through.others
         truth = through.truth()
         is_true = through.is_true(truth)
         redraws, vectors = self.redraws if truth else 0, 0 if is_true else self.jacobian_vectors
@@ -217,6 +255,18 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
             read.append(LayerSignals(call.name, call_attrs(call, own), signals))
         return read
 
+    def _check_batch(self, name: str) -> None:
+        now = contents_of(self.batch)
+        change = "" if self._contents is None else change_between(self._contents, now)
+        if change:
+            warnings.warn(
+                f"probe {name!r}: {change} since the last reading, so that its signals are not of one batch; "
+                "give Probe a copy that nobody writes to",
+                CaptureWarning,
+                stacklevel=2,
+            )
+        self._contents = now
+
     def _check_read(self, own: Trace, last: RecordedLayer, others: Sequence[RecordedLayer]) -> None:
         how = "with an adapter " if last.adapter is unknown_layers else ""
         for what in ("mask_draws", "jacobian_vectors"):
@@ -227,4 +277,4 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                     f"leave {what} out"
                 )
         if all(call.a_shape.numel() == 0 for call in own.calls):  # not of an expert that nothing was sent to
-            raise CaptureError("the probe's batch is empty; give Probe a batch with at least one sample")
+            raise CaptureError("the batch is empty; give Probe a batch with at least one sample")

@@ -13,6 +13,7 @@ from fadiag.capture.absent import tell_left_out, tell_unheard
 from fadiag.capture.adapter import LayerAdapter
 from fadiag.capture.adapters import DEFAULT_ADAPTERS
 from fadiag.capture.arguments import names_of, whole_number
+from fadiag.capture.isolation import TrainingFlags
 from fadiag.capture.layers import Chosen, choose_layers, in_order, others_of
 from fadiag.capture.live import Live, LiveReader, check_live
 from fadiag.capture.manifest import manifest_of
@@ -128,6 +129,7 @@ class Recorder:
         self._layers = choose_layers(self._model, every_adapter, layers)
         self._others = others_of(self._model, every_adapter, self._layers)
         self._structure = Structure(self._model, self._layers, self._others, every_adapter)
+        self._flags = TrainingFlags(self._model)
         optimizers = _as_list(optimizer)
         self._schedule = as_schedule(every)
         if steps is not None and whole_number(steps, 1) is None:
@@ -226,6 +228,7 @@ class Recorder:
         if not self._records:
             self._step += 1
             return
+        self._flags.look()
         try:
             begun = self._state_begun is not None or self._live_scale is not None
             if begun:
@@ -269,6 +272,7 @@ class Recorder:
         if self._closed or not self._records:
             self._closed = True
             return
+        self._flags.look()
         try:
             if self._live is not None:
                 self._live.abandon()  # the last step has no update, hence no batch
@@ -320,7 +324,7 @@ class Recorder:
         """Open the store, find the step that it is at, and record it."""
         # Read before the store exists: a probe that does not fit leaves nothing behind.
         self._read_ahead = {
-            name: probe.read(self._model, self._layers, self._others)
+            name: self._probed(name)
             for name, probe in self._probes.items()
             if not resume and self._is_scheduled(probe, 0)
         }
@@ -410,10 +414,13 @@ class Recorder:
             return
         read = self._read_ahead.pop(name, None)
         if read is None:
-            read = self._probes[name].read(self._model, self._layers, self._others)
+            read = self._probed(name)
             if self._sinks[name].last_step is None:
                 self._tell_unheard(name, read, stacklevel=4)
         self._sinks[name].layers(self._step, read, epoch=self._epoch)
+
+    def _probed(self, name: str) -> list[LayerSignals]:
+        return self._probes[name].read(self._model, self._layers, self._others, name=name, flags=self._flags)
 
     def _begin_state(self) -> None:
         if self._state is not None and not self._is_done("state"):

@@ -231,7 +231,7 @@ def test_what_cannot_be_recorded_is_refused_with_the_way_out(tmp_path):
 @pytest.mark.parametrize(
     ("batch", "loss", "match"),
     [
-        ((X[:, :4], Y), loss_of, r"probe's batch does not fit the model: .*shapes cannot be multiplied"),
+        ((X[:, :4], Y), loss_of, r"probe 'probe': loss\(model, batch\) raised .*shapes cannot be multiplied"),
         ((X, Y), lambda m, b: m(b[0]), r"loss is not a scalar but has shape \(16, 3\); return the mean"),
         ((X, Y), lambda m, b: loss_of(m, b).item(), r"loss is not a scalar but has float"),
         ((X, Y), lambda m, b: loss_of(m, b).detach(), r"loss has no gradient"),
