@@ -3,11 +3,12 @@
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
+from fadiag.figures.ends import beside_null, final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import interval
 from fadiag.figures.panels import curves, finish, methods_in, null_band, without_bp
 from fadiag.figures.style import PAGE, label
-from fadiag.figures.table import final, of
+from fadiag.figures.table import of
 from fadiag.figures.wording import last_hidden, small_print, with_interval
 
 __all__ = ["OVERLAP"]
@@ -35,11 +36,12 @@ def _plot(numbers: xr.Dataset) -> Canvas:
 
 def _sentence(numbers: xr.Dataset) -> str:
     layer = last_hidden(numbers)
-    at_end = final(numbers[NAME].sel(layer=layer))
-    methods = without_bp(methods_in(at_end, ("bp", "fa")) or methods_in(at_end))
+    overlap = numbers[NAME].sel(layer=layer)
+    methods = without_bp(methods_in(overlap, ("bp", "fa")))
     if not methods:
         return f"No run has an overlap of error with error_bp at {layer} at the last step."
     method = methods[0]
+    at_end = final(overlap, (method,))
     told = (
         f"At {layer}, last step, {label(method)}'s error shares "
         f"{with_interval(interval(of(at_end, method)))} of its leading subspace with "
@@ -47,12 +49,12 @@ def _sentence(numbers: xr.Dataset) -> str:
     )
     if f"{NAME}_null_high" not in numbers:
         return f"{told}; no redrawn feedback was recorded, so chance is not known."
-    high = of(final(numbers[f"{NAME}_null_high"].sel(layer=layer)), method)
-    known = int((of(at_end, method).notnull() & high.notnull()).sum())
-    above = int((of(at_end, method) > high).sum())
+    value, high = beside_null(numbers, NAME, f"{NAME}_null_high", method, layer)
+    known, above = int(high.notnull().sum()), int((value > high).sum())
+    at = "" if int(value["step"]) == int(at_end["step"]) else f" at step {int(value['step'])}"
     if not known:
         return f"{told}; no redrawn feedback was recorded here, so chance is not known."
-    return f"{told}; {above} of {known} seeds lie above what redrawn feedback gives (central 95 %)."
+    return f"{told}; {above} of {known} seeds lie above what redrawn feedback gives{at} (central 95 %)."
 
 
 OVERLAP = Figure(

@@ -3,12 +3,13 @@
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
+from fadiag.figures.ends import beside_null, final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import contrast, interval
 from fadiag.figures.panels import curves, finish, methods_in, note, null_band
 from fadiag.figures.style import PAGE, label
-from fadiag.figures.table import final, of
-from fadiag.figures.wording import compare, last_hidden, small_print, with_interval
+from fadiag.figures.table import of
+from fadiag.figures.wording import compare, last_hidden, small_print, when, with_interval
 
 __all__ = ["RANK"]
 
@@ -53,17 +54,18 @@ def _plot(numbers: xr.Dataset) -> Canvas:
 
 def _sentence(numbers: xr.Dataset) -> str:
     layer, name = last_hidden(numbers), _told(numbers)
-    at_end = final(numbers[name].sel(layer=layer))
-    methods = methods_in(at_end, SHOWN)
+    rank = numbers[name].sel(layer=layer)
+    methods = methods_in(rank, SHOWN)
+    at_end = final(rank, methods)
     declared = ", the declared primary metric" if name == numbers.attrs.get("primary_metric") else ""
     words = name.replace("error_", "").replace("_", " ").capitalize()
-    what = f"{words} of the error at {layer}, last step{declared}"
+    what = f"{words} of the error at {layer}, {when(at_end).removeprefix('the ')}{declared}"
     if methods == ["bp", "fa"]:
         told = compare(contrast(at_end, "fa", "bp"), "fa", "bp", what)
     else:
         each = (f"{label(m)} {with_interval(interval(of(at_end, m)))}" for m in methods)
         told = f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has one'}"
-    return told + _gates(numbers, layer) + "."
+    return told + _gates(numbers, layer, int(at_end["step"])) + "."
 
 
 def _told(numbers: xr.Dataset) -> str:
@@ -71,19 +73,19 @@ def _told(numbers: xr.Dataset) -> str:
     return declared if declared in numbers else "error_participation_ratio_raw"
 
 
-def _gates(numbers: xr.Dataset, layer: str) -> str:
-    """Tell how many FA runs end inside their mask null: whether the gates alone could give the rank."""
+def _gates(numbers: xr.Dataset, layer: str, step: int) -> str:
+    """Tell how many FA runs are, at a step, inside their mask null: whether the gates alone give the rank."""
     name = "error_participation_ratio_raw"
-    if f"{name}_mask_null_low" not in numbers or "fa" not in numbers["method"]:
+    if f"{name}_mask_null_low" not in numbers or "fa" not in numbers["method"] or step < 0:
         return ""
-    low, high = (
-        of(final(numbers[f"{name}_mask_null_{end}"].sel(layer=layer)), "fa") for end in ("low", "high")
-    )
-    rank = of(final(numbers[name].sel(layer=layer)), "fa")
-    known = (rank.notnull() & low.notnull()).sum().item()
-    inside = ((rank >= low) & (rank <= high)).sum().item()
+    numbers = numbers.sel(step=slice(step))
+    rank, low = beside_null(numbers, name, f"{name}_mask_null_low", "fa", layer)
+    _, high = beside_null(numbers, name, f"{name}_mask_null_high", "fa", layer)
+    known, inside = int(low.notnull().sum()), int(((rank >= low) & (rank <= high)).sum())
+    at = "" if int(rank["step"]) == step else f" at step {int(rank['step'])}"
     return (
-        f"; {inside} of {known} FA runs lie inside what their gates alone would give (raw, mask null, 95 %)"
+        f"; {inside} of {known} FA runs lie inside what their gates alone would give{at} "
+        "(raw, mask null, 95 %)"
         if known
         else ""
     )

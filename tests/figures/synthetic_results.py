@@ -90,3 +90,12 @@ def synthetic(methods=METHODS, seeds=(0, 1, 2), *, nulls=True, spread=1.0):
             "/state": xr.Dataset(state, layered, {"kind": "state"}),
         }
     )
+
+
+def shorter(results, method, steps):
+    """Return results in which the runs of a method have values at their first steps only."""
+    for stream in ("probe", "log", "state"):
+        dataset = results[stream].to_dataset()
+        ended = (dataset["method"] == method) & (dataset["step"] > dataset["step"][steps - 1])
+        results[stream] = dataset.where(~ended)
+    return results
