@@ -46,8 +46,9 @@ def compare(a: str, b: str, methods: tuple[str, str] | None, everything: bool, o
 
     Paired where both have runs of the same seeds, two-way random effects where each seed was run with each
     feedback seed. Intervals are one by one: of twenty rows that do not differ one will seem to. The p-value
-    is that of all layers of a variable together, and needs six pairs. A run without a number at the last
-    record is left out; what is left out or refused is said below the table.
+    is that of all layers of a variable together, and needs six pairs. Values are those of the last step that
+    both have, and a run without a number there is left out; what is left out or refused is said below the
+    table.
     """
     from fadiag.analysis import compare as measure
     from fadiag.analysis import load
