@@ -3,6 +3,7 @@
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
+from fadiag.figures.columns import fitted, layers_shown, of_all, step_label
 from fadiag.figures.ends import beside_null, final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import interval
@@ -23,7 +24,8 @@ NULLS = tuple(f"{name}_null_{end}" for name in ROWS for end in ("low", "high"))
 def _plot(numbers: xr.Dataset) -> Canvas:
     everyone = [str(m) for m in numbers["method"].values]
     methods = without_bp(methods_in(numbers["error_cosine"]))
-    layers = [str(layer) for layer in numbers["layer"].values]
+    layers = layers_shown(numbers)
+    wide = len(layers)
     canvas = Canvas(figsize=(PAGE, 4.2), layout="constrained")
     axes = canvas.subplots(len(ROWS), len(layers), sharex=True, sharey="row", squeeze=False)
     nulls = False
@@ -35,17 +37,18 @@ def _plot(numbers: xr.Dataset) -> Canvas:
                 nulls |= null_band(ax, numbers, f"{name}_null", methods[0], layer=layer)
                 curves(ax, one, methods, everyone)
             else:
-                note(ax, absent)
+                note(ax, fitted(absent, wide))
             if row == 0:
-                ax.set_title(layer)
+                ax.set_title(fitted(layer, wide))
             if column == 0:
                 ax.set_ylabel(words)
             if row == len(ROWS) - 1:
-                ax.set_xlabel("training step")
+                ax.set_xlabel(step_label(wide))
     null = "chance (B unrelated to W; redrawn B), 95 %" if nulls else ""
     print_ = (
         small_print(numbers["error_cosine"])
         + " The output layer's error is exact in every rule: its cosine is 1."
+        + of_all(layers, numbers)
     )
     finish(canvas, methods, everyone, print_, null=null, columns=3)
     return canvas

@@ -3,6 +3,7 @@
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
+from fadiag.figures.columns import fitted, layers_shown, of_all, step_label
 from fadiag.figures.ends import beside_null, final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import contrast, interval
@@ -26,7 +27,8 @@ SHOWN = ("bp", "fa")
 def _plot(numbers: xr.Dataset) -> Canvas:
     everyone = [str(m) for m in numbers["method"].values]
     methods = methods_in(numbers[next(iter(ROWS))], SHOWN)
-    layers = [str(layer) for layer in numbers["layer"].values]
+    layers = layers_shown(numbers)
+    wide = len(layers)
     canvas = Canvas(figsize=(PAGE, 1.45 * len(ROWS) + 0.8), layout="constrained")
     axes = canvas.subplots(len(ROWS), len(layers), sharex=True, squeeze=False)
     masked = False
@@ -34,7 +36,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
         for column, layer in enumerate(layers):
             ax, one = axes[row, column], numbers[name].sel(layer=layer)
             if not one.notnull().any():
-                note(ax, "not recorded")
+                note(ax, fitted("not recorded", wide))
                 ax.set_yticks([])
                 ax.grid(visible=False)
             else:
@@ -42,13 +44,14 @@ def _plot(numbers: xr.Dataset) -> Canvas:
                 curves(ax, one, methods, everyone)
                 ax.set_ylim(bottom=0)
             if row == 0:
-                ax.set_title(layer)
+                ax.set_title(fitted(layer, wide))
             if column == 0:
                 ax.set_ylabel(words)
             if row == len(ROWS) - 1:
-                ax.set_xlabel("training step")
+                ax.set_xlabel(step_label(wide))
     null = f"mask null of {label(methods[-1])}, central 95 %" if masked else ""
-    finish(canvas, methods, everyone, small_print(numbers[next(iter(ROWS))]), null=null)
+    print_ = small_print(numbers[next(iter(ROWS))]) + of_all(layers, numbers)
+    finish(canvas, methods, everyone, print_, null=null)
     return canvas
 
 

@@ -5,6 +5,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from fadiag.figures.columns import fitted
 from fadiag.figures.ends import final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import contrast, interval
@@ -53,7 +54,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
     at_end = {words: final(values) for words, values in shown.items()}
     for ax, (words, values) in zip(axes, at_end.items(), strict=True):
         _dots(ax, values, everyone)
-        ax.set(xlabel=words)
+        ax.set(xlabel=fitted(words, len(shown), letters=16))
     axes[0].set_yticks(range(len(everyone)), [label(m) for m in everyone])
     axes[0].set_ylim(len(everyone) - 0.5, -0.5)
     steps = "; ".join(dict.fromkeys(f"at {when(values)}" for values in at_end.values())).capitalize()

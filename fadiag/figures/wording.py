@@ -43,6 +43,8 @@ def number(value: float) -> str:
 def with_interval(found: Interval, unit: str = "") -> str:
     """Return ``mean [low, high]`` of a scalar interval; without the interval where there is one run."""
     mean, low, high = (number(float(x)) for x in (found.mean, found.low, found.high))
+    if not int(found.n):
+        return mean
     return f"{mean}{unit} [{low}, {high}]" if int(found.n) > 1 else f"{mean}{unit} (one seed, no interval)"
 
 

@@ -74,6 +74,13 @@ def test_overlap_counts_seeds_above_chance() -> None:
     assert "2 of 3 seeds lie above what redrawn feedback gives" in find("overlap").caption(results)
 
 
+def test_no_run_with_a_value_is_not_one_seed() -> None:
+    results = synthetic(("fa",))
+    state = results["state"].to_dataset()
+    results["state"] = state.where(state["layer"] != "out")
+    assert "FA has cos(W, B) = no value at out (chance not known)" in find("alignment").caption(results)
+
+
 def test_remedies_without_remedies_says_so() -> None:
     assert "no FA run with a remedy" in find("remedies").caption(synthetic(("bp", "fa")))
 
