@@ -93,8 +93,8 @@ def analyze(
     Raises
     ------
     InputError
-        No runs, an unknown metric or unfolding, a factor recorded in another unfolding, or a signal that
-        holds NaN or Inf.
+        No runs, one recording twice, an unknown metric or unfolding, a factor recorded in another unfolding,
+        or a signal that holds NaN or Inf.
     StoreError
         A path that is no store, a store that is damaged or empty.
     MissingSignalError

@@ -1,5 +1,6 @@
 """Putting the values of all blocks together into labelled results."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,11 +15,15 @@ from fadiag.analysis.nulls import misfit
 from fadiag.analysis.plan import Options, Task
 from fadiag.analysis.reasons import LOG_REASON, reason
 from fadiag.analysis.source import Run, Stream
+from fadiag.errors import CaptureWarning
 
 __all__ = ["RESULTS_VERSION", "Assembly"]
 
 #: Version of the layout of the results.
 RESULTS_VERSION = 1
+
+#: Coordinates that the results have of their own, whatever the runs' meta entries are called.
+_OWN = ("run", "layer", "step", "run_id", "generation")
 
 _NULL_WORDS = {
     "null_low": "2.5 % quantile of the null of",
@@ -60,7 +65,7 @@ def _run_coordinates(runs: Sequence[Run]) -> dict[str, tuple[str, NDArray[Any]]]
     """Return one coordinate along run for every scalar of the runs' meta entries."""
     coordinates = {}
     for key in dict.fromkeys(key for run in runs for key in run.meta):
-        if key in ("run", "layer", "step"):
+        if key in _OWN:
             continue
         values = [run.meta.get(key) for run in runs]
         known = [v for v in values if v is not None]
@@ -74,6 +79,23 @@ def _run_coordinates(runs: Sequence[Run]) -> dict[str, tuple[str, NDArray[Any]]]
             array = np.array(["" if v is None else str(v) for v in values], object)
         coordinates[key] = ("run", array)
     return coordinates
+
+
+def _tell_of_clashes(runs: Sequence[Run], measured: set[str]) -> None:
+    """Warn of meta entries whose names the results use for something else."""
+    meta = dict.fromkeys(key for run in runs for key in run.meta)
+    logged = {key for run in runs for stream in run.streams.values() for key in stream.scalars}
+    for key in meta:
+        if key in _OWN:
+            told = f"meta's entry '{key}' is not in the results, which have a coordinate of that name"
+        elif key in logged | measured:
+            told = (
+                f"'{key}' is an entry of meta and a logged or measured value, which is called '{key}_value' "
+                "in the results"
+            )
+        else:
+            continue
+        warnings.warn(f"{told}; record the entry under another name", CaptureWarning, stacklevel=4)
 
 
 class Assembly:
@@ -91,6 +113,7 @@ class Assembly:
         self._steps = {n: np.unique(np.concatenate([s.steps for s in ss])) for n, ss in self._streams.items()}
         self._layers = {n: _forward_order(ss) for n, ss in self._streams.items()}
         self._values: dict[str, dict[str, Values]] = {name: {} for name in self._streams}
+        _tell_of_clashes(runs, set(self._metrics))
 
     def put(self, task: Task, values: Mapping[str, Values]) -> None:
         """Take the values of one block."""

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from fadiag import spectra
-from fadiag.analysis.design import Design, design_of
+from fadiag.analysis.design import Design, design_of, recordings
 from fadiag.analysis.finals import Finals, Floats, finals_of
 from fadiag.errors import InputError
 from fadiag.spectra.sign_flip import FEWEST as FEWEST_PAIRS
@@ -18,6 +18,8 @@ __all__ = ["compare"]
 
 _NULLS = ("_null_low", "_null_high", "_null_mean", "_null_p", "_null_draws")
 _NAN = float("nan")
+#: What runs without a method are called beside runs with one.
+_NAMELESS = "(no method)"
 _Values = dict[str, tuple[Floats, Floats]]
 
 
@@ -26,8 +28,10 @@ def compare(
 ) -> "pd.DataFrame":
     """Compare the final values of two sets of runs, metric by metric and layer by layer.
 
-    The run is the unit: one number a run, that of the last record; a run that has none there is left out.
-    The interval of the difference is that of its design:
+    The run is the unit: one number a run, that of the last step at which both sides have a value; a run that
+    has none there is left out. Whether the runs stand in one file or two makes no difference: a variable or
+    a layer that a side has no value of, at any step, is not in common. The interval of the difference is that
+    of its design:
 
     - ``paired``, both sets have runs of the same seeds: Student's t of the differences;
     - ``crossed``, each seed with each feedback seed (coordinates ``seed``, ``feedback_seed``): two-way random
@@ -46,7 +50,8 @@ def compare(
     level : float
         Confidence level of the intervals.
     methods : (str, str), optional
-        The method of ``a`` and the method of ``b`` to compare, where results hold several.
+        The method of ``a`` and the method of ``b`` to compare, where results hold several; runs without one
+        are of the method ``(no method)``.
 
     Returns
     -------
@@ -59,7 +64,7 @@ def compare(
     ------
     InputError
         A level outside (0, 1), different unfoldings or subspace dimensions k, several methods on one side, an
-        unknown method, or nothing in common.
+        unknown method, one recording twice on a side, or nothing in common.
 
     Examples
     --------
@@ -96,35 +101,57 @@ def compare(
 
 
 def _streams(results: xr.DataTree, side: str, method: str | None) -> dict[str, xr.Dataset]:
-    """Return the streams of one side, with the runs of one method only."""
+    """Return the streams of one side, with the runs of one method and with what they hold only."""
     streams = {name: node.to_dataset() for name, node in results.children.items()}
-    for name, stream in streams.items():
+    for name, whole in streams.items():
+        stream = whole
         source = next((key for key in ("method", "rule") if key in stream.coords), None)
-        told = [] if source is None else [str(value) for value in stream[source].values]
-        held = list(dict.fromkeys(filter(None, told)))
+        told = [] if source is None else [_method(value) for value in stream[source].values]
+        held = list(dict.fromkeys(told))
         names = ", ".join(held) or "none"
         if method is not None:
             if method not in told:
                 raise InputError(f"no run of {side} has method {method!r}; {side} holds {names}")
-            streams[name] = stream.isel(run=[i for i, other in enumerate(told) if other == method])
+            stream = stream.isel(run=[i for i, other in enumerate(told) if other == method])
         elif len(held) > 1:
             raise InputError(
                 f"{side} holds runs of several methods ({names}), which have no mean in common; "
                 "name the method of a and that of b: methods=(A, B), --methods A B"
             )
+        _refuse_twice(stream, side)
+        streams[name] = _own(stream)
     return streams
+
+
+def _method(value: Any) -> str:
+    return _NAMELESS if str(value) in ("", "nan") else str(value)
+
+
+def _refuse_twice(stream: xr.Dataset, side: str) -> None:
+    """Refuse a recording that is held twice: it is no second run."""
+    found: dict[tuple[str, int], str] = {}
+    for key, run in zip(recordings(stream), map(str, stream["run"].values), strict=True):
+        first = found.setdefault(key, run)
+        if key[0] and first is not run:
+            raise InputError(
+                f"{side} holds one recording twice (run id {key[0]}), as {first} and as {run}, which is one "
+                "run; analyse again with each store named once"
+            )
+
+
+def _own(stream: xr.Dataset) -> xr.Dataset:
+    """Leave out the variables and layers that only other runs of the results have values of."""
+    stream = stream.drop_vars([name for name in stream.data_vars if str(name).endswith(_NULLS)]).load()
+    unknown = [name for name, array in stream.data_vars.items() if not np.isfinite(array.values).any()]
+    held = stream.drop_vars(unknown)
+    return held.dropna("layer", how="all") if "layer" in held.dims else held
 
 
 def _stream_rows(a: xr.Dataset, b: xr.Dataset, level: float) -> list[tuple[str, dict[str, Any]]]:
     """Return each variable that both sides have, with its rows."""
     design = design_of(a, b)
     common = sorted(set(map(str, a.data_vars)) & set(map(str, b.data_vars)))
-    return [
-        (name, row)
-        for name in common
-        if not name.endswith(_NULLS)
-        for row in _rows(finals_of(a[name], b[name]), design, level)
-    ]
+    return [(name, row) for name in common for row in _rows(finals_of(a[name], b[name]), design, level)]
 
 
 def _rows(finals: Finals, design: Design, level: float) -> list[dict[str, Any]]:
@@ -145,8 +172,8 @@ def _rows(finals: Finals, design: Design, level: float) -> list[dict[str, Any]]:
             a, b = x[both], y[both]
         half, reason = _half(a, b, design, level)
         absent = [
-            f"{gone} of {len(side)} runs of {name} left out, without a number at step {step}"
-            for name, side, step in zip("ab", (x, y), finals.steps, strict=True)
+            f"{gone} of {len(side)} runs of {name} left out, without a number at step {finals.step}"
+            for name, side in zip("ab", (x, y), strict=True)
             if (gone := int(np.isnan(side).sum()))
         ]
         mean_a, mean_b = (float(v.mean()) if len(v) else _NAN for v in (a, b))
@@ -163,7 +190,9 @@ def _rows(finals: Finals, design: Design, level: float) -> list[dict[str, Any]]:
                 "high": difference + half,
                 "differs": bool(abs(difference) > half),  # False where there is no interval
                 "p": p.get(layer, _NAN),
-                "note": "; ".join(filter(None, [reason, notes.get(layer, ""), *absent, finals.note])),
+                "note": "; ".join(
+                    filter(None, [reason, notes.get(layer, ""), *absent, design.left_out, finals.note])
+                ),
             }
         )
     return rows

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-__all__ = ["Design", "design_of"]
+__all__ = ["Design", "design_of", "recordings"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Design:
     """The positions ``at_a`` and ``at_b`` of the runs that are held against each other; pairs in one order.
 
     ``grid`` holds the places (seed, feedback seed) of a crossed design's pairs. ``reason`` says why a broken
-    design allows no interval.
+    design allows no interval, ``left_out`` which runs have no partner on the other side.
     """
 
     kind: Literal["paired", "unpaired", "crossed", "broken"]
@@ -23,6 +23,7 @@ class Design:
     at_b: NDArray[np.intp]
     grid: NDArray[np.intp] | None = None
     reason: str = ""
+    left_out: str = ""
 
 
 def design_of(a: xr.Dataset, b: xr.Dataset) -> Design:
@@ -42,14 +43,43 @@ def design_of(a: xr.Dataset, b: xr.Dataset) -> Design:
         common = sorted(set(first) & set(second))
         if len(common) < 2:
             break
+        left_out = _left_out((a.sizes["run"], b.sizes["run"]), len(common), names)
         at_a, at_b = (np.array([key.index(c) for c in common], np.intp) for key in (first, second))
         grid = _grid(np.array(common)) if len(names) == 2 else None
         if grid is not None:
-            return Design("crossed", at_a, at_b, grid)
+            return Design("crossed", at_a, at_b, grid, left_out=left_out)
         reason = _shared(a.isel(run=at_a), "a") or _shared(b.isel(run=at_b), "b")
-        return Design("broken" if reason else "paired", at_a, at_b, None, reason)
-    reason = _shared(a, "a") or _shared(b, "b")
+        return Design("broken" if reason else "paired", at_a, at_b, None, reason, left_out)
+    reason = _shared(a, "a") or _shared(b, "b") or _on_both(a, b)
     return Design("broken" if reason else "unpaired", *everyone, None, reason)
+
+
+def recordings(side: xr.Dataset) -> list[tuple[str, int]]:
+    """Return run id and generation of each run: what its recording is known by, copied or not."""
+    if not {"run_id", "generation"} <= set(side.coords):
+        return [("", 0)] * side.sizes["run"]
+    return [
+        (str(run_id), int(generation))
+        for run_id, generation in zip(side["run_id"].values, side["generation"].values, strict=True)
+    ]
+
+
+def _left_out(runs: tuple[int, int], pairs: int, names: tuple[str, ...]) -> str:
+    """Say how many runs of either side have no partner."""
+    gone = [f"{n - pairs} of {n} runs of {side}" for side, n in zip("ab", runs, strict=True) if n > pairs]
+    keys = "seed is" if len(names) == 1 else "seeds are"
+    return f"{' and '.join(gone)} left out: their {keys} not on the other side" if gone else ""
+
+
+def _on_both(a: xr.Dataset, b: xr.Dataset) -> str:
+    """Say that recordings stand on both sides without being pairs."""
+    both = {key for key in recordings(a) if key[0]} & set(recordings(b))
+    return (
+        f"{len(both)} of the runs of b stand in a too, and a run is not independent of itself: leave them "
+        "out of one side, or give each run a 'seed' in its meta"
+        if both
+        else ""
+    )
 
 
 def _shared(side: xr.Dataset, name: str) -> str:

@@ -16,39 +16,43 @@ _NOTED = ("probe_mode", "split")
 
 @dataclass(frozen=True)
 class Finals:
-    """Layer -> the last values of the runs of either side; ``steps`` are theirs, ``note`` is of all layers.
+    """Layer -> the values of the runs of either side at one ``step``; ``note`` is of all layers.
 
     ``layers`` is empty where the two cannot be compared, and ``note`` says why.
     """
 
     layers: dict[str, tuple[Floats, Floats]]
-    steps: tuple[int, int]
+    step: int
     note: str
 
 
 def finals_of(a: xr.DataArray, b: xr.DataArray) -> Finals:
-    """Return the values of a variable, (run, layer, step) or (run, step), at the last record of either side.
+    """Return the values of a variable, (run, layer, step) or (run, step), at the last step of both sides.
 
-    A run without a finite number there (it was cut short, or diverged) is NaN rather than lend an earlier
-    one. Records at the end at which no run of either side has a value (the update after the last) are passed
-    over.
+    That is the last at which some run of either side has a finite value, of any layer: one step for both,
+    since a metric moves with training. A run without a finite number there (it was cut short, or diverged) is
+    NaN rather than lend an earlier one.
     """
     if other := _unlike(a, b, _REFUSED):
-        return Finals({}, (0, 0), f"not compared: {', '.join(other)}")
-    back = 1 + min(_without_value(a), _without_value(b))
-    ends = [side.isel(step=-back) for side in (a, b)]
-    steps = (int(ends[0]["step"]), int(ends[1]["step"]))
+        return Finals({}, 0, f"not compared: {', '.join(other)}")
+    ends = _known(a), _known(b)
+    told = f"a ends at step {ends[0][-1]}, b at step {ends[1][-1]}"
+    shared = np.intersect1d(*ends)
+    if not len(shared):
+        return Finals({}, 0, f"not compared: no step at which both have a value ({told})")
+    step = int(shared[-1])
     notes = _unlike(a, b, _NOTED)
-    if steps[0] != steps[1]:
-        notes.append(f"a ends at step {steps[0]}, b at step {steps[1]}")
+    if step < max(ends[0][-1], ends[1][-1]):
+        notes.append(f"compared at step {step}, the last at which both have a value: {told}")
+    at_a, at_b = a.sel(step=step), b.sel(step=step)
     if "layer" not in a.dims:
-        layers = {"": (_finite(ends[0]), _finite(ends[1]))}
+        layers = {"": (_finite(at_a), _finite(at_b))}
     else:
         common = [layer for layer in a["layer"].values if layer in b["layer"].values]
         if not common:
-            return Finals({}, steps, "not compared: no layer in common")
-        layers = {str(n): (_finite(ends[0].sel(layer=n)), _finite(ends[1].sel(layer=n))) for n in common}
-    return Finals(layers, steps, "; ".join(notes))
+            return Finals({}, step, "not compared: no layer in common")
+        layers = {str(n): (_finite(at_a.sel(layer=n)), _finite(at_b.sel(layer=n))) for n in common}
+    return Finals(layers, step, "; ".join(notes))
 
 
 def _unlike(a: xr.DataArray, b: xr.DataArray, names: tuple[str, ...]) -> list[str]:
@@ -57,10 +61,10 @@ def _unlike(a: xr.DataArray, b: xr.DataArray, names: tuple[str, ...]) -> list[st
     return [f"{name} is {x} in a and {y} in b" for name, x, y in told if x != y or ", " in x]
 
 
-def _without_value(array: xr.DataArray) -> int:
-    """Return how many of the last steps have no finite value of any run and layer; never all of them."""
+def _known(array: xr.DataArray) -> NDArray[np.int64]:
+    """Return the steps at which any run has a finite value, of any layer."""
     known = np.isfinite(array.values).any(axis=tuple(i for i, d in enumerate(array.dims) if d != "step"))
-    return int(np.argmax(known[::-1])) if known.any() else len(known) - 1
+    return np.asarray(array["step"].values[known], np.int64)
 
 
 def _finite(values: xr.DataArray) -> Floats:

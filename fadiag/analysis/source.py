@@ -147,6 +147,19 @@ def _open(item: str | os.PathLike[str] | xr.DataTree, position: int) -> Run:
     return run
 
 
+def _refuse_twice(runs: Iterable[Run]) -> None:
+    """Refuse a recording that is given twice, by its path or as a copy: it is no second run."""
+    found: dict[tuple[str, int], Run] = {}
+    for run in runs:
+        first = found.setdefault((run.run_id, run.generation), run)
+        if run.run_id and first is not run:
+            raise InputError(
+                f"{first.path or first.label} and {run.path or run.label} are one recording (run id "
+                f"{run.run_id}, generation {run.generation}), which is one run however often it is copied; "
+                "name it once"
+            )
+
+
 def open_runs(runs: Any) -> list[Run]:
     """Open runs (paths or trees from `open_run`) and give each a label of its own.
 
@@ -155,7 +168,7 @@ def open_runs(runs: Any) -> list[Run]:
     Raises
     ------
     InputError
-        There is no run, or something that is neither a path nor a tree.
+        There is no run, something that is neither a path nor a tree, or one recording twice.
     StoreError
         A path that is no store, or a run without a single committed step.
     """
@@ -169,6 +182,7 @@ def open_runs(runs: Any) -> list[Run]:
         opened.append(_open(item, position))
     if not opened:
         raise InputError("no runs given; name at least one recorded store")
+    _refuse_twice(opened)
     seen: Counter[str] = Counter()
     taken = {run.label for run in opened}
     labelled = []

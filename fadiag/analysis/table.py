@@ -51,8 +51,13 @@ def choose(metrics: Iterable[str | Metric] | None) -> tuple[Metric, ...]:
         elif asked in by_name:
             chosen.append(by_name[asked])
         else:
-            near = get_close_matches(asked, by_name, n=3)
-            hint = f"; near: {', '.join(near)}" if near else f"; the table has {len(by_name)} metrics"
+            near = get_close_matches(asked, by_name, n=3, cutoff=0.4)
+            near = near or [name for name in by_name if len(asked) > 2 and asked in name][:3]
+            hint = (
+                f"; near: {', '.join(near)}"
+                if near
+                else f"; the table has {len(by_name)} metrics, see fadiag.analysis.TABLE"
+            )
             raise InputError(f"no metric {asked!r}{hint}")
     if not chosen:
         raise InputError("metrics is empty; leave it out to measure all of them")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from fadiag.cli.usable import usable
+
 if TYPE_CHECKING:
     from fadiag.analysis.matrix import Unfolding
 
@@ -55,8 +57,10 @@ def analyze(
     """Measure recorded runs: every metric with its null, each RUN a recorded store."""
     from fadiag.analysis import analyze as measure
     from fadiag.analysis import cluster_executor
+    from fadiag.analysis.results import check_output
     from fadiag.cli.progress import bar
 
+    usable(check_output, out)
     with cluster_executor(scheduler) if scheduler else nullcontext() as executor, bar("analysing") as move:
         measure(
             list(runs),

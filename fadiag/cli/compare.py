@@ -1,8 +1,36 @@
 """``fadiag compare``: two results, metric by metric."""
 
+from pathlib import Path
+
 import click
 
+from fadiag.cli.usable import usable
+from fadiag.errors import InputError
+
 __all__ = ["compare"]
+
+#: How the first line of a written table begins.
+_HEAD = "stream,variable,layer,runs,design,"
+
+
+def _check_table(path: str) -> Path:
+    """Refuse, before any work is done, a path where a table cannot or must not be written."""
+    out = Path(path)
+    if out.suffix != ".csv":
+        raise InputError(f"the table cannot be written to {out}: its name must end in .csv")
+    if not out.parent.is_dir():
+        raise InputError(f"the table cannot be written to {out}: there is no directory {out.parent}")
+    if out.exists() and not _is_table(out):
+        raise InputError(f"{out} exists and holds no such table; choose another name")
+    return out
+
+
+def _is_table(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_HEAD)) == _HEAD.encode()
+    except OSError:  # a directory, or what may not be read
+        return False
 
 
 @click.command(short_help="Compare the final values of two results.")
@@ -18,14 +46,15 @@ def compare(a: str, b: str, methods: tuple[str, str] | None, everything: bool, o
 
     Paired where both have runs of the same seeds, two-way random effects where each seed was run with each
     feedback seed. Intervals are one by one: of twenty rows that do not differ one will seem to. The p-value
-    is that of all layers of a variable together, and needs six pairs. A run without a number at the last
-    record is left out; what is left out or refused is said below the table.
+    is that of all layers of a variable together, and needs six pairs. Values are those of the last step that
+    both have, and a run without a number there is left out; what is left out or refused is said below the
+    table.
     """
     from fadiag.analysis import compare as measure
     from fadiag.analysis import load
     from fadiag.cli.terminal import table
-    from fadiag.errors import InputError
 
+    path = usable(_check_table, out) if out else None
     with load(a) as first, load(b) as second:
         found = measure(first, second, methods=methods)
     shown = found if everything else found[found["differs"]]
@@ -43,9 +72,9 @@ def compare(a: str, b: str, methods: tuple[str, str] | None, everything: bool, o
     for note, count in found["note"].value_counts().items():
         if note:
             click.echo(f"{count} of {len(found)}: {note}")
-    if out:
+    if path:
         try:
-            found.to_csv(out, index=False)
+            found.to_csv(path, index=False)
         except OSError as cause:
-            raise InputError(f"the table cannot be written to {out}: {cause.strerror or cause}") from None
-        click.echo(f"wrote {out}")
+            raise InputError(f"the table cannot be written to {path}: {cause.strerror or cause}") from None
+        click.echo(f"wrote {path}")

@@ -1,8 +1,8 @@
 """``fadiag figure``: one figure of the results."""
 
-from pathlib import Path
-
 import click
+
+from fadiag.cli.usable import usable
 
 __all__ = ["figure"]
 
@@ -37,18 +37,19 @@ def figure(name: str, results: str, out: str | None, numbers: str | None) -> Non
     """Draw the figure NAME of RESULTS (what analyze wrote), and say what it shows."""
     from fadiag.analysis import load
     from fadiag.errors import InputError
-    from fadiag.figures import check_suffix, find, save, write_numbers
+    from fadiag.figures import check_numbers, check_suffix, find, save, write_numbers
 
     try:
         chosen = find(name)
     except InputError as error:
         raise click.BadParameter(str(error), param_hint="NAME") from None
-    path = check_suffix(out or f"{name}.pdf")
+    path = usable(check_suffix, out or f"{name}.pdf")
+    table = usable(check_numbers, numbers, "'--numbers'") if numbers else None
     with load(results) as tree:
         save(chosen.draw(tree), path)
-        if numbers:
-            write_numbers(chosen.numbers(tree), Path(numbers))
+        if table:
+            write_numbers(chosen.numbers(tree), table)
         click.echo(chosen.caption(tree))
-    for written in (path, numbers):
+    for written in (path, table):
         if written:
             click.echo(f"wrote {written}")

@@ -2,6 +2,8 @@
 
 import click
 
+from fadiag.cli.usable import usable
+
 __all__ = ["report"]
 
 
@@ -13,8 +15,9 @@ __all__ = ["report"]
 def report(results: str, out: str) -> None:
     """Tell RESULTS (what analyze wrote) in one self-contained HTML file."""
     from fadiag.analysis import load
-    from fadiag.report import write_report
+    from fadiag.report import check_report, write_report
 
+    usable(check_report, out)
     with load(results) as tree:
         write_report(tree, out)
     click.echo(f"wrote {out}")

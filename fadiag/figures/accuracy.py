@@ -3,12 +3,13 @@
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
+from fadiag.figures.ends import final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import contrast, interval
 from fadiag.figures.panels import curves, finish, methods_in
 from fadiag.figures.style import COLUMN, label
-from fadiag.figures.table import final, of
-from fadiag.figures.wording import compare, per_cent, small_print, with_interval
+from fadiag.figures.table import of
+from fadiag.figures.wording import compare, per_cent, small_print, when, with_interval
 
 __all__ = ["ACCURACY"]
 
@@ -28,15 +29,15 @@ def _plot(numbers: xr.Dataset) -> Canvas:
 
 
 def _sentence(numbers: xr.Dataset) -> str:
-    at_end = final(per_cent(numbers[NAME]))
-    methods = methods_in(at_end)
-    if "bp" in methods and "fa" in methods:
-        return (
-            compare(contrast(at_end, "fa", "bp"), "fa", "bp", "Test accuracy at the last step", " points")
-            + "."
-        )
+    accuracy = per_cent(numbers[NAME])
+    methods = methods_in(accuracy)
+    pair = "bp" in methods and "fa" in methods
+    at_end = final(accuracy, ("bp", "fa") if pair else ())
+    what = f"Test accuracy at {when(at_end)}"
+    if pair:
+        return compare(contrast(at_end, "fa", "bp"), "fa", "bp", what, " points") + "."
     each = (f"{label(m)} {with_interval(interval(of(at_end, m)), ' %')}" for m in methods)
-    return f"Test accuracy at the last step, mean [95 % t interval]: {', '.join(each) or 'no run has one'}."
+    return f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has one'}."
 
 
 ACCURACY = Figure(

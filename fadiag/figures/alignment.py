@@ -3,11 +3,13 @@
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
+from fadiag.figures.columns import fitted, layers_shown, of_all, step_label
+from fadiag.figures.ends import beside_null, final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import interval
 from fadiag.figures.panels import curves, finish, methods_in, note, null_band, without_bp
 from fadiag.figures.style import PAGE, label
-from fadiag.figures.table import final, of
+from fadiag.figures.table import of
 from fadiag.figures.wording import last_hidden, small_print, with_interval
 
 __all__ = ["ALIGNMENT"]
@@ -22,7 +24,8 @@ NULLS = tuple(f"{name}_null_{end}" for name in ROWS for end in ("low", "high"))
 def _plot(numbers: xr.Dataset) -> Canvas:
     everyone = [str(m) for m in numbers["method"].values]
     methods = without_bp(methods_in(numbers["error_cosine"]))
-    layers = [str(layer) for layer in numbers["layer"].values]
+    layers = layers_shown(numbers)
+    wide = len(layers)
     canvas = Canvas(figsize=(PAGE, 4.2), layout="constrained")
     axes = canvas.subplots(len(ROWS), len(layers), sharex=True, sharey="row", squeeze=False)
     nulls = False
@@ -34,17 +37,18 @@ def _plot(numbers: xr.Dataset) -> Canvas:
                 nulls |= null_band(ax, numbers, f"{name}_null", methods[0], layer=layer)
                 curves(ax, one, methods, everyone)
             else:
-                note(ax, absent)
+                note(ax, fitted(absent, wide))
             if row == 0:
-                ax.set_title(layer)
+                ax.set_title(fitted(layer, wide))
             if column == 0:
                 ax.set_ylabel(words)
             if row == len(ROWS) - 1:
-                ax.set_xlabel("training step")
+                ax.set_xlabel(step_label(wide))
     null = "chance (B unrelated to W; redrawn B), 95 %" if nulls else ""
     print_ = (
         small_print(numbers["error_cosine"])
         + " The output layer's error is exact in every rule: its cosine is 1."
+        + of_all(layers, numbers)
     )
     finish(canvas, methods, everyone, print_, null=null, columns=3)
     return canvas
@@ -52,13 +56,14 @@ def _plot(numbers: xr.Dataset) -> Canvas:
 
 def _sentence(numbers: xr.Dataset) -> str:
     layer, output = last_hidden(numbers), str(numbers["layer"].values[-1])
-    error = final(numbers["error_cosine"].sel(layer=layer))
+    error = numbers["error_cosine"].sel(layer=layer)
     methods = without_bp(methods_in(error, ("bp", "fa")))
     if not methods:
         return f"No run has a cosine of error and error_bp at {layer} at the last step."
     method = methods[0]
     # The credit of the last hidden layer comes through the output layer's feedback.
-    weight = final(numbers["weight_feedback_cosine"].sel(layer=output))
+    weight = final(numbers["weight_feedback_cosine"].sel(layer=output), (method,))
+    error = final(error, (method,))
     return (
         f"At the last step {label(method)} has cos(W, B) = {with_interval(interval(of(weight, method)))} "
         f"at {output}{_beyond(numbers, weight, 'weight_feedback_cosine', method, output)} "
@@ -71,10 +76,10 @@ def _beyond(numbers: xr.Dataset, at_end: xr.DataArray, name: str, method: str, l
     """Tell how many seeds lie above their null."""
     if f"{name}_null_high" not in numbers:
         return " (chance not known)"
-    high = of(final(numbers[f"{name}_null_high"].sel(layer=layer)), method)
-    known = int((of(at_end, method).notnull() & high.notnull()).sum())
-    above = int((of(at_end, method) > high).sum())
-    return f" (above chance in {above} of {known} seeds)" if known else " (chance not known)"
+    value, high = beside_null(numbers, name, f"{name}_null_high", method, layer)
+    known, above = int(high.notnull().sum()), int((value > high).sum())
+    at = "" if int(value["step"]) == int(at_end["step"]) else f" at step {int(value['step'])}"
+    return f" (above chance in {above} of {known} seeds{at})" if known else " (chance not known)"
 
 
 ALIGNMENT = Figure(

@@ -3,11 +3,13 @@
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
+from fadiag.figures.columns import fitted, layers_shown, of_all, step_label
+from fadiag.figures.ends import beside_null, final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import interval
-from fadiag.figures.panels import curves, finish, methods_in, null_band, without_bp
+from fadiag.figures.panels import curves, finish, methods_in, note, null_band, without_bp
 from fadiag.figures.style import PAGE, label
-from fadiag.figures.table import final, of
+from fadiag.figures.table import of
 from fadiag.figures.wording import last_hidden, small_print, with_interval
 
 __all__ = ["OVERLAP"]
@@ -19,27 +21,33 @@ NULLS = tuple(f"{NAME}_null_{end}" for end in ("low", "high"))
 def _plot(numbers: xr.Dataset) -> Canvas:
     everyone = [str(m) for m in numbers["method"].values]
     methods = without_bp(methods_in(numbers[NAME]))
-    layers = [str(layer) for layer in numbers["layer"].values]
+    layers = layers_shown(numbers)
+    wide = len(layers)
     canvas = Canvas(figsize=(PAGE, 2.6), layout="constrained")
     axes = canvas.subplots(1, len(layers), sharex=True, sharey=True, squeeze=False)[0]
     nulls = False
     for ax, layer in zip(axes, layers, strict=True):
-        nulls |= null_band(ax, numbers, f"{NAME}_null", methods[0], layer=layer)
-        curves(ax, numbers[NAME].sel(layer=layer), methods, everyone)
-        ax.set(title=layer, xlabel="training step", ylim=(-0.02, 1.05))
+        one = numbers[NAME].sel(layer=layer)
+        if set(methods).isdisjoint(methods_in(one)):
+            note(ax, fitted("not recorded", wide))
+        else:
+            nulls |= null_band(ax, numbers, f"{NAME}_null", methods[0], layer=layer)
+            curves(ax, one, methods, everyone)
+        ax.set(title=fitted(layer, wide), xlabel=step_label(wide), ylim=(-0.02, 1.05))
     axes[0].set_ylabel("overlap of error\nwith error_bp")
     null = f"redrawn B ({label(methods[0])}), central 95 %" if nulls else ""
-    finish(canvas, methods, everyone, small_print(numbers[NAME]), null=null)
+    finish(canvas, methods, everyone, small_print(numbers[NAME]) + of_all(layers, numbers), null=null)
     return canvas
 
 
 def _sentence(numbers: xr.Dataset) -> str:
     layer = last_hidden(numbers)
-    at_end = final(numbers[NAME].sel(layer=layer))
-    methods = without_bp(methods_in(at_end, ("bp", "fa")) or methods_in(at_end))
+    overlap = numbers[NAME].sel(layer=layer)
+    methods = without_bp(methods_in(overlap, ("bp", "fa")))
     if not methods:
         return f"No run has an overlap of error with error_bp at {layer} at the last step."
     method = methods[0]
+    at_end = final(overlap, (method,))
     told = (
         f"At {layer}, last step, {label(method)}'s error shares "
         f"{with_interval(interval(of(at_end, method)))} of its leading subspace with "
@@ -47,12 +55,12 @@ def _sentence(numbers: xr.Dataset) -> str:
     )
     if f"{NAME}_null_high" not in numbers:
         return f"{told}; no redrawn feedback was recorded, so chance is not known."
-    high = of(final(numbers[f"{NAME}_null_high"].sel(layer=layer)), method)
-    known = int((of(at_end, method).notnull() & high.notnull()).sum())
-    above = int((of(at_end, method) > high).sum())
+    value, high = beside_null(numbers, NAME, f"{NAME}_null_high", method, layer)
+    known, above = int(high.notnull().sum()), int((value > high).sum())
+    at = "" if int(value["step"]) == int(at_end["step"]) else f" at step {int(value['step'])}"
     if not known:
         return f"{told}; no redrawn feedback was recorded here, so chance is not known."
-    return f"{told}; {above} of {known} seeds lie above what redrawn feedback gives (central 95 %)."
+    return f"{told}; {above} of {known} seeds lie above what redrawn feedback gives{at} (central 95 %)."
 
 
 OVERLAP = Figure(

@@ -1,6 +1,7 @@
 """Strokes that several figures share: seeds with their mean, null bands, the legend, the small print."""
 
 import textwrap
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -33,27 +34,34 @@ def without_bp(methods: list[str]) -> list[str]:
 def curves(ax: Axes, array: xr.DataArray, methods: list[str], all_methods: list[str]) -> None:
     """Draw every seed thin, the mean thick and its 95 % t interval, of (method, seed, step).
 
-    The interval is a band; of more than `BANDS` methods it is a bar
-    beside the last step.
+    The interval is a band; of more than `BANDS` methods it is a bar beside the last step. One step has dots
+    for lines and bars for bands.
     """
-    span = np.ptp(array["step"].values) if array.sizes["step"] else 0
+    span = np.ptp(array["step"].values) or 1
     for place, method in enumerate(methods, start=1):
         tint = colour(method, all_methods)
         runs = of(array, method).dropna("step", how="all").dropna("seed", how="all")
         for seed in runs["seed"].values:
             run = runs.sel(seed=seed).dropna("step")
-            ax.plot(run["step"], run, color=tint, linewidth=0.5, alpha=0.45)
+            ax.plot(run["step"], run, color=tint, linewidth=0.5, alpha=0.45, **_dot(run, 1.5))
         # Steps that not every seed reached have a mean over fewer runs: it would jump there for no reason.
         shared = runs.dropna("step", how="any")
         over = interval(shared)
-        ax.plot(shared["step"], over.mean, color=tint)
+        ax.plot(shared["step"], over.mean, color=tint, **_dot(shared, 3.5))
         if shared.sizes["seed"] < 2 or not shared.sizes["step"]:
             continue
-        if len(methods) <= BANDS:
+        if len(methods) <= BANDS and shared.sizes["step"] > 1:
             ax.fill_between(shared["step"], over.low, over.high, color=tint, alpha=0.13, linewidth=0)
         else:
-            at = shared["step"].values[-1] + 0.022 * span * place
+            at = shared["step"].values[-1] + 0.022 * span * place * (len(methods) > BANDS)
             ax.plot([at, at], [over.low[-1], over.high[-1]], color=tint, linewidth=1.2, solid_capstyle="butt")
+    if array.sizes["step"] == 1:
+        ax.set_xticks(array["step"].values)  # no fractions of it
+
+
+def _dot(line: xr.DataArray, size: float) -> dict[str, Any]:
+    """Return the mark of what has no second point to draw a line to."""
+    return {"marker": "o", "markersize": size} if line.sizes["step"] == 1 else {}
 
 
 def null_band(ax: Axes, numbers: xr.Dataset, name: str, method: str, **at: str) -> bool:
@@ -65,7 +73,8 @@ def null_band(ax: Axes, numbers: xr.Dataset, name: str, method: str, **at: str) 
     )
     if not low.size:
         return False
-    ax.fill_between(low["step"], low, high, color=NULL, alpha=0.35, linewidth=0)
+    # A single step has an edge for a band, which would not be seen.
+    ax.fill_between(low["step"], low, high, color=NULL, alpha=0.35, linewidth=8 if low.size == 1 else 0)
     return True
 
 

@@ -3,12 +3,14 @@
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
+from fadiag.figures.columns import fitted, layers_shown, of_all, step_label
+from fadiag.figures.ends import beside_null, final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import contrast, interval
 from fadiag.figures.panels import curves, finish, methods_in, note, null_band
 from fadiag.figures.style import PAGE, label
-from fadiag.figures.table import final, of
-from fadiag.figures.wording import compare, last_hidden, small_print, with_interval
+from fadiag.figures.table import of
+from fadiag.figures.wording import compare, last_hidden, small_print, when, with_interval
 
 __all__ = ["RANK"]
 
@@ -25,7 +27,8 @@ SHOWN = ("bp", "fa")
 def _plot(numbers: xr.Dataset) -> Canvas:
     everyone = [str(m) for m in numbers["method"].values]
     methods = methods_in(numbers[next(iter(ROWS))], SHOWN)
-    layers = [str(layer) for layer in numbers["layer"].values]
+    layers = layers_shown(numbers)
+    wide = len(layers)
     canvas = Canvas(figsize=(PAGE, 1.45 * len(ROWS) + 0.8), layout="constrained")
     axes = canvas.subplots(len(ROWS), len(layers), sharex=True, squeeze=False)
     masked = False
@@ -33,7 +36,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
         for column, layer in enumerate(layers):
             ax, one = axes[row, column], numbers[name].sel(layer=layer)
             if not one.notnull().any():
-                note(ax, "not recorded")
+                note(ax, fitted("not recorded", wide))
                 ax.set_yticks([])
                 ax.grid(visible=False)
             else:
@@ -41,29 +44,31 @@ def _plot(numbers: xr.Dataset) -> Canvas:
                 curves(ax, one, methods, everyone)
                 ax.set_ylim(bottom=0)
             if row == 0:
-                ax.set_title(layer)
+                ax.set_title(fitted(layer, wide))
             if column == 0:
                 ax.set_ylabel(words)
             if row == len(ROWS) - 1:
-                ax.set_xlabel("training step")
+                ax.set_xlabel(step_label(wide))
     null = f"mask null of {label(methods[-1])}, central 95 %" if masked else ""
-    finish(canvas, methods, everyone, small_print(numbers[next(iter(ROWS))]), null=null)
+    print_ = small_print(numbers[next(iter(ROWS))]) + of_all(layers, numbers)
+    finish(canvas, methods, everyone, print_, null=null)
     return canvas
 
 
 def _sentence(numbers: xr.Dataset) -> str:
     layer, name = last_hidden(numbers), _told(numbers)
-    at_end = final(numbers[name].sel(layer=layer))
-    methods = methods_in(at_end, SHOWN)
+    rank = numbers[name].sel(layer=layer)
+    methods = methods_in(rank, SHOWN)
+    at_end = final(rank, methods)
     declared = ", the declared primary metric" if name == numbers.attrs.get("primary_metric") else ""
     words = name.replace("error_", "").replace("_", " ").capitalize()
-    what = f"{words} of the error at {layer}, last step{declared}"
+    what = f"{words} of the error at {layer}, {when(at_end).removeprefix('the ')}{declared}"
     if methods == ["bp", "fa"]:
         told = compare(contrast(at_end, "fa", "bp"), "fa", "bp", what)
     else:
         each = (f"{label(m)} {with_interval(interval(of(at_end, m)))}" for m in methods)
         told = f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has one'}"
-    return told + _gates(numbers, layer) + "."
+    return told + _gates(numbers, layer, int(at_end["step"])) + "."
 
 
 def _told(numbers: xr.Dataset) -> str:
@@ -71,19 +76,19 @@ def _told(numbers: xr.Dataset) -> str:
     return declared if declared in numbers else "error_participation_ratio_raw"
 
 
-def _gates(numbers: xr.Dataset, layer: str) -> str:
-    """Tell how many FA runs end inside their mask null: whether the gates alone could give the rank."""
+def _gates(numbers: xr.Dataset, layer: str, step: int) -> str:
+    """Tell how many FA runs are, at a step, inside their mask null: whether the gates alone give the rank."""
     name = "error_participation_ratio_raw"
-    if f"{name}_mask_null_low" not in numbers or "fa" not in numbers["method"]:
+    if f"{name}_mask_null_low" not in numbers or "fa" not in numbers["method"] or step < 0:
         return ""
-    low, high = (
-        of(final(numbers[f"{name}_mask_null_{end}"].sel(layer=layer)), "fa") for end in ("low", "high")
-    )
-    rank = of(final(numbers[name].sel(layer=layer)), "fa")
-    known = (rank.notnull() & low.notnull()).sum().item()
-    inside = ((rank >= low) & (rank <= high)).sum().item()
+    numbers = numbers.sel(step=slice(step))
+    rank, low = beside_null(numbers, name, f"{name}_mask_null_low", "fa", layer)
+    _, high = beside_null(numbers, name, f"{name}_mask_null_high", "fa", layer)
+    known, inside = int(low.notnull().sum()), int(((rank >= low) & (rank <= high)).sum())
+    at = "" if int(rank["step"]) == step else f" at step {int(rank['step'])}"
     return (
-        f"; {inside} of {known} FA runs lie inside what their gates alone would give (raw, mask null, 95 %)"
+        f"; {inside} of {known} FA runs lie inside what their gates alone would give{at} "
+        "(raw, mask null, 95 %)"
         if known
         else ""
     )

@@ -5,12 +5,14 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from fadiag.figures.columns import fitted
+from fadiag.figures.ends import final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import contrast, interval
 from fadiag.figures.panels import finish, methods_in
 from fadiag.figures.style import PAGE, colour, label
-from fadiag.figures.table import final, of
-from fadiag.figures.wording import brief, last_hidden, per_cent, small_print
+from fadiag.figures.table import of
+from fadiag.figures.wording import LAST, brief, last_hidden, per_cent, small_print, when
 
 __all__ = ["REMEDIES"]
 
@@ -47,33 +49,42 @@ def _plot(numbers: xr.Dataset) -> Canvas:
     everyone = [str(m) for m in numbers["method"].values]
     canvas = Canvas(figsize=(PAGE, 0.34 * len(everyone) + 0.95), layout="constrained")
     axes = canvas.subplots(1, 1 + len(RANKS), sharey=True)
-    _dots(axes[0], final(per_cent(numbers["test_accuracy"])), everyone)
-    axes[0].set(xlabel="test accuracy (%)")
-    for ax, (name, words) in zip(axes[1:], RANKS.items(), strict=True):
-        _dots(ax, final(numbers[name].sel(layer=layer)), everyone)
-        ax.set(xlabel=f"{words}, {layer}")
+    shown = {"test accuracy (%)": per_cent(numbers["test_accuracy"])}
+    shown |= {f"{words}, {layer}": numbers[name].sel(layer=layer) for name, words in RANKS.items()}
+    at_end = {words: final(values) for words, values in shown.items()}
+    for ax, (words, values) in zip(axes, at_end.items(), strict=True):
+        _dots(ax, values, everyone)
+        ax.set(xlabel=fitted(words, len(shown), letters=16))
     axes[0].set_yticks(range(len(everyone)), [label(m) for m in everyone])
     axes[0].set_ylim(len(everyone) - 0.5, -0.5)
-    finish(canvas, [], everyone, "At the last step. " + small_print(numbers[next(iter(RANKS))]))
+    steps = "; ".join(dict.fromkeys(f"at {when(values)}" for values in at_end.values())).capitalize()
+    finish(canvas, [], everyone, f"{steps}. " + small_print(numbers[next(iter(RANKS))]))
     return canvas
 
 
 def _sentence(numbers: xr.Dataset) -> str:
     layer, name = last_hidden(numbers), "error_participation_ratio_raw"
-    rank, accuracy = final(numbers[name].sel(layer=layer)), final(per_cent(numbers["test_accuracy"]))
+    rank, accuracy = numbers[name].sel(layer=layer), per_cent(numbers["test_accuracy"])
     methods = methods_in(rank)
     remedies = [m for m in methods if m.startswith("fa+")]
     if "fa" not in methods or not remedies:
         return "The results hold no FA run with a remedy beside it, so nothing is compared."
-    parts = []
-    for remedy in remedies:
-        higher = brief(contrast(rank, remedy, "fa"))
-        better = brief(contrast(accuracy, remedy, "fa"), " points")
-        parts.append(f"{label(remedy)}: rank {higher}, accuracy {better}")
+    parts = [
+        f"{label(remedy)}: rank {_against_fa(rank, remedy)}, "
+        f"accuracy {_against_fa(accuracy, remedy, ' points')}"
+        for remedy in remedies
+    ]
     return (
         f"Against FA at the last step (paired differences in the error's participation ratio at {layer} and "
         f"in test accuracy, 95 % t intervals): {'; '.join(parts)}."
     )
+
+
+def _against_fa(values: xr.DataArray, remedy: str, unit: str = "") -> str:
+    at_end = final(values, ("fa", remedy))
+    step = when(at_end)
+    at = "" if step == LAST else f" at {step}"
+    return brief(contrast(at_end, remedy, "fa"), unit) + at
 
 
 REMEDIES = Figure(

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Canvas
 from fadiag.errors import InputError
 from fadiag.figures.style import style
 
-__all__ = ["SUFFIXES", "check_suffix", "save", "svg", "write_numbers"]
+__all__ = ["SUFFIXES", "check_numbers", "check_suffix", "save", "svg", "write_numbers"]
 
 #: The formats of a saved figure.
 SUFFIXES = (".pdf", ".png", ".svg")
@@ -32,6 +32,14 @@ def check_suffix(path: str | os.PathLike[str]) -> Path:
         raise InputError(f"a figure cannot be saved as {path}: its name must end in {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise InputError(f"a figure cannot be saved as {path}: there is no directory {path.parent}")
+    return path
+
+
+def check_numbers(path: str | os.PathLike[str]) -> Path:
+    """Return the path, or refuse one where no table can be written, before anything is drawn."""
+    path = Path(path)
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"the numbers cannot be written to {path}: name a file in a directory that exists")
     return path
 
 
@@ -61,8 +69,13 @@ def write_numbers(numbers: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     """Write the table behind a figure as CSV, in long form: variable, method, seed, layer, step, value.
 
     Values are written in full (they read back bit-equal); absent ones are left out.
+
+    Raises
+    ------
+    InputError
+        A directory, or no directory to write to.
     """
-    path = Path(path)
+    path = check_numbers(path)
     dims = ("method", "seed", "layer", "step")
     with path.open("w", newline="") as file:
         writer = csv.writer(file)

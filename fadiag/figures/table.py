@@ -9,11 +9,13 @@ import xarray as xr
 
 from fadiag.errors import InputError, MissingSignalError
 
-__all__ = ["by_method", "final", "find_in", "of", "streams_of", "table"]
+__all__ = ["by_method", "find_in", "of", "streams_of", "table"]
 
 #: The order in which known methods are told; others follow in the order of the results.
 ORDER = ("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen")
 
+#: What runs without a method are called beside runs with one.
+_NAMELESS = "(no method)"
 
 #: Kinds of streams that may hold the same variables, the most trusted first: a fixed batch tells of training
 #: alone, the batches of a run of the draw too.
@@ -67,7 +69,7 @@ def _labels(array: xr.DataArray) -> tuple[list[str], list[int]]:
     A run without a seed takes the first number that no other run of its method has.
     """
     source = next((name for name in ("method", "rule") if name in array.coords), "run")
-    methods = [str(value) for value in array[source].values]
+    methods = [_NAMELESS if str(value) in ("", "nan") else str(value) for value in array[source].values]
     told = array["seed"].values if "seed" in array.coords else [None] * len(methods)
     seeds = [_whole(value) for value in told]
     for i, method in enumerate(methods):
@@ -200,19 +202,3 @@ def _check_same_order(arrays: dict[str, xr.DataArray], dim: str) -> None:
             if extra:
                 raise InputError(f"variable '{name}' has {dim}s {extra} that others of the figure lack")
             arrays[name] = arrays[name].reindex({dim: longest})
-
-
-def final(array: xr.DataArray) -> xr.DataArray:
-    """Return the value at the end of training: each method's last step at which any of its runs has one.
-
-    A run that has none there (it was cut short, or diverged) stays NaN rather than lending an earlier step.
-    """
-    known = np.isfinite(array.values)
-    other = tuple(i for i, dim in enumerate(array.dims) if dim not in ("method", "step"))
-    any_run = xr.DataArray(known.any(axis=other), dims=("method", "step"))
-    ends = [np.flatnonzero(row) for row in any_run.values]
-    picks = [
-        array.isel(method=i, step=end[-1] if end.size else -1).drop_vars("step") for i, end in enumerate(ends)
-    ]
-    out = xr.concat(picks, dim=array["method"]) if picks else array.isel(step=-1, drop=True)
-    return out.assign_attrs(array.attrs)

@@ -7,6 +7,7 @@ from fadiag.figures.interval import Interval
 from fadiag.figures.style import label
 
 __all__ = [
+    "LAST",
     "brief",
     "compare",
     "hidden_layers",
@@ -14,8 +15,12 @@ __all__ = [
     "number",
     "per_cent",
     "small_print",
+    "when",
     "with_interval",
 ]
+
+#: The step of figures and sentences, where all methods end at one.
+LAST = "the last step"
 
 
 def per_cent(accuracy: xr.DataArray) -> xr.DataArray:
@@ -38,6 +43,8 @@ def number(value: float) -> str:
 def with_interval(found: Interval, unit: str = "") -> str:
     """Return ``mean [low, high]`` of a scalar interval; without the interval where there is one run."""
     mean, low, high = (number(float(x)) for x in (found.mean, found.low, found.high))
+    if not int(found.n):
+        return mean
     return f"{mean}{unit} [{low}, {high}]" if int(found.n) > 1 else f"{mean}{unit} (one seed, no interval)"
 
 
@@ -69,6 +76,17 @@ def brief(found: Interval, unit: str = "") -> str:
     if n == 1 or float(found.low) <= 0.0 <= float(found.high):
         return f"cannot tell ({told})"
     return f"{'lower' if float(found.mean) < 0 else 'higher'} ({told})"
+
+
+def when(at_end: xr.DataArray) -> str:
+    """Return which step the values of `final` are of: the last one, or why another."""
+    step, ends = int(at_end["step"]), at_end["last_step"]
+    known = {label(str(m)): int(end) for m, end in zip(ends["method"].values, ends.values, strict=True)}
+    later = [f"{name} ends at step {end}" for name, end in known.items() if end > step]
+    if not later:
+        return LAST
+    which = "no step that all have" if step < 0 else f"step {step}, the last that all have"
+    return f"{which} ({', '.join(later)})"
 
 
 def hidden_layers(numbers: xr.Dataset) -> list[str]:

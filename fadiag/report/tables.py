@@ -8,7 +8,7 @@ import xarray as xr
 
 from fadiag.figures import by_method, final, interval, label
 from fadiag.figures.table import find_in, streams_of
-from fadiag.figures.wording import number
+from fadiag.figures.wording import LAST, number, when
 
 __all__ = ["Table", "definitions", "finals", "runs", "scalars"]
 
@@ -60,10 +60,8 @@ def finals(results: xr.DataTree) -> Table:
     found = {name: find_in(results, name, streams) for name in _SHOWN}
     taken = {name: at[0] for name, at in found.items() if at is not None and "layer" in at[1].dims}
     names = list(taken)
-    columns = {
-        name: _cells(final(by_method(results, name, stream=at)).transpose("layer", "method", "seed"))
-        for name, at in taken.items()
-    }
+    ends = {name: final(by_method(results, name, stream=at)) for name, at in taken.items()}
+    columns = {name: _cells(end.transpose("layer", "method", "seed")) for name, end in ends.items()}
     keys = dict.fromkeys(key for cells in columns.values() for key in cells)
     rows = []
     for layer, method in keys:  # layer by layer: methods are what a reader compares
@@ -71,6 +69,7 @@ def finals(results: xr.DataTree) -> Table:
         if any(row):
             rows.append((layer, label(method), *(cell or "—" for cell in row)))
     note = "Mean over seeds [95 % t interval] at the last recorded step. PR: participation ratio."
+    note += _elsewhere({_SHOWN[name]: end for name, end in ends.items()})
     if len(streams) > 1:
         note += f" Measured on the stream '{streams[0]}', not on {', '.join(streams[1:])}."
     return Table(("layer", "method", *(_SHOWN[name] for name in names)), tuple(rows), note)
@@ -79,11 +78,22 @@ def finals(results: xr.DataTree) -> Table:
 def scalars(results: xr.DataTree) -> Table:
     """Return method by logged scalar (loss, accuracy) at the last step."""
     names = [name for name, (_, array) in _variables(results).items() if array.dims == ("run", "step")]
-    columns = {name: _cells(final(by_method(results, name)).transpose("method", "seed")) for name in names}
+    ends = {name: final(by_method(results, name)) for name in names}
+    columns = {name: _cells(end.transpose("method", "seed")) for name, end in ends.items()}
     methods = dict.fromkeys(key[0] for cells in columns.values() for key in cells)
     rows = tuple((label(m), *(columns[name].get((m,), "") or "—" for name in names)) for m in methods)
     head = ("method", *(name.replace("_", " ") for name in names))
-    return Table(head, rows, "Mean over seeds [95 % t interval] at the last step that has a value.")
+    note = "Mean over seeds [95 % t interval] at the last step that has a value."
+    return Table(head, rows, note + _elsewhere({name.replace("_", " "): end for name, end in ends.items()}))
+
+
+def _elsewhere(ends: dict[str, xr.DataArray]) -> str:
+    """Say which columns are of another step than the last, since not every method has that."""
+    columns: dict[str, list[str]] = {}
+    for name, end in ends.items():
+        columns.setdefault(when(end), []).append(name)
+    told = [f" {', '.join(names)}: at {step}." for step, names in columns.items() if step != LAST]
+    return "".join(told)
 
 
 def runs(results: xr.DataTree) -> tuple[Table, Table]:

@@ -11,7 +11,7 @@ from fadiag.errors import InputError
 from fadiag.report.pictures import pictures
 from fadiag.report.tables import definitions, finals, runs, scalars
 
-__all__ = ["render", "write_report"]
+__all__ = ["check_report", "render", "write_report"]
 
 
 def render(results: xr.DataTree, *, title: str = "Credit signals, layer by layer") -> str:
@@ -32,6 +32,14 @@ def render(results: xr.DataTree, *, title: str = "Credit signals, layer by layer
     )
 
 
+def check_report(path: str | os.PathLike[str]) -> Path:
+    """Return the path, or refuse one where no report can be written, before any work is done."""
+    path = Path(path)
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"a report cannot be written to {path}: name a file in a directory that exists")
+    return path
+
+
 def write_report(
     results: xr.DataTree, path: str | os.PathLike[str], *, title: str = "Credit signals, layer by layer"
 ) -> Path:
@@ -50,9 +58,7 @@ def write_report(
     InputError
         If there is no directory to write to, or the results hold no run.
     """
-    path = Path(path)
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"a report cannot be written to {path}: name a file in a directory that exists")
+    path = check_report(path)
     if not any("run" in node.dims for node in results.subtree):
         raise InputError(
             "the results hold no run, so there is nothing to report; analyse recorded runs first"

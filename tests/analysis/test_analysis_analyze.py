@@ -1,5 +1,6 @@
 """analyze: every number against a plain computation, labels, missing and invalid signals."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,7 +9,8 @@ import xarray as xr
 
 from fadiag.analysis import TABLE, Metric, analyze
 from fadiag.analysis.chain import WINDOW
-from fadiag.errors import InputError, MissingSignalError, StoreError
+from fadiag.errors import CaptureWarning, InputError, MissingSignalError, StoreError
+from fadiag.store import compact, run_info
 
 
 def spectrum(matrix):
@@ -195,8 +197,38 @@ def test_runs_of_different_length_and_signals(make_run):
 
 
 def test_equal_labels_are_told_apart(make_run):
-    results = analyze([make_run(0), make_run(0), make_run(0)], metrics=["error_cosine"])
+    runs = [make_run(0) for _ in range(3)]
+    for i, run in enumerate(runs):
+        run.attrs["run_id"] = f"id{i}"
+    results = analyze(runs, metrics=["error_cosine"])
     assert list(results["probe/run"].values) == ["fa-seed0", "fa-seed0#2", "fa-seed0#3"]
+
+
+def test_one_recording_is_one_run(make_run, record, tmp_path):
+    store = record(make_run(0), tmp_path / "run.zarr")
+    copy = shutil.copytree(store, tmp_path / "copy.zarr")
+    compact(store, tmp_path / "sealed.zarr")
+    for again in (store, copy, tmp_path / "sealed.zarr"):
+        with pytest.raises(InputError) as caught:
+            analyze([store, again], metrics=["error_cosine"])
+        told = f"{store} and {again} are one recording (run id {run_info(store).run_id}, generation 0)"
+        assert str(caught.value) == f"{told}, which is one run however often it is copied; name it once"
+
+
+def test_meta_entries_that_clash_are_told(make_run):
+    run = make_run(0, meta={"loss": 5, "error_cosine": 1, "step": 3})
+    with pytest.warns(CaptureWarning) as caught:
+        results = analyze(run, metrics=["error_cosine"])
+    assert [str(one.message).partition(";")[0] for one in caught] == [
+        "'loss' is an entry of meta and a logged or measured value, which is called "
+        "'loss_value' in the results",
+        "'error_cosine' is an entry of meta and a logged or measured value, which is called "
+        "'error_cosine_value' in the results",
+        "meta's entry 'step' is not in the results, which have a coordinate of that name",
+    ]
+    assert results["log/loss_value"].dims == ("run", "step")
+    assert results["log/loss"].item() == 5
+    assert list(results["log/step"].values) == [0, 10, 20, 30]
 
 
 def test_rows_beyond_the_valid_are_padding(make_run, edit):
@@ -264,6 +296,10 @@ def test_no_runs_and_empty_runs(make_run, tmp_path):
 def test_unknown_metrics_and_options(make_run):
     with pytest.raises(InputError, match="no metric 'error_cosin'; near: error_cosine"):
         analyze(make_run(0), metrics=["error_cosin"])
+    with pytest.raises(InputError, match="no metric 'eror'; near: error_cosine, error_overlap"):
+        analyze(make_run(0), metrics=["eror"])
+    with pytest.raises(InputError, match="no metric 'rank'; near: error_effective_rank_raw"):
+        analyze(make_run(0), metrics=["rank"])
     with pytest.raises(InputError, match="no metric 'x'; the table has"):
         analyze(make_run(0), metrics=["x"])
     with pytest.raises(InputError, match="metrics is empty"):

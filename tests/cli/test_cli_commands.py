@@ -57,6 +57,12 @@ def test_commands_are_listed_in_the_order_of_the_work() -> None:
         ("demo", "--jobs", "0"),
         ("train",),
         ("train", "c.toml", "--device", "tpu"),
+        ("analyze", "none.zarr", "-o", "results.txt"),
+        ("figure", "rank", "none.zarr", "-o", "rank.gif"),
+        ("figure", "rank", "none.zarr", "-o", "nowhere/rank.png"),
+        ("figure", "rank", "none.zarr", "--numbers", "nowhere/rank.csv"),
+        ("report", "none.zarr", "-o", "nowhere/report.html"),
+        ("compare", "none.zarr", "none.zarr", "-o", "table.png"),
     ],
     ids=" ".join,
 )
@@ -78,7 +84,6 @@ def test_an_unknown_figure_names_the_known() -> None:
         (("train", "nosuch.toml"), "no configuration nosuch.toml"),
         (("analyze", "nosuch.zarr"), "nosuch.zarr"),
         (("inspect", "nosuch.zarr"), "nosuch.zarr"),
-        (("analyze", "nosuch.zarr", "-o", "results.txt"), "results.txt"),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
 )
@@ -159,8 +164,16 @@ def test_figure_takes_its_name_where_none_is_told(results, tmp_path, monkeypatch
 
 def test_figure_refuses_a_suffix_before_it_reads(tmp_path) -> None:
     done = invoke("figure", "rank", tmp_path / "none.zarr", "-o", tmp_path / "rank.gif")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "must end in .pdf, .png, .svg" in done.stderr
+
+
+def test_figure_checks_both_paths_before_it_writes(results, tmp_path) -> None:
+    numbers = tmp_path / "nowhere" / "a.csv"
+    done = invoke("figure", "accuracy", results, "-o", tmp_path / "a.png", "--numbers", numbers)
+    assert done.exit_code == 2
+    assert f"'--numbers': the numbers cannot be written to {numbers}: name a file" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_report_writes_one_file(results, tmp_path) -> None:

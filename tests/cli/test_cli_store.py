@@ -116,10 +116,22 @@ def test_compare_takes_one_method_of_several(tmp_path) -> None:
 
 def test_compare_says_where_it_cannot_write(tmp_path) -> None:
     results = save(synthetic(("bp",)), tmp_path / "bp.zarr")
-    for out in (tmp_path, tmp_path / "gone" / "table.csv"):
+    for out in (tmp_path, tmp_path / "table.txt", tmp_path / "gone" / "table.csv"):
         done = invoke("compare", results, results, "-o", out)
-        assert done.exit_code == 1
-        assert done.stderr.startswith(f"error: the table cannot be written to {out}: ")
+        assert done.exit_code == 2
+        assert f"'-o' / '--out': the table cannot be written to {out}: " in done.stderr
+
+
+def test_compare_replaces_a_table_and_nothing_else(tmp_path) -> None:
+    results, out = save(synthetic(("bp",)), tmp_path / "bp.zarr"), tmp_path / "table.csv"
+    out.write_text("my,own\n1,2\n")
+    done = invoke("compare", results, results, "-o", out)
+    assert done.exit_code == 2
+    assert f"{out} exists and holds no such table; choose another name" in done.stderr
+    assert out.read_text() == "my,own\n1,2\n"
+    out.unlink()
+    for _ in range(2):
+        assert invoke("compare", results, results, "-o", out).exit_code == 0
 
 
 def test_compare_of_equals_shows_nothing(tmp_path) -> None:

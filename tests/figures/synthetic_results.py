@@ -23,8 +23,11 @@ ACCURACY = dict(zip(METHODS, (0.97, 0.90, 0.95, 0.94, 0.96, 0.85), strict=True))
 RANK = dict(zip(METHODS, (30.0, 15.0, 26.0, 24.0, 28.0, 12.0), strict=True))
 
 
-def synthetic(methods=METHODS, seeds=(0, 1, 2), *, nulls=True, spread=1.0):
-    """Return results whose curves saturate, with a seed effect of known size (0, 1, 2 times spread)."""
+def synthetic(methods=METHODS, seeds=(0, 1, 2), *, nulls=True, spread=1.0, layers=LAYERS):
+    """Return results whose curves saturate, with a seed effect of known size (0, 1, 2 times spread).
+
+    Of other layers than four, those between the first and the last repeat the second.
+    """
     runs = [(m, s) for m in methods for s in seeds]
     rise = 1 - np.exp(-STEPS / 100)
     rise = rise / rise[-1]
@@ -76,7 +79,7 @@ def synthetic(methods=METHODS, seeds=(0, 1, 2), *, nulls=True, spread=1.0):
         "step": STEPS,
     }
     layered = {**coords, "layer": ("layer", np.array(LAYERS, object))}
-    return xr.DataTree.from_dict(
+    tree = xr.DataTree.from_dict(
         {
             "/": xr.Dataset(
                 attrs={
@@ -90,3 +93,17 @@ def synthetic(methods=METHODS, seeds=(0, 1, 2), *, nulls=True, spread=1.0):
             "/state": xr.Dataset(state, layered, {"kind": "state"}),
         }
     )
+    if layers != LAYERS:
+        like = [0, *[1] * (len(layers) - 2), 3]
+        for stream in ("probe", "state"):
+            tree[stream] = tree[stream].to_dataset().isel(layer=like).assign_coords(layer=list(layers))
+    return tree
+
+
+def shorter(results, method, steps):
+    """Return results in which the runs of a method have values at their first steps only."""
+    for stream in ("probe", "log", "state"):
+        dataset = results[stream].to_dataset()
+        ended = (dataset["method"] == method) & (dataset["step"] > dataset["step"][steps - 1])
+        results[stream] = dataset.where(~ended)
+    return results

@@ -3,7 +3,7 @@ import pytest
 
 from fadiag.figures import FIGURES, by_method, find
 from fadiag.figures.wording import small_print
-from tests.figures.synthetic_results import synthetic
+from tests.figures.synthetic_results import shorter, synthetic
 
 
 def noisy(results, stream, name, values):
@@ -74,6 +74,13 @@ def test_overlap_counts_seeds_above_chance() -> None:
     assert "2 of 3 seeds lie above what redrawn feedback gives" in find("overlap").caption(results)
 
 
+def test_no_run_with_a_value_is_not_one_seed() -> None:
+    results = synthetic(("fa",))
+    state = results["state"].to_dataset()
+    results["state"] = state.where(state["layer"] != "out")
+    assert "FA has cos(W, B) = no value at out (chance not known)" in find("alignment").caption(results)
+
+
 def test_remedies_without_remedies_says_so() -> None:
     assert "no FA run with a remedy" in find("remedies").caption(synthetic(("bp", "fa")))
 
@@ -124,3 +131,61 @@ def test_small_print_says_where_n_is_not_known() -> None:
     assert small_print(told).startswith("N = 256 samples; probe 'test'; norms in eval mode")
     del told.attrs["samples"]
     assert small_print(told).startswith("N was not recorded; probe 'test'")
+
+
+def test_methods_are_compared_at_a_step_that_both_have() -> None:
+    results = shorter(synthetic(("bp", "fa")), "fa", 3)
+    at = "step 100, the last that all have (BP ends at step 400)"
+    caption = find("accuracy").caption(results)
+    until = results["log/test_accuracy"].sel(step=100).values * 100
+    assert caption.startswith(f"Test accuracy at {at}: FA is below BP (FA − BP = ")
+    assert f"= {until[3:].mean() - until[:3].mean():.2f}".replace("-", "−") in caption
+    assert f"of the error at fc3, {at}: FA is below BP" in find("rank").caption(results)
+    assert "3 of 3 FA runs lie inside" in find("rank").caption(results)
+    alone = shorter(synthetic(("fa", "my rule")), "fa", 3)
+    assert "Test accuracy at step 100, the last that all have (my rule ends at step 400), mean" in find(
+        "accuracy"
+    ).caption(alone)
+
+
+def test_methods_without_a_step_in_common_are_not_compared() -> None:
+    results = synthetic(("bp", "fa"))
+    log = results["log"].to_dataset()
+    results["log"] = log.where((log["method"] == "fa") == (log["step"] > 100))
+    assert find("accuracy").caption(results) == (
+        "Test accuracy at no step that all have (BP ends at step 100, FA ends at step 400): "
+        "no seed has a value for both FA and BP."
+    )
+
+
+def test_remedies_are_compared_pair_by_pair() -> None:
+    caption = find("remedies").caption(shorter(synthetic(), "fa+bn", 3))
+    first, second = caption.split("FA + BN: ")[1].split("; ")[:2]
+    assert first.count("at step 100, the last that all have (FA ends at step 400)") == 2
+    assert "at step" not in second
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "told"),
+    [
+        (
+            "overlap",
+            "error_overlap_null_high",
+            "3 of 3 seeds lie above what redrawn feedback gives at step 50 ",
+        ),
+        ("alignment", "error_cosine_null_high", "(above chance in 3 of 3 seeds at step 50)"),
+        (
+            "rank",
+            "error_participation_ratio_raw_mask_null_low",
+            "their gates alone would give at step 50 (raw",
+        ),
+    ],
+)
+def test_a_null_that_was_drawn_less_often_is_held_against_its_own_step(name, variable, told) -> None:
+    results = synthetic(("bp", "fa"))
+    probe = results["probe"].to_dataset()
+    probe[variable] = probe[variable].where(probe["step"] <= 50)
+    if name != "rank":
+        probe[variable] = probe[variable] * 0 - 1
+    results["probe"] = probe
+    assert told in find(name).caption(results)

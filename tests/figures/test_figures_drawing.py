@@ -33,6 +33,8 @@ def texts(canvas):
 CASES = {
     "all": {},
     "two methods, no nulls": {"methods": ("bp", "fa"), "nulls": False},
+    "long layers": {"layers": tuple(f"model.encoder.layers.{i}.self_attention.out" for i in range(4))},
+    "many layers": {"methods": ("bp", "fa"), "layers": tuple(f"block{i}.conv1" for i in range(60))},
     "one seed, long names": {"methods": ("bp", "fa", "fa with a weight mirror", "fa+ln+muon"), "seeds": (0,)},
 }
 
@@ -127,3 +129,33 @@ def test_other_suffixes_are_refused(tmp_path) -> None:
         save(canvas, tmp_path / "fig.gif")
     with pytest.raises(InputError, match="there is no directory"):
         save(canvas, tmp_path / "nowhere" / "fig.pdf")
+
+
+@pytest.mark.parametrize("name", ["rank", "alignment", "overlap"])
+def test_of_many_layers_some_are_drawn_and_told(name) -> None:
+    results = synthetic(("bp", "fa"), layers=tuple(f"block{i}.conv1" for i in range(60)))
+    canvas = find(name).draw(results)
+    titles = [ax.get_title().replace("\n", "") for ax in canvas.axes if ax.get_title()]
+    assert titles == [f"block{i}.conv1" for i in (0, 8, 17, 25, 34, 42, 58, 59)]  # 58 is the one told of
+    assert "8 of 60 layers are drawn." in canvas.get_supxlabel().replace("\n", " ")
+
+
+@pytest.mark.parametrize("methods", [("bp", "fa"), ("bp", "fa", "fa+bn", "frozen")])
+def test_one_step_is_seen(methods) -> None:
+    results = synthetic(methods)
+    for stream in ("probe", "state", "log"):
+        results[stream] = results[stream].to_dataset().isel(step=[-1])
+    ax = find("accuracy").draw(results).axes[0]
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    bars = [line for line in ax.lines if len(line.get_xdata()) == 2]
+    assert (len(dots), len(bars)) == (4 * len(methods), len(methods))
+    assert list(ax.get_xticks()) == [400]
+    assert all(len(ax.collections) for ax in find("overlap").draw(results).axes)  # the null
+
+
+def test_an_overlap_without_a_value_says_so() -> None:
+    results = synthetic(("bp", "fa"))
+    probe = results["probe"].to_dataset()
+    results["probe"] = probe.assign(error_overlap=probe["error_overlap"].where(probe["layer"] != "fc2"))
+    said = [[text.get_text() for text in ax.texts] for ax in find("overlap").draw(results).axes]
+    assert said == [[], ["not recorded"], [], []]

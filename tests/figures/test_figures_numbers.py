@@ -84,13 +84,26 @@ def test_two_runs_of_one_method_and_seed_are_refused() -> None:
 
 
 def test_final_does_not_lend_an_earlier_step() -> None:
-    # Method a ends at step 10; one of its seeds diverged before. Method b was recorded up to step 20.
+    # Method a ends at step 10; one of its seeds diverged before. Method b goes on to step 20, c has no value.
     nan = np.nan
-    values = [[[1.0, 2.0, nan], [1.0, nan, nan]], [[1.0, 2.0, 3.0], [1.0, 2.0, 4.0]]]
+    values = [[[1.0, 2.0, nan], [1.0, nan, nan]], [[1.0, 5.0, 3.0], [1.0, 6.0, 4.0]], [[nan] * 3] * 2]
     array = xr.DataArray(
-        values, dims=("method", "seed", "step"), coords={"method": ["a", "b"], "step": [0, 10, 20]}
+        values, dims=("method", "seed", "step"), coords={"method": ["a", "b", "c"], "step": [0, 10, 20]}
     )
-    np.testing.assert_array_equal(final(array).transpose("method", "seed"), [[2.0, nan], [3.0, 4.0]])
+    shared = final(array)
+    np.testing.assert_array_equal(shared.transpose("method", "seed"), [[2.0, nan], [5.0, 6.0], [nan, nan]])
+    assert int(shared["step"]) == 10
+    assert shared["last_step"].values.tolist() == [10, 20, -1]
+    np.testing.assert_array_equal(final(array, ("b", "c")).transpose("method", "seed")[0], [3.0, 4.0])
+    apart = final(array.where((array["step"] > 10) == (array["method"] == "b")))
+    assert int(apart["step"]) == -1
+    assert not apart.notnull().any()
+
+
+def test_runs_without_a_method_have_a_name() -> None:
+    log = synthetic(("bp",))["log"].to_dataset().assign_coords(method=("run", ["bp", "", "bp"]))
+    array = by_method(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
+    assert list(array["method"].values) == ["bp", "(no method)"]
 
 
 def test_all_missing_variables_are_named() -> None:

@@ -8,8 +8,8 @@ import xarray as xr
 from fadiag.errors import InputError
 from fadiag.figures import FIGURES
 from fadiag.report import render, write_report
-from fadiag.report.tables import definitions, finals
-from tests.figures.synthetic_results import METHODS, synthetic
+from fadiag.report.tables import definitions, finals, scalars
+from tests.figures.synthetic_results import METHODS, shorter, synthetic
 
 
 class Page(HTMLParser):
@@ -171,3 +171,17 @@ def test_nulls_have_no_definitions_of_their_own() -> None:
     names = [row[0] for row in definitions(results).rows]
     assert "error_cosine" in names
     assert not [name for name in names if "_null_" in name]
+
+
+def test_tables_hold_methods_against_each_other_at_one_step() -> None:
+    results = synthetic(("bp", "fa"))
+    assert "at step" not in finals(results).note + scalars(results).note
+    until = float(results["log/test_accuracy"].isel(run=slice(3)).sel(step=100).mean())
+    table = scalars(shorter(results, "fa", 3))
+    assert table.rows[0][:2] == ("BP", table.rows[0][1])
+    assert table.rows[0][1].startswith(f"{until:.3f} [")
+    told = "at step 100, the last that all have (BP ends at step 400)."
+    assert table.note.endswith(f" test accuracy: {told}")
+    note = finals(results).note
+    assert note.endswith(f"cos(error, error_bp), overlap with error_bp: {told}")
+    assert "cos(W, B)" not in note  # of FA alone

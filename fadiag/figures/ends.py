@@ -1,0 +1,66 @@
+"""The values at the end of training: one step for all methods that stand beside each other."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from fadiag.figures.table import of
+
+__all__ = ["beside_null", "final"]
+
+
+def final(array: xr.DataArray, methods: Sequence[str] = ()) -> xr.DataArray:
+    """Return the values at the end of training: the last step at which every method has one.
+
+    One step for all, since what is measured moves with training: methods that were trained for longer are
+    read where the shortest ends. A method without any value has no say. A run that has none at that step (it
+    was cut short, or diverged) stays NaN rather than lend an earlier one.
+
+    Parameters
+    ----------
+    array : xarray.DataArray
+        What `by_method` returns, with a step.
+    methods : sequence of str
+        The methods that are held against each other; all of them when left out.
+
+    Returns
+    -------
+    xarray.DataArray
+        Without the step, which is the coordinate ``step`` (-1 where the methods have none in common, and no
+        value then); the coordinate ``last_step`` along method is the last at which each has a value.
+
+    Examples
+    --------
+    >>> curves = xr.DataArray(
+    ...     [[[1.0, 2.0, np.nan]], [[3.0, 4.0, 5.0]]],
+    ...     dims=("method", "seed", "step"),
+    ...     coords={"method": ["bp", "fa"], "step": [0, 10, 20]},
+    ... )
+    >>> end = final(curves)
+    >>> end.values.tolist(), int(end["step"]), end["last_step"].values.tolist()
+    ([[2.0], [4.0]], 10, [10, 20])
+    """
+    if methods:
+        array = array.sel({"method": list(methods)})
+    apart = [dim for dim in array.dims if dim not in ("method", "step")]
+    known = (abs(array) < np.inf).any(apart).transpose("method", "step").values
+    steps = array["step"].values
+    last = [int(steps[row][-1]) if row.any() else -1 for row in known]
+    shared = np.flatnonzero(known[known.any(axis=1)].all(axis=0))
+    out = (
+        array.isel(step=shared[-1])
+        if shared.size
+        else array.isel(step=-1).where(False).assign_coords(step=-1)
+    )
+    return out.assign_coords(last_step=("method", last)).assign_attrs(array.attrs)
+
+
+def beside_null(
+    numbers: xr.Dataset, name: str, null: str, method: str, layer: str
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return the final values of a method's runs beside those of a null: of one step, for it may be rarer."""
+    both = xr.Dataset({key: numbers[key].sel(layer=layer) for key in (name, null)})
+    drawn = both[null].notnull() & both[name].notnull()
+    values, nulls = (of(final(both[key].where(drawn), (method,)), method) for key in (name, null))
+    return values, nulls
