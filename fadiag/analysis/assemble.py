@@ -53,32 +53,51 @@ def _told(values: Sequence[Any]) -> Any:
     return ", ".join(str(v) for v in distinct)
 
 
-def _samples(stream: Stream) -> int | None:
-    """Return N: as the stream tells it, else the most valid rows recorded; None without samples."""
-    told = stream.attrs.get("samples")
-    if told is None and stream.rows_valid is not None:
-        told = int(stream.rows_valid.max(initial=0)) or None
-    return told
+def _samples(stream: Stream, metric: Metric) -> int | None:
+    """Return the N that the values of a metric are of; None where they are of none, or it is not known.
+
+    Of signals that have samples, and of their factors, it is what the stream tells, else the most valid rows
+    recorded: how many were kept. A gradient is that of the whole batch, and tells its own.
+    """
+    own = [s.rpartition("/")[2] for s in metric.signals if not s.startswith(("state/", "static/"))]
+    arrays = [layer[s] for layer in stream.layers.values() for s in own if s in layer]
+    if any("sample" in a.dims or a.attrs.get("reduction") == "factor" for a in arrays):
+        told = stream.attrs.get("samples")
+        if told is None and stream.rows_valid is not None:
+            told = int(stream.rows_valid.max(initial=0)) or None
+        return told
+    found = {int(a.attrs["samples"]) for a in arrays if "samples" in a.attrs}
+    return found.pop() if len(found) == 1 else None
 
 
 def _run_coordinates(runs: Sequence[Run]) -> dict[str, tuple[str, NDArray[Any]]]:
     """Return one coordinate along run for every scalar of the runs' meta entries."""
-    coordinates = {}
-    for key in dict.fromkeys(key for run in runs for key in run.meta):
-        if key in _OWN:
-            continue
-        values = [run.meta.get(key) for run in runs]
-        known = [v for v in values if v is not None]
-        if all(isinstance(v, bool) for v in known) and len(known) == len(values):
-            array: NDArray[Any] = np.array(values, np.bool_)
-        elif all(isinstance(v, int) and not isinstance(v, bool) for v in known) and len(known) == len(values):
-            array = np.array(values, np.int64)
-        elif all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in known):
-            array = np.array([np.nan if v is None else v for v in values], np.float64)
-        else:
-            array = np.array(["" if v is None else str(v) for v in values], object)
-        coordinates[key] = ("run", array)
-    return coordinates
+    keys = dict.fromkeys(key for run in runs for key in run.meta)
+    return {key: ("run", _column([run.meta.get(key) for run in runs])) for key in keys if key not in _OWN}
+
+
+def _column(values: Sequence[str | int | float | bool | None]) -> NDArray[Any]:
+    """Return values as an array that tells all of them apart: numbers where one type holds each exactly."""
+    known = [v for v in values if v is not None]
+    whole = len(known) == len(values)
+    if all(isinstance(v, bool) for v in known) and whole:
+        return np.array(values, np.bool_)
+    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in known):
+        for dtype in (np.int64, np.uint64) if whole and not any(isinstance(v, float) for v in known) else ():
+            limits = np.iinfo(dtype)
+            if all(limits.min <= int(v) <= limits.max for v in known):
+                return np.array(values, dtype)
+        if all(map(_fits_float, known)):
+            return np.array([np.nan if v is None else v for v in values], np.float64)
+    return np.array(["" if v is None else str(v) for v in values], object)
+
+
+def _fits_float(value: Any) -> bool:
+    """Tell whether float64 holds a number exactly: beyond 2**53 two whole numbers may share one."""
+    try:
+        return isinstance(value, float) or int(float(value)) == value
+    except OverflowError:
+        return False
 
 
 def _tell_of_clashes(runs: Sequence[Run], measured: set[str]) -> None:
@@ -237,7 +256,7 @@ class Assembly:
             "source": metric.source,
             "definition_version": metric.version,
             "unfolding": self._options.unfolding,
-            "samples": _told([_samples(s) for s in self._streams[stream]]),
+            "samples": _told([_samples(s, metric) for s in self._streams[stream]]),
             "probe_mode": _told([a.get("mode") for a in attrs]),
             "split": _told([a.get("split") for a in attrs]),
         }

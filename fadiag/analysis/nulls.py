@@ -24,21 +24,31 @@ __all__ = [
 ]
 
 _TAIL = 0.025
-#: Version of metrics with such a null: 2 since draws that equal the observed value up to rounding are ties.
-DRAWN_VERSION = 2
+#: Version of metrics with such a null: 2 since draws that equal the observed value up to rounding are ties,
+#: 3 since the draws are of the samples that the values are of.
+DRAWN_VERSION = 3
 
 
 def misfit(name: str, arrays: Mapping[str, xr.DataArray], layer: Layer) -> str:
     """Tell why recorded draws are not of the values asked for; "" where they are, or are no draws.
 
-    Draws were reduced to statistics when they were recorded, of one unfolding and one k. Where the store does
-    not tell which, they are of the samples and of the classes less one.
+    Draws were reduced to statistics when they were recorded, of so many samples, one unfolding and one k.
+    Where the store does not tell the last two, they are of the samples and of the classes less one. A store
+    that does not tell the samples may hold draws of a whole batch beside values of a part of it (``rows=``):
+    they are left out.
     """
     _, mark, statistic = name.partition("_null_")
-    if not mark or name not in arrays or statistic == "cosine":
+    if not mark or name not in arrays:
         return ""
     attrs = arrays[name].attrs
     error = arrays.get("error")
+    samples = _samples(error, arrays.get("error_norm"))  # of a factor, the norms have one row a sample
+    if samples is not None and "samples" not in attrs:
+        return "the store does not tell of how many samples the null was recorded: record again"
+    if samples is not None and attrs["samples"] != samples:
+        return f"the null was recorded of {attrs['samples']} samples, not {samples}"
+    if statistic == "cosine":
+        return ""
     flat = error is not None and error.ndim <= 3 and error.attrs.get("reduction", "raw") == "raw"
     unfolding = str(attrs.get("unfolding", "both" if flat else "samples"))
     if unfolding not in (layer.unfolding, "both"):
@@ -47,6 +57,11 @@ def misfit(name: str, arrays: Mapping[str, xr.DataArray], layer: Layer) -> str:
     if statistic == "overlap" and k != layer.k:
         return f"the null was recorded with k = {k}, not {layer.k}"
     return ""
+
+
+def _samples(*arrays: xr.DataArray | None) -> int | None:
+    """Return for how many samples there is room in the first array that has any."""
+    return next((a.sizes["sample"] for a in arrays if a is not None and "sample" in a.dims), None)
 
 
 def drawn_summary(draws: NDArray[np.float64], observed: Values) -> dict[str, Values]:

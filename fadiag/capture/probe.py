@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from fadiag.capture.batch import Contents, change_between, contents_of
 from fadiag.capture.blame import named
 from fadiag.capture.isolation import Mode, TrainingFlags, outside_of_contexts
 from fadiag.capture.jacobian import jacobian_cosines
+from fadiag.capture.kept import Kept
 from fadiag.capture.layers import RecordedLayer
-from fadiag.capture.nulls import mask_nulls, null_attrs, redraw_nulls
+from fadiag.capture.nulls import mask_nulls, redraw_nulls
 from fadiag.capture.passes import Passes
 from fadiag.capture.reduction import ReductionName, Unfolding, reduction_of
 from fadiag.capture.rows import Rows
@@ -80,9 +82,11 @@ class Probe:
         What is kept of the signals of the samples: all values, or a small factor of their matrix (see
         `fadiag.capture.Factors`).
     unfolding : {"samples", "channels"}
-        What the rows of a factor's matrix are where a signal has positions: samples, or their positions.
+        What the rows of a factor's matrix, and of that of the nulls, are where a signal has positions:
+        samples, or their positions.
     rows : int or Subset, optional
-        Which samples are kept: the first few, or a random subset; all by default.
+        Which samples are kept, and the nulls are of: the first few, or a random subset; all by default. A
+        gradient is that of all.
 
     Raises
     ------
@@ -226,8 +230,6 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         for label, matrices in self.feedbacks.items():
             passes[f"_{label}"] = through.run(matrices, _BACKWARD, hooks=False)
         k = max(1, (last.outputs or layers[-1].outputs) - 1)  # the classes less one
-        masks = mask_nulls(own.calls, self.mask_draws, self.seed)
-        nulls = redraw_nulls(through, passes["_bp"].calls, k, redraws) if redraws else {}
         cosines: Mapping[str, Any] = {}
         if vectors:
             drawn = torch.Generator().manual_seed(self.seed)
@@ -246,12 +248,17 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
             if call.name in cosines:
                 readings["jacobian_cosine"] = Reading(torch.from_numpy(cosines[call.name]), ("sample",))
             seen.append({name: [reading] for name, reading in readings.items()})
-        read, batch = [], batch_rows(seen)
+        read, batch = [], batch_rows(seen) or own.calls[-1].a_shape[:1].numel()
+        kept = Kept(self._reduce.chosen, self.unfolding, batch)
+        masks = mask_nulls(own.calls, kept, self.mask_draws, self.seed)
+        nulls = redraw_nulls(through, passes["_bp"].calls, kept, k, redraws) if redraws else {}
         for call, parts in zip(own.calls, seen, strict=True):
             signals = self._reduce(call.name, parts, batch)
+            for name in [name for name in signals if name.startswith("gradient")]:  # of all, whatever is kept
+                signals[name] = replace(signals[name], attrs={**signals[name].attrs, "samples": batch})
             for found, draw in ((nulls, "draw"), (masks, "mask_draw")):
                 for name, values in found.get(call.name, {}).items():
-                    signals[name] = Signal(values, (draw,), null_attrs(name, call.a_shape, k))
+                    signals[name] = Signal(values, (draw,), kept.attrs(name, call, k))
             read.append(LayerSignals(call.name, call_attrs(call, own), signals))
         return read
 

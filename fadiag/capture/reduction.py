@@ -17,7 +17,7 @@ from fadiag.capture.rows import Chosen, Rows
 from fadiag.capture.signals import ONE_SHAPE, Reading, Signal
 from fadiag.errors import CaptureError, InputError
 
-__all__ = ["Factors", "Raw", "Reduction", "ReductionName", "Unfolding", "reduction_of"]
+__all__ = ["Factors", "Raw", "Reduction", "ReductionName", "Unfolding", "channel_of", "reduction_of"]
 
 ReductionName = Literal["raw", "factor"]
 Unfolding = Literal["samples", "channels"]
@@ -27,7 +27,12 @@ _SAMPLES = 32
 
 
 class Reduction(Protocol):
-    """From the readings of one call of a layer, a list of micro-batches each, to what is stored."""
+    """From the readings of one call of a layer, a list of micro-batches each, to what is stored.
+
+    ``chosen`` knows which samples are kept.
+    """
+
+    chosen: Chosen
 
     def __call__(
         self, layer: str, readings: Mapping[str, Sequence[Reading]], batch: int = 0
@@ -54,7 +59,7 @@ class Raw:
     """Every value of the chosen samples."""
 
     def __init__(self, rows: Rows = None) -> None:
-        self._chosen = Chosen(rows)
+        self.chosen = Chosen(rows)
 
     def __call__(
         self, layer: str, readings: Mapping[str, Sequence[Reading]], batch: int = 0
@@ -64,7 +69,7 @@ class Raw:
         for name, parts in readings.items():
             values: Sequence[Tensor] = [part.values for part in parts]
             chooses = parts[0].of_samples
-            taken[name] = self._chosen.take(layer, name, values, batch) if chooses else values
+            taken[name] = self.chosen.take(layer, name, values, batch) if chooses else values
             check_positions(layer, name, taken[name], channels=False, dims=parts[0].dims)
         arrays = iter(to_arrays([value for values in taken.values() for value in values]))
         found = {}
@@ -90,7 +95,7 @@ class Factors:
 
     def __init__(self, unfolding: Unfolding, rows: Rows = None) -> None:
         self._unfolding: Unfolding = unfolding
-        self._chosen = Chosen(rows)
+        self.chosen = Chosen(rows)
         self._raw = Raw(rows)
 
     def __call__(
@@ -102,7 +107,7 @@ class Factors:
         for name, parts in readings.items():
             if parts[0].of_samples and len(parts[0].dims) > 1:
                 values = [_with_float64(part.values) for part in parts]
-                taken[name] = self._chosen.take(layer, name, values, batch)
+                taken[name] = self.chosen.take(layer, name, values, batch)
             else:
                 found |= self._raw(layer, {name: parts}, batch)
         for name, chosen in taken.items():
@@ -113,14 +118,14 @@ class Factors:
             if twin in taken and [v.shape for v in taken[twin]] == [v.shape for v in chosen]:
                 group[twin] = taken[twin]
             dims = readings[name][0].dims
-            if self._unfolding == "channels" and len(dims) > 2 and _channel(dims) is None:
+            if self._unfolding == "channels" and len(dims) > 2 and channel_of(dims) is None:
                 raise CaptureError(
                     f"the channel axis of {name} of layer {layer!r} is not known: its axes {dims} are not "
                     "those of the layer's output, since something stood between; record it with "
                     "unfolding='samples' or reduction='raw', or leave it out by signals=[...]"
                 )
             check_positions(layer, name, group[name], channels=self._unfolding == "channels", dims=dims)
-            found |= self._reduced(group, dims, self._chosen.count(layer, name))
+            found |= self._reduced(group, dims, self.chosen.count(layer, name))
         return found
 
     def _reduced(
@@ -138,7 +143,7 @@ class Factors:
             "rows": seen * positions,
             "columns": columns,
         }
-        axis = str(_channel(dims)) if channels else "_".join(dims[1:])
+        axis = str(channel_of(dims)) if channels else "_".join(dims[1:])
         # A signal that is not finite must not spoil its twin: zeros stand for it, then NaN in all it has.
         bad = {name for name, parts in matrices.items() if not all(map(_finite, parts))}
         for name in bad:
@@ -165,7 +170,8 @@ def _finite(values: Tensor) -> bool:
     return bool(torch.isfinite(values.sum()) or torch.isfinite(values).all())
 
 
-def _channel(dims: tuple[str, ...]) -> str | None:
+def channel_of(dims: tuple[str, ...]) -> str | None:
+    """Return which axis of a signal is that of its channels; None where that is not certain."""
     return next((dim for dim in dims if dim in ("out", "channel") or dim.endswith("_channel")), None)
 
 
@@ -173,7 +179,7 @@ def check_positions(
     layer: str, name: str, parts: Sequence[Tensor], *, channels: bool, dims: tuple[str, ...]
 ) -> None:
     """Raise where the micro-batches of a step cannot stand one below the other."""
-    axis = dims.index(str(_channel(dims))) if channels and len(dims) > 2 else None
+    axis = dims.index(str(channel_of(dims))) if channels and len(dims) > 2 else None
     shapes = {tuple(part.shape[1:]) if axis is None else (part.shape[axis],) for part in parts}
     if len(shapes) > 1:
         raise CaptureError(
@@ -185,7 +191,7 @@ def check_positions(
 def _panels(parts: Sequence[Tensor], dims: tuple[str, ...], *, channels: bool) -> list[Tensor]:
     if not channels:
         return [part.flatten(1).unsqueeze(2) for part in parts]
-    axis = dims.index(_channel(dims))
+    axis = dims.index(str(channel_of(dims)))
     return [part.movedim(axis, 1).flatten(2) for part in parts]
 
 

@@ -79,11 +79,11 @@ def build_run(
         }
         probe |= {s: (("step", "out", "in"), normal(count, out, inputs)) for s in ("gradient", "gradient_bp")}
         probe |= {
-            f"error_null_{s}": (("step", "draw"), normal(count, draws))
+            f"error_null_{s}": (("step", "draw"), normal(count, draws), {"samples": SAMPLES})
             for s in ("cosine", "participation_ratio", "effective_rank", "overlap")
         }
         probe |= {
-            f"mask_null_{s}": (("step", "mask_draw"), normal(count, draws) + 9)
+            f"mask_null_{s}": (("step", "mask_draw"), normal(count, draws) + 9, {"samples": SAMPLES})
             for s in ("participation_ratio", "effective_rank")
         }
         start = normal(out, inputs)

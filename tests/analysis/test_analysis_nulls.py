@@ -52,6 +52,21 @@ def test_the_overlap_of_another_k_has_no_null(tmp_path: Path) -> None:
     xr.testing.assert_equal(own["error_cosine_null_p"], other["error_cosine_null_p"])
 
 
+def test_draws_of_other_samples_are_no_null(make_run: Callable[..., xr.DataTree]) -> None:
+    for attrs, why in (
+        ({"samples": 64}, "the null was recorded of 64 samples, not 16"),
+        ({}, "the store does not tell of how many samples the null was recorded: record again"),
+    ):
+        run = make_run()
+        for layer in run["probe"].children.values():
+            for name in [str(name) for name in layer.data_vars if "_null_" in str(name)]:
+                layer[name].attrs = attrs
+        found = fadiag.analyze(run)["probe"].to_dataset()
+        assert not [name for name in found.data_vars if "_null" in str(name)]
+        for name in ("error_cosine", "error_overlap", "error_effective_rank_raw"):
+            assert found[name].attrs["null_left_out"] == why
+
+
 def test_the_rank_of_another_unfolding_has_no_null(tmp_path: Path) -> None:
     path = record(tmp_path / "run.zarr", conv=True, redraws=5, mask_draws=5)
     name = "error_participation_ratio_raw"

@@ -126,7 +126,12 @@ def pair(folder: Path, draws: int) -> Path:
         for signal in ("error", "error_bp"):
             writer.declare("probe", "fc", signal, ArraySpec(("sample", "out"), x.shape, "float32"))
         if draws:
-            writer.declare("probe", "fc", "error_null_cosine", ArraySpec(("draw",), (draws,), "float32"))
+            writer.declare(
+                "probe",
+                "fc",
+                "error_null_cosine",
+                ArraySpec(("draw",), (draws,), "float32", {"samples": 128}),
+            )
         for step in range(RECORDS):
             values = {("fc", "error"): x.copy(), ("fc", "error_bp"): y.copy()}
             if draws:
