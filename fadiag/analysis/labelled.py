@@ -1,4 +1,9 @@
-"""Ranks of one recorded signal as labelled arrays: ``effective_rank(run["probe/fc1/error"])``."""
+"""Ranks of one recorded signal as labelled arrays: ``effective_rank(run["probe/fc1/error"])``.
+
+Where batches were short, the stream's ``rows_valid`` tells the samples from the NaN after them:
+``effective_rank(run["live/fc1/error"].assign_coords(rows_valid=run["live"].rows_valid))``. Without it such a
+signal is refused.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +19,34 @@ from fadiag.errors import InputError
 __all__ = ["effective_rank", "effective_rank_energy", "participation_ratio", "stable_rank"]
 
 
-def _unpadded(slab: NDArray[Any]) -> int:
-    """Return the number of rows before the NaN that a short batch is filled up with."""
-    rows = slab.reshape(len(slab), -1)
-    real = np.flatnonzero(~np.isnan(rows).all(axis=1))
-    return int(real[-1]) + 1 if real.size else len(slab)
+def _check_unfolding(signal: xr.DataArray, unfolding: Unfolding) -> None:
+    """Refuse the factor of another unfolding."""
+    recorded = str(signal.attrs.get("unfolding", "both"))
+    if signal.attrs.get("reduction") == "factor" and recorded not in (unfolding, "both"):
+        raise InputError(
+            f"{signal.name} is the factor of its {recorded!r} unfolding; give unfolding={recorded!r}"
+        )
+
+
+def _rows_valid(slab: xr.DataArray, name: str) -> int | None:
+    """Return how many samples of a record are real, as the coordinate ``rows_valid`` tells.
+
+    Without it, rows of NaN at the end may be the padding of a short batch or a run that diverged.
+    """
+    if slab.dims[1] != "sample":
+        return None
+    if "rows_valid" in slab.coords:
+        return int(slab.coords["rows_valid"].item())
+    real = np.flatnonzero(~np.isnan(slab.values[0].reshape(slab.shape[1], -1)).all(axis=1))
+    lacking = slab.shape[1] - (int(real[-1]) + 1 if real.size else 0)
+    if lacking and real.size:
+        at = f" at step {slab.coords['step'].item()}" if "step" in slab.coords else ""
+        raise InputError(
+            f"{slab.name}{at} is NaN in the last {lacking} of {slab.shape[1]} samples: a short batch, or a "
+            f"run that diverged? Tell how many are real, as the stream does: {name}(signal.assign_coords("
+            "rows_valid=run['live'].rows_valid))"
+        )
+    return None
 
 
 def _by_step(
@@ -29,13 +57,15 @@ def _by_step(
 ) -> xr.DataArray:
     if not isinstance(signal, xr.DataArray):
         raise InputError(f"{name} takes a labelled signal; for a plain array use fadiag.spectra.{name}")
+    _check_unfolding(signal, unfolding)
     stepped = "step" in signal.dims
     source = signal.transpose("step", ...) if stepped else signal.expand_dims("step")
     dims = tuple(str(d) for d in source.dims[1:])
     out = np.empty(source.sizes["step"])
     for i in range(len(out)):
-        values = source.isel(step=slice(i, i + 1)).values
-        out[i] = function(unfold(values, dims, unfolding, rows_valid=_unpadded(values[0])))[0]
+        slab = source.isel(step=slice(i, i + 1)).compute()
+        rows = _rows_valid(slab, name)
+        out[i] = np.nan if rows == 0 else function(unfold(slab.values, dims, unfolding, rows_valid=rows))[0]
     attrs = {
         "long_name": f"{name.replace('_', ' ')} of {signal.name}, raw",
         "units": "1",

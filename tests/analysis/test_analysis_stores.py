@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from fadiag import spectra
 from fadiag.analysis import analyze, effective_rank
 from fadiag.errors import InputError, NotAStoreError, StoreError
 from fadiag.store import ArraySpec, RunWriter, open_run
@@ -138,8 +139,33 @@ def test_a_short_batch_is_padding(tmp_path):
     run = open_run(tmp_path / "a.zarr")
     assert run["live/fc/error"].dims == ("step", "sample", "out")
     assert values.attrs["samples"] == 32
-    ranks = effective_rank(run["live/fc/error"])
-    assert np.isfinite(ranks).all()
+    told = run["live/fc/error"].assign_coords(rows_valid=run["live"].rows_valid)
+    expected = [spectra.effective_rank(x[0]), spectra.effective_rank(x[1, :20])]
+    np.testing.assert_allclose(effective_rank(told), expected, rtol=1e-6)
+    assert float(effective_rank(told.isel(step=1))) == pytest.approx(expected[1], rel=1e-6)
+    with pytest.raises(InputError, match=r"error at step 1 is NaN in the last 12 of 32 samples: a short"):
+        effective_rank(run["live/fc/error"])
+    with pytest.raises(InputError, match="x holds 5 NaN"):  # one that is no padding
+        effective_rank(_without(told, 3))
+
+
+def _without(signal, sample):
+    broken = signal.copy(deep=True).load()
+    broken[:, sample] = np.nan
+    return broken
+
+
+def test_a_labelled_factor_of_another_unfolding_is_refused():
+    factor = xr.DataArray(
+        np.random.default_rng(0).standard_normal((2, 4, 3)),
+        dims=("step", "factor_channel", "channel"),
+        name="error",
+        attrs={"reduction": "factor", "unfolding": "channels"},
+    )
+    with pytest.raises(InputError, match="error is the factor of its 'channels' unfolding; give unf"):
+        effective_rank(factor)
+    assert effective_rank(factor, unfolding="channels").attrs["unfolding"] == "channels"
+    assert np.isfinite(effective_rank(factor.assign_attrs(unfolding="both"))).all()
 
 
 def test_a_feedback_that_changes_is_followed(make_run, record, tmp_path):
