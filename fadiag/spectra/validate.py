@@ -32,12 +32,19 @@ def as_real(values: ArrayLike, name: str) -> NDArray[Any]:
     Raises
     ------
     InputError
-        For complex numbers, text, objects and ragged lists.
+        For complex numbers, text, objects and ragged lists, for values that are masked, and for a tensor that
+        numpy does not take as it is.
     """
+    if np.ma.is_masked(values):
+        raise InputError(f"{name} is a masked array; fill or drop what is masked")
     try:
         array = np.asarray(values)
-    except ValueError as error:
-        raise InputError(f"{name} is not an array: {error}") from None
+    except (ValueError, TypeError, RuntimeError) as error:
+        # Tensors refuse where they have gradients, are on another device or in a precision that numpy lacks.
+        convert = ".detach().float().cpu().numpy()" if "bfloat16" in str(error).lower() else ""
+        convert = convert or ".detach().cpu().numpy()"
+        way_out = f"; pass {name}{convert}" if hasattr(values, "detach") else ""
+        raise InputError(f"{name} is not an array: {str(error).rstrip('. ')}{way_out}") from None
     if array.dtype.kind == "c":
         raise InputError(f"{name} is complex ({array.dtype}); pass its real part or its modulus")
     if array.dtype.kind not in "fiub":

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,31 @@ RANKS = ("effective_rank", "effective_rank_energy", "participation_ratio", "stab
 def test_what_is_no_matrix_is_refused(name: str, values: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         getattr(spectra, name)(values)
+
+
+@pytest.mark.parametrize("name", RANKS)
+def test_what_is_masked_is_not_measured(name: str) -> None:
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    with pytest.raises(InputError, match="x is a masked array; fill or drop what is masked"):
+        getattr(spectra, name)(np.ma.masked_array(x, mask=x > 0))
+    assert getattr(spectra, name)(np.ma.masked_array(x, mask=False)) == getattr(spectra, name)(x)
+
+
+@pytest.mark.parametrize(
+    ("told", "way_out"),
+    [
+        (
+            {"requires_grad": True},
+            r"x is not an array: .* grad.*; pass x\.detach\(\)\.cpu\(\)\.numpy\(\)",
+        ),
+        ({"dtype": "bfloat16"}, r"; pass x\.detach\(\)\.float\(\)\.cpu\(\)\.numpy\(\)"),
+    ],
+)
+def test_a_tensor_that_is_no_array_yet_says_how_it_becomes_one(told: dict[str, Any], way_out: str) -> None:
+    torch = pytest.importorskip("torch")
+    options = {key: getattr(torch, value) if key == "dtype" else value for key, value in told.items()}
+    with pytest.raises(InputError, match=way_out):
+        spectra.effective_rank(torch.ones(3, 2, **options))
 
 
 @pytest.mark.parametrize("name", RANKS)
