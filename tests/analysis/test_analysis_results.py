@@ -266,3 +266,32 @@ def test_without_its_library_the_extra_is_named(make_run, tmp_path, monkeypatch,
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=rf"r\.{suffix} needs {module}: pip install 'fadiag\[{extra}\]'"):
         analyze(make_run(0), output=tmp_path / f"r.{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "kind"),
+    [
+        ((3, 4), "i"),
+        ((2**63 + 5, 2**63 + 6), "u"),
+        ((2**64 - 1, 0), "u"),
+        ((2**63 + 5, -1), "O"),
+        ((10**400, 1), "O"),
+        ((2**53, 2**53 + 1, None), "O"),
+        ((2**53 + 1, 0.5), "O"),
+        ((1, None), "f"),
+        ((1, 0.5), "f"),
+    ],
+)
+def test_seeds_of_any_size_stay_apart(make_run, tmp_path, seeds, kind):
+    runs = [make_run(i, meta={"seed": seed, "method": f"m{i}"}) for i, seed in enumerate(seeds)]
+    for run, seed in zip(runs, seeds, strict=True):
+        if seed is None:
+            del run.attrs["meta"]["seed"]
+    results = analyze(runs, metrics=["error_cosine"], output=tmp_path / "results.zarr")
+    for found in (results, load(tmp_path / "results.zarr")):
+        coordinate = found["probe"].coords["seed"]
+        assert coordinate.dtype.kind in (kind, *"TU"[: 2 * (kind == "O")])
+        assert len({str(value) for value in coordinate.values}) == len(seeds)
+        for value, seed in zip(coordinate.values.tolist(), seeds, strict=True):
+            assert seed is None or value == (str(seed) if kind == "O" else seed)
+    save(results, tmp_path / "results.csv")
