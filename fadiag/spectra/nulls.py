@@ -45,14 +45,28 @@ def at_or_above(null: ArrayLike, observed: ArrayLike, *, tie: float = TIE) -> ND
     -------
     array (...), int64
 
+    Raises
+    ------
+    InputError
+        Where there are no draws, only NaN, infinities, or what is no real number.
+
     Examples
     --------
     >>> int(at_or_above([1.0, 1.0, 0.9], 1.0 + 1e-9))
     2
     """
-    draws, seen = np.asarray(null, np.float64), np.asarray(observed, np.float64)[..., None]
-    scale = np.fmax(np.abs(seen), np.nanmedian(np.abs(draws), axis=-1, keepdims=True))
-    return np.asarray(np.count_nonzero(draws >= seen - tie * scale, axis=-1))
+    draws = as_real(null, "null").astype(np.float64, copy=False)
+    seen = as_real(observed, "observed").astype(np.float64, copy=False)[..., None]
+    if draws.ndim < 1 or draws.shape[-1] == 0 or np.isnan(draws).all(axis=-1).any():
+        raise InputError(f"null has shape {draws.shape}; it needs a draw that is a number beside each value")
+    for values, name in ((draws, "null"), (seen, "observed")):
+        if np.isinf(values).any():
+            raise InputError(f"{name} holds {int(np.isinf(values).sum())} infinite values; leave them out")
+    # One of the draws, not the mean of two, which may leave float64's range.
+    middle = np.nanquantile(np.abs(draws), 0.5, axis=-1, keepdims=True, method="higher")
+    with np.errstate(over="ignore"):
+        lowest = seen - tie * np.fmax(np.abs(seen), middle)
+    return np.asarray(np.count_nonzero(draws >= lowest, axis=-1))
 
 
 def permuted_cosines(w: ArrayLike, b: ArrayLike, draws: int, rng: np.random.Generator) -> Floats:

@@ -247,6 +247,7 @@ VECTORS = {
     "gaussian_with_spectrum": lambda x: spectra.gaussian_with_spectrum(x, 6, 6, np.random.default_rng(0)),
     "permuted_cosines": lambda x: spectra.permuted_cosines(x, other(x), 3, np.random.default_rng(0)),
     "p_value": lambda x: spectra.p_value(1.0, x),
+    "at_or_above": lambda x: spectra.at_or_above(x, 1.0),
     "cosine_null_p": lambda x: spectra.cosine_null_p(x, 9),
     "cosine_null_quantile": lambda x: spectra.cosine_null_quantile(x, 9),
     "t_interval": spectra.t_interval,

@@ -127,3 +127,23 @@ def test_refusals_say_why() -> None:
         spectra.permuted_cosines(np.ones(3), np.zeros(3), 5, rng)
     with pytest.raises(InputError, match="other is 9; it must be between 1 and 8"):
         spectra.overlap_moments(8, 2, 9)
+
+
+@pytest.mark.parametrize(
+    ("null", "observed", "message"),
+    [
+        ([], 1.0, "needs a draw that is a number"),
+        ([np.nan, np.nan], 1.0, "needs a draw that is a number"),
+        ([1.0, np.inf], 1.0, "null holds 1 infinite"),
+        ([1.0, 2.0], np.inf, "observed holds 1 infinite"),
+        ([1j], 1.0, "null is complex"),
+        (np.ma.masked_array([1.0, 2.0], [True, False]), 1.0, "null is a masked array"),
+    ],
+)
+def test_what_is_no_null_is_refused(null: object, observed: float, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        spectra.at_or_above(null, observed)
+
+
+def test_draws_at_the_end_of_the_range_are_counted() -> None:
+    assert spectra.at_or_above([1.7e308, 1.7e308, -1.7e308, np.nan], 1.7e308) == 2
