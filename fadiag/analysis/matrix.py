@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fadiag import spectra
 from fadiag.errors import InputError
+from fadiag.store import channel_of
 
 __all__ = ["UNFOLDINGS", "Unfolding", "centre", "unfold"]
 
@@ -62,20 +63,15 @@ def unfold(
     if values.ndim == 3:
         return values
     if dims[0] == "sample" and unfolding == "channels":
-        channel = _channel_of(dims, what)
-        moved = np.moveaxis(values, 1 + channel, -1)
+        channel = channel_of(dims)
+        if channel is None:
+            raise InputError(
+                f"the channel axis of {what} is not known: its axes are {tuple(dims)}; analyse with "
+                "unfolding='samples', or with metrics=[...] of other signals"
+            )
+        moved = np.moveaxis(values, 1 + dims.index(channel), -1)
         return moved.reshape(steps, -1, moved.shape[-1])
     return values.reshape(steps, rows, -1)
-
-
-def _channel_of(dims: Sequence[str], what: str) -> int:
-    for place, dim in enumerate(dims):
-        if dim in ("out", "channel") or dim.endswith("_channel"):
-            return place
-    raise InputError(
-        f"the channel axis of {what} is not known: its axes are {tuple(dims)}; analyse with "
-        "unfolding='samples', or with metrics=[...] of other signals"
-    )
 
 
 def centre(matrix: NDArray[Any], *, factor: bool = False) -> NDArray[Any]:

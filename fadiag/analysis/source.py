@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fadiag.analysis.matrix import Unfolding
 from fadiag.analysis.view import Layer
 from fadiag.errors import InputError, StoreError
-from fadiag.store import open_run
+from fadiag.store import ROWS, open_run, rows_of_layer
 
 __all__ = ["Run", "Stream", "open_runs"]
 
@@ -81,7 +81,7 @@ def _stream(name: str, node: xr.DataTree) -> Stream:
     layers = {
         n: {str(k): v for k, v in nodes[n].to_dataset(inherit=False).data_vars.items()} for n in ordered
     }
-    own = {n: arrays.pop("rows") for n, arrays in layers.items() if "rows" in arrays}
+    own = {n: arrays.pop(ROWS) for n, arrays in layers.items() if ROWS in arrays}
     return Stream(
         name=name,
         kind=str(node.attrs.get("kind", name)),
@@ -93,13 +93,8 @@ def _stream(name: str, node: xr.DataTree) -> Stream:
         layers=layers,
         layer_attrs={n: _plain(nodes[n].attrs) for n in ordered},
         scalars={str(k): v for k, v in dataset.data_vars.items() if v.dims == ("step",) and k not in _CLOCK},
-        own_rows={} if valid is None else {n: _own_rows(array.values, valid) for n, array in own.items()},
+        own_rows={} if valid is None else {n: rows_of_layer(array.values, valid) for n, array in own.items()},
     )
-
-
-def _own_rows(told: NDArray[np.float64], valid: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return a layer's own number of samples, which is told (not NaN) from where it first was another."""
-    return np.where(np.isnan(told), valid, np.nan_to_num(told)).astype(np.int64)
 
 
 def _static(node: xr.DataTree | None) -> dict[str, dict[str, xr.DataArray]]:

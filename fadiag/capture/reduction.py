@@ -16,8 +16,9 @@ from fadiag.capture.factor import Panels, factor, unit_rows
 from fadiag.capture.rows import Chosen, Rows
 from fadiag.capture.signals import ONE_SHAPE, Reading, Signal
 from fadiag.errors import CaptureError, InputError
+from fadiag.store import channel_of
 
-__all__ = ["Factors", "Raw", "Reduction", "ReductionName", "Unfolding", "channel_of", "reduction_of"]
+__all__ = ["Factors", "Raw", "Reduction", "ReductionName", "Unfolding", "reduction_of"]
 
 ReductionName = Literal["raw", "factor"]
 Unfolding = Literal["samples", "channels"]
@@ -168,11 +169,6 @@ def _with_float64(values: Tensor) -> Tensor:
 
 def _finite(values: Tensor) -> bool:
     return bool(torch.isfinite(values.sum()) or torch.isfinite(values).all())
-
-
-def channel_of(dims: tuple[str, ...]) -> str | None:
-    """Return which axis of a signal is that of its channels; None where that is not certain."""
-    return next((dim for dim in dims if dim in ("out", "channel") or dim.endswith("_channel")), None)
 
 
 def check_positions(

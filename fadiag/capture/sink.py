@@ -11,12 +11,13 @@ from fadiag.capture.resuming import Earlier
 from fadiag.capture.rows import room_for
 from fadiag.capture.signals import ONE_SHAPE, LayerSignals, Signal
 from fadiag.errors import CaptureError
-from fadiag.store import ArraySpec, RunWriter, layer_key
+from fadiag.store import ROWS, ArraySpec, RunWriter, layer_key
 
 __all__ = ["ROOT", "Sink"]
 
 #: The layer name under which the store keeps a nameless root module.
 ROOT = "(root)"
+_CHANGED = "the model or the batch changed in mid-run; record the changed model into a store of its own"
 
 
 class Sink:
@@ -72,40 +73,33 @@ class Sink:
         batch = next((layer.rows for layer in reversed(read) if layer.rows is not None), None)
         for layer in read:
             signals = dict(layer.signals)
-            told = (layer.name or ROOT, "rows") in self._shapes
+            told = (layer.name or ROOT, ROWS) in self._shapes
             if layer.rows is not None and (layer.rows != batch or told):
-                signals["rows"] = Signal(np.array(layer.rows, np.float64), ())
+                signals[ROWS] = Signal(np.array(layer.rows, np.float64), ())
             for name, signal in signals.items():
                 key = (layer.name or ROOT, name)
-                array = signal.array
-                of_samples = signal.dims[:1] == ("sample",)
                 if key not in self._shapes:
-                    # Where a layer saw few of the batch, it may see more in another step.
-                    rows = room_for(len(array), batch or 0) if of_samples else 0
-                    self._declare(key, layer, signal, (rows, *array.shape[1:]) if of_samples else array.shape)
-                if (
-                    of_samples
-                    and len(array) < self._shapes[key][0]
-                    and array.shape[1:] == self._shapes[key][1:]
-                ):
-                    array = _padded(array, self._shapes[key][0])
-                has_positions = (of_samples and array.ndim > 2) or signal.attrs.get("unfolding") == "samples"
-                if has_positions and array.shape[1:] != self._shapes[key][1:]:
-                    raise CaptureError(
-                        f"{name} of layer {layer.name!r} has shape {signal.array.shape} at step {step} and "
-                        f"had {self._shapes[key]} before; {ONE_SHAPE}"
-                    )
-                if array.shape != self._shapes[key]:
-                    raise CaptureError(
-                        f"{name} of layer {layer.name!r} has shape {array.shape} at step {step} "
-                        f"and had {self._shapes[key]} before: the model or the batch changed in mid-run; "
-                        "record the changed model into a store of its own"
-                    )
-                arrays[key] = array
+                    self._declare(key, layer, signal, _shape_for(signal, batch or 0))
+                arrays[key] = self._fitted(key, layer, signal, step)
                 if "nan_means" not in signal.attrs:
                     whole[key] = signal.array
         self._count(whole)
         self._writer.append(self.stream, step, arrays, epoch=epoch, rows_valid=batch)
+
+    def _fitted(self, key: tuple[str, str], layer: LayerSignals, signal: Signal, step: int) -> Array:
+        """Return a signal's values in the shape that was declared, samples that lack filled up."""
+        array, shape = signal.array, self._shapes[key]
+        of_samples = signal.dims[:1] == ("sample",)
+        if of_samples and array.shape[1:] == shape[1:] and len(array) < shape[0]:
+            return _padded(array, shape[0])
+        if array.shape == shape:
+            return array
+        has_positions = (of_samples and array.ndim > 2) or signal.attrs.get("unfolding") == "samples"
+        why = f"; {ONE_SHAPE}" if has_positions and array.shape[1:] != shape[1:] else f": {_CHANGED}"
+        raise CaptureError(
+            f"{key[1]} of layer {layer.name!r} has shape {array.shape} at step {step} and had {shape} before"
+            + why
+        )
 
     def _declare(
         self, key: tuple[str, str], layer: LayerSignals, signal: Signal, shape: tuple[int, ...]
@@ -142,6 +136,12 @@ class Sink:
             if bad:
                 self._invalid[key] += bad
                 self._writer.set_attrs(self._place(key), {"nan_count": self._invalid[key]})
+
+
+def _shape_for(signal: Signal, batch: int) -> tuple[int, ...]:
+    """Return the shape to declare: where a layer saw few of the batch, it may see more in another step."""
+    shape = signal.array.shape
+    return (room_for(shape[0], batch), *shape[1:]) if signal.dims[:1] == ("sample",) else shape
 
 
 def _padded(array: Array, rows: int) -> Array:

@@ -10,7 +10,7 @@ from fadiag.figures.interval import interval
 from fadiag.figures.panels import curves, finish, methods_in, note, null_band, without_bp
 from fadiag.figures.style import PAGE, label
 from fadiag.figures.table import of
-from fadiag.figures.wording import last_hidden, small_print, with_interval
+from fadiag.figures.wording import elsewhere, last_hidden, small_print, with_interval
 
 __all__ = ["ALIGNMENT"]
 
@@ -78,7 +78,7 @@ def _beyond(numbers: xr.Dataset, at_end: xr.DataArray, name: str, method: str, l
         return " (chance not known)"
     value, high = beside_null(numbers, name, f"{name}_null_high", method, layer)
     known, above = int(high.notnull().sum()), int((value > high).sum())
-    at = "" if int(value["step"]) == int(at_end["step"]) else f" at step {int(value['step'])}"
+    at = elsewhere(value, int(at_end["step"]))
     return f" (above chance in {above} of {known} seeds{at})" if known else " (chance not known)"
 
 

@@ -10,7 +10,7 @@ from fadiag.figures.interval import interval
 from fadiag.figures.panels import curves, finish, methods_in, note, null_band, without_bp
 from fadiag.figures.style import PAGE, label
 from fadiag.figures.table import of
-from fadiag.figures.wording import last_hidden, small_print, with_interval
+from fadiag.figures.wording import elsewhere, last_hidden, small_print, with_interval
 
 __all__ = ["OVERLAP"]
 
@@ -57,7 +57,7 @@ def _sentence(numbers: xr.Dataset) -> str:
         return f"{told}; no redrawn feedback was recorded, so chance is not known."
     value, high = beside_null(numbers, NAME, f"{NAME}_null_high", method, layer)
     known, above = int(high.notnull().sum()), int((value > high).sum())
-    at = "" if int(value["step"]) == int(at_end["step"]) else f" at step {int(value['step'])}"
+    at = elsewhere(value, int(at_end["step"]))
     if not known:
         return f"{told}; no redrawn feedback was recorded here, so chance is not known."
     return f"{told}; {above} of {known} seeds lie above what redrawn feedback gives{at} (central 95 %)."

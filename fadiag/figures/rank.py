@@ -10,7 +10,7 @@ from fadiag.figures.interval import contrast, interval
 from fadiag.figures.panels import curves, finish, methods_in, note, null_band
 from fadiag.figures.style import PAGE, label
 from fadiag.figures.table import of
-from fadiag.figures.wording import compare, last_hidden, small_print, when, with_interval
+from fadiag.figures.wording import compare, elsewhere, last_hidden, small_print, when, with_interval
 
 __all__ = ["RANK"]
 
@@ -85,7 +85,7 @@ def _gates(numbers: xr.Dataset, layer: str, step: int) -> str:
     rank, low = beside_null(numbers, name, f"{name}_mask_null_low", "fa", layer)
     _, high = beside_null(numbers, name, f"{name}_mask_null_high", "fa", layer)
     known, inside = int(low.notnull().sum()), int(((rank >= low) & (rank <= high)).sum())
-    at = "" if int(rank["step"]) == step else f" at step {int(rank['step'])}"
+    at = elsewhere(rank, step)
     return (
         f"; {inside} of {known} FA runs lie inside what their gates alone would give{at} "
         "(raw, mask null, 95 %)"

@@ -10,6 +10,7 @@ __all__ = [
     "LAST",
     "brief",
     "compare",
+    "elsewhere",
     "hidden_layers",
     "last_hidden",
     "number",
@@ -87,6 +88,12 @@ def when(at_end: xr.DataArray) -> str:
         return LAST
     which = "no step that all have" if step < 0 else f"step {step}, the last that all have"
     return f"{which} ({', '.join(later)})"
+
+
+def elsewhere(values: xr.DataArray, step: int) -> str:
+    """Return at which step the values are, where that is another than the one that is told of."""
+    at = int(values["step"])
+    return "" if at == step else f" at step {at}"
 
 
 def hidden_layers(numbers: xr.Dataset) -> list[str]:

@@ -7,6 +7,7 @@ Examples
 'encoder%2F0'
 """
 
+from fadiag.store.axes import ROWS, channel_of, rows_of_layer
 from fadiag.store.compaction import compact
 from fadiag.store.export import export_netcdf
 from fadiag.store.inspection import LayerSummary, RunSummary, SignalSummary, StreamSummary, inspect_run
@@ -18,6 +19,7 @@ from fadiag.store.verification import Verification, verify_run
 from fadiag.store.writer import RunWriter
 
 __all__ = [
+    "ROWS",
     "ArraySpec",
     "LayerSummary",
     "RunInfo",
@@ -26,6 +28,7 @@ __all__ = [
     "SignalSummary",
     "StreamSummary",
     "Verification",
+    "channel_of",
     "compact",
     "export_netcdf",
     "inspect_run",
@@ -33,6 +36,7 @@ __all__ = [
     "layer_name",
     "open_run",
     "rank_path",
+    "rows_of_layer",
     "run_info",
     "verify_run",
 ]

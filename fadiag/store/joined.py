@@ -13,6 +13,7 @@ from xarray.backends import BackendEntrypoint
 
 from fadiag.errors import DamagedError
 from fadiag.store.array_reader import Key, positions_of, read_array, without_integer_axes
+from fadiag.store.axes import ROWS, rows_of_layer
 from fadiag.store.inspection import read_steps
 from fadiag.store.layout import fill_value
 from fadiag.store.lazy import LazyArray, SnapshotBackend, lazy_variable
@@ -22,10 +23,6 @@ from fadiag.store.snapshot import Snapshot, StoredArray
 __all__ = ["JoinedBackend"]
 
 _Index = NDArray[np.intp]
-
-
-#: A layer's own number of samples, NaN where it is the stream's.
-_ROWS = "rows"
 
 
 @dataclass(frozen=True)
@@ -40,10 +37,10 @@ class _Shared:
         """Return the same with the valid rows of a layer, where a rank has others there."""
         valid = list(self.valid)
         for rank, (snapshot, at) in enumerate(zip(snapshots, self.records, strict=True)):
-            array = snapshot.arrays.get(f"{home}/{_ROWS}")
+            array = snapshot.arrays.get(f"{home}/{ROWS}")
             if array is not None:
                 own = read_array(snapshot.path, array, (at,)).astype(np.float64)
-                valid[rank] = np.where(np.isnan(own), valid[rank], np.nan_to_num(own)).astype(np.int64)
+                valid[rank] = rows_of_layer(own, valid[rank])
         return replace(self, valid=tuple(valid))
 
 
@@ -140,14 +137,14 @@ def _stream(
     for name in COORDINATES:
         found[stream][name] = xr.Variable(("step",), clock[name].values[shared.records[0]], clock[name].attrs)
     found[stream]["rows_valid"].values = sum(shared.valid)
-    apart = {p.rpartition("/")[0] for s in snapshots for p in s.arrays if p.endswith(f"/{_ROWS}")}
+    apart = {p.rpartition("/")[0] for s in snapshots for p in s.arrays if p.endswith(f"/{ROWS}")}
     own = {home: shared.of_layer(home, snapshots) for home in apart if home in found and home != stream}
     for home, layer in own.items():
         told = sum(layer.valid).astype(np.float64)  # type: ignore[union-attr]
-        found[home][_ROWS] = xr.Variable(("step",), told, {"signal": _ROWS})
+        found[home][ROWS] = xr.Variable(("step",), told, {"signal": ROWS})
     for path, array in snapshots[0].arrays.items():
         home, _, name = path.rpartition("/")
-        here = home in found and home != stream and name != _ROWS
+        here = home in found and home != stream and name != ROWS
         if not here or not all(path in s.arrays for s in snapshots):
             continue
         _check_alike(path, snapshots)

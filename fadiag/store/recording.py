@@ -4,8 +4,9 @@ Everything here is synchronous and belongs to one thread at a time; `RunWriter` 
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Recording:
         self.streams: dict[str, Stream] = {}
         self._lock = lock
         self._created: dict[str, int] = {}
-        self._small = SmallSlabs(self._write_run)
+        self._small = SmallSlabs(partial(self._put, write_run))
         self._resumed: set[str] = set()
 
     # -- declaring ----------------------------------------------------------------------------------------
@@ -240,19 +241,17 @@ class Recording:
     def _write(self, path: str, layout: ArrayLayout, record: int, data: memoryview | None) -> None:
         if self._small.takes(layout):
             self._small.add(path, layout, record, data)
-            return
-        create = self._creates(path, layout, record)
-        write_slab(f"{self.path}/{path}", layout, record, data or memoryview(b""), create=create)
-        self._created[path] = record // layout.chunk[0]
+        else:
+            self._put(write_slab, path, layout, record, data or memoryview(b""))
 
-    def _write_run(self, path: str, layout: ArrayLayout, first: int, data: memoryview) -> None:
-        create = self._creates(path, layout, first)
-        write_run(f"{self.path}/{path}", layout, first, data, create=create)
-        self._created[path] = first // layout.chunk[0]
-
-    def _creates(self, path: str, layout: ArrayLayout, record: int) -> bool:
+    def _put(
+        self, write: Callable[..., None], path: str, layout: ArrayLayout, record: int, data: memoryview
+    ) -> None:
+        """Write from a record on, into a chunk file that is made with its first record."""
         chunk, within = divmod(record, layout.chunk[0])
-        return within == 0 and self._created.get(path) != chunk
+        create = within == 0 and self._created.get(path) != chunk
+        write(f"{self.path}/{path}", layout, record, data, create=create)
+        self._created[path] = chunk
 
     # -- committing ---------------------------------------------------------------------------------------
 
