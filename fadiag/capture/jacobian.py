@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from fadiag.capture.arrays import Array, rows_of
-from fadiag.capture.trace import Call
+from fadiag.capture.call import Call
 
 __all__ = ["jacobian_cosines"]
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from fadiag.capture.arrays import Array, dims_of, rows_of
+from fadiag.capture.call import Call
 from fadiag.capture.reduction import Unfolding
 from fadiag.capture.rows import Chosen
-from fadiag.capture.trace import Call
 from fadiag.store import channel_of
 
 __all__ = ["Kept"]

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from fadiag import spectra
 from fadiag.capture.arrays import Array, rows_of
+from fadiag.capture.call import Call
 from fadiag.capture.kept import Kept
 from fadiag.capture.passes import Passes
-from fadiag.capture.trace import Call
 
 __all__ = [
     "MASK_STATISTICS",

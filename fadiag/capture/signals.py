@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from fadiag.capture.arrays import Array, dims_of
+from fadiag.capture.call import Call
 from fadiag.capture.layers import RecordedLayer
-from fadiag.capture.trace import Call, Trace
+from fadiag.capture.trace import Trace
 from fadiag.errors import CaptureError
 
 __all__ = [

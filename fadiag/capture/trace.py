@@ -1,15 +1,13 @@
-"""Following a layer's output to its norm and its gate, and listening to the backward pass there.
+"""Following a layer's output to its norm and its gate.
 
 For each call of a recorded layer: ``a`` is what the module returned, ``z`` what enters the gate, ``h`` what
 leaves it. Tensors are known by identity, so functions, methods and modules, in place or not, are seen alike;
-what is not seen, by its node in the graph. Every listener is a tensor hook: after an in-place gate nothing
-else sees dL/da.
+what is not seen, by its node in the graph.
 """
 
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -20,56 +18,15 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from fadiag.capture.call import Call
 from fadiag.capture.hooks import Hook
 from fadiag.capture.layers import RecordedLayer
+from fadiag.capture.listening import Listener
 from fadiag.capture.operations import Kind, kind_of, name_of, unseen
-from fadiag.capture.ways import Follow, Point, follow_of, step
-from fadiag.errors import CaptureError, CaptureWarning
+from fadiag.capture.ways import Point, step
+from fadiag.errors import CaptureError
 
-__all__ = ["Call", "Trace", "hang", "tracing"]
-
-#: What is known only where z and h are.
-_OF_GATE = frozenset({"activation", "modulator", "error_post"})
-#: What a layer without a gate has alike: dL/dz.
-_UNGATED = frozenset({"modulator", "error_post"})
-#: The kinds of points that are h where there is no gate.
-_BASES = frozenset({"output", "norm"})
-
-
-@dataclass
-class Call:
-    """One call of one layer: what was seen of it.
-
-    ``output`` is where the ways of what it returned begin. When the trace is finished, ``values`` holds what
-    was asked for, ``heard`` tells whether a backward pass came by, and ``a_edge`` and ``h_edge``, where they
-    are kept, are the places in the graph between which the Jacobian of gate and norm stands; ``weight_edge``,
-    where it was noted, is that of a weight that is trained.
-    """
-
-    layer: RecordedLayer
-    index: int
-    order: int
-    output: Point
-    norm: str = ""
-    gate: str = ""
-    heard: bool = False
-    moved: bool = False  # axes were permuted between a and h
-    a_edge: GradientEdge | None = None
-    h_edge: GradientEdge | None = None
-    weight_edge: GradientEdge | None = None
-    h_shape: torch.Size = field(default_factory=torch.Size)
-    values: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """The layer's name; the second call of a layer in one pass is ``name@1``, and so on."""
-        return f"{self.layer.name}@{self.index}" if self.index else self.layer.name
-
-    @property
-    def a_shape(self) -> torch.Size:
-        """The shape of what the module returned."""
-        return self.output.shape
-
+__all__ = ["Trace", "hang", "tracing"]
 
 #: The calls that a tensor came from, each with the point that it is on its ways.
 _Points = Sequence[tuple[Call, Point]]
@@ -85,22 +42,16 @@ class _Followed:
 
 
 class Trace(TorchFunctionMode):
-    """The calls of the recorded layers in one forward pass. Use `tracing`.
-
-    ``trains`` tells whether a backward pass from it gave one of their weights a gradient.
-    """
+    """The calls of the recorded layers in one forward pass. Use `tracing`."""
 
     def __init__(self, signals: Collection[str], *, keep_edges: bool = False) -> None:
         super().__init__()
         self.calls: list[Call] = []
-        self.trains = False
         self.count = 0  # calls of all layers, recorded or not
         self.last: RecordedLayer | None = None
         self._wanted = frozenset(signals)
-        self._keep_edges = keep_edges
+        self._listener = Listener(signals, keep_edges=keep_edges)
         self._with_grad = torch.is_grad_enabled()
-        self._handles: list[Any] = []
-        self._listening: list[Point] = []
         self._depth = 0  # of the model's own calls: a model may call itself
         # By a tensor's id, and by its place in the graph.
         self._followed: dict[int, _Followed] = {}
@@ -126,10 +77,8 @@ class Trace(TorchFunctionMode):
             if "input" in self._wanted and isinstance(taken, Tensor) and taken.is_floating_point():
                 call.values["input"] = taken.detach().clone()
             self.calls.append(call)
-            self._reach(output, call.output)
+            self._listener.reach(output, call.output)
             self._follow(output, [(call, call.output)])
-            if output.requires_grad:
-                self._handles.append(output.register_hook(lambda gradient: self._train(call)))  # type: ignore[no-untyped-call]
 
     def pass_by(self, layer: RecordedLayer, inputs: Any, output: Any) -> None:
         """Count a call: the order of layers is that of all, recorded or not."""
@@ -139,7 +88,7 @@ class Trace(TorchFunctionMode):
             # A layer reads its input, by whatever function: that of a feedback layer is not seen.
             for tensor in _tensors(inputs):
                 points = self._points(tensor)
-                self._restore(tensor, points)
+                self._listener.restore(tensor, (point for _, point in points))
                 for _, point in points:
                     point.uses.append(Point("end", layer.name, point.stage, tensor.shape, point, heard=True))
             for tensor in _tensors(output):
@@ -165,13 +114,13 @@ class Trace(TorchFunctionMode):
 
     def stop(self) -> None:
         """Remove all listeners and let go of the tensors."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._listener.stop()
         self.forget_tensors()
 
-    def _train(self, call: Call) -> None:
-        self.trains = self.trains or _is_due(call.weight_edge)
+    @property
+    def trains(self) -> bool:
+        """Whether a backward pass from it gave a weight that `note_weights` noted a gradient."""
+        return self._listener.trains
 
     def note_weights(self) -> None:
         """Note which weights the layers have, before the pass ends: it may stand in others (functional_call).
@@ -182,8 +131,8 @@ class Trace(TorchFunctionMode):
         for call in self.calls:
             weight = call.layer.weight
             if weight.requires_grad:
-                call.weight_edge = edges.get(id(weight)) or get_gradient_edge(weight)
-                edges[id(weight)] = call.weight_edge
+                edges[id(weight)] = edges.get(id(weight)) or get_gradient_edge(weight)
+                call.output.weight_edge = edges[id(weight)]
 
     def forget_tensors(self) -> None:
         """Let go of the tensors that were followed, at the end of the forward pass."""
@@ -192,28 +141,12 @@ class Trace(TorchFunctionMode):
 
     def forget_heard(self) -> None:
         """Forget what was heard so far: a backward pass made inside the loss."""
-        for point in self._listening:
-            point.heard, point.gradient = False, None
+        self._listener.forget_heard()
 
     def finish(self) -> None:
         """After the backward pass: choose z and h of each call, and keep what was seen there."""
         for call in self.calls:
-            output = call.output
-            call.heard = output.listening and output.heard
-            follow = follow_of(output)
-            call.norm, call.gate, call.a_edge = follow.norm, follow.gate, output.edge
-            found = {"error": output.gradient}
-            if follow.z is not None and follow.h is not None:
-                z, h = follow.z, follow.h
-                call.h_edge, call.h_shape, call.moved = h.edge, h.shape, h.moved
-                found |= {"activation": h.activation, "modulator": h.gradient, "error_post": z.gradient}
-            elif _OF_GATE & self._wanted:
-                _warn(call, follow)
-            for signal, value in found.items():
-                if signal in self._wanted and value is not None:
-                    alone = all(value is not other for other in call.values.values())
-                    call.values[signal] = value if alone else value.clone()
-            output.uses, output.activation, output.gradient = [], None, None
+            call.finish(self._wanted)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """See an operation, follow what it makes of a followed tensor."""
@@ -230,10 +163,10 @@ class Trace(TorchFunctionMode):
         # Before the operation, which may be in place.
         for tensor, points in taken:
             if kind != "unclear":
-                self._restore(tensor, points)
+                self._listener.restore(tensor, (point for _, point in points))
             if kind == "gate":
                 for _, point in points:
-                    self._listen(tensor, point, "error_post")
+                    self._listener.listen(tensor, point, "error_post")
         needed = any(tensor.requires_grad for tensor, _ in taken)
         result = func(*args, **kwargs)
         made = list(_tensors(first if name == "__setitem__" else result))
@@ -276,63 +209,13 @@ class Trace(TorchFunctionMode):
                     if is_way:
                         for parent in parents.values():
                             parent.uses.append(new)
-                        self._reach(tensor, new)
+                        self._listener.reach(tensor, new)
                 if does not in {None, "end"}:
                     on.append((call, new))
         for tensor, on in zip(made, followed, strict=True):
             # What an autograd function does in place is seen when it is done.
             if graded or all(tensor is not source for source, _ in taken):
                 self._follow(tensor, on)
-
-    def _reach(self, tensor: Tensor, point: Point) -> None:
-        """Listen at a point, and keep of it what is wanted where it may turn out to be h."""
-        if point.kind == "gate" and point.before is not None and point.before.stage != "gated":
-            self._listen(tensor, point, "modulator")
-        elif point.kind in _BASES:
-            self._listen(tensor, point, *_UNGATED, *(["error"] if point.kind == "output" else []))
-        else:
-            self._listen(tensor, point)
-            return
-        if self._keep_edges and tensor.requires_grad:
-            point.edge = get_gradient_edge(tensor)
-        if "activation" in self._wanted:
-            self._settle(tensor, point)
-
-    def _settle(self, h: Tensor, point: Point) -> None:
-        before = point.before
-        held = before.activation if before is not None and before.uses == [point] else None
-        if before is not None and held is not None and _is_like(held, h):
-            # Fresh memory, at the norm and at the gate again, costs more.
-            before.activation, point.activation = None, held.copy_(h.detach())
-        else:
-            point.activation = h.detach().clone()
-
-    def _restore(self, tensor: Tensor, points: _Points) -> None:
-        """Keep the values again of what its norm or gate has taken the memory of, and is taken once more."""
-        for _, point in points:
-            gone = point.kind in _BASES and point.uses and point.activation is None
-            if gone and "activation" in self._wanted:
-                point.activation = tensor.detach().clone()
-
-    def _listen(self, tensor: Tensor, point: Point, *signals: str) -> None:
-        point.kept |= not self._wanted.isdisjoint(signals)
-        if not tensor.requires_grad:
-            point.heard = True
-        if point.listening or not tensor.requires_grad:
-            return
-        point.listening = True
-
-        def hear(gradient: Tensor) -> None:
-            if torch.is_grad_enabled():
-                return  # a pass with create_graph=True: a penalty's inner one
-            point.heard = True
-            if point.kept and point.gradient is None:
-                point.gradient = gradient.detach().reshape(point.shape).clone()
-            elif point.gradient is not None:
-                point.gradient += gradient.detach().reshape(point.shape)
-
-        self._listening.append(point)
-        self._handles.append(tensor.register_hook(hear))  # type: ignore[no-untyped-call]
 
     def _follow(self, tensor: Tensor, points: _Points) -> None:
         node: Any = tensor.grad_fn
@@ -362,7 +245,7 @@ class Trace(TorchFunctionMode):
             if kind == "gate":
                 for _, point in points:
                     if source is not None:
-                        self._listen(source, point, "error_post")
+                        self._listener.listen(source, point, "error_post")
                     elif "error_post" in self._wanted and not point.kept:
                         kind = "unclear"
             taken.append((source, points))
@@ -378,31 +261,6 @@ def _tensors(given: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
     elif isinstance(given, Mapping):
         yield from _tensors(list(given.values()))
-
-
-def _is_like(one: Tensor, other: Tensor) -> bool:
-    return (one.shape, one.dtype, one.device) == (other.shape, other.dtype, other.device)
-
-
-def _warn(call: Call, follow: Follow) -> None:
-    warnings.warn(
-        f"layer {call.name!r}: its output goes through {' and '.join(map(repr, follow.through))}, and it is "
-        "not known which gate that is; its activation, modulator and error_post are not recorded, its error "
-        "and gradient are; use the gate's own function (torch.nn.functional.silu, say, and not its formula), "
-        "or leave these signals out by signals=[...]",
-        CaptureWarning,
-        stacklevel=2,
-    )
-
-
-def _is_due(edge: GradientEdge | None) -> bool:
-    """Say whether the backward pass that runs now computes the gradient at an edge."""
-    if edge is None:
-        return False
-    try:
-        return bool(torch._C._will_engine_execute_node(edge.node))
-    except RuntimeError:  # torch does not tell it of a leaf that autograd.grad was asked for
-        return True
 
 
 def hang(

@@ -32,7 +32,8 @@ class Point:
     """A tensor on a way: the operation that made it, those that took it, and what was seen at it.
 
     ``heard`` tells whether a gradient came by: what only a metric takes is no way. ``kept`` tells whether
-    that gradient is wanted.
+    that gradient is wanted; ``edge``, where it is kept, is its place in the graph; ``weight_edge``, noted at
+    an output, is that of its layer's weight, where it is trained.
     """
 
     kind: Kind | Literal["output"]
@@ -47,6 +48,7 @@ class Point:
     activation: Tensor | None = None
     gradient: Tensor | None = None
     edge: GradientEdge | None = None
+    weight_edge: GradientEdge | None = None
 
     def then(self, kind: Kind, name: str, shape: torch.Size) -> "Point":
         """Return the point that an operation leads to from here."""

@@ -1,0 +1,80 @@
+"""One call of one layer in a pass, and what was seen of it."""
+
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from fadiag.capture.layers import RecordedLayer
+from fadiag.capture.ways import Follow, Point, follow_of
+from fadiag.errors import CaptureWarning
+
+__all__ = ["Call"]
+
+#: What is known only where z and h are.
+_OF_GATE = frozenset({"activation", "modulator", "error_post"})
+
+
+@dataclass
+class Call:
+    """One call of one layer: what was seen of it.
+
+    ``output`` is where the ways of what it returned begin. When the trace is finished, ``values`` holds what
+    was asked for, ``heard`` tells whether a backward pass came by, and ``a_edge`` and ``h_edge``, where they
+    are kept, are the places in the graph between which the Jacobian of gate and norm stands.
+    """
+
+    layer: RecordedLayer
+    index: int
+    order: int
+    output: Point
+    norm: str = ""
+    gate: str = ""
+    heard: bool = False
+    moved: bool = False  # axes were permuted between a and h
+    a_edge: GradientEdge | None = None
+    h_edge: GradientEdge | None = None
+    h_shape: torch.Size = field(default_factory=torch.Size)
+    values: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The layer's name; the second call of a layer in one pass is ``name@1``, and so on."""
+        return f"{self.layer.name}@{self.index}" if self.index else self.layer.name
+
+    @property
+    def a_shape(self) -> torch.Size:
+        """The shape of what the module returned."""
+        return self.output.shape
+
+    def finish(self, wanted: Collection[str]) -> None:
+        """After the backward pass: choose z and h, and keep what was seen there."""
+        output, follow = self.output, follow_of(self.output)
+        self.heard = output.listening and output.heard
+        self.norm, self.gate, self.a_edge = follow.norm, follow.gate, output.edge
+        found = {"error": output.gradient}
+        if follow.z is not None and follow.h is not None:
+            z, h = follow.z, follow.h
+            self.h_edge, self.h_shape, self.moved = h.edge, h.shape, h.moved
+            found |= {"activation": h.activation, "modulator": h.gradient, "error_post": z.gradient}
+        elif not _OF_GATE.isdisjoint(wanted):
+            _warn(self, follow)
+        for signal, value in found.items():
+            if signal in wanted and value is not None:
+                alone = all(value is not other for other in self.values.values())
+                self.values[signal] = value if alone else value.clone()
+        output.uses, output.activation, output.gradient = [], None, None
+
+
+def _warn(call: Call, follow: Follow) -> None:
+    warnings.warn(
+        f"layer {call.name!r}: its output goes through {' and '.join(map(repr, follow.through))}, and it is "
+        "not known which gate that is; its activation, modulator and error_post are not recorded, its error "
+        "and gradient are; use the gate's own function (torch.nn.functional.silu, say, and not its formula), "
+        "or leave these signals out by signals=[...]",
+        CaptureWarning,
+        stacklevel=2,
+    )
