@@ -111,7 +111,11 @@ def check_live(model: nn.Module, live: Live, ranks: str) -> None:
 
 
 class LiveReader:
-    """Hears one step: armed before it, disarmed after it. Between, the model carries no hook."""
+    """Hears one step: armed before it, disarmed after it. Between, the model carries no hook.
+
+    ``asked`` is what shall be heard; ``scale``, while it is armed, by what the loss is multiplied (by a
+    GradScaler): errors are divided by it.
+    """
 
     def __init__(
         self,
@@ -120,24 +124,26 @@ class LiveReader:
         live: Live,
         others: Sequence[RecordedLayer] = (),
     ) -> None:
+        self.asked = live
+        self.scale: float | None = None
         self._model = model
         self._layers = layers
         self._others = others
-        self._signals = live.signals
         self._reduce = live.reduce()
         self._handles: list[RemovableHandle] = []
         self._passes: list[Trace] = []
         self._running: Trace | None = None
 
-    def arm(self) -> None:
+    def arm(self, scale: float = 1.0) -> None:
         """Hang the hooks on the model."""
+        self.scale = scale
         self._handles = hang(self._layers, self._others, lambda: self._running)
         self._handles.append(self._model.register_forward_pre_hook(Hook(self._begin)))
         self._handles.append(self._model.register_forward_hook(Hook(self._end), always_call=True))
 
     def _begin(self, module: nn.Module, inputs: Any) -> None:
         if torch.is_grad_enabled() and self._running is None and not is_out_of_band():
-            self._running = Trace(self._signals)
+            self._running = Trace(self.asked.signals)
             self._running.__enter__()  # type: ignore[no-untyped-call]
         if self._running is not None:
             self._running.begin()
@@ -156,23 +162,17 @@ class LiveReader:
             handle.remove()
         for trace in self._passes:
             trace.stop()
-        self._handles, self._passes = [], []
+        self._handles, self._passes, self.scale = [], [], None
 
-    def disarm(self, step: int, *, scale: float = 1.0) -> list[LayerSignals]:
+    def disarm(self, step: int) -> list[LayerSignals]:
         """Take the hooks off; return what was heard.
-
-        Parameters
-        ----------
-        step : int
-        scale : float
-            By which the loss was multiplied (a GradScaler's): errors are divided by it.
 
         Raises
         ------
         CaptureError
             No backward pass went through the recorded layers.
         """
-        passes = self._passes
+        passes, scale = self._passes, 1.0 if self.scale is None else self.scale
         self.abandon()
         for trace in passes:
             trace.finish()
@@ -189,7 +189,7 @@ class LiveReader:
         for call in heard[0]:
             twins = [other for calls in heard for other in calls if other.name == call.name]
             readings = {}
-            for name in self._signals:
+            for name in self.asked.signals:
                 parts = [reading_of(name, twin) for twin in twins if name in twin.values]
                 if parts:
                     readings[name] = _unscaled(parts, scale) if name in _BACKWARD else parts

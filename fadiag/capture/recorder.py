@@ -18,10 +18,10 @@ from fadiag.capture.layers import Chosen, choose_layers, in_order, others_of
 from fadiag.capture.live import Live, LiveReader, check_live
 from fadiag.capture.manifest import manifest_of
 from fadiag.capture.probe import Probe
+from fadiag.capture.probing import ProbeReader, check_probes
 from fadiag.capture.ranks import Ranks
 from fadiag.capture.resuming import Earlier, earlier_run
 from fadiag.capture.schedule import Schedule, as_schedule
-from fadiag.capture.signals import LayerSignals
 from fadiag.capture.sink import Sink
 from fadiag.capture.state import StateReader, choose_state_signals
 from fadiag.capture.static import put_static
@@ -30,8 +30,6 @@ from fadiag.errors import CaptureError, CaptureWarning, InputError, StoreError
 from fadiag.store import RunWriter
 
 __all__ = ["Recorder"]
-
-_RESERVED = ("state", "live", "log", "static")
 
 
 class Recorder:
@@ -137,30 +135,21 @@ class Recorder:
         self._steps = None if steps is None else int(steps)
         self._asked = () if state is None else names_of(state)
         state_signals = choose_state_signals(None if state is None else self._asked, optimizers, self._layers)
-        if probes is not None and not isinstance(probes, Mapping):
-            raise InputError(
-                f"probes is a {type(probes).__name__}; give them by name, probes={{'probe': Probe(...)}}"
-            )
-        self._probes = dict(probes or {})
-        for name, probe in self._probes.items():
-            if name in _RESERVED:
-                raise InputError(
-                    f"a probe is named {name!r}, which is a stream of its own; take another name"
-                )
-            if not isinstance(probe, Probe):
-                raise InputError(f"probe {name!r} is a {type(probe).__name__}; give a fadiag.Probe")
-            probe.check(self._layers)
+        self._probes = ProbeReader(
+            self._model,
+            self._layers,
+            self._others,
+            check_probes(probes, self._layers),
+            flags=self._flags,
+            schedule=self._schedule,
+        )
         if live is not None:
             check_live(model, live, ranks)
         self._sinks: dict[str, Sink] = {}
         self._earlier: Earlier | None = None
         self._state: StateReader | None = None
         self._live = None if live is None else LiveReader(self._model, self._layers, live, self._others)
-        self._live_schedule = live.schedule if live is not None else None
-        self._live_signals = () if live is None else live.signals
-        self._live_scale: float | None = None
         self._scaler = scaler
-        self._state_begun: int | None = None
         self._epoch: float | None = None
         self._logged: dict[str, float] = {}
         self._closed = False
@@ -168,7 +157,7 @@ class Recorder:
         self._step = resume_from or 0
         peers = Ranks(ranks)
         peers.check_feedback(self._layers)
-        peers.check_probes(self._model, self._probes)
+        peers.check_probes(self._model, self._probes.by_name)
         self._records = peers.records
         manifest = manifest_of(self._layers, self._others, meta, config) | peers.manifest()
 
@@ -190,7 +179,7 @@ class Recorder:
                 self._earlier = earlier_run(peers.path(path), resume=resume, resume_from=resume_from)
                 if self._earlier is not None:
                     hashes = manifest["feedback_hash"]
-                    self._earlier.check(self._model, self._layers, self._probes, live, hashes)
+                    self._earlier.check(self._model, self._layers, self._probes.by_name, live, hashes)
                 self._open(writer, state_signals, optimizers, resume)
         except Exception as error:
             peers.agree(self._step, error)
@@ -230,7 +219,9 @@ class Recorder:
             return
         self._flags.look()
         try:
-            begun = self._state_begun is not None or self._live_scale is not None
+            begun = (self._state is not None and self._state.begun is not None) or (
+                self._live is not None and self._live.scale is not None
+            )
             if begun:
                 self._structure.check(self._step)
             self._end_live()
@@ -276,13 +267,13 @@ class Recorder:
         try:
             if self._live is not None:
                 self._live.abandon()  # the last step has no update, hence no batch
-            if self._state is not None or self._probes:
+            if self._state is not None or self._probes.by_name:
                 self._structure.check(self._step)
-            if self._state_begun is None and self._state is not None:
+            if self._state is not None and self._state.begun is None:
                 self._begin_state()
             self._end_state(updated=False)
             self._flush_log(self._epoch)
-            for name in self._probes:
+            for name in self._probes.by_name:
                 self._read_probe(name)
         except BaseException:
             self._abandon()
@@ -296,7 +287,7 @@ class Recorder:
             )
         if self._live is not None and (heard := self._sinks["live"].recorded):
             where = "the training's own passes (live)"
-            tell_unheard(heard, self._layers, self._live_signals, where, stacklevel=2)
+            tell_unheard(heard, self._layers, self._live.asked.signals, where, stacklevel=2)
         if self._state is not None:
             self._state.check_found(self._asked)
 
@@ -323,13 +314,8 @@ class Recorder:
     ) -> None:
         """Open the store, find the step that it is at, and record it."""
         # Read before the store exists: a probe that does not fit leaves nothing behind.
-        self._read_ahead = {
-            name: self._probed(name)
-            for name, probe in self._probes.items()
-            if not resume and self._is_scheduled(probe, 0)
-        }
-        for name, read in self._read_ahead.items():
-            self._tell_unheard(name, read, stacklevel=3)
+        if not resume:
+            self._probes.read_ahead()
         self._writer = writer()
         try:
             self._open_streams(state_signals, optimizers)
@@ -354,9 +340,9 @@ class Recorder:
             )
 
     def _open_streams(self, state_signals: Sequence[str], optimizers: Sequence[Any]) -> None:
-        for name, probe in self._probes.items():
+        for name, probe in self._probes.by_name.items():
             attrs = {"kind": "probe", "mode": probe.mode, "loss_reduction": "mean", "split": name}
-            planned = self._planned(probe.schedule or self._schedule)
+            planned = self._planned(self._probes.schedule_of(name))
             self._sinks[name] = Sink(self._writer, name, attrs, planned, self._earlier)
         if state_signals:
             self._sinks["state"] = Sink(
@@ -364,9 +350,9 @@ class Recorder:
             )
             whole = in_order(self._model, (*self._layers, *self._others))
             self._state = StateReader(self._layers, state_signals, optimizers, whole)
-        if self._live is not None and self._live_schedule is not None:
+        if self._live is not None:
             attrs = {"kind": "live", "loss_reduction": "as trained"}
-            planned = self._planned(self._live_schedule)
+            planned = self._planned(self._live.asked.schedule)
             self._sinks["live"] = Sink(self._writer, "live", attrs, planned, self._earlier)
         self._sinks["log"] = Sink(
             self._writer, "log", {"kind": "log"}, None if self._steps is None else self._steps + 1
@@ -380,9 +366,9 @@ class Recorder:
 
     def _record(self, *, checked: bool = False) -> None:
         """Record what is scheduled for the current step, of a model that is checked first."""
-        probes = [name for name, probe in self._probes.items() if self._is_scheduled(probe, self._step)]
+        probes = self._probes.due(self._step)
         state = self._state is not None and self._schedule(self._step)
-        live = self._live_schedule is not None and self._live_schedule(self._step)
+        live = self._live is not None and self._live.asked.schedule(self._step)
         if (probes or state or live) and not checked:
             self._structure.check(self._step)
         for name in probes:
@@ -390,20 +376,15 @@ class Recorder:
         if state:
             self._begin_state()
         if live and self._live is not None:
-            self._live_scale = 1.0 if self._scaler is None else float(self._scaler.get_scale())
-            self._live.arm()
+            self._live.arm(1.0 if self._scaler is None else float(self._scaler.get_scale()))
 
     def _end_live(self) -> None:
-        if self._live is not None and self._live_scale is not None:
-            scale, self._live_scale = self._live_scale, None
-            read = self._live.disarm(self._step, scale=scale)
+        if self._live is not None and (scale := self._live.scale) is not None:
+            read = self._live.disarm(self._step)
             if self._scaler is not None:
                 self.log(loss_scale=scale)
             if not self._is_done("live"):
                 self._sinks["live"].layers(self._step, read, epoch=self._epoch)
-
-    def _is_scheduled(self, probe: Probe, step: int) -> bool:
-        return (self._schedule if probe.schedule is None else probe.schedule)(step)
 
     def _is_done(self, stream: str) -> bool:
         last = self._sinks[stream].last_step
@@ -412,36 +393,22 @@ class Recorder:
     def _read_probe(self, name: str) -> None:
         if self._is_done(name):
             return
-        read = self._read_ahead.pop(name, None)
-        if read is None:
-            read = self._probed(name)
-            if self._sinks[name].last_step is None:
-                self._tell_unheard(name, read, stacklevel=4)
+        read = self._probes.read(name, first=self._sinks[name].last_step is None)
         self._sinks[name].layers(self._step, read, epoch=self._epoch)
-
-    def _probed(self, name: str) -> list[LayerSignals]:
-        return self._probes[name].read(self._model, self._layers, self._others, name=name, flags=self._flags)
 
     def _begin_state(self) -> None:
         if self._state is not None and not self._is_done("state"):
-            self._state.begin()
-            self._state_begun = self._step
+            self._state.begin(self._step)
 
     def _end_state(self, *, updated: bool) -> None:
-        if self._state is not None and self._state_begun is not None:
-            read = self._state.end(self._state_begun, updated=updated)
-            self._sinks["state"].layers(self._state_begun, read, epoch=self._epoch)
-            self._state_begun = None
+        if self._state is not None and (step := self._state.begun) is not None:
+            read = self._state.end(step, updated=updated)
+            self._sinks["state"].layers(step, read, epoch=self._epoch)
 
     def _flush_log(self, epoch: float | None) -> None:
         if self._logged and not self._is_done("log"):
             self._sinks["log"].scalars(self._step, self._logged, epoch)
         self._logged = {}
-
-    def _tell_unheard(self, name: str, read: Sequence[LayerSignals], *, stacklevel: int) -> None:
-        found, asked = {layer.name: layer.signals.keys() for layer in read}, self._probes[name].signals
-        where = f"the pass of probe {name!r}"
-        tell_unheard(found, self._layers, asked, where, stacklevel=stacklevel + 1)
 
     def _check_open(self) -> None:
         if self._failure is not None:

@@ -118,7 +118,7 @@ class StateReader:
     Tied weights are read once, under the first layer that has them. Gradients, and a feedback that changes,
     are read when the optimiser steps, before it writes (with a closure, after its first evaluation): they
     are those of the last pass of this step at W_s, the ones really used. A gradient that is sparse (a
-    table's) is read dense.
+    table's) is read dense. ``begun`` is the step that is waited for.
     """
 
     def __init__(
@@ -128,6 +128,7 @@ class StateReader:
         optimizers: Sequence[Any],
         whole: Sequence[RecordedLayer] = (),
     ) -> None:
+        self.begun: int | None = None
         self._layers = list(owners_of(layers).values())
         self._whole = whole or layers
         self._order = {layer.name: i for i, layer in enumerate(self._whole)}
@@ -141,8 +142,9 @@ class StateReader:
         self._found: set[str] = set()
         self._updates = 0
 
-    def begin(self) -> None:
+    def begin(self, step: int) -> None:
         """Copy the weights and wait for the optimiser's step."""
+        self.begun = step
         self._before = {
             i: (x.weight.detach().clone(), None if x.bias is None else x.bias.detach().clone())
             for i, x in enumerate(self._layers)
@@ -176,6 +178,7 @@ class StateReader:
     def abandon(self) -> None:
         """Stop waiting and forget what was begun."""
         self._stepping.leave()
+        self.begun = None
         self._before, self._gradients, self._feedbacks = {}, {}, {}
 
     def end(self, step: int, *, updated: bool) -> list[LayerSignals]:
