@@ -12,14 +12,10 @@ from fadiag.capture.layers import choose_layers
 from fadiag.errors import CaptureError, InputError
 from fadiag.rules import convert
 from fadiag.store import open_run
+from tests.capture.toy import labelled, loss_of
 
-X = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
-Y = torch.randint(3, (16,), generator=torch.Generator().manual_seed(1))
+X, Y = labelled(16)
 TOKENS = torch.randint(11, (16, 5), generator=torch.Generator().manual_seed(2))
-
-
-def loss_of(model, batch):
-    return functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def read(model, batch, adapters=(), **options):

@@ -18,6 +18,7 @@ from fadiag.capture.signals import Reading
 from fadiag.errors import CaptureWarning, InputError, MissingSignalError
 from fadiag.rules import convert
 from fadiag.store import open_run
+from tests.capture.toy import loss_of
 
 SHAPES = [(4096, 32), (2048, 64), (512, 128), (96, 128), (128, 512)]
 LARGE = [
@@ -173,10 +174,6 @@ class Conv(nn.Module):
         x = functional.relu(self.conv1(x))
         x = functional.relu(self.conv2(x))
         return self.out(functional.relu(self.fc(x.flatten(1))))
-
-
-def loss_of(model, batch):
-    return functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def batch_of(n, seed=0):

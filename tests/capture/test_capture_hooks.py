@@ -14,9 +14,9 @@ from fadiag.capture import Live, Recorder
 from fadiag.capture.hooks import Hook
 from fadiag.rules import convert
 from fadiag.store import open_run
+from tests.capture.toy import labelled
 
-X = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
-Y = torch.randint(3, (8,), generator=torch.Generator().manual_seed(1))
+X, Y = labelled(8)
 
 
 def network():

@@ -14,15 +14,11 @@ from fadiag.capture.layers import choose_layers
 from fadiag.errors import CaptureError, CaptureWarning, InputError
 from fadiag.rules import convert
 from fadiag.store import open_run, run_info
+from tests.capture.toy import labelled, loss_of
 
 N = 8
-X = torch.randn(N, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-Y = torch.randint(3, (N,), generator=torch.Generator().manual_seed(1))
+X, Y = labelled(N, torch.float64)
 B = torch.randn(5, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-
-
-def loss_of(model, batch):
-    return functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def mlp():

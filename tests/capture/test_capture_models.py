@@ -13,15 +13,11 @@ from fadiag.capture.layers import choose_layers
 from fadiag.errors import CaptureError
 from fadiag.rules import convert
 from fadiag.store import open_run
+from tests.capture.toy import labelled, loss_of
 
 N = 8
-X = torch.randn(N, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-Y = torch.randint(3, (N,), generator=torch.Generator().manual_seed(1))
+X, Y = labelled(N, torch.float64)
 SIGNALS = ("activation", "modulator", "error_post", "error")
-
-
-def loss_of(model, batch):
-    return functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def read(model, batch=(X, Y), loss=loss_of, **options):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
 import fadiag
 from fadiag import spectra
 from fadiag.capture import Probe, Recorder, Subset
 from fadiag.store import open_run
+from tests.capture.toy import loss_of
 
 N, KEPT = 24, 7
 X = torch.randn(N, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -19,10 +19,6 @@ DRAWN = (
     *(f"error_null_{name}" for name in STATISTICS),
     *(f"mask_null_{name}" for name in STATISTICS[1:3]),
 )
-
-
-def loss_of(model, batch):
-    return functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def model_of():

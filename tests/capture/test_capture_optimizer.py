@@ -10,9 +10,9 @@ from fadiag.capture import Recorder
 from fadiag.errors import CaptureError, InputError
 from fadiag.rules import convert
 from fadiag.store import open_run, run_info
+from tests.capture.toy import labelled
 
-X = torch.randn(16, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-Y = torch.randint(3, (16,), generator=torch.Generator().manual_seed(1))
+X, Y = labelled(16, torch.float64)
 LR = 0.5
 
 

@@ -11,12 +11,9 @@ from torch.nn import functional
 from fadiag.capture import DEFAULT_ADAPTERS, PROBE_SIGNALS, Probe
 from fadiag.capture.layers import choose_layers
 from fadiag.rules import convert
+from tests.capture.toy import loss_of
 
 N = 12
-
-
-def loss_of(model, batch):
-    return functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def read(model, batch, **options):

@@ -11,9 +11,9 @@ from fadiag.capture import Live, Probe, Recorder
 from fadiag.capture.state import rounding_floor
 from fadiag.rules import convert
 from fadiag.store import open_run
+from tests.capture.toy import labelled
 
-X = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
-Y = torch.randint(3, (16,), generator=torch.Generator().manual_seed(1))
+X, Y = labelled(16)
 HALVES = [torch.bfloat16, torch.float16]
 SIGNALS = ("activation", "modulator", "error")
 
@@ -29,10 +29,6 @@ def cnn():
         nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True),
         nn.Flatten(), nn.Linear(24, 3),
     )  # fmt: skip
-
-
-def loss_of(model, batch):
-    return functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def sgd(model, **options):

@@ -10,19 +10,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
 from fadiag.capture import Live, Probe, Recorder, exact_layers
 from fadiag.errors import CaptureError, CaptureWarning
 from fadiag.rules import convert
 from fadiag.store import open_run, run_info
+from tests.capture.toy import labelled, loss_of
 
-X = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
-Y = torch.randint(3, (8,), generator=torch.Generator().manual_seed(1))
-
-
-def loss_of(model, batch):
-    return functional.cross_entropy(model(batch[0]), batch[1])
+X, Y = labelled(8)
 
 
 def network(*, gate=nn.ReLU, hidden=5, seed=4, like=None):

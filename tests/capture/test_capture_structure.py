@@ -3,19 +3,14 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
 from fadiag.capture import Live, Probe, Recorder
 from fadiag.errors import CaptureError
 from fadiag.rules import convert
 from fadiag.store import open_run
+from tests.capture.toy import labelled, loss_of
 
-X = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
-Y = torch.randint(3, (16,), generator=torch.Generator().manual_seed(1))
-
-
-def loss_of(model, batch):
-    return functional.cross_entropy(model(batch[0]), batch[1])
+X, Y = labelled(16)
 
 
 def small():

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
 from fadiag.capture import Live, Probe, Recorder
 from fadiag.rules import convert
 from fadiag.store import open_run
+from tests.capture.toy import loss_of
 
 STEPS = 5
 
@@ -45,10 +45,6 @@ def muon(model):
 
 def lbfgs(model):
     return [torch.optim.LBFGS(model.parameters(), 0.1, max_iter=3)]
-
-
-def loss_of(model, batch):
-    return functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def half_loss_of(model, batch):
@@ -119,6 +115,14 @@ def run(
     return tensors, (random.random(), np.random.rand()), [m.training for m in model.modules()], model
 
 
+def check_same_bits(bare, recorded):
+    """Check what two runs leave: weights, buffers and optimiser, then random states and modes."""
+    assert bare[0].keys() == recorded[0].keys()
+    for name, tensor in bare[0].items():
+        assert torch.equal(tensor, recorded[0][name]), name
+    assert bare[1:3] == recorded[1:3]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -139,10 +143,7 @@ def run(
 def test_recording_changes_no_bit(build, optimizers_of, options, tmp_path):
     bare = run(build, optimizers_of, None, **options)
     recorded = run(build, optimizers_of, tmp_path / "run.zarr", **options)
-    assert bare[0].keys() == recorded[0].keys()
-    for name, tensor in bare[0].items():
-        assert torch.equal(tensor, recorded[0][name]), name
-    assert bare[1:3] == recorded[1:3]
+    check_same_bits(bare, recorded)
     # Nothing stays attached, and everything was really recorded.
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in recorded[3].modules())
     store = open_run(tmp_path / "run.zarr")
@@ -185,8 +186,5 @@ def test_recording_a_step_with_a_closure_changes_no_bit(optimizers_of, options, 
     options |= {"closure": True, "streams": ("probe",)}
     bare = run(mlp, optimizers_of, None, **options)
     recorded = run(mlp, optimizers_of, tmp_path / "run.zarr", **options)
-    assert bare[0].keys() == recorded[0].keys()
-    for name, tensor in bare[0].items():
-        assert torch.equal(tensor, recorded[0][name]), name
-    assert bare[1:3] == recorded[1:3]
+    check_same_bits(bare, recorded)
     assert open_run(tmp_path / "run.zarr")["state/0/gradient"].values[:-1].any()

@@ -14,13 +14,9 @@ from fadiag.capture.layers import choose_layers
 from fadiag.errors import CaptureWarning
 from fadiag.rules import convert
 from fadiag.store import open_run
+from tests.capture.toy import labelled, loss_of
 
-X = torch.randn(12, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-Y = torch.randint(3, (12,), generator=torch.Generator().manual_seed(1))
-
-
-def loss_of(model, batch):
-    return functional.cross_entropy(model(batch[0]), batch[1])
+X, Y = labelled(12, torch.float64)
 
 
 def read(model, loss=loss_of, **options):

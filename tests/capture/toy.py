@@ -1,0 +1,14 @@
+"""The batch and the loss that most capture tests train and probe with."""
+
+import torch
+from torch.nn import functional
+
+
+def labelled(samples, dtype=torch.float32):
+    """Samples of six features, each with one of three classes."""
+    x = torch.randn(samples, 6, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    return x, torch.randint(3, (samples,), generator=torch.Generator().manual_seed(1))
+
+
+def loss_of(model, batch):
+    return functional.cross_entropy(model(batch[0]), batch[1])
