@@ -66,7 +66,7 @@ class Call:
             if signal in wanted and value is not None:
                 alone = all(value is not other for other in self.values.values())
                 self.values[signal] = value if alone else value.clone()
-        output.uses, output.activation, output.gradient = [], None, None
+        output.release()
 
 
 def _warn(call: Call, follow: Follow) -> None:

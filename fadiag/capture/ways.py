@@ -57,6 +57,18 @@ class Point:
             stage = "gated"
         return Point(kind, name, stage, shape, self)
 
+    def release(self) -> None:
+        """Let go of what was kept here and on all ways from here.
+
+        Points hold those before and behind them: without this, what they kept would stay in memory until the
+        garbage collector comes by.
+        """
+        on_way = [self]
+        while on_way:
+            point = on_way.pop()
+            on_way += point.uses
+            point.uses, point.activation, point.gradient = [], None, None
+
     @property
     def moved(self) -> bool:
         """Whether axes were put elsewhere on the way to it."""

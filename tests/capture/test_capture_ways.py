@@ -1,5 +1,6 @@
 """Which gate and norm are a layer's own, and what is recorded where that is not known."""
 
+import gc
 import warnings
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.nn import functional
 import fadiag
 from fadiag.capture import DEFAULT_ADAPTERS, Live, Probe, Recorder
 from fadiag.capture.layers import choose_layers
+from fadiag.capture.ways import Point
 from fadiag.errors import CaptureWarning
 from fadiag.rules import convert
 from fadiag.store import open_run
@@ -264,3 +266,19 @@ def test_a_layer_of_an_unknown_gate_is_analysed_by_what_it_has(tmp_path):
     assert np.isfinite(values["error_participation_ratio_raw"]).all()
     assert np.isnan(values["modulator_participation_ratio_raw"]).all()
     assert np.isfinite(results.sel(layer="last")["modulator_participation_ratio_raw"]).all()
+
+
+def test_what_a_pass_kept_is_freed_without_the_garbage_collector(tmp_path):
+    model = Model(nn.Sequential(nn.BatchNorm1d(6), nn.ReLU()).double())
+    gc.collect()
+    gc.disable()
+    try:
+        with Recorder(
+            model, tmp_path / "run.zarr", live=Live(every=1), probes={"p": Probe((X, Y), loss_of)}
+        ) as r:
+            loss_of(model, (X, Y)).backward()
+            r.step()
+        points = [x for x in gc.get_objects() if type(x) is Point]
+        assert not [x.name for x in points if x.activation is not None or x.gradient is not None]
+    finally:
+        gc.enable()
