@@ -31,6 +31,9 @@ def main(out: Path, ranks: Literal["first", "all"]) -> None:
     )
     try:
         train(out, ranks)
+        # A thread of gloo's lets go of the last collective's tensors after the collective has returned, and
+        # aborts the process if the interpreter is ending by then (torch 2.13): wait, outside its threads.
+        distributed.monitored_barrier()
     finally:
         distributed.destroy_process_group()
 
