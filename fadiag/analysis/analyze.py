@@ -115,8 +115,7 @@ def analyze(
     assembly = Assembly(opened, chosen, options)
     resumable = output is not None and Path(output).suffix in READABLE
     if resumable and output is not None and Path(output).exists():
-        with load(output) as previous:
-            assembly.adopt(previous)
+        assembly.adopt(load(output))
     tasks = plan(opened, chosen, options, assembly.known)
     finished, saved = 0, time.monotonic()
 

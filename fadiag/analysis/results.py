@@ -5,14 +5,17 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+import zarr
+from zarr.codecs import ZstdCodec
 from zarr.errors import ZarrUserWarning
 
-from fadiag.errors import InputError, NotAStoreError, SchemaError
+from fadiag.errors import DamagedError, InputError, NotAStoreError, SchemaError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,16 +76,17 @@ def _is_results(path: Path) -> bool:
         if path.suffix == ".parquet":
             parquet = importlib.import_module("pyarrow.parquet")
             return list(parquet.read_schema(path).names) == _COLUMNS
-        with _open(path) as tree:
-            return "fadiag_results" in tree.attrs
+        return "fadiag_results" in _attributes(path)
     except Exception:  # whatever lies there, it is not results
         return False
 
 
-def _open(path: Path) -> xr.DataTree:
+def _attributes(path: Path) -> dict[str, Any]:
+    """Read what the root of results tells, and no array."""
     if path.suffix == ".nc" and path.is_file():
-        return xr.open_datatree(path, engine="netcdf4")
-    return xr.open_datatree(path, engine="zarr", consolidated=True)
+        with importlib.import_module("netCDF4").Dataset(path) as file:
+            return {name: file.getncattr(name) for name in file.ncattrs()}
+    return dict(zarr.open_group(path, mode="r").attrs)
 
 
 def save(results: xr.DataTree, path: str | os.PathLike[str]) -> Path:
@@ -105,9 +109,9 @@ def save(results: xr.DataTree, path: str | os.PathLike[str]) -> Path:
             with warnings.catch_warnings():
                 # zarr warns that consolidated metadata is a convention; so it is, and it opens faster.
                 warnings.filterwarnings("ignore", "Consolidated metadata", ZarrUserWarning)
-                results.to_zarr(fresh, consolidated=True)
+                results.to_zarr(fresh, consolidated=True, encoding=_checked(results, path.suffix))
         elif path.suffix == ".nc":
-            results.to_netcdf(fresh, engine="netcdf4")
+            results.to_netcdf(fresh, engine="netcdf4", encoding=_checked(results, path.suffix))
         elif path.suffix == ".csv":
             to_pandas(results).to_csv(fresh, index=False)
         else:
@@ -122,13 +126,29 @@ def save(results: xr.DataTree, path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def _checked(results: xr.DataTree, suffix: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the encoding that gives each array a checksum, so that no damaged number is read as one."""
+    in_zarr, in_netcdf = {"compressors": (ZstdCodec(level=0, checksum=True),)}, {"fletcher32": True}
+    encoding: dict[str, dict[str, dict[str, Any]]] = {}
+    for node in results.subtree:
+        encoding[node.path] = {
+            str(name): in_zarr if suffix == ".zarr" else in_netcdf
+            for name, variable in node.to_dataset(inherit=False).variables.items()
+            # HDF5 filters neither text of any length nor single values.
+            if suffix == ".zarr" or (variable.ndim > 0 and variable.dtype.kind not in "OUT")
+        }
+    return encoding
+
+
 def load(path: str | os.PathLike[str]) -> xr.DataTree:
-    """Open results that were saved as zarr or netCDF.
+    """Read results that were saved as zarr or netCDF.
 
     Raises
     ------
     NotAStoreError
         There is nothing at the path, or it holds no results.
+    DamagedError
+        An array of them cannot be read as it was saved.
     SchemaError
         The results have a newer layout than this version reads, or one that is no number.
     InputError
@@ -143,16 +163,33 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
         raise NotAStoreError(
             f"{path} is no zarr directory; results to read again are saved as results.zarr or results.nc"
         )
+    engine = READABLE.get(path.suffix, "zarr")
     try:
-        tree = _open(path)
-    except Exception as cause:  # xarray and its engines raise what they like
-        engine = READABLE.get(path.suffix, "zarr")
+        attrs = _attributes(path)
+    except Exception as cause:  # the engines raise what they like
         raise NotAStoreError(f"{path} cannot be opened as {engine}: {cause}") from cause
-    if "fadiag_results" not in tree.attrs:
+    _check_layout(path, attrs)
+    what = "a coordinate"  # which xarray reads as it opens
+    try:
+        with xr.open_datatree(path, engine=engine) as tree:
+            # All of it: results are small, and what is damaged is told here.
+            for node in tree.subtree:
+                for name in node.to_dataset(inherit=False).variables:
+                    what = f"{node.path}/{name}".lstrip("/")
+                    node[str(name)].load()
+            return tree
+    except Exception as cause:
+        raise DamagedError(
+            f"{path} is damaged: {what} cannot be read ({cause}); remove it and analyse again"
+        ) from cause
+
+
+def _check_layout(path: Path, attrs: Mapping[str, Any]) -> None:
+    if "fadiag_results" not in attrs:
         raise NotAStoreError(
             f"{path} holds no results; a recorded run is analysed first: fadiag analyze {path}"
         )
-    told = tree.attrs["fadiag_results"]
+    told = attrs["fadiag_results"]
     try:
         found = int(told)
     except (TypeError, ValueError):
@@ -163,7 +200,6 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
         raise SchemaError(
             f"{path} has results of layout {found}, this version reads up to {_READS}; update fadiag"
         )
-    return tree
 
 
 def to_pandas(results: xr.DataTree) -> "pd.DataFrame":

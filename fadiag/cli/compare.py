@@ -55,8 +55,7 @@ def compare(a: str, b: str, methods: tuple[str, str] | None, everything: bool, o
     from fadiag.cli.terminal import table
 
     path = usable(_check_table, out) if out else None
-    with load(a) as first, load(b) as second:
-        found = measure(first, second, methods=methods)
+    found = measure(load(a), load(b), methods=methods)
     shown = found if everything else found[found["differs"]]
     numbers = ("a", "b", "difference", "low", "high", "p")
     columns = ("stream", "variable", "layer", "runs", "design", *numbers)

@@ -45,11 +45,11 @@ def figure(name: str, results: str, out: str | None, numbers: str | None) -> Non
         raise click.BadParameter(str(error), param_hint="NAME") from None
     path = usable(check_suffix, out or f"{name}.pdf")
     table = usable(check_numbers, numbers, "'--numbers'") if numbers else None
-    with load(results) as tree:
-        save(chosen.draw(tree), path)
-        if table:
-            write_numbers(chosen.numbers(tree), table)
-        click.echo(chosen.caption(tree))
+    tree = load(results)
+    save(chosen.draw(tree), path)
+    if table:
+        write_numbers(chosen.numbers(tree), table)
+    click.echo(chosen.caption(tree))
     for written in (path, table):
         if written:
             click.echo(f"wrote {written}")

@@ -18,6 +18,5 @@ def report(results: str, out: str) -> None:
     from fadiag.report import check_report, write_report
 
     usable(check_report, out)
-    with load(results) as tree:
-        write_report(tree, out)
+    write_report(load(results), out)
     click.echo(f"wrote {out}")

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from fadiag.analysis import Metric, analyze, load, save, to_pandas
-from fadiag.errors import InputError, NotAStoreError, SchemaError
+from fadiag.errors import DamagedError, InputError, NotAStoreError, SchemaError
 
 METRICS = ["error_cosine", "error_participation_ratio_raw", "weight_feedback_cosine"]
 
@@ -31,6 +31,41 @@ def test_round_trip(results, tmp_path, suffix):
             np.testing.assert_array_equal(kept[name].values, written[name].values)
             assert kept[name].attrs == written[name].attrs
     assert list(tmp_path.iterdir()) == [path]
+
+
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 4  # inside the compressed numbers or their checksum
+    file.write_bytes(data)
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-3])
+
+
+@pytest.mark.parametrize("damage", [flip, cut])
+@pytest.mark.parametrize("name", ["error_cosine", "step"])
+def test_a_damaged_array_is_named_and_not_taken_over(make_run, record, tmp_path, damage, name):
+    run, path = record(make_run(0), tmp_path / "a.zarr"), tmp_path / "results.zarr"
+    analyze(run, metrics=METRICS, output=path)
+    (chunk,) = (file for file in (path / "probe" / name / "c").rglob("*") if file.is_file())
+    damage(chunk)
+    what = "a coordinate" if name == "step" else f"probe/{name}"
+    told = rf"results.zarr is damaged: {what} cannot be read \(.*\); remove it and analyse again"
+    with pytest.raises(DamagedError, match=told):
+        load(path)
+    with pytest.raises(DamagedError, match=told):
+        analyze(run, metrics=METRICS, output=path)
+
+
+def test_a_damaged_netcdf_file_is_named(results, tmp_path):
+    path = save(results, tmp_path / "results.nc")
+    numbers = np.ascontiguousarray(results["probe/error_cosine"].values).tobytes()
+    data = bytearray(path.read_bytes())
+    data[data.index(numbers) + 20] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(DamagedError, match=r"results.nc is damaged: probe/error_cosine cannot be read \("):
+        load(path)
 
 
 def test_plain_xarray_opens_it(results, tmp_path):
