@@ -1,13 +1,17 @@
 """How the runs of two results stand to each other: paired by seed, crossed with the feedback's, or not."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 __all__ = ["Design", "design_of", "recordings"]
+
+#: How a seed that a run does not tell reads, among numbers and among texts.
+_UNKNOWN = frozenset({"nan", ""})
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def design_of(a: xr.Dataset, b: xr.Dataset) -> Design:
             break
         left_out = _left_out((a.sizes["run"], b.sizes["run"]), len(common), names)
         at_a, at_b = (np.array([key.index(c) for c in common], np.intp) for key in (first, second))
-        grid = _grid(np.array(common)) if len(names) == 2 else None
+        grid = _grid(common) if len(names) == 2 else None
         if grid is not None:
             return Design("crossed", at_a, at_b, grid, left_out=left_out)
         reason = _shared(a.isel(run=at_a), "a") or _shared(b.isel(run=at_b), "b")
@@ -88,7 +92,7 @@ def _shared(side: xr.Dataset, name: str) -> str:
     counts: dict[str, tuple[int, int]] = {}  # what -> runs that tell it, different ones among them
     for what in ("seed", "feedback_seed"):
         values = [str(value) for value in side[what].values] if what in side.coords else []
-        told = [value for value in values if value not in ("", "nan")]
+        told = [value for value in values if value not in _UNKNOWN]
         counts[what] = len(told), len(set(told))
     told_apart = any(1 < runs == different for _, different in counts.values())
     for what, (known, different) in counts.items():
@@ -101,19 +105,20 @@ def _shared(side: xr.Dataset, name: str) -> str:
     return ""
 
 
-def _keys(side: xr.Dataset, names: tuple[str, ...]) -> list[tuple[float, ...]] | None:
+def _keys(side: xr.Dataset, names: tuple[str, ...]) -> list[tuple[Any, ...]] | None:
     """Return what tells the runs of a side apart; None where it does not, or is unknown."""
-    if any(name not in side.coords or side[name].dtype.kind not in "iuf" for name in names):
+    if any(name not in side.coords for name in names):
         return None
     keys = list(zip(*(side[name].values.tolist() for name in names), strict=True))
-    unknown = any(np.isnan(value) for key in keys for value in key)
+    unknown = any(str(value) in _UNKNOWN for key in keys for value in key)
     return None if unknown or len(set(keys)) < len(keys) else keys
 
 
-def _grid(keys: NDArray[np.float64]) -> NDArray[np.intp] | None:
+def _grid(keys: Sequence[tuple[Any, ...]]) -> NDArray[np.intp] | None:
     """Return the places (seed, feedback seed) of a complete crossed design; None of any other."""
-    seeds, rows = np.unique(keys[:, 0], return_inverse=True)
-    feedbacks, columns = np.unique(keys[:, 1], return_inverse=True)
+    (seeds, rows), (feedbacks, columns) = (
+        np.unique(np.array(column), return_inverse=True) for column in zip(*keys, strict=True)
+    )
     if min(len(seeds), len(feedbacks)) < 2 or len(seeds) * len(feedbacks) != len(keys):
         return None
     return np.stack([rows, columns], axis=-1)

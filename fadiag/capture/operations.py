@@ -3,9 +3,9 @@
 import re
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["MOVES", "Kind", "is_loss", "kind_of", "name_of", "unseen"]
+__all__ = ["MOVES", "Kind", "is_loss", "kind_of", "name_of", "only_asks", "unseen"]
 
 #: Those that put axes elsewhere.
 MOVES = frozenset(
@@ -65,6 +65,27 @@ _NAMES: dict[Kind, str] = {
 _KINDS: dict[str, Kind] = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 _LOSSES = frozenset({"cross_entropy", "binary_cross_entropy", "binary_cross_entropy_with_logits", "kl_div"})
 _SMOOTHED = {name.replace("_", "").lower(): name for name in _KINDS}
+
+
+#: What reads of a tensor that it is of this kind or shape, and no values: models ask it all the time.
+_ASKED: tuple[Any, ...] = (
+    Tensor.dtype,
+    Tensor.shape,
+    Tensor.device,
+    Tensor.ndim,
+    Tensor.requires_grad,
+    Tensor.is_leaf,
+    Tensor.layout,
+    Tensor.is_cuda,
+    Tensor.is_cpu,
+    Tensor.is_sparse,
+)
+_ASKS = frozenset({*(asked.__get__ for asked in _ASKED), Tensor.size, Tensor.dim, Tensor.numel})
+
+
+def only_asks(function: Any) -> bool:
+    """Tell whether a function only tells what a tensor is, so that it has no part in any way."""
+    return function in _ASKS
 
 
 def name_of(function: Any) -> str:

@@ -22,6 +22,7 @@ from fadiag.capture.probing import ProbeReader, check_probes
 from fadiag.capture.ranks import Ranks
 from fadiag.capture.resuming import Earlier, earlier_run
 from fadiag.capture.schedule import Schedule, as_schedule
+from fadiag.capture.sharding import check_whole
 from fadiag.capture.sink import Sink
 from fadiag.capture.state import StateReader, choose_state_signals
 from fadiag.capture.static import put_static
@@ -123,6 +124,7 @@ class Recorder:
         resume_from: int | None = None,
     ) -> None:
         self._model = _inside(model)
+        check_whole(self._model)
         every_adapter = (*adapters, *DEFAULT_ADAPTERS)
         self._layers = choose_layers(self._model, every_adapter, layers)
         self._others = others_of(self._model, every_adapter, self._layers)

@@ -22,7 +22,7 @@ from fadiag.capture.call import Call
 from fadiag.capture.hooks import Hook
 from fadiag.capture.layers import RecordedLayer
 from fadiag.capture.listening import Listener
-from fadiag.capture.operations import Kind, kind_of, name_of, unseen
+from fadiag.capture.operations import Kind, kind_of, name_of, only_asks, unseen
 from fadiag.capture.ways import Point, step
 from fadiag.errors import CaptureError
 
@@ -151,7 +151,7 @@ class Trace(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """See an operation, follow what it makes of a followed tensor."""
         kwargs = kwargs or {}
-        if not self._followed:
+        if not self._followed or only_asks(func):
             return func(*args, **kwargs)
         given = list(_tensors((*args, *kwargs.values())))
         taken = [(tensor, points) for tensor in given if (points := self._points(tensor))]

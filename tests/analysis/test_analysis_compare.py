@@ -36,6 +36,18 @@ def test_equal_seeds_are_paired():
     assert row["runs"] == 3
 
 
+def test_seeds_may_be_texts():
+    row = compare(results(A, ["x", "y", "z"]), results(B[::-1], ["z", "y", "x"])).iloc[0]
+    expected = scipy.stats.ttest_rel(B, A).confidence_interval()
+    assert row["design"] == "paired"
+    assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
+    assert compare(results(A, ["x", "y", ""]), results(B, ["x", "y", ""])).iloc[0]["design"] == "unpaired"
+    assert compare(results(A, ["0", "1", "2"]), results(B, [0, 1, 2])).iloc[0]["design"] == "unpaired"
+    texts, numbers = (list(column) for column in zip(*((s, f) for s in "xy" for f in (1, 2)), strict=True))
+    crossed = compare(layered(np.zeros((4, 1)), texts, numbers), layered(np.ones((4, 1)), texts, numbers))
+    assert crossed.iloc[0]["design"] == "crossed"
+
+
 def test_other_seeds_are_not_paired():
     row = compare(results(A, [0, 1, 2]), results(B, [5, 6, 7]), level=0.9).iloc[0]
     expected = scipy.stats.ttest_ind(B, A, equal_var=False).confidence_interval(0.9)

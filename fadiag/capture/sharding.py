@@ -1,0 +1,40 @@
+"""Models of which a process holds a part only: what could be recorded there is no layer's signal."""
+
+from torch import Tensor, nn
+
+from fadiag.errors import CaptureError
+
+__all__ = ["check_whole"]
+
+
+def check_whole(model: nn.Module) -> None:
+    """Raise where the parameters of a model are spread over processes.
+
+    Known by names: to import what spreads them would take as long as all else.
+
+    Raises
+    ------
+    CaptureError
+        The model, or a module of it, is sharded: by FSDP (of either version), tensor parallelism or
+        DeepSpeed's ZeRO.
+    """
+    for name, module in model.named_modules():
+        if type(module).__name__ == "FullyShardedDataParallel":
+            what = f"module {name!r}" if name else "the model"
+            raise _refusal(f"{what} is a FullyShardedDataParallel")
+    for name, parameter in model.named_parameters():
+        if (how := _sharded(parameter)) is not None:
+            raise _refusal(f"the parameter {name!r} is {how}")
+
+
+def _sharded(parameter: Tensor) -> str | None:
+    if type(parameter.data).__name__ == "DTensor":
+        return "a DTensor (fully_shard, tensor parallel)"
+    return "partitioned by DeepSpeed" if hasattr(parameter, "ds_id") else None
+
+
+def _refusal(what: str) -> CaptureError:
+    return CaptureError(
+        f"{what}: each process holds a part of each weight, and no layer of a sharded model can be recorded "
+        "whole; train the model that is recorded with DistributedDataParallel or in one process"
+    )
