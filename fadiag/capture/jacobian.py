@@ -4,7 +4,8 @@ The error's cosine mixes the feedback with the statistics of the error; the maps
 do not know the error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -17,9 +18,11 @@ from fadiag.capture.call import Call
 __all__ = ["jacobian_cosines"]
 
 
-def jacobian_cosines(
-    own: Sequence[Call], true: Sequence[Call], vectors: int, generator: torch.Generator
-) -> dict[str, Array]:
+#: The calls of a pass whose graph still holds, and what to make another backward pass through it under.
+_Pass = tuple[Sequence[Call], Callable[[], AbstractContextManager[None]]]
+
+
+def jacobian_cosines(own: _Pass, true: _Pass, vectors: int, generator: torch.Generator) -> dict[str, Array]:
     """Return, by call, each sample's <J_true, J_own>_F / (|J_true|_F |J_own|_F).
 
     J maps what the last recorded layer returned (the outputs) to what leaves the layer's gate (h). With no
@@ -28,8 +31,9 @@ def jacobian_cosines(
 
     Parameters
     ----------
-    own, true : sequence of Call
-        The calls of two passes over one batch, their graphs still there.
+    own, true : tuple (sequence of Call, callable)
+        The calls of two passes over one batch, their graphs still there, and the context that a backward
+        pass needs.
     vectors : int
         At most that many backward passes of each graph.
 
@@ -38,11 +42,11 @@ def jacobian_cosines(
     mapping of call name to array (sample,)
         NaN for a sample whose map is all zeros on either side. Layers without one row a sample are left out.
     """
-    ends = [next(call for call in reversed(calls) if call.a_edge is not None) for calls in (own, true)]
+    ends = [next(call for call in reversed(calls) if call.a_edge is not None) for calls, _ in (own, true)]
     samples = ends[0].a_shape[0]
     pairs = {
         mine.name: (mine, other)
-        for mine, other in zip(own, true, strict=True)
+        for mine, other in zip(own[0], true[0], strict=True)
         if mine is not ends[0] and mine.h_shape[:1] == (samples,)
         if mine.h_edge is not None and other.h_edge is not None
     }
@@ -50,9 +54,10 @@ def jacobian_cosines(
         return {}
     sums = {name: np.zeros((3, samples)) for name in pairs}
     for cotangent in _cotangents(ends[0].a_shape, vectors, generator):
-        rows = [
-            _pulled(end, [pair[side] for pair in pairs.values()], cotangent) for side, end in enumerate(ends)
-        ]
+        rows = []
+        for side, (_, under) in enumerate((own, true)):
+            with under():
+                rows.append(_pulled(ends[side], [pair[side] for pair in pairs.values()], cotangent))
         for name, one, two in zip(pairs, *rows, strict=True):
             sums[name] += [(one * two).sum(1), (one * one).sum(1), (two * two).sum(1)]
     found = {}

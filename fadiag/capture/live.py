@@ -1,7 +1,7 @@
 """The training batch's own signals, heard while the run makes its own forward and backward pass."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from fadiag.capture.arguments import names_of
 from fadiag.capture.arrays import HALF
+from fadiag.capture.call import Call
 from fadiag.capture.hooks import Hook
 from fadiag.capture.layers import RecordedLayer
 from fadiag.capture.out_of_band import is_out_of_band
@@ -134,6 +135,10 @@ class LiveReader:
         self._passes: list[Trace] = []
         self._running: Trace | None = None
 
+    def go_on(self, rooms: Mapping[tuple[str, str], int]) -> None:
+        """Keep as many samples of each signal, by layer and name, as the session before."""
+        self._reduce.chosen.settle(rooms)
+
     def arm(self, scale: float = 1.0) -> None:
         """Hang the hooks on the model."""
         self.scale = scale
@@ -158,6 +163,10 @@ class LiveReader:
 
     def abandon(self) -> None:
         """Take the hooks off and forget what was heard."""
+        if self._running is not None:  # an interrupt ended the forward pass, after which no hook is called
+            self._running.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self._running.stop()
+            self._running = None
         for handle in self._handles:
             handle.remove()
         for trace in self._passes:
@@ -179,30 +188,37 @@ class LiveReader:
         traces = [t for t in passes if any(call.heard for call in t.calls)]
         # A pass that an attack or a penalty made went backward to the input, and to no weight.
         traces = [t for t in traces if t.trains] or traces
-        heard = [t.calls for t in traces]
-        if not heard:
+        if not traces:
             raise CaptureError(
                 f"live recording heard no backward pass in step {step}; call the recorded model itself (not "
                 "a compiled copy of it) and loss.backward() before recorder.step(), or leave live= out"
             )
-        seen = []
-        for call in heard[0]:
-            twins = [other for calls in heard for other in calls if other.name == call.name]
-            readings = {}
-            for name in self.asked.signals:
-                parts = [reading_of(name, twin) for twin in twins if name in twin.values]
-                if parts:
-                    readings[name] = _unscaled(parts, scale) if name in _BACKWARD else parts
-            seen.append(readings)
-        batch = batch_rows(seen)
+        first: dict[str, tuple[Call, Trace]] = {}  # a micro-batch may call others than the one before
+        parts: dict[str, dict[str, list[Reading]]] = {}
+        batch = 0
+        for trace in traces:
+            read = [self._readings(call, scale) for call in trace.calls]
+            batch += batch_rows({name: [one] for name, one in found.items()} for found in read)
+            for call, found in zip(trace.calls, read, strict=True):
+                first.setdefault(call.name, (call, trace))
+                of_call = parts.setdefault(call.name, {})
+                for name, one in found.items():
+                    of_call.setdefault(name, []).append(one)
         return [
-            LayerSignals(call.name, call_attrs(call, traces[0]), self._reduce(call.name, readings, batch))
-            for call, readings in zip(heard[0], seen, strict=True)
+            LayerSignals(call.name, call_attrs(call, trace), self._reduce(call.name, parts[call.name], batch))
+            for call, trace in sorted(first.values(), key=lambda found: found[0].order)
         ]
 
+    def _readings(self, call: Call, scale: float) -> dict[str, Reading]:
+        return {
+            name: _unscaled(reading_of(name, call), scale if name in _BACKWARD else 1.0)
+            for name in self.asked.signals
+            if name in call.values
+        }
 
-def _unscaled(parts: Sequence[Reading], scale: float) -> list[Reading]:
+
+def _unscaled(reading: Reading, scale: float) -> Reading:
     if scale == 1.0:
-        return list(parts)
-    values = [p.values.float() if p.values.dtype in HALF else p.values for p in parts]
-    return [Reading(v / scale, p.dims, p.attrs) for v, p in zip(values, parts, strict=True)]
+        return reading
+    values = reading.values.float() if reading.values.dtype in HALF else reading.values
+    return replace(reading, values=values / scale)

@@ -132,8 +132,11 @@ def redraw_nulls(
     return found
 
 
-def mask_nulls(calls: Sequence[Call], kept: Kept, draws: int, seed: int) -> dict[str, dict[str, Array]]:
-    """Return the statistics of the mask null, by call; layers without gate and norm have none."""
+def mask_nulls(through: Passes, calls: Sequence[Call], kept: Kept, draws: int) -> dict[str, dict[str, Array]]:
+    """Return the statistics of the mask null, by call of the model's own pass, whose graph still holds.
+
+    Layers without gate and norm have none.
+    """
     if draws == 0:
         return {}
     last = next(call for call in reversed(calls) if "error" in call.values)
@@ -147,10 +150,11 @@ def mask_nulls(calls: Sequence[Call], kept: Kept, draws: int, seed: int) -> dict
         for places in (inside.nonzero()[:, 0], (~inside).nonzero()[:, 0])
         if len(places)
     ]
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        call.name: mask_statistics(call, kept, spectra_of, draws, generator)
-        for call in calls
-        if (call.gate or call.norm) and "modulator" in call.values and call.h_shape[0] == len(delta)
-        if kept.draws(call)
-    }
+    generator = torch.Generator().manual_seed(through.seed)
+    with through.under({}):
+        return {
+            call.name: mask_statistics(call, kept, spectra_of, draws, generator)
+            for call in calls
+            if (call.gate or call.norm) and "modulator" in call.values and call.h_shape[0] == len(delta)
+            if kept.draws(call)
+        }

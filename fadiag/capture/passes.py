@@ -1,7 +1,7 @@
 """Forward and backward passes of one batch through a model, out of band and under any feedback."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any
@@ -73,17 +73,7 @@ class Passes:
         ``hooks``: whether the modules' own backward hooks are called, which may change what goes down.
         """
         weights = {id(layer.weight): layer.weight for layer in self.layers}
-        frozen = [weight for weight in weights.values() if not weight.requires_grad]
-        with self._isolated(), ExitStack() as stack:
-            if not hooks:
-                stack.enter_context(without_backward_hooks(self.model))
-            for weight in frozen:
-                weight.requires_grad_(True)
-                stack.callback(weight.requires_grad_, False)
-            for layer in (*self.layers, *self.others):
-                if layer.name in matrices:
-                    matrix = matrices[layer.name].to(layer.weight)
-                    stack.enter_context(layer.adapter.using(layer.module, matrix))
+        with self.under(matrices, hooks=hooks):
             with tracing(self.model, self.layers, wanted, others=self.others, keep_edges=keep_graph) as trace:
                 loss = self._loss()
             trace.forget_heard()
@@ -106,6 +96,27 @@ class Passes:
                 if "gradient" in wanted and owned and call.index == 0 and gradient is not None:
                     call.values["gradient"] = gradient.to_dense()  # that of a table may be sparse
         return trace
+
+    @contextmanager
+    def under(self, matrices: Mapping[str, Tensor], *, hooks: bool = True) -> Iterator[None]:
+        """Set the model up as `run` does.
+
+        Another backward pass through a graph that was kept needs it too: what is checkpointed runs forward
+        anew there.
+        """
+        weights = {id(layer.weight): layer.weight for layer in self.layers}
+        frozen = [weight for weight in weights.values() if not weight.requires_grad]
+        with self._isolated(), ExitStack() as stack:
+            if not hooks:
+                stack.enter_context(without_backward_hooks(self.model))
+            for weight in frozen:
+                weight.requires_grad_(True)
+                stack.callback(weight.requires_grad_, False)
+            for layer in (*self.layers, *self.others):
+                if layer.name in matrices:
+                    matrix = matrices[layer.name].to(layer.weight)
+                    stack.enter_context(layer.adapter.using(layer.module, matrix))
+            yield
 
     def _isolated(self) -> AbstractContextManager[None]:
         return isolated(self.model, self.flags, mode=self.mode, seed=self.seed)

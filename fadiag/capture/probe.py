@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -233,7 +234,12 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         cosines: Mapping[str, Any] = {}
         if vectors:
             drawn = torch.Generator().manual_seed(self.seed)
-            cosines = jacobian_cosines(own.calls, passes["_bp"].calls, vectors, drawn)
+            cosines = jacobian_cosines(
+                (own.calls, partial(through.under, {})),
+                (passes["_bp"].calls, partial(through.under, truth, hooks=False)),
+                vectors,
+                drawn,
+            )
         seen = []
         for call in own.calls:
             readings = {s: reading_of(s, call) for s in self.signals if s in call.values}
@@ -250,7 +256,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
             seen.append({name: [reading] for name, reading in readings.items()})
         read, batch = [], batch_rows(seen) or own.calls[-1].a_shape[:1].numel()
         kept = Kept(self._reduce.chosen, self.unfolding, batch)
-        masks = mask_nulls(own.calls, kept, self.mask_draws, self.seed)
+        masks = mask_nulls(through, own.calls, kept, self.mask_draws)
         nulls = redraw_nulls(through, passes["_bp"].calls, kept, k, redraws) if redraws else {}
         for call, parts in zip(own.calls, seen, strict=True):
             signals = self._reduce(call.name, parts, batch)

@@ -355,7 +355,9 @@ class Recorder:
         if self._live is not None:
             attrs = {"kind": "live", "loss_reduction": "as trained"}
             planned = self._planned(self._live.asked.schedule)
-            self._sinks["live"] = Sink(self._writer, "live", attrs, planned, self._earlier)
+            rooms = {} if self._earlier is None else self._earlier.rooms(self._live.asked)
+            self._live.go_on(rooms)
+            self._sinks["live"] = Sink(self._writer, "live", attrs, planned, self._earlier, rooms=rooms)
         self._sinks["log"] = Sink(
             self._writer, "log", {"kind": "log"}, None if self._steps is None else self._steps + 1
         )

@@ -13,6 +13,7 @@ from fadiag.capture.arrays import to_array
 from fadiag.capture.layers import RecordedLayer, owners_of
 from fadiag.capture.live import Live
 from fadiag.capture.probe import Probe
+from fadiag.capture.rows import Subset
 from fadiag.capture.signals import LayerSignals, layer_attrs
 from fadiag.errors import CaptureError, CaptureWarning
 from fadiag.store import RunSummary, StreamSummary, inspect_run, layer_key, open_run
@@ -21,6 +22,7 @@ __all__ = ["Earlier", "earlier_run"]
 
 #: What a layer has for the whole of a run; its place in the pass may change from pass to pass.
 _CONSTANT = ("feedback_kind", "type", "out_features", "in_features", "norm", "gate")
+_OF_BATCH = {"samples", "rows"}
 _OTHERWISE = "resume with it as it was, or record into a store of its own"
 
 
@@ -89,6 +91,22 @@ class Earlier:
             now = {"reduction": given.reduction, "unfolding": given.unfolding, **attrs}
             self._same(what, tuple(now), {**stream.attrs, **_kept(stream)}, now)
 
+    def rooms(self, live: Live) -> dict[tuple[str, str], int]:
+        """Return for how many samples each live signal has room, by layer and signal.
+
+        A subset is drawn anew, out of as many as the first batch has: where that is another number, it would
+        be other samples, so there it is not told.
+        """
+        held = self._stream("live")
+        if held is None or isinstance(live.rows, Subset):
+            return {}
+        return {
+            (layer.name, signal.name): signal.shape[signal.dims.index("sample")]
+            for layer in held.layers
+            for signal in layer.signals
+            if "sample" in signal.dims
+        }
+
     def check_declared(self, stream: str, layer: LayerSignals, signal: str, attrs: Mapping[str, Any]) -> None:
         """Compare what a pass has shown: a layer's norm and gate, and how a signal is kept.
 
@@ -105,7 +123,9 @@ class Earlier:
         stored = next((x for x in known.signals if x.name == signal), None)
         if stored is not None:
             what = f"{signal} of layer {layer.name!r} in stream {stream!r}"
-            self._same(what, tuple(attrs), stored.attrs, attrs)
+            # Training batches may differ in their number of samples; what is told of it is of the first.
+            keys = set(attrs) - (_OF_BATCH if stream == "live" else set())
+            self._same(what, sorted(keys), stored.attrs, attrs)
 
     def _same(self, what: str, keys: Sequence[str], have: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         for key in keys:

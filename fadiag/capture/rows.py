@@ -1,7 +1,7 @@
 """Which samples of a batch are recorded."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,6 +73,15 @@ class Chosen:
         self._rows = rows
         self._places: dict[tuple[str, str], Tensor] = {}
         self._told = False
+
+    def settle(self, rooms: Mapping[tuple[str, str], int]) -> None:
+        """Give signals, by layer and name, the room that they had in the session before.
+
+        What is told of its samples' norms or cosines tells it of the signal.
+        """
+        for (layer, signal), room in rooms.items():
+            for name in (signal, signal.removesuffix("_norm"), signal.removesuffix("_cosine")):
+                self._places.setdefault((layer, name), torch.arange(room))
 
     def take(self, layer: str, signal: str, parts: Sequence[Tensor], batch: int = 0) -> list[Tensor]:
         """Take the samples out of the micro-batches of a step, which are counted through.

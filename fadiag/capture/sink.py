@@ -30,9 +30,12 @@ class Sink:
         attrs: Mapping[str, Any],
         planned: int | None = None,
         earlier: Earlier | None = None,
+        *,
+        rooms: Mapping[tuple[str, str], int] | None = None,
     ) -> None:
         self._writer = writer
         self._earlier = earlier
+        self._rooms = {(layer or ROOT, signal): room for (layer, signal), room in (rooms or {}).items()}
         self.stream = stream
         self._shapes: dict[tuple[str, str], tuple[int, ...]] = {}
         self._invalid: Counter[tuple[str, str]] = Counter()
@@ -79,7 +82,7 @@ class Sink:
             for name, signal in signals.items():
                 key = (layer.name or ROOT, name)
                 if key not in self._shapes:
-                    self._declare(key, layer, signal, _shape_for(signal, batch or 0))
+                    self._declare(key, layer, signal, self._shape_for(key, signal, batch or 0))
                 arrays[key] = self._fitted(key, layer, signal, step)
                 if "nan_means" not in signal.attrs:
                     whole[key] = signal.array
@@ -112,6 +115,13 @@ class Sink:
         self._writer.declare(self.stream, *key, spec, layer_attrs=dict(layer.attrs))
         self._shapes[key] = shape
 
+    def _shape_for(self, key: tuple[str, str], signal: Signal, batch: int) -> tuple[int, ...]:
+        """Return the shape to declare: a layer that saw few of the batch may see more in another step."""
+        shape = signal.array.shape
+        if signal.dims[:1] != ("sample",):
+            return shape
+        return (self._rooms.get(key) or room_for(shape[0], batch), *shape[1:])
+
     def _place(self, key: tuple[str, str]) -> str:
         layer, signal = key
         return "/".join((self.stream, layer_key(layer), signal) if layer else (self.stream, signal))
@@ -136,12 +146,6 @@ class Sink:
             if bad:
                 self._invalid[key] += bad
                 self._writer.set_attrs(self._place(key), {"nan_count": self._invalid[key]})
-
-
-def _shape_for(signal: Signal, batch: int) -> tuple[int, ...]:
-    """Return the shape to declare: where a layer saw few of the batch, it may see more in another step."""
-    shape = signal.array.shape
-    return (room_for(shape[0], batch), *shape[1:]) if signal.dims[:1] == ("sample",) else shape
 
 
 def _padded(array: Array, rows: int) -> Array:

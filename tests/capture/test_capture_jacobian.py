@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 import fadiag
 from fadiag import spectra
@@ -109,6 +110,44 @@ def test_the_analysis_gives_the_mean_over_samples_that_have_one(tmp_path: Path) 
     ]
     assert np.isnan(dead.sel(layer="0")).all()
     assert "no sample where both have a direction" in dead.attrs["not_a_number"]
+
+
+class Checkpointed(nn.Module):
+    """Whose middle runs forward anew in each backward pass."""
+
+    def __init__(self, checkpointed: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 4)
+        self.block = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3))
+        self.checkpointed = checkpointed
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.first(x))
+        h = checkpoint(self.block, h, use_reentrant=False) if self.checkpointed else self.block(h)
+        return self.last(h)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_checkpointed_block_changes_nothing(mode: str, tmp_path: Path) -> None:
+    """Passes through a graph that was kept run it forward anew: in the probe's mode, under its feedback."""
+    found = []
+    for checkpointed in (False, True):
+        model = fadiag.convert(Checkpointed(checkpointed).double(), rule="fa", seed=1)
+        model.first.weight.requires_grad_(False)
+        batch = torch.randn(N, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+        probe = Probe((batch, torch.arange(N) % 4), loss_of, mode=mode, jacobian_vectors=4, mask_draws=3)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        path = tmp_path / f"{checkpointed}.zarr"
+        with Recorder(model, path, probes={"probe": probe}, state=()):
+            pass
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        found.append(fadiag.open_run(path)["probe"])
+    for layer in ("first", "block.0"):
+        for name in ("jacobian_cosine", "mask_null_effective_rank", "error", "error_bp"):
+            plain, anew = (tree[layer][name].values for tree in found)
+            assert np.isfinite(plain).any()
+            np.testing.assert_array_equal(anew, plain)
 
 
 def test_a_negative_number_is_refused() -> None:

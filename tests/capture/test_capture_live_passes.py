@@ -6,10 +6,11 @@ import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
+from torch.overrides import _get_current_function_mode_stack
 
 from fadiag.capture import Live, Probe, Recorder
 from fadiag.rules import convert
-from fadiag.store import open_run
+from fadiag.store import open_run, run_info
 from tests.capture.toy import labelled, loss_of
 
 X, Y = labelled(12)
@@ -117,3 +118,65 @@ def test_two_passes_under_one_backward_are_both_heard(tmp_path):
         (loss_of(model, (X[:6], Y[:6])) + loss_of(model, (X[6:], Y[6:]))).backward()
         recorder.step()
     assert heard(tmp_path / "run.zarr")[0] == [12]
+
+
+class TwoHeads(nn.Module):
+    """A body under two heads, of which a pass calls one."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.one, self.two = nn.Linear(6, 5), nn.Linear(5, 3), nn.Linear(5, 3)
+
+    def forward(self, x, head):
+        return getattr(self, head)(torch.relu(self.body(x)))
+
+
+def test_micro_batches_may_call_different_layers(tmp_path):
+    model = TwoHeads()
+    with Recorder(model, tmp_path / "run.zarr", live=Live(every=1)) as recorder:
+        for _ in range(2):
+            model.zero_grad()
+            for head, rows in (("one", slice(0, 8)), ("two", slice(8, 12))):
+                functional.cross_entropy(model(X[rows], head), Y[rows]).backward()
+            recorder.step()
+    live = open_run(tmp_path / "run.zarr")["live"]
+    assert list(live.children) == ["body", "one", "two"]
+    np.testing.assert_array_equal(live["rows_valid"], [4, 4])  # the last layer's
+    np.testing.assert_array_equal([live[f"{name}/rows"][0] for name in ("body", "one")], [12, 8])
+    for head, rows in (("one", slice(0, 8)), ("two", slice(8, 12))):
+        leaf = model(X[rows], head).detach().requires_grad_()
+        functional.cross_entropy(leaf, Y[rows]).backward()
+        count = rows.stop - rows.start
+        np.testing.assert_allclose(live[f"{head}/error"][0, :count], leaf.grad, rtol=1e-6)
+        assert np.isnan(live[f"{head}/error"][0, count:]).all()
+        hidden = torch.relu(model.body(X[rows])).detach()
+        np.testing.assert_array_equal(live["body/activation"][0, rows], hidden)
+
+
+class Interrupted(nn.Module):
+    """Raises what is no Exception between its layers, when told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.stops = network(), False
+
+    def forward(self, x):
+        h = self.inner[:2](x)
+        if self.stops:
+            raise KeyboardInterrupt
+        return self.inner[2](h)
+
+
+def test_an_interrupt_in_a_forward_pass_leaves_nothing_behind(tmp_path):
+    model = Interrupted()
+    recorder = Recorder(model, tmp_path / "run.zarr", live=Live(every=1))
+    loss_of(model, (X, Y)).backward()
+    recorder.step()
+    model.stops = True
+    with pytest.raises(KeyboardInterrupt), recorder:
+        loss_of(model, (X, Y))
+    assert _get_current_function_mode_stack() == []
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert run_info(tmp_path / "run.zarr").status == "failed"
+    np.testing.assert_array_equal(open_run(tmp_path / "run.zarr")["live/step"], [0])

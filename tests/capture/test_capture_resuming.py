@@ -5,14 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from fadiag.capture import Live, Probe, Recorder, exact_layers
-from fadiag.errors import CaptureError, CaptureWarning
+from fadiag.capture import Live, Probe, Recorder, Subset, exact_layers
+from fadiag.errors import CaptureError, CaptureWarning, InputError
 from fadiag.rules import convert
 from fadiag.store import open_run, run_info
 from tests.capture.toy import labelled, loss_of
@@ -257,3 +258,42 @@ def test_a_step_is_that_of_the_whole_store(at4, path):
     model = network(like=at4)
     with Recorder(model, path, state=(), resume=True) as recorder:  # no stream of this recorder has a record
         assert recorder.current_step == 4
+
+
+def train_live(model, path, sizes, **options):
+    """Trains on a batch of each size; keywords of Live go there."""
+    kept = {key: options.pop(key) for key in ("reduction", "rows") if key in options}
+    live = Live(["activation", "error"], every=1, **kept)
+    with Recorder(model, path, live=live, state=(), **options) as recorder:
+        for size in sizes:
+            model.zero_grad()
+            loss_of(model, (X[:size], Y[:size])).backward()
+            recorder.step()
+
+
+@pytest.mark.parametrize("kept", [{}, {"rows": 5}, {"reduction": "factor"}], ids=str)
+@pytest.mark.parametrize("sizes", [(3, 8), (7, 3)])
+def test_live_batches_may_differ_where_a_run_goes_on(kept, sizes, tmp_path):
+    """As they may within a session: there is room for those of the first batch of all."""
+    model, first = network(), (6, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CaptureWarning)  # of samples left out
+        train_live(model, tmp_path / "whole.zarr", (*first, *sizes), **kept)
+    train_live(model, tmp_path / "run.zarr", first, **kept)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CaptureWarning)
+        train_live(model, tmp_path / "run.zarr", sizes, resume_from=2, **kept)
+    whole, run = (open_run(tmp_path / name)["live"] for name in ("whole.zarr", "run.zarr"))
+    np.testing.assert_array_equal(run["rows_valid"], whole["rows_valid"])
+    for layer in ("0", "2"):
+        assert set(run[layer].data_vars) == set(whole[layer].data_vars)
+        for name in whole[layer].data_vars:
+            np.testing.assert_array_equal(run[layer][name], whole[layer][name])
+
+
+def test_a_subset_of_another_batch_is_refused_where_a_run_goes_on(tmp_path):
+    """Its samples were drawn out of as many as the first batch had."""
+    model = network()
+    train_live(model, tmp_path / "run.zarr", (8, 8), rows=Subset(6))
+    with pytest.raises(InputError, match=r"live/0/activation is stored as float32 \(6, 5\)"):
+        train_live(model, tmp_path / "run.zarr", (4, 8), rows=Subset(6), resume_from=2)
