@@ -41,15 +41,15 @@ class RecordedLayer:
 
     @property
     def outputs(self) -> int:
-        """The number of outputs (channels of a convolution); 0 where the weight cannot just be read."""
+        """The number of outputs (channels of a convolution); 0 where that is not known."""
         if self.adapter is unknown_layers:
-            return _guessed_outputs(self.module)
+            return _told_outputs(self.module) or _rows_of_matrix(self.module)
         own = self.module._parameters.get("weight")
         # To read a parametrized weight computes it, and may change its state.
         if isinstance(getattr(type(self.module), "weight", None), property) or (
             own is not None and is_lazy(own)
         ):
-            return 0
+            return _told_outputs(self.module)
         outputs = int(self.weight.shape[self.adapter.weight_dims.index("out")])
         return outputs * self._groups if self._is_turned else outputs
 
@@ -185,11 +185,15 @@ def _has_matrix(module: nn.Module) -> bool:
     return not module._modules and any(p.is_floating_point() and p.dim() > 1 for p in own)
 
 
-def _guessed_outputs(module: nn.Module) -> int:
-    """Return an unknown layer's outputs: what it says of itself, else the first axis of its matrix."""
+def _told_outputs(module: nn.Module) -> int:
+    """Return the number of outputs that a module says that it has; 0 where it says nothing of them."""
     for told in ("out_features", "out_channels", "hidden_size", "embedding_dim"):
         if isinstance(count := getattr(module, told, None), int):
             return count
+    return 0
+
+
+def _rows_of_matrix(module: nn.Module) -> int:
     return next(len(p) for p in module._parameters.values() if p is not None and p.dim() > 1)
 
 

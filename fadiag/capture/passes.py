@@ -42,10 +42,14 @@ class Passes:
         """Return W of every layer that has a feedback, by layer: what makes a pass the true one."""
         # Of all layers: an error that came through the feedback of one left out is not the true one.
         truth = {layer.name: layer.weight.detach() for layer in self.layers if layer.feedback is not None}
-        if self.others:
+        others = [layer for layer in self.others if layer.feedback is not None]
+        if others:
             # A weight may be computed when it is read.
             with self._isolated():
-                truth |= {x.name: x.weight.detach().clone() for x in self.others if x.feedback is not None}
+                if any("weight" in vars(layer.module) for layer in others):
+                    # Or by a hook before each forward pass: what is there is that of the last one.
+                    self._call_loss()
+                truth |= {layer.name: layer.weight.detach().clone() for layer in others}
         return truth
 
     def is_true(self, truth: Mapping[str, Tensor]) -> bool:
@@ -123,7 +127,7 @@ class Passes:
 
     def _loss(self) -> Tensor:
         before = contents_of(self.batch)
-        loss = blamed("loss(model, batch)", lambda: self.loss(self.model, self.batch))
+        loss = self._call_loss()
         change = change_between(before, contents_of(self.batch))
         if change:
             raise CaptureError(
@@ -136,3 +140,6 @@ class Passes:
         if not loss.requires_grad:
             raise CaptureError("the loss has no gradient; compute it without detach() and no_grad")
         return loss.reshape(())
+
+    def _call_loss(self) -> Any:
+        return blamed("loss(model, batch)", lambda: self.loss(self.model, self.batch))

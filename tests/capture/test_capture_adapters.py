@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import prune
 
 from fadiag.analysis import analyze
 from fadiag.capture import DEFAULT_ADAPTERS, LayerAdapter, Probe, Recorder, exact_layers
@@ -185,6 +186,54 @@ def deep(**options):
         nn.Linear(8, 3),
     )  # fmt: skip
     return convert(model, **options)
+
+
+OLD_NORMS = {
+    "spectral_norm": nn.utils.spectral_norm,
+    "weight_norm": nn.utils.weight_norm,
+    "pruned": lambda layer: prune.l1_unstructured(layer, "weight", 0.3),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+@pytest.mark.parametrize("norm", OLD_NORMS)
+def test_the_true_error_goes_through_the_weight_that_a_hook_makes(norm, tmp_path):
+    """What such a module holds before a pass is the weight of the last one, from before the update."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    OLD_NORMS[norm](convert(model)[2])
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    x, y = torch.randn(9, 6, dtype=torch.float64), torch.arange(9) % 3
+    probe = Probe((x, y), lambda m, batch: functional.cross_entropy(m(batch[0]), batch[1]), mode="eval")
+    path = tmp_path / "run.zarr"
+    with Recorder(model, path, layers=["0", "4"], optimizer=optimizer, probes={"p": probe}, every=1) as r:
+        for _ in range(2):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            r.step()
+    model.eval()
+    a_1 = functional.linear(x, model[0].weight, model[0].bias).detach().requires_grad_()
+    model(x)  # makes the weight of now
+    a_2 = functional.linear(a_1.relu(), model[2].weight, model[2].bias)
+    out = functional.linear(a_2.relu(), model[4].weight, model[4].bias)
+    functional.cross_entropy(out, y).backward()
+    found = open_run(path)["p/0/error_bp"][-1]
+    np.testing.assert_allclose(found, a_1.grad, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "head", [nn.utils.parametrizations.weight_norm, lambda layer: layer], ids=["normed", "plain"]
+)
+def test_a_head_that_is_left_out_tells_its_classes(head, tmp_path):
+    model = convert(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)))
+    head(model[2])
+    probe = Probe(
+        (torch.randn(5, 6), torch.arange(5) % 3), lambda m, b: functional.cross_entropy(m(b[0]), b[1])
+    )
+    with Recorder(model, tmp_path / "run.zarr", layers=["0"], probes={"p": probe}, state=()):
+        pass
+    assert open_run(tmp_path / "run.zarr")["p/0"].attrs["classes"] == 3
 
 
 @pytest.mark.parametrize("rule", ["usf", "frsf", "brsf"])
