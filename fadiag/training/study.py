@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from fadiag.errors import ConfigError, InputError
+from fadiag.errors import ConfigError, InputError, LockedError
 from fadiag.store import run_info
 from fadiag.training.config import Config, SeedConfig
 from fadiag.training.trainer import train
@@ -101,6 +101,8 @@ def run_study(
     ------
     ConfigError
         If the folder holds a study with another primary metric or layer, or a run with another configuration.
+    LockedError
+        If a run of it is being written by somebody else.
     DivergedError
         Of the first run whose loss is not finite. The runs that are complete stay, and are kept on a rerun.
     """
@@ -163,6 +165,10 @@ def _is_done(store: Path, config: Config) -> bool:
     if not store.exists():
         return False
     info = run_info(store)
+    if info.status == "recording":
+        raise LockedError(
+            f"{store} is being written, by another study in this folder; wait for it, or take another folder"
+        )
     if info.status != "complete":
         _move_aside(store)
         return False

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from fadiag.errors import ConfigError, InputError
-from fadiag.store import open_run, run_info
+from fadiag.errors import ConfigError, InputError, LockedError
+from fadiag.store import RunWriter, open_run, run_info
 from fadiag.training import (
     Config,
     DataConfig,
@@ -140,3 +140,13 @@ def test_the_demonstration_compares_six_methods_with_a_declared_question() -> No
     assert demo_study("cifar10", "/x").methods["bp"].data.folder == "/x"
     with pytest.raises(ConfigError, match="no data set 'mnist' for the demonstration; there are digits"):
         demo_study("mnist")
+
+
+def test_a_run_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+    store = tmp_path / "fa-seed0.zarr"
+    with RunWriter(store, manifest={}) as writer:
+        with pytest.raises(LockedError, match=r"fa-seed0.zarr is being written, by another study in this fo"):
+            run_study(study(), tmp_path, jobs=1)
+        writer.flush()
+    assert [path.name for path in tmp_path.glob("*.zarr*")] == [store.name]
+    assert run_info(store).status == "complete"
