@@ -28,16 +28,24 @@ class Record(lightning.Callback):
         self.path, self.options = path, options
         self.recorder: fadiag.Recorder | None = None
         self.loss = 0.0
+        self.step = 0  # of the checkpoint that the run goes on from
+        self.updates = 0  # global_step, which counts those of each optimiser
+
+    def state_dict(self) -> dict[str, int]:
+        return {"step": self.step if self.recorder is None else self.recorder.current_step}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.step = state_dict["step"]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # Not on_fit_start: there a checkpoint's optimiser and step are not yet restored.
-        done = trainer.global_step
+        # Not on_fit_start: there a checkpoint's optimiser is not yet restored.
+        self.updates = trainer.global_step
         self.recorder = fadiag.Recorder(
             pl_module,
             self.path,
             optimizer=trainer.optimizers,
-            resume=done > 0,
-            resume_from=done or None,
+            resume=self.step > 0,
+            resume_from=self.step or None,
             **self.options,
         )
 
@@ -45,10 +53,11 @@ class Record(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *args: Any
     ) -> None:
         assert self.recorder is not None
-        self.loss += outputs["loss"].item()  # Lightning has divided it by the number of accumulated batches
-        if trainer.global_step > self.recorder.current_step:
+        if outputs:  # training_step may leave a batch out
+            self.loss += outputs["loss"].item()  # divided by the number of accumulated batches
+        if trainer.global_step > self.updates:
             self.recorder.step(epoch=trainer.current_epoch, loss=self.loss)
-            self.loss = 0.0
+            self.loss, self.updates = 0.0, trainer.global_step
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if self.recorder is not None:

@@ -11,7 +11,7 @@ __all__ = ["left_out_of", "tell_left_out", "tell_unheard"]
 
 _SHOWN = 4
 _WHY = {
-    "is never called": "",
+    "is never called": " (outside of no_grad)",
     "receives no error": " (its output is detached, made under no_grad, or not used by the loss)",
 }
 _BACKWARD = frozenset({"error", "error_bp", "error_post", "modulator", "modulator_bp"})

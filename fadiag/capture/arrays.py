@@ -49,7 +49,7 @@ def matrix_of(weight: Tensor) -> Tensor:
 
 def rows_of(signal: Tensor) -> Tensor:
     """Unfold a signal to one row a sample, in float64."""
-    return signal.reshape(signal.shape[0], -1).double()
+    return (signal.flatten(1) if signal.dim() > 1 else signal.unsqueeze(1)).double()
 
 
 def dims_of(

@@ -12,10 +12,10 @@ from fadiag.capture.layers import RecordedLayer
 from fadiag.capture.ways import Follow, Point, follow_of
 from fadiag.errors import CaptureWarning
 
-__all__ = ["Call"]
+__all__ = ["OF_GATE", "Call"]
 
 #: What is known only where z and h are.
-_OF_GATE = frozenset({"activation", "modulator", "error_post"})
+OF_GATE = frozenset({"activation", "modulator", "error_post"})
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Call:
             z, h = follow.z, follow.h
             self.h_edge, self.h_shape, self.moved = h.edge, h.shape, h.moved
             found |= {"activation": h.activation, "modulator": h.gradient, "error_post": z.gradient}
-        elif not _OF_GATE.isdisjoint(wanted):
+        elif not OF_GATE.isdisjoint(wanted):
             _warn(self, follow)
         for signal, value in found.items():
             if signal in wanted and value is not None:

@@ -13,6 +13,7 @@ from fadiag.capture.arrays import HALF
 from fadiag.capture.call import Call
 from fadiag.capture.hooks import Hook
 from fadiag.capture.layers import RecordedLayer
+from fadiag.capture.listening import Purpose
 from fadiag.capture.out_of_band import is_out_of_band
 from fadiag.capture.reduction import Reduction, ReductionName, Unfolding, reduction_of
 from fadiag.capture.rows import Rows
@@ -187,7 +188,8 @@ class LiveReader:
             trace.finish()
         traces = [t for t in passes if any(call.heard for call in t.calls)]
         # A pass that an attack or a penalty made went backward to the input, and to no weight.
-        traces = [t for t in traces if t.trains] or traces
+        purpose = max((t.purpose for t in traces), default=Purpose.UNHEARD)
+        traces = [t for t in traces if t.purpose == purpose]
         if not traces:
             raise CaptureError(
                 f"live recording heard no backward pass in step {step}; call the recorded model itself (not "

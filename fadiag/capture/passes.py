@@ -41,11 +41,11 @@ class Passes:
     def truth(self) -> dict[str, Tensor]:
         """Return W of every layer that has a feedback, by layer: what makes a pass the true one."""
         # Of all layers: an error that came through the feedback of one left out is not the true one.
-        truth = {layer.name: layer.weight.detach() for layer in self.layers if layer.feedback is not None}
-        others = [layer for layer in self.others if layer.feedback is not None]
-        if others:
+        truth = {layer.name: layer.weight for layer in self.layers if layer.feedback is not None}
+        if self.others:
             # A weight may be computed when it is read.
             with self._isolated():
+                others = [layer for layer in self.others if layer.feedback is not None]
                 if any("weight" in vars(layer.module) for layer in others):
                     # Or by a hook before each forward pass: what is there is that of the last one.
                     self._call_loss()
@@ -119,6 +119,9 @@ class Passes:
             for layer in (*self.layers, *self.others):
                 if layer.name in matrices:
                     matrix = matrices[layer.name].to(layer.weight)
+                    if matrix is layer.weight:
+                        # Not a copy: a penalty on a gradient has a gradient of its own to the weight in it.
+                        matrix = matrix.view_as(matrix)
                     stack.enter_context(layer.adapter.using(layer.module, matrix))
             yield
 

@@ -28,7 +28,7 @@ from fadiag.capture.state import StateReader, choose_state_signals
 from fadiag.capture.static import put_static
 from fadiag.capture.structure import Structure
 from fadiag.errors import CaptureError, CaptureWarning, InputError, StoreError
-from fadiag.store import RunWriter
+from fadiag.store import RunWriter, check_scalar
 
 __all__ = ["Recorder"]
 
@@ -210,12 +210,15 @@ class Recorder:
 
         Raises
         ------
+        InputError
+            A scalar that `log` would refuse. The step is not told then, and the recording goes on.
         CaptureError
             The recorder is closed, the model is not the one that it was, the optimiser did not make one
             update, or what is to be recorded does not fit what was recorded before. After an error nothing
             more is recorded: the store keeps what it has, as a failed run, and each further call says why.
         """
         self._check_open()
+        numbers = _numbers(scalars)
         if not self._records:
             self._step += 1
             return
@@ -227,7 +230,7 @@ class Recorder:
             if begun:
                 self._structure.check(self._step)
             self._end_live()
-            self.log(**scalars)
+            self._logged |= numbers
             self._flush_log(epoch)
             self._end_state(updated=True)
             self._step += 1
@@ -240,18 +243,18 @@ class Recorder:
             raise
 
     def log(self, **scalars: float) -> None:
-        """Add scalars to the log under the current step."""
+        """Add scalars to the log under the current step.
+
+        Raises
+        ------
+        InputError
+            A name that is none (letters, digits and underscores, a letter first), or a value that is no
+            number. Nothing is logged then, and the recording goes on.
+        """
         self._check_open()
-        if not self._records:
-            return
-        for name, value in scalars.items():
-            try:
-                # Without its graph: torch warns where a number is made of a tensor that has one.
-                self._logged[name] = float(value.detach() if isinstance(value, torch.Tensor) else value)
-            except (TypeError, ValueError, RuntimeError):
-                raise InputError(
-                    f"scalar {name!r} is a {type(value).__name__}; give a number (tensor.item())"
-                ) from None
+        numbers = _numbers(scalars)
+        if self._records:
+            self._logged |= numbers
 
     def close(self) -> None:
         """Record the last step and close the store.
@@ -315,6 +318,8 @@ class Recorder:
         resume: bool,
     ) -> None:
         """Open the store, find the step that it is at, and record it."""
+        # Read before the records of the step that the run goes on from are given up.
+        epoch = None if self._earlier is None else self._earlier.epoch
         # Read before the store exists: a probe that does not fit leaves nothing behind.
         if not resume:
             self._probes.read_ahead()
@@ -325,6 +330,7 @@ class Recorder:
                 put_static(self._writer, self._layers)
             if self._earlier is not None:
                 self._step = self._earlier.step
+                self._epoch = epoch
                 if self._earlier.resume_from is None:
                     self._tell_unfinished(state_signals)
             self._record()
@@ -439,6 +445,21 @@ class Recorder:
                 self._writer.close(status="failed")
             except StoreError as error:  # raised, it would stand in the place of what failed first
                 warnings.warn(str(error), RuntimeWarning, stacklevel=3)
+
+
+def _numbers(scalars: Mapping[str, Any]) -> dict[str, float]:
+    """Return scalars to log as plain numbers."""
+    numbers = {}
+    for name, value in scalars.items():
+        check_scalar(name)
+        try:
+            # Without its graph: torch warns where a number is made of a tensor that has one.
+            numbers[name] = float(value.detach() if isinstance(value, torch.Tensor) else value)
+        except (TypeError, ValueError, RuntimeError):
+            raise InputError(
+                f"scalar {name!r} is a {type(value).__name__}; give a number (tensor.item())"
+            ) from None
+    return numbers
 
 
 def _inside(model: nn.Module) -> nn.Module:

@@ -46,6 +46,18 @@ class Earlier:
         return self._last if self.resume_from is None else self.resume_from
 
     @property
+    def epoch(self) -> float | None:
+        """How many epochs the run had seen at that step, where a record of it tells."""
+        # The log's records tell of the epoch after them.
+        held = [s for s in self.summary.streams if s.records and s.name not in ("log", "static")]
+        tree: Any = open_run(self._path) if held else {}
+        for stream in held:
+            told = tree[stream.name]["epoch"].values[tree[stream.name]["step"].values == self.step]
+            if len(told) and not np.isnan(told[0]):
+                return float(told[0])
+        return None
+
+    @property
     def _path(self) -> Path:
         return self.summary.info.path
 

@@ -1,5 +1,6 @@
 """From what was read to the store: declares, checks shapes, counts what is not finite."""
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from fadiag.capture.arrays import Array
+from fadiag.capture.call import OF_GATE
 from fadiag.capture.resuming import Earlier
 from fadiag.capture.rows import room_for
 from fadiag.capture.signals import ONE_SHAPE, LayerSignals, Signal
-from fadiag.errors import CaptureError
+from fadiag.errors import CaptureError, CaptureWarning
 from fadiag.store import ROWS, ArraySpec, RunWriter, layer_key
 
 __all__ = ["ROOT", "Sink"]
@@ -38,6 +40,8 @@ class Sink:
         self._rooms = {(layer or ROOT, signal): room for (layer, signal), room in (rooms or {}).items()}
         self.stream = stream
         self._shapes: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._ways: dict[str, tuple[str, ...]] = {}  # norm and gate of each layer, in the first record
+        self._told: set[str] = set()
         self._invalid: Counter[tuple[str, str]] = Counter()
         writer.declare_stream(stream, attrs=dict(attrs), planned=planned)
 
@@ -75,7 +79,7 @@ class Sink:
         whole: dict[tuple[str, str], Array] = {}
         batch = next((layer.rows for layer in reversed(read) if layer.rows is not None), None)
         for layer in read:
-            signals = dict(layer.signals)
+            signals = self._of_one_way(layer, step)
             told = (layer.name or ROOT, ROWS) in self._shapes
             if layer.rows is not None and (layer.rows != batch or told):
                 signals[ROWS] = Signal(np.array(layer.rows, np.float64), ())
@@ -88,6 +92,27 @@ class Sink:
                     whole[key] = signal.array
         self._count(whole)
         self._writer.append(self.stream, step, arrays, epoch=epoch, rows_valid=batch)
+
+    def _of_one_way(self, layer: LayerSignals, step: int) -> dict[str, Signal]:
+        """Return the signals that mean what they meant in the first record: those of its gate and norm.
+
+        A model may skip a block at random: what is h in one pass is then another tensor in the next.
+        """
+        now = tuple(layer.attrs.get(key, "") for key in ("norm", "gate"))
+        first = self._ways.setdefault(layer.name, now)
+        if now == first:
+            return dict(layer.signals)
+        if layer.name not in self._told:
+            self._told.add(layer.name)
+            was, has = (" and ".join(filter(None, way)) or "no norm or gate" for way in (first, now))
+            warnings.warn(
+                f"layer {layer.name!r} had {was} behind it in the first record of {self.stream!r} and has "
+                f"{has} at step {step}: where that is so, its activation, modulator and error_post are not "
+                "recorded, since they would be those of something else; its error is",
+                CaptureWarning,
+                stacklevel=2,
+            )
+        return {name: s for name, s in layer.signals.items() if not name.startswith(tuple(OF_GATE))}
 
     def _fitted(self, key: tuple[str, str], layer: LayerSignals, signal: Signal, step: int) -> Array:
         """Return a signal's values in the shape that was declared, samples that lack filled up."""

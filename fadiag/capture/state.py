@@ -193,6 +193,7 @@ class StateReader:
             updates = [x.weight.detach() - self._before[i][0] for i, x in enumerate(self._layers)]
             self._stepping.check(step, list(zip(self._layers, updates, strict=True)), first=not self._updates)
             self._updates += 1
+            self._held = holders_of(self._optimizers)  # a group may have been added since
         else:
             self._stepping.check_none(step, self._layers)
         read = []

@@ -14,14 +14,14 @@ from weakref import ref
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from fadiag.capture.call import Call
 from fadiag.capture.hooks import Hook
 from fadiag.capture.layers import RecordedLayer
-from fadiag.capture.listening import Listener
+from fadiag.capture.listening import Listener, Purpose
 from fadiag.capture.operations import Kind, kind_of, name_of, only_asks, unseen
 from fadiag.capture.ways import Point, step
 from fadiag.errors import CaptureError
@@ -52,6 +52,7 @@ class Trace(TorchFunctionMode):
         self._wanted = frozenset(signals)
         self._listener = Listener(signals, keep_edges=keep_edges)
         self._with_grad = torch.is_grad_enabled()
+        self._ungraded: RecordedLayer | None = None  # one that ran under no_grad
         self._depth = 0  # of the model's own calls: a model may call itself
         # By a tensor's id, and by its place in the graph.
         self._followed: dict[int, _Followed] = {}
@@ -64,9 +65,15 @@ class Trace(TorchFunctionMode):
                 f"layer {layer.name!r} returns a {type(output).__name__}; only a tensor can be recorded"
             )
         if torch.is_grad_enabled() != self._with_grad:
+            self._ungraded = layer
+            self.pass_by(layer, inputs, output)
+            return
+        compiling = torch.compiler.is_compiling()  # which cannot look inside the next call
+        if not compiling and torch._C._functorch.is_functorch_wrapped_tensor(output):
             raise CaptureError(
-                f"layer {layer.name!r} ran without autograd inside a pass with it, so its error "
-                "cannot be seen; checkpoint with use_reentrant=False, or leave the layer out by layers=[...]"
+                f"layer {layer.name!r} is called inside a transformation of torch.func (vmap, grad, jacrev), "
+                "where its signals cannot be seen; call it on the whole batch outside, or leave it out by "
+                "layers=[...]"
             )
         index = sum(call.layer is layer for call in self.calls)
         with torch._C.DisableTorchFunction():
@@ -110,6 +117,12 @@ class Trace(TorchFunctionMode):
                     for _, point in self._points(tensor):
                         point.uses.append(replace(point.then("pass", "return", tensor.shape), heard=True))
                     self._follow(tensor, ())
+                if self._ungraded is not None and any(map(_has_reentrant_checkpoint, _tensors(output))):
+                    raise CaptureError(
+                        f"layer {self._ungraded.name!r} ran without autograd inside a pass with it, so its "
+                        "error cannot be seen; checkpoint with use_reentrant=False, or leave the layer out "
+                        "by layers=[...]"
+                    )
         return self._depth == 0
 
     def stop(self) -> None:
@@ -118,21 +131,17 @@ class Trace(TorchFunctionMode):
         self.forget_tensors()
 
     @property
-    def trains(self) -> bool:
-        """Whether a backward pass from it gave a weight that `note_weights` noted a gradient."""
-        return self._listener.trains
+    def purpose(self) -> Purpose:
+        """What the backward passes that were heard were for."""
+        return self._listener.purpose
 
     def note_weights(self) -> None:
         """Note which weights the layers have, before the pass ends: it may stand in others (functional_call).
 
         Not while the trace runs, which would see all that this takes, and slow it down.
         """
-        edges: dict[int, GradientEdge] = {}
-        for call in self.calls:
-            weight = call.layer.weight
-            if weight.requires_grad:
-                edges[id(weight)] = edges.get(id(weight)) or get_gradient_edge(weight)
-                call.output.weight_edge = edges[id(weight)]
+        weights = {id(call.layer.weight): call.layer.weight for call in self.calls}
+        self._listener.note_weights([get_gradient_edge(w) for w in weights.values() if w.requires_grad])
 
     def forget_tensors(self) -> None:
         """Let go of the tensors that were followed, at the end of the forward pass."""
@@ -168,8 +177,12 @@ class Trace(TorchFunctionMode):
                 for _, point in points:
                     self._listener.listen(tensor, point, "error_post")
         needed = any(tensor.requires_grad for tensor, _ in taken)
+        views = [(tensor, tensor._version, points) for tensor, points in taken if tensor._is_view()]
         result = func(*args, **kwargs)
         made = list(_tensors(first if name == "__setitem__" else result))
+        for view, version, points in views:
+            if view._version != version:
+                self._listener.listen_behind(view, [point for _, point in points])
         if made and not (kind == "pass" and made[0] is first):
             self._see((name, kind), first, given, taken, made, needed=needed, graded=torch.is_grad_enabled())
         return result
@@ -251,6 +264,19 @@ class Trace(TorchFunctionMode):
             taken.append((source, points))
         self._see((name, kind), taken[0][0], (), taken, [tensor], needed=True, graded=True)
         return self._followed[id(tensor)].points
+
+
+def _has_reentrant_checkpoint(output: Tensor) -> bool:
+    nodes, seen = [output.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        if node.name().endswith("CheckpointFunctionBackward"):
+            return True
+        seen.add(node)
+        nodes += [before for before, _ in node.next_functions]
+    return False
 
 
 def _tensors(given: Any) -> Iterator[Tensor]:

@@ -32,8 +32,7 @@ class Point:
     """A tensor on a way: the operation that made it, those that took it, and what was seen at it.
 
     ``heard`` tells whether a gradient came by: what only a metric takes is no way. ``kept`` tells whether
-    that gradient is wanted; ``edge``, where it is kept, is its place in the graph; ``weight_edge``, noted at
-    an output, is that of its layer's weight, where it is trained.
+    that gradient is wanted; ``edge``, where it is kept, is its place in the graph.
     """
 
     kind: Kind | Literal["output"]
@@ -48,7 +47,6 @@ class Point:
     activation: Tensor | None = None
     gradient: Tensor | None = None
     edge: GradientEdge | None = None
-    weight_edge: GradientEdge | None = None
 
     def then(self, kind: Kind, name: str, shape: torch.Size) -> "Point":
         """Return the point that an operation leads to from here."""
@@ -77,7 +75,12 @@ class Point:
     @property
     def taken(self) -> list["Point"]:
         """What was made of it and had a part in the loss."""
-        return [use for use in self.uses if use.heard]
+        return [use for use in self.uses if use.had_part]
+
+    @property
+    def had_part(self) -> bool:
+        """Whether it had a part in the loss, or what was made of it (a view changed in place hears none)."""
+        return self.heard or any(use.had_part for use in self.uses)
 
 
 def step(

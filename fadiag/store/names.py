@@ -15,6 +15,7 @@ __all__ = [
     "JSON",
     "MAX_KEY",
     "check_name",
+    "check_scalar",
     "clean_json",
     "layer_key",
     "layer_name",
@@ -96,6 +97,14 @@ def check_name(kind: str, name: str) -> str:
             f"{kind} name {name!r}: use letters, digits and underscores, a letter first, at most 100, and not"
             " 'c', which is zarr's"
         )
+    return name
+
+
+def check_scalar(name: str) -> str:
+    """Return the name of a scalar of a stream, or raise `InputError`."""
+    check_name("scalar", name)
+    if name in COORDINATES:
+        raise InputError(f"scalar name {name!r} is that of a coordinate of every stream; give it another")
     return name
 
 

@@ -122,13 +122,15 @@ def test_what_fails_first_is_what_is_told(tmp_path):
         def close(self, status):
             raise StoreError("the disk is gone")
 
-    recorder = Recorder(small(), tmp_path / "run.zarr")
+    model = small()
+    recorder = Recorder(model, tmp_path / "run.zarr", every=1)
     writer, recorder._writer = recorder._writer, Gone()
+    model[0] = nn.Linear(6, 8)
     with (
         pytest.warns(RuntimeWarning, match="the disk is gone"),
-        pytest.raises(InputError, match="scalar 'loss' is a list"),
+        pytest.raises(CaptureError, match="layer '0' was replaced"),
     ):
-        recorder.step(loss=[])
+        recorder.step()
     writer.close()
 
 

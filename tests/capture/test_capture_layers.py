@@ -272,7 +272,8 @@ def test_layers_without_signals_are_refused_by_name_and_told_of_otherwise(tmp_pa
                 record(model, tmp_path / "run.zarr", layers=chosen)
     assert not (tmp_path / "run.zarr").exists()
     match = (
-        r"in the pass of probe 'probe': 'unused' is never called, 'detached' receives no error \(its output"
+        r"in the pass of probe 'probe': 'unused' is never called \(outside of no_grad\), "
+        r"'detached' receives no error \(its output"
     )
     for i, chosen in enumerate((None, ["*"], [nn.Linear])):
         with pytest.warns(CaptureWarning, match=match):
@@ -290,7 +291,7 @@ def test_layers_without_live_signals_are_told_of_at_the_end(tmp_path):
     assert open_run(tmp_path / "run.zarr").attrs["status"] == "complete"
     with pytest.warns(CaptureWarning) as caught:
         record(Partly().double(), tmp_path / "all.zarr", **options)
-    assert "own passes (live): 'unused' is never called" in str(caught[-1].message)
+    assert "own passes (live): 'unused' is never called (outside of no_grad)" in str(caught[-1].message)
 
 
 # What is handed over.

@@ -1,5 +1,7 @@
 """Which passes of a step are its micro-batches."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch.nn import functional
 from torch.overrides import _get_current_function_mode_stack
 
 from fadiag.capture import Live, Probe, Recorder
+from fadiag.errors import CaptureWarning
 from fadiag.rules import convert
 from fadiag.store import open_run, run_info
 from tests.capture.toy import labelled, loss_of
@@ -180,3 +183,82 @@ def test_an_interrupt_in_a_forward_pass_leaves_nothing_behind(tmp_path):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert run_info(tmp_path / "run.zarr").status == "failed"
     np.testing.assert_array_equal(open_run(tmp_path / "run.zarr")["live/step"], [0])
+
+
+ASKED = {
+    "a saliency": lambda model, loss, x: torch.autograd.grad(loss, x, retain_graph=True),
+    "a gradient's norm": lambda model, loss, x: torch.autograd.grad(
+        3 * loss, model[2].weight, retain_graph=True
+    ),
+    "both": lambda model, loss, x: [ask(model, loss, x) for ask in list(ASKED.values())[:2]],
+}
+
+
+@pytest.mark.parametrize("ask", ASKED)
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_what_is_asked_of_a_training_pass_is_no_part_of_its_error(ask, first, tmp_path):
+    model = network().double()
+    x = X.double().requires_grad_()
+    with Recorder(model, tmp_path / "run.zarr", live=Live(every=1)) as recorder:
+        loss = loss_of(model, (x, Y))
+        if first:
+            ASKED[ask](model, loss, x)
+        loss.backward(retain_graph=True)
+        if not first:
+            ASKED[ask](model, loss, x)
+        recorder.step()
+    live = open_run(tmp_path / "run.zarr")["live"]
+    hidden = model[:2](x).detach()
+    for layer, given in (("0", x.detach()), ("2", hidden)):
+        error = torch.from_numpy(live[f"{layer}/error"].values[0])
+        torch.testing.assert_close(error.T @ given, model[int(layer)].weight.grad, rtol=0, atol=1e-12)
+
+
+def test_gradients_that_are_asked_for_and_put_are_heard(tmp_path):
+    model = network()
+    with Recorder(model, tmp_path / "run.zarr", live=Live(every=1)) as recorder:
+        loss = loss_of(model, (X, Y))
+        parameters = list(model.parameters())
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            parameter.grad = gradient
+        recorder.step()
+    error = torch.from_numpy(open_run(tmp_path / "run.zarr")["live/0/error"].values[0])
+    torch.testing.assert_close(error.T @ X, model[0].weight.grad)
+
+
+class Skipping(nn.Module):
+    """Between whose layers a block is skipped at some steps."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.block, self.last = nn.Linear(6, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+        self.skips = True
+
+    def forward(self, x):
+        a = self.first(x)
+        return self.last(torch.relu(a if self.skips else a + self.block(a)))
+
+
+def test_a_layer_whose_gate_comes_and_goes_has_one_meaning(tmp_path):
+    model = Skipping()
+    with (
+        warnings.catch_warnings(record=True, action="always") as told,
+        Recorder(model, tmp_path / "run.zarr", live=Live(every=1)) as recorder,
+    ):
+        for step in range(4):
+            model.skips = step % 2 == 0
+            loss_of(model, (X, Y)).backward()
+            recorder.step()
+    words = [str(w.message) for w in told if w.category is CaptureWarning and "'first'" in str(w.message)]
+    assert words == [
+        "layer 'first' had relu behind it in the first record of 'live' and has no norm or gate at step 1: "
+        "where that is so, its activation, modulator and error_post are not recorded, since they would be "
+        "those of something else; its error is"
+    ]
+    layer = open_run(tmp_path / "run.zarr")["live/first"]
+    assert layer.attrs["gate"] == "relu"
+    for signal in ("activation", "modulator"):
+        assert layer[signal][::2].notnull().all()
+        assert layer[signal][1::2].isnull().all()
+    assert layer["error"].notnull().all()

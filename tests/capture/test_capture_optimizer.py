@@ -284,6 +284,25 @@ def test_momentum_is_that_of_the_optimiser_that_holds_the_weight(tmp_path):
     assert np.isfinite(run["state/2/momentum"].values[0]).all()
 
 
+def test_a_stage_unfrozen_in_mid_run_has_its_momentum_at_once(tmp_path):
+    model = small()
+    first, *rest = (module for module in model if isinstance(module, nn.Linear))
+    first.requires_grad_(False)
+    optimizer = torch.optim.SGD([p for module in rest for p in module.parameters()], LR, momentum=0.9)
+    with Recorder(model, tmp_path / "run.zarr", optimizer=optimizer, every=1) as recorder:
+        for step in range(2):
+            if step == 1:
+                first.requires_grad_(True)
+                optimizer.add_param_group({"params": list(first.parameters())})
+            optimizer.zero_grad()
+            back(model)
+            optimizer.step()
+            recorder.step()
+    state = open_run(tmp_path / "run.zarr")["state/0"]
+    np.testing.assert_array_equal(state["momentum"][1], state["gradient"][1])
+    assert state["momentum"][1].any()
+
+
 @pytest.mark.parametrize(
     ("signal", "rule", "match"),
     [

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from fadiag.capture import DEFAULT_ADAPTERS, PROBE_SIGNALS, Probe
 from fadiag.capture.layers import choose_layers
+from fadiag.errors import CaptureError
 from fadiag.rules import convert
 from tests.capture.toy import loss_of
 
@@ -261,3 +262,69 @@ def test_frozen_layers_are_read_and_stay_frozen():
     np.testing.assert_array_equal(values(whole["0"], "error"), values(frozen["0"], "error"))
     assert not model[0].weight.requires_grad
     assert model[0].weight.grad is None
+
+
+def with_a_penalty(model, batch):
+    x = batch[0].detach().clone().requires_grad_()
+    out = model(x)
+    (slope,) = torch.autograd.grad(out.logsumexp(1).sum(), x, create_graph=True)
+    return functional.cross_entropy(out, batch[1]) + (slope.norm(dim=1) - 1).square().mean()
+
+
+def test_the_true_gradient_of_a_loss_with_a_gradient_penalty():
+    """The penalty's own gradient has the weights in it, once more."""
+    batch = batch_of(6)
+
+    def network():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 4)).double()
+
+    plain = network()
+    with_a_penalty(plain, batch).backward()
+    probe = Probe(batch, with_a_penalty, signals=["gradient", "gradient_bp"])
+    model = convert(network())
+    layers = choose_layers(model, DEFAULT_ADAPTERS, None)
+    for layer in probe.read(model, layers):
+        tiny(layer.signals["gradient_bp"].array, plain[int(layer.name)].weight.grad.numpy())
+        assert model[int(layer.name)].weight.grad is None
+
+
+class Experts(nn.Module):
+    """Calls each expert, with no sample where none was sent to it."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.experts, self.last = nn.ModuleList(nn.Linear(6, 6) for _ in range(3)), nn.Linear(6, 4)
+
+    def forward(self, x):
+        sent, out = torch.arange(len(x)) % 2, torch.zeros_like(x)
+        for place, expert in enumerate(self.experts):
+            chosen = (sent == place).nonzero()[:, 0]
+            out = out.index_add(0, chosen, torch.relu(expert(x[chosen])))
+        return self.last(out)
+
+
+@pytest.mark.parametrize("reduction", ["raw", "factor"])
+def test_an_expert_without_samples_has_no_null(reduction):
+    found = read(convert(Experts().double()), batch_of(6), redraws=2, mask_draws=2, reduction=reduction)
+    assert np.isfinite(values(found["experts.0"], "error_null_effective_rank")).all()
+    assert np.isnan(values(found["experts.2"], "error_null_effective_rank")).all()
+
+
+class Mapped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 4)
+
+    def forward(self, x):
+        return self.last(torch.relu(torch.func.vmap(self.first)(x)))
+
+
+def test_a_layer_inside_a_transformation_is_named():
+    model, batch = Mapped().double(), batch_of(6)
+    with pytest.raises(CaptureError, match=r"layer 'first' is called inside a transformation of torch.func"):
+        read(model, batch)
+    layers = choose_layers(model, DEFAULT_ADAPTERS, ["last"])
+    (last,) = Probe(batch, loss_of).read(model, layers)
+    assert last.signals["error"].array.any()

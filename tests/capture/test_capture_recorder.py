@@ -276,6 +276,22 @@ def test_a_scalar_that_is_no_number_is_told(tmp_path):
     recorder.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [("val/acc", "scalar name 'val/acc': use letters"), ("step", "scalar name 'step' is that of a coor")],
+)
+def test_a_scalar_that_cannot_be_stored_is_told_at_once(name, match, tmp_path):
+    """And not when it is written, a step later: the recording goes on without it."""
+    with Recorder(small(), tmp_path / "run.zarr") as recorder:
+        for tell in (recorder.log, recorder.step):
+            with pytest.raises(InputError, match=match):
+                tell(**{name: 0.5, "loss": 2.0})
+        recorder.step(val_acc=0.5)
+    run = open_run(tmp_path / "run.zarr")
+    assert set(run["log"].data_vars) == {"val_acc"}
+    assert run.attrs["status"] == "complete"
+
+
 def test_a_resumed_run_goes_on_where_it_stopped(tmp_path):
     model, probe = small(), Probe((X, Y), loss_of)
     with Recorder(model, tmp_path / "run.zarr", probes={"probe": probe}, every=2) as recorder:

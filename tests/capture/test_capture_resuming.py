@@ -297,3 +297,12 @@ def test_a_subset_of_another_batch_is_refused_where_a_run_goes_on(tmp_path):
     train_live(model, tmp_path / "run.zarr", (8, 8), rows=Subset(6))
     with pytest.raises(InputError, match=r"live/0/activation is stored as float32 \(6, 5\)"):
         train_live(model, tmp_path / "run.zarr", (4, 8), rows=Subset(6), resume_from=2)
+
+
+def test_the_epoch_goes_on_too(path):
+    model = network()
+    for start, options in ((0, {}), (4, {"resume_from": 4})):
+        with Recorder(model, path, probes={"p": probe()}, every=2, state=(), **options) as recorder:
+            for step in range(start, start + 4):
+                recorder.step(epoch=(step + 1) / 2)
+    np.testing.assert_array_equal(open_run(path)["p/epoch"], [np.nan, 1, 2, 3, 4])

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fadiag.capture import Live, Probe, Recorder
-from fadiag.errors import CaptureError
+from fadiag.errors import CaptureError, CaptureWarning
 from fadiag.rules import convert
 from fadiag.store import open_run
 from tests.capture.toy import labelled, loss_of
@@ -100,7 +100,8 @@ def test_what_a_layer_is_not_may_come_and_go_and_values_may_change(tmp_path):
         model[1] = nn.ReLU()
         model[0].weight.data = torch.ones(8, 6)
         model.load_state_dict(model.state_dict())
-        recorder.step()
+        with pytest.warns(CaptureWarning, match="layer '0' had no norm or gate behind it in .* has relu at"):
+            recorder.step()
         model.append(nn.Softmax(1))
         recorder.step()
     assert list(open_run(tmp_path / "run.zarr")["probe"]["step"].values) == [0, 1, 2]

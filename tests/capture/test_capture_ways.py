@@ -13,7 +13,7 @@ import fadiag
 from fadiag.capture import DEFAULT_ADAPTERS, Live, Probe, Recorder
 from fadiag.capture.layers import choose_layers
 from fadiag.capture.ways import Point
-from fadiag.errors import CaptureWarning
+from fadiag.errors import CaptureError, CaptureWarning
 from fadiag.rules import convert
 from fadiag.store import open_run
 from tests.capture.toy import labelled, loss_of
@@ -282,3 +282,59 @@ def test_what_a_pass_kept_is_freed_without_the_garbage_collector(tmp_path):
         assert not [x.name for x in points if x.activation is not None or x.gradient is not None]
     finally:
         gc.enable()
+
+
+VIEWS = {
+    "reshaped": lambda a: a.view(3, 4, 6),
+    "transposed": lambda a: a.t(),
+    "transposed twice": lambda a: a.t().view(2, 3, 12).transpose(0, 1),
+    "pooled": lambda a: functional.avg_pool1d(a[:, None], 2)[:, 0],
+    "normed": lambda a: functional.instance_norm(a.view(12, 2, 3)),
+    "shifted": lambda a: (a + 1).view(6, 12),
+}
+
+
+def padded(h):
+    h = h.contiguous().view(12, -1)
+    return functional.pad(h, (0, 6 - h.shape[1]))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("gate", [functional.relu, functional.leaky_relu])
+def test_a_gate_in_place_on_a_view_is_seen_like_any_other(view, gate):
+    found = []
+    for inplace in (False, True):
+        model = Model(lambda a, inplace=inplace: padded(gate(VIEWS[view](a), inplace=inplace)))
+        layer = read(model)["first"]
+        assert layer.attrs["gate"] == gate.__name__
+        found.append(layer.signals)
+    assert set(found[0]) == set(found[1]) >= {"activation", "modulator", "error_post", "error"}
+    for name, signal in found[0].items():
+        np.testing.assert_array_equal(found[1][name].array, signal.array, err_msg=name)
+
+
+class Frozen(nn.Module):
+    """Whose first layer runs under no_grad, as a backbone that is not trained does."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.head = nn.Linear(6, 5).double(), nn.Linear(5, 3).double()
+
+    def forward(self, x):
+        with torch.no_grad():
+            h = torch.relu(self.backbone(x))
+        return self.head(h)
+
+
+def test_a_backbone_under_no_grad_is_left_out_with_a_warning(tmp_path):
+    told = r"'backbone' is never called \(outside of no_grad\)\. Say by layers"
+    model = Frozen()
+    with pytest.warns(CaptureWarning, match=told), Recorder(model, tmp_path / "a.zarr", probes=probes()):
+        pass
+    assert "backbone" not in open_run(tmp_path / "a.zarr")["p"].children
+    with pytest.raises(CaptureError, match="'backbone' was asked for by name and is never called"):
+        Recorder(model, tmp_path / "b.zarr", probes=probes(), layers=["backbone", "head"])
+
+
+def probes():
+    return {"p": Probe((X, Y), loss_of)}

@@ -127,6 +127,38 @@ def test_lightning_goes_on_from_a_checkpoint_in_the_same_store(tmp_path):
     assert run_info(tmp_path / "run.zarr").generation == 1
 
 
+def test_lightning_two_optimizers_step_together_and_a_batch_may_be_left_out(tmp_path):
+    module, loader = module_of("lightning_callback", "lightning"), batches(4)
+
+    class Twice(module.Digits):
+        def __init__(self):
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            if batch_idx == 1:
+                return None
+            loss = module.loss_of(self, batch)
+            self.manual_backward(loss)
+            for optimizer in self.optimizers():
+                optimizer.step()
+                optimizer.zero_grad()
+            return {"loss": loss.detach()}
+
+        def configure_optimizers(self):
+            layers = self.net[1], self.net[3]
+            return [torch.optim.SGD(layer.parameters(), lr=0.05) for layer in layers]
+
+    path = tmp_path / "run.zarr"
+    trainer = lightning_run(module, path, loader, model=Twice(), every=1)
+    trainer.save_checkpoint(tmp_path / "at3.ckpt")
+    np.testing.assert_array_equal(open_run(path)["state/step"], [0, 1, 2, 3])
+    assert trainer.global_step == 6
+    lightning_run(module, path, loader, model=Twice(), epochs=2, resume=tmp_path / "at3.ckpt", every=1)
+    np.testing.assert_array_equal(open_run(path)["state/step"], range(7))
+    assert open_run(path)["log/loss"].notnull().all()
+
+
 def test_lightning_run_that_fails_leaves_a_failed_store(tmp_path):
     module = module_of("lightning_callback", "lightning")
 
