@@ -85,7 +85,10 @@ def _first_order_change(view: View) -> Values:
 
 
 def _overlap(view: View, *, pair: tuple[str, str]) -> Values:
-    return spectra.overlap(view.matrix(pair[0]), view.matrix(pair[1]), _k(view, pair))
+    x, y = view.matrix(pair[0]), view.matrix(pair[1])
+    shared = spectra.overlap(x, y, _k(view, pair))
+    # A dead signal has no subspace: to call it one that overlaps with nothing would be a number too many.
+    return np.where(x.any(axis=(-2, -1)) & y.any(axis=(-2, -1)), shared, np.nan)
 
 
 def _k(view: View, pair: tuple[str, str]) -> int:
@@ -164,7 +167,8 @@ ALIGNMENT_METRICS: tuple[Metric, ...] = (
         centred=False,
         null=partial(drawn_null, signal="error_null_overlap"),
         null_signals=("error_null_overlap",),
-        version=DRAWN_VERSION,
+        undefined="error or error_bp is zero: it has no subspace",
+        version=DRAWN_VERSION + 1,
     ),
     Metric(
         name="error_overlap_chance",

@@ -21,6 +21,7 @@ from fadiag.analysis.source import open_runs
 from fadiag.analysis.table import choose
 from fadiag.cores import available_cores
 from fadiag.errors import InputError
+from fadiag.spectra.validate import as_count
 
 __all__ = ["SAVE_EVERY", "analyze"]
 
@@ -102,8 +103,8 @@ def analyze(
     """
     if unfolding not in UNFOLDINGS:
         raise InputError(f"unfolding is {unfolding!r}; it must be one of {', '.join(UNFOLDINGS)}")
-    if k is not None and k < 1:
-        raise InputError(f"k is {k}; the dimension of a subspace must be at least 1")
+    if k is not None:
+        k = as_count(k, "k", 1)
     if output is not None:
         check_output(output)
     chosen = choose(metrics)

@@ -1,5 +1,6 @@
 """Putting the values of all blocks together into labelled results."""
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from fadiag.analysis.nulls import misfit
 from fadiag.analysis.plan import Options, Task
 from fadiag.analysis.reasons import LOG_REASON, reason
 from fadiag.analysis.source import Run, Stream
+from fadiag.analysis.told import OF_STREAM, joined, samples_coordinate, stream_coordinates
 from fadiag.errors import CaptureWarning
 
 __all__ = ["RESULTS_VERSION", "Assembly"]
@@ -23,7 +25,7 @@ __all__ = ["RESULTS_VERSION", "Assembly"]
 RESULTS_VERSION = 1
 
 #: Coordinates that the results have of their own, whatever the runs' meta entries are called.
-_OWN = ("run", "layer", "step", "run_id", "generation")
+_OWN = ("run", "layer", "step", "run_id", "generation", *OF_STREAM)
 
 _NULL_WORDS = {
     "null_low": "2.5 % quantile of the null of",
@@ -44,36 +46,23 @@ def _versions() -> str:
     return ", ".join(found)
 
 
-def _told(values: Sequence[Any]) -> Any:
-    """One value for all runs where they agree; a comma-separated list where they do not."""
-    known = [v for v in values if v is not None and v != ""]
-    distinct = list(dict.fromkeys(known))
-    if len(distinct) == 1:
-        return distinct[0]
-    return ", ".join(str(v) for v in distinct)
-
-
-def _samples(stream: Stream, metric: Metric) -> int | None:
-    """Return the N that the values of a metric are of; None where they are of none, or it is not known.
-
-    Of signals that have samples, and of their factors, it is what the stream tells, else the most valid rows
-    recorded: how many were kept. A gradient is that of the whole batch, and tells its own.
-    """
-    own = [s.rpartition("/")[2] for s in metric.signals if not s.startswith(("state/", "static/"))]
-    arrays = [layer[s] for layer in stream.layers.values() for s in own if s in layer]
-    if any("sample" in a.dims or a.attrs.get("reduction") == "factor" for a in arrays):
-        told = stream.attrs.get("samples")
-        if told is None and stream.rows_valid is not None:
-            told = int(stream.rows_valid.max(initial=0)) or None
-        return told
-    found = {int(a.attrs["samples"]) for a in arrays if "samples" in a.attrs}
-    return found.pop() if len(found) == 1 else None
-
-
 def _run_coordinates(runs: Sequence[Run]) -> dict[str, tuple[str, NDArray[Any]]]:
     """Return one coordinate along run for every scalar of the runs' meta entries."""
-    keys = dict.fromkeys(key for run in runs for key in run.meta)
-    return {key: ("run", _column([run.meta.get(key) for run in runs])) for key in keys if key not in _OWN}
+    names = _names_of_meta(runs)
+    return {
+        name: ("run", _column([run.meta.get(key) for run in runs]))
+        for key, name in names.items()
+        if name and name not in _OWN
+    }
+
+
+def _names_of_meta(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the coordinate of each meta entry: its key, as far as the formats of results take it."""
+    names: dict[str, str] = {}
+    for key in dict.fromkeys(key for run in runs for key in run.meta):
+        name = re.sub(r"\W", "_", key)
+        names[key] = "" if not name.strip("_") or name in names.values() else name
+    return names
 
 
 def _column(values: Sequence[str | int | float | bool | None]) -> NDArray[Any]:
@@ -102,16 +91,19 @@ def _fits_float(value: Any) -> bool:
 
 def _tell_of_clashes(runs: Sequence[Run], measured: set[str]) -> None:
     """Warn of meta entries whose names the results use for something else."""
-    meta = dict.fromkeys(key for run in runs for key in run.meta)
     logged = {key for run in runs for stream in run.streams.values() for key in stream.scalars}
-    for key in meta:
-        if key in _OWN:
+    for key, name in _names_of_meta(runs).items():
+        if not name:
+            told = f"meta's entry '{key}' is not in the results, which have no name for it"
+        elif name in _OWN:
             told = f"meta's entry '{key}' is not in the results, which have a coordinate of that name"
-        elif key in logged | measured:
+        elif name in logged | measured:
             told = (
-                f"'{key}' is an entry of meta and a logged or measured value, which is called '{key}_value' "
+                f"'{key}' is an entry of meta and a logged or measured value, which is called '{name}_value' "
                 "in the results"
             )
+        elif name != key:
+            told = f"meta's entry '{key}' is called '{name}' in the results"
         else:
             continue
         warnings.warn(f"{told}; record the entry under another name", CaptureWarning, stacklevel=4)
@@ -230,18 +222,23 @@ class Assembly:
             **_run_coordinates(self._runs),
             "run_id": ("run", np.array([run.run_id for run in self._runs], object)),
             "generation": ("run", np.array([run.generation for run in self._runs], np.int64)),
+            **{
+                key: ("run", _column(values))
+                for key, values in stream_coordinates([run.streams.get(name) for run in self._runs]).items()
+            },
         }
         if layers:
             coordinates["layer"] = ("layer", np.array(layers, object))
         clash = set(variables) & set(coordinates)
         variables = {key if key not in clash else f"{key}_value": value for key, value in variables.items()}
-        kind = _told([s.kind for s in self._streams[name]])
+        kind = joined([s.kind for s in self._streams[name]])
         return xr.Dataset(variables, coordinates, {"kind": kind})
 
     def _attributes(self, stream: str, variable: str) -> dict[str, Any]:
         metric, suffix = self._of(variable)
         assert metric is not None  # only variables of chosen metrics are held
-        attrs = [s.attrs for s in self._streams[stream]]
+        held = [run.streams.get(stream) for run in self._runs]
+        of_runs, counted = stream_coordinates(held), samples_coordinate(held, metric)
         words = metric.long_name
         units = metric.units
         if suffix:
@@ -256,9 +253,10 @@ class Assembly:
             "source": metric.source,
             "definition_version": metric.version,
             "unfolding": self._options.unfolding,
-            "samples": _told([_samples(s, metric) for s in self._streams[stream]]),
-            "probe_mode": _told([a.get("mode") for a in attrs]),
-            "split": _told([a.get("split") for a in attrs]),
+            "samples": joined(of_runs.get(counted, [])),
+            "samples_coordinate": counted,
+            "probe_mode": joined(of_runs.get("probe_mode", [])),
+            "split": joined(of_runs.get("split", [])),
         }
         if np.isnan(self._values[stream][variable]).any():
             told["not_a_number"] = reason(metric, null=bool(suffix), skipped=self._options.skip_invalid)
@@ -282,18 +280,26 @@ class Assembly:
 
     def _of(self, variable: str) -> tuple[Metric | None, str]:
         """Return the chosen metric that a variable belongs to, and the suffix of its null."""
-        names = [n for n in self._metrics if variable == n or variable.startswith(f"{n}_")]
-        if not names:
-            return None, ""
-        name = max(names, key=len)
-        return self._metrics[name], variable[len(name) + 1 :]
+        for name, metric in self._metrics.items():
+            suffix = variable.removeprefix(name).removeprefix("_")
+            is_null = variable == f"{name}_{suffix}" and suffix.removeprefix("mask_") in _NULL_WORDS
+            if is_null or variable == name:
+                return metric, suffix
+        return None, ""
 
 
 def _forward_order(streams: Sequence[Stream]) -> list[str]:
-    """Layers of all runs in forward order; where runs differ, by the smallest order a name has anywhere."""
-    order: dict[str, int] = {}
+    """Return the layers of all runs, each run's in its own forward order.
+
+    A layer that the runs before have not goes behind the one that it follows in its own run: where depths
+    differ the output layer stays last. Where orders contradict each other the first run's stands.
+    """
+    merged: list[str] = []
     for stream in streams:
-        for name, attrs in stream.layer_attrs.items():
-            place = int(attrs.get("order", 0))
-            order[name] = min(place, order.get(name, place))
-    return sorted(order, key=lambda name: order[name])
+        place = 0
+        attrs = stream.layer_attrs
+        for name in sorted(attrs, key=lambda name: int(attrs[name].get("order", 0))):
+            if name not in merged:
+                merged.insert(place, name)
+            place = max(place, merged.index(name) + 1)
+    return merged

@@ -59,8 +59,9 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
         slab = (
             values[i, :, :rows] if name in block.windows else values[i, :rows] if sample_rows else values[i]
         )
-        if not good[i] or np.isfinite(np.sum(slab, dtype=np.float64)):
-            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not good[i] or np.isfinite(np.sum(slab, dtype=np.float64)):
+                continue
         nan, inf = int(np.isnan(slab).sum()), int(np.isinf(slab).sum())
         if nan + inf == 0:
             continue
@@ -77,6 +78,20 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
                 f"or stop before step {step} (run {block.run})"
             )
     return good
+
+
+def _usable(name: str, values: NDArray[np.generic], block: Block) -> bool:
+    """Tell whether an array without steps can be measured; raise where it holds what is not a number."""
+    # A first record is one of a stream, whose rows may be filled up.
+    if "static/" not in name or values.dtype.kind != "f" or np.isfinite(values).all():
+        return True
+    if not block.skip_invalid:
+        bad = np.count_nonzero(~np.isfinite(values))
+        raise InputError(
+            f"{name.rpartition('/')[2]} of layer '{block.owners.get(name, block.layer.name)}' holds {bad:,} "
+            f"values that are not finite of {values.size:,}; analyse with skip_invalid=True (run {block.run})"
+        )
+    return False
 
 
 def _lacks(records: NDArray[np.generic]) -> bool:
@@ -99,6 +114,8 @@ def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
     loaded = {name: _read(array) for name, array in block.arrays.items()}
     loaded |= {name: loaded[name][at] for name, at in block.windows.items()}
     good = {name: _finite(name, values, block) for name, values in loaded.items()}
+    static = {name: _read(array) for name, array in block.static.items()}
+    static = {name: values for name, values in static.items() if _usable(name, values, block)}
     kinds: dict[tuple[int | None, frozenset[str], tuple[bool, ...]], list[int]] = {}
     # A first record, which has no steps, may not be of the samples of every step.
     apart = {name: mask for name, mask in block.missing.items() if name in block.static}
@@ -119,11 +136,9 @@ def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
             for (name, values), here in zip(loaded.items(), present, strict=True)
             if here
         }
-        for name, array in block.static.items():
-            if name in lacking:
-                continue
-            values = _read(array)
-            signals[name] = Signal(values[None], tuple(str(d) for d in array.dims))
+        for name, values in static.items():
+            if name not in lacking:
+                signals[name] = Signal(values[None], tuple(str(d) for d in block.static[name].dims))
         yield where, View(block.layer, block.steps[where], signals, rows_valid)
 
 

@@ -12,7 +12,8 @@ A metric names what it reads; the plan finds it:
 
 Which layer feeds which is not recorded. Layers are taken for a chain only where their weights are matrices
 that fit each other from the first to the last, and every signal is one vector a sample. A skip connection is
-not seen. There is no chain where the recorder left layers out, or where layers see other samples.
+not seen. There is no chain where the recorder left layers out, where layers see other samples, or where a
+weight is kept as (in, out).
 """
 
 from collections.abc import Iterable
@@ -51,8 +52,9 @@ def chain_of(run: Run, stream: Stream) -> tuple[str, ...]:
         if weight is None:
             return ()
         shape = weight.shape[1:] if "step" in weight.dims else weight.shape
-        signals = stream.layers[name].values()
-        if len(shape) != 2 or any("sample" in a.dims and a.ndim > 3 for a in signals):
+        if len(shape) != 2 or weight.dims[-2:] == ("in", "out"):  # a table, or kept transposed
+            return ()
+        if any("sample" in a.dims and a.ndim > 3 for a in stream.layers[name].values()):
             return ()
         shapes.append(shape)
     fits = all(above[1] == below[0] for below, above in pairwise(shapes))

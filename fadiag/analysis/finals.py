@@ -6,6 +6,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from fadiag.analysis.told import of_these_runs
+
 __all__ = ["Finals", "Floats", "finals_of"]
 
 Floats = NDArray[np.float64]
@@ -57,7 +59,8 @@ def finals_of(a: xr.DataArray, b: xr.DataArray) -> Finals:
 
 def _unlike(a: xr.DataArray, b: xr.DataArray, names: tuple[str, ...]) -> list[str]:
     """Say which attributes differ between the sides, or between the runs of one (then a list)."""
-    told = [(name, *(str(side.attrs.get(name, "not told")) for side in (a, b))) for name in names]
+    sides = of_these_runs(a), of_these_runs(b)
+    told = [(name, *(str(attrs.get(name, "not told")) for attrs in sides)) for name in names]
     return [f"{name} is {x} in a and {y} in b" for name, x, y in told if x != y or ", " in x]
 
 

@@ -76,4 +76,6 @@ def unfold(
 
 def centre(matrix: NDArray[Any], *, factor: bool = False) -> NDArray[Any]:
     """Remove the mean row, in float64; the first row of a joint factor is the mean, and is dropped."""
-    return matrix[..., 1:, :] if factor else spectra.centered(matrix)
+    if factor and matrix.shape[-2] > 1:
+        return matrix[..., 1:, :]
+    return np.zeros_like(matrix) if factor else spectra.centered(matrix)  # one sample is its own mean

@@ -24,6 +24,12 @@ __all__ = [
 ]
 
 _TAIL = 0.025
+#: A B of fewer entries has no law worth the name.
+_FEWEST_ENTRIES = 3
+#: Standard errors from 0 beyond which the mean of B's entries is clearly not 0.
+_CLEAR = 5
+#: A spread of numbers that are one number, up to rounding.
+_ROUNDING = 1e-12
 #: Version of metrics with such a null: 2 since draws that equal the observed value up to rounding are ties,
 #: 3 since the draws are of the samples that the values are of.
 DRAWN_VERSION = 3
@@ -100,8 +106,28 @@ def drawn_rank_nulls(view: View, observed: Values, *, statistic: str) -> Mapping
 
 
 def beta_cosine_null(view: View, observed: Values) -> Mapping[str, Values]:
-    """Law of cos(W, B) for a Gaussian B independent of W: cos^2 ~ Beta(1/2, (d - 1)/2), whatever W is."""
-    d = view.flat("static/feedback").shape[-1]
+    """Law of cos(W, B) for a B that knows nothing of W: cos^2 ~ Beta(1/2, (d - 1)/2), whatever W is.
+
+    That is of a Gaussian B, and one whose mean is clearly not 0 is none: there it is the law of its entries
+    in any order. The cosine is then the correlation of the entries of W and B, which has the law above with
+    d - 1 in d's place, times the share of their spread, plus what their means give.
+    """
+    w, b = (view.flat(signal).astype(np.float64) for signal in ("weight", "static/feedback"))
+    d = b.shape[-1]
+    if d < _FEWEST_ENTRIES:
+        return {}
+    if not (np.abs(b.mean(axis=-1)) * np.sqrt(d) > _CLEAR * b.std(axis=-1)).any():
+        return _beta_law(observed, d)
+    with np.errstate(divide="ignore", invalid="ignore"):  # W may be zeros, or all one number
+        whole = np.linalg.norm(w, axis=-1) * np.linalg.norm(b, axis=-1)
+        means = d * w.mean(axis=-1) * b.mean(axis=-1) / whole
+        spread = d * w.std(axis=-1) * b.std(axis=-1) / whole
+        spread[~(spread > _ROUNDING)] = np.nan  # in any order alike
+        law = _beta_law(np.clip((observed - means) / spread, -1.0, 1.0), d - 1)
+    return {name: values if name == "null_p" else means + spread * values for name, values in law.items()}
+
+
+def _beta_law(observed: Values, d: int) -> dict[str, Values]:
     low, middle, high = spectra.cosine_null_quantile([_TAIL, 0.5, 1 - _TAIL], d)
     full = np.ones_like(observed)
     return {
@@ -115,9 +141,13 @@ def beta_cosine_null(view: View, observed: Values) -> Mapping[str, Values]:
 def beta_angle_null(view: View, observed: Values) -> Mapping[str, Values]:
     """Return the same law in degrees; ``null_p`` is the probability of an angle as small as the observed."""
     law = beta_cosine_null(view, np.cos(np.radians(observed)))
-    return {
-        "null_low": np.degrees(np.arccos(law["null_high"])),
-        "null_high": np.degrees(np.arccos(law["null_low"])),
-        "null_mean": np.degrees(np.arccos(law["null_mean"])),
+    return law and {
+        "null_low": _degrees(law["null_high"]),
+        "null_high": _degrees(law["null_low"]),
+        "null_mean": _degrees(law["null_mean"]),
         "null_p": law["null_p"],
     }
+
+
+def _degrees(cosine: Values) -> Values:
+    return np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))

@@ -9,6 +9,8 @@ from fadiag.errors import InputError, MissingSignalError
 __all__ = ["alignment_onset", "onset_median"]
 
 _ALPHA = 0.05
+#: Records that `fadiag.spectra.onset` needs.
+_FEWEST = 5
 
 
 def alignment_onset(
@@ -18,7 +20,8 @@ def alignment_onset(
 
     At each of a run's T records the null's p-value must be at most 0.05 / T: for drawn nulls (redrawn
     feedback) that is the (1 - 0.05/T) quantile of the draws, for ``weight_feedback_cosine`` that of its known
-    law. A run that never gets there is censored at its last record.
+    law. A run that never gets there is censored at its last record, and so is one with fewer than five
+    records beside others that have them.
 
     Parameters
     ----------
@@ -59,16 +62,22 @@ def alignment_onset(
     counts = None if draws is None else draws.transpose("run", "layer", "step").values
     steps = np.asarray(dataset["step"].values)
     at, observed = np.full(p.shape[:2], np.nan), np.zeros(p.shape[:2], np.bool_)
+    short = (~np.isnan(p)).sum(axis=-1).max() < _FEWEST  # all of them: nothing can be told
     for run, layer in np.argwhere(~np.isnan(p).all(axis=-1)):
         known = ~np.isnan(p[run, layer])
+        span = slice(np.argmax(known), len(known) - np.argmax(known[::-1]))
+        if np.count_nonzero(known) < _FEWEST and not short:
+            at[run, layer] = steps[span][-1]  # cut short before one could be told: censored
+            continue
         bound, where = _ALPHA / np.count_nonzero(known), f"run {dataset['run'].values[run]}, "
         where += f"layer '{dataset['layer'].values[layer]}'"
         if counts is not None:
             _check_draws(counts[run, layer][known], int(np.count_nonzero(known)), f"{variable} of {where}")
         # A p-value is a share of draws: at the bound, up to rounding, it is reached.
-        reached = (p[run, layer][known] <= bound * (1 + 1e-9)).astype(np.float64)
+        # A record without a value between others is none at which it was reached.
+        reached = (p[run, layer][span] <= bound * (1 + 1e-9)).astype(np.float64)
         try:
-            found = spectra.onset(reached, 0.5, steps[known])
+            found = spectra.onset(reached, 0.5, steps[span])
         except InputError as cause:
             raise InputError(f"{variable} of {where}: {cause}") from None
         at[run, layer], observed[run, layer] = found

@@ -164,7 +164,7 @@ def _group_tasks(
                 s: a.isel(step=_selection(windows[s][0]) if s in windows else at) for s, a in arrays.items()
             },
             windows={s: place_in.reshape(len(part), -1) for s, (_, place_in) in windows.items()},
-            owners={s: place.owner(s).layer or name for s in arrays},
+            owners={s: place.owner(s).layer or name for s in (*arrays, *static)},
             missing={s: m[part] for s, m in missing.items()},
             static=static,
             optional=frozenset(nulls | may_lack),

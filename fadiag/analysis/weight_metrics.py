@@ -83,6 +83,7 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         source="Lillicrap et al. 2016",
         undefined="a matrix of zeros has no direction",
         null=beta_cosine_null,
+        version=2,
         layers="layerwise",
     ),
     _state(
@@ -95,6 +96,7 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         undefined="a matrix of zeros has no direction",
         units="degree",
         null=beta_angle_null,
+        version=2,
         layers="layerwise",
     ),
     _state(

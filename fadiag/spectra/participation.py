@@ -129,6 +129,8 @@ def _debiased(matrix: Floats) -> float:
     if rows <= columns:
         np.fill_diagonal(g, 0.0)  # rather than a difference of two nearly equal sums
         pairs = float(np.vdot(g, g))
+        # Orthogonal rows leave the rounding of their products.
+        pairs = pairs if pairs > (np.finfo(np.float64).eps * columns * diagonal.sum()) ** 2 else 0.0
     else:
         pairs = float(np.vdot(g, g) - np.vdot(diagonal, diagonal))
         # Orthogonal rows leave the rounding of the difference.

@@ -1,13 +1,14 @@
 """analyze: every number against a plain computation, labels, missing and invalid signals."""
 
 import shutil
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from fadiag.analysis import TABLE, Metric, analyze
+from fadiag.analysis import TABLE, Metric, analyze, compare, load, to_pandas
 from fadiag.analysis.chain import WINDOW
 from fadiag.errors import CaptureWarning, InputError, MissingSignalError, StoreError
 from fadiag.store import compact, run_info
@@ -103,9 +104,11 @@ def test_a_dead_layer_has_rank_0_and_no_direction(make_run, edit):
     results = analyze(tree)
     assert np.isnan(at(results, "probe/error_cosine"))
     assert "no sample where both have a direction" in results["probe/error_cosine"].attrs["not_a_number"]
-    for name in ("participation_ratio_raw", "effective_rank_centred", "overlap"):
+    for name in ("participation_ratio_raw", "effective_rank_centred"):
         assert at(results, f"probe/error_{name}") == 0
         assert np.isfinite(at(results, f"probe/error_{name}", step=20))
+    assert np.isnan(at(results, "probe/error_overlap"))  # of what has no subspace
+    assert np.isfinite(at(results, "probe/error_overlap", step=20))
 
 
 def test_weight_and_feedback(results, recorded):
@@ -374,3 +377,70 @@ def test_every_value_that_is_not_a_number_has_its_reason(make_run, edit):
     assert {"error_cosine", "weight_feedback_cosine", "error_participation_ratio_debiased"} <= seen
     told = results["probe/error_cosine"].attrs["not_a_number"]
     assert told == "a run, layer or step without the signals, or: no sample where both have a direction"
+
+
+def test_layers_of_runs_of_other_depths_stand_in_forward_order(make_run):
+    shallow, deep = make_run(0), make_run(1, method="bp")
+    for stream in ("probe", "state", "static"):
+        node = shallow[stream]
+        shallow[stream] = xr.DataTree(
+            node.to_dataset(inherit=False), children={name: node[name] for name in ("fc1", "out")}
+        )
+        shallow[stream]["out"].attrs["order"] = 1
+    for runs in ([shallow, deep], [deep, shallow]):
+        assert list(analyze(runs)["probe"]["layer"].values) == ["fc1", "fc2", "out"]
+
+
+KEYS = {"opt/lr": "opt_lr", "weight decay": "weight_decay", ".": None, "": None, "é": "é"}
+
+
+@pytest.mark.parametrize(("key", "name"), KEYS.items())
+def test_meta_entries_of_any_name_reach_the_results(key, name, make_run, tmp_path):
+    runs = [make_run(seed, meta={key: seed / 2}) for seed in (0, 1)]
+    path = tmp_path / "results.zarr"
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        analyze(runs, metrics=["error_cosine"], output=path)
+    told = [str(w.message) for w in caught if issubclass(w.category, CaptureWarning)]
+    assert told == (
+        []
+        if name == key
+        else [f"meta's entry '{key}' is called '{name}' in the results; record the entry under another name"]
+        if name
+        else [
+            f"meta's entry '{key}' is not in the results, which have no name for it; record the entry under "
+            "another name"
+        ]
+    )
+    again = load(path)
+    if name:
+        np.testing.assert_array_equal(again["probe"][name], [0, 0.5])
+    assert len(to_pandas(again)) > 0
+    sides = [again["probe"].to_dataset().isel(run=[i]) for i in (0, 1)]
+    assert len(compare(*(xr.DataTree.from_dict({"/probe": side}) for side in sides))) > 0
+
+
+def test_a_static_signal_that_is_not_finite_is_named_or_left_out(make_run, edit):
+    tree = edit(make_run(0), "static/fc2/feedback", (0, 0), np.inf)
+    with pytest.raises(
+        InputError,
+        match=r"feedback of layer 'fc2' holds 1 values that are not finite of \d+; analyse with skip_invalid",
+    ):
+        analyze(tree)
+    results = analyze(tree, skip_invalid=True)
+    assert results["state/weight_feedback_cosine"].sel(layer="fc2").isnull().all()
+    assert results["state/weight_feedback_cosine"].sel(layer="out").notnull().all()
+
+
+def test_the_results_tell_of_how_many_samples_each_run_is(make_run):
+    results = analyze([make_run(0), make_run(1, rows_valid=5)])
+    probe = results["probe"].to_dataset()
+    kept = probe["error_cosine"].attrs["samples_coordinate"]
+    assert kept == "kept_samples"
+    assert len(set(probe[kept].values)) == len(str(probe["error_cosine"].attrs["samples"]).split(", "))
+    assert probe["probe_mode"].values.tolist() == ["eval"] * 2
+
+
+@pytest.mark.parametrize("k", [0, 2.5, True, "3"])
+def test_a_k_that_is_no_dimension_is_refused(k, make_run):
+    with pytest.raises(InputError, match=f"k is {k!r}" if k != 0 else "k is 0"):
+        analyze(make_run(0), k=k)

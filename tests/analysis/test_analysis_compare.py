@@ -81,6 +81,21 @@ def test_refusals():
         compare(results(A, [0, 1, 2]), results(B, [0, 1, 2], samples=128))
 
 
+def test_other_methods_in_the_file_do_not_take_a_comparison_away(make_run):
+    runs = {
+        method: [make_run(seed, method=method, **options) for seed in (0, 1)]
+        for method, options in {"bp": {}, "fa": {}, "other": {"rows_valid": 3}}.items()
+    }
+    for run in runs["other"]:
+        run["probe"].attrs["samples"] = 3
+    apart = compare(analyze(runs["bp"]), analyze(runs["fa"]))
+    together = analyze([run for found in runs.values() for run in found])
+    pd.testing.assert_frame_equal(compare(together, together, methods=("bp", "fa")), apart)
+    refused = compare(together, together, methods=("bp", "other"))
+    (row,) = refused[refused["variable"] == "error_cosine"].to_dict("records")
+    assert row["note"] == "not compared: samples is 16 in a and 3 in b"
+
+
 def layered(finals, seeds, feedback_seeds=None):
     """Return results of several layers from their finals (run, layer)."""
     finals = np.asarray(finals, np.float64)

@@ -91,6 +91,16 @@ def test_layers_that_do_not_fit_are_no_chain(make_run):
         analyze(tree, metrics=["path_alignment"])
 
 
+def test_weights_kept_transposed_are_no_chain(make_run):
+    """Square ones would fit either way round."""
+    tree = make_run(0)
+    for name in ("fc1", "fc2", "out"):
+        for path in (f"state/{name}", f"static/{name}"):
+            data = tree[path].to_dataset(inherit=False)
+            tree[path] = xr.DataTree(data.rename({"in": "out", "out": "in"}))
+    assert "path_alignment" not in analyze(tree)["state"]
+
+
 def test_layers_with_positions_are_no_chain(make_run):
     tree = make_run(0)
     for name in ("fc1", "fc2", "out"):

@@ -89,6 +89,21 @@ def test_a_layer_without_the_statistic_says_so():
     assert np.isnan(onset_median(found)["median"].values[1])
 
 
+def test_a_short_run_is_censored_beside_others():
+    values, null = simulated(3, begins=(3,))
+    values[0, :, 4:] = np.nan
+    found = alignment_onset(results(values, null))
+    assert found["step"].values[:, 0].tolist() == [300, 300, 300]
+    assert found["observed"].values[:, 0].tolist() == [False, True, True]
+
+
+def test_a_gap_is_no_part_of_a_row():
+    values, null = simulated(1, begins=(2,))
+    values[0, 0, 5] = np.nan  # 2, 3, 4 and 6, 7, 8, 9 are above: never five in a row
+    found = alignment_onset(results(values, null))
+    assert (found["step"].item(), found["observed"].item()) == (900, False)
+
+
 def test_refusals():
     values, null = simulated(1, begins=(3,), draws=99)
     with pytest.raises(

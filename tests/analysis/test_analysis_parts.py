@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fadiag import analysis
+from fadiag import analysis, spectra
 from fadiag.analysis.blas import one_blas_thread, set_blas_threads
 from fadiag.analysis.matrix import centre, unfold
 from fadiag.analysis.nulls import beta_angle_null, beta_cosine_null, drawn_summary
@@ -94,14 +94,39 @@ def test_beta_law_holds_for_drawn_feedback():
     assert below == pytest.approx(1 - law["null_p"][0])
 
 
+def test_a_feedback_with_a_mean_is_held_against_its_entries_in_any_order():
+    rng = np.random.default_rng(2)
+    weight, feedback = rng.standard_normal((1, 30, 40)) + 0.2, rng.exponential(size=(30, 40))
+    view = matrix_view(weight, feedback)
+    cosines = spectra.permuted_cosines(weight[0], feedback, 4000, rng)
+    observed = np.quantile(cosines, [0.1, 0.5, 0.9])
+    law = beta_cosine_null(view, observed)
+    np.testing.assert_allclose(law["null_p"], [0.9, 0.5, 0.1], atol=0.025)
+    inside = (cosines > law["null_low"][0]) & (cosines < law["null_high"][0])
+    assert inside.mean() == pytest.approx(0.95, abs=0.015)
+    assert law["null_mean"][0] == pytest.approx(cosines.mean(), abs=2e-3)
+    assert cosines.mean() > 0.1  # which the law of a Gaussian B would call alignment
+    exact = beta_cosine_null(matrix_view(np.full((1, 30, 40), 0.1), feedback), np.array([0.5]))
+    assert np.isnan(exact["null_p"]).all()  # every order gives the same
+
+
+def test_a_feedback_of_two_entries_has_no_law():
+    assert beta_cosine_null(matrix_view(np.ones((1, 1, 2)), np.ones((1, 2))), np.array([0.5])) == {}
+    assert beta_angle_null(matrix_view(np.ones((1, 1, 1)), np.ones((1, 1))), np.array([0.0])) == {}
+
+
 def test_beta_law_in_degrees():
-    weight = np.ones((1, 3, 4))
-    view = matrix_view(weight, np.ones((3, 4)))
+    rng = np.random.default_rng(0)
+    view = matrix_view(np.ones((1, 3, 4)), rng.standard_normal((3, 4)))
     angle = beta_angle_null(view, np.array([60.0]))
     cosine = beta_cosine_null(view, np.array([0.5]))
     assert angle["null_p"] == pytest.approx(cosine["null_p"])
     assert np.cos(np.radians(angle["null_low"])) == pytest.approx(cosine["null_high"])
     assert angle["null_mean"] == pytest.approx([90.0])
+
+
+def test_one_sample_is_its_own_mean():
+    assert not centre(np.ones((2, 1, 3)), factor=True).any()
 
 
 def test_blas_threads_are_put_back():

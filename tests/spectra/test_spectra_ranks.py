@@ -158,6 +158,8 @@ def test_the_debiased_ratio_does_not_depend_on_the_number_of_samples() -> None:
 def test_the_debiased_ratio_says_what_it_cannot_know() -> None:
     assert np.isposinf(spectra.participation_ratio_debiased(np.eye(4)))
     assert np.isposinf(spectra.participation_ratio_debiased(np.eye(6)[:, :4]))
+    turned = np.linalg.qr(np.random.default_rng(0).standard_normal((9, 5)))[0].T  # orthogonal up to rounding
+    assert np.isposinf(spectra.participation_ratio_debiased(turned * np.arange(1.0, 6)[:, None]))
     assert np.isnan(spectra.participation_ratio_debiased([[1.0, 2.0], [0.0, 0.0]]))
 
 
