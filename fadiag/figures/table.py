@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from itertools import count
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from fadiag.errors import InputError, MissingSignalError
 
@@ -16,6 +17,9 @@ ORDER = ("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen")
 
 #: What runs without a method are called beside runs with one.
 _NAMELESS = "(no method)"
+
+#: How a method or a seed that a run does not tell reads, beside runs that do.
+_UNTOLD = ("nan", "")
 
 #: Kinds of streams that may hold the same variables, the most trusted first: a fixed batch tells of training
 #: alone, the batches of a run of the draw too.
@@ -63,28 +67,35 @@ def _missing(results: xr.DataTree, names: Sequence[str], stream: str | None) -> 
     )
 
 
-def _labels(array: xr.DataArray) -> tuple[list[str], list[int]]:
-    """Return the method and the seed of each run; failing that its rule, or its label.
-
-    A run without a seed takes the first number that no other run of its method has.
-    """
+def _labels(array: xr.DataArray) -> tuple[list[str], list[int | str]]:
+    """Return the method and the seed of each run; failing a method its rule, or its label."""
     source = next((name for name in ("method", "rule") if name in array.coords), "run")
-    methods = [_NAMELESS if str(value) in ("", "nan") else str(value) for value in array[source].values]
-    told = array["seed"].values if "seed" in array.coords else [None] * len(methods)
-    seeds = [_whole(value) for value in told]
-    for i, method in enumerate(methods):
-        if seeds[i] is None:
-            taken = {seed for seed, other in zip(seeds, methods, strict=True) if other == method}
-            seeds[i] = next(number for number in count() if number not in taken)
-    return methods, [seed for seed in seeds if seed is not None]
+    methods = [_NAMELESS if str(value) in _UNTOLD else str(value) for value in array[source].values]
+    runs = [str(run) for run in array["run"].values]
+    told = array["seed"].values.tolist() if "seed" in array.coords else [None] * len(runs)
+    return methods, [_seed(value, run) for value, run in zip(told, runs, strict=True)]
 
 
-def _whole(value: object) -> int | None:
-    """Return a seed, or None where a run does not tell one (NaN or an empty text among others that do)."""
-    try:
-        return int(str(value).removesuffix(".0"))
-    except ValueError:
-        return None
+def _seed(told: object, run: str) -> int | str:
+    """Return a seed as it is told: a whole number, or a text, which fractions become.
+
+    Runs pair by their seeds, so that one without a seed has its own, which no other run can share.
+    """
+    if isinstance(told, int) or (isinstance(told, float) and told.is_integer()):
+        return int(told)
+    return f"(no seed, run {run})" if told is None or str(told) in _UNTOLD else str(told)
+
+
+def _sorted_seeds(seeds: Iterable[int | str]) -> list[int | str]:
+    """Return the distinct seeds: numbers by size, then texts by the alphabet."""
+    unique = set(seeds)
+    numbers = sorted(seed for seed in unique if isinstance(seed, int))
+    return [*numbers, *sorted(seed for seed in unique if isinstance(seed, str))]
+
+
+def _index(seeds: list[int | str]) -> NDArray[Any]:
+    """Return seeds as an index; numpy would turn numbers beside texts into texts."""
+    return np.array(seeds, object if any(isinstance(seed, str) for seed in seeds) else None)
 
 
 def _sorted_methods(methods: Iterable[str]) -> list[str]:
@@ -107,7 +118,8 @@ def by_method(results: xr.DataTree, name: str, *, stream: str | None = None) -> 
     Returns
     -------
     xarray.DataArray
-        NaN where a method has no run of a seed; attributes are kept, ``stream`` is added.
+        NaN where a method has no run of a seed; attributes are kept, ``stream`` is added. Seeds are whole
+        numbers or texts, as the runs tell them; a run that tells none stands under a seed of its own.
 
     Raises
     ------
@@ -125,7 +137,7 @@ def by_method(results: xr.DataTree, name: str, *, stream: str | None = None) -> 
             f"variable '{name}' has dims {array.dims}, without 'run': not a result of fadiag.analyze"
         )
     methods, seeds = _labels(array)
-    order, seed_order = _sorted_methods(methods), sorted(set(seeds))
+    order, seed_order = _sorted_methods(methods), _sorted_seeds(seeds)
     rest = [str(dim) for dim in array.dims if dim != "run"]
     source = array.transpose("run", *rest)
     values = np.full((len(order), len(seed_order), *source.shape[1:]), np.nan)
@@ -142,7 +154,7 @@ def by_method(results: xr.DataTree, name: str, *, stream: str | None = None) -> 
         values[place] = source.values[i]
     coords = {
         "method": order,
-        "seed": seed_order,
+        "seed": _index(seed_order),
         **{dim: source[dim].values for dim in rest if dim in source.coords},
     }
     return xr.DataArray(

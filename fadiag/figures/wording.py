@@ -54,7 +54,10 @@ def compare(found: Interval, treated: str, baseline: str, what: str, unit: str =
     pair = f"{label(treated)} − {label(baseline)}"
     n = int(found.n)
     if n == 0:
-        return f"{what}: no seed has a value for both {label(treated)} and {label(baseline)}"
+        return (
+            f"{what}: no seed has a value for both {label(treated)} and {label(baseline)}, so no runs are "
+            "paired; `fadiag compare` holds unpaired ones against each other"
+        )
     told = f"{pair} = {with_interval(found, unit)}"
     if n == 1:
         return (

@@ -154,7 +154,8 @@ def test_methods_without_a_step_in_common_are_not_compared() -> None:
     results["log"] = log.where((log["method"] == "fa") == (log["step"] > 100))
     assert find("accuracy").caption(results) == (
         "Test accuracy at no step that all have (BP ends at step 100, FA ends at step 400): "
-        "no seed has a value for both FA and BP."
+        "no seed has a value for both FA and BP, so no runs are paired; `fadiag compare` holds unpaired ones "
+        "against each other."
     )
 
 

@@ -144,13 +144,57 @@ def test_numbers_carry_the_known_finals() -> None:
         assert float(at_end.sel({"method": method, "seed": 0})) == pytest.approx(RANK[method])
 
 
-def test_runs_that_tell_no_seed_are_numbered() -> None:
-    log = synthetic(("bp", "fa"), seeds=(0, 1))["log"].to_dataset()
-    for seeds in ([np.nan, 1.0, np.nan, np.nan], ["", "1", "", ""]):
-        tree = xr.DataTree.from_dict({"/log": log.assign_coords(seed=("run", seeds))})
-        xr.testing.assert_identical(
-            by_method(tree, "test_accuracy"), by_method(synthetic(("bp", "fa"), (0, 1)), "test_accuracy")
-        )
+def _with_seeds(seeds) -> xr.DataTree:
+    """Return results of BP (0.1, 0.5, 0.9 %) and FA (0.92, 0.11, 0.52 %) whose runs tell these seeds."""
+    coords = {
+        "run": [f"r{i}" for i in range(6)],
+        "step": [10],
+        "method": ("run", ["bp"] * 3 + ["fa"] * 3),
+        **({} if seeds is None else {"seed": ("run", seeds)}),
+    }
+    accuracy = np.array([[0.1, 0.5, 0.9, 0.92, 0.11, 0.52]]).T / 100
+    log = xr.Dataset({"test_accuracy": (("run", "step"), accuracy)}, coords, {"kind": "log"})
+    return xr.DataTree.from_dict({"/log": log})
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        ["a", "b", "c", "c", "a", "b"],
+        [0.1, 0.2, 0.3, 0.3, 0.1, 0.2],
+        [1e16, 2e16, 3e16, 3e16, 1e16, 2e16],
+        ["01", "1", "001", "001", "01", "1"],
+    ],
+)
+def test_runs_pair_by_the_seed_that_they_tell(seeds) -> None:
+    caption = find("accuracy").caption(_with_seeds(seeds))
+    # FA is 0.02, 0.01 and 0.02 above BP of the same seed.
+    assert "FA is above BP (FA − BP = 0.0167 points [0.00232, 0.0310]" in caption
+    assert "over 3 paired seeds" in caption
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        None,
+        [0, 1, 2, np.nan, np.nan, np.nan],
+        np.array(["a", "b", "c", "", "", ""], object),
+        np.array([None] * 6, object),
+    ],
+)
+def test_runs_that_tell_no_seed_pair_with_no_run(seeds) -> None:
+    results = _with_seeds(seeds)
+    caption = find("accuracy").caption(results)
+    assert "no seed has a value for both FA and BP, so no runs are paired" in caption
+    drawn = by_method(results, "test_accuracy").isel(step=-1).sel({"method": "fa"}).dropna("seed")
+    assert drawn["seed"].values.tolist() == ["(no seed, run r3)", "(no seed, run r4)", "(no seed, run r5)"]
+    lines = find("accuracy").draw(results).axes[0].lines
+    assert {round(float(line.get_ydata()[0]), 2) for line in lines} >= {0.1, 0.5, 0.9, 0.92, 0.11, 0.52}
+
+
+def test_whole_seeds_are_numbers_in_their_order() -> None:
+    for seeds in ([10.0, 9.0, 0.0] * 2, [10, 9, 0] * 2):
+        assert by_method(_with_seeds(seeds), "test_accuracy")["seed"].values.tolist() == [0, 9, 10]
 
 
 def _with_streams(**others: str) -> xr.DataTree:
