@@ -10,7 +10,7 @@ from fadiag.figures.interval import interval
 from fadiag.figures.panels import curves, finish, methods_in, note, null_band, without_bp
 from fadiag.figures.style import PAGE, label
 from fadiag.figures.table import of
-from fadiag.figures.wording import elsewhere, last_hidden, small_print, with_interval
+from fadiag.figures.wording import elsewhere, last_hidden, output_layer, small_print, with_interval
 
 __all__ = ["ALIGNMENT"]
 
@@ -55,7 +55,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
 
 
 def _sentence(numbers: xr.Dataset) -> str:
-    layer, output = last_hidden(numbers), str(numbers["layer"].values[-1])
+    layer, output = last_hidden(numbers), output_layer(numbers)
     error = numbers["error_cosine"].sel(layer=layer)
     methods = without_bp(methods_in(error, ("bp", "fa")))
     if not methods:

@@ -182,9 +182,10 @@ def table(results: xr.DataTree, needed: Sequence[str], optional: Sequence[str] =
     if missing:
         raise _missing(results, missing, next(iter(streams), None))
     arrays = {name: by_method(results, name, stream=at[0]) for name, at in found.items() if at is not None}
+    passed = _passed(arrays, streams)
     for dim in ("method", "layer"):
-        _check_same_order(arrays, dim)
-    return xr.Dataset(arrays, attrs=_declared(results) | _told_of(streams))
+        _reindex(arrays, dim)
+    return xr.Dataset(arrays, attrs=_declared(results) | _told_of(streams) | passed)
 
 
 def _told_of(streams: Sequence[str]) -> dict[str, str]:
@@ -204,13 +205,33 @@ def _declared(results: xr.DataTree) -> dict[str, str]:
     return declared
 
 
-def _check_same_order(arrays: dict[str, xr.DataArray], dim: str) -> None:
-    # xarray would sort a union of differing layers by name, and forward order would be lost.
-    with_dim = {name: [str(v) for v in a[dim].values] for name, a in arrays.items() if dim in a.dims}
-    longest = max(with_dim.values(), key=len, default=[])
-    for name, labels in with_dim.items():
-        if labels != longest:
-            extra = [label for label in labels if label not in longest]
-            if extra:
-                raise InputError(f"variable '{name}' has {dim}s {extra} that others of the figure lack")
-            arrays[name] = arrays[name].reindex({dim: longest})
+def _passed(arrays: dict[str, xr.DataArray], streams: Sequence[str]) -> dict[str, list[str]]:
+    """Return the layers that the passes went through: weights may have others, as of a head not in use."""
+    layers = [
+        _labels_of(a, "layer") for a in arrays.values() if "layer" in a.dims and a.attrs["stream"] in streams
+    ]
+    return {"passed": _merged(layers)} if layers else {}
+
+
+def _reindex(arrays: dict[str, xr.DataArray], dim: str) -> None:
+    """Give all arrays the labels of any, in one order: xarray would sort a union of layers by name."""
+    merged = _merged([_labels_of(a, dim) for a in arrays.values() if dim in a.dims])
+    for name, array in arrays.items():
+        if dim in array.dims and _labels_of(array, dim) != merged:
+            arrays[name] = array.reindex({dim: merged})
+
+
+def _labels_of(array: xr.DataArray, dim: str) -> list[str]:
+    return [str(label) for label in array[dim].values]
+
+
+def _merged(orders: Iterable[list[str]]) -> list[str]:
+    """Return all labels: the longest order, and what it lacks behind its predecessor in another."""
+    merged: list[str] = []
+    for order in sorted(orders, key=len, reverse=True):
+        place = 0
+        for label in order:
+            if label not in merged:
+                merged.insert(place, label)
+            place = merged.index(label) + 1
+    return merged

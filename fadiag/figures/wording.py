@@ -14,6 +14,7 @@ __all__ = [
     "hidden_layers",
     "last_hidden",
     "number",
+    "output_layer",
     "per_cent",
     "small_print",
     "when",
@@ -100,9 +101,14 @@ def elsewhere(values: xr.DataArray, step: int) -> str:
 
 
 def hidden_layers(numbers: xr.Dataset) -> list[str]:
-    """Return the layers before the last; a network of one layer has that one."""
-    layers = [str(layer) for layer in numbers["layer"].values]
+    """Return the layers before the last that a pass went through; a network of one layer has that one."""
+    layers = [str(layer) for layer in numbers.attrs.get("passed", numbers["layer"].values)]
     return layers[:-1] or layers
+
+
+def output_layer(numbers: xr.Dataset) -> str:
+    """Return the last layer that a pass went through."""
+    return str(numbers.attrs.get("passed", numbers["layer"].values)[-1])
 
 
 def last_hidden(numbers: xr.Dataset) -> str:

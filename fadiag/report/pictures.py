@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import xarray as xr
 
-from fadiag.errors import MissingSignalError
+from fadiag.errors import FadiagError
 from fadiag.figures import FIGURES, svg
 from fadiag.figures.figure import Figure
 
@@ -29,7 +29,7 @@ def _picture(figure: Figure, results: xr.DataTree) -> Picture:
         # An image of its own rather than inline SVG: ids of several figures in one document would clash.
         code = base64.b64encode(svg(figure.draw(results)).encode()).decode()
         caption = figure.caption(results)
-    except MissingSignalError as error:
+    except FadiagError as error:
         return Picture(figure.name, figure.title, missing=str(error))
     return Picture(figure.name, figure.title, caption, f"data:image/svg+xml;base64,{code}")
 

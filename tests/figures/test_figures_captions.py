@@ -81,6 +81,22 @@ def test_no_run_with_a_value_is_not_one_seed() -> None:
     assert "FA has cos(W, B) = no value at out (chance not known)" in find("alignment").caption(results)
 
 
+@pytest.mark.parametrize("unused", [["fc1", "fc2", "fc3", "out", "aux"], ["fc1", "fc2", "fc3", "aux", "out"]])
+def test_layers_of_the_probe_alone_and_of_the_weights_alone_stand_in_forward_order(unused) -> None:
+    results = synthetic(("bp", "fa"))
+    probe, state = (results[stream].to_dataset() for stream in ("probe", "state"))
+    called_twice = ["fc1", "fc1@1", "fc2", "fc3", "out"]
+    results["probe"] = probe.isel(layer=[0, 0, 1, 2, 3]).assign_coords(layer=called_twice)
+    results["state"] = state.isel(layer=[0, 1, 2, 3, 3]).assign_coords(layer=unused)
+    figure = find("alignment")
+    assert figure.numbers(results)["layer"].values.tolist() == ["fc1", "fc1@1", *unused[1:]]
+    # The head that no pass went through is neither the output layer nor the last hidden one.
+    told = figure.caption(synthetic(("bp", "fa")))
+    assert "at out (above chance" in told
+    assert figure.caption(results) == told
+    assert len([ax for ax in figure.draw(results).axes if ax.get_title()]) == 6
+
+
 def test_remedies_without_remedies_says_so() -> None:
     assert "no FA run with a remedy" in find("remedies").caption(synthetic(("bp", "fa")))
 

@@ -129,6 +129,16 @@ def test_a_figure_without_its_signals_is_told_and_the_rest_drawn() -> None:
     assert "Not drawn: the results hold no error_overlap (near are " in html
 
 
+def test_a_figure_that_refuses_is_told_and_the_rest_drawn(monkeypatch) -> None:
+    def refuse(*_):
+        raise InputError("the figure of a test")
+
+    monkeypatch.setattr("fadiag.report.pictures.svg", refuse)
+    html = render(synthetic(("bp", "fa")))
+    assert html.count("Not drawn: the figure of a test.") == len(FIGURES)
+    assert "error PR, raw" in html
+
+
 def test_results_without_a_log_are_reported() -> None:
     results = synthetic(("fa",), seeds=(0,))
     del results["log"]
