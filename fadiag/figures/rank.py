@@ -61,14 +61,14 @@ def _sentence(numbers: xr.Dataset) -> str:
     methods = methods_in(rank, SHOWN)
     at_end = final(rank, methods)
     declared = ", the declared primary metric" if name == numbers.attrs.get("primary_metric") else ""
-    words = name.replace("error_", "").replace("_", " ").capitalize()
-    what = f"{words} of the error at {layer}, {when(at_end).removeprefix('the ')}{declared}"
+    signal, _, words = name.replace("_", " ").partition(" ")
+    what = f"{words.capitalize()} of the {signal} at {layer}, {when(at_end).removeprefix('the ')}{declared}"
     if methods == ["bp", "fa"]:
         told = compare(contrast(at_end, "fa", "bp"), "fa", "bp", what)
     else:
         each = (f"{label(m)} {with_interval(interval(of(at_end, m)))}" for m in methods)
         told = f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has one'}"
-    return told + _gates(numbers, layer, int(at_end["step"])) + "."
+    return told + _gates(numbers, name, layer, int(at_end["step"])) + "."
 
 
 def _told(numbers: xr.Dataset) -> str:
@@ -76,9 +76,13 @@ def _told(numbers: xr.Dataset) -> str:
     return declared if declared in numbers else "error_participation_ratio_raw"
 
 
-def _gates(numbers: xr.Dataset, layer: str, step: int) -> str:
-    """Tell how many FA runs are, at a step, inside their mask null: whether the gates alone give the rank."""
-    name = "error_participation_ratio_raw"
+def _gates(numbers: xr.Dataset, told: str, layer: str, step: int) -> str:
+    """Tell how many FA runs are, at a step, inside their mask null: whether the gates alone give the rank.
+
+    Mask nulls are of raw ranks: of a centred rank its raw one is told, and named.
+    """
+    name = told.replace("_centred", "_raw")
+    words = "raw" if name == told else name.partition("_")[2].replace("_", " ")
     if f"{name}_mask_null_low" not in numbers or "fa" not in numbers["method"] or step < 0:
         return ""
     numbers = numbers.sel(step=slice(step))
@@ -88,7 +92,7 @@ def _gates(numbers: xr.Dataset, layer: str, step: int) -> str:
     at = elsewhere(rank, step)
     return (
         f"; {inside} of {known} FA runs lie inside what their gates alone would give{at} "
-        "(raw, mask null, 95 %)"
+        f"({words}, mask null, 95 %)"
         if known
         else ""
     )

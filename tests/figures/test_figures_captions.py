@@ -135,6 +135,34 @@ def test_rank_tells_the_metric_and_layer_that_the_study_declared() -> None:
     assert "cannot tell" in caption
 
 
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ("error_effective_rank_raw", "0 of 3 FA runs lie inside what their gates alone would give (raw, "),
+        ("error_effective_rank_centred", "0 of 3 FA runs lie inside what their gates alone would give (effe"),
+        (
+            "error_participation_ratio_centred",
+            "3 of 3 FA runs lie inside what their gates alone would give (p",
+        ),
+        ("modulator_effective_rank_raw", "Effective rank raw of the modulator at fc3, last step"),
+    ],
+)
+def test_the_gates_are_told_of_the_rank_that_is_told(declared, told) -> None:
+    results = synthetic(("bp", "fa"))
+    probe = results["probe"].to_dataset()
+    for name in ("error_participation_ratio", "error_effective_rank"):
+        probe[f"{name}_centred"] = probe[f"{name}_raw"]
+    for end in ("low", "high"):
+        probe[f"error_effective_rank_raw_mask_null_{end}"] = probe["error_effective_rank_raw"] * 0 + 1000
+    results["probe"] = probe.assign_coords(primary_metric=("run", [declared] * 6))
+    caption = find("rank").caption(results)
+    assert told in caption
+    if declared == "error_effective_rank_centred":
+        assert "(effective rank raw, mask null, 95 %)" in caption
+    if declared.startswith("modulator"):
+        assert "gates" not in caption
+
+
 def test_an_accuracy_logged_in_per_cent_is_told_alike() -> None:
     results = synthetic(("bp", "fa"))
     log = results["log"].to_dataset()
