@@ -4,7 +4,7 @@ import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
 from fadiag.figures.columns import fitted, layers_shown, of_all, step_label
-from fadiag.figures.ends import beside_null, final
+from fadiag.figures.ends import above_null, final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import interval
 from fadiag.figures.panels import curves, finish, methods_in, note, null_band, without_bp
@@ -74,12 +74,11 @@ def _sentence(numbers: xr.Dataset) -> str:
 
 def _beyond(numbers: xr.Dataset, at_end: xr.DataArray, name: str, method: str, layer: str) -> str:
     """Tell how many seeds lie above their null."""
-    if f"{name}_null_high" not in numbers:
+    found = above_null(numbers, name, method, layer)
+    if found is None:
         return " (chance not known)"
-    value, high = beside_null(numbers, name, f"{name}_null_high", method, layer)
-    known, above = int(high.notnull().sum()), int((value > high).sum())
-    at = elsewhere(value, int(at_end["step"]))
-    return f" (above chance in {above} of {known} seeds{at})" if known else " (chance not known)"
+    above, known, values = found
+    return f" (above chance in {above} of {known} seeds{elsewhere(values, int(at_end['step']))})"
 
 
 ALIGNMENT = Figure(

@@ -6,8 +6,9 @@ import numpy as np
 import xarray as xr
 
 from fadiag.figures.table import of
+from fadiag.spectra.nulls import TIE
 
-__all__ = ["beside_null", "final"]
+__all__ = ["above_null", "beside_null", "exceeds", "final"]
 
 
 def final(array: xr.DataArray, methods: Sequence[str] = ()) -> xr.DataArray:
@@ -64,3 +65,29 @@ def beside_null(
     drawn = both[null].notnull() & both[name].notnull()
     values, nulls = (of(final(both[key].where(drawn), (method,)), method) for key in (name, null))
     return values, nulls
+
+
+def exceeds(values: xr.DataArray, bound: xr.DataArray) -> xr.DataArray:
+    """Tell which values lie above a bound by more than rounding does, as `spectra.at_or_above` counts draws.
+
+    Where a statistic cannot depend on what is drawn, it and its null are one number up to rounding.
+
+    >>> exceeds(xr.DataArray([1.0 + 1e-9, 1.1, np.nan]), xr.DataArray(1.0)).values.tolist()
+    [False, True, False]
+    """
+    return values - bound > TIE * np.fmax(abs(values), abs(bound))
+
+
+def above_null(
+    numbers: xr.Dataset, name: str, method: str, layer: str
+) -> tuple[int, int, xr.DataArray] | None:
+    """Return how many of a method's runs end above their null, of how many, and the values told of.
+
+    None where no null was drawn: chance is not known then.
+    """
+    null = f"{name}_null_high"
+    if null not in numbers:
+        return None
+    values, high = beside_null(numbers, name, null, method, layer)
+    known = int(high.notnull().sum())
+    return (int(exceeds(values, high).sum()), known, values) if known else None

@@ -4,7 +4,7 @@ import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
 from fadiag.figures.columns import fitted, layers_shown, of_all, step_label
-from fadiag.figures.ends import beside_null, final
+from fadiag.figures.ends import above_null, final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import interval
 from fadiag.figures.panels import curves, finish, methods_in, note, null_band, without_bp
@@ -53,13 +53,11 @@ def _sentence(numbers: xr.Dataset) -> str:
         f"{with_interval(interval(of(at_end, method)))} of its leading subspace with "
         "the true error (overlap, mean [95 % t interval])"
     )
-    if f"{NAME}_null_high" not in numbers:
-        return f"{told}; no redrawn feedback was recorded, so chance is not known."
-    value, high = beside_null(numbers, NAME, f"{NAME}_null_high", method, layer)
-    known, above = int(high.notnull().sum()), int((value > high).sum())
-    at = elsewhere(value, int(at_end["step"]))
-    if not known:
+    found = above_null(numbers, NAME, method, layer)
+    if found is None:
         return f"{told}; no redrawn feedback was recorded here, so chance is not known."
+    above, known, values = found
+    at = elsewhere(values, int(at_end["step"]))
     return f"{told}; {above} of {known} seeds lie above what redrawn feedback gives{at} (central 95 %)."
 
 

@@ -4,7 +4,7 @@ import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
 from fadiag.figures.columns import fitted, layers_shown, of_all, step_label
-from fadiag.figures.ends import beside_null, final
+from fadiag.figures.ends import beside_null, exceeds, final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import contrast, interval
 from fadiag.figures.panels import curves, finish, methods_in, note, null_band
@@ -88,7 +88,8 @@ def _gates(numbers: xr.Dataset, told: str, layer: str, step: int) -> str:
     numbers = numbers.sel(step=slice(step))
     rank, low = beside_null(numbers, name, f"{name}_mask_null_low", "fa", layer)
     _, high = beside_null(numbers, name, f"{name}_mask_null_high", "fa", layer)
-    known, inside = int(low.notnull().sum()), int(((rank >= low) & (rank <= high)).sum())
+    drawn, outside = low.notnull() & high.notnull(), exceeds(low, rank) | exceeds(rank, high)
+    known, inside = int(drawn.sum()), int((drawn & ~outside).sum())
     at = elsewhere(rank, step)
     return (
         f"; {inside} of {known} FA runs lie inside what their gates alone would give{at} "

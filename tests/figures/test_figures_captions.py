@@ -74,6 +74,22 @@ def test_overlap_counts_seeds_above_chance() -> None:
     assert "2 of 3 seeds lie above what redrawn feedback gives" in find("overlap").caption(results)
 
 
+@pytest.mark.parametrize("rounding", [-1e-8, 1e-8])
+def test_what_equals_its_null_up_to_rounding_is_not_above_chance(rounding) -> None:
+    # As of one layer, whose error does not come through B: observed and redrawn are one number.
+    results = synthetic(("bp", "fa"))
+    probe = results["probe"].to_dataset()
+    rank = "error_participation_ratio_raw"
+    for name in ("error_overlap", "error_cosine"):
+        probe[f"{name}_null_high"] = probe[name] * (1 - rounding)
+    for end in ("low", "high"):
+        probe[f"{rank}_mask_null_{end}"] = probe[rank] * (1 - rounding)
+    results["probe"] = probe
+    assert "0 of 3 seeds lie above" in find("overlap").caption(results)
+    assert "at fc3 (above chance in 0 of 3 seeds)" in find("alignment").caption(results)
+    assert "3 of 3 FA runs lie inside" in find("rank").caption(results)
+
+
 def test_no_run_with_a_value_is_not_one_seed() -> None:
     results = synthetic(("fa",))
     state = results["state"].to_dataset()
