@@ -10,7 +10,7 @@ from fadiag.figures.interval import interval
 from fadiag.figures.panels import curves, finish, methods_in, note, null_band, without_bp
 from fadiag.figures.style import PAGE, label
 from fadiag.figures.table import of
-from fadiag.figures.wording import elsewhere, last_hidden, output_layer, small_print, with_interval
+from fadiag.figures.wording import elsewhere, last_hidden, output_layer, small_print, when, with_interval
 
 __all__ = ["ALIGNMENT"]
 
@@ -59,15 +59,17 @@ def _sentence(numbers: xr.Dataset) -> str:
     error = numbers["error_cosine"].sel(layer=layer)
     methods = without_bp(methods_in(error, ("bp", "fa")))
     if not methods:
-        return f"No run has a cosine of error and error_bp at {layer} at the last step."
+        return f"No run has a cosine of error and error_bp at {layer}."
     method = methods[0]
     # The credit of the last hidden layer comes through the output layer's feedback.
     weight = final(numbers["weight_feedback_cosine"].sel(layer=output), (method,))
     error = final(error, (method,))
+    step, other = when(weight), when(error)
+    at = "" if other == step else f", at {other},"
     return (
-        f"At the last step {label(method)} has cos(W, B) = {with_interval(interval(of(weight, method)))} "
+        f"At {step} {label(method)} has cos(W, B) = {with_interval(interval(of(weight, method)))} "
         f"at {output}{_beyond(numbers, weight, 'weight_feedback_cosine', method, output)} "
-        f"and cos(error, error_bp) = {with_interval(interval(of(error, method)))} at {layer}"
+        f"and{at} cos(error, error_bp) = {with_interval(interval(of(error, method)))} at {layer}"
         f"{_beyond(numbers, error, 'error_cosine', method, layer)}; mean [95 % t interval]."
     )
 

@@ -29,7 +29,8 @@ def final(array: xr.DataArray, methods: Sequence[str] = ()) -> xr.DataArray:
     -------
     xarray.DataArray
         Without the step, which is the coordinate ``step`` (-1 where the methods have none in common, and no
-        value then); the coordinate ``last_step`` along method is the last at which each has a value.
+        value then); the coordinate ``last_step`` along method is the last at which each has a value, and
+        ``recorded_until`` the last that was recorded, with a value or without.
 
     Examples
     --------
@@ -54,7 +55,8 @@ def final(array: xr.DataArray, methods: Sequence[str] = ()) -> xr.DataArray:
         if shared.size
         else array.isel(step=-1).where(False).assign_coords(step=-1)
     )
-    return out.assign_coords(last_step=("method", last)).assign_attrs(array.attrs)
+    until = array.attrs.get("recorded_until", int(steps[-1]))
+    return out.assign_coords(last_step=("method", last), recorded_until=until).assign_attrs(array.attrs)
 
 
 def beside_null(

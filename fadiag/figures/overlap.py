@@ -10,7 +10,7 @@ from fadiag.figures.interval import interval
 from fadiag.figures.panels import curves, finish, methods_in, note, null_band, without_bp
 from fadiag.figures.style import PAGE, label
 from fadiag.figures.table import of
-from fadiag.figures.wording import elsewhere, last_hidden, small_print, with_interval
+from fadiag.figures.wording import elsewhere, last_hidden, small_print, when, with_interval
 
 __all__ = ["OVERLAP"]
 
@@ -45,11 +45,11 @@ def _sentence(numbers: xr.Dataset) -> str:
     overlap = numbers[NAME].sel(layer=layer)
     methods = without_bp(methods_in(overlap, ("bp", "fa")))
     if not methods:
-        return f"No run has an overlap of error with error_bp at {layer} at the last step."
+        return f"No run has an overlap of error with error_bp at {layer}."
     method = methods[0]
     at_end = final(overlap, (method,))
     told = (
-        f"At {layer}, last step, {label(method)}'s error shares "
+        f"At {layer}, {when(at_end).removeprefix('the ')}, {label(method)}'s error shares "
         f"{with_interval(interval(of(at_end, method)))} of its leading subspace with "
         "the true error (overlap, mean [95 % t interval])"
     )

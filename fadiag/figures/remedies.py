@@ -57,8 +57,8 @@ def _plot(numbers: xr.Dataset) -> Canvas:
         ax.set(xlabel=fitted(words, len(shown), letters=16))
     axes[0].set_yticks(range(len(everyone)), [label(m) for m in everyone])
     axes[0].set_ylim(len(everyone) - 0.5, -0.5)
-    steps = "; ".join(dict.fromkeys(f"at {when(values)}" for values in at_end.values())).capitalize()
-    finish(canvas, [], everyone, f"{steps}. " + small_print(numbers[next(iter(RANKS))]))
+    steps = "; at ".join(dict.fromkeys(when(values) for values in at_end.values()))
+    finish(canvas, [], everyone, f"At {steps}. " + small_print(numbers[next(iter(RANKS))]))
     return canvas
 
 
@@ -74,8 +74,10 @@ def _sentence(numbers: xr.Dataset) -> str:
         f"accuracy {_against_fa(accuracy, remedy, ' points')}"
         for remedy in remedies
     ]
+    steps = {when(final(values, ("fa", remedy))) for values in (rank, accuracy) for remedy in remedies}
+    unless = "" if steps == {LAST} else ", unless told"
     return (
-        f"Against FA at the last step (paired differences in the error's participation ratio at {layer} and "
+        f"Against FA at {LAST}{unless} (paired differences in the error's participation ratio at {layer} and "
         f"in test accuracy, 95 % t intervals): {'; '.join(parts)}."
     )
 

@@ -118,8 +118,9 @@ def by_method(results: xr.DataTree, name: str, *, stream: str | None = None) -> 
     Returns
     -------
     xarray.DataArray
-        NaN where a method has no run of a seed; attributes are kept, ``stream`` is added. Seeds are whole
-        numbers or texts, as the runs tell them; a run that tells none stands under a seed of its own.
+        NaN where a method has no run of a seed. Seeds are whole numbers or texts, as the runs tell them; a
+        run that tells none stands under a seed of its own. Attributes are kept; ``stream`` and
+        ``recorded_until``, the last step of that stream, are added.
 
     Raises
     ------
@@ -162,8 +163,13 @@ def by_method(results: xr.DataTree, name: str, *, stream: str | None = None) -> 
         dims=("method", "seed", *rest),
         coords=coords,
         name=name,
-        attrs={**array.attrs, "stream": home},
+        attrs={**array.attrs, "stream": home, **_recorded(source)},
     )
+
+
+def _recorded(array: xr.DataArray) -> dict[str, int]:
+    """Return the last step of the stream: beside other streams the table's steps may go further."""
+    return {"recorded_until": int(array["step"].values[-1])} if array.sizes.get("step") else {}
 
 
 def table(results: xr.DataTree, needed: Sequence[str], optional: Sequence[str] = ()) -> xr.Dataset:

@@ -27,7 +27,7 @@ LAST = "the last step"
 
 def per_cent(accuracy: xr.DataArray) -> xr.DataArray:
     """Return an accuracy in per cent, whether it was logged as a share or in per cent already."""
-    return accuracy * (1 if float(accuracy.max()) > 1 else 100)
+    return (accuracy * (1 if float(accuracy.max()) > 1 else 100)).assign_attrs(accuracy.attrs)
 
 
 def number(value: float) -> str:
@@ -88,6 +88,9 @@ def when(at_end: xr.DataArray) -> str:
     step, ends = int(at_end["step"]), at_end["last_step"]
     known = {label(str(m)): int(end) for m, end in zip(ends["method"].values, ends.values, strict=True)}
     later = [f"{name} ends at step {end}" for name, end in known.items() if end > step]
+    until = int(at_end["recorded_until"])
+    if not later and step < until and max(known.values()) == step:
+        return f"step {step} (no later step has a value; the results go up to step {until})"
     if not later:
         return LAST
     which = "no step that all have" if step < 0 else f"step {step}, the last that all have"

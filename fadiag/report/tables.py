@@ -68,8 +68,9 @@ def finals(results: xr.DataTree) -> Table:
         row = [columns[name].get((layer, method), "") for name in names]
         if any(row):
             rows.append((layer, label(method), *(cell or "—" for cell in row)))
-    note = "Mean over seeds [95 % t interval] at the last recorded step. PR: participation ratio."
-    note += _elsewhere({_SHOWN[name]: end for name, end in ends.items()})
+    other = _elsewhere({_SHOWN[name]: end for name, end in ends.items()})
+    note = f"Mean over seeds [95 % t interval] at the last recorded step{', unless told' * bool(other)}. "
+    note += f"PR: participation ratio.{other}"
     if len(streams) > 1:
         note += f" Measured on the stream '{streams[0]}', not on {', '.join(streams[1:])}."
     return Table(("layer", "method", *(_SHOWN[name] for name in names)), tuple(rows), note)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import xarray as xr
 
 from fadiag.figures import FIGURES, by_method, find
 from fadiag.figures.wording import small_print
@@ -206,6 +207,41 @@ def test_methods_are_compared_at_a_step_that_both_have() -> None:
     assert "Test accuracy at step 100, the last that all have (my rule ends at step 400), mean" in find(
         "accuracy"
     ).caption(alone)
+
+
+def test_runs_that_all_ended_early_are_not_told_of_as_of_the_last_step() -> None:
+    results = synthetic(("fa", "fa+bn"))
+    for method, steps in (("fa", 3), ("fa+bn", 3)):
+        results = shorter(results, method, steps)
+    until = "step 100 (no later step has a value; the results go up to step 400)"
+    assert find("accuracy").caption(results).startswith(f"Test accuracy at {until}, mean")
+    assert f"of the error at fc3, {until}, mean" in find("rank").caption(results)
+    assert find("overlap").caption(results).startswith(f"At fc3, {until}, FA's error shares")
+    remedies = find("remedies").caption(results)
+    assert remedies.startswith("Against FA at the last step, unless told (paired")
+    assert remedies.count(f" at {until}") == 2
+    small = find("remedies").draw(results).get_supxlabel().replace("\n", " ")
+    assert small.startswith(f"At {until}. N = 256")
+
+
+def test_weights_and_errors_that_end_apart_have_each_their_step() -> None:
+    results = synthetic(("fa",))
+    assert find("alignment").caption(results).startswith("At the last step FA has cos(W, B)")
+    probe, state = (results[stream].to_dataset() for stream in ("probe", "state"))
+    results["probe"] = probe.where(probe["step"] <= 100)
+    results["state"] = state.where(state["step"] <= 150)
+    caption = find("alignment").caption(results)
+    told = "(no later step has a value; the results go up to step 400)"
+    assert caption.startswith(f"At step 150 {told} FA has cos(W, B) = ")
+    assert f"and, at step 100 {told}, cos(error, error_bp) = " in caption
+
+
+def test_a_stream_that_ends_before_another_has_a_last_step_of_its_own() -> None:
+    results = synthetic(("fa", "fa+bn"))
+    log = results["log"].to_dataset()
+    later = log.assign_coords(step=log["step"] + 5)
+    results["log"] = xr.concat([log.isel(step=[0]), later], "step")
+    assert find("remedies").caption(results).startswith("Against FA at the last step (paired")
 
 
 def test_methods_without_a_step_in_common_are_not_compared() -> None:

@@ -193,5 +193,16 @@ def test_tables_hold_methods_against_each_other_at_one_step() -> None:
     told = "at step 100, the last that all have (BP ends at step 400)."
     assert table.note.endswith(f" test accuracy: {told}")
     note = finals(results).note
-    assert note.endswith(f"cos(error, error_bp), overlap with error_bp: {told}")
-    assert "cos(W, B)" not in note  # of FA alone
+    assert note.startswith("Mean over seeds [95 % t interval] at the last recorded step, unless told. PR:")
+    assert f"cos(error, error_bp), overlap with error_bp: {told}" in note
+    # Of FA alone:
+    assert note.endswith(
+        " cos(W, B): at step 100 (no later step has a value; the results go up to step 400)."
+    )
+
+
+def test_tables_say_where_all_runs_ended_early() -> None:
+    results = shorter(synthetic(("fa",)), "fa", 3)
+    until = "at step 100 (no later step has a value; the results go up to step 400)."
+    assert finals(results).note.endswith(until)
+    assert scalars(results).note.endswith(f" test accuracy: {until}")
