@@ -44,11 +44,16 @@ def streams_of(results: xr.DataTree, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def find_in(results: xr.DataTree, name: str, streams: Sequence[str]) -> tuple[str, xr.DataArray] | None:
-    """Return a variable and its stream: the first given, or one whose kind holds no passes (state, log)."""
-    for key, node in results.children.items():
-        if name in node.data_vars and (key in streams[:1] or _kind(node) not in _PASSES):
-            return key, node.to_dataset()[name]
-    return None
+    """Return a variable and its stream: the first given, or one whose kind holds no passes (state, log).
+
+    What has layers goes before what has none: a scalar may have been logged under the name of a metric.
+    """
+    held = [
+        (key, node.to_dataset()[name])
+        for key, node in results.children.items()
+        if name in node.data_vars and (key in streams[:1] or _kind(node) not in _PASSES)
+    ]
+    return min(held, key=lambda at: "layer" not in at[1].dims, default=None)
 
 
 def of(array: xr.DataArray, method: str) -> xr.DataArray:
@@ -129,8 +134,9 @@ def by_method(results: xr.DataTree, name: str, *, stream: str | None = None) -> 
     InputError
         If two runs share method and seed: which of them would be drawn?
     """
-    found = find_in(results, name, [stream] if stream else streams_of(results, [name]))
-    if found is None or (stream is not None and found[0] != stream):
+    within = results if stream is None else results.filter(lambda node: node.name == stream)
+    found = find_in(within, name, streams_of(within, [name]))
+    if found is None:
         raise _missing(results, [name], stream)
     home, array = found
     if "run" not in array.dims:

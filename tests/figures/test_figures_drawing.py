@@ -153,6 +153,14 @@ def test_one_step_is_seen(methods) -> None:
     assert all(len(ax.collections) for ax in find("overlap").draw(results).axes)  # the null
 
 
+def test_names_are_no_mathematics(tmp_path) -> None:
+    rule, layer = "$\\lr$=0.1", "a$_b$"
+    results = synthetic(("fa", rule), layers=("fc1", layer, "fc3", "out"))
+    canvas = find("alignment").draw(results)
+    save(canvas, tmp_path / "alignment.svg")
+    assert {rule, layer} <= {text for text, _ in texts(canvas)}
+
+
 def test_an_overlap_without_a_value_says_so() -> None:
     results = synthetic(("bp", "fa"))
     probe = results["probe"].to_dataset()

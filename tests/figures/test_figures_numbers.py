@@ -222,6 +222,17 @@ def test_figures_take_the_probe_and_say_so() -> None:
     assert by_method(beside, "error_cosine", stream="live").attrs["stream"] == "live"
 
 
+def test_a_scalar_logged_under_the_name_of_a_metric_is_not_taken_for_it() -> None:
+    results = synthetic()
+    log = results["log"].to_dataset()
+    results["log"] = log.assign(
+        error_cosine=log["test_accuracy"], weight_feedback_cosine=log["test_accuracy"]
+    )
+    assert find("alignment").caption(results) == find("alignment").caption(synthetic())
+    xr.testing.assert_identical(by_method(results, "error_cosine"), by_method(synthetic(), "error_cosine"))
+    assert by_method(results, "weight_feedback_cosine", stream="log").dims == ("method", "seed", "step")
+
+
 def test_a_figure_is_of_one_stream() -> None:
     # The first probe in order lacks the nulls; those of the other must not stand beside its values.
     numbers = find("overlap").numbers(_with_streams(held_out="probe"))
