@@ -148,16 +148,12 @@ def by_method(results: xr.DataTree, name: str, *, stream: str | None = None) -> 
     rest = [str(dim) for dim in array.dims if dim != "run"]
     source = array.transpose("run", *rest)
     values = np.full((len(order), len(seed_order), *source.shape[1:]), np.nan)
-    taken: dict[tuple[int, int], str] = {}
+    taken: dict[tuple[int, int], int] = {}
     for i, (method, seed) in enumerate(zip(methods, seeds, strict=True)):
         place = (order.index(method), seed_order.index(seed))
-        run = str(source["run"].values[i])
         if place in taken:
-            raise InputError(
-                f"runs '{taken[place]}' and '{run}' share method '{method}' and seed {seed}; "
-                "give one of them another 'method' in its meta, or analyse them apart"
-            )
-        taken[place] = run
+            raise InputError(_clash(source, (taken[place], i), f"method '{method}' and seed {seed}"))
+        taken[place] = i
         values[place] = source.values[i]
     coords = {
         "method": order,
@@ -171,6 +167,20 @@ def by_method(results: xr.DataTree, name: str, *, stream: str | None = None) -> 
         name=name,
         attrs={**array.attrs, "stream": home, **_recorded(source)},
     )
+
+
+def _clash(array: xr.DataArray, at: tuple[int, int], shared: str) -> str:
+    """Say that two runs would be drawn as one, and the way out."""
+    pair = array.isel(run=list(at))
+    told = "runs '{}' and '{}' share ".format(*pair["run"].values) + shared
+    if "feedback_seed" in pair.coords and len(set(pair["feedback_seed"].values.tolist())) == 2:
+        # Their mean could be drawn, but its interval over seeds would leave the feedback's share out.
+        return (
+            f"{told} and differ in their feedback seed, and a figure has one run of each method and seed: "
+            "hold such runs against each other by `fadiag compare`, or analyse those of one feedback seed "
+            "apart"
+        )
+    return f"{told}; give one of them another 'method' in its meta, or analyse them apart"
 
 
 def _recorded(array: xr.DataArray) -> dict[str, int]:

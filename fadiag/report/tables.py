@@ -1,16 +1,18 @@
 """The tables of a report: the last step, the runs, the definitions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from fadiag.errors import FadiagError
 from fadiag.figures import by_method, final, interval, label
 from fadiag.figures.table import find_in, streams_of
 from fadiag.figures.wording import LAST, number, when
 
-__all__ = ["Table", "definitions", "finals", "runs", "scalars"]
+__all__ = ["Table", "definitions", "finals", "or_why", "runs", "scalars"]
 
 #: What the table of the last step shows of each layer, where it was measured.
 _SHOWN = {
@@ -28,11 +30,20 @@ _NULLS = ("_null_low", "_null_high", "_null_mean", "_null_p", "_null_draws")
 
 @dataclass(frozen=True)
 class Table:
-    """A head, rows of text, and what a reader must know of them."""
+    """A head, rows of text, and what a reader must know of them; ``missing`` says why there are none."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    missing: str = ""
+
+
+def or_why(table: Callable[[xr.DataTree], Table], results: xr.DataTree) -> Table:
+    """Return a table of results, or the reason for which they allow none."""
+    try:
+        return table(results)
+    except FadiagError as error:
+        return Table((), (), missing=str(error))
 
 
 def _variables(results: xr.DataTree) -> dict[str, tuple[str, xr.DataArray]]:

@@ -83,6 +83,17 @@ def test_two_runs_of_one_method_and_seed_are_refused() -> None:
         by_method(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
 
 
+def test_runs_of_several_feedback_seeds_are_referred_to_compare() -> None:
+    log = synthetic(("bp",), seeds=(0, 1))["log"].to_dataset()
+    log = log.assign_coords(seed=("run", [3, 3]), feedback_seed=("run", [0, 1]))
+    with pytest.raises(
+        InputError,
+        match=r"share method 'bp' and seed 3 and differ in their feedback seed, .*: hold such runs against "
+        "each other by `fadiag compare`, or analyse those of one feedback seed apart",
+    ):
+        by_method(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
+
+
 def test_final_does_not_lend_an_earlier_step() -> None:
     # Method a ends at step 10; one of its seeds diverged before. Method b goes on to step 20, c has no value.
     nan = np.nan

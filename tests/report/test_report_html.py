@@ -139,6 +139,20 @@ def test_a_figure_that_refuses_is_told_and_the_rest_drawn(monkeypatch) -> None:
     assert "error PR, raw" in html
 
 
+def test_runs_that_cannot_be_drawn_as_one_leave_provenance_and_definitions() -> None:
+    results = synthetic(("bp", "fa"), seeds=(0, 1))
+    for stream in ("probe", "log", "state"):
+        crossed = {"seed": ("run", [0] * 4), "feedback_seed": ("run", [0, 1] * 2)}
+        results[stream] = results[stream].to_dataset().assign_coords(crossed)
+    html = render(results)
+    told = "runs &#39;bp-seed0&#39; and &#39;bp-seed1&#39; share method &#39;bp&#39; and seed 0 and differ in"
+    assert html.count(f"Not drawn: {told}") == len(FIGURES)
+    assert html.count(f"No table: {told}") == 1
+    rows = Page(html).rows
+    assert any("fa-seed1" in row for row in rows)
+    assert any("error_cosine" in row for row in rows)
+
+
 def test_results_without_a_log_are_reported() -> None:
     results = synthetic(("fa",), seeds=(0,))
     del results["log"]
