@@ -140,7 +140,8 @@ def _refill(container: Any, contents: Collection[Any]) -> None:
 
 
 def _rewrite(tensor: Tensor, version: int, values: Tensor) -> None:
-    if tensor._version != version:
+    # What a pass writes through .data counts no version.
+    if tensor._version != version or not torch.equal(tensor, values):
         tensor.data.copy_(values)  # through .data, which autograd does not see
 
 

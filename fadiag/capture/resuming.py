@@ -22,7 +22,7 @@ __all__ = ["Earlier", "earlier_run"]
 
 #: What a layer has for the whole of a run; its place in the pass may change from pass to pass.
 _CONSTANT = ("feedback_kind", "type", "out_features", "in_features", "norm", "gate")
-_OF_BATCH = {"samples", "rows"}
+_OF_FIRST = {"samples", "rows"}
 _OTHERWISE = "resume with it as it was, or record into a store of its own"
 
 
@@ -135,8 +135,9 @@ class Earlier:
         stored = next((x for x in known.signals if x.name == signal), None)
         if stored is not None:
             what = f"{signal} of layer {layer.name!r} in stream {stream!r}"
-            # Training batches may differ in their number of samples; what is told of it is of the first.
-            keys = set(attrs) - (_OF_BATCH if stream == "live" else set())
+            # How many samples a training batch has, or an expert is sent, is told of the first record. A
+            # gradient is of a probe's whole batch, which stays.
+            keys = set(attrs) - (set() if signal.startswith("gradient") else _OF_FIRST)
             self._same(what, sorted(keys), stored.attrs, attrs)
 
     def _same(self, what: str, keys: Sequence[str], have: Mapping[str, Any], now: Mapping[str, Any]) -> None:

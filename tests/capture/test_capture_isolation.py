@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fadiag.capture import Probe, Recorder
+from fadiag.capture import Probe, Recorder, exact_layers
 from fadiag.errors import CaptureError, CaptureWarning, InputError
 from fadiag.rules import convert
 from fadiag.store import open_run
@@ -197,6 +197,24 @@ class Told:
 
     def __str__(self):
         return ""
+
+
+def test_a_held_tensor_that_a_pass_writes_through_data_is_put_back(tmp_path):
+    class Centred(nn.Linear):
+        def __init__(self, *sizes):
+            super().__init__(*sizes)
+            self.centre = torch.zeros(sizes[1])
+
+        def forward(self, x):
+            h = super().forward(x)
+            self.centre.data.mul_(0.9).add_(h.detach().mean(0))
+            return h - self.centre
+
+    model = nn.Sequential(nn.Linear(6, 5), Centred(5, 4), nn.Linear(4, 3))
+    adapters = (exact_layers(Centred),)
+    with Recorder(model, tmp_path / "run.zarr", probes={"p": Probe((X, Y), loss_of)}, adapters=adapters):
+        pass
+    assert not model[1].centre.any()
 
 
 def test_a_forward_pass_that_writes_to_a_parameter_is_told(tmp_path):

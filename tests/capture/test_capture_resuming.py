@@ -306,3 +306,28 @@ def test_the_epoch_goes_on_too(path):
             for step in range(start, start + 4):
                 recorder.step(epoch=(step + 1) / 2)
     np.testing.assert_array_equal(open_run(path)["p/epoch"], [np.nan, 1, 2, 3, 4])
+
+
+class Routed(nn.Module):
+    """Sends as many samples to its one expert as it is told."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.expert, self.last, self.sent = nn.Linear(6, 4), nn.Linear(6, 3), 4
+
+    def forward(self, x):
+        taken = torch.relu(self.expert(x[: self.sent]))
+        return self.last(x).index_add(0, torch.arange(self.sent), taken[:, :3])
+
+
+@pytest.mark.parametrize("reduction", ["raw", "factor"])
+def test_an_expert_may_be_sent_other_samples_when_a_run_goes_on(reduction, path):
+    model = Routed()
+    options = {"probes": {"p": probe(reduction=reduction)}, "state": (), "every": 1}
+    with Recorder(model, path, **options) as recorder:
+        recorder.step()
+    model.sent = 3
+    with Recorder(model, path, resume_from=1, **options):
+        pass
+    np.testing.assert_array_equal(open_run(path)["p/expert/rows"][:2], [4, 3])
