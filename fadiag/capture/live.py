@@ -183,6 +183,7 @@ class LiveReader:
             No backward pass went through the recorded layers.
         """
         passes, scale = self._passes, 1.0 if self.scale is None else self.scale
+        interrupted = self._running is not None
         self.abandon()
         for trace in passes:
             trace.finish()
@@ -190,6 +191,11 @@ class LiveReader:
         # A pass that an attack or a penalty made went backward to the input, and to no weight.
         purpose = max((t.purpose for t in traces), default=Purpose.UNHEARD)
         traces = [t for t in traces if t.purpose == purpose]
+        if not traces and interrupted:
+            raise CaptureError(
+                f"a forward pass of step {step} was interrupted, and what came after it was taken for a part "
+                "of it; close the recorder when the training is interrupted, and go on with resume_from="
+            )
         if not traces:
             raise CaptureError(
                 f"live recording heard no backward pass in step {step}; call the recorded model itself (not "

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.overrides import _get_current_function_mode_stack
 
 from fadiag.capture import Live, Probe, Recorder
-from fadiag.errors import CaptureWarning
+from fadiag.errors import CaptureError, CaptureWarning
 from fadiag.rules import convert
 from fadiag.store import open_run, run_info
 from tests.capture.toy import labelled, loss_of
@@ -183,6 +183,18 @@ def test_an_interrupt_in_a_forward_pass_leaves_nothing_behind(tmp_path):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert run_info(tmp_path / "run.zarr").status == "failed"
     np.testing.assert_array_equal(open_run(tmp_path / "run.zarr")["live/step"], [0])
+
+
+def test_a_training_that_goes_on_after_an_interrupt_is_told(tmp_path):
+    model = Interrupted()
+    recorder = Recorder(model, tmp_path / "run.zarr", live=Live(every=1))
+    model.stops = True
+    with pytest.raises(KeyboardInterrupt):
+        loss_of(model, (X, Y))
+    model.stops = False
+    loss_of(model, (X, Y)).backward()
+    with pytest.raises(CaptureError, match="a forward pass of step 0 was interrupted, and what came after"):
+        recorder.step()
 
 
 ASKED = {
