@@ -10,7 +10,15 @@ from fadiag.figures.interval import contrast, interval
 from fadiag.figures.panels import curves, finish, methods_in, note, null_band
 from fadiag.figures.style import PAGE, label
 from fadiag.figures.table import of
-from fadiag.figures.wording import compare, elsewhere, last_hidden, small_print, when, with_interval
+from fadiag.figures.wording import (
+    compare,
+    elsewhere,
+    last_hidden,
+    not_compared,
+    small_print,
+    when,
+    with_interval,
+)
 
 __all__ = ["RANK"]
 
@@ -63,7 +71,9 @@ def _sentence(numbers: xr.Dataset) -> str:
     declared = ", the declared primary metric" if name == numbers.attrs.get("primary_metric") else ""
     signal, _, words = name.replace("_", " ").partition(" ")
     what = f"{words.capitalize()} of the {signal} at {layer}, {when(at_end).removeprefix('the ')}{declared}"
-    if methods == ["bp", "fa"]:
+    if methods == ["bp", "fa"] and (why := not_compared(rank, methods)):
+        told = f"{what}: {why}"
+    elif methods == ["bp", "fa"]:
         told = compare(contrast(at_end, "fa", "bp"), "fa", "bp", what)
     else:
         each = (f"{label(m)} {with_interval(interval(of(at_end, m)))}" for m in methods)

@@ -12,7 +12,7 @@ from fadiag.figures.interval import contrast, interval
 from fadiag.figures.panels import finish, methods_in
 from fadiag.figures.style import PAGE, colour, label
 from fadiag.figures.table import of
-from fadiag.figures.wording import LAST, brief, last_hidden, per_cent, small_print, when
+from fadiag.figures.wording import LAST, brief, last_hidden, not_compared, per_cent, small_print, when
 
 __all__ = ["REMEDIES"]
 
@@ -83,6 +83,8 @@ def _sentence(numbers: xr.Dataset) -> str:
 
 
 def _against_fa(values: xr.DataArray, remedy: str, unit: str = "") -> str:
+    if why := not_compared(values, ("fa", remedy)):
+        return why
     at_end = final(values, ("fa", remedy))
     step = when(at_end)
     at = "" if step == LAST else f" at {step}"

@@ -165,7 +165,7 @@ def by_method(results: xr.DataTree, name: str, *, stream: str | None = None) -> 
         dims=("method", "seed", *rest),
         coords=coords,
         name=name,
-        attrs={**array.attrs, "stream": home, **_recorded(source)},
+        attrs={**array.attrs, "stream": home, **_recorded(source), **_samples(source, methods)},
     )
 
 
@@ -181,6 +181,19 @@ def _clash(array: xr.DataArray, at: tuple[int, int], shared: str) -> str:
             "apart"
         )
     return f"{told}; give one of them another 'method' in its meta, or analyse them apart"
+
+
+def _samples(array: xr.DataArray, methods: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """Return the numbers of samples that each method's runs were measured on, where runs tell their own."""
+    coordinate = array.attrs.get("samples_coordinate")
+    if coordinate not in array.coords:
+        return {}
+    told: dict[str, list[str]] = {}
+    for method, value in zip(methods, array[coordinate].values, strict=True):
+        number = str(value).removesuffix(".0")
+        if number not in _UNTOLD and number not in told.setdefault(method, []):
+            told[method].append(number)
+    return {"samples_of": told}
 
 
 def _recorded(array: xr.DataArray) -> dict[str, int]:

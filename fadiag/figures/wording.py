@@ -1,5 +1,7 @@
 """Sentences about intervals, and the small print of a figure."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import xarray as xr
 
@@ -13,6 +15,7 @@ __all__ = [
     "elsewhere",
     "hidden_layers",
     "last_hidden",
+    "not_compared",
     "number",
     "output_layer",
     "per_cent",
@@ -48,6 +51,16 @@ def with_interval(found: Interval, unit: str = "") -> str:
     if not int(found.n):
         return mean
     return f"{mean}{unit} [{low}, {high}]" if int(found.n) > 1 else f"{mean}{unit} (one seed, no interval)"
+
+
+def not_compared(values: xr.DataArray, methods: Iterable[str]) -> str:
+    """Return why no difference between methods is told: what is measured moves with the number of samples."""
+    of_all = str(values.attrs.get("samples", "")).split(", ")
+    each = values.attrs.get("samples_of")
+    held = of_all if each is None else [number for m in methods for number in each.get(m, [])]
+    samples = list(dict.fromkeys(held))
+    told = f"not compared: runs measured on different numbers of samples ({', '.join(samples)})"
+    return told if len(samples) > 1 else ""
 
 
 def compare(found: Interval, treated: str, baseline: str, what: str, unit: str = "") -> str:

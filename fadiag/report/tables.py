@@ -10,7 +10,7 @@ import xarray as xr
 from fadiag.errors import FadiagError
 from fadiag.figures import by_method, final, interval, label
 from fadiag.figures.table import find_in, streams_of
-from fadiag.figures.wording import LAST, number, when
+from fadiag.figures.wording import LAST, not_compared, number, when
 
 __all__ = ["Table", "definitions", "finals", "or_why", "runs", "scalars"]
 
@@ -82,6 +82,10 @@ def finals(results: xr.DataTree) -> Table:
     other = _elsewhere({_SHOWN[name]: end for name, end in ends.items()})
     note = f"Mean over seeds [95 % t interval] at the last recorded step{', unless told' * bool(other)}. "
     note += f"PR: participation ratio.{other}"
+    apart = dict.fromkeys(
+        why for end in ends.values() if (why := not_compared(end, map(str, end["method"].values)))
+    )
+    note += "".join(f" Methods are {why}." for why in apart)
     if len(streams) > 1:
         note += f" Measured on the stream '{streams[0]}', not on {', '.join(streams[1:])}."
     return Table(("layer", "method", *(_SHOWN[name] for name in names)), tuple(rows), note)

@@ -244,6 +244,39 @@ def test_a_stream_that_ends_before_another_has_a_last_step_of_its_own() -> None:
     assert find("remedies").caption(results).startswith("Against FA at the last step (paired")
 
 
+def _with_samples(by_method=None) -> xr.DataTree:
+    """Return results of 64 and 16 samples; told run by run where it is said which methods have which."""
+    results = synthetic()
+    probe = results["probe"].to_dataset()
+    for array in probe.data_vars.values():
+        array.attrs |= {"samples": "64, 16", "samples_coordinate": "kept_samples"}
+    if by_method:
+        told = [float(by_method.get(method, 64)) for method in probe["method"].values]
+        probe = probe.assign_coords(kept_samples=("run", told))
+    results["probe"] = probe
+    return results
+
+
+def test_methods_of_one_number_of_samples_are_compared_beside_others() -> None:
+    results = _with_samples({"fa+bn": 16, "frozen": np.nan})
+    assert "FA − BP" in find("rank").caption(results)
+    told = "not compared: runs measured on different numbers of samples (64, 16)"
+    remedies = find("remedies").caption(results)
+    assert f"FA + BN: rank {told}, accuracy " in remedies
+    assert remedies.count(told) == 1
+    assert f"fc3, last step: {told}" in find("rank").caption(_with_samples({"fa": 16}))
+
+
+def test_ranks_of_different_numbers_of_samples_are_not_compared() -> None:
+    results = _with_samples()
+    told = "not compared: runs measured on different numbers of samples (64, 16)"
+    rank, remedies = (find(name).caption(results) for name in ("rank", "remedies"))
+    assert f"at fc3, last step: {told}; 3 of 3 FA runs" in rank
+    assert "FA − BP" not in rank
+    assert remedies.count(f"rank {told}, accuracy ") == 3
+    assert "not compared" not in find("accuracy").caption(results)
+
+
 def test_methods_without_a_step_in_common_are_not_compared() -> None:
     results = synthetic(("bp", "fa"))
     log = results["log"].to_dataset()

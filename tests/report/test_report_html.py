@@ -220,3 +220,12 @@ def test_tables_say_where_all_runs_ended_early() -> None:
     until = "at step 100 (no later step has a value; the results go up to step 400)."
     assert finals(results).note.endswith(until)
     assert scalars(results).note.endswith(f" test accuracy: {until}")
+
+
+def test_the_table_says_that_different_numbers_of_samples_are_not_compared() -> None:
+    results = synthetic(("bp", "fa"))
+    assert "not compared" not in finals(results).note
+    for array in results["probe"].data_vars.values():
+        array.attrs["samples"] = "64, 16"
+    told = " Methods are not compared: runs measured on different numbers of samples (64, 16)."
+    assert finals(results).note.endswith(told)
