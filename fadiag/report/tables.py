@@ -114,15 +114,9 @@ def _elsewhere(ends: dict[str, xr.DataArray]) -> str:
 
 def runs(results: xr.DataTree) -> tuple[Table, Table]:
     """Return what all runs share (key and value), and a row a run of what they differ in."""
-    coords: dict[str, list[str]] = {}
-    labels: list[str] = []
-    for node in results.children.values():
-        dataset = node.to_dataset()
-        if "run" in dataset.coords:
-            labels = [str(run) for run in dataset["run"].values]
-            for name, coord in dataset.coords.items():
-                if coord.dims == ("run",) and name != "run":
-                    coords.setdefault(str(name), [_text(value) for value in coord.values])
+    streams = {name: node.to_dataset() for name, node in results.children.items() if "run" in node.coords}
+    labels = list(dict.fromkeys(str(run) for stream in streams.values() for run in stream["run"].values))
+    coords = _coordinates(streams)
     coords = dict(sorted(coords.items(), key=lambda item: item[0] == "run_id"))  # the widest last
     # One run differs in nothing: it keeps its row.
     shared = {name: values[0] for name, values in coords.items() if len(set(values)) == 1 and len(labels) > 1}
@@ -134,8 +128,23 @@ def runs(results: xr.DataTree) -> tuple[Table, Table]:
     return common, Table(("run", *differing), each)
 
 
+def _coordinates(streams: dict[str, xr.Dataset]) -> dict[str, list[str]]:
+    """Return what the runs tell, run by run; what they tell of each stream otherwise, with its stream."""
+    told: dict[str, dict[str, list[str]]] = {}
+    for stream, dataset in streams.items():
+        for name, coord in dataset.coords.items():
+            if coord.dims == ("run",) and name != "run":
+                told.setdefault(str(name), {})[stream] = [_text(value) for value in coord.values]
+    coords = {}
+    for name, by_stream in told.items():
+        alike = len(set(map(tuple, by_stream.values()))) == 1
+        for stream, values in by_stream.items():
+            coords[name if alike else f"{name} of {stream}"] = values
+    return coords
+
+
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float | np.floating) else str(value)
+    return repr(float(value)).removesuffix(".0") if isinstance(value, float | np.floating) else str(value)
 
 
 def definitions(results: xr.DataTree) -> Table:

@@ -2,13 +2,14 @@ import base64
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import xarray as xr
 
 from fadiag.errors import InputError
 from fadiag.figures import FIGURES
 from fadiag.report import render, write_report
-from fadiag.report.tables import definitions, finals, scalars
+from fadiag.report.tables import definitions, finals, runs, scalars
 from tests.figures.synthetic_results import METHODS, shorter, synthetic
 
 
@@ -105,6 +106,27 @@ def test_what_all_runs_share_is_said_once() -> None:
     for stream in ("probe", "log", "state"):
         results[stream] = results[stream].to_dataset().assign_coords(data_sha256=("run", ["abc123"] * 6))
     assert render(results).count("abc123") == 1
+
+
+def test_what_runs_tell_of_each_stream_is_said_of_its_stream() -> None:
+    results = synthetic(("bp", "fa"))
+    for stream, split in (("probe", "test"), ("state", "train")):
+        told = {"split": ("run", [split] * 6), "kept_samples": ("run", [256.0] * 6)}
+        results[stream] = results[stream].to_dataset().assign_coords(told)
+    common, _ = runs(results)
+    assert {("split of probe", "test"), ("split of state", "train"), ("kept_samples", "256")} <= set(
+        common.rows
+    )
+
+
+def test_seeds_are_shown_in_full() -> None:
+    results = synthetic(("bp", "fa"), seeds=(0, 1))
+    for stream in ("probe", "log", "state"):
+        seeds = {"seed": ("run", [20261128.0, 20261129.0, np.nan, 0.1])}
+        results[stream] = results[stream].to_dataset().assign_coords(seeds)
+    _, each = runs(results)
+    column = each.head.index("seed")
+    assert [row[column] for row in each.rows] == ["20261128", "20261129", "nan", "0.1"]
 
 
 def test_definitions_carry_formula_source_and_n(page) -> None:
