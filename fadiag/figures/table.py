@@ -21,6 +21,9 @@ _NAMELESS = "(no method)"
 #: How a method or a seed that a run does not tell reads, beside runs that do.
 _UNTOLD = ("nan", "")
 
+#: What figures draw of a run as a whole; all else has layers, and a scalar of its name is another thing.
+_SCALARS = ("test_accuracy",)
+
 #: Kinds of streams that may hold the same variables, the most trusted first: a fixed batch tells of training
 #: alone, the batches of a run of the draw too.
 _PASSES = ("probe", "live")
@@ -64,7 +67,7 @@ def of(array: xr.DataArray, method: str) -> xr.DataArray:
 def _missing(results: xr.DataTree, names: Sequence[str], stream: str | None) -> MissingSignalError:
     held = sorted({str(v) for node in results.subtree for v in node.data_vars})
     near = [n for name in names for n in get_close_matches(name, held, n=2)]
-    where = f" in stream '{stream}'" if any(n in held for n in names) else ""
+    where = (f" in stream '{stream}'" if stream else " by layer") if any(n in held for n in names) else ""
     beside = f" (near are {', '.join(dict.fromkeys(near))})" if near and not where else ""
     return MissingSignalError(
         f"the results hold no {', '.join(names)}{where}{beside}; record or log what is missing and analyse "
@@ -213,10 +216,11 @@ def table(results: xr.DataTree, needed: Sequence[str], optional: Sequence[str] =
     """
     streams = streams_of(results, needed)
     found = {name: find_in(results, name, streams) for name in (*needed, *optional)}
-    missing = [name for name in needed if found[name] is None]
+    found = {name: at for name, at in found.items() if at and (name in _SCALARS or "layer" in at[1].dims)}
+    missing = [name for name in needed if name not in found]
     if missing:
         raise _missing(results, missing, next(iter(streams), None))
-    arrays = {name: by_method(results, name, stream=at[0]) for name, at in found.items() if at is not None}
+    arrays = {name: by_method(results, name, stream=at[0]) for name, at in found.items() if at}
     passed = _passed(arrays, streams)
     for dim in ("method", "layer"):
         _reindex(arrays, dim)

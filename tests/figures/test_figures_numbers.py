@@ -244,6 +244,15 @@ def test_a_scalar_logged_under_the_name_of_a_metric_is_not_taken_for_it() -> Non
     assert by_method(results, "weight_feedback_cosine", stream="log").dims == ("method", "seed", "step")
 
 
+def test_a_scalar_logged_under_the_name_of_a_metric_that_is_missing_does_not_stand_for_it() -> None:
+    results = synthetic()
+    log, probe = results["log"].to_dataset(), results["probe"].to_dataset()
+    results["log"] = log.assign(error_overlap=log["test_accuracy"])
+    results["probe"] = probe.drop_vars("error_overlap")
+    with pytest.raises(MissingSignalError, match="the results hold no error_overlap by layer; record or log"):
+        find("overlap").caption(results)
+
+
 def test_a_figure_is_of_one_stream() -> None:
     # The first probe in order lacks the nulls; those of the other must not stand beside its values.
     numbers = find("overlap").numbers(_with_streams(held_out="probe"))
