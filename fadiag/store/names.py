@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 from urllib.parse import quote, unquote
 
@@ -116,4 +116,32 @@ def clean_json(what: str, value: Mapping[str, JSON]) -> dict[str, JSON]:
         raise InputError(
             f"{what} is not plain JSON: {error}; convert it with float(), int() or str()"
         ) from None
+    # json escapes what has no UTF-8, half a surrogate pair, and no reader takes the escape.
+    for where, text in _texts(copy):
+        if not _is_utf8(text):
+            raise InputError(
+                f"{what} is not plain JSON: {text!r}{where and f' at {where}'} has bytes that are not UTF-8;"
+                " decode it with the encoding that it was written in, or take repr() of it"
+            )
     return copy  # type: ignore[no-any-return]
+
+
+def _texts(value: JSON, where: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each text of a JSON value, keys too, behind its place (``'meta'['data']``)."""
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, dict):
+        for key, below in value.items():
+            yield where, key
+            yield from _texts(below, f"{where}[{key!r}]" if where else repr(key))
+    elif isinstance(value, list):
+        for index, below in enumerate(value):
+            yield from _texts(below, f"{where}[{index}]")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

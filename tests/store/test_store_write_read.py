@@ -338,6 +338,29 @@ def test_bad_declarations_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "other.zarr").exists()
 
 
+@pytest.mark.parametrize(
+    ("manifest", "told"),
+    [
+        ({"meta": {"data": "/caf\udce9"}}, r"'/caf\\udce9' at 'meta'\['data'\] has bytes that are not UTF-8"),
+        ({"config": {"x": [0, {"y": "\ud800"}]}}, r"'\\ud800' at 'config'\['x'\]\[1\]\['y'\] has bytes"),
+        ({"meta": {"\udce9": 1}}, r"'\\udce9' at 'meta' has bytes"),
+        ({"\udce9": 1}, r"manifest is not plain JSON: '\\udce9' has bytes"),
+    ],
+)
+def test_a_text_that_is_not_utf8_is_refused_where_it_stands(
+    tmp_path: Path, manifest: dict[str, object], told: str
+) -> None:
+    with pytest.raises(InputError, match=told):
+        RunWriter(tmp_path / "run.zarr", manifest=manifest)
+    assert not (tmp_path / "run.zarr").exists()
+    with (
+        RunWriter(tmp_path / "run.zarr", manifest={"meta": {"data": "/café/𝄞"}}) as writer,
+        pytest.raises(InputError, match=r"attributes of stream 's' is not plain JSON: '\\udce9' at 'x'"),
+    ):
+        writer.declare_stream("s", attrs={"x": "\udce9"})
+    assert run_info(tmp_path / "run.zarr").manifest["meta"] == {"data": "/café/𝄞"}
+
+
 @pytest.mark.parametrize("name", ["c", "_aux", "__x"])
 def test_a_name_that_no_reader_takes_is_refused_when_it_is_declared(tmp_path: Path, name: str) -> None:
     with RunWriter(tmp_path / "run.zarr", manifest={}) as writer:
