@@ -1,11 +1,13 @@
-"""Names of a store's nodes, and attributes that JSON can hold."""
+"""Names of a store's nodes, numbers of its records, and attributes that JSON can hold."""
 
 import functools
 import hashlib
 import json
+import numbers
 import re
+import reprlib
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, SupportsFloat, TypeAlias
 from urllib.parse import quote, unquote
 
 from fadiag.errors import InputError
@@ -15,7 +17,9 @@ __all__ = [
     "JSON",
     "MAX_KEY",
     "check_name",
+    "check_number",
     "check_scalar",
+    "check_whole",
     "clean_json",
     "layer_key",
     "layer_name",
@@ -106,6 +110,25 @@ def check_scalar(name: str) -> str:
     if name in COORDINATES:
         raise InputError(f"scalar name {name!r} is that of a coordinate of every stream; give it another")
     return name
+
+
+def check_number(what: str, value: Any) -> float:
+    """Return one number, a numpy or torch scalar too, or raise `InputError` that names it."""
+    try:
+        plain = value.item() if hasattr(value, "item") else value  # of an array with one entry
+        if isinstance(plain, SupportsFloat):  # which a text is not
+            return float(plain)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        pass
+    shown = " ".join(reprlib.repr(value).split())
+    raise InputError(f"{what} is a {type(value).__name__}; give a number (tensor.item()), not {shown}")
+
+
+def check_whole(what: str, value: Any) -> int:
+    """Return one whole number, 0 or more, or raise `InputError` that names it."""
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and 0 <= int(value) < 2**62:
+        return int(value)
+    raise InputError(f"{what} {reprlib.repr(value)}: give a whole number, 0 or more")
 
 
 def clean_json(what: str, value: Mapping[str, JSON]) -> dict[str, JSON]:
