@@ -17,6 +17,7 @@ from fadiag.errors import InputError, StoreError
 from fadiag.store.background import Background
 from fadiag.store.disk_estimate import shortage
 from fadiag.store.layout import ArraySpec
+from fadiag.store.lock import MovedError
 from fadiag.store.names import JSON, check_number, check_whole, clean_json
 from fadiag.store.opening import create_recording, resume_recording
 from fadiag.store.pool import BufferPool
@@ -406,13 +407,19 @@ class RunWriter:
 
 
 def _explain(recording: Recording, failure: BaseException) -> str:
-    kept = ", ".join(f"{name}: {n}" for name, n in recording.attributes.committed.items())
+    kept = ", ".join(f"{name}: {n}" for name, n in recording.attributes.committed.items()) or "none"
+    gone = isinstance(failure, FileNotFoundError) and not recording.path.exists()
+    if gone or isinstance(failure, MovedError):
+        return (
+            f"{recording.path} was moved or deleted while it was recorded, and nothing more is written;"
+            f" records committed: {kept}; move it back and go on with resume=True"
+        )
     if isinstance(failure, OSError):
         where = f" ({failure.filename})" if failure.filename else ""
         cause = f"{failure.strerror}{where}"
     else:
         cause = f"{type(failure).__name__}: {failure}"
     return (
-        f"{recording.path} cannot be written: {cause}; records committed: {kept or 'none'};"
+        f"{recording.path} cannot be written: {cause}; records committed: {kept};"
         " mend the disk and go on with resume=True"
     )
