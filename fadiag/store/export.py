@@ -9,8 +9,7 @@ import msgspec
 import numpy as np
 
 from fadiag.errors import StoreError
-from fadiag.store.array_reader import read_array
-from fadiag.store.inspection import read_steps
+from fadiag.store.array_reader import read_array, read_steps
 from fadiag.store.names import JSON
 from fadiag.store.snapshot import read_snapshot
 
