@@ -25,8 +25,8 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     train_samples, test_samples : int, optional
         Take the first so many; all by default.
     held_out : {"test", "validation"}
-        What accuracy and probe are taken on. "validation" keeps the last fifth of the training images for it
-        and leaves the test images alone: for tuning.
+        What accuracy and probe are taken on, and what the log calls the accuracy. "validation" keeps the last
+        fifth of the training images for it and leaves the test images alone: for tuning.
     """
 
     name: Literal["digits", "fashion-mnist", "cifar10"] = "digits"

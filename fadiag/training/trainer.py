@@ -77,7 +77,8 @@ def train(
     shuffle = torch.Generator().manual_seed(config.seeds.data)
 
     def measure() -> dict[str, float]:
-        return {"train_accuracy": accuracy(model, x, y), "test_accuracy": accuracy(model, test_x, test_y)}
+        held_out = f"{config.data.held_out}_accuracy"
+        return {"train_accuracy": accuracy(model, x, y), held_out: accuracy(model, test_x, test_y)}
 
     record, samples = config.record, config.record.probe_samples
     probe = Probe(
@@ -202,6 +203,7 @@ def _meta(config: Config, model: nn.Sequential, fingerprint: str) -> dict[str, s
         "learning_rate": config.optimizer.learning_rate,
         "dataset": config.data.name,
         "data_sha256": fingerprint,
+        "held_out": config.data.held_out,
         "primary_layer": hidden_layers(model)[-1],
     }
 

@@ -109,6 +109,17 @@ def test_the_feedback_seed_decides_what_is_drawn_at_each_pass(tmp_path: Path) ->
     assert not np.array_equal(weight(0), weight(1))
 
 
+@pytest.mark.parametrize(("held_out", "other"), [("test", "validation"), ("validation", "test")])
+def test_the_log_names_what_the_accuracy_was_taken_on(tmp_path: Path, held_out: str, other: str) -> None:
+    config = replace(SMALL, epochs=1, data=replace(SMALL.data, held_out=held_out))
+    config = replace(config, record=replace(config.record, probe_samples=20))
+    store = train(config, tmp_path / "run.zarr", device="cpu")
+    logged = open_run(store)["log"].data_vars
+    assert f"{held_out}_accuracy" in logged
+    assert f"{other}_accuracy" not in logged
+    assert run_info(store).manifest["meta"]["held_out"] == held_out
+
+
 def test_each_seed_changes_its_own_source_of_chance(tmp_path: Path) -> None:
     def first_records(**seeds: int) -> xr.DataTree:
         name = "-".join(f"{key}{value}" for key, value in seeds.items()) or "base"
