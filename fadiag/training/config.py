@@ -12,6 +12,7 @@ _Positive = Annotated[float, msgspec.Meta(gt=0, le=_LARGEST)]
 _NotNegative = Annotated[float, msgspec.Meta(ge=0, le=_LARGEST)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _CountOrZero = Annotated[int, msgspec.Meta(ge=0)]
+_Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -42,14 +43,14 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     Attributes
     ----------
     hidden : list of int
-        Widths.
+        Widths; at least one.
     norm : {"none", "batch"}
         Batch normalisation between each hidden layer and its ReLU.
     init_scale : float
         Factor on the Kaiming-normal weights, and so on the feedback, which is drawn with their scale.
     """
 
-    hidden: tuple[_Count, ...] = (128, 128, 128)
+    hidden: Annotated[tuple[_Count, ...], msgspec.Meta(min_length=1)] = (128, 128, 128)
     norm: Literal["none", "batch"] = "none"
     init_scale: _Positive = 1.0
 
@@ -82,9 +83,9 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 class SeedConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Three seeds for three sources of chance, so that each can be varied alone."""
 
-    init: _CountOrZero = 0
-    data: _CountOrZero = 0
-    feedback: _CountOrZero = 0
+    init: _Seed = 0
+    data: _Seed = 0
+    feedback: _Seed = 0
 
 
 class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
