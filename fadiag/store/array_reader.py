@@ -56,6 +56,8 @@ def read_array(root: Path, array: StoredArray, key: Sequence[Key] = ()) -> NDArr
 def read_steps(snapshot: Snapshot, stream: str) -> NDArray[np.int64]:
     """Read the step coordinate of a stream, which must grow."""
     array = snapshot.arrays[f"{stream}/step"]
+    for index in range(array.layout.grid[0]):  # before memory is asked for so many
+        check_chunk(snapshot.path, array, array.layout.key(index))
     steps = read_array(snapshot.path, array).astype(np.int64)
     if np.any(np.diff(steps) <= 0):
         raise DamagedError(
