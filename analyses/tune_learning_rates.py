@@ -38,7 +38,7 @@ def configurations(base: Config) -> Iterator[tuple[str, float, Config]]:
 
 
 def score(config: Config) -> float | None:
-    """Return the held-out accuracy after the last epoch, or None of a run that diverged."""
+    """Return the validation accuracy after the last epoch, or None of a run that diverged."""
     latest: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -50,7 +50,7 @@ def score(config: Config) -> float | None:
             )
         except DivergedError:
             return None
-    return latest["test_accuracy"]
+    return latest["validation_accuracy"]
 
 
 def best_and_chosen(curve: Mapping[float, Sequence[float | None]]) -> tuple[float, float]:

@@ -28,7 +28,7 @@ from fadiag.capture.state import StateReader, choose_state_signals
 from fadiag.capture.static import put_static
 from fadiag.capture.structure import Structure
 from fadiag.errors import CaptureError, CaptureWarning, InputError, StoreError
-from fadiag.store import RunWriter, check_scalar
+from fadiag.store import RunWriter, check_number, check_scalar
 
 __all__ = ["Recorder"]
 
@@ -211,7 +211,8 @@ class Recorder:
         Raises
         ------
         InputError
-            A scalar that `log` would refuse. The step is not told then, and the recording goes on.
+            An epoch that is no number, or a scalar that `log` would refuse. The step is not told then, and
+            the recording goes on.
         CaptureError
             The recorder is closed, the model is not the one that it was, the optimiser did not make one
             update, or what is to be recorded does not fit what was recorded before. After an error nothing
@@ -219,6 +220,7 @@ class Recorder:
         """
         self._check_open()
         numbers = _numbers(scalars)
+        epoch = None if epoch is None else check_number("epoch", epoch)
         if not self._records:
             self._step += 1
             return
@@ -449,17 +451,7 @@ class Recorder:
 
 def _numbers(scalars: Mapping[str, Any]) -> dict[str, float]:
     """Return scalars to log as plain numbers."""
-    numbers = {}
-    for name, value in scalars.items():
-        check_scalar(name)
-        try:
-            # Without its graph: torch warns where a number is made of a tensor that has one.
-            numbers[name] = float(value.detach() if isinstance(value, torch.Tensor) else value)
-        except (TypeError, ValueError, RuntimeError):
-            raise InputError(
-                f"scalar {name!r} is a {type(value).__name__}; give a number (tensor.item())"
-            ) from None
-    return numbers
+    return {check_scalar(name): check_number(f"scalar {name!r}", value) for name, value in scalars.items()}
 
 
 def _inside(model: nn.Module) -> nn.Module:

@@ -9,7 +9,12 @@ __all__ = ["demo"]
 
 @click.command(short_help="Train, record, analyse, draw and report a small study.")
 @click.option(
-    "-o", "--out", default="fadiag-demo", show_default=True, type=click.Path(), help="The folder to write to."
+    "-o",
+    "--out",
+    default="fadiag-demo",
+    show_default=True,
+    type=click.Path(file_okay=False),
+    help="The folder to write to.",
 )
 @click.option(
     "--data",

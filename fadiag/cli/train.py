@@ -2,6 +2,8 @@
 
 import click
 
+from fadiag.cli.usable import new_store, usable
+
 __all__ = ["train"]
 
 
@@ -43,11 +45,12 @@ def train(config: str, overrides: tuple[str, ...], device: str, out: str) -> Non
     from fadiag.training import load_config
     from fadiag.training import train as run
 
+    store = usable(new_store, out)
     loaded = load_config(config, overrides)
     with bar("training") as move:
         run(
             loaded,
-            out,
+            store,
             device=device,
             progress=lambda done, total, scalars: move(
                 done, total, "  ".join(f"{name} {value:.3f}" for name, value in scalars.items())

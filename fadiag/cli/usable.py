@@ -7,7 +7,7 @@ import click
 
 from fadiag.errors import InputError
 
-__all__ = ["usable"]
+__all__ = ["new_store", "usable"]
 
 
 def usable(check: Callable[[str], Path], path: str, option: str = "'-o' / '--out'") -> Path:
@@ -16,3 +16,13 @@ def usable(check: Callable[[str], Path], path: str, option: str = "'-o' / '--out
         return check(path)
     except InputError as error:
         raise click.BadParameter(str(error), param_hint=option) from None
+
+
+def new_store(path: str) -> Path:
+    """Return the path of a store to make, or refuse one that is taken or lies in a file."""
+    store = Path(path)
+    if store.exists():
+        raise InputError(f"{store} exists; take another path")
+    if store.parent.exists() and not store.parent.is_dir():
+        raise InputError(f"{store} cannot be made: {store.parent} is a file; take a folder")
+    return store

@@ -12,7 +12,7 @@ from fadiag.store.compaction import compact
 from fadiag.store.export import export_netcdf
 from fadiag.store.inspection import LayerSummary, RunSummary, SignalSummary, StreamSummary, inspect_run
 from fadiag.store.layout import ArraySpec
-from fadiag.store.names import check_scalar, layer_key, layer_name
+from fadiag.store.names import check_number, check_scalar, layer_key, layer_name
 from fadiag.store.ranks import rank_path
 from fadiag.store.reader import RunInfo, open_run, run_info
 from fadiag.store.verification import Verification, verify_run
@@ -29,6 +29,7 @@ __all__ = [
     "StreamSummary",
     "Verification",
     "channel_of",
+    "check_number",
     "check_scalar",
     "compact",
     "export_netcdf",

@@ -7,12 +7,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fadiag.errors import DamagedError
 from fadiag.store.chunk_files import check_chunk, read_chunk_into, refuse_linked_folder
 from fadiag.store.layout import fill_value
 from fadiag.store.sealed_chunks import read_shard
-from fadiag.store.snapshot import StoredArray
+from fadiag.store.snapshot import Snapshot, StoredArray
 
-__all__ = ["Key", "positions_of", "read_array", "without_integer_axes"]
+__all__ = ["Key", "positions_of", "read_array", "read_steps", "without_integer_axes"]
 
 #: What to take along one axis.
 Key: TypeAlias = int | slice | NDArray[np.integer[Any]]
@@ -50,6 +51,19 @@ def read_array(root: Path, array: StoredArray, key: Sequence[Key] = ()) -> NDArr
             name = layout.key(first, second)
             _read_part(root, array, name, out, at=(at_first, at_second), inside=inside)
     return without_integer_axes(out, whole)
+
+
+def read_steps(snapshot: Snapshot, stream: str) -> NDArray[np.int64]:
+    """Read the step coordinate of a stream, which must grow."""
+    array = snapshot.arrays[f"{stream}/step"]
+    for index in range(array.layout.grid[0]):  # before memory is asked for so many
+        check_chunk(snapshot.path, array, array.layout.key(index))
+    steps = read_array(snapshot.path, array).astype(np.int64)
+    if np.any(np.diff(steps) <= 0):
+        raise DamagedError(
+            f"{snapshot.path}: the steps of stream {stream!r} do not grow; the store is damaged"
+        )
+    return steps
 
 
 def positions_of(key: Sequence[Key], shape: Sequence[int]) -> list[NDArray[np.intp]]:

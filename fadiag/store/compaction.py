@@ -1,6 +1,7 @@
 """Write a finished run anew: few large files, compressed, with checksums, closed to writers."""
 
 import os
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +30,9 @@ def compact(
 ) -> None:
     """Write a sealed copy of a run: shards of many records, one record an inner chunk, zstd, CRC-32C.
 
-    The root's document, which makes the copy a store, is written last: a copy that was cut off is none. The
-    values of both are equal bit for bit. A sealed store refuses to be resumed.
+    The root's document, which makes the copy a store, is written last: a copy that was cut off is none, and a
+    folder that could not be filled is removed. The values of both are equal bit for bit. A sealed store
+    refuses to be resumed.
 
     Parameters
     ----------
@@ -61,8 +63,6 @@ def compact(
     >>> run_info(f"{folder}/sealed.zarr").status
     'sealed'
     """
-    import zarr
-
     snapshot = read_snapshot(path)
     if snapshot.sealed:
         raise StoreError(f"{path} is sealed already; copy it as it is")
@@ -71,17 +71,12 @@ def compact(
     verify_run(path).raise_problems()
     target = _target(dest)
     try:
-        root = zarr.create_group(target)
-        for group in sorted(snapshot.groups, key=lambda name: name.count("/")):
-            root.create_group(group, attributes=dict(snapshot.groups[group]))
-        for array in snapshot.arrays.values():
-            if progress is not None:
-                progress(array.path)
-            _copy(snapshot.path, root, array)
-        _seal(target, snapshot)
-    except OSError as error:
-        raise StoreError(f"{dest} cannot be written: {error}") from error
-    except Exception as error:
+        _write(target, snapshot, progress)
+    except BaseException as error:
+        if "://" not in os.fspath(dest):
+            shutil.rmtree(dest, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise StoreError(f"{dest} cannot be written: {error}") from error
         if type(error).__module__.startswith("obstore"):
             raise StoreError(
                 f"{dest} cannot be written: {type(error).__name__}: {str(error)[:300]}"
@@ -89,13 +84,30 @@ def compact(
         raise
 
 
+def _write(target: Any, snapshot: Snapshot, progress: Callable[[str], None] | None) -> None:
+    import zarr
+
+    root = zarr.create_group(target)
+    for group in sorted(snapshot.groups, key=lambda name: name.count("/")):
+        root.create_group(group, attributes=dict(snapshot.groups[group]))
+    for array in snapshot.arrays.values():
+        if progress is not None:
+            progress(array.path)
+        _copy(snapshot.path, root, array)
+    _seal(target, snapshot)
+
+
 def _target(dest: str | os.PathLike[str]) -> Any:
     from zarr.storage import LocalStore, ObjectStore
 
     text = os.fspath(dest)
     if "://" not in text:
-        if Path(text).exists() or Path(text).is_symlink():
-            raise StoreError(f"{text} exists; compaction writes a new store, take another path")
+        try:
+            Path(text).mkdir(parents=True)
+        except FileExistsError:
+            raise StoreError(f"{text} exists; compaction writes a new store, take another path") from None
+        except OSError as error:
+            raise StoreError(f"{text} cannot be written: {error}") from None
         return LocalStore(text)
     try:
         from obstore.store import from_url

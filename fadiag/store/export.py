@@ -4,15 +4,18 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
 from fadiag.errors import StoreError
-from fadiag.store.array_reader import read_array
-from fadiag.store.inspection import read_steps
+from fadiag.store.array_reader import read_array, read_steps
 from fadiag.store.names import JSON
-from fadiag.store.snapshot import read_snapshot
+from fadiag.store.snapshot import Snapshot, StoredArray, read_snapshot
+
+if TYPE_CHECKING:
+    import netCDF4
 
 __all__ = ["export_netcdf"]
 
@@ -21,7 +24,9 @@ def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) ->
     """Write a run as netCDF-4 with the same groups, dimensions and attributes.
 
     One chunk file is held in memory at a time. What netCDF has no type for is written as JSON text
-    (dictionaries, lists of mixed types, None); booleans become 0 and 1, float16 becomes float32.
+    (dictionaries, lists of mixed types, None); booleans become 0 and 1, float16 becomes float32. A layer's
+    key that begins with a sign, as ``(root)`` and ``%5Ffc``, gets a ``_`` before it, since netCDF wants a
+    letter or a digit there; its true name stands in its attribute ``name``.
 
     Parameters
     ----------
@@ -58,35 +63,50 @@ def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) ->
     if target.exists():
         raise StoreError(f"{target} exists; take another path")
     snapshot = read_snapshot(path)
-    part = target.with_name(f"{target.name}.part")
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         with netCDF4.Dataset(part, "w", format="NETCDF4") as out:
-            out.setncatts(_texts(msgspec.to_builtins(snapshot.attributes)))
-            for group, attrs in snapshot.groups.items():
-                out.createGroup(group).setncatts(_texts(attrs))
-            for stream in snapshot.attributes.committed:
-                out[stream].createDimension("step", len(read_steps(snapshot, stream)))
-            for array in snapshot.arrays.values():
-                layout = array.layout
-                home = out[array.path.rpartition("/")[0]]
-                for dim, length in zip(layout.dims, layout.shape, strict=True):
-                    if dim != "step" and dim not in home.dimensions:
-                        home.createDimension(dim, length)
-                dtype = {"bool": "uint8", "float16": "float32"}.get(layout.dtype, layout.dtype)
-                copy = home.createVariable(array.path.rpartition("/")[2], np.dtype(dtype), layout.dims)
-                copy.setncatts(_texts(array.attrs))
-                if not layout.stepped:
-                    copy[...] = read_array(snapshot.path, array).astype(dtype, copy=False)
-                    continue
-                size = max(1, min(layout.chunk[0], 1024))
-                for start in range(0, layout.shape[0], size):
-                    rows = slice(start, min(start + size, layout.shape[0]))
-                    copy[rows] = read_array(snapshot.path, array, (rows,)).astype(dtype, copy=False)
+            _write(out, snapshot)
         part.replace(target)
-    except OSError as error:
-        raise StoreError(f"{target} cannot be written: {error}") from error
+    except (OSError, RuntimeError) as error:  # netCDF4 has a RuntimeError for a full disk
+        raise StoreError(
+            f"{target} cannot be written: {error}; is there room on the disk, and is its folder open to you?"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _write(out: "netCDF4.Dataset", snapshot: Snapshot) -> None:
+    out.setncatts(_texts(msgspec.to_builtins(snapshot.attributes)))
+    for group, attrs in snapshot.groups.items():
+        out.createGroup(_netcdf_path(group)).setncatts(_texts(attrs))
+    for stream in snapshot.attributes.committed:
+        out[stream].createDimension("step", len(read_steps(snapshot, stream)))
+    for array in snapshot.arrays.values():
+        _copy(out, snapshot.path, array)
+
+
+def _copy(out: "netCDF4.Dataset", source: Path, array: StoredArray) -> None:
+    layout = array.layout
+    group, _, name = _netcdf_path(array.path).rpartition("/")
+    for dim, length in zip(layout.dims, layout.shape, strict=True):
+        if dim != "step" and dim not in out[group].dimensions:
+            out[group].createDimension(dim, length)
+    dtype = {"bool": "uint8", "float16": "float32"}.get(layout.dtype, layout.dtype)
+    copy = out[group].createVariable(name, np.dtype(dtype), layout.dims)
+    copy.setncatts(_texts(array.attrs))
+    if not layout.stepped:
+        copy[...] = read_array(source, array).astype(dtype, copy=False)
+        return
+    size = max(1, min(layout.chunk[0], 1024))
+    for start in range(0, layout.shape[0], size):
+        rows = slice(start, min(start + size, layout.shape[0]))
+        copy[rows] = read_array(source, array, (rows,)).astype(dtype, copy=False)
+
+
+def _netcdf_path(path: str) -> str:
+    """Return a path whose names begin as netCDF's must; no key of a store begins with ``_`` itself."""
+    return "/".join(name if name[0].isalnum() else f"_{name}" for name in path.split("/"))
 
 
 def _texts(attrs: Mapping[str, JSON]) -> dict[str, str | int | float]:

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fadiag.errors import DamagedError
-from fadiag.store.array_reader import read_array
+from fadiag.store.array_reader import read_steps
 from fadiag.store.names import COORDINATES, JSON
 from fadiag.store.reader import RunInfo, info_of
 from fadiag.store.snapshot import Snapshot, StoredArray, read_snapshot
 
-__all__ = ["LayerSummary", "RunSummary", "SignalSummary", "StreamSummary", "inspect_run", "read_steps"]
+__all__ = ["LayerSummary", "RunSummary", "SignalSummary", "StreamSummary", "inspect_run"]
 
 
 @dataclass(frozen=True)
@@ -105,17 +103,6 @@ def inspect_run(path: str | os.PathLike[str]) -> RunSummary:
     names = [*snapshot.attributes.committed, *(["static"] if "static" in snapshot.groups else [])]
     streams = tuple(_stream(snapshot, name) for name in names)
     return RunSummary(info_of(snapshot), streams, sum(stream.stored_bytes for stream in streams))
-
-
-def read_steps(snapshot: Snapshot, stream: str) -> NDArray[np.int64]:
-    """Read the step coordinate of a stream, which must grow."""
-    array = snapshot.arrays[f"{stream}/step"]
-    steps = read_array(snapshot.path, array).astype(np.int64)
-    if np.any(np.diff(steps) <= 0):
-        raise DamagedError(
-            f"{snapshot.path}: the steps of stream {stream!r} do not grow; the store is damaged"
-        )
-    return steps
 
 
 def _stream(snapshot: Snapshot, name: str) -> StreamSummary:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from xarray.backends import BackendEntrypoint
 
 from fadiag.errors import DamagedError
-from fadiag.store.array_reader import Key, positions_of, read_array, without_integer_axes
+from fadiag.store.array_reader import Key, positions_of, read_array, read_steps, without_integer_axes
 from fadiag.store.axes import ROWS, rows_of_layer
-from fadiag.store.inspection import read_steps
 from fadiag.store.layout import fill_value
 from fadiag.store.lazy import LazyArray, SnapshotBackend, lazy_variable
 from fadiag.store.names import COORDINATES

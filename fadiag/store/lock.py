@@ -1,5 +1,6 @@
 """One writer a store: a lock on its directory, freed by the kernel when its holder dies."""
 
+import errno
 import fcntl
 import os
 import time
@@ -8,7 +9,11 @@ from pathlib import Path
 
 from fadiag.errors import LockedError
 
-__all__ = ["StoreLock", "is_locked"]
+__all__ = ["MovedError", "StoreLock", "is_locked"]
+
+
+class MovedError(OSError):
+    """The store that is written was moved away, and something else stands at its path."""
 
 
 class StoreLock:
@@ -22,6 +27,7 @@ class StoreLock:
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        self._held = os.fstat(self._descriptor)
         # `is_locked` holds a shared lock for an instant, so one refusal is not yet an answer.
         for attempt in range(5):
             try:
@@ -38,6 +44,11 @@ class StoreLock:
         # A forked child (a data loader's worker) must not keep the lock alive when its parent is killed.
         me = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _forget(me))
+
+    def check_place(self, path: Path) -> None:
+        """Raise `MovedError` where the path leads to another directory than the locked one."""
+        if not os.path.samestat(self._held, os.stat(path)):  # noqa: PTH116 - often called, and twice as fast
+            raise MovedError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
 
     def release(self) -> None:
         """Free the lock; a second call does nothing."""

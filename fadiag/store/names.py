@@ -1,11 +1,13 @@
-"""Names of a store's nodes, and attributes that JSON can hold."""
+"""Names of a store's nodes, numbers of its records, and attributes that JSON can hold."""
 
 import functools
 import hashlib
 import json
+import numbers
 import re
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+import reprlib
+from collections.abc import Iterator, Mapping
+from typing import Any, SupportsFloat, TypeAlias
 from urllib.parse import quote, unquote
 
 from fadiag.errors import InputError
@@ -15,7 +17,9 @@ __all__ = [
     "JSON",
     "MAX_KEY",
     "check_name",
+    "check_number",
     "check_scalar",
+    "check_whole",
     "clean_json",
     "layer_key",
     "layer_name",
@@ -108,6 +112,25 @@ def check_scalar(name: str) -> str:
     return name
 
 
+def check_number(what: str, value: Any) -> float:
+    """Return one number, a numpy or torch scalar too, or raise `InputError` that names it."""
+    try:
+        plain = value.item() if hasattr(value, "item") else value  # of an array with one entry
+        if isinstance(plain, SupportsFloat):  # which a text is not
+            return float(plain)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        pass
+    shown = " ".join(reprlib.repr(value).split())
+    raise InputError(f"{what} is a {type(value).__name__}; give a number (tensor.item()), not {shown}")
+
+
+def check_whole(what: str, value: Any) -> int:
+    """Return one whole number, 0 or more, or raise `InputError` that names it."""
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and 0 <= int(value) < 2**62:
+        return int(value)
+    raise InputError(f"{what} {reprlib.repr(value)}: give a whole number, 0 or more")
+
+
 def clean_json(what: str, value: Mapping[str, JSON]) -> dict[str, JSON]:
     """Return a deep copy of attributes that JSON can hold, or raise `InputError` (a NaN, a numpy scalar)."""
     try:
@@ -116,4 +139,32 @@ def clean_json(what: str, value: Mapping[str, JSON]) -> dict[str, JSON]:
         raise InputError(
             f"{what} is not plain JSON: {error}; convert it with float(), int() or str()"
         ) from None
+    # json escapes what has no UTF-8, half a surrogate pair, and no reader takes the escape.
+    for where, text in _texts(copy):
+        if not _is_utf8(text):
+            raise InputError(
+                f"{what} is not plain JSON: {text!r}{where and f' at {where}'} has bytes that are not UTF-8;"
+                " decode it with the encoding that it was written in, or take repr() of it"
+            )
     return copy  # type: ignore[no-any-return]
+
+
+def _texts(value: JSON, where: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each text of a JSON value, keys too, behind its place (``'meta'['data']``)."""
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, dict):
+        for key, below in value.items():
+            yield where, key
+            yield from _texts(below, f"{where}[{key!r}]" if where else repr(key))
+    elif isinstance(value, list):
+        for index, below in enumerate(value):
+            yield from _texts(below, f"{where}[{index}]")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fadiag.errors import DamagedError, FadiagError, StoreError
+from fadiag.store.array_reader import read_steps
 from fadiag.store.chunk_files import check_chunk
 from fadiag.store.lock import is_locked
 from fadiag.store.names import JSON
@@ -120,7 +121,7 @@ def open_run(
     SchemaError
         A store of a newer fadiag.
     DamagedError
-        Metadata that no writer writes, or a committed chunk that is missing or short.
+        Metadata that no writer writes, a committed chunk that is missing or short, or steps that do not grow.
     StoreError
         A run without a single committed record, or a rank's store that is missing or of another run.
 
@@ -171,3 +172,5 @@ def _check_committed(snapshot: Snapshot) -> None:
         # One look at the last chunk refuses a length that nobody wrote before any memory is asked for.
         if all(array.layout.shape):
             check_chunk(snapshot.path, array, array.layout.key(*(n - 1 for n in array.layout.grid)))
+    for stream in snapshot.attributes.committed:
+        read_steps(snapshot, stream)  # refuses steps that do not grow: a record would be taken for another

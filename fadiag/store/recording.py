@@ -49,7 +49,11 @@ class Stream:
 
 
 class Recording:
-    """An open store: declare, write rows, commit, close."""
+    """An open store: declare, write rows, commit, close.
+
+    Files are named by the store's path, so before each is written the path must still lead to this store: one
+    that was moved away would go on in whatever stands there now.
+    """
 
     def __init__(self, path: Path, lock: StoreLock, attributes: RootAttributes) -> None:
         self.path = path
@@ -210,6 +214,7 @@ class Recording:
     def _make(self, node: Node) -> None:
         if node.path in self.tree.nodes:
             raise InputError(f"{node.path} is declared twice; give the layer or the signal another name")
+        self._lock.check_place(self.path)
         folder = self.path / node.path
         folder.mkdir(exist_ok=True)
         _write_document(folder, node.document())
@@ -250,6 +255,7 @@ class Recording:
         """Write from a record on, into a chunk file that is made with its first record."""
         chunk, within = divmod(record, layout.chunk[0])
         create = within == 0 and self._created.get(path) != chunk
+        self._lock.check_place(self.path)
         write(f"{self.path}/{path}", layout, record, data, create=create)
         self._created[path] = chunk
 
@@ -257,6 +263,7 @@ class Recording:
 
     def commit(self) -> None:
         """Make every row that was written the store's state, by one rename."""
+        self._lock.check_place(self.path)
         self._small.write()
         self.attributes.updated = time.time()
         for stream in self.streams.values():

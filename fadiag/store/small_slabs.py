@@ -48,6 +48,7 @@ class SmallSlabs:
         if run is None:
             run = self._runs[path] = _Run(layout, record, bytearray())
         given = b"" if data is None else data
+        assert len(given) <= layout.slab_bytes  # more would move every record behind it
         run.data += given
         if len(given) < layout.slab_bytes:
             run.data += fill_bytes(layout.dtype, layout.slab_bytes - len(given))

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fadiag.errors import DamagedError
+from fadiag.store.array_reader import read_steps
 from fadiag.store.chunk_files import check_chunk
-from fadiag.store.inspection import read_steps
 from fadiag.store.sealed_chunks import read_shard
 from fadiag.store.snapshot import Snapshot, StoredArray, read_snapshot
 

@@ -1,7 +1,6 @@
 """`RunWriter`: what a recorder writes a run with."""
 
 import contextlib
-import numbers
 import os
 import threading
 import time
@@ -18,7 +17,8 @@ from fadiag.errors import InputError, StoreError
 from fadiag.store.background import Background
 from fadiag.store.disk_estimate import shortage
 from fadiag.store.layout import ArraySpec
-from fadiag.store.names import JSON, clean_json
+from fadiag.store.lock import MovedError
+from fadiag.store.names import JSON, check_number, check_whole, clean_json
 from fadiag.store.opening import create_recording, resume_recording
 from fadiag.store.pool import BufferPool
 from fadiag.store.recording import Recording, Row
@@ -93,7 +93,7 @@ class RunWriter:
         self._buffer_bytes, self._on_full, self._on_failure = buffer_bytes, on_full, on_failure
         if resume_from is not None or (resume and self.path.exists()):
             if resume_from is not None:
-                resume_from = _step(resume_from)
+                resume_from = check_whole("step", resume_from)
             self._recording = resume_recording(self.path, manifest, resume_from)
         else:
             self._recording = create_recording(self.path, manifest)
@@ -206,13 +206,14 @@ class RunWriter:
         Raises
         ------
         InputError
-            A step that does not grow, an undeclared signal, a wrong shape or dtype.
+            A step that does not grow, an undeclared signal, a wrong shape or dtype, a coordinate or a scalar
+            that is not one number. Nothing of the record is written then, and the next one may come.
         StoreError
             What is behind could not be written.
         """
         if not self._ready():
             return
-        number = _step(step)
+        number = check_whole("step", step)
         if stream not in self._last:
             raise InputError(f"stream {stream!r} is not declared; the streams are {sorted(self._last)}")
         last = self._last[stream]
@@ -224,16 +225,15 @@ class RunWriter:
         with self._failures():
             self._check_disk(stream)
         arrays, rows = self._arrays(stream, values)
-        for name in extra or {}:
-            if f"{stream}/{name}" not in self._recording.streams[stream].slots:
-                self.declare(stream, "", name, ArraySpec((), (), "float64"))
         coordinates = {
             "step": number,
-            "wall_time": time.time() if wall_time is None else wall_time,
-            "epoch": np.nan if epoch is None else epoch,
-            "rows_valid": rows if rows_valid is None else rows_valid,
-            **(extra or {}),
+            "wall_time": time.time() if wall_time is None else check_number("wall_time", wall_time),
+            "epoch": np.nan if epoch is None else check_number("epoch", epoch),
+            "rows_valid": rows if rows_valid is None else check_whole("rows_valid", rows_valid),
+            **{name: check_number(f"scalar {name!r}", value) for name, value in (extra or {}).items()},
         }
+        for name in extra or {}:
+            self._declare_scalar(stream, name)
         size = sum(array.nbytes for array in arrays.values())
         if self._background.put(Row(stream, coordinates, arrays), size, wait=self._on_full == "block"):
             self._last[stream] = number
@@ -370,6 +370,16 @@ class RunWriter:
             )
         return arrays, max(counts, default=0)
 
+    def _declare_scalar(self, stream: str, name: str) -> None:
+        """Declare a scalar that is new; one number for an array would move every later record of it."""
+        spec = self._recording.streams[stream].slots.get(f"{stream}/{name}")
+        if spec is None:
+            self.declare(stream, "", name, ArraySpec((), (), "float64"))
+        elif spec.shape:
+            raise InputError(
+                f"{stream}/{name} was declared with shape {spec.shape}; give it in values, not in extra"
+            )
+
     def _count_skipped(self, stream: str, step: int) -> None:
         # Without the mutex, which a slow disk holds through a whole write: skipping must not wait for it. The
         # table is replaced in one assignment, so a commit on the other thread reads the old one or the new.
@@ -397,19 +407,19 @@ class RunWriter:
 
 
 def _explain(recording: Recording, failure: BaseException) -> str:
-    kept = ", ".join(f"{name}: {n}" for name, n in recording.attributes.committed.items())
+    kept = ", ".join(f"{name}: {n}" for name, n in recording.attributes.committed.items()) or "none"
+    gone = isinstance(failure, FileNotFoundError) and not recording.path.exists()
+    if gone or isinstance(failure, MovedError):
+        return (
+            f"{recording.path} was moved or deleted while it was recorded, and nothing more is written;"
+            f" records committed: {kept}; move it back and go on with resume=True"
+        )
     if isinstance(failure, OSError):
         where = f" ({failure.filename})" if failure.filename else ""
         cause = f"{failure.strerror}{where}"
     else:
         cause = f"{type(failure).__name__}: {failure}"
     return (
-        f"{recording.path} cannot be written: {cause}; records committed: {kept or 'none'};"
+        f"{recording.path} cannot be written: {cause}; records committed: {kept};"
         " mend the disk and go on with resume=True"
     )
-
-
-def _step(step: int) -> int:
-    if isinstance(step, bool) or not isinstance(step, numbers.Integral) or not 0 <= step < 2**62:
-        raise InputError(f"step {step!r}: give a whole number, 0 or more")
-    return int(step)

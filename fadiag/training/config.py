@@ -12,6 +12,7 @@ _Positive = Annotated[float, msgspec.Meta(gt=0, le=_LARGEST)]
 _NotNegative = Annotated[float, msgspec.Meta(ge=0, le=_LARGEST)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _CountOrZero = Annotated[int, msgspec.Meta(ge=0)]
+_Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -25,8 +26,8 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     train_samples, test_samples : int, optional
         Take the first so many; all by default.
     held_out : {"test", "validation"}
-        What accuracy and probe are taken on. "validation" keeps the last fifth of the training images for it
-        and leaves the test images alone: for tuning.
+        What accuracy and probe are taken on, and what the log calls the accuracy. "validation" keeps the last
+        fifth of the training images for it and leaves the test images alone: for tuning.
     """
 
     name: Literal["digits", "fashion-mnist", "cifar10"] = "digits"
@@ -42,14 +43,14 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     Attributes
     ----------
     hidden : list of int
-        Widths.
+        Widths; at least one.
     norm : {"none", "batch"}
         Batch normalisation between each hidden layer and its ReLU.
     init_scale : float
         Factor on the Kaiming-normal weights, and so on the feedback, which is drawn with their scale.
     """
 
-    hidden: tuple[_Count, ...] = (128, 128, 128)
+    hidden: Annotated[tuple[_Count, ...], msgspec.Meta(min_length=1)] = (128, 128, 128)
     norm: Literal["none", "batch"] = "none"
     init_scale: _Positive = 1.0
 
@@ -82,9 +83,9 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 class SeedConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Three seeds for three sources of chance, so that each can be varied alone."""
 
-    init: _CountOrZero = 0
-    data: _CountOrZero = 0
-    feedback: _CountOrZero = 0
+    init: _Seed = 0
+    data: _Seed = 0
+    feedback: _Seed = 0
 
 
 class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,7 +1,6 @@
 """A study: several methods, each run with the same seeds, and what will be looked at, declared before."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from fadiag.errors import ConfigError, InputError, LockedError
 from fadiag.store import run_info
 from fadiag.training.config import Config, SeedConfig
 from fadiag.training.trainer import train
-from fadiag.training.workers import worker_pool
+from fadiag.training.workers import run_each, worker_pool
 
 __all__ = ["Study", "StudyProgress", "run_study"]
 
@@ -104,7 +103,8 @@ def run_study(
     LockedError
         If a run of it is being written by somebody else.
     DivergedError
-        Of the first run whose loss is not finite. The runs that are complete stay, and are kept on a rerun.
+        Of the first run whose loss is not finite. No other is begun then, and those trained beside it end
+        first. The runs that are complete stay, and are kept on a rerun.
     """
     if jobs < 1:
         raise InputError(f"jobs is {jobs}; it takes at least one")
@@ -123,13 +123,13 @@ def run_study(
         "primary_layer": study.primary_layer,
     }
     if todo:
-        with worker_pool(min(jobs, len(todo))) as pool:
-            futures = {pool.submit(_train, configs[name], stores[name], device, meta): name for name in todo}
-            for future in as_completed(futures):
-                future.result()
+        at_once = min(jobs, len(todo))
+        calls = {name: (configs[name], stores[name], device, meta) for name in todo}
+        with worker_pool(at_once) as pool:
+            for name in run_each(pool, at_once, _train, calls):
                 done += 1
                 if progress is not None:
-                    progress(done, len(configs), futures[future])
+                    progress(done, len(configs), name)
     return list(stores.values())
 
 

@@ -1,7 +1,8 @@
 """The reference trainer: one loop, recorded the way any user would record theirs."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from fadiag.capture import Probe, Recorder
 from fadiag.errors import ConfigError, FadiagError
 from fadiag.rules import convert
+from fadiag.rules.feedback import generator_for
 from fadiag.training.config import Config
 from fadiag.training.datasets import Images, read_images
 from fadiag.training.model import build_model, hidden_layers
@@ -38,6 +40,7 @@ def train(
     """Train one network as configured and record it.
 
     The same configuration gives the same numbers, bit for bit, on one machine with one number of threads.
+    torch's own generators are afterwards as they were.
 
     Parameters
     ----------
@@ -74,7 +77,8 @@ def train(
     shuffle = torch.Generator().manual_seed(config.seeds.data)
 
     def measure() -> dict[str, float]:
-        return {"train_accuracy": accuracy(model, x, y), "test_accuracy": accuracy(model, test_x, test_y)}
+        held_out = f"{config.data.held_out}_accuracy"
+        return {"train_accuracy": accuracy(model, x, y), held_out: accuracy(model, test_x, test_y)}
 
     record, samples = config.record, config.record.probe_samples
     probe = Probe(
@@ -84,16 +88,19 @@ def train(
         redraws=record.redraws,
         mask_draws=record.mask_draws,
     )
-    with Recorder(
-        model,
-        out,
-        optimizer=optimizers,
-        probes={"probe": probe},
-        every=record.every,
-        steps=steps,
-        meta={**_meta(config, model, images.fingerprint), **(meta or {})},
-        config=msgspec.to_builtins(config),
-    ) as recorder:
+    with (
+        _seeded(generator_for(config.seeds.feedback, "each pass").initial_seed(), place),
+        Recorder(
+            model,
+            out,
+            optimizer=optimizers,
+            probes={"probe": probe},
+            every=record.every,
+            steps=steps,
+            meta={**_meta(config, model, images.fingerprint), **(meta or {})},
+            config=msgspec.to_builtins(config),
+        ) as recorder,
+    ):
         recorder.log(**measure())
         model.train()
         for step in range(steps):
@@ -118,6 +125,17 @@ def train(
                 if progress is not None:
                     progress(done, steps, {"loss": value, **accuracies})
     return Path(out)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's own generators, which rules that draw at each pass draw from, and put them back."""
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            torch.cuda.manual_seed(seed)
+        yield
 
 
 def _images(config: Config) -> Images:
@@ -185,6 +203,7 @@ def _meta(config: Config, model: nn.Sequential, fingerprint: str) -> dict[str, s
         "learning_rate": config.optimizer.learning_rate,
         "dataset": config.data.name,
         "data_sha256": fingerprint,
+        "held_out": config.data.held_out,
         "primary_layer": hidden_layers(model)[-1],
     }
 

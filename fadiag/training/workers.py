@@ -1,14 +1,16 @@
 """Processes for runs side by side, each with one thread for its numerical libraries."""
 
 import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import get_context
+from typing import Any
 
 import torch
 
-__all__ = ["worker_pool"]
+__all__ = ["run_each", "worker_pool"]
 
 #: What the numerical libraries read when a process loads them.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -35,3 +37,24 @@ def worker_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def run_each(
+    pool: ProcessPoolExecutor, jobs: int, function: Callable[..., Any], calls: Mapping[str, tuple[Any, ...]]
+) -> Iterator[str]:
+    """Call a function in the pool, ``jobs`` at a time, and yield each call's name when it has ended.
+
+    The error of a call is raised, and after it, or once the caller goes away, nothing more is begun: the pool
+    is given no more than it works on, since what it has handed to its processes cannot be taken back.
+    """
+    waiting = iter(calls.items())
+    running: dict[Future[Any], str] = {}
+    while True:
+        for name, arguments in islice(waiting, jobs - len(running)):
+            running[pool.submit(function, *arguments)] = name
+        if not running:
+            return
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            name = running.pop(future)
+            future.result()
+            yield name

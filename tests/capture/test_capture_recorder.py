@@ -269,11 +269,24 @@ def test_a_model_changed_in_mid_run_and_a_closed_recorder_are_told(tmp_path):
         recorder.step()
 
 
-def test_a_scalar_that_is_no_number_is_told(tmp_path):
-    recorder = Recorder(small(), tmp_path / "run.zarr")
-    with pytest.raises(InputError, match=r"scalar 'loss' is a list; give a number"):
-        recorder.step(loss=[1, 2])
-    recorder.close()
+@pytest.mark.parametrize(
+    ("scalars", "match"),
+    [
+        ({"loss": [1, 2]}, r"scalar 'loss' is a list; give a number"),
+        ({"loss": 10**400}, r"scalar 'loss' is a int; give a number \(tensor.item\(\)\), not 1000"),
+        ({"loss": "0.5"}, r"scalar 'loss' is a str"),
+        ({"epoch": torch.ones(2)}, r"epoch is a Tensor; give a number"),
+        ({"epoch": "1/3", "loss": 1.0}, r"epoch is a str; .* not '1/3'"),
+    ],
+)
+def test_a_number_that_is_none_is_told_and_the_recording_goes_on(scalars, match, tmp_path):
+    with Recorder(small(), tmp_path / "run.zarr") as recorder:
+        with pytest.raises(InputError, match=match):
+            recorder.step(**scalars)
+        assert recorder.current_step == 0
+        recorder.step(loss=1.0, epoch=torch.tensor(0.5))
+    log = open_run(tmp_path / "run.zarr")["log"]
+    assert (log["loss"].values.tolist(), log["epoch"].values.tolist()) == ([1.0], [0.5])
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,9 @@ def test_commands_are_listed_in_the_order_of_the_work() -> None:
         ("demo", "--jobs", "0"),
         ("train",),
         ("train", "c.toml", "--device", "tpu"),
+        ("train", "c.toml", "-o", "."),
+        ("train", "c.toml", "-o", f"{__file__}/run.zarr"),
+        ("demo", "-o", __file__),
         ("analyze", "none.zarr", "-o", "results.txt"),
         ("figure", "rank", "none.zarr", "-o", "rank.gif"),
         ("figure", "rank", "none.zarr", "-o", "nowhere/rank.png"),
@@ -70,6 +73,11 @@ def test_usage_errors_exit_2(words) -> None:
     done = invoke(*words)
     assert done.exit_code == 2
     assert "Error: " in done.stderr
+
+
+def test_train_tells_a_taken_path_in_the_commands_own_words(tmp_path) -> None:
+    done = invoke("train", "nosuch.toml", "-o", tmp_path)
+    assert f"Invalid value for '-o' / '--out': {tmp_path} exists; take another path\n" in done.stderr
 
 
 def test_an_unknown_figure_names_the_known() -> None:

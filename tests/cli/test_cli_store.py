@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -65,7 +67,20 @@ def test_verify_passes_a_whole_store_and_fails_a_torn_one(run) -> None:
     done = invoke("verify", run)
     assert done.exit_code == 1
     assert "probe/fc1/error" in done.stdout
-    assert done.stderr == f"error: damaged: {run}; take another copy, or record these runs again\n"
+    assert done.stderr == f"error: not whole: {run}; take another copy, or record these runs again\n"
+
+
+def test_verify_looks_at_every_run_that_it_is_given(run, tmp_path) -> None:
+    torn = tmp_path / "torn.zarr"
+    shutil.copytree(run, torn)
+    (torn / "probe" / "rows_valid" / "c.0").unlink()
+    done = invoke("verify", tmp_path / "nowhere", torn, run)
+    assert done.exit_code == 1
+    first, second, third = done.stdout.splitlines()
+    assert first == f"{tmp_path / 'nowhere'}: no such file or directory"
+    assert "chunk c.0 of probe/rows_valid is missing" in second
+    assert third.startswith(f"{run}: whole")
+    assert done.stderr.startswith(f"error: not whole: {tmp_path / 'nowhere'}, {torn}; take another copy")
 
 
 def test_compact_writes_a_sealed_copy_with_equal_values(run, tmp_path) -> None:

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -99,13 +99,57 @@ def test_store_deleted_under_the_writer(tmp_path: Path, on_failure: str) -> None
         writer.close()
 
     if on_failure == "warn":
-        with pytest.warns(RuntimeWarning, match="No such file or directory"):
+        with pytest.warns(RuntimeWarning, match="moved or deleted .*; the run goes on unrecorded"):
             go_on()
     else:
-        with pytest.raises(StoreError, match=r"run\.zarr cannot be written: No such file or directory"):
+        with pytest.raises(StoreError, match=r"run\.zarr was moved or deleted while it was recorded"):
             go_on()
         writer.close()
     assert not path.exists()
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+def small_record(writer: RunWriter, step: int) -> None:
+    writer.append("s", step, {}, extra={"loss": float(step)})
+
+
+@pytest.mark.parametrize("append", [append, small_record])
+@pytest.mark.parametrize("end", [lambda writer: writer.flush(), lambda writer: writer.close()])
+def test_a_store_moved_away_leaves_alone_what_stands_at_its_path(
+    tmp_path: Path, append: Callable[[RunWriter, int], None], end: Callable[[RunWriter], None]
+) -> None:
+    path = tmp_path / "run.zarr"
+    moved = writer_at(path)
+    append(moved, 0)
+    moved.flush()
+    path.rename(tmp_path / "old.zarr")
+    with writer_at(path) as other:
+        append(other, 7)
+        other.flush()
+        before = files_of(path)
+        append(moved, 1)
+        with pytest.raises(
+            StoreError, match=r"was moved or deleted .*; records committed: s: 1; move it back and go on with"
+        ):
+            end(moved)
+        moved.close()
+        assert files_of(path) == before
+    assert open_run(path)["s"].step.values.tolist() == [7]
+    assert open_run(tmp_path / "old.zarr")["s"].step.values.tolist() == [0]
+
+
+def test_nothing_is_declared_in_what_stands_at_the_path_of_a_store_moved_away(tmp_path: Path) -> None:
+    path = tmp_path / "run.zarr"
+    writer = writer_at(path)
+    path.rename(tmp_path / "old.zarr")
+    with writer_at(path):
+        before = files_of(path)
+        with pytest.raises(StoreError, match="was moved or deleted while it was recorded"):
+            writer.declare("s", "b", "x", SPEC)
+        assert files_of(path) == before
 
 
 def test_a_deleted_chunk_is_not_made_anew(tmp_path: Path) -> None:
@@ -217,7 +261,7 @@ def test_a_late_declaration_on_a_lost_disk_does_not_stop_the_training(tmp_path: 
     append(writer, 0)
     writer.flush()
     shutil.rmtree(path)
-    with pytest.warns(RuntimeWarning, match="No such file or directory"):
+    with pytest.warns(RuntimeWarning, match="moved or deleted"):
         writer.declare("s", "late", "x", SPEC)
     append(writer, 1)
     writer.append("s", 2, {}, extra={"loss": 1.0})

@@ -1,6 +1,7 @@
 """Stores that somebody made to do harm: an error or a correct read, nothing else."""
 
 import copy
+import dataclasses
 import json
 import os
 import random
@@ -14,8 +15,9 @@ import pytest
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from fadiag.errors import DamagedError, FadiagError, InputError, StoreError
+from fadiag.errors import DamagedError, FadiagError, InputError
 from fadiag.store import ArraySpec, RunWriter, compact, inspect_run, open_run, run_info, verify_run
+from fadiag.store.array_reader import read_steps
 from fadiag.store.snapshot import read_snapshot
 
 VALUES = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
@@ -234,5 +236,15 @@ def test_steps_that_do_not_grow(run: Path) -> None:
     data[0] = 200
     chunk.write_bytes(data)
     assert "do not grow" in verify_run(run).problems[0]
-    with pytest.raises(StoreError, match="the steps of stream 's' do not grow"):
-        inspect_run(run)
+    for read in (inspect_run, open_run):
+        with pytest.raises(DamagedError, match="the steps of stream 's' do not grow"):
+            read(run)
+
+
+def test_a_number_of_steps_that_nobody_wrote_asks_for_no_memory(run: Path) -> None:
+    snapshot = read_snapshot(run)
+    step = snapshot.arrays["s/step"]
+    long = dataclasses.replace(step, layout=dataclasses.replace(step.layout, shape=(2**45,)))
+    forged = dataclasses.replace(snapshot, arrays={**snapshot.arrays, "s/step": long})
+    with pytest.raises(DamagedError, match=r"chunk c\.1 of s/step is missing"):
+        read_steps(forged, "s")

@@ -163,8 +163,10 @@ def test_rows_that_cannot_be_are_held_to_the_record(tmp_path: Path) -> None:
     with RunWriter(rank_path(tmp_path, 0), manifest=told) as writer:
         writer.declare_stream("live", attrs={"kind": "live"})
         writer.declare("live", "fc", "n", ArraySpec(("sample",), (3,), "int64"))
-        for step, rows in enumerate((-2, 9)):
+        for step, rows in enumerate((2, 9)):
             writer.append("live", step, {("fc", "n"): np.arange(1, 4)}, rows_valid=rows)
+    chunk = rank_path(tmp_path, 0) / "live/rows_valid/c.0"
+    chunk.write_bytes(np.int64(-2).tobytes() + chunk.read_bytes()[8:])  # as no writer writes it
     np.testing.assert_array_equal(open_run(tmp_path)["live/fc/n"], [[0, 0, 0], [1, 2, 3]])
 
 

@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,49 @@ def test_netcdf_holds_the_same(recorded: Path, sealed: Path, tmp_path: Path) -> 
             assert tree.attrs["run_id"] == run.attrs["run_id"]
         with pytest.raises(StoreError, match="exists; take another path"):
             export_netcdf(source, dest)
+
+
+@pytest.mark.parametrize("layer", ["(root)", "_fc", "ü", "step", "-x", ".."])
+def test_netcdf_takes_any_layer(tmp_path: Path, layer: str) -> None:
+    pytest.importorskip("netCDF4")
+    with RunWriter(tmp_path / "run.zarr", manifest={}) as writer:
+        writer.declare_stream("s", attrs={})
+        writer.declare("s", layer, "x", ArraySpec(("out",), (2,), "float32"))
+        writer.append("s", 0, {(layer, "x"): np.array([1, 2], np.float32)})
+    export_netcdf(tmp_path / "run.zarr", tmp_path / "run.nc")
+    with xr.open_datatree(tmp_path / "run.nc", engine="netcdf4") as tree:
+        (node,) = tree["s"].children.values()
+        assert node.attrs["name"] == ("" if layer == "(root)" else layer)
+        assert node["x"].values.tolist() == [[1, 2]]
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "full"
+    place.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(place)], capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize(("write", "name"), [(export_netcdf, "run.nc"), (compact, "sealed.zarr")])
+def test_a_full_disk_is_told_and_nothing_is_left(
+    tmp_path: Path, full_disk: Path, write: Callable[[Path, Path], None], name: str
+) -> None:
+    pytest.importorskip("netCDF4")
+    noise = np.random.default_rng(0).standard_normal((6, 10_000))  # not to be compressed away
+    with RunWriter(tmp_path / "run.zarr", manifest={}) as writer:
+        writer.declare_stream("s", attrs={})
+        writer.declare("s", "a", "x", ArraySpec(("out",), (10_000,), "float64"))
+        for step, values in enumerate(noise):
+            writer.append("s", step, {("a", "x"): values})
+    with pytest.raises(StoreError, match=rf"{name} cannot be written: "):
+        write(tmp_path / "run.zarr", full_disk / name)
+    assert list(full_disk.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -305,6 +306,40 @@ def test_bad_records_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
     assert open_run(tmp_path / "run.zarr")["s/a/x"].shape == (1, 6, 3)
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"extra": {"loss": np.array([1.0, 2.0])}}, r"scalar 'loss' is a ndarray; give a number .*array"),
+        ({"extra": {"loss": None}}, r"scalar 'loss' is a NoneType; .* not None"),
+        ({"extra": {"loss": "0.5"}}, r"scalar 'loss' is a str; .* not '0.5'"),
+        ({"extra": {"new": 1.0, "loss": 10**400}}, r"scalar 'loss' is a int; .* not 1000"),
+        ({"epoch": [0.5, 1.0]}, r"epoch is a list; .* not \[0.5, 1.0\]"),
+        ({"epoch": "1/3"}, r"epoch is a str"),
+        ({"wall_time": np.zeros(3)}, r"wall_time is a ndarray"),
+        ({"rows_valid": np.array([1, 2])}, r"rows_valid array\(\[1, 2\]\): give a whole number, 0 or more"),
+        ({"rows_valid": 1.5}, r"rows_valid 1.5: give a whole number"),
+        ({"extra": {"vector": 1.0}}, r"log/vector was declared with shape \(4,\); give it in values"),
+    ],
+)
+def test_a_coordinate_or_scalar_that_is_not_one_number_is_refused(
+    tmp_path: Path, given: dict[str, Any], told: str
+) -> None:
+    path = tmp_path / "run.zarr"
+    with RunWriter(path, manifest={}) as writer:
+        writer.declare_stream("log", attrs={})
+        writer.declare("log", "", "vector", ArraySpec(("out",), (4,), "float32"))
+        writer.append("log", 0, {}, extra={"loss": np.float32(0.5)}, epoch=np.array(0.25))
+        with pytest.raises(InputError, match=told):
+            writer.append("log", 1, {}, **given)
+        for step in (1, 2):
+            writer.append("log", step, {}, extra={"loss": np.array([float(step)])}, epoch=step, rows_valid=3)
+    log = open_run(path)["log"]
+    assert log["loss"].values.tolist() == [0.5, 1, 2]
+    assert log["epoch"].values.tolist() == [0.25, 1, 2]
+    assert log["rows_valid"].values.tolist() == [0, 3, 3]
+    assert set(log.data_vars) == {"vector", "loss"}
+
+
 def test_bad_declarations_are_refused(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run.zarr", manifest={}, buffer_bytes=10_000) as writer:
         writer.declare_stream("s", attrs={})
@@ -336,6 +371,29 @@ def test_bad_declarations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="manifest is not plain JSON"):
         RunWriter(tmp_path / "other.zarr", manifest={"a": np.float32(1)})
     assert not (tmp_path / "other.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "told"),
+    [
+        ({"meta": {"data": "/caf\udce9"}}, r"'/caf\\udce9' at 'meta'\['data'\] has bytes that are not UTF-8"),
+        ({"config": {"x": [0, {"y": "\ud800"}]}}, r"'\\ud800' at 'config'\['x'\]\[1\]\['y'\] has bytes"),
+        ({"meta": {"\udce9": 1}}, r"'\\udce9' at 'meta' has bytes"),
+        ({"\udce9": 1}, r"manifest is not plain JSON: '\\udce9' has bytes"),
+    ],
+)
+def test_a_text_that_is_not_utf8_is_refused_where_it_stands(
+    tmp_path: Path, manifest: dict[str, object], told: str
+) -> None:
+    with pytest.raises(InputError, match=told):
+        RunWriter(tmp_path / "run.zarr", manifest=manifest)
+    assert not (tmp_path / "run.zarr").exists()
+    with (
+        RunWriter(tmp_path / "run.zarr", manifest={"meta": {"data": "/café/𝄞"}}) as writer,
+        pytest.raises(InputError, match=r"attributes of stream 's' is not plain JSON: '\\udce9' at 'x'"),
+    ):
+        writer.declare_stream("s", attrs={"x": "\udce9"})
+    assert run_info(tmp_path / "run.zarr").manifest["meta"] == {"data": "/café/𝄞"}
 
 
 @pytest.mark.parametrize("name", ["c", "_aux", "__x"])

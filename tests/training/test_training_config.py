@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from fadiag.errors import ConfigError
 from fadiag.training import Config, OptimizerConfig, load_config, make_config
@@ -27,6 +28,11 @@ def test_reads_toml_and_keeps_defaults(tmp_path: Path) -> None:
     assert (config.seeds.init, config.data.name, config.data.folder) == (7, "cifar10", "/a b")
     assert config.batch_size == Config().batch_size
     assert config.label == "fa+muon+bn"
+
+
+def test_the_largest_seed_is_taken() -> None:
+    largest = make_config({"seeds": {"init": 2**63 - 1}}).seeds.init
+    assert torch.Generator().manual_seed(largest).initial_seed() == largest
 
 
 def test_an_empty_table_is_the_defaults() -> None:
@@ -64,6 +70,12 @@ def test_an_empty_table_is_the_defaults() -> None:
         ({"optimizer": {"name": "moun"}}, "c.toml: 'optimizer.name' is 'moun'; did you mean 'muon'?"),
         ({"model": {"norm": "xyz"}}, "c.toml: 'model.norm' is 'xyz'; there are 'none', 'batch'"),
         ({"model": {"hidden": [8, 0]}}, "c.toml: 'model.hidden[1]' is [8, 0]: expected `int` >= 1"),
+        ({"model": {"hidden": []}}, "c.toml: 'model.hidden' is []: expected `array` of length >= 1"),
+        (
+            {"seeds": {"init": 2**63}},
+            "c.toml: 'seeds.init' is 9223372036854775808: expected `int` <= 9223372036854775807",
+        ),
+        ({"seeds": {"data": 2**70}}, "c.toml: 'seeds.data' is 1180591620717411303424: "),
         ({"model": 3}, "c.toml: 'model' is 3: expected `object`, got `int`"),
         ({"rule": "faa"}, "c.toml: 'rule' is 'faa'; did you mean 'fa'"),
         (

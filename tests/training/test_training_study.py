@@ -118,6 +118,25 @@ def test_a_run_that_diverges_is_named(tmp_path: Path) -> None:
         run_study(study(methods=wild, seeds=(0,)), tmp_path, jobs=1)
 
 
+def test_after_a_run_that_diverged_none_is_begun(tmp_path: Path) -> None:
+    wild = {
+        "wild": replace(SMALL, epochs=5, optimizer=OptimizerConfig(learning_rate=1e6)),
+        **study().methods,
+    }
+    with pytest.raises(DivergedError):
+        run_study(study(methods=wild), tmp_path, jobs=1)
+    assert [path.name for path in tmp_path.glob("*.zarr")] == ["wild-seed0.zarr"]
+
+
+def test_after_an_interrupt_no_run_is_begun(tmp_path: Path) -> None:
+    def interrupt(done: int, total: int, name: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study(), tmp_path, jobs=1, progress=interrupt)
+    assert [path.name for path in tmp_path.glob("*.zarr")] == ["bp-seed0.zarr"]
+
+
 def test_empty_and_doubled_studies_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="study 'small' has no methods"):
         study(methods={})

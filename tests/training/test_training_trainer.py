@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from torch import nn
 
 from fadiag.errors import ConfigError
-from fadiag.rules import convert
+from fadiag.rules import RULES, convert
 from fadiag.store import open_run, run_info
 from fadiag.training import (
     Config,
@@ -84,18 +84,40 @@ def test_records_probe_state_log_and_who_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        SMALL,
+        *(replace(SMALL, rule=rule) for rule in RULES),
         replace(
             SMALL, model=replace(SMALL.model, norm="batch"), optimizer=replace(SMALL.optimizer, name="muon")
         ),
     ],
-    ids=["sgd", "muon-batch-norm"],
+    ids=[*RULES, "muon-batch-norm"],
 )
 def test_the_same_configuration_gives_the_same_numbers_bit_for_bit(tmp_path: Path, config: Config) -> None:
     one = train(config, tmp_path / "one.zarr", device="cpu")
     torch.manual_seed(123)  # nothing hangs on torch's own generator
+    before = torch.get_rng_state()
     other = train(config, tmp_path / "other.zarr", device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
     assert_same(one, other)
+
+
+def test_the_feedback_seed_decides_what_is_drawn_at_each_pass(tmp_path: Path) -> None:
+    def weight(seed: int) -> np.ndarray:
+        config = replace(SMALL, rule="brsf", epochs=1, seeds=SeedConfig(feedback=seed))
+        run = open_run(train(config, tmp_path / f"{seed}.zarr", device="cpu"))
+        return run["state/fc1/weight"][-1].values
+
+    assert not np.array_equal(weight(0), weight(1))
+
+
+@pytest.mark.parametrize(("held_out", "other"), [("test", "validation"), ("validation", "test")])
+def test_the_log_names_what_the_accuracy_was_taken_on(tmp_path: Path, held_out: str, other: str) -> None:
+    config = replace(SMALL, epochs=1, data=replace(SMALL.data, held_out=held_out))
+    config = replace(config, record=replace(config.record, probe_samples=20))
+    store = train(config, tmp_path / "run.zarr", device="cpu")
+    logged = open_run(store)["log"].data_vars
+    assert f"{held_out}_accuracy" in logged
+    assert f"{other}_accuracy" not in logged
+    assert run_info(store).manifest["meta"]["held_out"] == held_out
 
 
 def test_each_seed_changes_its_own_source_of_chance(tmp_path: Path) -> None:
