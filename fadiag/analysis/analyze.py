@@ -89,7 +89,9 @@ def analyze(
     Returns
     -------
     xarray.DataTree
-        A group a stream, with dims (run, layer, step), or (run, step) for the log.
+        A group a stream, with dims (run, layer, step), or (run, step) for the log. Coordinates along ``run``
+        are the entries of meta, ``run_id``, ``generation``, and of how many samples its values are
+        (``kept_samples``; of gradients ``batch_samples``), ``probe_mode`` and ``split``.
 
     Raises
     ------

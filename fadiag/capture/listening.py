@@ -105,7 +105,6 @@ class Listener:
         if point.listening or not tensor.requires_grad:
             return
         point.listening = True
-
         self._points.append(point)
         self._handles.append(tensor.register_hook(partial(self._hear, point)))  # type: ignore[no-untyped-call]
 
