@@ -200,8 +200,9 @@ class Assembly:
 
     def _group(self, name: str) -> xr.Dataset:
         steps, layers, values = self._steps[name], self._layers[name], self._values[name]
+        of_runs = stream_coordinates([run.streams.get(name) for run in self._runs])
         variables: dict[str, Any] = {
-            key: (("run", "layer", "step"), values[key], self._attributes(name, key))
+            key: (("run", "layer", "step"), values[key], self._attributes(name, key, of_runs))
             for key in sorted(values)
         }
         for key in dict.fromkeys(k for s in self._streams[name] for k in s.scalars):
@@ -222,10 +223,7 @@ class Assembly:
             **_run_coordinates(self._runs),
             "run_id": ("run", np.array([run.run_id for run in self._runs], object)),
             "generation": ("run", np.array([run.generation for run in self._runs], np.int64)),
-            **{
-                key: ("run", _column(values))
-                for key, values in stream_coordinates([run.streams.get(name) for run in self._runs]).items()
-            },
+            **{key: ("run", _column(told)) for key, told in of_runs.items()},
         }
         if layers:
             coordinates["layer"] = ("layer", np.array(layers, object))
@@ -234,11 +232,10 @@ class Assembly:
         kind = joined([s.kind for s in self._streams[name]])
         return xr.Dataset(variables, coordinates, {"kind": kind})
 
-    def _attributes(self, stream: str, variable: str) -> dict[str, Any]:
+    def _attributes(self, stream: str, variable: str, of_runs: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         metric, suffix = self._of(variable)
         assert metric is not None  # only variables of chosen metrics are held
-        held = [run.streams.get(stream) for run in self._runs]
-        of_runs, counted = stream_coordinates(held), samples_coordinate(held, metric)
+        counted = samples_coordinate(self._streams[stream], metric)
         words = metric.long_name
         units = metric.units
         if suffix:

@@ -42,14 +42,14 @@ def stream_coordinates(streams: Sequence[Stream | None]) -> dict[str, list[Any]]
     return {name: values for name, values in told.items() if any(v is not None for v in values)}
 
 
-def samples_coordinate(streams: Sequence[Stream | None], metric: Metric) -> str:
+def samples_coordinate(streams: Sequence[Stream], metric: Metric) -> str:
     """Return which coordinate tells the N that a metric's values are of; empty where they are of none.
 
     Of signals that have samples, and of their factors, it is the samples that were kept. A gradient is that
     of the whole batch.
     """
     own = [s.rpartition("/")[2] for s in metric.signals if not s.startswith(("state/", "static/"))]
-    layers = [layer for stream in streams if stream is not None for layer in stream.layers.values()]
+    layers = [layer for stream in streams for layer in stream.layers.values()]
     arrays = [layer[signal] for layer in layers for signal in own if signal in layer]
     if any("sample" in a.dims or a.attrs.get("reduction") == "factor" for a in arrays):
         return "kept_samples"

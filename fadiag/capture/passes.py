@@ -76,7 +76,7 @@ class Passes:
 
         ``hooks``: whether the modules' own backward hooks are called, which may change what goes down.
         """
-        weights = {id(layer.weight): layer.weight for layer in self.layers}
+        weights = self._weights()
         with self.under(matrices, hooks=hooks):
             with tracing(self.model, self.layers, wanted, others=self.others, keep_edges=keep_graph) as trace:
                 loss = self._loss()
@@ -108,8 +108,7 @@ class Passes:
         Another backward pass through a graph that was kept needs it too: what is checkpointed runs forward
         anew there.
         """
-        weights = {id(layer.weight): layer.weight for layer in self.layers}
-        frozen = [weight for weight in weights.values() if not weight.requires_grad]
+        frozen = [weight for weight in self._weights().values() if not weight.requires_grad]
         with self._isolated(), ExitStack() as stack:
             if not hooks:
                 stack.enter_context(without_backward_hooks(self.model))
@@ -124,6 +123,10 @@ class Passes:
                         matrix = matrix.view_as(matrix)
                     stack.enter_context(layer.adapter.using(layer.module, matrix))
             yield
+
+    def _weights(self) -> dict[int, Tensor]:
+        """Return the recorded weights by their ids, a shared one once."""
+        return {id(layer.weight): layer.weight for layer in self.layers}
 
     def _isolated(self) -> AbstractContextManager[None]:
         return isolated(self.model, self.flags, mode=self.mode, seed=self.seed)

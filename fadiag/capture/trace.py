@@ -140,8 +140,8 @@ class Trace(TorchFunctionMode):
 
         Not while the trace runs, which would see all that this takes, and slow it down.
         """
-        weights = {id(call.layer.weight): call.layer.weight for call in self.calls}
-        self._listener.note_weights([get_gradient_edge(w) for w in weights.values() if w.requires_grad])
+        weights = {id(w): w for call in self.calls if (w := call.layer.weight).requires_grad}
+        self._listener.note_weights([get_gradient_edge(weight) for weight in weights.values()])
 
     def forget_tensors(self) -> None:
         """Let go of the tensors that were followed, at the end of the forward pass."""
