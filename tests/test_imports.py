@@ -20,10 +20,11 @@ MAY_IMPORT = {
     "rules": {"errors", "torch"},
     "capture": {"errors", "torch", "store", "spectra", "rules"},
     "training": {"errors", "torch", "rules", "capture", "store"},
+    "results": {"errors", "xarray", "zarr", "pandas", "spectra"},
     # scipy: its OpenBLAS is held at one thread, no function of it is called.
-    "analysis": {"errors", "cores", "xarray", "store", "spectra", "zarr", "pandas", "scipy"},
-    "figures": {"errors", "xarray", "matplotlib", "spectra"},
-    "report": {"errors", "xarray", "matplotlib", "figures", "spectra"},
+    "analysis": {"errors", "cores", "xarray", "store", "spectra", "results", "pandas", "scipy"},
+    "figures": {"errors", "xarray", "matplotlib", "spectra", "results"},
+    "report": {"errors", "xarray", "matplotlib", "figures", "spectra", "results"},
 }
 WATCHED = {"torch", "zarr", "xarray", "scipy", "numba", "matplotlib", "pandas", *MAY_IMPORT, "cli"}
 

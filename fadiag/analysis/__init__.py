@@ -4,18 +4,18 @@ from fadiag.analysis.analyze import analyze
 from fadiag.analysis.cluster import cluster_executor
 from fadiag.analysis.compare import compare
 from fadiag.analysis.labelled import effective_rank, effective_rank_energy, participation_ratio, stable_rank
-from fadiag.analysis.matrix import unfold
-from fadiag.analysis.metric import Metric
+from fadiag.analysis.metrics.metric import Metric
+from fadiag.analysis.metrics.table import TABLE
+from fadiag.analysis.metrics.unfold import unfold
+from fadiag.analysis.metrics.view import Layer, SignalView, View
 from fadiag.analysis.onsets import alignment_onset, onset_median
-from fadiag.analysis.results import load, save, to_pandas
-from fadiag.analysis.table import TABLE
-from fadiag.analysis.view import Layer, Signal, View
+from fadiag.results.io import load, save, to_pandas
 
 __all__ = [
     "TABLE",
     "Layer",
     "Metric",
-    "Signal",
+    "SignalView",
     "View",
     "alignment_onset",
     "analyze",

@@ -10,18 +10,18 @@ from typing import Any
 import xarray as xr
 
 from fadiag.analysis.assemble import Assembly
-from fadiag.analysis.availability import check_asked, check_unfolding
-from fadiag.analysis.blas import one_blas_thread, set_blas_threads
-from fadiag.analysis.block import Block, measure
-from fadiag.analysis.matrix import UNFOLDINGS, Unfolding
-from fadiag.analysis.metric import Metric, Values
-from fadiag.analysis.plan import Options, Task, plan
-from fadiag.analysis.results import READABLE, check_output, load, save
-from fadiag.analysis.source import open_runs
-from fadiag.analysis.table import choose
+from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.metrics.table import choose
+from fadiag.analysis.plan.block import Block, measure
+from fadiag.analysis.plan.requirements import check_asked, check_unfolding
+from fadiag.analysis.plan.runs import open_runs
+from fadiag.analysis.plan.tasks import Options, Task, plan
+from fadiag.analysis.threads import one_blas_thread, set_blas_threads
 from fadiag.cores import available_cores
 from fadiag.errors import InputError
+from fadiag.results.io import READABLE, check_output, load, save
 from fadiag.spectra.validate import as_count
+from fadiag.store import UNFOLDINGS, Unfolding
 
 __all__ = ["SAVE_EVERY", "analyze"]
 

@@ -11,11 +11,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from fadiag.analysis.metric import Metric, Values
-from fadiag.analysis.nulls import misfit
-from fadiag.analysis.plan import Options, Task
+from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.metrics.nulls import misfit
+from fadiag.analysis.plan.runs import Run, Stream
+from fadiag.analysis.plan.tasks import Options, Task
 from fadiag.analysis.reasons import LOG_REASON, reason
-from fadiag.analysis.source import Run, Stream
 from fadiag.analysis.told import OF_STREAM, joined, samples_coordinate, stream_coordinates
 from fadiag.errors import CaptureWarning
 

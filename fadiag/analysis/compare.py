@@ -9,7 +9,7 @@ from fadiag import spectra
 from fadiag.analysis.design import Design, design_of, recordings
 from fadiag.analysis.finals import Finals, Floats, finals_of
 from fadiag.errors import InputError
-from fadiag.spectra.sign_flip import FEWEST as FEWEST_PAIRS
+from fadiag.spectra.statistics.sign_flip import FEWEST as FEWEST_PAIRS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,8 +13,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from fadiag import spectra
-from fadiag.analysis.matrix import Unfolding, unfold
+from fadiag.analysis.metrics.unfold import unfold
 from fadiag.errors import InputError
+from fadiag.store import Unfolding
 
 __all__ = ["effective_rank", "effective_rank_energy", "participation_ratio", "stable_rank"]
 
@@ -28,22 +29,22 @@ def _check_unfolding(signal: xr.DataArray, unfolding: Unfolding) -> None:
         )
 
 
-def _rows_valid(slab: xr.DataArray, name: str) -> int | None:
+def _rows_valid(record: xr.DataArray, name: str) -> int | None:
     """Return how many samples of a record are real, as the coordinate ``rows_valid`` tells.
 
     Without it, rows of NaN at the end may be the padding of a short batch or a run that diverged.
     """
-    if slab.dims[1] != "sample":
+    if record.dims[1] != "sample":
         return None
-    if "rows_valid" in slab.coords:
-        return int(slab.coords["rows_valid"].item())
-    real = np.flatnonzero(~np.isnan(slab.values[0].reshape(slab.shape[1], -1)).all(axis=1))
-    lacking = slab.shape[1] - (int(real[-1]) + 1 if real.size else 0)
+    if "rows_valid" in record.coords:
+        return int(record.coords["rows_valid"].item())
+    real = np.flatnonzero(~np.isnan(record.values[0].reshape(record.shape[1], -1)).all(axis=1))
+    lacking = record.shape[1] - (int(real[-1]) + 1 if real.size else 0)
     if lacking and real.size:
-        at = f" at step {slab.coords['step'].item()}" if "step" in slab.coords else ""
+        at = f" at step {record.coords['step'].item()}" if "step" in record.coords else ""
         raise InputError(
-            f"{slab.name}{at} is NaN in the last {lacking} of {slab.shape[1]} samples: a short batch, or a "
-            f"run that diverged? Tell how many are real, as the stream does: {name}(signal.assign_coords("
+            f"{record.name}{at} is NaN in the last {lacking} of {record.shape[1]} samples: a short batch, or "
+            f"a run that diverged? Tell how many are real, as the stream does: {name}(signal.assign_coords("
             "rows_valid=run['live'].rows_valid))"
         )
     return None
@@ -63,9 +64,9 @@ def _by_step(
     dims = tuple(str(d) for d in source.dims[1:])
     out = np.empty(source.sizes["step"])
     for i in range(len(out)):
-        slab = source.isel(step=slice(i, i + 1)).compute()
-        rows = _rows_valid(slab, name)
-        out[i] = np.nan if rows == 0 else function(unfold(slab.values, dims, unfolding, rows_valid=rows))[0]
+        record = source.isel(step=slice(i, i + 1)).compute()
+        rows = _rows_valid(record, name)
+        out[i] = np.nan if rows == 0 else function(unfold(record.values, dims, unfolding, rows_valid=rows))[0]
     attrs = {
         "long_name": f"{name.replace('_', ' ')} of {signal.name}, raw",
         "units": "1",

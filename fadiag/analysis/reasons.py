@@ -1,6 +1,6 @@
 """Why a value of the results is not a number."""
 
-from fadiag.analysis.metric import Metric
+from fadiag.analysis.metrics.metric import Metric
 
 __all__ = ["LOG_REASON", "reason"]
 

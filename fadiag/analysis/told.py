@@ -9,8 +9,8 @@ from typing import Any
 
 import xarray as xr
 
-from fadiag.analysis.metric import Metric
-from fadiag.analysis.source import Stream
+from fadiag.analysis.metrics.metric import Metric
+from fadiag.analysis.plan.runs import Stream
 
 __all__ = ["OF_STREAM", "joined", "of_these_runs", "samples_coordinate", "stream_coordinates"]
 

@@ -1,15 +1,15 @@
 """Recording what each layer of a network receives, without changing the run."""
 
-from fadiag.capture.adapter import LayerAdapter, exact_layers
-from fadiag.capture.adapters import DEFAULT_ADAPTERS
-from fadiag.capture.live import LIVE_SIGNALS, Live
-from fadiag.capture.probe import PROBE_SIGNALS, Probe
+from fadiag.capture.layers.adapter import LayerAdapter, exact_layers
+from fadiag.capture.layers.defaults import DEFAULT_ADAPTERS
 from fadiag.capture.recorder import Recorder
-from fadiag.capture.reduction import Factors
-from fadiag.capture.rows import Subset
-from fadiag.capture.schedule import Schedule, as_schedule, every, listed, logarithmic
-from fadiag.capture.signals import LayerSignals, Signal
-from fadiag.capture.state import STATE_SIGNALS
+from fadiag.capture.signals.reduction import Factors
+from fadiag.capture.signals.samples import Subset
+from fadiag.capture.signals.signal import LayerSignals, SignalArray
+from fadiag.capture.streams.live import LIVE_SIGNALS, Live
+from fadiag.capture.streams.probe import PROBE_SIGNALS, Probe
+from fadiag.capture.streams.schedule import Schedule, as_schedule, every, listed, logarithmic
+from fadiag.capture.streams.state import STATE_SIGNALS
 
 __all__ = [
     "DEFAULT_ADAPTERS",
@@ -23,7 +23,7 @@ __all__ = [
     "Probe",
     "Recorder",
     "Schedule",
-    "Signal",
+    "SignalArray",
     "Subset",
     "as_schedule",
     "every",

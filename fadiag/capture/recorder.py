@@ -9,24 +9,24 @@ from typing import Any, Literal, Self
 import torch
 from torch import nn
 
-from fadiag.capture.absent import tell_left_out, tell_unheard
-from fadiag.capture.adapter import LayerAdapter
-from fadiag.capture.adapters import DEFAULT_ADAPTERS
 from fadiag.capture.arguments import names_of, whole_number
-from fadiag.capture.isolation import TrainingFlags
-from fadiag.capture.layers import Chosen, choose_layers, in_order, others_of
-from fadiag.capture.live import Live, LiveReader, check_live
-from fadiag.capture.manifest import manifest_of
-from fadiag.capture.probe import Probe
-from fadiag.capture.probing import ProbeReader, check_probes
-from fadiag.capture.ranks import Ranks
-from fadiag.capture.resuming import Earlier, earlier_run
-from fadiag.capture.schedule import Schedule, as_schedule
-from fadiag.capture.sharding import check_whole
-from fadiag.capture.sink import Sink
-from fadiag.capture.state import StateReader, choose_state_signals
-from fadiag.capture.static import put_static
-from fadiag.capture.structure import Structure
+from fadiag.capture.layers.adapter import LayerAdapter
+from fadiag.capture.layers.coverage import warn_missing_signals, warn_unknown_layers
+from fadiag.capture.layers.defaults import DEFAULT_ADAPTERS
+from fadiag.capture.layers.selection import LayerChoice, choose_layers, in_order, others_of
+from fadiag.capture.layers.sharding import check_whole
+from fadiag.capture.layers.unchanged import Structure
+from fadiag.capture.passes.isolation import TrainingFlags
+from fadiag.capture.session.distributed import Ranks
+from fadiag.capture.session.manifest import manifest_of
+from fadiag.capture.session.resume import Earlier, earlier_run
+from fadiag.capture.session.static import put_static
+from fadiag.capture.session.stream_writer import StreamWriter
+from fadiag.capture.streams.live import Live, LiveReader, check_live
+from fadiag.capture.streams.probe import Probe
+from fadiag.capture.streams.probe_reader import ProbeReader, check_probes
+from fadiag.capture.streams.schedule import Schedule, as_schedule
+from fadiag.capture.streams.state import StateReader, choose_state_signals
 from fadiag.errors import CaptureError, CaptureWarning, InputError, StoreError
 from fadiag.store import RunWriter, check_number, check_scalar
 
@@ -111,7 +111,7 @@ class Recorder:
         steps: int | None = None,
         live: Live | None = None,
         state: Iterable[str] | None = None,
-        layers: Chosen | Iterable[Chosen] | None = None,
+        layers: LayerChoice | Iterable[LayerChoice] | None = None,
         meta: Mapping[str, Any] | None = None,
         config: Any = None,
         adapters: Sequence[LayerAdapter] = (),
@@ -147,7 +147,7 @@ class Recorder:
         )
         if live is not None:
             check_live(model, live, ranks)
-        self._sinks: dict[str, Sink] = {}
+        self._writers: dict[str, StreamWriter] = {}
         self._earlier: Earlier | None = None
         self._state: StateReader | None = None
         self._live = None if live is None else LiveReader(self._model, self._layers, live, self._others)
@@ -177,7 +177,7 @@ class Recorder:
         try:
             if self._records:
                 if layers is None:
-                    tell_left_out(self._others, stacklevel=2)
+                    warn_unknown_layers(self._others, stacklevel=2)
                 self._earlier = earlier_run(peers.path(path), resume=resume, resume_from=resume_from)
                 if self._earlier is not None:
                     hashes = manifest["feedback_hash"]
@@ -287,14 +287,14 @@ class Recorder:
             raise
         self._closed = True
         self._writer.close()
-        if self._live is not None and self._step > 0 and self._sinks["live"].last_step is None:
+        if self._live is not None and self._step > 0 and self._writers["live"].last_step is None:
             raise CaptureError(
                 f"live recorded nothing: its schedule has none of this run's steps 0 to {self._step - 1}; "
                 "give Live(every=...) a schedule that has, or leave live= out (all else is in the store)"
             )
-        if self._live is not None and (heard := self._sinks["live"].recorded):
+        if self._live is not None and (heard := self._writers["live"].recorded):
             where = "the training's own passes (live)"
-            tell_unheard(heard, self._layers, self._live.asked.signals, where, stacklevel=2)
+            warn_missing_signals(heard, self._layers, self._live.asked.signals, where, stacklevel=2)
         if self._state is not None:
             self._state.check_found(self._asked)
 
@@ -328,7 +328,7 @@ class Recorder:
         self._writer = writer()
         try:
             self._open_streams(state_signals, optimizers)
-            if all(sink.last_step is None for sink in self._sinks.values()):
+            if all(sink.last_step is None for sink in self._writers.values()):
                 put_static(self._writer, self._layers)
             if self._earlier is not None:
                 self._step = self._earlier.step
@@ -353,9 +353,9 @@ class Recorder:
         for name, probe in self._probes.by_name.items():
             attrs = {"kind": "probe", "mode": probe.mode, "loss_reduction": "mean", "split": name}
             planned = self._planned(self._probes.schedule_of(name))
-            self._sinks[name] = Sink(self._writer, name, attrs, planned, self._earlier)
+            self._writers[name] = StreamWriter(self._writer, name, attrs, planned, self._earlier)
         if state_signals:
-            self._sinks["state"] = Sink(
+            self._writers["state"] = StreamWriter(
                 self._writer, "state", {"kind": "state"}, self._planned(self._schedule), self._earlier
             )
             whole = in_order(self._model, (*self._layers, *self._others))
@@ -365,8 +365,10 @@ class Recorder:
             planned = self._planned(self._live.asked.schedule)
             rooms = {} if self._earlier is None else self._earlier.rooms(self._live.asked)
             self._live.go_on(rooms)
-            self._sinks["live"] = Sink(self._writer, "live", attrs, planned, self._earlier, rooms=rooms)
-        self._sinks["log"] = Sink(
+            self._writers["live"] = StreamWriter(
+                self._writer, "live", attrs, planned, self._earlier, rooms=rooms
+            )
+        self._writers["log"] = StreamWriter(
             self._writer, "log", {"kind": "log"}, None if self._steps is None else self._steps + 1
         )
 
@@ -396,17 +398,17 @@ class Recorder:
             if self._scaler is not None:
                 self.log(loss_scale=scale)
             if not self._is_done("live"):
-                self._sinks["live"].layers(self._step, read, epoch=self._epoch)
+                self._writers["live"].layers(self._step, read, epoch=self._epoch)
 
     def _is_done(self, stream: str) -> bool:
-        last = self._sinks[stream].last_step
+        last = self._writers[stream].last_step
         return last is not None and last >= self._step
 
     def _read_probe(self, name: str) -> None:
         if self._is_done(name):
             return
-        read = self._probes.read(name, first=self._sinks[name].last_step is None)
-        self._sinks[name].layers(self._step, read, epoch=self._epoch)
+        read = self._probes.read(name, first=self._writers[name].last_step is None)
+        self._writers[name].layers(self._step, read, epoch=self._epoch)
 
     def _begin_state(self) -> None:
         if self._state is not None and not self._is_done("state"):
@@ -415,11 +417,11 @@ class Recorder:
     def _end_state(self, *, updated: bool) -> None:
         if self._state is not None and (step := self._state.begun) is not None:
             read = self._state.end(step, updated=updated)
-            self._sinks["state"].layers(step, read, epoch=self._epoch)
+            self._writers["state"].layers(step, read, epoch=self._epoch)
 
     def _flush_log(self, epoch: float | None) -> None:
         if self._logged and not self._is_done("log"):
-            self._sinks["log"].scalars(self._step, self._logged, epoch)
+            self._writers["log"].scalars(self._step, self._logged, epoch)
         self._logged = {}
 
     def _check_open(self) -> None:

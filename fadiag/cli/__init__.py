@@ -3,17 +3,17 @@
 import click
 
 from fadiag import __version__
-from fadiag.cli.analyze import analyze
-from fadiag.cli.compact import compact
-from fadiag.cli.compare import compare
-from fadiag.cli.demo import demo
-from fadiag.cli.export import export
-from fadiag.cli.figure import figure
+from fadiag.cli.commands.analyze import analyze
+from fadiag.cli.commands.compact import compact
+from fadiag.cli.commands.compare import compare
+from fadiag.cli.commands.demo import demo
+from fadiag.cli.commands.export import export
+from fadiag.cli.commands.figure import figure
+from fadiag.cli.commands.inspect import inspect
+from fadiag.cli.commands.report import report
+from fadiag.cli.commands.train import train
+from fadiag.cli.commands.verify import verify
 from fadiag.cli.group import Group
-from fadiag.cli.inspect import inspect
-from fadiag.cli.report import report
-from fadiag.cli.train import train
-from fadiag.cli.verify import verify
 
 __all__ = ["main"]
 

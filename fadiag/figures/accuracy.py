@@ -3,13 +3,13 @@
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
+from fadiag.figures.captions import compare, per_cent, small_print, when, with_interval
 from fadiag.figures.ends import final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import contrast, interval
 from fadiag.figures.panels import curves, finish, methods_in
 from fadiag.figures.style import COLUMN, label
 from fadiag.figures.table import of
-from fadiag.figures.wording import compare, per_cent, small_print, when, with_interval
 
 __all__ = ["ACCURACY"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from fadiag.figures.table import of
-from fadiag.spectra.intervals import t_quantile
+from fadiag.spectra.statistics.intervals import t_quantile
 
 __all__ = ["Interval", "contrast", "interval"]
 

@@ -3,14 +3,14 @@
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
-from fadiag.figures.columns import fitted, layers_shown, of_all, step_label
+from fadiag.figures.captions import elsewhere, last_hidden, small_print, when, with_interval
 from fadiag.figures.ends import above_null, final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import interval
+from fadiag.figures.layer_columns import fitted, layers_shown, of_all, step_label
 from fadiag.figures.panels import curves, finish, methods_in, note, null_band, without_bp
 from fadiag.figures.style import PAGE, label
 from fadiag.figures.table import of
-from fadiag.figures.wording import elsewhere, last_hidden, small_print, when, with_interval
 
 __all__ = ["OVERLAP"]
 

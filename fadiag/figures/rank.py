@@ -3,14 +3,7 @@
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
-from fadiag.figures.columns import fitted, layers_shown, of_all, step_label
-from fadiag.figures.ends import beside_null, exceeds, final
-from fadiag.figures.figure import Figure
-from fadiag.figures.interval import contrast, interval
-from fadiag.figures.panels import curves, finish, methods_in, note, null_band
-from fadiag.figures.style import PAGE, label
-from fadiag.figures.table import of
-from fadiag.figures.wording import (
+from fadiag.figures.captions import (
     compare,
     elsewhere,
     last_hidden,
@@ -19,6 +12,13 @@ from fadiag.figures.wording import (
     when,
     with_interval,
 )
+from fadiag.figures.ends import beside_null, exceeds, final
+from fadiag.figures.figure import Figure
+from fadiag.figures.interval import contrast, interval
+from fadiag.figures.layer_columns import fitted, layers_shown, of_all, step_label
+from fadiag.figures.panels import curves, finish, methods_in, note, null_band
+from fadiag.figures.style import PAGE, label
+from fadiag.figures.table import of
 
 __all__ = ["RANK"]
 

@@ -5,14 +5,14 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from fadiag.figures.columns import fitted
+from fadiag.figures.captions import LAST, brief, last_hidden, not_compared, per_cent, small_print, when
 from fadiag.figures.ends import final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import contrast, interval
+from fadiag.figures.layer_columns import fitted
 from fadiag.figures.panels import finish, methods_in
 from fadiag.figures.style import PAGE, colour, label
 from fadiag.figures.table import of
-from fadiag.figures.wording import LAST, brief, last_hidden, not_compared, per_cent, small_print, when
 
 __all__ = ["REMEDIES"]
 

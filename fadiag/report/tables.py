@@ -9,8 +9,8 @@ import xarray as xr
 
 from fadiag.errors import FadiagError
 from fadiag.figures import by_method, final, interval, label
+from fadiag.figures.captions import LAST, not_compared, number, when
 from fadiag.figures.table import find_in, streams_of
-from fadiag.figures.wording import LAST, not_compared, number, when
 
 __all__ = ["Table", "definitions", "finals", "or_why", "runs", "scalars"]
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fadiag.errors import InputError
-from fadiag.spectra.participation import participation_ratio
+from fadiag.spectra.ranks.participation import participation_ratio
 from fadiag.spectra.validate import (
     Floats,
     as_matrices,

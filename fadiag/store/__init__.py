@@ -7,19 +7,20 @@ Examples
 'encoder%2F0'
 """
 
-from fadiag.store.axes import ROWS, channel_of, rows_of_layer
-from fadiag.store.compaction import compact
-from fadiag.store.export import export_netcdf
-from fadiag.store.inspection import LayerSummary, RunSummary, SignalSummary, StreamSummary, inspect_run
+from fadiag.store.axes import ROWS, UNFOLDINGS, Unfolding, channel_of, rows_of_layer
 from fadiag.store.layout import ArraySpec
 from fadiag.store.names import check_number, check_scalar, layer_key, layer_name
-from fadiag.store.ranks import rank_path
-from fadiag.store.reader import RunInfo, open_run, run_info
-from fadiag.store.verification import Verification, verify_run
-from fadiag.store.writer import RunWriter
+from fadiag.store.read.open import RunInfo, open_run, run_info
+from fadiag.store.read.ranks import rank_path
+from fadiag.store.tools.compact import compact
+from fadiag.store.tools.export import export_netcdf
+from fadiag.store.tools.inspect import LayerSummary, RunSummary, SignalSummary, StreamSummary, inspect_run
+from fadiag.store.tools.verify import Verification, verify_run
+from fadiag.store.write.writer import RunWriter
 
 __all__ = [
     "ROWS",
+    "UNFOLDINGS",
     "ArraySpec",
     "LayerSummary",
     "RunInfo",
@@ -27,6 +28,7 @@ __all__ = [
     "RunWriter",
     "SignalSummary",
     "StreamSummary",
+    "Unfolding",
     "Verification",
     "channel_of",
     "check_number",

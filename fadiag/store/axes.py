@@ -1,11 +1,16 @@
 """What the names of a signal's axes say, and how many samples of a layer are real."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ROWS", "channel_of", "rows_of_layer"]
+__all__ = ["ROWS", "UNFOLDINGS", "Unfolding", "channel_of", "rows_of_layer"]
+
+#: What the rows of a signal's matrix are: samples, or samples and positions.
+Unfolding = Literal["samples", "channels"]
+UNFOLDINGS: tuple[Unfolding, ...] = ("samples", "channels")
 
 #: The signal that tells a layer's own number of samples in each record, where it is not the stream's.
 ROWS = "rows"

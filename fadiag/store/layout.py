@@ -91,8 +91,8 @@ def fill_value(dtype: str) -> JSON:
 class ArrayLayout:
     """Where the bytes of one array lie.
 
-    ``chunk[0]`` records share a file where the array has steps; a slab beyond the chunk target has one record
-    a file and is split along its first own axis.
+    If the array has steps, ``chunk[0]`` records share a file. A record larger than the chunk target has a
+    file of its own and is split along its first axis.
     """
 
     dims: tuple[str, ...]
@@ -102,14 +102,14 @@ class ArrayLayout:
     stepped: bool
 
     @property
-    def slab(self) -> tuple[int, ...]:
+    def record_shape(self) -> tuple[int, ...]:
         """Shape of one record (of the whole array where there are no steps)."""
         return self.shape[1:] if self.stepped else self.shape
 
     @property
-    def slab_bytes(self) -> int:
+    def record_bytes(self) -> int:
         """Bytes of one record."""
-        return math.prod(self.slab) * np.dtype(self.dtype).itemsize
+        return math.prod(self.record_shape) * np.dtype(self.dtype).itemsize
 
     @property
     def chunk_bytes(self) -> int:
@@ -132,21 +132,21 @@ class ArrayLayout:
             yield self.key(*index)
 
     def blocks(self, record: int) -> Iterator[tuple[str, int, int, int]]:
-        """Yield (file name, offset in the file, first byte, last byte + 1 of the slab) of one record."""
+        """Yield (file name, offset in the file, first byte, last byte + 1 of the record) of one record."""
         axis = 1 if self.stepped else 0
         lead = (record // self.chunk[0],) if self.stepped else ()
         if len(self.shape) == axis:
             yield (
                 self.key(*lead),
-                (record % self.chunk[0]) * self.slab_bytes if lead else 0,
+                (record % self.chunk[0]) * self.record_bytes if lead else 0,
                 0,
-                self.slab_bytes,
+                self.record_bytes,
             )
             return
-        block = self.chunk[axis] * (self.slab_bytes // self.slab[0])
-        offset = (record % self.chunk[0]) * self.slab_bytes if lead else 0
-        for part, start in enumerate(range(0, self.slab_bytes, block)):
-            yield self.key(*lead, part), offset, start, min(start + block, self.slab_bytes)
+        block = self.chunk[axis] * (self.record_bytes // self.record_shape[0])
+        offset = (record % self.chunk[0]) * self.record_bytes if lead else 0
+        for part, start in enumerate(range(0, self.record_bytes, block)):
+            yield self.key(*lead, part), offset, start, min(start + block, self.record_bytes)
 
 
 def plan_array(spec: ArraySpec, *, stepped: bool, planned: int | None = None) -> ArrayLayout:

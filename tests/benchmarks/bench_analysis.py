@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fadiag.analysis.blas import one_blas_thread
+from fadiag.analysis.threads import one_blas_thread
 
 ROWS, COLUMNS = 512, 1024
 SLAB = ROWS * COLUMNS * 4

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 import fadiag
 from fadiag.capture import DEFAULT_ADAPTERS, Live, Probe, Recorder
-from fadiag.capture.layers import choose_layers
+from fadiag.capture.layers.selection import choose_layers
 
 BLOCK = 10
 

@@ -38,7 +38,7 @@ def write_store(path: Path, arrays: list[np.ndarray], steps: int) -> None:
 
 
 def write_plain(path: Path, arrays: list[np.ndarray], steps: int) -> None:
-    """Append each slab to an open file per array: no metadata, no commit."""
+    """Append each record to an open file per array: no metadata, no commit."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir()
     files = [os.open(path / f"l{index}", os.O_WRONLY | os.O_CREAT) for index in range(len(arrays))]

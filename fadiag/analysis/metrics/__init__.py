@@ -1,0 +1,1 @@
+"""The metrics: what each one measures, on which signals, with which null."""

@@ -1,0 +1,149 @@
+"""The metrics of paths: whole products of weights, pseudo-backprop, and what direct rules align with.
+
+They read the signals of other layers, see `fadiag.analysis.plan.signal_refs`, and exist where the layers
+form a chain.
+"""
+
+from functools import partial
+
+import numpy as np
+
+from fadiag import spectra
+from fadiag.analysis.metrics.alignment import over_valid
+from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.metrics.view import View
+
+__all__ = ["PATH_METRICS"]
+
+_DEAD = "a product of zeros has no direction"
+
+
+def _above(view: View, signal: str) -> list[Values]:
+    """Return a signal of every layer above, the nearest first."""
+    found = []
+    for i in range(1, len(view.signals) + 1):
+        name = f"above{i if i > 1 else ''}/{signal}"
+        if name not in view.signals:
+            break
+        found.append(view.matrix(name))
+    return found
+
+
+def _path(view: View) -> Values:
+    return spectra.path_alignment(_above(view, "weight"), _above(view, "static/feedback"))
+
+
+def _direct_path(view: View) -> Values:
+    return spectra.path_alignment(_above(view, "weight"), [view.matrix("static/feedback")])
+
+
+def _pseudo_cosine(view: View) -> Values:
+    """Return the mean cosine of the modulator with delta (W^+)^T of the layer above."""
+    sent = spectra.pseudo_backprop(view.matrix("above/error"), view.matrix("above/state/weight"))
+    return over_valid(spectra.cosine(view.matrix("modulator"), sent), "mean")
+
+
+def _direct_cosine(view: View) -> Values:
+    weight, below = view.matrix("weight"), view.matrix("below/static/feedback")
+    return spectra.direct_weight_cosine(weight, view.matrix("static/feedback"), below)
+
+
+def _output_cosine(view: View) -> Values:
+    return spectra.matrix_cosine(view.matrix("weight"), view.matrix("below/static/feedback"))
+
+
+def _alignment_matrix(view: View) -> spectra.AlignmentMatrix:
+    names = ("weight", "static/weight_init", "static/feedback", "below/static/feedback")
+    return view.keep("alignment matrix", lambda: spectra.alignment_matrix(*(view.matrix(s) for s in names)))
+
+
+def _residual(view: View) -> Values:
+    return _alignment_matrix(view).residual
+
+
+def _identity_cosine(view: View) -> Values:
+    matrix = _alignment_matrix(view).matrix
+    out = np.full(len(matrix), np.nan)
+    given = np.isfinite(matrix).all(axis=(-2, -1))
+    if given.any():
+        out[given] = spectra.matrix_cosine(matrix[given], np.eye(matrix.shape[-1]))
+    return out
+
+
+_state = partial(Metric, kinds=("state",), undefined=_DEAD)
+_DIRECT = ("weight", "static/feedback", "below/static/feedback")
+_MATRIX = ("weight", "static/weight_init", "static/feedback", "below/static/feedback")
+_REFINETTI = "Refinetti et al. 2021"
+
+PATH_METRICS: tuple[Metric, ...] = (
+    _state(
+        "path_alignment",
+        signals=("above*/weight", "above*/static/feedback"),
+        function=_path,
+        long_name="cosine of the product of all weights above with their feedbacks' (linear nets only)",
+        formula="cos(vec W_L ... W_(l+1), vec B_L ... B_(l+1))",
+        source="definition",
+        layers="below layerwise",
+    ),
+    _state(
+        "path_alignment_direct",
+        signals=("above*/weight", "static/feedback"),
+        function=_direct_path,
+        long_name="cosine of the product of all weights above with the direct feedback (linear nets only)",
+        formula="cos(vec W_L ... W_(l+1), vec F_l)",
+        source="definition",
+        layers="direct",
+    ),
+    Metric(
+        "modulator_pseudo_cosine",
+        kinds=("probe",),
+        signals=("modulator", "above/error", "above/state/weight"),
+        function=_pseudo_cosine,
+        long_name="cosine of modulator and pseudo-backprop's, mean over samples "
+        "(local, but for the layer below a linear output)",
+        formula=f"x_i . y_i / (|x_i| |y_i|), Y = delta_(l+1) (W_(l+1)^+)^T, rcond {spectra.PINV_RCOND:g}",
+        source="Lillicrap et al. 2016",
+        needs="values",
+        layers="below layerwise",
+        undefined="no sample where both have a direction",
+    ),
+    _state(
+        "weight_feedback_cosine_direct",
+        signals=_DIRECT,
+        function=_direct_cosine,
+        long_name="cosine of weight and the product of the direct feedbacks around it",
+        formula="cos(vec W_l, vec F_l^T F_(l-1))",
+        source=_REFINETTI,
+        layers="above direct",
+    ),
+    _state(
+        "weight_feedback_cosine_direct_output",
+        signals=("weight", "below/static/feedback"),
+        function=_output_cosine,
+        long_name="cosine of the output's weight and the direct feedback of the layer below",
+        formula="cos(vec W_L, vec F_(L-1))",
+        source=_REFINETTI,
+        layers="output above direct",
+    ),
+    _state(
+        "alignment_matrix_residual",
+        signals=_MATRIX,
+        function=_residual,
+        long_name="share of the weight's change that the alignment matrix does not explain",
+        formula="|dW - F_l^T A F_(l-1)|_F / |dW|_F, A = (F_l^T)^+ dW F_(l-1)^+",
+        source=_REFINETTI,
+        layers="above direct",
+        undefined="",
+    ),
+    _state(
+        "alignment_matrix_identity_cosine",
+        signals=_MATRIX,
+        function=_identity_cosine,
+        long_name="cosine of the alignment matrix and the identity: 1 where the credit is backprop's",
+        formula="tr A / (|A|_F sqrt(outputs)), A = (F_l^T)^+ (W_l - W_l(0)) F_(l-1)^+",
+        source=_REFINETTI,
+        layers="above direct",
+        undefined="a residual above 0.1 (the change is not of the form F_l^T A F_(l-1)), "
+        "or a weight that has not moved",
+    ),
+)

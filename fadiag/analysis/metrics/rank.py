@@ -1,0 +1,198 @@
+"""The metrics of one matrix: how many directions a signal has."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fadiag import spectra
+from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.metrics.nulls import DRAWN_VERSION, drawn_rank_nulls
+from fadiag.analysis.metrics.view import View
+
+__all__ = ["RANK_METRICS"]
+
+#: Rows are samples, so that centring has a meaning.
+_ROW_SIGNALS = ("error", "modulator", "error_bp", "modulator_bp", "error_post", "activation", "input")
+
+
+@dataclass(frozen=True)
+class _Definition:
+    name: str
+    of_matrix: Callable[[NDArray[Any]], Values] | None
+    of_spectrum: Callable[[NDArray[np.float64]], Values]
+    words: str
+    formula: str
+    source: str
+
+
+_PARTICIPATION = _Definition(
+    "participation_ratio",
+    spectra.participation_ratio,  # traces alone: no spectrum needed
+    spectra.participation_ratio_of_spectrum,
+    "participation ratio",
+    "(sum s^2)^2 / sum s^4",
+    "Gao et al. 2017",
+)
+_EFFECTIVE = _Definition(
+    "effective_rank",
+    None,
+    spectra.effective_rank_of_spectrum,
+    "effective rank (Roy-Vetterli)",
+    "exp(-sum q ln q), q = s / sum s",
+    "Roy and Vetterli 2007",
+)
+_ENERGY = _Definition(
+    "effective_rank_energy",
+    None,
+    spectra.effective_rank_energy_of_spectrum,
+    "effective rank of the energy",
+    "exp(-sum p ln p), p = s^2 / sum s^2",
+    "definition",
+)
+_STABLE = _Definition(
+    "stable_rank", None, spectra.stable_rank_of_spectrum, "stable rank", "sum s^2 / max s^2", "definition"
+)
+_LADDER = (_PARTICIPATION, _EFFECTIVE, _ENERGY, _STABLE)
+
+
+def _ladder(view: View, *, signal: str, definition: _Definition, centred: bool) -> Values:
+    if definition.of_matrix is not None:
+        return definition.of_matrix(view.matrix(signal, centred=centred))
+    return definition.of_spectrum(view.spectrum(signal, centred=centred))
+
+
+def _moments(view: View, signal: str) -> tuple[Values, Values] | None:
+    """Return the sums of the squares and of the fourth powers of the rows' norms, where recorded."""
+    recorded = f"{signal}_row_moments"
+    if recorded not in view.signals:
+        return None
+    second, fourth = view.values(recorded).astype(np.float64).T
+    return second, fourth
+
+
+def _debiased(view: View, *, signal: str) -> Values:
+    matrix = view.matrix(signal)
+    if (moments := _moments(view, signal)) is not None:
+        return _debiased_of_moments(matrix, *moments)
+    if matrix.shape[-2] < 2:  # one sample tells nothing of its population
+        return np.full(len(matrix), np.nan)
+    return spectra.participation_ratio_debiased(matrix)
+
+
+def _debiased_of_moments(factor: NDArray[Any], second: Values, fourth: Values) -> Values:
+    """Take sum_ij K_ij^2 = |R R^T|_F^2 from a factor R, the rest from the moments of the rows."""
+    out = np.zeros(len(factor))
+    for i in np.flatnonzero(second > 0):
+        r = factor[i].astype(np.float64) / np.sqrt(second[i])
+        alone = fourth[i] / second[i] ** 2
+        pairs = np.square(r.T @ r).sum() - alone
+        eps = float(np.finfo(factor.dtype).eps)
+        if 1 - alone <= eps:  # one row has all there is
+            out[i] = np.nan
+        else:
+            out[i] = (1 - alone) / pairs if pairs > eps else np.inf
+    return out
+
+
+def _samples(view: View, *, signal: str) -> Values:
+    if (moments := _moments(view, signal)) is not None:
+        second, fourth = moments
+        return np.divide(second**2, fourth, out=np.zeros_like(second), where=fourth > 0)
+    return spectra.effective_samples(view.matrix(signal))
+
+
+def _row_normalised(view: View, *, signal: str) -> Values:
+    """Participation ratio of the rows at unit length; a row of zeros has no direction and stays zero."""
+    recorded = f"{signal}_row_normalised"
+    if recorded in view.signals:
+        return spectra.participation_ratio(view.matrix(recorded))
+    matrix = view.matrix(signal).astype(np.float64)
+    peak = np.abs(matrix).max(axis=-1, keepdims=True)
+    np.divide(matrix, peak, out=matrix, where=peak > 0)  # squares of tiny rows would vanish
+    norms = np.linalg.norm(matrix, axis=-1, keepdims=True)
+    return spectra.participation_ratio(np.divide(matrix, norms, out=matrix, where=norms > 0))
+
+
+def _rank(definition: _Definition, signal: str, kinds: tuple[str, ...], *, centred: bool) -> Metric:
+    with_null = signal == "error" and not centred and definition in (_PARTICIPATION, _EFFECTIVE)
+    nulls = (f"error_null_{definition.name}", f"mask_null_{definition.name}") if with_null else ()
+    how = "centred" if centred else "raw"
+    recorded = () if definition.of_matrix is not None else (f"{signal}_spectrum_{how}",)
+    return Metric(
+        name=f"{signal}_{definition.name}_{how}",
+        kinds=kinds,
+        signals=(signal,),
+        function=partial(_ladder, signal=signal, definition=definition, centred=centred),
+        long_name=f"{definition.words} of the {signal}, {how}",
+        formula=definition.formula,
+        source=definition.source,
+        centred=centred,
+        null=partial(drawn_rank_nulls, statistic=definition.name) if with_null else None,
+        null_signals=(*nulls, *recorded),
+        version=DRAWN_VERSION if with_null else 1,
+    )
+
+
+def _of_samples(signal: str) -> list[Metric]:
+    """Return the metrics of a signal whose rows are samples."""
+    kinds = ("probe", "live")
+    metrics = [_rank(d, signal, kinds, centred=centred) for d in _LADDER for centred in (False, True)]
+    metrics += [
+        Metric(
+            name=f"{signal}_participation_ratio_debiased",
+            kinds=kinds,
+            signals=(signal,),
+            function=partial(_debiased, signal=signal),
+            long_name=f"participation ratio of the {signal}, raw, corrected for the number of samples",
+            formula="[(sum K_ii)^2 - sum K_ii^2] / [sum_ij K_ij^2 - sum K_ii^2], K = X X^T",
+            source="Chun et al., arXiv 2509.26560",
+            undefined="fewer than two samples",
+            centred=False,
+            needs="rows",
+            beside=(signal, f"{signal}_row_moments"),
+        ),
+        Metric(
+            name=f"{signal}_effective_samples",
+            kinds=kinds,
+            signals=(signal,),
+            function=partial(_samples, signal=signal),
+            long_name=f"effective number of samples that carry the {signal}",
+            formula="(sum |x_i|^2)^2 / sum |x_i|^4",
+            source="definition",
+            centred=False,
+            needs="rows",
+            beside=(f"{signal}_row_moments",),
+        ),
+        Metric(
+            name=f"{signal}_participation_ratio_row_normalised",
+            kinds=kinds,
+            signals=(signal,),
+            function=partial(_row_normalised, signal=signal),
+            long_name=f"participation ratio of the {signal}, raw, each row at unit length",
+            formula="(sum s^2)^2 / sum s^4 of x_i / |x_i|",
+            source="Gao et al. 2017",
+            centred=False,
+            needs="rows",
+            beside=(f"{signal}_row_normalised",),
+        ),
+    ]
+    return metrics
+
+
+#: A weight-shaped signal has no rows to centre. `gradient` is in both streams.
+_OF_WEIGHTS = {
+    "gradient": ("probe", "state"),
+    "gradient_bp": ("probe",),
+    "weight": ("state",),
+    "momentum": ("state",),
+    "update": ("state",),
+}
+
+RANK_METRICS: tuple[Metric, ...] = (
+    *(metric for signal in _ROW_SIGNALS for metric in _of_samples(signal)),
+    *(_rank(d, s, kinds, centred=False) for s, kinds in _OF_WEIGHTS.items() for d in _LADDER),
+)

@@ -1,0 +1,64 @@
+"""THE table of metrics: name, signals, needs, function, null, source.
+
+Everything that the results hold is a row here. A metric of one's own is a `Metric` passed to
+``analyze(metrics=[...])``; nothing is registered.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from fadiag.analysis.metrics.alignment import ALIGNMENT_METRICS
+from fadiag.analysis.metrics.metric import Metric
+from fadiag.analysis.metrics.paths import PATH_METRICS
+from fadiag.analysis.metrics.rank import RANK_METRICS
+from fadiag.analysis.metrics.trajectory import TRAJECTORY_METRICS
+from fadiag.analysis.metrics.weights import WEIGHT_METRICS
+from fadiag.errors import InputError
+
+__all__ = ["TABLE", "choose"]
+
+TABLE: tuple[Metric, ...] = (
+    *RANK_METRICS,
+    *ALIGNMENT_METRICS,
+    *WEIGHT_METRICS,
+    *PATH_METRICS,
+    *TRAJECTORY_METRICS,
+)
+
+
+def choose(metrics: Iterable[str | Metric] | None) -> tuple[Metric, ...]:
+    """Return the metrics asked for: names of the table, `Metric` objects, or None for the whole table.
+
+    Raises
+    ------
+    InputError
+        A name that the table does not have; the near ones are listed.
+
+    Examples
+    --------
+    >>> [m.signals for m in choose(["error_cosine"])]
+    [('error', 'error_bp')]
+    """
+    if metrics is None:
+        return TABLE
+    if isinstance(metrics, (str, Metric)):
+        metrics = [metrics]
+    by_name = {metric.name: metric for metric in TABLE}
+    chosen: list[Metric] = []
+    for asked in metrics:
+        if isinstance(asked, Metric):
+            chosen.append(asked)
+        elif asked in by_name:
+            chosen.append(by_name[asked])
+        else:
+            near = get_close_matches(asked, by_name, n=3, cutoff=0.4)
+            near = near or [name for name in by_name if len(asked) > 2 and asked in name][:3]
+            hint = (
+                f"; near: {', '.join(near)}"
+                if near
+                else f"; the table has {len(by_name)} metrics, see fadiag.analysis.TABLE"
+            )
+            raise InputError(f"no metric {asked!r}{hint}")
+    if not chosen:
+        raise InputError("metrics is empty; leave it out to measure all of them")
+    return tuple(dict.fromkeys(chosen))

@@ -1,0 +1,78 @@
+"""From a recorded signal to the matrix whose spectrum is measured."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fadiag import spectra
+from fadiag.errors import InputError
+from fadiag.store import UNFOLDINGS, Unfolding, channel_of
+
+__all__ = ["centre", "unfold"]
+
+
+def unfold(
+    values: NDArray[Any],
+    dims: Sequence[str],
+    unfolding: Unfolding = "samples",
+    *,
+    rows_valid: int | None = None,
+    what: str = "a signal",
+) -> NDArray[Any]:
+    """Lay a signal of several steps out as matrices.
+
+    Parameters
+    ----------
+    values : array (step, *dims)
+        The signal as recorded.
+    dims : sequence of str
+        Names of the axes after the step. Where the first is ``sample``, rows are samples; where it is
+        ``factor``, rows are those of a QR factor; otherwise the signal is a weight and the rows are outputs.
+    unfolding : {"samples", "channels"}
+        What rows and columns are where a signal has more than two axes: ``samples`` gives (N, C·H·W),
+        ``channels`` gives (N·H·W, C).
+    rows_valid : int, optional
+        Number of samples that are real; the rest is padding and is dropped.
+    what : str
+        Whose signal it is, for the error where its channel axis is not known.
+
+    Returns
+    -------
+    array (step, rows, columns)
+
+    Examples
+    --------
+    >>> x = np.arange(24.0).reshape(1, 2, 3, 2, 2)
+    >>> unfold(x, ("sample", "channel", "height", "width")).shape
+    (1, 2, 12)
+    >>> unfold(x, ("sample", "channel", "height", "width"), "channels").shape
+    (1, 8, 3)
+    """
+    if unfolding not in UNFOLDINGS:
+        raise InputError(f"unfolding is {unfolding!r}; it must be one of {', '.join(UNFOLDINGS)}")
+    if len(dims) < 2:
+        raise InputError(f"a signal with the dimensions {tuple(dims)} is no matrix")
+    if dims[0] == "sample" and rows_valid is not None:
+        values = values[:, :rows_valid]
+    steps, rows = values.shape[:2]
+    if values.ndim == 3:
+        return values
+    if dims[0] == "sample" and unfolding == "channels":
+        channel = channel_of(dims)
+        if channel is None:
+            raise InputError(
+                f"the channel axis of {what} is not known: its axes are {tuple(dims)}; analyse with "
+                "unfolding='samples', or with metrics=[...] of other signals"
+            )
+        moved = np.moveaxis(values, 1 + dims.index(channel), -1)
+        return moved.reshape(steps, -1, moved.shape[-1])
+    return values.reshape(steps, rows, -1)
+
+
+def centre(matrix: NDArray[Any], *, factor: bool = False) -> NDArray[Any]:
+    """Remove the mean row, in float64; the first row of a joint factor is the mean, and is dropped."""
+    if factor and matrix.shape[-2] > 1:
+        return matrix[..., 1:, :]
+    return np.zeros_like(matrix) if factor else spectra.centered(matrix)  # one sample is its own mean

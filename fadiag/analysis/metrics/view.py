@@ -1,0 +1,111 @@
+"""One layer over some steps: what a metric sees."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fadiag import spectra
+from fadiag.analysis.metrics.unfold import centre, unfold
+from fadiag.store import Unfolding
+
+__all__ = ["Layer", "SignalView", "View"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What the store says of a layer, and what the analysis was asked.
+
+    ``classes`` is the number of outputs of the network's last layer, ``k`` the dimension of the subspaces
+    that are compared.
+    """
+
+    name: str
+    order: int
+    feedback_kind: str
+    classes: int
+    k: int
+    unfolding: Unfolding = "samples"
+
+
+@dataclass(frozen=True)
+class SignalView:
+    """The recorded values (step, *dims) of one signal, and whether they are a QR factor instead of rows.
+
+    ``columns`` is the number of columns of the signal's matrix where the recorded one has others.
+    A static signal has a step axis of length 1, which broadcasts.
+    """
+
+    values: NDArray[Any]
+    dims: tuple[str, ...]
+    factor: bool = False
+    columns: int | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """The signals of one layer over steps with the same number of valid rows and the same signals present.
+
+    What several metrics need (a spectrum, the cosines of each sample) is computed once and kept for as
+    long as the view lives, which is one block of steps.
+    """
+
+    layer: Layer
+    steps: NDArray[np.int64]
+    signals: Mapping[str, SignalView]
+    rows_valid: int | None = None
+    _kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def keep(self, key: Any, compute: Callable[[], T]) -> T:
+        """Return what was computed under this key, computing it the first time."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return cast(T, self._kept[key])
+
+    def values(self, signal: str) -> NDArray[Any]:
+        """Return the values (step, ...) as recorded, padding of samples removed."""
+        found = self.signals[signal]
+        if self.rows_valid is not None and found.dims[:1] == ("sample",):
+            return found.values[:, : self.rows_valid]
+        if self.rows_valid is not None and found.dims[:2] == ("window", "sample"):
+            return found.values[:, :, : self.rows_valid]
+        return found.values
+
+    def matrix(self, signal: str, *, centred: bool = False) -> NDArray[Any]:
+        """Return the matrices (step, rows, columns) of a signal."""
+        found = self.signals[signal]
+        if centred:
+            return self.keep(("centred", signal), lambda: centre(self.matrix(signal), factor=found.factor))
+        return self.keep(
+            ("raw", signal),
+            lambda: unfold(
+                found.values,
+                found.dims,
+                self.layer.unfolding,
+                rows_valid=self.rows_valid,
+                what=f"{signal} of layer {self.layer.name!r}",
+            ),
+        )
+
+    def columns(self, signal: str) -> int:
+        """Return the number of columns of a signal's matrix, as it was before any factor."""
+        return self.signals[signal].columns or int(self.matrix(signal).shape[-1])
+
+    def spectrum(self, signal: str, *, centred: bool = False) -> NDArray[np.float64]:
+        """Return the singular values (step, k) of a signal, largest first; those recorded where they were."""
+        recorded = f"{signal}_spectrum_{'centred' if centred else 'raw'}"
+        if recorded in self.signals:
+            return self.values(recorded).astype(np.float64)
+        return self.keep(
+            ("spectrum", signal, centred),
+            lambda: spectra.singular_values(self.matrix(signal, centred=centred)),
+        )
+
+    def flat(self, signal: str) -> NDArray[Any]:
+        """Return each step's values as one vector: (step, size)."""
+        values = self.values(signal)
+        return values.reshape(len(values), -1)

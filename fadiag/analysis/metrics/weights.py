@@ -1,0 +1,168 @@
+"""The metrics of weights: what was learned, what was applied, and whether W knows B."""
+
+from functools import partial
+
+import numpy as np
+
+from fadiag import spectra
+from fadiag.analysis.metrics.alignment import norm_ratio, ratio, vector_cosine
+from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.metrics.nulls import beta_angle_null, beta_cosine_null
+from fadiag.analysis.metrics.view import View
+
+__all__ = ["ROUNDING_LIMIT", "WEIGHT_METRICS"]
+
+#: Above this share of rounding in an update, its ranks say more of float32 than of the update.
+ROUNDING_LIMIT = 1e-3
+
+_WB = ("weight", "static/feedback")
+_W0 = ("weight", "static/weight_init")
+
+
+def _angle(view: View) -> Values:
+    return np.asarray(np.degrees(spectra.angle(*(view.flat(s) for s in _WB))))
+
+
+def _sign_agreement(view: View) -> Values:
+    return np.asarray(np.mean(np.sign(view.flat(_WB[0])) == np.sign(view.flat(_WB[1])), axis=-1))
+
+
+def _displacement(view: View) -> Values:
+    """W - W_0 in float64: exact for float32 weights of similar size."""
+
+    def difference() -> Values:
+        weight, start = (view.matrix(s).astype(np.float64) for s in _W0)
+        return weight - start
+
+    return view.keep("displacement", difference)
+
+
+def _displacement_participation(view: View) -> Values:
+    return spectra.participation_ratio(_displacement(view))
+
+
+def _displacement_effective(view: View) -> Values:
+    return spectra.effective_rank(_displacement(view))
+
+
+def _displacement_norm(view: View) -> Values:
+    start = np.linalg.norm(view.flat("static/weight_init").astype(np.float64), axis=-1)
+    moved = np.linalg.norm(_displacement(view), axis=(-2, -1))
+    return ratio(moved, start)
+
+
+def _rounding_floor(view: View) -> Values:
+    """Share of the update that is the rounding of the weight it was taken from.
+
+    A stored weight is rounded to the spacing of its float type, an error of rms spacing / sqrt(12) an entry.
+    Where it was recorded it is taken: a bfloat16 weight is stored as float32, whose spacing is finer.
+    """
+    if "update_rounding_floor" in view.signals:
+        return view.values("update_rounding_floor").astype(np.float64)
+    spacing = np.spacing(np.abs(view.flat("weight"))).astype(np.float64)
+    rounding = np.sqrt(np.sum(spacing**2, axis=-1) / 12)
+    update = np.linalg.norm(view.flat("update").astype(np.float64), axis=-1)
+    return ratio(rounding, update)
+
+
+def _trustworthy(view: View) -> Values:
+    floor = _rounding_floor(view)
+    return np.where(np.isnan(floor), np.nan, (floor <= ROUNDING_LIMIT).astype(np.float64))
+
+
+_state = partial(Metric, kinds=("state",))
+
+
+WEIGHT_METRICS: tuple[Metric, ...] = (
+    _state(
+        "weight_feedback_cosine",
+        signals=_WB,
+        function=partial(vector_cosine, pair=_WB),
+        long_name="cosine of weight and feedback",
+        formula="<W, B>_F / (|W|_F |B|_F)",
+        source="Lillicrap et al. 2016",
+        undefined="a matrix of zeros has no direction",
+        null=beta_cosine_null,
+        version=2,
+        layers="layerwise",
+    ),
+    _state(
+        "weight_feedback_angle",
+        signals=_WB,
+        function=_angle,
+        long_name="angle between weight and feedback",
+        formula="arccos cos(vec W, vec B)",
+        source="Lillicrap et al. 2016",
+        undefined="a matrix of zeros has no direction",
+        units="degree",
+        null=beta_angle_null,
+        version=2,
+        layers="layerwise",
+    ),
+    _state(
+        "weight_feedback_norm_ratio",
+        signals=_WB,
+        function=partial(norm_ratio, pair=("static/feedback", "weight")),
+        long_name="norm of feedback over norm of weight",
+        formula="|B|_F / |W|_F",
+        source="definition",
+        undefined="the weight is zero",
+        layers="layerwise",
+    ),
+    _state(
+        "weight_feedback_sign_agreement",
+        signals=_WB,
+        function=_sign_agreement,
+        long_name="share of entries where weight and feedback have the same sign",
+        formula="#{ij: sign W_ij = sign B_ij} / size",
+        source="Liao et al. 2016",
+        layers="layerwise",
+    ),
+    _state(
+        "weight_displacement_participation_ratio_raw",
+        signals=_W0,
+        function=_displacement_participation,
+        long_name="participation ratio of W - W_0",
+        formula="(sum s^2)^2 / sum s^4",
+        source="Gao et al. 2017",
+        centred=False,
+    ),
+    _state(
+        "weight_displacement_effective_rank_raw",
+        signals=_W0,
+        function=_displacement_effective,
+        long_name="effective rank (Roy-Vetterli) of W - W_0",
+        formula="exp(-sum q ln q), q = s / sum s",
+        source="Roy and Vetterli 2007",
+        centred=False,
+    ),
+    _state(
+        "weight_displacement_relative_norm",
+        signals=_W0,
+        function=_displacement_norm,
+        long_name="norm of W - W_0 over norm of W_0",
+        formula="|W - W_0|_F / |W_0|_F",
+        source="definition",
+        undefined="the first weight is zero",
+    ),
+    _state(
+        "update_rounding_floor",
+        signals=("update", "weight"),
+        null_signals=("update_rounding_floor",),
+        function=_rounding_floor,
+        long_name="share of the recorded update that is rounding of the weight",
+        formula="sqrt(sum spacing(W)^2 / 12) / |dW|_F",
+        source="definition",
+        undefined="the update is zero",
+    ),
+    _state(
+        "update_trustworthy",
+        signals=("update", "weight"),
+        null_signals=("update_rounding_floor",),
+        function=_trustworthy,
+        long_name="1 where the update's rounding floor is at most 1e-3, so that its ranks can be trusted",
+        formula="update_rounding_floor <= 1e-3",
+        source="definition",
+        undefined="the update is zero",
+    ),
+)

@@ -1,0 +1,161 @@
+"""Reading one layer over a block of steps, and refusing what is not a number."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.metrics.view import Layer, SignalView, View
+from fadiag.errors import InputError
+
+__all__ = ["Block", "measure"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of work that is complete in itself: it can be measured in another thread, process or machine.
+
+    ``arrays`` are lazy (step, ...) selections with one entry a step of the block; ``missing`` marks the steps
+    that a signal of another stream does not have; ``static`` arrays have no step axis. An ``optional`` signal
+    may be absent (all NaN) at some steps. ``owners`` names the layer of each array: it may be another's.
+    ``windows`` says of an array with other entries which of them (step, window) each step takes together.
+    """
+
+    run: str
+    layer: Layer
+    steps: NDArray[np.int64]
+    rows_valid: NDArray[np.int64] | None
+    arrays: Mapping[str, xr.DataArray]
+    owners: Mapping[str, str]
+    windows: Mapping[str, NDArray[np.intp]]
+    missing: Mapping[str, NDArray[np.bool_]]
+    static: Mapping[str, xr.DataArray]
+    optional: frozenset[str]
+    metrics: tuple[Metric, ...]
+    skip_invalid: bool
+
+
+def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.bool_]:
+    """Tell for each step whether the signal can be measured; raise where it holds what is not a number.
+
+    A record of nothing but NaN is what the store gives for a signal that was not recorded at that step: where
+    the recorder counted none that it had recorded, it is that. Draws of a null may be NaN one by one: the
+    null is that of the others.
+    """
+    good = ~block.missing.get(name, np.zeros(len(values), np.bool_))
+    sample_rows = "sample" in block.arrays[name].dims and block.rows_valid is not None
+    if block.rows_valid is not None and (sample_rows or _is_factor(block.arrays[name])):
+        good &= block.rows_valid != 0  # a layer that no sample came to
+    if values.dtype.kind != "f" or "nan_means" in block.arrays[name].attrs:
+        return good
+    if any(name in metric.null_signals for metric in block.metrics):
+        return np.asarray(good & ~np.isnan(values).all(axis=-1))
+    for i, step in enumerate(block.steps):
+        rows = block.rows_valid[i] if sample_rows else None  # type: ignore[index]
+        record = (
+            values[i, :, :rows] if name in block.windows else values[i, :rows] if sample_rows else values[i]
+        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not good[i] or np.isfinite(np.sum(record, dtype=np.float64)):
+                continue
+        nan, inf = int(np.isnan(record).sum()), int(np.isinf(record).sum())
+        if nan + inf == 0:
+            continue
+        good[i] = False
+        lacking = _lacks(record if name in block.windows else record[None])
+        absent = lacking and (name in block.optional or block.arrays[name].attrs.get("nan_count") == 0)
+        if not absent and not block.skip_invalid:
+            words = " and ".join(f"{n:,} {what}" for n, what in ((nan, "NaN"), (inf, "Inf")) if n)
+            unsure = lacking and "nan_count" not in block.arrays[name].attrs
+            told = ", or was not recorded there (the store is not closed)" if unsure else ""
+            raise InputError(
+                f"{name.rpartition('/')[2]} of layer '{block.owners[name]}' at step {step} holds {words} of "
+                f"{record.size:,} values{told}; analyse with skip_invalid=True "
+                f"or stop before step {step} (run {block.run})"
+            )
+    return good
+
+
+def _usable(name: str, values: NDArray[np.generic], block: Block) -> bool:
+    """Tell whether an array without steps can be measured; raise where it holds what is not a number."""
+    # A first record is one of a stream, whose rows may be filled up.
+    if "static/" not in name or values.dtype.kind != "f" or np.isfinite(values).all():
+        return True
+    if not block.skip_invalid:
+        bad = np.count_nonzero(~np.isfinite(values))
+        raise InputError(
+            f"{name.rpartition('/')[2]} of layer '{block.owners.get(name, block.layer.name)}' holds {bad:,} "
+            f"values that are not finite of {values.size:,}; analyse with skip_invalid=True (run {block.run})"
+        )
+    return False
+
+
+def _lacks(records: NDArray[np.generic]) -> bool:
+    """Tell whether one of the records is nothing but NaN."""
+    return bool(np.isnan(records.reshape(len(records), -1)).all(axis=-1).any())
+
+
+def _is_factor(array: xr.DataArray) -> bool:
+    """Tell whether the rows are those of a factor; where columns were factored they are the samples."""
+    return array.attrs.get("reduction") == "factor" and array.attrs.get("factor_side", "rows") == "rows"
+
+
+def _read(array: xr.DataArray) -> NDArray[Any]:
+    """Read an array without leaving it in xarray's cache: the block outlives its measurement."""
+    return np.asarray(array[...].values)
+
+
+def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
+    """Cut the block into views: equal valid rows, and the same signals present."""
+    loaded = {name: _read(array) for name, array in block.arrays.items()}
+    loaded |= {name: loaded[name][at] for name, at in block.windows.items()}
+    good = {name: _finite(name, values, block) for name, values in loaded.items()}
+    static = {name: _read(array) for name, array in block.static.items()}
+    static = {name: values for name, values in static.items() if _usable(name, values, block)}
+    kinds: dict[tuple[int | None, frozenset[str], tuple[bool, ...]], list[int]] = {}
+    # A first record, which has no steps, may not be of the samples of every step.
+    apart = {name: mask for name, mask in block.missing.items() if name in block.static}
+    for i in range(len(block.steps)):
+        rows = None if block.rows_valid is None else int(block.rows_valid[i])
+        lacks = frozenset(name for name, mask in apart.items() if mask[i])
+        kinds.setdefault((rows, lacks, tuple(bool(g[i]) for g in good.values())), []).append(i)
+    for (rows_valid, lacking, present), members in kinds.items():
+        where = np.asarray(members, np.intp)
+        whole = len(members) == len(block.steps)
+        signals = {
+            name: SignalView(
+                values if whole else values[where],
+                ("window",) * (name in block.windows) + tuple(str(d) for d in block.arrays[name].dims[1:]),
+                _is_factor(block.arrays[name]),
+                block.arrays[name].attrs.get("columns"),
+            )
+            for (name, values), here in zip(loaded.items(), present, strict=True)
+            if here
+        }
+        for name, values in static.items():
+            if name not in lacking:
+                signals[name] = SignalView(values[None], tuple(str(d) for d in block.static[name].dims))
+        yield where, View(block.layer, block.steps[where], signals, rows_valid)
+
+
+def measure(block: Block) -> dict[str, Values]:
+    """Measure every metric of a block, with its null: one float64 a step, NaN where a signal is absent."""
+    out: dict[str, Values] = {}
+
+    def put(name: str, where: NDArray[np.intp], values: Values) -> None:
+        out.setdefault(name, np.full(len(block.steps), np.nan))[where] = values
+
+    for where, view in _views(block):
+        for metric in block.metrics:
+            if not all(signal in view.signals for signal in metric.signals):
+                continue
+            values = np.asarray(metric.function(view), np.float64)
+            put(metric.name, where, values)
+            if metric.null is not None:
+                for suffix, null in metric.null(view, values).items():
+                    put(f"{metric.name}_{suffix}", where, null)
+    return out

@@ -1,0 +1,202 @@
+"""What a layer of a run can give: which signals it has, and which metrics they are enough for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import xarray as xr
+
+from fadiag.analysis.metrics.metric import WINDOW, Metric
+from fadiag.analysis.plan.runs import Run, Stream
+from fadiag.analysis.plan.signal_refs import Owner, chain_of, expand, owner_of
+from fadiag.errors import InputError, MissingSignalError
+from fadiag.store import Unfolding
+
+__all__ = ["LayerContext", "check_asked", "check_unfolding", "layer_contexts"]
+
+
+@dataclass(frozen=True)
+class LayerContext:
+    """A layer of a stream of a run, where it stands in the chain, and the arrays of all the layers."""
+
+    run: Run
+    stream: Stream
+    layer: str
+    position: int
+    chain: tuple[str, ...]
+    arrays: Mapping[str, Mapping[str, xr.DataArray]]
+
+    def owner(self, signal: str) -> Owner:
+        """Return the layer and the name there of a signal that a metric of this layer names."""
+        return owner_of(self.chain, self.layer, self.position, signal)
+
+    def signals(self, metric: Metric) -> tuple[str, ...]:
+        """Return the signals that a metric needs here."""
+        return expand(len(self.chain) - 1 - self.position, metric.signals)
+
+    def array(self, signal: str) -> xr.DataArray | None:
+        """Return the array that a metric of this layer names; None where it was not recorded."""
+        owner, name = self.owner(signal)
+        if owner is None:
+            return None
+        arrays = self.arrays[owner]
+        name = name.removeprefix("first/").removeprefix("recent/")
+        # Feedback that is learned is recorded over time, in the static one's place.
+        return arrays.get("feedback" if name == "static/feedback" and "feedback" in arrays else name)
+
+    def resolve(self, metric: Metric) -> Metric | None:
+        """Return the metric with its signals written out for this layer; None where it cannot be had."""
+        if self.stream.kind not in metric.kinds or not self._has_feedback(metric):
+            return None
+        arrays = {s: self.array(s) for s in self.signals(metric)}
+        if any(a is None for a in arrays.values()):
+            return None
+        sides = {side for a in arrays.values() if (side := _factor_side(a))}
+        if sides and metric.needs == "values":
+            return None
+        if "rows" in sides and metric.needs == "rows":
+            if not metric.beside or any(self.array(s) is None for s in metric.beside):
+                return None
+            return replace(metric, signals=metric.beside)
+        return replace(metric, signals=tuple(arrays)) if tuple(arrays) != metric.signals else metric
+
+    def _has_feedback(self, metric: Metric) -> bool:
+        attrs = self.stream.layer_attrs[self.layer]
+        if metric.layers == "layerwise":
+            return attrs.get("feedback_kind") == "layerwise" and int(attrs.get("order", 0)) != 0
+        if metric.layers == "direct":
+            return attrs.get("feedback_kind") == "direct"
+        if metric.layers == "below layerwise":
+            return self._kind_of("above/") == "layerwise"
+        if metric.layers == "above direct":
+            return attrs.get("feedback_kind") == self._kind_of("below/") == "direct"
+        if metric.layers == "output above direct":
+            return self.position == len(self.chain) - 1 and self._kind_of("below/") == "direct"
+        return True
+
+    def _kind_of(self, side: str) -> str:
+        other = self.owner(side).layer
+        return "" if other is None else str(self.stream.layer_attrs[other].get("feedback_kind", ""))
+
+
+def layer_contexts(run: Run, stream: Stream) -> list[LayerContext]:
+    """Return the layers of a stream with what each can name."""
+    chain, arrays = chain_of(run, stream), {name: _arrays(run, stream, name) for name in stream.layers}
+    return [LayerContext(run, stream, name, i, chain, arrays) for i, name in enumerate(stream.layers)]
+
+
+def _factor_side(array: xr.DataArray | None) -> str:
+    """Return "rows" or "columns" where an array is a factor, by the side that it is small on; else ""."""
+    if array is None or array.attrs.get("reduction", "raw") != "factor":
+        return ""
+    return str(array.attrs.get("factor_side", "rows"))
+
+
+def check_unfolding(runs: Sequence[Run], unfolding: Unfolding) -> None:
+    """Refuse to measure a factor as what it is not.
+
+    Raises
+    ------
+    InputError
+        A signal was recorded as the factor of another unfolding.
+    """
+    for run in runs:
+        for stream in run.streams.values():
+            for layer, arrays in stream.layers.items():
+                for name, array in arrays.items():
+                    recorded = str(array.attrs.get("unfolding", "both"))
+                    if _factor_side(array) and recorded not in (unfolding, "both"):
+                        raise InputError(
+                            f"{name} of layer {layer!r} is the factor of its {recorded!r} unfolding; analyse "
+                            f"with unfolding={recorded!r}, apart from runs recorded otherwise "
+                            f"(run {run.label})"
+                        )
+
+
+def _arrays(run: Run, stream: Stream, layer: str) -> dict[str, xr.DataArray]:
+    found = {name: a for name, a in stream.layers[layer].items() if _has_record(a)}
+    for name, array in run.static.get(layer, {}).items():
+        found[f"static/{name}"] = array
+    for other in run.streams.values():
+        if other.kind == "state" and other is not stream:
+            theirs = other.layers.get(layer, {})
+            found |= {f"state/{name}": array for name, array in theirs.items() if _has_record(array)}
+    return found
+
+
+def _has_record(array: xr.DataArray) -> bool:
+    """Tell whether a signal was recorded at all: a killed run may only have declared it."""
+    return "step" not in array.dims or int(array.attrs.get("declared_at", 0)) < array.sizes["step"]
+
+
+def check_asked(runs: Sequence[Run], metrics: Sequence[Metric]) -> None:
+    """Refuse a metric, asked for by name, that no layer of a run can give.
+
+    Raises
+    ------
+    MissingSignalError
+        It names the run, the layer, the signal and what was recorded instead.
+    """
+    for run in runs:
+        contexts = [context for stream in run.streams.values() for context in layer_contexts(run, stream)]
+        for metric in metrics:
+            where = [context for context in contexts if context.stream.kind in metric.kinds]
+            if not where:
+                have = ", ".join(f"{s.name} ({s.kind})" for s in run.streams.values())
+                raise MissingSignalError(
+                    f"{metric.name} needs a stream of kind {' or '.join(metric.kinds)}; "
+                    f"run {run.label} recorded {have}"
+                )
+            if not any(context.resolve(metric) for context in where):
+                _raise_missing(metric, where)
+            _check_records(metric, where)
+
+
+def _check_records(metric: Metric, contexts: Sequence[LayerContext]) -> None:
+    recent = [s for s in metric.signals if s.startswith("recent/")]
+    counts = [
+        min(
+            a.sizes["step"] - int(a.attrs.get("declared_at", 0))
+            for s in recent
+            if (a := context.array(s)) is not None
+        )
+        for context in contexts
+        if recent and context.resolve(metric)
+    ]
+    if counts and max(counts) < WINDOW:
+        raise MissingSignalError(
+            f"{metric.name} needs {WINDOW} records of {recent[0].removeprefix('recent/')}; "
+            f"run {contexts[0].run.label} has {max(counts)}: record longer or more often"
+        )
+
+
+_FEEDBACK_WORDS = {
+    "layerwise": "layerwise feedback above the first layer",
+    "direct": "direct feedback",
+    "below layerwise": "a chain of layers with layerwise feedback above",
+    "above direct": "two layers of a chain, one above the other, with direct feedback",
+    "output above direct": "an output above a layer with direct feedback",
+}
+
+
+def _raise_missing(metric: Metric, contexts: Sequence[LayerContext]) -> None:
+    label = contexts[0].run.label
+    absent = [[s for s in context.signals(metric) if context.array(s) is None] for context in contexts]
+    if any(s.startswith(("above", "below")) for s in metric.signals) and not contexts[0].chain:
+        raise MissingSignalError(
+            f"{metric.name} needs layers in a chain, each a matrix that fits the next and none left out; "
+            f"run {label} has others"
+        )
+    if all(absent):
+        recorded = ", ".join(sorted(contexts[0].arrays[contexts[0].layer])) or "nothing"
+        raise MissingSignalError(
+            f"{metric.name} needs the signal {absent[0][0]!r}; "
+            f"run {label}, layer '{contexts[0].layer}' recorded {recorded}"
+        )
+    if metric.layers in _FEEDBACK_WORDS:
+        raise MissingSignalError(
+            f"{metric.name} needs {_FEEDBACK_WORDS[metric.layers]}; run {label} has none"
+        )
+    what = "values" if metric.needs == "values" else "rows"
+    raise MissingSignalError(
+        f"{metric.name} needs the {what} of {', '.join(metric.signals)}; run {label} recorded only a factor"
+    )

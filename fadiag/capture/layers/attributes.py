@@ -1,0 +1,40 @@
+"""What the store says about a layer, whatever the stream."""
+
+from typing import Any
+
+from torch import Tensor
+
+from fadiag.capture.layers.selection import RecordedLayer
+
+__all__ = ["kernel_attrs", "layer_attrs"]
+
+
+def kernel_attrs(weight: Tensor) -> dict[str, Any]:
+    """Return the attributes of a weight that was unfolded to two axes."""
+    if weight.dim() <= 2:
+        return {}
+    return {"unfolding": "out x in*kernel", "kernel_shape": list(weight.shape[2:])}
+
+
+def layer_attrs(layer: RecordedLayer, order: int, count: int, last: RecordedLayer) -> dict[str, Any]:
+    """Return what the store says of a layer, whatever the stream.
+
+    Parameters
+    ----------
+    layer : RecordedLayer
+    order, count : int
+        Its place among all layers of the model (their calls, in a stream of passes), recorded or not, and
+        their number.
+    last : RecordedLayer
+        The model's last layer, recorded or not: its outputs are the classes.
+    """
+    return {
+        "name": layer.name,
+        "type": type(layer.module).__name__,
+        "order": order,
+        "layers_in_model": count,
+        "classes": last.outputs,
+        "feedback_kind": layer.feedback_kind,
+        "out_features": layer.outputs,
+        "in_features": layer.weight.numel() // layer.outputs,
+    }

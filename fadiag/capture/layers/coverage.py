@@ -1,0 +1,93 @@
+"""What of a model is not recorded though one may think that it is: told when the recorder comes."""
+
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from fadiag.capture.layers.adapter import unknown_layers
+from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.errors import CaptureError, CaptureWarning
+
+__all__ = ["unknown_layer_types", "warn_missing_signals", "warn_unknown_layers"]
+
+_SHOWN = 4
+_WHY = {
+    "is never called": " (outside of no_grad)",
+    "receives no error": " (its output is detached, made under no_grad, or not used by the loss)",
+}
+_BACKWARD = frozenset({"error", "error_bp", "error_post", "modulator", "modulator_bp"})
+
+
+def unknown_layer_types(others: Iterable[RecordedLayer]) -> dict[str, str]:
+    """Return the names and types of the modules that no adapter knows."""
+    return {x.name: type(x.module).__name__ for x in others if x.adapter is unknown_layers}
+
+
+def warn_unknown_layers(others: Sequence[RecordedLayer], *, stacklevel: int) -> None:
+    """Warn of the modules that no adapter knows."""
+    left_out = unknown_layer_types(others)
+    if left_out:
+        told = _listed([f"{name!r} ({kind})" for name, kind in left_out.items()])
+        warnings.warn(
+            f"not recorded, since no adapter knows them: {told}. Their backward pass is taken to be exact as "
+            "it stands: if it is not, error_bp is not that of backpropagation below them. Give adapters=("
+            "exact_layers(...),) or a LayerAdapter of your own to record them, layers=[...] to say that they "
+            "are to be left out",
+            CaptureWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def warn_missing_signals(
+    recorded: Mapping[str, Collection[str]],
+    layers: Sequence[RecordedLayer],
+    asked: Collection[str],
+    where: str,
+    *,
+    stacklevel: int,
+) -> None:
+    """Tell of layers that have no signals: raise where one was asked for by name, warn otherwise.
+
+    Parameters
+    ----------
+    recorded : mapping of str to collection of str
+        The signals of each call of a layer, by the call's name.
+    layers : sequence of RecordedLayer
+        Those to be recorded.
+    asked : collection of str
+        The signals that were asked for: without those of the backward pass, none is missed.
+    where : str
+        The stream, as the message names it.
+
+    Raises
+    ------
+    CaptureError
+        A layer that was asked for by name was never called, or received no error.
+    """
+    backward = _BACKWARD & set(asked)
+    names = {layer.name for layer in layers}
+    found: dict[str, set[str]] = {}
+    for call, signals in recorded.items():
+        found.setdefault(call if call in names else call.rpartition("@")[0], set()).update(signals)
+    silent = {
+        layer: "is never called" if layer.name not in found else "receives no error"
+        for layer in layers
+        if layer.name not in found or (backward and not backward & found[layer.name])
+    }
+    for layer, why in silent.items():
+        if layer.named:
+            raise CaptureError(
+                f"layer {layer.name!r} was asked for by name and {why} in {where}{_WHY[why]}; leave it out "
+                "of layers=[...], or give a model and a loss that use it"
+            )
+    if silent:
+        told = _listed([f"{layer.name!r} {why}{_WHY[why]}" for layer, why in silent.items()])
+        warnings.warn(
+            f"layers without signals in {where}: {told}. Say by layers=[...] which are to be recorded",
+            CaptureWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def _listed(told: Sequence[str]) -> str:
+    more = len(told) - _SHOWN
+    return ", ".join(told[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,23 @@
+"""The adapters that every recorder asks."""
+
+from fadiag.capture.layers.adapter import (
+    LayerAdapter,
+    embeddings,
+    own_layers,
+    plain_layers,
+    transposed_convolutions,
+    volume_convolutions,
+)
+from fadiag.capture.layers.biotorch import biotorch_layers
+
+__all__ = ["DEFAULT_ADAPTERS"]
+
+#: Asked in this order; `Recorder(adapters=...)` are asked before them.
+DEFAULT_ADAPTERS: tuple[LayerAdapter, ...] = (
+    own_layers,
+    biotorch_layers,
+    plain_layers,
+    volume_convolutions,
+    transposed_convolutions,
+    embeddings,
+)

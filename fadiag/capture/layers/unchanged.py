@@ -1,0 +1,80 @@
+"""Whether a model still is the one that its recorder was built on."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from fadiag.capture.layers.adapter import LayerAdapter, adapter_of
+from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.errors import CaptureError
+
+__all__ = ["Structure"]
+
+_WAY_OUT = "record the changed model into a store of its own"
+
+
+class Structure:
+    """The modules and parameters of a model, as they were.
+
+    Parameters
+    ----------
+    model : nn.Module
+    layers, others : sequence of RecordedLayer
+        Those recorded, and the rest of those that an adapter takes.
+    adapters : sequence of LayerAdapter
+        By which a layer that appears later is known.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[RecordedLayer],
+        others: Sequence[RecordedLayer],
+        adapters: Sequence[LayerAdapter],
+    ) -> None:
+        self._model = model
+        self._known = (*layers, *others)
+        self._adapters = adapters
+        self._modules = dict(model.named_modules())
+        # An adapter may compute its weight: then the module has no such parameter, and nothing to replace.
+        self._parameters = [
+            (layer, name, parameter, (parameter.shape, parameter.dtype))
+            for layer in layers
+            for name, parameter in layer.module._parameters.items()
+            if parameter is not None and (parameter is layer.weight or parameter is layer.bias)
+        ]
+
+    def check(self, step: int) -> None:
+        """Raise where the model is not what it was.
+
+        Raises
+        ------
+        CaptureError
+            A layer was replaced or removed, or has appeared; a recorded parameter was replaced, or has
+            another shape or type.
+        """
+        modules = dict(self._model.named_modules())
+        for layer in self._known:
+            if modules.get(layer.name) is not layer.module:
+                raise CaptureError(
+                    f"layer {layer.name!r} was replaced or removed in mid-run, before step {step}; {_WAY_OUT}"
+                )
+        for name, module in modules.items():
+            if self._modules.get(name) is not module and adapter_of(module, self._adapters) is not None:
+                raise CaptureError(
+                    f"layer {name!r} appeared in mid-run, before step {step}, so it is not recorded and the "
+                    f"order of the layers is another; {_WAY_OUT}"
+                )
+        for layer, name, parameter, (shape, dtype) in self._parameters:
+            now = layer.module._parameters.get(name)
+            if now is not None and (now.shape, now.dtype) != (shape, dtype):
+                raise CaptureError(
+                    f"the {name} of layer {layer.name!r} was {dtype} {tuple(shape)} and is now "
+                    f"{now.dtype} {tuple(now.shape)}: the model changed in mid-run; {_WAY_OUT}"
+                )
+            if now is not parameter:
+                raise CaptureError(
+                    f"the {name} of layer {layer.name!r} is another Parameter than at first, before step "
+                    f"{step}, and not the one that the optimizer had; change the values in place "
+                    f"({name}.data.copy_(...)), or {_WAY_OUT}"
+                )

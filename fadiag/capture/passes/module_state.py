@@ -1,0 +1,149 @@
+"""What the modules of a model hold, kept while a pass runs and put back as it was.
+
+A buffer, a counter, a hidden state, a cache, a generator of the model's own: whatever a forward pass leaves
+in its module would otherwise reach the run.
+"""
+
+import copy
+import random
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fadiag.errors import CaptureError
+
+__all__ = ["guard_parameters", "preserve_module_state"]
+
+_BOUND = {"training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
+#: The framework's own entries of a module that are left alone: what hooks hang on it.
+_HOOKS = frozenset(vars(nn.Module())) - _BOUND
+# Exactly these: a subclass may give its methods another meaning.
+_MAPPINGS = {dict, OrderedDict, defaultdict, Counter}
+_CONTAINERS = {list, deque, set, *_MAPPINGS}
+_PLAIN = {type(None), bool, int, float, str}
+
+Undo = list[tuple[Callable[..., Any], tuple[Any, ...]]]
+
+
+@contextmanager
+def preserve_module_state(model: nn.Module) -> Iterator[None]:
+    """Put back, on leaving, what the attributes of the model's modules were and held.
+
+    That is what was bound, bound anew or deleted (parameters, buffers and submodules too), lists, dicts and
+    sets, tensors changed in place, and the states of random generators. Buffers are clones inside. Objects of
+    other classes are not looked into, and parameters keep the values that they got.
+    """
+    modules = list(model.modules())
+    clones = {id(buffer): buffer.detach().clone() for buffer in model.buffers()}
+    undo: Undo = []
+    seen = set(clones)
+    for module in modules:
+        held = {name: value for name, value in vars(module).items() if name not in _HOOKS}
+        undo.append((_bind, (vars(module), held)))
+        for value in held.values():
+            if type(value) not in _PLAIN:
+                _keep(value, undo, seen)
+    try:
+        for module in modules:
+            for name, buffer in list(module._buffers.items()):
+                if buffer is not None:
+                    undo.append((module._buffers.__setitem__, (name, buffer)))
+                    module._buffers[name] = clones[id(buffer)]
+        yield
+    finally:
+        for put_back, given in reversed(undo):
+            put_back(*given)
+
+
+@contextmanager
+def guard_parameters(model: nn.Module) -> Iterator[None]:
+    """Put back, on leaving, the values of parameters that a pass is known to write to.
+
+    Those of modules with a ``train()`` of their own, which may merge weights, and of tables that renormalise
+    themselves. To keep all would hold the whole model once more.
+
+    Raises
+    ------
+    CaptureError
+        Another parameter was changed in place.
+    """
+    written = {
+        id(parameter): parameter
+        for module in model.modules()
+        if type(module).train is not nn.Module.train or getattr(module, "max_norm", None) is not None
+        for parameter in module.parameters()
+    }
+    kept = [(parameter, parameter.detach().clone()) for parameter in written.values()]
+    others = [
+        (name, parameter, _version(parameter))
+        for name, parameter in model.named_parameters()
+        if id(parameter) not in written
+    ]
+    try:
+        yield
+    finally:
+        for parameter, values in kept:
+            parameter.data.copy_(values)
+    for name, parameter, version in others:
+        if _version(parameter) != version:
+            raise CaptureError(
+                f"a pass changed the parameter {name!r} in place, so a probe would change the run; do that "
+                "outside forward(), say after optimizer.step()"
+            )
+
+
+def _bind(attributes: dict[str, Any], held: dict[str, Any]) -> None:
+    for name in [name for name in attributes if name not in held and name not in _HOOKS]:
+        del attributes[name]
+    attributes.update(held)
+
+
+def _keep(value: Any, undo: Undo, seen: set[int]) -> None:
+    """Add what puts ``value`` back to what it holds, in place: others may know it by its identity."""
+    kind = type(value)
+    if kind in _CONTAINERS or kind is tuple:
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        if kind is not tuple:
+            undo.append((_refill, (value, copy.copy(value))))
+        for item in value.values() if kind in _MAPPINGS else value:
+            if type(item) not in _PLAIN:
+                _keep(item, undo, seen)
+    elif isinstance(value, Tensor):
+        # Parameters are kept elsewhere; nothing changes an inference tensor outside inference mode.
+        weight = isinstance(value, nn.Parameter) or (value.is_leaf and value.requires_grad)
+        if not weight and id(value) not in seen and not value.is_inference():
+            seen.add(id(value))
+            undo.append((_rewrite, (value, value._version, value.detach().clone())))
+    elif isinstance(value, np.ndarray):
+        if value.flags.writeable:
+            undo.append((np.copyto, (value, value.copy())))
+    elif isinstance(value, torch.Generator):
+        undo.append((value.set_state, (value.get_state(),)))
+    elif isinstance(value, np.random.Generator):
+        undo.append((setattr, (value.bit_generator, "state", value.bit_generator.state)))
+    elif isinstance(value, np.random.RandomState):
+        undo.append((value.set_state, (value.get_state(),)))
+    elif isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
+        undo.append((value.setstate, (value.getstate(),)))
+
+
+def _refill(container: Any, contents: Collection[Any]) -> None:
+    container.clear()
+    (container.extend if isinstance(container, (list, deque)) else container.update)(contents)
+
+
+def _rewrite(tensor: Tensor, version: int, values: Tensor) -> None:
+    # What a pass writes through .data counts no version.
+    if tensor._version != version or not torch.equal(tensor, values):
+        tensor.data.copy_(values)  # through .data, which autograd does not see
+
+
+def _version(parameter: Tensor) -> int:
+    return 0 if parameter.is_inference() else parameter._version

@@ -1,0 +1,44 @@
+"""What a store says of the run that wrote it, beside what the user says."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from fadiag import __version__
+from fadiag.capture.layers.coverage import unknown_layer_types
+from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.session.distributed import feedback_digests
+
+__all__ = ["manifest_of"]
+
+_LIBRARIES = ("numpy", "xarray", "zarr")
+
+
+def manifest_of(
+    layers: Sequence[RecordedLayer],
+    others: Sequence[RecordedLayer],
+    meta: Mapping[str, Any] | None,
+    config: Any,
+) -> dict[str, Any]:
+    """Return the manifest: the user's meta and config, versions, host, device, dtype, a hash of each B.
+
+    ``left_out`` has the modules with weights that no adapter knows, and their types.
+    """
+    return {
+        "meta": dict(meta or {}),
+        "config": config,
+        "versions": {
+            "fadiag": __version__,
+            "torch": str(torch.__version__),
+            **{name: version(name) for name in _LIBRARIES},
+            "python": platform.python_version(),
+        },
+        "host": platform.node(),
+        "device": str(layers[0].weight.device),
+        "dtype": str(layers[0].weight.dtype).removeprefix("torch."),
+        "feedback_hash": {name: digest for name, digest in feedback_digests(layers).items() if digest},
+        "left_out": unknown_layer_types(others),
+    }

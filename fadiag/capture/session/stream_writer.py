@@ -1,0 +1,180 @@
+"""From what was read to the store: declares, checks shapes, counts what is not finite."""
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fadiag.capture.session.resume import Earlier
+from fadiag.capture.signals.arrays import Array
+from fadiag.capture.signals.samples import capacity
+from fadiag.capture.signals.signal import ONE_SHAPE, LayerSignals, SignalArray
+from fadiag.capture.tracing.layer_call import OF_GATE
+from fadiag.errors import CaptureError, CaptureWarning
+from fadiag.store import ROWS, ArraySpec, RunWriter, layer_key
+
+__all__ = ["ROOT", "StreamWriter"]
+
+#: The layer name under which the store keeps a nameless root module.
+ROOT = "(root)"
+_CHANGED = "the model or the batch changed in mid-run; record the changed model into a store of its own"
+
+
+class StreamWriter:
+    """One stream of a store."""
+
+    def __init__(
+        self,
+        writer: RunWriter,
+        stream: str,
+        attrs: Mapping[str, Any],
+        planned: int | None = None,
+        earlier: Earlier | None = None,
+        *,
+        rooms: Mapping[tuple[str, str], int] | None = None,
+    ) -> None:
+        self._writer = writer
+        self._earlier = earlier
+        self._rooms = {(layer or ROOT, signal): room for (layer, signal), room in (rooms or {}).items()}
+        self.stream = stream
+        self._shapes: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._ways: dict[str, tuple[str, ...]] = {}  # norm and gate of each layer, in the first record
+        self._told: set[str] = set()
+        self._invalid: Counter[tuple[str, str]] = Counter()
+        writer.declare_stream(stream, attrs=dict(attrs), planned=planned)
+
+    @property
+    def last_step(self) -> int | None:
+        """The last step recorded."""
+        return self._writer.last_step(self.stream)
+
+    @property
+    def recorded(self) -> dict[str, set[str]]:
+        """The signals that were recorded of each layer."""
+        found: dict[str, set[str]] = {}
+        for layer, signal in self._shapes:
+            found.setdefault("" if layer == ROOT else layer, set()).add(signal)
+        return found
+
+    def scalars(self, step: int, values: Mapping[str, float], epoch: float | None) -> None:
+        """Record scalars of the stream itself."""
+        arrays = {("", name): np.array(value, np.float64) for name, value in values.items()}
+        for key in arrays:
+            if key not in self._shapes:
+                self._shapes[key] = ()
+                attrs = {"signal": key[1], **self._counted(key)}
+                self._writer.declare(self.stream, *key, ArraySpec((), (), "float64", attrs))
+        self._count(arrays)
+        self._writer.append(self.stream, step, arrays, epoch=epoch)
+
+    def layers(self, step: int, read: Sequence[LayerSignals], *, epoch: float | None) -> None:
+        """Record the signals of layers.
+
+        Samples that lack are filled up with NaN: the record tells how many there are, and a layer that sees
+        another number of them, in ``rows``.
+        """
+        arrays: dict[tuple[str, str], Array] = {}
+        whole: dict[tuple[str, str], Array] = {}
+        batch = next((layer.rows for layer in reversed(read) if layer.rows is not None), None)
+        for layer in read:
+            signals = self._of_one_way(layer, step)
+            told = (layer.name or ROOT, ROWS) in self._shapes
+            if layer.rows is not None and (layer.rows != batch or told):
+                signals[ROWS] = SignalArray(np.array(layer.rows, np.float64), ())
+            for name, signal in signals.items():
+                key = (layer.name or ROOT, name)
+                if key not in self._shapes:
+                    self._declare(key, layer, signal, self._shape_for(key, signal, batch or 0))
+                arrays[key] = self._fitted(key, layer, signal, step)
+                if "nan_means" not in signal.attrs:
+                    whole[key] = signal.array
+        self._count(whole)
+        self._writer.append(self.stream, step, arrays, epoch=epoch, rows_valid=batch)
+
+    def _of_one_way(self, layer: LayerSignals, step: int) -> dict[str, SignalArray]:
+        """Return the signals that mean what they meant in the first record: those of its gate and norm.
+
+        A model may skip a block at random: what is h in one pass is then another tensor in the next.
+        """
+        now = tuple(layer.attrs.get(key, "") for key in ("norm", "gate"))
+        first = self._ways.setdefault(layer.name, now)
+        if now == first:
+            return dict(layer.signals)
+        if layer.name not in self._told:
+            self._told.add(layer.name)
+            was, has = (" and ".join(filter(None, way)) or "no norm or gate" for way in (first, now))
+            warnings.warn(
+                f"layer {layer.name!r} had {was} behind it in the first record of {self.stream!r} and has "
+                f"{has} at step {step}: where that is so, its activation, modulator and error_post are not "
+                "recorded, since they would be those of something else; its error is",
+                CaptureWarning,
+                stacklevel=2,
+            )
+        return {name: s for name, s in layer.signals.items() if not name.startswith(tuple(OF_GATE))}
+
+    def _fitted(self, key: tuple[str, str], layer: LayerSignals, signal: SignalArray, step: int) -> Array:
+        """Return a signal's values in the shape that was declared, samples that lack filled up."""
+        array, shape = signal.array, self._shapes[key]
+        of_samples = signal.dims[:1] == ("sample",)
+        if of_samples and array.shape[1:] == shape[1:] and len(array) < shape[0]:
+            return _padded(array, shape[0])
+        if array.shape == shape:
+            return array
+        has_positions = (of_samples and array.ndim > 2) or signal.attrs.get("unfolding") == "samples"
+        why = f"; {ONE_SHAPE}" if has_positions and array.shape[1:] != shape[1:] else f": {_CHANGED}"
+        raise CaptureError(
+            f"{key[1]} of layer {layer.name!r} has shape {array.shape} at step {step} and had {shape} before"
+            + why
+        )
+
+    def _declare(
+        self, key: tuple[str, str], layer: LayerSignals, signal: SignalArray, shape: tuple[int, ...]
+    ) -> None:
+        attrs = {"signal": key[1], "reduction": "raw", "loss_scale": 1.0, **signal.attrs}
+        if self._earlier is not None:
+            self._earlier.check_declared(self.stream, layer, key[1], attrs)
+        attrs |= self._counted(key)
+        spec = ArraySpec(signal.dims, shape, str(signal.array.dtype), attrs)
+        self._writer.declare(self.stream, *key, spec, layer_attrs=dict(layer.attrs))
+        self._shapes[key] = shape
+
+    def _shape_for(self, key: tuple[str, str], signal: SignalArray, batch: int) -> tuple[int, ...]:
+        """Return the shape to declare: a layer that saw few of the batch may see more in another step."""
+        shape = signal.array.shape
+        if signal.dims[:1] != ("sample",):
+            return shape
+        return (self._rooms.get(key) or capacity(shape[0], batch), *shape[1:])
+
+    def _place(self, key: tuple[str, str]) -> str:
+        layer, signal = key
+        return "/".join((self.stream, layer_key(layer), signal) if layer else (self.stream, signal))
+
+    def _counted(self, key: tuple[str, str]) -> dict[str, int]:
+        """Return the count to declare a signal with: 0, but none where an earlier session has it."""
+        known = self._writer.attrs(self._place(key))
+        before = known.get("nan_count")
+        self._invalid[key] = before if type(before) is int else 0
+        return {} if known else {"nan_count": 0}
+
+    def _count(self, arrays: Mapping[tuple[str, str], Array]) -> None:
+        """Count values that are not finite: they are recorded as they are, and reported (padding left out).
+
+        The store is told before it gets them, so that each commit has the count of what it holds.
+        """
+        for key, array in arrays.items():
+            with np.errstate(over="ignore", invalid="ignore"):
+                if np.isfinite(np.vdot(array, array)):
+                    continue  # a single value that is not finite would have spoilt the sum of squares
+            bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+            if bad:
+                self._invalid[key] += bad
+                self._writer.set_attrs(self._place(key), {"nan_count": self._invalid[key]})
+
+
+def _padded(array: Array, rows: int) -> Array:
+    """Fill an array up with rows of NaN."""
+    padded = np.full((rows, *array.shape[1:]), np.nan, array.dtype)
+    padded[: len(array)] = array
+    return padded

@@ -1,0 +1,1 @@
+"""Name the signals, and turn the tensors of a pass into the arrays that are stored."""

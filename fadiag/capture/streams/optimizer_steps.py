@@ -1,0 +1,159 @@
+"""When the optimisers step: how often, and the moment at which the gradients of a step are there."""
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.errors import CaptureError
+
+__all__ = ["OptimizerStepMonitor", "holders_of"]
+
+_ONCE = "call recorder.step() once after each optimizer.step()"
+
+
+def holders_of(optimizers: Iterable[Any]) -> dict[int, list[Any]]:
+    """Return the optimisers that hold each parameter, by the parameter's id."""
+    holders: dict[int, list[Any]] = {}
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                holders.setdefault(id(parameter), []).append(optimizer)
+    return holders
+
+
+class OptimizerStepMonitor:
+    """Hears optimisers step, between `listen` and `leave`.
+
+    Parameters
+    ----------
+    optimizers : sequence of optimisers
+    ready : callable
+        Called with an optimiser when the gradients that it will step along are there, and its weights still
+        the old ones: before its step, and again after the first evaluation of a closure, which makes them.
+    """
+
+    def __init__(self, optimizers: Sequence[Any], ready: Callable[[Any], None]) -> None:
+        self._optimizers = optimizers
+        self._ready = ready
+        self._handles: list[Any] = []
+        self._begun: Counter[int] = Counter()
+
+    def listen(self) -> None:
+        """Count from 0."""
+        self.leave()
+        self._begun.clear()
+        self._handles = [o.register_step_pre_hook(self._before) for o in self._optimizers]
+
+    def leave(self) -> None:
+        """Take the hooks off; the counts stay."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def check(self, step: int, updates: Sequence[tuple[RecordedLayer, Tensor]], *, first: bool) -> None:
+        """Raise where the update of a step is not one step of the optimisers that hold the layers' weights.
+
+        An optimiser that did not step has no update: a GradScaler skips steps, and of two optimisers one
+        may wait for the other.
+
+        Parameters
+        ----------
+        step : int
+        updates : sequence of (RecordedLayer, Tensor)
+        first : bool
+            Whether it is the first one recorded: there a call that comes too early is known by gradients that
+            are there and were not used.
+
+        Raises
+        ------
+        CaptureError
+            Nobody stepped, or somebody twice, and what is to be done.
+        """
+        holders = self._holders([layer for layer, _ in updates])
+        for optimizer in {id(o): o for held in holders for o in held}.values():
+            if (times := self._times(optimizer)) > 1:
+                raise CaptureError(
+                    f"{type(optimizer).__name__} stepped {times} times at step {step}, between two calls of "
+                    f"recorder.step(), so that no gradient is that of the update; {_ONCE}"
+                )
+        for (layer, update), held in zip(updates, holders, strict=True):
+            if held and not any(map(self._has_stepped, held)) and update.any():
+                raise CaptureError(
+                    f"the weight of layer {layer.name!r} changed at step {step}, but the "
+                    f"{type(held[0]).__name__} that the recorder has for it did not step; give it the "
+                    "optimizer that steps (where one wraps another, the inner one; one that was made anew to "
+                    f"a new Recorder with resume=True), and {_ONCE}"
+                )
+        if first and not any(map(self._has_stepped, self._optimizers)) and _are_ready(self._optimizers):
+            raise CaptureError(
+                f"the gradients of step {step} are there, but no optimizer stepped before recorder.step(); "
+                f"{_ONCE}, not before it and not after each of the batches that are accumulated"
+            )
+
+    def check_none(self, step: int, layers: Sequence[RecordedLayer]) -> None:
+        """Raise where an optimiser that holds the layers' weights has stepped.
+
+        Raises
+        ------
+        CaptureError
+            An update was not told.
+        """
+        for optimizer in (o for held in self._holders(layers) for o in held):
+            if self._has_stepped(optimizer):
+                raise CaptureError(
+                    f"{type(optimizer).__name__} stepped after the last recorder.step(): the update of step "
+                    f"{step} was not told, or each was told before it was made; {_ONCE}"
+                )
+
+    def _holders(self, layers: Sequence[RecordedLayer]) -> list[list[Any]]:
+        holders = holders_of(self._optimizers)
+        return [holders.get(id(layer.weight), []) for layer in layers]
+
+    def _has_stepped(self, optimizer: Any) -> bool:
+        return self._begun[id(optimizer)] > 0
+
+    def _times(self, optimizer: Any) -> int:
+        # torch calls the hooks once for each class whose step calls that of its parent.
+        steps = [vars(kind).get("step") for kind in type(optimizer).__mro__]
+        calls = sum(bool(getattr(step, "hooked", False)) for step in steps)
+        return -(-self._begun[id(optimizer)] // max(1, calls))
+
+    def _before(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._begun[id(optimizer)] += 1
+        if self._begun[id(optimizer)] > 1:
+            return None
+        self._ready(optimizer)
+        if callable(kwargs.get("closure")):
+            return args, {**kwargs, "closure": self._heard(optimizer, kwargs["closure"])}
+        if len(args) > 1 and callable(args[1]):  # args[0] is the optimiser
+            return (args[0], self._heard(optimizer, args[1]), *args[2:]), kwargs
+        return None
+
+    def _heard(self, optimizer: Any, closure: Callable[..., Any]) -> Callable[..., Any]:
+        evaluated = False
+
+        @functools.wraps(closure)
+        def evaluate(*args: Any, **kwargs: Any) -> Any:
+            nonlocal evaluated
+            try:
+                loss = closure(*args, **kwargs)
+            except BaseException:
+                self._begun[id(optimizer)] = 0  # the step was not made; it may be tried again
+                raise
+            if not evaluated:
+                evaluated = True
+                self._ready(optimizer)
+            return loss
+
+        return evaluate
+
+
+def _are_ready(optimizers: Iterable[Any]) -> bool:
+    """Tell whether there are gradients to step along, none of which makes a GradScaler skip the step."""
+    groups = (group for optimizer in optimizers for group in optimizer.param_groups)
+    gradients = [p.grad.detach().to_dense() for g in groups for p in g["params"] if p.grad is not None]
+    return all(bool(g.isfinite().all()) for g in gradients) and any(bool(g.any()) for g in gradients)

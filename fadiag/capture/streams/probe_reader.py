@@ -1,0 +1,97 @@
+"""The probes of one run: which are due at a step, and what is read of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from fadiag.capture.layers.coverage import warn_missing_signals
+from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.passes.isolation import TrainingFlags
+from fadiag.capture.signals.signal import LayerSignals
+from fadiag.capture.streams.probe import Probe
+from fadiag.capture.streams.schedule import Schedule
+from fadiag.errors import InputError
+
+__all__ = ["ProbeReader", "check_probes"]
+
+_RESERVED = ("state", "live", "log", "static")
+
+
+def check_probes(probes: Any, layers: Sequence[RecordedLayer]) -> dict[str, Probe]:
+    """Return probes by name, or refuse what is none, or does not fit the layers."""
+    if probes is not None and not isinstance(probes, Mapping):
+        raise InputError(
+            f"probes is a {type(probes).__name__}; give them by name, probes={{'probe': Probe(...)}}"
+        )
+    found: dict[str, Probe] = dict(probes or {})
+    for name, probe in found.items():
+        if name in _RESERVED:
+            raise InputError(f"a probe is named {name!r}, which is a stream of its own; take another name")
+        if not isinstance(probe, Probe):
+            raise InputError(f"probe {name!r} is a {type(probe).__name__}; give a fadiag.Probe")
+        probe.check(layers)
+    return found
+
+
+class ProbeReader:
+    """Reads the probes of a model, by name.
+
+    Parameters
+    ----------
+    model : nn.Module
+    layers, others : sequence of RecordedLayer
+        Those recorded, and the rest.
+    probes : mapping of str to Probe
+    flags : TrainingFlags
+    schedule : callable
+        Of probes that have none of their own.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[RecordedLayer],
+        others: Sequence[RecordedLayer],
+        probes: Mapping[str, Probe],
+        *,
+        flags: TrainingFlags,
+        schedule: Schedule,
+    ) -> None:
+        self.by_name = probes
+        self._model, self._layers, self._others = model, layers, others
+        self._flags = flags
+        self._schedule = schedule
+        self._ahead: dict[str, list[LayerSignals]] = {}
+
+    def schedule_of(self, name: str) -> Schedule:
+        """Return when a probe is read."""
+        own = self.by_name[name].schedule
+        return self._schedule if own is None else own
+
+    def due(self, step: int) -> list[str]:
+        """Return the names of the probes that are read at a step."""
+        return [name for name in self.by_name if self.schedule_of(name)(step)]
+
+    def read_ahead(self) -> None:
+        """Read what is due at step 0, to be handed out later: a probe that does not fit is told at once."""
+        self._ahead = {name: self._read(name) for name in self.due(0)}
+        for name, read in self._ahead.items():
+            self._warn_missing(name, read, stacklevel=4)
+
+    def read(self, name: str, *, first: bool) -> list[LayerSignals]:
+        """Return the signals of a probe; of its ``first`` reading, layers without any are told."""
+        if name in self._ahead:
+            return self._ahead.pop(name)
+        read = self._read(name)
+        if first:
+            self._warn_missing(name, read, stacklevel=5)
+        return read
+
+    def _read(self, name: str) -> list[LayerSignals]:
+        return self.by_name[name].read(self._model, self._layers, self._others, name=name, flags=self._flags)
+
+    def _warn_missing(self, name: str, read: Sequence[LayerSignals], *, stacklevel: int) -> None:
+        found, asked = {layer.name: layer.signals.keys() for layer in read}, self.by_name[name].signals
+        where = f"the pass of probe {name!r}"
+        warn_missing_signals(found, self._layers, asked, where, stacklevel=stacklevel + 1)

@@ -1,0 +1,124 @@
+"""What torch's operations do to a tensor on the way from a layer's output to the next layer."""
+
+import re
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+__all__ = ["MOVES", "Kind", "is_loss", "is_metadata_query", "kind_of", "name_of", "op_of_node"]
+
+#: Those that put axes elsewhere.
+MOVES = frozenset(
+    ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "T", "mT", "adjoint")
+)
+#: ``gate``: elementwise, its result is h. ``norm``. ``join``: put together with another tensor, elementwise
+#: and linear in it; ``scale``, where that is a number or a parameter. ``pass``: the same values elsewhere, in
+#: another type, or pooled. ``part``: some of them, or among others. ``softmax``: a gate or not, by what takes
+#: it. ``end``: mixes the units, as layers do, or is a loss. ``unclear``: may be a gate, or a piece of one.
+Kind = Literal["gate", "norm", "join", "scale", "pass", "part", "softmax", "end", "unclear"]
+
+# The names of torch's functions, without the underscore before the private and behind the in-place ones.
+_NAMES: dict[Kind, str] = {
+    "gate": (
+        "relu relu6 leaky_relu elu selu celu gelu silu mish tanh sigmoid expit softplus softsign hardtanh "
+        "hardswish hardsigmoid hardshrink softshrink tanhshrink threshold log_sigmoid rrelu prelu clamp "
+        "clip clamp_min clamp_max maximum minimum"
+    ),
+    "norm": (
+        "batch_norm layer_norm native_layer_norm group_norm instance_norm rms_norm normalize "
+        "local_response_norm sync_batch_norm"
+    ),
+    "join": (
+        "add __add__ __radd__ __iadd__ sub subtract __sub__ __rsub__ rsub __isub__ mul multiply __mul__ "
+        "__rmul__ __imul__ div divide true_divide __truediv__ __itruediv__ neg negative __neg__ where "
+        "masked_fill"
+    ),
+    "pass": (
+        "reshape view view_as reshape_as flatten unflatten permute transpose swapaxes swapdims movedim "
+        "moveaxis t T mT adjoint contiguous squeeze unsqueeze expand expand_as clone alias to type "
+        "type_as float double half bfloat16 cpu cuda requires_grad dropout alpha_dropout "
+        "feature_alpha_dropout dropout1d dropout2d dropout3d feature_dropout max_pool1d max_pool2d "
+        "max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices avg_pool1d "
+        "avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
+        "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices "
+        "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices mean sum amax amin max min "
+        "cumsum pad pixel_shuffle pixel_unshuffle channel_shuffle interpolate upsample flip roll "
+        "backward_hook_function"
+    ),
+    "part": (
+        "__getitem__ chunk split split_with_sizes tensor_split unsafe_chunk unsafe_split unbind select "
+        "narrow slice index index_select gather take take_along_dim masked_select diagonal tile repeat "
+        "repeat_interleave cat concat concatenate stack hstack vstack dstack column_stack index_add "
+        "index_copy index_put scatter scatter_add scatter_reduce masked_scatter copy __setitem__ unfold "
+        "fold view_as_complex view_as_real sort topk"
+    ),
+    "softmax": "softmax log_softmax softmin gumbel_softmax",
+    "end": (
+        "linear bilinear matmul __matmul__ __rmatmul__ mm bmm mv dot inner outer ger addmm addbmm baddbmm "
+        "addmv einsum tensordot kron cdist sparse_mm spmm conv1d conv2d conv3d conv_transpose1d "
+        "conv_transpose2d conv_transpose3d convolution conv_tbc scaled_dot_product_attention "
+        "multi_head_attention_forward lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell "
+        "rnn_relu_cell embedding embedding_bag cosine_similarity pairwise_distance cross_entropy "
+        "binary_cross_entropy binary_cross_entropy_with_logits kl_div"
+    ),
+}
+_KINDS: dict[str, Kind] = {name: kind for kind, names in _NAMES.items() for name in names.split()}
+_LOSSES = frozenset({"cross_entropy", "binary_cross_entropy", "binary_cross_entropy_with_logits", "kl_div"})
+_SMOOTHED = {name.replace("_", "").lower(): name for name in _KINDS}
+
+
+#: What reads of a tensor that it is of this kind or shape, and no values: models ask it all the time.
+_ASKED: tuple[Any, ...] = (
+    Tensor.dtype,
+    Tensor.shape,
+    Tensor.device,
+    Tensor.ndim,
+    Tensor.requires_grad,
+    Tensor.is_leaf,
+    Tensor.layout,
+    Tensor.is_cuda,
+    Tensor.is_cpu,
+    Tensor.is_sparse,
+)
+_ASKS = frozenset({*(asked.__get__ for asked in _ASKED), Tensor.size, Tensor.dim, Tensor.numel})
+
+
+def is_metadata_query(function: Any) -> bool:
+    """Tell whether a function only tells what a tensor is, so that it has no part in any way."""
+    return function in _ASKS
+
+
+def name_of(function: Any) -> str:
+    """Return an operation's name, alike for the function, the method and the in-place one."""
+    name = str(getattr(function, "__name__", ""))
+    if name == "__get__":  # a property, such as Tensor.T
+        name = str(getattr(function.__self__, "__name__", ""))
+    name = name.partition(".")[0].removeprefix("special_")
+    return name if name.startswith("__") else name.strip("_")
+
+
+def kind_of(name: str) -> Kind:
+    """Return what an operation does; ``unclear`` where its name is not known."""
+    return "end" if is_loss(name) or name.startswith("fft_") else _KINDS.get(name, "unclear")
+
+
+def is_loss(name: str) -> bool:
+    """Tell whether an operation is a loss."""
+    return name.endswith("_loss") or name in _LOSSES
+
+
+def op_of_node(node: Any) -> tuple[str, Kind]:
+    """Return name and kind of an operation of which only its node in the graph was seen.
+
+    Such are autograd functions, scripted functions and the views of a module's backward hooks. One that takes
+    a matrix of parameters is a layer; else only what is torch's own and takes one tensor is known.
+    """
+    taken = [parent for parent, _ in node.next_functions if parent is not None]
+    parameters = [parent.variable for parent in taken if hasattr(parent, "variable")]
+    plain = re.sub(r"Backward\d*$", "", node.name().rpartition("::")[2])
+    name = _SMOOTHED.get(plain.lower(), plain)
+    if any(isinstance(p, nn.Parameter) and p.dim() > 1 for p in parameters):
+        return name, "end"
+    kind = kind_of(name)
+    one = len(taken) - len(parameters) == 1
+    return name, kind if kind in {"pass", "norm"} or (kind in {"gate", "part"} and one) else "unclear"

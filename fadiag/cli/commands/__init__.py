@@ -1,0 +1,1 @@
+"""The subcommands of ``fadiag``, one module each."""

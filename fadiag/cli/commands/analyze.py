@@ -1,0 +1,75 @@
+"""``fadiag analyze``: all metrics of one or many runs."""
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from fadiag.cli.path_checks import checked_path
+
+if TYPE_CHECKING:
+    from fadiag.store import Unfolding
+
+__all__ = ["analyze"]
+
+
+@click.command(short_help="Measure recorded runs.")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "-o",
+    "--out",
+    default="results.zarr",
+    show_default=True,
+    type=click.Path(),
+    help="Where to write: .zarr or .nc (what figure and report read), .csv or .parquet (a long table).",
+)
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="NAME", help="Only this metric; may be given again."
+)
+@click.option(
+    "--unfolding",
+    type=click.Choice(["samples", "channels"]),
+    default="samples",
+    show_default=True,
+    help="Rows of a convolution's signals: samples, or samples and positions.",
+)
+@click.option(
+    "--k", type=click.IntRange(min=1), help="Dimension of compared subspaces.  [default: classes - 1]"
+)
+@click.option(
+    "--skip-invalid", is_flag=True, help="Leave out signals that hold NaN or Inf instead of failing."
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Measure on a dask cluster, such as tcp://10.0.0.1:8786 (extra: dask).",
+)
+def analyze(
+    *,
+    runs: tuple[str, ...],
+    out: str,
+    metrics: tuple[str, ...],
+    unfolding: str,
+    k: int | None,
+    skip_invalid: bool,
+    scheduler: str | None,
+) -> None:
+    """Measure recorded runs: every metric with its null, each RUN a recorded store."""
+    from fadiag.analysis import analyze as measure
+    from fadiag.analysis import cluster_executor
+    from fadiag.cli.progress import bar
+    from fadiag.results.io import check_output
+
+    checked_path(check_output, out)
+    with cluster_executor(scheduler) if scheduler else nullcontext() as executor, bar("analysing") as move:
+        measure(
+            list(runs),
+            metrics=metrics or None,
+            unfolding=cast("Unfolding", unfolding),  # click has checked it
+            k=k,
+            skip_invalid=skip_invalid,
+            executor=executor,
+            progress=move,
+            output=out,
+        )
+    click.echo(f"wrote {out}")

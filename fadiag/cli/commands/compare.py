@@ -1,0 +1,79 @@
+"""``fadiag compare``: two results, metric by metric."""
+
+from pathlib import Path
+
+import click
+
+from fadiag.cli.path_checks import checked_path
+from fadiag.errors import InputError
+
+__all__ = ["compare"]
+
+#: How the first line of a written table begins.
+_HEAD = "stream,variable,layer,runs,design,"
+
+
+def _check_table(path: str) -> Path:
+    """Refuse, before any work is done, a path where a table cannot or must not be written."""
+    out = Path(path)
+    if out.suffix != ".csv":
+        raise InputError(f"the table cannot be written to {out}: its name must end in .csv")
+    if not out.parent.is_dir():
+        raise InputError(f"the table cannot be written to {out}: there is no directory {out.parent}")
+    if out.exists() and not _is_table(out):
+        raise InputError(f"{out} exists and holds no such table; choose another name")
+    return out
+
+
+def _is_table(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_HEAD)) == _HEAD.encode()
+    except OSError:  # a directory, or what may not be read
+        return False
+
+
+@click.command(short_help="Compare the final values of two results.")
+@click.argument("a", type=click.Path())
+@click.argument("b", type=click.Path())
+@click.option(
+    "--methods", nargs=2, metavar="A B", help="The method of A and that of B, where results hold several."
+)
+@click.option("--all", "everything", is_flag=True, help="Show what does not differ, too.")
+@click.option("-o", "--out", type=click.Path(), help="Also write the whole table as CSV.")
+def compare(a: str, b: str, methods: tuple[str, str] | None, everything: bool, out: str | None) -> None:
+    """Compare the final values of the results A and B: difference B - A with its 95 % interval over runs.
+
+    Paired where both have runs of the same seeds, two-way random effects where each seed was run with each
+    feedback seed. Intervals are one by one: of twenty rows that do not differ one will seem to. The p-value
+    is that of all layers of a variable together, and needs six pairs. Values are those of the last step that
+    both have, and a run without a number there is left out; what is left out or refused is said below the
+    table.
+    """
+    from fadiag.analysis import compare as measure
+    from fadiag.analysis import load
+    from fadiag.cli.terminal import table
+
+    path = checked_path(_check_table, out) if out else None
+    found = measure(load(a), load(b), methods=methods)
+    shown = found if everything else found[found["differs"]]
+    numbers = ("a", "b", "difference", "low", "high", "p")
+    columns = ("stream", "variable", "layer", "runs", "design", *numbers)
+    rows = (
+        tuple(
+            ("-" if row[name] != row[name] else f"{row[name]:.4g}") if name in numbers else str(row[name])
+            for name in columns
+        )
+        for row in shown.to_dict("records")
+    )
+    table(columns, rows)
+    click.echo(f"{int(found['differs'].sum())} of {len(found)} differ (95 % interval leaves out 0)")
+    for note, count in found["note"].value_counts().items():
+        if note:
+            click.echo(f"{count} of {len(found)}: {note}")
+    if path:
+        try:
+            found.to_csv(path, index=False)
+        except OSError as cause:
+            raise InputError(f"the table cannot be written to {path}: {cause.strerror or cause}") from None
+        click.echo(f"wrote {path}")

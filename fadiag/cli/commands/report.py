@@ -1,0 +1,22 @@
+"""``fadiag report``: the results as one HTML file."""
+
+import click
+
+from fadiag.cli.path_checks import checked_path
+
+__all__ = ["report"]
+
+
+@click.command(short_help="Write the results as one HTML file.")
+@click.argument("results", type=click.Path())
+@click.option(
+    "-o", "--out", default="report.html", show_default=True, type=click.Path(), help="The file to write."
+)
+def report(results: str, out: str) -> None:
+    """Tell RESULTS (what analyze wrote) in one self-contained HTML file."""
+    from fadiag.analysis import load
+    from fadiag.report import check_report, write_report
+
+    checked_path(check_report, out)
+    write_report(load(results), out)
+    click.echo(f"wrote {out}")

@@ -1,0 +1,1 @@
+"""The measured results: files, selection by condition, final values, intervals, provenance."""

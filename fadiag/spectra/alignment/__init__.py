@@ -1,0 +1,1 @@
+"""How far two signals or matrices agree: cosines, subspaces, paths, CKA."""

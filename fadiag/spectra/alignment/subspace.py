@@ -1,0 +1,243 @@
+"""Right (feature side) subspaces: overlap and principal angles of the leading k directions."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fadiag.errors import InputError
+from fadiag.spectra.linalg.lapack import gram_eigenvectors
+from fadiag.spectra.validate import Floats, as_count, as_matrices, as_real, require_finite, scale_exactly
+
+__all__ = ["overlap", "overlap_of_bases", "principal_angles", "principal_angles_of_bases", "right_basis"]
+
+#: Below this size a full SVD costs no more.
+_SMALL = 32
+#: Directions below this share of the largest singular value are left to the SVD.
+_CLEAR = 1e-3
+#: Squared cosines below the one or above the other leave fewer digits of the angle than the bases have.
+_STEEP, _FLAT = 1e-6, {np.dtype(np.float32): 0.5, np.dtype(np.float64): 1 - 1e-3}
+
+
+def right_basis(x: ArrayLike, k: int) -> Floats:
+    """Leading k right singular vectors, as orthonormal columns.
+
+    A matrix of numerical rank r < k has no more than r directions: the columns beyond are zeros, not an
+    arbitrary completion.
+
+    Parameters
+    ----------
+    x : array_like (..., rows, columns)
+        Real and finite.
+    k : int
+        Number of directions, between 1 and min(rows, columns).
+
+    Returns
+    -------
+    array (..., columns, k), float64
+        Each direction lies in one piece in memory, which is what makes `overlap_of_bases` fast.
+
+    Raises
+    ------
+    InputError
+        Where ``k`` is out of range, or as `singular_values`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> np.abs(right_basis([[0.0, 2.0], [0.0, 0.0]], 2))
+    array([[0., 0.],
+           [1., 0.]])
+    """
+    array = as_matrices(x)
+    rows, columns = array.shape[-2:]
+    k = as_count(k, "k", 1, min(rows, columns))
+    stack = array.reshape(-1, rows, columns)
+    directions = np.empty((len(stack), k, columns))
+    for i, matrix in enumerate(stack):
+        rounding = float(np.finfo(matrix.dtype).eps) * max(rows, columns)
+        scaled = scale_exactly(matrix)[0]
+        leading = _by_gram(scaled, k, max(rounding, _CLEAR)) if min(rows, columns) >= _SMALL else None
+        directions[i] = _by_svd(scaled, k, rounding).T if leading is None else leading.T
+    return np.swapaxes(directions.reshape(*array.shape[:-2], k, columns), -1, -2)
+
+
+def _by_svd(matrix: Floats, k: int, rounding: float) -> Floats:
+    # The right side of a tall matrix is that of its triangular factor.
+    rows, columns = matrix.shape
+    reduced = np.linalg.qr(matrix, mode="r") if rows > columns else matrix
+    _, s, vt = np.linalg.svd(reduced, full_matrices=False)
+    return np.asarray((vt[:k] * (s[:k, None] > rounding * s[0])).T)
+
+
+def _by_gram(matrix: Floats, k: int, clear: float) -> Floats | None:
+    """Take only the k directions wanted, from the Gram matrix; None where the last is not clear of rounding.
+
+    Squaring multiplies the error of a direction by s_1 / s_k, which ``clear`` bounds.
+    """
+    squares, vectors = gram_eigenvectors(matrix, k)
+    if not squares[-1] > clear**2 * squares[0]:
+        return None
+    if matrix.shape[0] > matrix.shape[1]:
+        return vectors
+    # From the left side to the right one; largest first, so that QR cleans the small by the large.
+    return np.asarray(np.linalg.qr(matrix.T @ vectors).Q)
+
+
+def overlap(x: ArrayLike, y: ArrayLike, k: int) -> Floats:
+    """Overlap of the leading k right singular subspaces: |Uᵀ V|_F² / k, between 0 and 1.
+
+    For a uniformly drawn subspace its mean is k / columns (`overlap_moments`). Where a matrix has fewer than
+    k directions, the missing ones overlap with nothing: the value is then at most r / k.
+
+    Parameters
+    ----------
+    x, y : array_like (..., rows, columns)
+        Equal columns; rows may differ; leading axes broadcast.
+    k : int
+        Number of directions, at most the smallest of the sides.
+
+    Returns
+    -------
+    array (...), float64
+
+    Raises
+    ------
+    InputError
+        Where ``k`` is out of range, columns differ, or as `singular_values`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.diag([3.0, 2.0, 1.0])
+    >>> float(overlap(x, x[:, [0, 2, 1]], 2).round(12))
+    0.5
+    """
+    return overlap_of_bases(*_bases(x, y, k))
+
+
+def overlap_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
+    """Overlap |Uᵀ V|_F² / k of bases (..., columns, k) that `right_basis` made; see `overlap`.
+
+    Examples
+    --------
+    >>> float(overlap_of_bases([[1.0], [0.0]], [[0.6], [0.8]]).round(12))
+    0.36
+    """
+    a, b = _orthonormal(u, "u"), _orthonormal(v, "v")
+    _same_sides(a, b)
+    cross = np.swapaxes(a, -1, -2) @ b
+    shared = np.square(cross, dtype=np.float64).sum(axis=(-2, -1)) / a.shape[-1]
+    return np.asarray(np.minimum(shared, 1.0))
+
+
+def principal_angles(x: ArrayLike, y: ArrayLike, k: int) -> Floats:
+    """Principal angles in radians between the leading k right singular subspaces, smallest first.
+
+    Cosines from Uᵀ V for angles above 45 degrees, sines from V - U Uᵀ V below, where arccos loses all digits
+    (Björck and Golub 1973; Knyazev and Argentati 2002).
+
+    Parameters
+    ----------
+    x, y : array_like (..., rows, columns)
+        Equal columns; leading axes broadcast.
+    k : int
+        Number of directions; both matrices must have that many.
+
+    Returns
+    -------
+    array (..., k), float64, in [0, π/2]
+
+    Raises
+    ------
+    InputError
+        Where a matrix has fewer than ``k`` directions, so that the angle is not defined; or as `overlap`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.diag([3.0, 2.0, 1.0])
+    >>> np.degrees(principal_angles(x, x[:, [0, 2, 1]], 2)).round(6)
+    array([ 0., 90.])
+    """
+    return principal_angles_of_bases(*_bases(x, y, k))
+
+
+def principal_angles_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
+    """Principal angles of bases (..., columns, k) with orthonormal columns; see `principal_angles`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(np.degrees(principal_angles_of_bases([[1.0], [0.0]], [[0.6], [0.8]])[0]).round(6))
+    53.130102
+    """
+    a, b = _orthonormal(u, "u"), _orthonormal(v, "v")
+    _same_sides(a, b)
+    for side, name in ((a, "first"), (b, "second")):
+        # right_basis writes a missing direction as zeros; only a first entry of 0 asks for a look.
+        blank = ~side[..., :1, :].any(axis=-2)
+        missing = int((_norms(side) == 0).sum(axis=-1).max()) if blank.any() else 0
+        if missing:
+            raise InputError(
+                f"the {name} input has {side.shape[-1] - missing} directions, k is {side.shape[-1]}; "
+                "take a smaller k, or use overlap, which counts a missing direction as 0"
+            )
+    product = np.swapaxes(a, -1, -2) @ b
+    cross = product.astype(np.float64, copy=False)
+    # Squared cosines are right to rounding; so are the angles, but near the two ends.
+    squares = np.linalg.eigvalsh(np.swapaxes(cross, -1, -2) @ cross)[..., ::-1]
+    angles = np.arccos(np.sqrt(np.clip(squares, 0.0, 1.0)))
+    ends = (squares[..., 0] > _FLAT[product.dtype]) | (squares[..., -1] < _STEEP)
+    if ends.any():
+        left, right = (np.broadcast_to(side, (*ends.shape, *side.shape[-2:]))[ends] for side in (a, b))
+        angles[ends] = _angles_near_ends(left.astype(np.float64), right.astype(np.float64))
+    return np.asarray(angles)
+
+
+def _angles_near_ends(a: Floats, b: Floats) -> Floats:
+    """Return angles right to rounding: from cosines above 45 degrees, from sines below."""
+    cross = np.swapaxes(a, -1, -2) @ b
+    cosines = np.clip(np.linalg.svd(cross, compute_uv=False), 0.0, 1.0)
+    angles = np.arccos(cosines)
+    small = cosines**2 >= 0.5
+    near = small[..., 0]  # only these pairs have an angle whose sine is needed
+    if near.any():
+        beyond = np.linalg.svd(b[near] - a[near] @ cross[near], compute_uv=False)[..., ::-1]
+        angles[near] = np.where(small[near], np.arcsin(np.clip(beyond, 0.0, 1.0)), angles[near])
+    return np.asarray(angles)
+
+
+def _bases(x: ArrayLike, y: ArrayLike, k: int) -> tuple[Floats, Floats]:
+    a, b = as_matrices(x, "x"), as_matrices(y, "y")
+    if a.shape[-1] != b.shape[-1]:
+        raise InputError(f"x has {a.shape[-1]} columns and y has {b.shape[-1]}; they must be equal")
+    k = as_count(k, "k", 1, min(*a.shape[-2:], *b.shape[-2:]))
+    return right_basis(a, k), right_basis(b, k)
+
+
+def _orthonormal(basis: ArrayLike, name: str) -> Floats:
+    array = as_real(basis, name)
+    if array.ndim < 2 or 0 in array.shape[-2:]:
+        raise InputError(f"{name} has shape {array.shape}; it must be (..., columns, k)")
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = _norms(array)
+        unit = ((np.abs(norms - 1) < 1e-3) | (norms == 0)).all()
+    if not unit:
+        require_finite(array, name)
+        raise InputError(f"{name} has columns that are not of unit length; take it from right_basis or a QR")
+    return array
+
+
+def _norms(array: NDArray[Any]) -> NDArray[Any]:
+    columns = np.swapaxes(array, -1, -2)
+    return np.asarray(np.vecdot(columns, columns))
+
+
+def _same_sides(a: Floats, b: Floats) -> None:
+    if a.shape[-2:] != b.shape[-2:]:
+        raise InputError(f"the bases have shapes {a.shape[-2:]} and {b.shape[-2:]}; they must be equal")
+    try:
+        np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        raise InputError(f"leading axes {a.shape[:-2]} and {b.shape[:-2]} do not broadcast") from None

@@ -1,0 +1,1 @@
+"""Centering, Gram matrices and singular values, batched and in float64."""

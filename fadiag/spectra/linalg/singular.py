@@ -1,0 +1,121 @@
+"""Singular values in float64, by the cheapest way that is accurate enough for the matrix at hand."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fadiag.errors import InputError
+from fadiag.spectra.linalg.lapack import gram, gram_eigenvalues, svd_values
+from fadiag.spectra.validate import Floats, as_matrices, scale_exactly
+
+__all__ = ["energy_gram", "in_single", "relative_spectra", "singular_values"]
+
+#: From this ratio of the sides on, QR in float64 costs what a Gram matrix costs and loses nothing.
+_NARROW = 64
+#: Largest relative effect on an entropy rank that the squaring of a Gram matrix may have.
+_ALLOWED = 5e-7
+#: From this many float32 entries on, products in float32 save more than they cost in checks.
+_LARGE = 2**16
+#: Powers of two within which a float32 and the sum of its squares stay in float32's range.
+_SQUARES = 32
+#: Products summed in float32 before the sum goes to float64, at the least.
+_BLOCK = 512
+
+
+def in_single(matrix: NDArray[Any]) -> bool:
+    """Tell whether a Gram matrix in float32 pays: float32 already, and large."""
+    return matrix.dtype == np.float32 and matrix.size >= _LARGE
+
+
+def energy_gram(matrix: NDArray[Any]) -> Floats:
+    """Return the smaller Gram matrix, up to a factor, for what the leading directions rule.
+
+    Large float32 matrices are multiplied in float32 and summed over blocks in float64: tr² / |G|² keeps six
+    digits or more at half the cost. The tail of the spectrum does not survive that: it needs `gram`.
+    """
+    if not in_single(matrix):
+        return gram(scale_exactly(matrix)[0])
+    exponent = int(np.frexp(max(float(matrix.max()), -float(matrix.min())))[1])
+    # Squares of float32 leave its range where those of float64 would not.
+    scaled = matrix if abs(exponent) <= _SQUARES else np.ldexp(matrix, -exponent)
+    wide = scaled if scaled.shape[0] <= scaled.shape[1] else scaled.T
+    product = np.empty((len(wide), len(wide)), np.float32)  # one for all blocks: fresh pages cost as much
+    total = np.zeros(product.shape)
+    length = max(_BLOCK, len(wide) // 2)  # a product as large as its factor costs more to sum than to make
+    for start in range(0, wide.shape[1], length):
+        block = wide[:, start : start + length]
+        total += np.matmul(block, block.T, out=product)
+    return total
+
+
+def singular_values(x: ArrayLike) -> Floats:
+    """Singular values, largest first.
+
+    Each matrix is scaled by a power of two and taken to float64. Its smaller Gram matrix gives the squares;
+    where squaring would cost accuracy (values far below 1e-8 of the largest that together matter), and for
+    very narrow matrices, a QR or SVD in float64 is taken instead.
+
+    Parameters
+    ----------
+    x : array_like (..., rows, columns)
+        Real and finite. Integers and float16 are converted.
+
+    Returns
+    -------
+    array (..., min(rows, columns)), float64
+
+    Raises
+    ------
+    InputError
+        Where ``x`` is empty, has fewer than two axes, is complex, or holds NaN or infinities.
+
+    Examples
+    --------
+    >>> singular_values([[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]])
+    array([4., 3.])
+    """
+    relative, exponents = relative_spectra(x)
+    with np.errstate(over="ignore"):
+        values = np.ldexp(relative, exponents[..., None])
+    if not np.isfinite(values).all():
+        raise InputError(f"x has a singular value beyond float64's range (above 2**{exponents.max()})")
+    return np.asarray(values)
+
+
+def relative_spectra(x: ArrayLike) -> tuple[Floats, NDArray[np.int64]]:
+    """Return the singular values of each matrix up to a power of two, and that power's exponent.
+
+    What does not know scale (a rank) is taken from these: they never leave float64's range.
+    """
+    array = as_matrices(x)
+    lead, size = array.shape[:-2], min(array.shape[-2:])
+    stack = array.reshape(-1, *array.shape[-2:])
+    values, exponents = np.empty((len(stack), size)), np.empty(len(stack), np.int64)
+    for i, matrix in enumerate(stack):
+        scaled, exponents[i] = scale_exactly(matrix)
+        values[i] = _of_matrix(scaled)
+    return values.reshape(*lead, size), exponents.reshape(lead)
+
+
+def _of_matrix(matrix: Floats) -> Floats:
+    rows, columns = matrix.shape
+    if max(rows, columns) >= _NARROW * min(rows, columns):
+        tall = matrix if rows >= columns else matrix.T
+        return svd_values(np.asarray(np.linalg.qr(tall, mode="r")))
+    s = np.sqrt(np.maximum(gram_eigenvalues(matrix)[::-1], 0.0))
+    return s if _accurate(s) else svd_values(matrix)
+
+
+def _accurate(s: Floats) -> bool:
+    """Bound what an error of one unit in the largest eigenvalue does to -sum q ln q, q = s / sum s.
+
+    An error e in s_i² is an error of at most min(e / s_i, sqrt(e)) in s_i, and moves the entropy by about
+    that over sum s, times ln(1/q).
+    """
+    total = s.sum()
+    if total == 0.0:
+        return True
+    error = np.finfo(np.float64).eps * s[0] ** 2
+    shift = np.minimum(error / np.maximum(s, np.sqrt(error)), np.sqrt(error)) / total
+    return bool((shift * np.log(total / np.maximum(s, np.sqrt(error)))).sum() <= _ALLOWED)

@@ -1,0 +1,1 @@
+"""How many directions a matrix has: participation ratio, effective rank, stable rank."""

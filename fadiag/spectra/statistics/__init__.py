@@ -1,0 +1,1 @@
+"""Intervals, tests and nulls for numbers measured on runs."""

@@ -1,0 +1,1 @@
+"""Read a run: check the metadata, find the chunks, show them as xarray."""

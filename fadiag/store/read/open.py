@@ -1,0 +1,176 @@
+"""Open a run as an `xarray.DataTree`, lazily, as it was committed at that moment."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from fadiag.errors import DamagedError, FadiagError, StoreError
+from fadiag.store.lock import is_locked
+from fadiag.store.names import JSON
+from fadiag.store.read.chunk_files import check_chunk
+from fadiag.store.read.chunks import read_steps
+from fadiag.store.read.ranks import are_ranks, read_ranks
+from fadiag.store.read.snapshot import Snapshot, read_snapshot
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["RunInfo", "info_of", "open_run", "run_info", "status_of"]
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run is, without its arrays.
+
+    ``status`` is ``recording`` (a writer holds the store), ``killed`` (none does and nobody closed it),
+    ``complete``, ``failed`` (it ended in an exception) or ``sealed`` (compacted).
+    """
+
+    path: Path
+    run_id: str
+    generation: int
+    status: str
+    created: float
+    updated: float
+    committed: Mapping[str, int]
+    manifest: Mapping[str, JSON]
+
+
+def status_of(snapshot: Snapshot) -> str:
+    """Return the status of a run; the lock tells a run that is recorded from one that was killed."""
+    status = snapshot.attributes.status
+    if status == "recording" and not is_locked(snapshot.path):
+        return "killed"
+    return status
+
+
+def run_info(path: str | os.PathLike[str]) -> RunInfo:
+    """Read a run's manifest and status without opening arrays.
+
+    Parameters
+    ----------
+    path : path
+        A store.
+
+    Returns
+    -------
+    RunInfo
+
+    Raises
+    ------
+    NotAStoreError, SchemaError, DamagedError
+        As `open_run`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fadiag.store import RunWriter
+    >>> path = tempfile.mkdtemp() + "/run.zarr"
+    >>> with RunWriter(path, manifest={"meta": {"seed": 3}}) as writer:
+    ...     info = run_info(path)
+    >>> info.status, info.manifest["meta"], run_info(path).status
+    ('recording', {'seed': 3}, 'complete')
+    """
+    return info_of(read_snapshot(path))
+
+
+def info_of(snapshot: Snapshot) -> RunInfo:
+    """Return what a snapshot says of its run."""
+    told = snapshot.attributes
+    return RunInfo(
+        snapshot.path,
+        told.run_id,
+        told.generation,
+        status_of(snapshot),
+        told.created,
+        told.updated,
+        dict(told.committed),
+        told.manifest,
+    )
+
+
+def open_run(
+    path: str | os.PathLike[str], chunks: Mapping[str, int] | Literal["auto"] | int | None = None
+) -> "xr.DataTree":
+    """Open a recorded run, lazily: values are read when they are used.
+
+    A run that is being recorded shows what was committed when it was opened, for as long as it is open.
+
+    Parameters
+    ----------
+    path : path
+        A store, live, killed, complete or sealed; or the folder of a run with one store a rank
+        (``Recorder(ranks="all")``), which is shown as one run: each step's live samples of rank 0, then of
+        rank 1, ..., at the steps that every rank has, and everything else as rank 0 recorded it.
+    chunks : optional
+        As in `xarray.open_datatree`; anything but None gives dask arrays and needs the extra ``dask``. ``{}``
+        takes the store's own chunks.
+
+    Returns
+    -------
+    xarray.DataTree
+        ``tree["probe/fc1/error"]`` has dimensions (step, sample, out); the root's attributes hold
+        ``manifest``, ``run_id``, ``generation``, ``committed``.
+
+    Raises
+    ------
+    NotAStoreError
+        No such path, or no fadiag store there.
+    SchemaError
+        A store of a newer fadiag.
+    DamagedError
+        Metadata that no writer writes, a committed chunk that is missing or short, or steps that do not grow.
+    StoreError
+        A run without a single committed record, or a rank's store that is missing or of another run.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fadiag.store import RunWriter
+    >>> path = tempfile.mkdtemp() + "/run.zarr"
+    >>> with RunWriter(path, manifest={}) as writer:
+    ...     writer.declare_stream("log", attrs={"kind": "log"})
+    ...     for step in (0, 10):
+    ...         writer.append("log", step, {}, extra={"loss": 1.0 / (1 + step)})
+    >>> open_run(path)["log/loss"].sel(step=0).item()
+    1.0
+    """
+    import xarray as xr
+
+    from fadiag.store.read.joined import JoinedBackend
+    from fadiag.store.read.xarray_backend import SnapshotBackend
+
+    joined = are_ranks(path)
+    snapshots = read_ranks(path) if joined else (read_snapshot(path),)
+    for snapshot in snapshots:
+        _check_committed(snapshot)
+    try:
+        if joined:
+            return xr.open_datatree(snapshots, engine=JoinedBackend, chunks=chunks)  # type: ignore[arg-type]
+        return xr.open_datatree(snapshots[0], engine=SnapshotBackend, chunks=chunks)  # type: ignore[arg-type]
+    except FadiagError:
+        raise
+    except ImportError as error:
+        if chunks is None:
+            raise
+        raise StoreError(f"chunks={chunks!r} needs dask: pip install 'fadiag[dask]' ({error})") from None
+    except Exception as error:
+        raise DamagedError(
+            f"{path} cannot be opened: {type(error).__name__}: {error}; run `fadiag verify` on it"
+        ) from error
+
+
+def _check_committed(snapshot: Snapshot) -> None:
+    if not any(snapshot.attributes.committed.values()):
+        raise StoreError(
+            f"run {snapshot.path} is empty: no step was committed to any stream"
+            f" ({status_of(snapshot)}); record one"
+        )
+    for array in snapshot.arrays.values():
+        # One look at the last chunk refuses a length that nobody wrote before any memory is asked for.
+        if all(array.layout.shape):
+            check_chunk(snapshot.path, array, array.layout.key(*(n - 1 for n in array.layout.grid)))
+    for stream in snapshot.attributes.committed:
+        read_steps(snapshot, stream)  # refuses steps that do not grow: a record would be taken for another

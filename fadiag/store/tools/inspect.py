@@ -1,0 +1,160 @@
+"""What a store holds, read from metadata and file lengths: `inspect_run`."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fadiag.store.names import COORDINATES, JSON
+from fadiag.store.read.chunks import read_steps
+from fadiag.store.read.open import RunInfo, info_of
+from fadiag.store.read.snapshot import Snapshot, StoredArray, read_snapshot
+
+__all__ = ["LayerSummary", "RunSummary", "SignalSummary", "StreamSummary", "inspect_run"]
+
+
+@dataclass(frozen=True)
+class SignalSummary:
+    """One array; ``nan_count``: how many values the recorder found not finite, None where it did not say."""
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+    nan_count: int | None
+    attrs: Mapping[str, JSON]
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One layer of a stream, by its true module name."""
+
+    name: str
+    signals: tuple[SignalSummary, ...]
+    attrs: Mapping[str, JSON]
+
+
+@dataclass(frozen=True)
+class StreamSummary:
+    """One stream: its steps, its gaps and its layers.
+
+    A gap ``(a, b)`` lies between two neighbouring steps further apart than the stream's ``every`` (or, where
+    it does not say, its most common distance).
+    """
+
+    name: str
+    records: int
+    first_step: int | None
+    last_step: int | None
+    every: int | None
+    gaps: tuple[tuple[int, int], ...]
+    skipped: int
+    stored_bytes: int
+    layers: tuple[LayerSummary, ...]
+    signals: tuple[SignalSummary, ...]
+    attrs: Mapping[str, JSON]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a store holds; `stored_bytes` is what it takes on the disk."""
+
+    info: RunInfo
+    streams: tuple[StreamSummary, ...]
+    stored_bytes: int
+
+
+def inspect_run(path: str | os.PathLike[str]) -> RunSummary:
+    """Summarise a run: status, streams, layers, signals, steps, gaps, skipped records, NaN counts, sizes.
+
+    Reads metadata, the step coordinates and file lengths; an empty or live run is summarised too.
+
+    Parameters
+    ----------
+    path : path
+        A store.
+
+    Returns
+    -------
+    RunSummary
+
+    Raises
+    ------
+    NotAStoreError, SchemaError, DamagedError
+        As `open_run`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fadiag.store import RunWriter
+    >>> path = tempfile.mkdtemp() + "/run.zarr"
+    >>> with RunWriter(path, manifest={}) as writer:
+    ...     writer.declare_stream("log", attrs={"kind": "log"})
+    ...     for step in (0, 10, 20, 40, 50):
+    ...         writer.append("log", step, {}, extra={"loss": 1.0})
+    >>> inspect_run(path).streams[0].gaps
+    ((20, 40),)
+    """
+    snapshot = read_snapshot(path)
+    names = [*snapshot.attributes.committed, *(["static"] if "static" in snapshot.groups else [])]
+    streams = tuple(_stream(snapshot, name) for name in names)
+    return RunSummary(info_of(snapshot), streams, sum(stream.stored_bytes for stream in streams))
+
+
+def _stream(snapshot: Snapshot, name: str) -> StreamSummary:
+    steps = read_steps(snapshot, name) if name in snapshot.attributes.committed else np.empty(0, np.int64)
+    attrs = snapshot.groups.get(name, {})
+    every = attrs.get("every")
+    distances = np.diff(steps)
+    if type(every) is not int or every < 1:
+        every = Counter(distances.tolist()).most_common(1)[0][0] if len(distances) else None
+    wide = np.flatnonzero(distances > every) if every else np.empty(0, np.int64)
+    own = [array for path, array in snapshot.arrays.items() if path.startswith(f"{name}/")]
+    layers = tuple(
+        LayerSummary(
+            str(layer.get("name", path.rpartition("/")[2])),
+            tuple(_signal(array) for array in own if array.path.startswith(f"{path}/")),
+            layer,
+        )
+        for path, layer in snapshot.groups.items()
+        if path.startswith(f"{name}/")
+    )
+    scalars = [array for array in own if array.path.count("/") == 1]
+    return StreamSummary(
+        name,
+        len(steps),
+        int(steps[0]) if len(steps) else None,
+        int(steps[-1]) if len(steps) else None,
+        every,
+        tuple((int(steps[i]), int(steps[i + 1])) for i in wide),
+        snapshot.attributes.skipped.get(name, {}).get("count", 0),
+        sum(_stored(snapshot.path / array.path) for array in own),
+        tuple(sorted(layers, key=_order)),
+        tuple(_signal(array) for array in scalars if array.path.rpartition("/")[2] not in COORDINATES),
+        attrs,
+    )
+
+
+def _order(layer: LayerSummary) -> float:
+    order = layer.attrs.get("order")
+    return order if isinstance(order, (int, float)) else float("inf")
+
+
+def _signal(array: StoredArray) -> SignalSummary:
+    layout, count = array.layout, array.attrs.get("nan_count")
+    nbytes = layout.record_bytes * (layout.shape[0] if layout.stepped else 1)
+    name = array.path.rpartition("/")[2]
+    told = count if type(count) is int else None
+    return SignalSummary(name, layout.dims, layout.shape, layout.dtype, nbytes, told, array.attrs)
+
+
+def _stored(folder: Path) -> int:
+    try:
+        with os.scandir(folder) as entries:
+            return sum(entry.stat(follow_symlinks=False).st_blocks * 512 for entry in entries)
+    except OSError:
+        return 0

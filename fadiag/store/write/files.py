@@ -1,0 +1,80 @@
+"""The file operations of a writer: a record into its chunk file, a document in one piece."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from fadiag.store.layout import ArrayLayout, fill_value
+
+__all__ = ["fill_bytes", "replace_file", "write_record", "write_run"]
+
+_PIECE = 2**20
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put a whole file in place of another at once: a reader sees the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.part")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+    try:
+        _write_all(descriptor, memoryview(data), 0)
+    finally:
+        os.close(descriptor)
+    temporary.replace(path)
+
+
+def write_record(folder: str, layout: ArrayLayout, record: int, data: memoryview, *, create: bool) -> None:
+    """Write one record; `create` makes its chunk files, at their full length, and else they must be there.
+
+    A record shorter than the record (fewer rows) is filled up.
+    """
+    for name, offset, start, stop in layout.blocks(record):
+        descriptor = _open(f"{folder}/{name}", layout.chunk_bytes, create=create)
+        try:
+            given = min(stop, len(data))
+            if start < given:
+                _write_all(descriptor, data[start:given], offset)
+            if given < stop:
+                first = max(start, given)
+                _fill(descriptor, layout, offset + first - start, stop - first)
+        finally:
+            os.close(descriptor)
+
+
+def write_run(folder: str, layout: ArrayLayout, first: int, data: memoryview, *, create: bool) -> None:
+    """Write whole records that follow one another in one chunk file, from record `first` on."""
+    name, offset, _, _ = next(layout.blocks(first))
+    descriptor = _open(f"{folder}/{name}", layout.chunk_bytes, create=create)
+    try:
+        _write_all(descriptor, data, offset)
+    finally:
+        os.close(descriptor)
+
+
+def fill_bytes(dtype: str, length: int) -> bytes:
+    """Return so many bytes of an array's fill value."""
+    value, plain = fill_value(dtype), np.dtype(dtype)
+    one = np.array(np.nan if value == "NaN" else value, plain.newbyteorder("<")).tobytes()
+    return one * (length // plain.itemsize)
+
+
+def _open(path: str, length: int, *, create: bool) -> int:
+    if not create:
+        # Without O_CREAT: a chunk that somebody deleted is an error, not a fresh file of zeros.
+        return os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    os.ftruncate(descriptor, length)
+    return descriptor
+
+
+def _fill(descriptor: int, layout: ArrayLayout, offset: int, length: int) -> None:
+    piece = fill_bytes(layout.dtype, min(length, _PIECE))
+    for start in range(0, length, _PIECE):
+        _write_all(descriptor, memoryview(piece)[: min(_PIECE, length - start)], offset + start)
+
+
+def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
+    while data:
+        written = os.pwrite(descriptor, data, offset)
+        data = data[written:]
+        offset += written

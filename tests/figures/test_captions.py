@@ -1,0 +1,321 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+from fadiag.figures import FIGURES, by_method, find
+from fadiag.figures.captions import small_print
+from tests.figures.synthetic_results import shorter, synthetic
+
+
+def noisy(results, stream, name, values):
+    """Return the results with the last step of a variable at every layer set, one value a run."""
+    dataset = results[stream].to_dataset().copy(deep=True)
+    dataset[name][{"step": -1}] = np.reshape(values, (-1, *(1,) * (dataset[name].ndim - 2)))
+    results[stream] = dataset
+    return results
+
+
+def test_rank_says_below() -> None:
+    results = noisy(
+        synthetic(("bp", "fa")), "probe", "error_participation_ratio_raw", [30, 31, 32, 20, 22, 24]
+    )
+    caption = find("rank").caption(results)
+    # Differences -10, -9, -8: mean -9, half width 4.3027 / sqrt(3).
+    assert "at fc3, last step: FA is below BP (FA − BP = −9.00 [−11.5, −6.52]" in caption
+    assert "95 % t interval over 3 paired seeds" in caption
+
+
+def test_rank_says_above() -> None:
+    results = noisy(
+        synthetic(("bp", "fa")), "probe", "error_participation_ratio_raw", [20, 22, 24, 30, 31, 32]
+    )
+    assert "FA is above BP (FA − BP = 9.00 [6.52, 11.5]" in find("rank").caption(results)
+
+
+def test_rank_says_that_it_cannot_tell() -> None:
+    results = noisy(
+        synthetic(("bp", "fa")), "probe", "error_participation_ratio_raw", [30, 31, 32, 20, 40, 31]
+    )
+    assert "cannot tell whether FA differs from BP" in find("rank").caption(results)
+    assert "covers 0" in find("rank").caption(results)
+
+
+def test_one_seed_cannot_tell() -> None:
+    assert "one seed cannot tell whether FA differs from BP" in find("rank").caption(synthetic(seeds=(0,)))
+
+
+def test_rank_counts_runs_inside_their_mask_null() -> None:
+    results = synthetic(("bp", "fa"))
+    assert "3 of 3 FA runs lie inside what their gates alone would give" in find("rank").caption(results)
+    results = noisy(results, "probe", "error_participation_ratio_raw_mask_null_high", [99, 99, 99, 1, 99, 99])
+    assert "2 of 3 FA runs lie inside" in find("rank").caption(results)
+    assert "gates" not in find("rank").caption(synthetic(("bp", "fa"), nulls=False))
+
+
+def test_accuracy_is_told_in_per_cent() -> None:
+    results = noisy(synthetic(("bp", "fa")), "log", "test_accuracy", [0.97, 0.96, 0.95, 0.90, 0.91, 0.92])
+    assert "FA is below BP (FA − BP = −5.00 points [−9.97, −0.0317]" in find("accuracy").caption(results)
+
+
+def test_accuracy_without_bp_tells_each_method() -> None:
+    caption = find("accuracy").caption(synthetic(("fa", "my rule")))
+    assert "FA 90.5 % [" in caption
+    assert "my rule 90.5 % [" in caption
+
+
+@pytest.mark.parametrize("name", ["alignment", "overlap"])
+def test_without_draws_chance_is_not_known(name: str) -> None:
+    assert "chance" in find(name).caption(synthetic(nulls=False))
+    assert "of 3 seeds" not in find(name).caption(synthetic(nulls=False))
+    assert "of 3 seeds" in find(name).caption(synthetic())
+
+
+def test_overlap_counts_seeds_above_chance() -> None:
+    results = noisy(synthetic(("bp", "fa")), "probe", "error_overlap", [1, 1, 1, 0.75, 0.65, 0.72])
+    assert "2 of 3 seeds lie above what redrawn feedback gives" in find("overlap").caption(results)
+
+
+@pytest.mark.parametrize("rounding", [-1e-8, 1e-8])
+def test_what_equals_its_null_up_to_rounding_is_not_above_chance(rounding) -> None:
+    # As of one layer, whose error does not come through B: observed and redrawn are one number.
+    results = synthetic(("bp", "fa"))
+    probe = results["probe"].to_dataset()
+    rank = "error_participation_ratio_raw"
+    for name in ("error_overlap", "error_cosine"):
+        probe[f"{name}_null_high"] = probe[name] * (1 - rounding)
+    for end in ("low", "high"):
+        probe[f"{rank}_mask_null_{end}"] = probe[rank] * (1 - rounding)
+    results["probe"] = probe
+    assert "0 of 3 seeds lie above" in find("overlap").caption(results)
+    assert "at fc3 (above chance in 0 of 3 seeds)" in find("alignment").caption(results)
+    assert "3 of 3 FA runs lie inside" in find("rank").caption(results)
+
+
+def test_no_run_with_a_value_is_not_one_seed() -> None:
+    results = synthetic(("fa",))
+    state = results["state"].to_dataset()
+    results["state"] = state.where(state["layer"] != "out")
+    assert "FA has cos(W, B) = no value at out (chance not known)" in find("alignment").caption(results)
+
+
+@pytest.mark.parametrize("unused", [["fc1", "fc2", "fc3", "out", "aux"], ["fc1", "fc2", "fc3", "aux", "out"]])
+def test_layers_of_the_probe_alone_and_of_the_weights_alone_stand_in_forward_order(unused) -> None:
+    results = synthetic(("bp", "fa"))
+    probe, state = (results[stream].to_dataset() for stream in ("probe", "state"))
+    called_twice = ["fc1", "fc1@1", "fc2", "fc3", "out"]
+    results["probe"] = probe.isel(layer=[0, 0, 1, 2, 3]).assign_coords(layer=called_twice)
+    results["state"] = state.isel(layer=[0, 1, 2, 3, 3]).assign_coords(layer=unused)
+    figure = find("alignment")
+    assert figure.numbers(results)["layer"].values.tolist() == ["fc1", "fc1@1", *unused[1:]]
+    # The head that no pass went through is neither the output layer nor the last hidden one.
+    told = figure.caption(synthetic(("bp", "fa")))
+    assert "at out (above chance" in told
+    assert figure.caption(results) == told
+    assert len([ax for ax in figure.draw(results).axes if ax.get_title()]) == 6
+
+
+def test_remedies_without_remedies_says_so() -> None:
+    assert "no FA run with a remedy" in find("remedies").caption(synthetic(("bp", "fa")))
+
+
+@pytest.mark.parametrize("methods", [("bp",), ("fa",), ("my rule", "other"), ("bp", "frozen")])
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f.name)
+def test_any_set_of_methods_has_a_caption_without_nan(figure, methods) -> None:
+    caption = figure.caption(synthetic(methods))
+    assert caption.endswith(".")
+    assert "nan" not in caption
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f.name)
+def test_a_run_that_ended_in_nan_is_not_hidden(figure) -> None:
+    results = synthetic(("bp", "fa", "fa+bn"))
+    for stream in ("probe", "log", "state"):
+        dataset = results[stream].to_dataset().copy(deep=True)
+        for name in dataset.data_vars:
+            dataset[name][{"run": 4, "step": slice(3, None)}] = np.nan
+        results[stream] = dataset
+    caption = figure.caption(results)
+    assert "2 paired seeds" in caption or "of 2 seeds" in caption
+    figure.draw(results)
+
+
+def test_rank_tells_the_metric_and_layer_that_the_study_declared() -> None:
+    results = synthetic(("bp", "fa"))
+    probe = results["probe"].to_dataset()
+    probe["error_participation_ratio_centred"] = probe["error_participation_ratio_raw"] * 0 + 1
+    declared = {"primary_metric": ("run", ["error_participation_ratio_centred"] * 6)}
+    results["probe"] = probe.assign_coords(declared | {"primary_layer": ("run", ["fc2"] * 6)})
+    caption = find("rank").caption(results)
+    assert caption.startswith(
+        "Participation ratio centred of the error at fc2, last step, the declared primary metric: "
+    )
+    assert "cannot tell" in caption
+
+
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ("error_effective_rank_raw", "0 of 3 FA runs lie inside what their gates alone would give (raw, "),
+        ("error_effective_rank_centred", "0 of 3 FA runs lie inside what their gates alone would give (effe"),
+        (
+            "error_participation_ratio_centred",
+            "3 of 3 FA runs lie inside what their gates alone would give (p",
+        ),
+        ("modulator_effective_rank_raw", "Effective rank raw of the modulator at fc3, last step"),
+    ],
+)
+def test_the_gates_are_told_of_the_rank_that_is_told(declared, told) -> None:
+    results = synthetic(("bp", "fa"))
+    probe = results["probe"].to_dataset()
+    for name in ("error_participation_ratio", "error_effective_rank"):
+        probe[f"{name}_centred"] = probe[f"{name}_raw"]
+    for end in ("low", "high"):
+        probe[f"error_effective_rank_raw_mask_null_{end}"] = probe["error_effective_rank_raw"] * 0 + 1000
+    results["probe"] = probe.assign_coords(primary_metric=("run", [declared] * 6))
+    caption = find("rank").caption(results)
+    assert told in caption
+    if declared == "error_effective_rank_centred":
+        assert "(effective rank raw, mask null, 95 %)" in caption
+    if declared.startswith("modulator"):
+        assert "gates" not in caption
+
+
+def test_an_accuracy_logged_in_per_cent_is_told_alike() -> None:
+    results = synthetic(("bp", "fa"))
+    log = results["log"].to_dataset()
+    results["log"] = log.assign(test_accuracy=log["test_accuracy"] * 100)
+    assert find("accuracy").caption(results) == find("accuracy").caption(synthetic(("bp", "fa")))
+
+
+def test_small_print_says_where_n_is_not_known() -> None:
+    told = by_method(synthetic(("bp", "fa")), "error_cosine")
+    assert small_print(told).startswith("N = 256 samples; probe 'test'; norms in eval mode")
+    del told.attrs["samples"]
+    assert small_print(told).startswith("N was not recorded; probe 'test'")
+
+
+def test_methods_are_compared_at_a_step_that_both_have() -> None:
+    results = shorter(synthetic(("bp", "fa")), "fa", 3)
+    at = "step 100, the last that all have (BP ends at step 400)"
+    caption = find("accuracy").caption(results)
+    until = results["log/test_accuracy"].sel(step=100).values * 100
+    assert caption.startswith(f"Test accuracy at {at}: FA is below BP (FA − BP = ")
+    assert f"= {until[3:].mean() - until[:3].mean():.2f}".replace("-", "−") in caption
+    assert f"of the error at fc3, {at}: FA is below BP" in find("rank").caption(results)
+    assert "3 of 3 FA runs lie inside" in find("rank").caption(results)
+    alone = shorter(synthetic(("fa", "my rule")), "fa", 3)
+    assert "Test accuracy at step 100, the last that all have (my rule ends at step 400), mean" in find(
+        "accuracy"
+    ).caption(alone)
+
+
+def test_runs_that_all_ended_early_are_not_told_of_as_of_the_last_step() -> None:
+    results = synthetic(("fa", "fa+bn"))
+    for method, steps in (("fa", 3), ("fa+bn", 3)):
+        results = shorter(results, method, steps)
+    until = "step 100 (no later step has a value; the results go up to step 400)"
+    assert find("accuracy").caption(results).startswith(f"Test accuracy at {until}, mean")
+    assert f"of the error at fc3, {until}, mean" in find("rank").caption(results)
+    assert find("overlap").caption(results).startswith(f"At fc3, {until}, FA's error shares")
+    remedies = find("remedies").caption(results)
+    assert remedies.startswith("Against FA at the last step, unless told (paired")
+    assert remedies.count(f" at {until}") == 2
+    small = find("remedies").draw(results).get_supxlabel().replace("\n", " ")
+    assert small.startswith(f"At {until}. N = 256")
+
+
+def test_weights_and_errors_that_end_apart_have_each_their_step() -> None:
+    results = synthetic(("fa",))
+    assert find("alignment").caption(results).startswith("At the last step FA has cos(W, B)")
+    probe, state = (results[stream].to_dataset() for stream in ("probe", "state"))
+    results["probe"] = probe.where(probe["step"] <= 100)
+    results["state"] = state.where(state["step"] <= 150)
+    caption = find("alignment").caption(results)
+    told = "(no later step has a value; the results go up to step 400)"
+    assert caption.startswith(f"At step 150 {told} FA has cos(W, B) = ")
+    assert f"and, at step 100 {told}, cos(error, error_bp) = " in caption
+
+
+def test_a_stream_that_ends_before_another_has_a_last_step_of_its_own() -> None:
+    results = synthetic(("fa", "fa+bn"))
+    log = results["log"].to_dataset()
+    later = log.assign_coords(step=log["step"] + 5)
+    results["log"] = xr.concat([log.isel(step=[0]), later], "step")
+    assert find("remedies").caption(results).startswith("Against FA at the last step (paired")
+
+
+def _with_samples(by_method=None) -> xr.DataTree:
+    """Return results of 64 and 16 samples; told run by run where it is said which methods have which."""
+    results = synthetic()
+    probe = results["probe"].to_dataset()
+    for array in probe.data_vars.values():
+        array.attrs |= {"samples": "64, 16", "samples_coordinate": "kept_samples"}
+    if by_method:
+        told = [float(by_method.get(method, 64)) for method in probe["method"].values]
+        probe = probe.assign_coords(kept_samples=("run", told))
+    results["probe"] = probe
+    return results
+
+
+def test_methods_of_one_number_of_samples_are_compared_beside_others() -> None:
+    results = _with_samples({"fa+bn": 16, "frozen": np.nan})
+    assert "FA − BP" in find("rank").caption(results)
+    told = "not compared: runs measured on different numbers of samples (64, 16)"
+    remedies = find("remedies").caption(results)
+    assert f"FA + BN: rank {told}, accuracy " in remedies
+    assert remedies.count(told) == 1
+    assert f"fc3, last step: {told}" in find("rank").caption(_with_samples({"fa": 16}))
+
+
+def test_ranks_of_different_numbers_of_samples_are_not_compared() -> None:
+    results = _with_samples()
+    told = "not compared: runs measured on different numbers of samples (64, 16)"
+    rank, remedies = (find(name).caption(results) for name in ("rank", "remedies"))
+    assert f"at fc3, last step: {told}; 3 of 3 FA runs" in rank
+    assert "FA − BP" not in rank
+    assert remedies.count(f"rank {told}, accuracy ") == 3
+    assert "not compared" not in find("accuracy").caption(results)
+
+
+def test_methods_without_a_step_in_common_are_not_compared() -> None:
+    results = synthetic(("bp", "fa"))
+    log = results["log"].to_dataset()
+    results["log"] = log.where((log["method"] == "fa") == (log["step"] > 100))
+    assert find("accuracy").caption(results) == (
+        "Test accuracy at no step that all have (BP ends at step 100, FA ends at step 400): "
+        "no seed has a value for both FA and BP, so no runs are paired; `fadiag compare` holds unpaired ones "
+        "against each other."
+    )
+
+
+def test_remedies_are_compared_pair_by_pair() -> None:
+    caption = find("remedies").caption(shorter(synthetic(), "fa+bn", 3))
+    first, second = caption.split("FA + BN: ")[1].split("; ")[:2]
+    assert first.count("at step 100, the last that all have (FA ends at step 400)") == 2
+    assert "at step" not in second
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "told"),
+    [
+        (
+            "overlap",
+            "error_overlap_null_high",
+            "3 of 3 seeds lie above what redrawn feedback gives at step 50 ",
+        ),
+        ("alignment", "error_cosine_null_high", "(above chance in 3 of 3 seeds at step 50)"),
+        (
+            "rank",
+            "error_participation_ratio_raw_mask_null_low",
+            "their gates alone would give at step 50 (raw",
+        ),
+    ],
+)
+def test_a_null_that_was_drawn_less_often_is_held_against_its_own_step(name, variable, told) -> None:
+    results = synthetic(("bp", "fa"))
+    probe = results["probe"].to_dataset()
+    probe[variable] = probe[variable].where(probe["step"] <= 50)
+    if name != "rank":
+        probe[variable] = probe[variable] * 0 - 1
+    results["probe"] = probe
+    assert told in find(name).caption(results)
