@@ -1,7 +1,7 @@
 """Claim: the error that Feedback Alignment sends to the last hidden layer has a lower rank than BP's.
 
 The study that ``fadiag demo`` runs in small, on the data set that you name. What decides it was written down
-before it ran, in `fadiag.training.demo_study`: primary metric ``error_participation_ratio_centred``, primary
+before it ran, in `fadiag.training.demo_study`: primary metric ``error_participation_ratio_centered``, primary
 layer ``fc3``, runs paired by seed, the last recorded step. Everything else it draws is secondary.
 
     python analyses/rank_study.py --out rank-digits

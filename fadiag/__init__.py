@@ -1,6 +1,6 @@
 """fadiag: record and measure the geometry of credit signals under Feedback Alignment.
 
-The names below are loaded when first used, so that ``import fadiag`` stays fast and analysing a store
+The names below are loaded when first used, so that ``import fadiag`` stays fast and analyzing a store
 imports no torch.
 """
 

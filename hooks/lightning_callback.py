@@ -29,7 +29,7 @@ class Record(lightning.Callback):
         self.recorder: fadiag.Recorder | None = None
         self.loss = 0.0
         self.step = 0  # of the checkpoint that the run goes on from
-        self.updates = 0  # global_step, which counts those of each optimiser
+        self.updates = 0  # global_step, which counts those of each optimizer
 
     def state_dict(self) -> dict[str, int]:
         return {"step": self.step if self.recorder is None else self.recorder.current_step}
@@ -38,7 +38,7 @@ class Record(lightning.Callback):
         self.step = state_dict["step"]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # Not on_fit_start: there a checkpoint's optimiser is not yet restored.
+        # Not on_fit_start: there a checkpoint's optimizer is not yet restored.
         self.updates = trainer.global_step
         self.recorder = fadiag.Recorder(
             pl_module,

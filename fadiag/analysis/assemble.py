@@ -258,8 +258,8 @@ class Assembly:
         if np.isnan(self._values[stream][variable]).any():
             told["not_a_number"] = reason(metric, null=bool(suffix), skipped=self._options.skip_invalid)
         told["null_left_out"] = self._null_left_out(stream, metric)
-        if metric.centred is not None:
-            told["centred"] = int(metric.centred)
+        if metric.centered is not None:
+            told["centered"] = int(metric.centered)
         return {key: value for key, value in told.items() if value != ""}
 
     def _null_left_out(self, name: str, metric: Metric) -> str:

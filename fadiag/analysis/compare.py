@@ -84,7 +84,7 @@ def compare(
         if a.attrs.get(name) != b.attrs.get(name):
             raise InputError(
                 f"{name} differs ({a.attrs.get(name)!r} and {b.attrs.get(name)!r}), so the "
-                "numbers cannot be compared; analyse both with the same one"
+                "numbers cannot be compared; analyze both with the same one"
             )
     first, second = methods or (None, None)
     sides = _streams(a, "a", first), _streams(b, "b", second)
@@ -135,7 +135,7 @@ def _refuse_twice(stream: xr.Dataset, side: str) -> None:
         if key[0] and first is not run:
             raise InputError(
                 f"{side} holds one recording twice (run id {key[0]}), as {first} and as {run}, which is one "
-                "run; analyse again with each store named once"
+                "run; analyze again with each store named once"
             )
 
 

@@ -143,7 +143,7 @@ def _dataset(results: xr.DataTree, variable: str, stream: str | None) -> xr.Data
     holding = [node for node in nodes if variable in node.data_vars]
     if not holding:
         where = "the results" if stream is None else f"stream {stream!r} of the results"
-        raise MissingSignalError(f"no variable {variable!r} in {where}; analyse the runs with it")
+        raise MissingSignalError(f"no variable {variable!r} in {where}; analyze the runs with it")
     with_null = [node for node in holding if f"{variable}_null_p" in node.data_vars]
     if not with_null:
         raise MissingSignalError(

@@ -36,7 +36,7 @@ __all__ = ["Recorder"]
 class Recorder:
     """Record a training run into a store, changing nothing of it.
 
-    Step 0 is recorded at once. Call `step` after each update of the optimiser, and `close` at the end, or use
+    Step 0 is recorded at once. Call `step` after each update of the optimizer, and `close` at the end, or use
     it as a context, which closes it; the last step is then recorded too, whatever the schedule.
 
     Parameters
@@ -198,7 +198,7 @@ class Recorder:
         return self._step
 
     def step(self, *, epoch: float | None = None, **scalars: float) -> None:
-        """Tell that the optimiser has made one update.
+        """Tell that the optimizer has made one update.
 
         Parameters
         ----------
@@ -214,7 +214,7 @@ class Recorder:
             An epoch that is no number, or a scalar that `log` would refuse. The step is not told then, and
             the recording goes on.
         CaptureError
-            The recorder is closed, the model is not the one that it was, the optimiser did not make one
+            The recorder is closed, the model is not the one that it was, the optimizer did not make one
             update, or what is to be recorded does not fit what was recorded before. After an error nothing
             more is recorded: the store keeps what it has, as a failed run, and each further call says why.
         """

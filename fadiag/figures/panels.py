@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from fadiag.figures.interval import interval
-from fadiag.figures.style import NULL, colour, label
+from fadiag.figures.style import NULL, color, label
 from fadiag.figures.table import of
 
 __all__ = ["curves", "finish", "methods_in", "note", "null_band", "without_bp"]
@@ -39,7 +39,7 @@ def curves(ax: Axes, array: xr.DataArray, methods: list[str], all_methods: list[
     """
     span = np.ptp(array["step"].values) or 1
     for place, method in enumerate(methods, start=1):
-        tint = colour(method, all_methods)
+        tint = color(method, all_methods)
         runs = of(array, method).dropna("step", how="all").dropna("seed", how="all")
         for seed in runs["seed"].values:
             run = runs.sel(seed=seed).dropna("step")
@@ -94,7 +94,7 @@ def finish(
 ) -> None:
     """Add the legend above and the small print below; both outside the panels, so that nothing is covered."""
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=colour(m, all_methods), label=label(m)) for m in methods
+        Line2D([], [], color=color(m, all_methods), label=label(m)) for m in methods
     ]
     if null:
         handles.append(Patch(facecolor=NULL, alpha=0.35, label=null))

@@ -89,9 +89,9 @@ def _told(numbers: xr.Dataset) -> str:
 def _gates(numbers: xr.Dataset, told: str, layer: str, step: int) -> str:
     """Tell how many FA runs are, at a step, inside their mask null: whether the gates alone give the rank.
 
-    Mask nulls are of raw ranks: of a centred rank its raw one is told, and named.
+    Mask nulls are of raw ranks: of a centered rank its raw one is told, and named.
     """
-    name = told.replace("_centred", "_raw")
+    name = told.replace("_centered", "_raw")
     words = "raw" if name == told else name.partition("_")[2].replace("_", " ")
     if f"{name}_mask_null_low" not in numbers or "fa" not in numbers["method"] or step < 0:
         return ""
@@ -113,7 +113,7 @@ RANK = Figure(
     name="rank",
     title="Rank of error and modulator",
     needs=tuple(ROWS),
-    optional=(*NULLS, "error_participation_ratio_centred", "error_effective_rank_centred"),
+    optional=(*NULLS, "error_participation_ratio_centered", "error_effective_rank_centered"),
     plot=_plot,
     sentence=_sentence,
 )

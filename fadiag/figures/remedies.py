@@ -11,7 +11,7 @@ from fadiag.figures.figure import Figure
 from fadiag.figures.interval import contrast, interval
 from fadiag.figures.layer_columns import fitted
 from fadiag.figures.panels import finish, methods_in
-from fadiag.figures.style import PAGE, colour, label
+from fadiag.figures.style import PAGE, color, label
 from fadiag.figures.table import of
 
 __all__ = ["REMEDIES"]
@@ -27,7 +27,7 @@ def _dots(ax: Axes, at_end: xr.DataArray, everyone: list[str]) -> None:
         runs = of(at_end, method).dropna("seed")
         if not runs.size:
             continue
-        over, tint = interval(runs), colour(method, everyone)
+        over, tint = interval(runs), color(method, everyone)
         if runs.size > 1:
             ax.plot(
                 [over.low, over.high],

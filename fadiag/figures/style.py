@@ -6,16 +6,16 @@ from typing import Any
 
 import matplotlib as mpl
 
-__all__ = ["COLUMN", "NULL", "PAGE", "colour", "label", "style"]
+__all__ = ["COLUMN", "NULL", "PAGE", "color", "label", "style"]
 
 #: Width in inches of a paper's column and of its page.
 COLUMN, PAGE = 3.4, 7.0
 
-#: The colour of every null: no method has it.
+#: The color of every null: no method has it.
 NULL = "#56b4e9"
 
-# Okabe and Ito's palette (2008), distinct under the common colour vision deficiencies.
-_COLOURS = {
+# Okabe and Ito's palette (2008), distinct under the common color vision deficiencies.
+_COLORS = {
     "bp": "#000000",
     "fa": "#d55e00",
     "fa+bn": "#0072b2",
@@ -73,11 +73,11 @@ def style() -> Iterator[None]:
         yield
 
 
-def colour(method: str, methods: list[str]) -> str:
-    """Return a method's colour: the same in every figure; unknown methods take theirs by order."""
-    if method in _COLOURS:
-        return _COLOURS[method]
-    others = [m for m in methods if m not in _COLOURS]
+def color(method: str, methods: list[str]) -> str:
+    """Return a method's color: the same in every figure; unknown methods take theirs by order."""
+    if method in _COLORS:
+        return _COLORS[method]
+    others = [m for m in methods if m not in _COLORS]
     return _OTHERS[others.index(method) % len(_OTHERS)]
 
 

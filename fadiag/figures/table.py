@@ -70,7 +70,7 @@ def _missing(results: xr.DataTree, names: Sequence[str], stream: str | None) -> 
     where = (f" in stream '{stream}'" if stream else " by layer") if any(n in held for n in names) else ""
     beside = f" (near are {', '.join(dict.fromkeys(near))})" if near and not where else ""
     return MissingSignalError(
-        f"the results hold no {', '.join(names)}{where}{beside}; record or log what is missing and analyse "
+        f"the results hold no {', '.join(names)}{where}{beside}; record or log what is missing and analyze "
         "again"
     )
 
@@ -180,10 +180,10 @@ def _clash(array: xr.DataArray, at: tuple[int, int], shared: str) -> str:
         # Their mean could be drawn, but its interval over seeds would leave the feedback's share out.
         return (
             f"{told} and differ in their feedback seed, and a figure has one run of each method and seed: "
-            "hold such runs against each other by `fadiag compare`, or analyse those of one feedback seed "
+            "hold such runs against each other by `fadiag compare`, or analyze those of one feedback seed "
             "apart"
         )
-    return f"{told}; give one of them another 'method' in its meta, or analyse them apart"
+    return f"{told}; give one of them another 'method' in its meta, or analyze them apart"
 
 
 def _samples(array: xr.DataArray, methods: Sequence[str]) -> dict[str, dict[str, list[str]]]:

@@ -17,7 +17,7 @@ __all__ = ["Table", "definitions", "finals", "or_why", "runs", "scalars"]
 #: What the table of the last step shows of each layer, where it was measured.
 _SHOWN = {
     "error_participation_ratio_raw": "error PR, raw",
-    "error_participation_ratio_centred": "error PR, centred",
+    "error_participation_ratio_centered": "error PR, centered",
     "error_effective_rank_raw": "error effective rank, raw",
     "modulator_participation_ratio_raw": "modulator PR, raw",
     "modulator_effective_rank_raw": "modulator effective rank, raw",

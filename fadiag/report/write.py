@@ -61,7 +61,7 @@ def write_report(
     path = check_report(path)
     if not any("run" in node.dims for node in results.subtree):
         raise InputError(
-            "the results hold no run, so there is nothing to report; analyse recorded runs first"
+            "the results hold no run, so there is nothing to report; analyze recorded runs first"
         )
     text = render(results, title=title)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")

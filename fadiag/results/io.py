@@ -180,21 +180,21 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
             return tree
     except Exception as cause:
         raise DamagedError(
-            f"{path} is damaged: {what} cannot be read ({cause}); remove it and analyse again"
+            f"{path} is damaged: {what} cannot be read ({cause}); remove it and analyze again"
         ) from cause
 
 
 def _check_layout(path: Path, attrs: Mapping[str, Any]) -> None:
     if "fadiag_results" not in attrs:
         raise NotAStoreError(
-            f"{path} holds no results; a recorded run is analysed first: fadiag analyze {path}"
+            f"{path} holds no results; a recorded run is analyzed first: fadiag analyze {path}"
         )
     told = attrs["fadiag_results"]
     try:
         found = int(told)
     except (TypeError, ValueError):
         raise SchemaError(
-            f"{path} has results of layout {told!r}, which is no number; analyse again"
+            f"{path} has results of layout {told!r}, which is no number; analyze again"
         ) from None
     if found > _READS:
         raise SchemaError(

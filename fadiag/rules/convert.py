@@ -50,9 +50,9 @@ def convert(
 ) -> _Model:
     """Make a model learn by another rule: change the class of its linear and convolution layers, in place.
 
-    Modules and parameters stay the same objects: an optimiser made before, hooks and references stay valid.
+    Modules and parameters stay the same objects: an optimizer made before, hooks and references stay valid.
     Each layer gains ``feedback``, under "fa" a buffer. B is drawn with the scale of the layer's weight at
-    this moment: convert after initialising. The generator depends on ``seed`` and the layer's name, torch's
+    this moment: convert after initializing. The generator depends on ``seed`` and the layer's name, torch's
     own is not touched. A module used under two names is converted once; two modules that share one weight
     share its feedback.
 
@@ -65,7 +65,7 @@ def convert(
         "bp" leaves the model as it is, so that one line serves a whole study; "fa" is Feedback Alignment;
         "usf", "frsf" and "brsf" have feedback of the weight's own signs, see `fadiag.rules.signs`.
     seed : int
-        Of the feedback, apart from the seeds of initialisation and data.
+        Of the feedback, apart from the seeds of initialization and data.
     feedback : {"normal", "uniform", "permuted"}
         The law of B's entries, see `fadiag.rules.draw_feedback`.
     layers : iterable of str, optional
@@ -80,7 +80,7 @@ def convert(
     ------
     InputError
         Of an unknown rule, law or layer name; of a model without a layer to convert or converted before; of a
-        weight without a scale (all zero, not finite, not yet initialised). The model is then unchanged.
+        weight without a scale (all zero, not finite, not yet initialized). The model is then unchanged.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def convert(
         assert isinstance(weight, Tensor)  # of nn.Linear and nn.Conv
         if is_lazy(weight) or weight.is_meta:
             raise InputError(
-                f"layer {name!r} has no weights yet; run one batch or initialise it before converting"
+                f"layer {name!r} has no weights yet; run one batch or initialize it before converting"
             )
         if id(weight) not in drawn:
             try:

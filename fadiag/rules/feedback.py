@@ -76,6 +76,6 @@ def draw_feedback(weight: Tensor, law: str, generator: torch.Generator) -> Tenso
     if not 0 < scale < float("inf"):
         raise InputError(
             f"the weight's root mean square is {scale:g}, so there is no scale to draw its feedback with; "
-            "initialise the weights before converting"
+            "initialize the weights before converting"
         )
     return LAWS[law](weight, generator).to(device=weight.device, dtype=weight.dtype)

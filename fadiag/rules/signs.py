@@ -1,7 +1,7 @@
 """Sign-concordant feedback: a backward matrix with the signs of the weight as it is now and other magnitudes.
 
 Liao, Leibo, Poggio, "How important is weight symmetry in backpropagation?", AAAI 2016, arXiv 1510.05067, has
-all three. At initialisation, for Gaussian (uniform) weights, the cosine of feedback and weight is
+all three. At initialization, for Gaussian (uniform) weights, the cosine of feedback and weight is
 sqrt(2/pi) = 0.798 (sqrt(3)/2) for the uniform rule and 2/pi = 0.637 (3/4) for the other two.
 """
 

@@ -45,7 +45,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     hidden : list of int
         Widths; at least one.
     norm : {"none", "batch"}
-        Batch normalisation between each hidden layer and its ReLU.
+        Batch normalization between each hidden layer and its ReLU.
     init_scale : float
         Factor on the Kaiming-normal weights, and so on the feedback, which is drawn with their scale.
     """
@@ -56,7 +56,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The optimiser.
+    """The optimizer.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     probe_samples : int
         The first so many held-out images are the probe.
     probe_mode : {"train", "eval"}
-        The model's mode in a probe. With batch norm "train" normalises by the probe's own statistics, as a
+        The model's mode in a probe. With batch norm "train" normalizes by the probe's own statistics, as a
         training step does by its batch's: the Jacobians are of the kind that the learning rule works with.
     redraws, mask_draws : int
         Draws of the redrawn-feedback and of the mask null at each record.
@@ -117,7 +117,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     Attributes
     ----------
     method : str, optional
-        Its name in figures; made of rule, optimiser and norm by default.
+        Its name in figures; made of rule, optimizer and norm by default.
     rule : str
         A rule that `fadiag.convert` knows.
     freeze_hidden : bool

@@ -87,7 +87,7 @@ def demo_base(data: str, data_dir: str | Path | None = None) -> Config:
 
 
 def method_configs(base: Config, learning_rates: Mapping[str, float]) -> dict[str, Config]:
-    """Return the six methods' configurations: the base with rule, norm, optimiser and learning rate set.
+    """Return the six methods' configurations: the base with rule, norm, optimizer and learning rate set.
 
     Examples
     --------
@@ -139,6 +139,6 @@ def demo_study(data: str = "digits", data_dir: str | Path | None = None) -> Stud
         question="Has the last hidden layer's error a lower rank under Feedback Alignment than under BP?",
         methods=method_configs(demo_base(data, data_dir), _LEARNING_RATES[data]),
         seeds=DEMO_SEEDS,
-        primary_metric="error_participation_ratio_centred",
+        primary_metric="error_participation_ratio_centered",
         primary_layer="fc3",
     )

@@ -1,4 +1,4 @@
-"""The optimisers of a run and their learning rates over time."""
+"""The optimizers of a run and their learning rates over time."""
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ __all__ = ["build_optimizers", "build_schedules"]
 
 
 def build_optimizers(config: Config, model: nn.Sequential) -> list[torch.optim.Optimizer]:
-    """Build the optimisers of a run; each parameter belongs to one of them, or, where frozen, to none.
+    """Build the optimizers of a run; each parameter belongs to one of them, or, where frozen, to none.
 
     SGD takes everything. Muon takes the weights between hidden layers; the first and the last layer, the
     norms and all biases go to Adam, as Muon's author advises (https://kellerjordan.github.io/posts/muon/).
@@ -50,7 +50,7 @@ def build_optimizers(config: Config, model: nn.Sequential) -> list[torch.optim.O
 
 
 def build_schedules(config: Config, optimizers: list[torch.optim.Optimizer], steps: int) -> list[LRScheduler]:
-    """Build each optimiser's schedule: constant, or cosine from the full rate to zero at ``steps``."""
+    """Build each optimizer's schedule: constant, or cosine from the full rate to zero at ``steps``."""
     if config.optimizer.schedule == "cosine":
         return [CosineAnnealingLR(optimizer, T_max=steps) for optimizer in optimizers]
     return [LambdaLR(optimizer, lambda step: 1.0) for optimizer in optimizers]

@@ -30,7 +30,7 @@ class Study:
     methods : mapping of str to Config
         By the name that figures show.
     seeds : tuple of int
-        Each seeds initialisation, data order and feedback of one run of every method, so runs of one seed are
+        Each seeds initialization, data order and feedback of one run of every method, so runs of one seed are
         paired: same first weights, same batches, same feedback.
     primary_metric, primary_layer : str
         The one number that decides the question; everything else the study shows is secondary.

@@ -60,10 +60,10 @@ def test_ranks_are_those_of_a_dense_computation(results, recorded, signal):
     diagonal = np.diag(k)
     expected = {
         "participation_ratio_raw": participation(x),
-        "participation_ratio_centred": participation(x - x.mean(0)),
-        "participation_ratio_row_normalised": participation(x / np.linalg.norm(x, axis=1, keepdims=True)),
+        "participation_ratio_centered": participation(x - x.mean(0)),
+        "participation_ratio_row_normalized": participation(x / np.linalg.norm(x, axis=1, keepdims=True)),
         "effective_rank_raw": entropy_rank(s),
-        "effective_rank_centred": entropy_rank(spectrum(x - x.mean(0))),
+        "effective_rank_centered": entropy_rank(spectrum(x - x.mean(0))),
         "effective_rank_energy_raw": entropy_rank(s**2),
         "stable_rank_raw": (s**2).sum() / (s**2).max(),
         "effective_samples": diagonal.sum() ** 2 / (diagonal**2).sum(),
@@ -78,7 +78,7 @@ def test_ranks_are_those_of_a_dense_computation(results, recorded, signal):
 def test_gradients_have_raw_ranks_only(results, recorded, signal):
     x = recorded["probe"]["fc2"][signal]
     assert at(results, f"probe/{signal}_participation_ratio_raw") == pytest.approx(participation(x), rel=1e-6)
-    assert f"{signal}_participation_ratio_centred" not in results["probe"]
+    assert f"{signal}_participation_ratio_centered" not in results["probe"]
 
 
 def test_error_cosine_is_over_samples(results, recorded):
@@ -104,7 +104,7 @@ def test_a_dead_layer_has_rank_0_and_no_direction(make_run, edit):
     results = analyze(tree)
     assert np.isnan(at(results, "probe/error_cosine"))
     assert "no sample where both have a direction" in results["probe/error_cosine"].attrs["not_a_number"]
-    for name in ("participation_ratio_raw", "effective_rank_centred"):
+    for name in ("participation_ratio_raw", "effective_rank_centered"):
         assert at(results, f"probe/error_{name}") == 0
         assert np.isfinite(at(results, f"probe/error_{name}", step=20))
     assert np.isnan(at(results, "probe/error_overlap"))  # of what has no subspace
@@ -176,9 +176,9 @@ def test_layout_is_the_documented_one(results):
     for group in results.children:
         assert list(results[group]["method"].values) == ["fa", "bp"]
         assert list(results[group]["seed"].values) == [0, 1]
-    attrs = results["probe/error_participation_ratio_centred"].attrs
+    attrs = results["probe/error_participation_ratio_centered"].attrs
     assert attrs["samples"] == 16
-    assert attrs["centred"] == 1
+    assert attrs["centered"] == 1
     assert attrs["probe_mode"] == "eval"
     assert attrs["split"] == "test"
     assert attrs["unfolding"] == "samples"
@@ -246,7 +246,7 @@ def test_nan_is_refused_by_name(make_run, edit):
     with pytest.raises(InputError) as caught:
         analyze(tree)
     assert str(caught.value) == (
-        "error of layer 'fc2' at step 10 holds 7 NaN of 160 values; analyse with skip_invalid=True "
+        "error of layer 'fc2' at step 10 holds 7 NaN of 160 values; analyze with skip_invalid=True "
         "or stop before step 10 (run fa-seed0)"
     )
     results = analyze(tree, skip_invalid=True)
@@ -423,7 +423,7 @@ def test_a_static_signal_that_is_not_finite_is_named_or_left_out(make_run, edit)
     tree = edit(make_run(0), "static/fc2/feedback", (0, 0), np.inf)
     with pytest.raises(
         InputError,
-        match=r"feedback of layer 'fc2' holds 1 values that are not finite of \d+; analyse with skip_invalid",
+        match=r"feedback of layer 'fc2' holds 1 values that are not finite of \d+; analyze with skip_invalid",
     ):
         analyze(tree)
     results = analyze(tree, skip_invalid=True)

@@ -284,7 +284,7 @@ def test_rules_stand_for_methods_that_are_not_told():
 def test_other_dimensions_of_subspaces_are_refused():
     a, b = results(A, [0, 1, 2]), results(B, [0, 1, 2])
     a.attrs["k"], b.attrs["k"] = 2, 9
-    with pytest.raises(InputError, match=r"k differs \(2 and 9\).*analyse both with the same one"):
+    with pytest.raises(InputError, match=r"k differs \(2 and 9\).*analyze both with the same one"):
         compare(a, b)
 
 

@@ -1,4 +1,4 @@
-"""Analysing a store: memory against the store's size, time against a numpy SVD loop, the share of reading,
+"""Analyzing a store: memory against the store's size, time against a numpy SVD loop, the share of reading,
 two threads against one, a drawn null against its metric, and the command on a small store.
 
     python tests/benchmarks/bench_analysis.py [GB ...]

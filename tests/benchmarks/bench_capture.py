@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_capture.py [steps]
 
 One BLAS thread. Bare and recorded blocks of steps alternate on one model; told is the
-median of the ratios of neighbours.
+median of the ratios of neighbors.
 """
 
 import os

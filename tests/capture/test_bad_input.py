@@ -184,7 +184,7 @@ def test_a_probe_that_cannot_be_read_is_told(probe, match, tmp_path):
     assert not (tmp_path / "run.zarr").exists()
 
 
-def test_an_optimiser_of_another_model_is_told(tmp_path):
+def test_an_optimizer_of_another_model_is_told(tmp_path):
     with pytest.raises(
         InputError, match=r"optimizer has none of the recorded weights \('0', ...\).*this model's"
     ):

@@ -64,7 +64,7 @@ def test_updates_sum_to_the_displacement_and_follow_the_gradient(tmp_path):
         assert np.isnan(update[-1]).all()
 
 
-def test_gradient_is_what_the_optimiser_receives_even_where_it_overwrites_it(tmp_path):
+def test_gradient_is_what_the_optimizer_receives_even_where_it_overwrites_it(tmp_path):
     class Overwriting(torch.optim.SGD):
         def step(self, closure=None):
             for group in self.param_groups:
@@ -148,7 +148,7 @@ def test_tied_weights_are_recorded_once(tmp_path):
     assert list(run["probe"].children) == ["0", "2"]
 
 
-def test_a_failed_run_keeps_what_was_recorded_and_lets_go_of_the_optimiser(tmp_path):
+def test_a_failed_run_keeps_what_was_recorded_and_lets_go_of_the_optimizer(tmp_path):
     model = small()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     with (
@@ -204,7 +204,7 @@ def test_what_cannot_be_recorded_is_refused_with_the_way_out(tmp_path):
     refused(tmp_path, r"layers is empty", layers=[])
     refused(tmp_path, r"layer '1' is a ReLU, for which there is no adapter", layers=["1"])
     refused(tmp_path, r"Sequential has nothing to record.*adapters=", nn.Sequential(nn.ReLU()), CaptureError)
-    refused(tmp_path, r"'update' cannot be recorded without the optimiser.*optimizer=", state=["update"])
+    refused(tmp_path, r"'update' cannot be recorded without the optimizer.*optimizer=", state=["update"])
     refused(tmp_path, r"unknown state signal 'wait'; there are weight, ", state=["wait"])
     refused(tmp_path, r"every is 0; give a whole number", every=0)
     refused(tmp_path, r"steps is 0; give the number of updates to come", steps=0)

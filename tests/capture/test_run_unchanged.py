@@ -116,7 +116,7 @@ def run(
 
 
 def check_same_bits(bare, recorded):
-    """Check what two runs leave: weights, buffers and optimiser, then random states and modes."""
+    """Check what two runs leave: weights, buffers and optimizer, then random states and modes."""
     assert bare[0].keys() == recorded[0].keys()
     for name, tensor in bare[0].items():
         assert torch.equal(tensor, recorded[0][name]), name

@@ -55,8 +55,8 @@ def synthetic(methods=METHODS, seeds=(0, 1, 2), *, nulls=True, spread=1.0, layer
     weights[bp], weights[:, 0] = np.nan, np.nan
     if nulls:
         for name, half in (("error_cosine", 0.2), ("error_overlap", 0.3)):
-            centre = 0.0 if name == "error_cosine" else 0.4
-            for end, value in (("low", centre - half), ("high", centre + half)):
+            center = 0.0 if name == "error_cosine" else 0.4
+            for end, value in (("low", center - half), ("high", center + half)):
                 probe[f"{name}_null_{end}"] = (("run", "layer", "step"), np.full(shape, value), PROBE)
         for end, value in (("low", -0.05), ("high", 0.05)):
             state[f"weight_feedback_cosine_null_{end}"] = (

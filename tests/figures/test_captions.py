@@ -142,12 +142,12 @@ def test_a_run_that_ended_in_nan_is_not_hidden(figure) -> None:
 def test_rank_tells_the_metric_and_layer_that_the_study_declared() -> None:
     results = synthetic(("bp", "fa"))
     probe = results["probe"].to_dataset()
-    probe["error_participation_ratio_centred"] = probe["error_participation_ratio_raw"] * 0 + 1
-    declared = {"primary_metric": ("run", ["error_participation_ratio_centred"] * 6)}
+    probe["error_participation_ratio_centered"] = probe["error_participation_ratio_raw"] * 0 + 1
+    declared = {"primary_metric": ("run", ["error_participation_ratio_centered"] * 6)}
     results["probe"] = probe.assign_coords(declared | {"primary_layer": ("run", ["fc2"] * 6)})
     caption = find("rank").caption(results)
     assert caption.startswith(
-        "Participation ratio centred of the error at fc2, last step, the declared primary metric: "
+        "Participation ratio centered of the error at fc2, last step, the declared primary metric: "
     )
     assert "cannot tell" in caption
 
@@ -156,9 +156,12 @@ def test_rank_tells_the_metric_and_layer_that_the_study_declared() -> None:
     ("declared", "told"),
     [
         ("error_effective_rank_raw", "0 of 3 FA runs lie inside what their gates alone would give (raw, "),
-        ("error_effective_rank_centred", "0 of 3 FA runs lie inside what their gates alone would give (effe"),
         (
-            "error_participation_ratio_centred",
+            "error_effective_rank_centered",
+            "0 of 3 FA runs lie inside what their gates alone would give (effe",
+        ),
+        (
+            "error_participation_ratio_centered",
             "3 of 3 FA runs lie inside what their gates alone would give (p",
         ),
         ("modulator_effective_rank_raw", "Effective rank raw of the modulator at fc3, last step"),
@@ -168,13 +171,13 @@ def test_the_gates_are_told_of_the_rank_that_is_told(declared, told) -> None:
     results = synthetic(("bp", "fa"))
     probe = results["probe"].to_dataset()
     for name in ("error_participation_ratio", "error_effective_rank"):
-        probe[f"{name}_centred"] = probe[f"{name}_raw"]
+        probe[f"{name}_centered"] = probe[f"{name}_raw"]
     for end in ("low", "high"):
         probe[f"error_effective_rank_raw_mask_null_{end}"] = probe["error_effective_rank_raw"] * 0 + 1000
     results["probe"] = probe.assign_coords(primary_metric=("run", [declared] * 6))
     caption = find("rank").caption(results)
     assert told in caption
-    if declared == "error_effective_rank_centred":
+    if declared == "error_effective_rank_centered":
         assert "(effective rank raw, mask null, 95 %)" in caption
     if declared.startswith("modulator"):
         assert "gates" not in caption

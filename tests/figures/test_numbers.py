@@ -89,7 +89,7 @@ def test_runs_of_several_feedback_seeds_are_referred_to_compare() -> None:
     with pytest.raises(
         InputError,
         match=r"share method 'bp' and seed 3 and differ in their feedback seed, .*: hold such runs against "
-        "each other by `fadiag compare`, or analyse those of one feedback seed apart",
+        "each other by `fadiag compare`, or analyze those of one feedback seed apart",
     ):
         by_method(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
 

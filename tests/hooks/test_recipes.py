@@ -99,7 +99,7 @@ def test_lightning_steps_are_updates_and_their_loss_is_of_all_accumulated_batche
 
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_lightning_gradients_are_those_of_the_updates(accumulated, tmp_path):
-    """It makes them in a closure that it gives to the optimiser's step."""
+    """It makes them in a closure that it gives to the optimizer's step."""
     module = module_of("lightning_callback", "lightning")
 
     class Plain(module.Digits):
@@ -180,7 +180,7 @@ def test_hugging_face_trainer(tmp_path):
     np.testing.assert_array_equal(run["state/step"], [0, 20, 40])
     np.testing.assert_array_equal(run["log/step"], [10, 20, 30, 40])
     layer = run["state/vit.layers.0.attention.q_proj"]
-    assert np.isfinite(layer["gradient"][:2]).all()  # seen inside accelerate's optimiser
+    assert np.isfinite(layer["gradient"][:2]).all()  # seen inside accelerate's optimizer
     assert np.isfinite(layer["momentum"][:2]).all()
 
 

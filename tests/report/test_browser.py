@@ -1,4 +1,4 @@
-"""The report in a real browser: it shows, at any width, in both colour schemes, and asks for nothing."""
+"""The report in a real browser: it shows, at any width, in both color schemes, and asks for nothing."""
 
 import json
 import os
@@ -83,7 +83,7 @@ def test_dark_and_light_differ_and_can_be_read(browser, report, tmp_path) -> Non
     light = measured(report, tmp_path, browser, script)
     dark = measured(report, tmp_path, browser, script, "--blink-settings=preferredColorScheme=0")
     for scheme in (light, dark):
-        ink, page = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in scheme)
+        ink, page = (sum(map(int, re.findall(r"\d+", color)[:3])) for color in scheme)
         assert abs(ink - page) > 400
     assert light[1] != dark[1]
 

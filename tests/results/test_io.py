@@ -51,7 +51,7 @@ def test_a_damaged_array_is_named_and_not_taken_over(make_run, record, tmp_path,
     (chunk,) = (file for file in (path / "probe" / name / "c").rglob("*") if file.is_file())
     damage(chunk)
     what = "a coordinate" if name == "step" else f"probe/{name}"
-    told = rf"results.zarr is damaged: {what} cannot be read \(.*\); remove it and analyse again"
+    told = rf"results.zarr is damaged: {what} cannot be read \(.*\); remove it and analyze again"
     with pytest.raises(DamagedError, match=told):
         load(path)
     with pytest.raises(DamagedError, match=told):
@@ -183,7 +183,7 @@ def test_a_directory_that_takes_no_files_is_refused_before_the_work(make_run):
 def test_a_layout_that_is_no_number_is_refused(results, tmp_path, layout):
     results.attrs["fadiag_results"] = layout
     path = save(results, tmp_path / "results.zarr")
-    with pytest.raises(SchemaError, match=r"results of layout .*, which is no number; analyse again"):
+    with pytest.raises(SchemaError, match=r"results of layout .*, which is no number; analyze again"):
         load(path)
 
 
@@ -196,7 +196,7 @@ def test_load_refuses_what_is_no_results(tmp_path, results):
     with pytest.raises(NotAStoreError, match="cannot be opened as zarr"):
         load(tmp_path / "empty.zarr")
     del results.attrs["fadiag_results"]
-    with pytest.raises(NotAStoreError, match="holds no results; a recorded run is analysed first"):
+    with pytest.raises(NotAStoreError, match="holds no results; a recorded run is analyzed first"):
         load(save(results, tmp_path / "other.zarr"))
     results.attrs["fadiag_results"] = 99
     with pytest.raises(SchemaError, match="layout 99, this version reads up to 1; update fadiag"):

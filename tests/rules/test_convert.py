@@ -154,7 +154,7 @@ def test_a_weight_without_a_scale_is_refused_and_the_model_left_whole(value: flo
     assert not list(model.buffers())
 
 
-def test_an_optimiser_made_before_trains_the_converted_model() -> None:
+def test_an_optimizer_made_before_trains_the_converted_model() -> None:
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     before = [p.detach().clone() for p in model.parameters()]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fadiag.rules import convert
 
-#: definitions: the cosine of feedback and weight at initialisation.
+#: definitions: the cosine of feedback and weight at initialization.
 COSINES = {
     ("usf", "normal"): math.sqrt(2 / math.pi),
     ("usf", "uniform"): math.sqrt(3) / 2,

@@ -157,7 +157,7 @@ CASES = {
     "centered": Case(
         spectra.centered,
         lambda x: np.asarray(x, np.longdouble) - np.asarray(x, np.longdouble).mean(axis=-2, keepdims=True),
-        "centred in float64",
+        "centered in float64",
         atol=np.inf,
     ),
     "polar_factor": Case(

@@ -92,7 +92,7 @@ def test_singular_values_carry_the_scale() -> None:
         assert_allclose(spectra.singular_values(scale * x), scale * spectra.singular_values(x), rtol=1e-12)
     with pytest.raises(InputError, match="a singular value beyond float64's range"):
         spectra.singular_values(np.full((2, 2), 1.7e308))
-    with pytest.raises(InputError, match="x, centred in float64, holds"):
+    with pytest.raises(InputError, match="x, centered in float64, holds"):
         spectra.centered([[1.7e308], [1.7e308], [1.7e308], [-1.7e308]])
 
 

@@ -35,7 +35,7 @@ def test_digits_are_the_published_ones() -> None:
     assert labels[0] == 0
 
 
-def test_tensors_are_standardised_by_the_training_images() -> None:
+def test_tensors_are_standardized_by_the_training_images() -> None:
     x, y, test_x, _ = read_digits().tensors(torch.device("cpu"))
     assert x.dtype == torch.float32
     assert y.dtype == torch.int64

@@ -164,7 +164,7 @@ ALIGNMENT_METRICS: tuple[Metric, ...] = (
         long_name="overlap of the leading right subspaces of error and error_bp",
         formula="|U_k^T V_k|_F^2 / k",
         source="definition",
-        centred=False,
+        centered=False,
         null=partial(drawn_null, signal="error_null_overlap"),
         null_signals=("error_null_overlap",),
         undefined="error or error_bp is zero: it has no subspace",
@@ -178,7 +178,7 @@ ALIGNMENT_METRICS: tuple[Metric, ...] = (
         long_name="mean overlap with a uniformly drawn subspace: a mark of scale, no null under shared gates",
         formula="k / columns",
         source="definition",
-        centred=False,
+        centered=False,
     ),
     Metric(
         name="error_overlap_dimension",
@@ -188,7 +188,7 @@ ALIGNMENT_METRICS: tuple[Metric, ...] = (
         long_name="dimension of the subspaces that error_overlap compares",
         formula="min(k, rows, columns)",
         source="definition",
-        centred=False,
+        centered=False,
     ),
     Metric(
         name="jacobian_alignment",

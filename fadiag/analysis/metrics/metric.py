@@ -34,7 +34,7 @@ class Metric:
         Takes a `View` of one layer over some steps, returns one float64 a step.
     long_name, formula, source, units : str
         What the results say of it; `source` is the paper or book, or ``definition``.
-    centred : bool or None
+    centered : bool or None
         Whether the mean row was removed; None where the question does not arise.
     needs : {"matrix", "rows", "values"}
         ``rows`` where the metric looks at single samples, which a factor of the rows lacks; ``values`` where
@@ -64,7 +64,7 @@ class Metric:
     formula: str
     source: str
     units: str = "1"
-    centred: bool | None = None
+    centered: bool | None = None
     needs: Literal["matrix", "rows", "values"] = "matrix"
     beside: tuple[str, ...] = ()
     null: Callable[[View, Values], Mapping[str, Values]] | None = None

@@ -71,7 +71,7 @@ def _samples(*arrays: xr.DataArray | None) -> int | None:
 
 
 def drawn_summary(draws: NDArray[np.float64], observed: Values) -> dict[str, Values]:
-    """Summarise the draws (step, draw) of a null beside the observed value of each step.
+    """Summarize the draws (step, draw) of a null beside the observed value of each step.
 
     ``null_p`` is (1 + number of draws at or above the observed value) / (draws + 1), one-sided. A draw that
     equals the observed value up to rounding (1e-6, see `spectra.at_or_above`) counts: the observed value may
@@ -92,14 +92,14 @@ def drawn_summary(draws: NDArray[np.float64], observed: Values) -> dict[str, Val
 
 
 def drawn_null(view: View, observed: Values, *, signal: str) -> Mapping[str, Values]:
-    """Summarise the kept draws under redrawn feedback, where they were recorded."""
+    """Summarize the kept draws under redrawn feedback, where they were recorded."""
     if signal not in view.signals:
         return {}
     return drawn_summary(view.values(signal).astype(np.float64), observed)
 
 
 def drawn_rank_nulls(view: View, observed: Values, *, statistic: str) -> Mapping[str, Values]:
-    """Summarise both nulls of the error's rank: redrawn feedback, and the layer's own gates (mask null)."""
+    """Summarize both nulls of the error's rank: redrawn feedback, and the layer's own gates (mask null)."""
     redrawn = drawn_null(view, observed, signal=f"error_null_{statistic}")
     mask = drawn_null(view, observed, signal=f"mask_null_{statistic}")
     return {**redrawn, **{f"mask_{suffix}": values for suffix, values in mask.items()}}

@@ -15,7 +15,7 @@ from fadiag.analysis.metrics.view import View
 
 __all__ = ["RANK_METRICS"]
 
-#: Rows are samples, so that centring has a meaning.
+#: Rows are samples, so that centering has a meaning.
 _ROW_SIGNALS = ("error", "modulator", "error_bp", "modulator_bp", "error_post", "activation", "input")
 
 
@@ -59,10 +59,10 @@ _STABLE = _Definition(
 _LADDER = (_PARTICIPATION, _EFFECTIVE, _ENERGY, _STABLE)
 
 
-def _ladder(view: View, *, signal: str, definition: _Definition, centred: bool) -> Values:
+def _ladder(view: View, *, signal: str, definition: _Definition, centered: bool) -> Values:
     if definition.of_matrix is not None:
-        return definition.of_matrix(view.matrix(signal, centred=centred))
-    return definition.of_spectrum(view.spectrum(signal, centred=centred))
+        return definition.of_matrix(view.matrix(signal, centered=centered))
+    return definition.of_spectrum(view.spectrum(signal, centered=centered))
 
 
 def _moments(view: View, signal: str) -> tuple[Values, Values] | None:
@@ -105,9 +105,9 @@ def _samples(view: View, *, signal: str) -> Values:
     return spectra.effective_samples(view.matrix(signal))
 
 
-def _row_normalised(view: View, *, signal: str) -> Values:
+def _row_normalized(view: View, *, signal: str) -> Values:
     """Participation ratio of the rows at unit length; a row of zeros has no direction and stays zero."""
-    recorded = f"{signal}_row_normalised"
+    recorded = f"{signal}_row_normalized"
     if recorded in view.signals:
         return spectra.participation_ratio(view.matrix(recorded))
     matrix = view.matrix(signal).astype(np.float64)
@@ -117,20 +117,20 @@ def _row_normalised(view: View, *, signal: str) -> Values:
     return spectra.participation_ratio(np.divide(matrix, norms, out=matrix, where=norms > 0))
 
 
-def _rank(definition: _Definition, signal: str, kinds: tuple[str, ...], *, centred: bool) -> Metric:
-    with_null = signal == "error" and not centred and definition in (_PARTICIPATION, _EFFECTIVE)
+def _rank(definition: _Definition, signal: str, kinds: tuple[str, ...], *, centered: bool) -> Metric:
+    with_null = signal == "error" and not centered and definition in (_PARTICIPATION, _EFFECTIVE)
     nulls = (f"error_null_{definition.name}", f"mask_null_{definition.name}") if with_null else ()
-    how = "centred" if centred else "raw"
+    how = "centered" if centered else "raw"
     recorded = () if definition.of_matrix is not None else (f"{signal}_spectrum_{how}",)
     return Metric(
         name=f"{signal}_{definition.name}_{how}",
         kinds=kinds,
         signals=(signal,),
-        function=partial(_ladder, signal=signal, definition=definition, centred=centred),
+        function=partial(_ladder, signal=signal, definition=definition, centered=centered),
         long_name=f"{definition.words} of the {signal}, {how}",
         formula=definition.formula,
         source=definition.source,
-        centred=centred,
+        centered=centered,
         null=partial(drawn_rank_nulls, statistic=definition.name) if with_null else None,
         null_signals=(*nulls, *recorded),
         version=DRAWN_VERSION if with_null else 1,
@@ -140,7 +140,7 @@ def _rank(definition: _Definition, signal: str, kinds: tuple[str, ...], *, centr
 def _of_samples(signal: str) -> list[Metric]:
     """Return the metrics of a signal whose rows are samples."""
     kinds = ("probe", "live")
-    metrics = [_rank(d, signal, kinds, centred=centred) for d in _LADDER for centred in (False, True)]
+    metrics = [_rank(d, signal, kinds, centered=centered) for d in _LADDER for centered in (False, True)]
     metrics += [
         Metric(
             name=f"{signal}_participation_ratio_debiased",
@@ -151,7 +151,7 @@ def _of_samples(signal: str) -> list[Metric]:
             formula="[(sum K_ii)^2 - sum K_ii^2] / [sum_ij K_ij^2 - sum K_ii^2], K = X X^T",
             source="Chun et al., arXiv 2509.26560",
             undefined="fewer than two samples",
-            centred=False,
+            centered=False,
             needs="rows",
             beside=(signal, f"{signal}_row_moments"),
         ),
@@ -163,27 +163,27 @@ def _of_samples(signal: str) -> list[Metric]:
             long_name=f"effective number of samples that carry the {signal}",
             formula="(sum |x_i|^2)^2 / sum |x_i|^4",
             source="definition",
-            centred=False,
+            centered=False,
             needs="rows",
             beside=(f"{signal}_row_moments",),
         ),
         Metric(
-            name=f"{signal}_participation_ratio_row_normalised",
+            name=f"{signal}_participation_ratio_row_normalized",
             kinds=kinds,
             signals=(signal,),
-            function=partial(_row_normalised, signal=signal),
+            function=partial(_row_normalized, signal=signal),
             long_name=f"participation ratio of the {signal}, raw, each row at unit length",
             formula="(sum s^2)^2 / sum s^4 of x_i / |x_i|",
             source="Gao et al. 2017",
-            centred=False,
+            centered=False,
             needs="rows",
-            beside=(f"{signal}_row_normalised",),
+            beside=(f"{signal}_row_normalized",),
         ),
     ]
     return metrics
 
 
-#: A weight-shaped signal has no rows to centre. `gradient` is in both streams.
+#: A weight-shaped signal has no rows to center. `gradient` is in both streams.
 _OF_WEIGHTS = {
     "gradient": ("probe", "state"),
     "gradient_bp": ("probe",),
@@ -194,5 +194,5 @@ _OF_WEIGHTS = {
 
 RANK_METRICS: tuple[Metric, ...] = (
     *(metric for signal in _ROW_SIGNALS for metric in _of_samples(signal)),
-    *(_rank(d, s, kinds, centred=False) for s, kinds in _OF_WEIGHTS.items() for d in _LADDER),
+    *(_rank(d, s, kinds, centered=False) for s, kinds in _OF_WEIGHTS.items() for d in _LADDER),
 )

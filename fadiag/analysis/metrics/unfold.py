@@ -10,7 +10,7 @@ from fadiag import spectra
 from fadiag.errors import InputError
 from fadiag.store import UNFOLDINGS, Unfolding, channel_of
 
-__all__ = ["centre", "unfold"]
+__all__ = ["center", "unfold"]
 
 
 def unfold(
@@ -63,7 +63,7 @@ def unfold(
         channel = channel_of(dims)
         if channel is None:
             raise InputError(
-                f"the channel axis of {what} is not known: its axes are {tuple(dims)}; analyse with "
+                f"the channel axis of {what} is not known: its axes are {tuple(dims)}; analyze with "
                 "unfolding='samples', or with metrics=[...] of other signals"
             )
         moved = np.moveaxis(values, 1 + dims.index(channel), -1)
@@ -71,7 +71,7 @@ def unfold(
     return values.reshape(steps, rows, -1)
 
 
-def centre(matrix: NDArray[Any], *, factor: bool = False) -> NDArray[Any]:
+def center(matrix: NDArray[Any], *, factor: bool = False) -> NDArray[Any]:
     """Remove the mean row, in float64; the first row of a joint factor is the mean, and is dropped."""
     if factor and matrix.shape[-2] > 1:
         return matrix[..., 1:, :]

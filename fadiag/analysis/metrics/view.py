@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fadiag import spectra
-from fadiag.analysis.metrics.unfold import centre, unfold
+from fadiag.analysis.metrics.unfold import center, unfold
 from fadiag.store import Unfolding
 
 __all__ = ["Layer", "SignalView", "View"]
@@ -75,11 +75,11 @@ class View:
             return found.values[:, :, : self.rows_valid]
         return found.values
 
-    def matrix(self, signal: str, *, centred: bool = False) -> NDArray[Any]:
+    def matrix(self, signal: str, *, centered: bool = False) -> NDArray[Any]:
         """Return the matrices (step, rows, columns) of a signal."""
         found = self.signals[signal]
-        if centred:
-            return self.keep(("centred", signal), lambda: centre(self.matrix(signal), factor=found.factor))
+        if centered:
+            return self.keep(("centered", signal), lambda: center(self.matrix(signal), factor=found.factor))
         return self.keep(
             ("raw", signal),
             lambda: unfold(
@@ -95,14 +95,14 @@ class View:
         """Return the number of columns of a signal's matrix, as it was before any factor."""
         return self.signals[signal].columns or int(self.matrix(signal).shape[-1])
 
-    def spectrum(self, signal: str, *, centred: bool = False) -> NDArray[np.float64]:
+    def spectrum(self, signal: str, *, centered: bool = False) -> NDArray[np.float64]:
         """Return the singular values (step, k) of a signal, largest first; those recorded where they were."""
-        recorded = f"{signal}_spectrum_{'centred' if centred else 'raw'}"
+        recorded = f"{signal}_spectrum_{'centered' if centered else 'raw'}"
         if recorded in self.signals:
             return self.values(recorded).astype(np.float64)
         return self.keep(
-            ("spectrum", signal, centred),
-            lambda: spectra.singular_values(self.matrix(signal, centred=centred)),
+            ("spectrum", signal, centered),
+            lambda: spectra.singular_values(self.matrix(signal, centered=centered)),
         )
 
     def flat(self, signal: str) -> NDArray[Any]:

@@ -125,7 +125,7 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         long_name="participation ratio of W - W_0",
         formula="(sum s^2)^2 / sum s^4",
         source="Gao et al. 2017",
-        centred=False,
+        centered=False,
     ),
     _state(
         "weight_displacement_effective_rank_raw",
@@ -134,7 +134,7 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         long_name="effective rank (Roy-Vetterli) of W - W_0",
         formula="exp(-sum q ln q), q = s / sum s",
         source="Roy and Vetterli 2007",
-        centred=False,
+        centered=False,
     ),
     _state(
         "weight_displacement_relative_norm",

@@ -74,7 +74,7 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
             told = ", or was not recorded there (the store is not closed)" if unsure else ""
             raise InputError(
                 f"{name.rpartition('/')[2]} of layer '{block.owners[name]}' at step {step} holds {words} of "
-                f"{record.size:,} values{told}; analyse with skip_invalid=True "
+                f"{record.size:,} values{told}; analyze with skip_invalid=True "
                 f"or stop before step {step} (run {block.run})"
             )
     return good
@@ -89,7 +89,7 @@ def _usable(name: str, values: NDArray[np.generic], block: Block) -> bool:
         bad = np.count_nonzero(~np.isfinite(values))
         raise InputError(
             f"{name.rpartition('/')[2]} of layer '{block.owners.get(name, block.layer.name)}' holds {bad:,} "
-            f"values that are not finite of {values.size:,}; analyse with skip_invalid=True (run {block.run})"
+            f"values that are not finite of {values.size:,}; analyze with skip_invalid=True (run {block.run})"
         )
     return False
 

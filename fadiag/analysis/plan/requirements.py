@@ -106,7 +106,7 @@ def check_unfolding(runs: Sequence[Run], unfolding: Unfolding) -> None:
                     recorded = str(array.attrs.get("unfolding", "both"))
                     if _factor_side(array) and recorded not in (unfolding, "both"):
                         raise InputError(
-                            f"{name} of layer {layer!r} is the factor of its {recorded!r} unfolding; analyse "
+                            f"{name} of layer {layer!r} is the factor of its {recorded!r} unfolding; analyze "
                             f"with unfolding={recorded!r}, apart from runs recorded otherwise "
                             f"(run {run.label})"
                         )

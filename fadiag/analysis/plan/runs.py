@@ -1,4 +1,4 @@
-"""The runs to analyse, as the analysis sees them: labelled streams of layers, still on disk."""
+"""The runs to analyze, as the analysis sees them: labelled streams of layers, still on disk."""
 
 import os
 from collections import Counter

@@ -150,7 +150,7 @@ def _group_tasks(
         lacks = [missing[s] for s in metric.signals if s in missing]
         nothing &= np.any(lacks, axis=0) if lacks else False
     members = members[~nothing[members]]
-    # The last record of a state has no update, a fresh optimiser no momentum; a null is not drawn each time.
+    # The last record of a state has no update, a fresh optimizer no momentum; a null is not drawn each time.
     may_lack = {
         s for s in arrays if context.owner(s).signal != "weight" and (stream.kind == "state" or "state/" in s)
     }

@@ -30,7 +30,7 @@ def _weight(module: nn.Module) -> Tensor:
     if options.get("constrain_weights"):
         raise CaptureError(
             f"a biotorch {type(module).__name__} has constrain_weights=True, which replaces its weight by a "
-            "new parameter at each pass, so that the optimiser's has no gradient; turn it off"
+            "new parameter at each pass, so that the optimizer's has no gradient; turn it off"
         )
     return module.get_parameter("weight")
 

@@ -64,7 +64,7 @@ def preserve_module_state(model: nn.Module) -> Iterator[None]:
 def guard_parameters(model: nn.Module) -> Iterator[None]:
     """Put back, on leaving, the values of parameters that a pass is known to write to.
 
-    Those of modules with a ``train()`` of their own, which may merge weights, and of tables that renormalise
+    Those of modules with a ``train()`` of their own, which may merge weights, and of tables that renormalize
     themselves. To keep all would hold the whole model once more.
 
     Raises

@@ -106,7 +106,7 @@ class Ranks:
         Raises
         ------
         CaptureError
-            A probe in train mode on rank 0 alone, of a model with synchronised batch norm.
+            A probe in train mode on rank 0 alone, of a model with synchronized batch norm.
         """
         if self.size == 1 or self.all:
             return

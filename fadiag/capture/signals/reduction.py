@@ -207,7 +207,7 @@ def _tall(
             found |= _spectra(name, block, block[1:], min(rows, columns), axis)
         squares, unit = unit_rows(panels)
         kept = _stored(unit[:, 1:], 1 + columns, panels[0])
-        found[f"{name}_row_normalised"] = SignalArray(kept, (f"factor_{axis}_unit", axis), told)
+        found[f"{name}_row_normalized"] = SignalArray(kept, (f"factor_{axis}_unit", axis), told)
         moments = torch.stack([squares.sum(), squares.square().sum()])
         found[f"{name}_row_moments"] = SignalArray(to_array(moments), ("moment",))
         of_parts = torch.split(squares, [len(part) * part.shape[2] for part in panels])
@@ -239,14 +239,14 @@ def _wide(
     return found
 
 
-def _spectra(name: str, block: Tensor, centred: Tensor, length: int, axis: str) -> dict[str, SignalArray]:
+def _spectra(name: str, block: Tensor, centered: Tensor, length: int, axis: str) -> dict[str, SignalArray]:
     """Return the singular values of a twin in float64, zeros after them where a batch had fewer rows.
 
     Rounded to float32, a block that stands in the basis of another signal may be 3e-8 off in its effective
     rank; one in its own basis, where row after row is smaller, is 5e-9 off at most.
     """
     found = {}
-    for kind, matrix in (("raw", block), ("centred", centred)):
+    for kind, matrix in (("raw", block), ("centered", centered)):
         values = torch.linalg.svdvals(matrix)[:length]
         values = pad(values, (0, length - len(values)))
         found[f"{name}_spectrum_{kind}"] = SignalArray(to_array(values), (f"value_{axis}",))

@@ -1,4 +1,4 @@
-"""When the optimisers step: how often, and the moment at which the gradients of a step are there."""
+"""When the optimizers step: how often, and the moment at which the gradients of a step are there."""
 
 import functools
 from collections import Counter
@@ -16,7 +16,7 @@ _ONCE = "call recorder.step() once after each optimizer.step()"
 
 
 def holders_of(optimizers: Iterable[Any]) -> dict[int, list[Any]]:
-    """Return the optimisers that hold each parameter, by the parameter's id."""
+    """Return the optimizers that hold each parameter, by the parameter's id."""
     holders: dict[int, list[Any]] = {}
     for optimizer in optimizers:
         for group in optimizer.param_groups:
@@ -26,13 +26,13 @@ def holders_of(optimizers: Iterable[Any]) -> dict[int, list[Any]]:
 
 
 class OptimizerStepMonitor:
-    """Hears optimisers step, between `listen` and `leave`.
+    """Hears optimizers step, between `listen` and `leave`.
 
     Parameters
     ----------
-    optimizers : sequence of optimisers
+    optimizers : sequence of optimizers
     ready : callable
-        Called with an optimiser when the gradients that it will step along are there, and its weights still
+        Called with an optimizer when the gradients that it will step along are there, and its weights still
         the old ones: before its step, and again after the first evaluation of a closure, which makes them.
     """
 
@@ -55,9 +55,9 @@ class OptimizerStepMonitor:
         self._handles = []
 
     def check(self, step: int, updates: Sequence[tuple[RecordedLayer, Tensor]], *, first: bool) -> None:
-        """Raise where the update of a step is not one step of the optimisers that hold the layers' weights.
+        """Raise where the update of a step is not one step of the optimizers that hold the layers' weights.
 
-        An optimiser that did not step has no update: a GradScaler skips steps, and of two optimisers one
+        An optimizer that did not step has no update: a GradScaler skips steps, and of two optimizers one
         may wait for the other.
 
         Parameters
@@ -95,7 +95,7 @@ class OptimizerStepMonitor:
             )
 
     def check_none(self, step: int, layers: Sequence[RecordedLayer]) -> None:
-        """Raise where an optimiser that holds the layers' weights has stepped.
+        """Raise where an optimizer that holds the layers' weights has stepped.
 
         Raises
         ------
@@ -129,7 +129,7 @@ class OptimizerStepMonitor:
         self._ready(optimizer)
         if callable(kwargs.get("closure")):
             return args, {**kwargs, "closure": self._heard(optimizer, kwargs["closure"])}
-        if len(args) > 1 and callable(args[1]):  # args[0] is the optimiser
+        if len(args) > 1 and callable(args[1]):  # args[0] is the optimizer
             return (args[0], self._heard(optimizer, args[1]), *args[2:]), kwargs
         return None
 

@@ -1,4 +1,4 @@
-"""The weights and what the optimiser does to them."""
+"""The weights and what the optimizer does to them."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from fadiag.errors import CaptureError, InputError
 
 __all__ = ["STATE_SIGNALS", "StateReader", "choose_state_signals", "rounding_floor"]
 
-#: Those from "gradient" on need the optimiser. "feedback" is that of the rules that change it.
+#: Those from "gradient" on need the optimizer. "feedback" is that of the rules that change it.
 STATE_SIGNALS = (
     "weight",
     "bias",
@@ -54,7 +54,7 @@ def choose_state_signals(
     Raises
     ------
     InputError
-        An unknown signal, one that cannot be known without the optimiser, or an optimiser that has none of
+        An unknown signal, one that cannot be known without the optimizer, or an optimizer that has none of
         the recorded weights.
     """
     holders = holders_of(optimizers)
@@ -72,7 +72,7 @@ def choose_state_signals(
             raise InputError(f"unknown state signal {signal!r}; there are {', '.join(STATE_SIGNALS)}")
         if signal not in _WITHOUT_OPTIMIZER and not optimizers:
             raise InputError(
-                f"state signal {signal!r} cannot be recorded without the optimiser; "
+                f"state signal {signal!r} cannot be recorded without the optimizer; "
                 "give Recorder(..., optimizer=optimizer)"
             )
         if (why := _absent(signal, optimizers, layers)) is not None:
@@ -117,7 +117,7 @@ class StateReader:
     """Reads one step's state: begun before the update (W_s), ended after it (W_(s+1)).
 
     Tied weights are read once, under the first layer that has them. Gradients, and a feedback that changes,
-    are read when the optimiser steps, before it writes (with a closure, after its first evaluation): they
+    are read when the optimizer steps, before it writes (with a closure, after its first evaluation): they
     are those of the last pass of this step at W_s, the ones really used. A gradient that is sparse (a
     table's) is read dense. ``begun`` is the step that is waited for.
     """
@@ -144,7 +144,7 @@ class StateReader:
         self._updates = 0
 
     def begin(self, step: int) -> None:
-        """Copy the weights and wait for the optimiser's step."""
+        """Copy the weights and wait for the optimizer's step."""
         self.begun = step
         self._before = {
             i: (x.weight.detach().clone(), None if x.bias is None else x.bias.detach().clone())
@@ -160,9 +160,9 @@ class StateReader:
             self._feedbacks[i] = layer.feedback.detach().clone()
 
     def _read_passes(self, optimizer: Any) -> None:
-        """Read what the passes before an optimiser's step left, of the layers that it moves."""
+        """Read what the passes before an optimizer's step left, of the layers that it moves."""
         own = holders_of([optimizer])
-        # A fused optimiser under a GradScaler gets the gradient scaled.
+        # A fused optimizer under a GradScaler gets the gradient scaled.
         scale = getattr(optimizer, "grad_scale", None)
         for i, layer in enumerate(self._layers):
             weight = layer.weight
@@ -172,7 +172,7 @@ class StateReader:
                 continue
             self._gradients.pop(i, None)
             if weight.grad is not None:
-                # Cloned, since an optimiser may overwrite grad.
+                # Cloned, since an optimizer may overwrite grad.
                 taken = weight.grad.detach().to_dense().clone()
                 self._gradients[i] = taken if scale is None else taken / scale.to(taken.device)
 
@@ -188,7 +188,7 @@ class StateReader:
         Raises
         ------
         CaptureError
-            The optimisers did not step once, as they should between two calls of the recorder.
+            The optimizers did not step once, as they should between two calls of the recorder.
         """
         if updated:
             updates = [x.weight.detach() - self._before[i][0] for i, x in enumerate(self._layers)]

@@ -61,7 +61,7 @@ def analyze(
     from fadiag.results.io import check_output
 
     checked_path(check_output, out)
-    with cluster_executor(scheduler) if scheduler else nullcontext() as executor, bar("analysing") as move:
+    with cluster_executor(scheduler) if scheduler else nullcontext() as executor, bar("analyzing") as move:
         measure(
             list(runs),
             metrics=metrics or None,

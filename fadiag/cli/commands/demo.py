@@ -7,7 +7,7 @@ import click
 __all__ = ["demo"]
 
 
-@click.command(short_help="Train, record, analyse, draw and report a small study.")
+@click.command(short_help="Train, record, analyze, draw and report a small study.")
 @click.option(
     "-o",
     "--out",
@@ -28,7 +28,7 @@ __all__ = ["demo"]
     "--jobs", type=click.IntRange(min=1), default=None, help="Runs trained at a time.  [default: one a core]"
 )
 def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
-    """Train six methods with three seeds each, record, analyse, draw and report.
+    """Train six methods with three seeds each, record, analyze, draw and report.
 
     BP, FA, FA with batch norm, with Muon, with both, and a control with frozen hidden layers. Complete
     runs that the folder already holds are kept, so an interrupted demo goes on where it stopped.
@@ -47,7 +47,7 @@ def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
         stores = run_study(
             demo_study(data, data_dir), folder / "runs", jobs=jobs or available_cores(), progress=move
         )
-    with bar("analysing") as move:
+    with bar("analyzing") as move:
         results = analyze(stores, progress=move, output=folder / "results.zarr")
     pictures = folder / "figures"
     pictures.mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ def linear_cka_debiased(x: ArrayLike, y: ArrayLike) -> Floats:
     pairs of different samples only: independent representations have the mean 0 whatever their widths (the
     usual CKA tends to 1 there).
     Rotations, translations and one common factor do not change it. It is a kernel (left side) similarity: two
-    errors have 0.96-0.99 at initialisation with a cosine of 0, so it says nothing of credit.
+    errors have 0.96-0.99 at initialization with a cosine of 0, so it says nothing of credit.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def linear_cka_debiased(x: ArrayLike, y: ArrayLike) -> Floats:
 
 
 def _prepared(matrix: Floats) -> Floats:
-    # The estimate does not see a shift; centred, its sums over rows vanish instead of cancelling.
+    # The estimate does not see a shift; centered, its sums over rows vanish instead of canceling.
     return scale_exactly(centered(scale_exactly(matrix)[0]))[0]
 
 
@@ -78,7 +78,7 @@ def _of_pair(x: Floats, y: Floats) -> float:
 
 
 def _hsic(x: Floats, y: Floats) -> float:
-    """Return n (n - 3) HSIC of centred matrices; that of a matrix with itself is 0 where it is rounding."""
+    """Return n (n - 3) HSIC of centered matrices; that of a matrix with itself is 0 where it is rounding."""
     n, width = len(x), min(x.shape[1], y.shape[1])
     a, b = (np.einsum("ij,ij->i", m, m) for m in (x, y))
     diagonal = float(a @ b)

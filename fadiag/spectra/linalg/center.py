@@ -42,5 +42,5 @@ def centered(x: ArrayLike) -> Floats:
         scaled -= scaled.mean(axis=0)
         with np.errstate(over="ignore"):
             values[index] = np.ldexp(scaled, exponent)
-    require_finite(values, "x, centred in float64,")
+    require_finite(values, "x, centered in float64,")
     return values

@@ -59,7 +59,7 @@ def effective_rank(x: ArrayLike) -> Floats:
     Parameters
     ----------
     x : array_like (..., rows, columns)
-        Real and finite. Not centred here: see `centered`.
+        Real and finite. Not centered here: see `centered`.
 
     Returns
     -------

@@ -26,7 +26,7 @@ def marchenko_pastur(rows: int, columns: int, *, std: float = 1.0) -> MarchenkoP
 
     Edges of s: std (√N ∓ √n), N >= n the sides, c = n/N. Limits: participation ratio n / (1 + c), stable rank
     n / (1 + √c)², energy rank n exp(-c/2), Roy-Vetterli n E[√λ] exp(-E[√λ ln √λ] / E[√λ]).
-    Right for W_0 and W - W_0, not for raw trained weights under Kaiming initialisation.
+    Right for W_0 and W - W_0, not for raw trained weights under Kaiming initialization.
 
     Parameters
     ----------

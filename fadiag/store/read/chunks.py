@@ -85,7 +85,7 @@ def _by_chunk(positions: NDArray[np.intp], size: int) -> Iterator[tuple[int, Any
 
 
 def _slice(positions: NDArray[np.intp]) -> Any:
-    """Return the positions as a slice where they are neighbours, which numpy takes without a copy."""
+    """Return the positions as a slice where they are neighbors, which numpy takes without a copy."""
     if len(positions) and np.array_equal(positions, np.arange(positions[0], positions[0] + len(positions))):
         return slice(int(positions[0]), int(positions[0]) + len(positions))
     return positions

@@ -42,7 +42,7 @@ class LayerSummary:
 class StreamSummary:
     """One stream: its steps, its gaps and its layers.
 
-    A gap ``(a, b)`` lies between two neighbouring steps further apart than the stream's ``every`` (or, where
+    A gap ``(a, b)`` lies between two neighboring steps further apart than the stream's ``every`` (or, where
     it does not say, its most common distance).
     """
 
@@ -69,9 +69,9 @@ class RunSummary:
 
 
 def inspect_run(path: str | os.PathLike[str]) -> RunSummary:
-    """Summarise a run: status, streams, layers, signals, steps, gaps, skipped records, NaN counts, sizes.
+    """Summarize a run: status, streams, layers, signals, steps, gaps, skipped records, NaN counts, sizes.
 
-    Reads metadata, the step coordinates and file lengths; an empty or live run is summarised too.
+    Reads metadata, the step coordinates and file lengths; an empty or live run is summarized too.
 
     Parameters
     ----------

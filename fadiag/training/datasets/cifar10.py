@@ -49,7 +49,7 @@ def parse_cifar10(content: bytes, name: str) -> tuple[NDArray[np.uint8], NDArray
 
 
 def read_cifar10(folder: Path | None) -> Images:
-    """Read CIFAR-10: 50,000 and 10,000 colour images of 32 x 32 in 10 classes (Krizhevsky, 2009).
+    """Read CIFAR-10: 50,000 and 10,000 color images of 32 x 32 in 10 classes (Krizhevsky, 2009).
 
     The folder is the one with the ``.bin`` files, or the one that holds ``cifar-10-batches-bin``.
     """

@@ -1,4 +1,4 @@
-"""What every data set is after reading: checked arrays of images and labels, standardised for training."""
+"""What every data set is after reading: checked arrays of images and labels, standardized for training."""
 
 import hashlib
 from dataclasses import dataclass

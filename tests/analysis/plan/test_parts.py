@@ -9,7 +9,7 @@ import xarray as xr
 
 from fadiag import analysis, spectra
 from fadiag.analysis.metrics.nulls import beta_angle_null, beta_cosine_null, drawn_summary
-from fadiag.analysis.metrics.unfold import centre, unfold
+from fadiag.analysis.metrics.unfold import center, unfold
 from fadiag.analysis.metrics.view import Layer, SignalView, View
 from fadiag.analysis.threads import one_blas_thread, set_blas_threads
 from fadiag.errors import InputError
@@ -51,14 +51,14 @@ def test_centring_a_factor_drops_its_first_row():
     x = rng.standard_normal((50, 4)) + 3
     factor = np.linalg.qr(np.column_stack([np.ones(50), x]))[1][None, :, 1:]
     assert np.allclose(
-        np.linalg.svd(centre(factor, factor=True)[0])[1],
-        np.linalg.svd(centre(x[None])[0], full_matrices=False)[1],
+        np.linalg.svd(center(factor, factor=True)[0])[1],
+        np.linalg.svd(center(x[None])[0], full_matrices=False)[1],
     )
 
 
-def test_equal_rows_are_nothing_once_centred():
+def test_equal_rows_are_nothing_once_centered():
     constant = np.full((1, 7, 3), 0.1, np.float32)
-    assert not centre(constant).any()
+    assert not center(constant).any()
 
 
 def test_drawn_null_by_hand():
@@ -126,7 +126,7 @@ def test_beta_law_in_degrees():
 
 
 def test_one_sample_is_its_own_mean():
-    assert not centre(np.ones((2, 1, 3)), factor=True).any()
+    assert not center(np.ones((2, 1, 3)), factor=True).any()
 
 
 def test_blas_threads_are_put_back():

@@ -112,9 +112,11 @@ def test_a_factor_gives_the_spectrum_of_its_rows(tmp_path):
     path = write(tmp_path / "a.zarr", ("factor", "out"), triangle[None, :, 1:7], attrs=told)
     results = analyze(path)["probe"]
     at = {"layer": "conv", "step": 0, "run": "a"}
-    raw, centred = (float(results[f"error_participation_ratio_{how}"].sel(at)) for how in ("raw", "centred"))
+    raw, centered = (
+        float(results[f"error_participation_ratio_{how}"].sel(at)) for how in ("raw", "centered")
+    )
     assert raw == pytest.approx(participation(x), rel=1e-6)
-    assert centred == pytest.approx(participation(x - x.mean(0)), rel=1e-6)
+    assert centered == pytest.approx(participation(x - x.mean(0)), rel=1e-6)
     assert "error_effective_samples" not in results
     with pytest.raises(LookupError, match="needs the rows of error; run a recorded only a factor"):
         analyze(path, metrics=["error_effective_samples"])

@@ -41,7 +41,7 @@ def direct(tree, *, outputs=4, start=0.0):
     return tree
 
 
-def test_names_of_neighbours():
+def test_names_of_neighbors():
     chain = ("a", "b", "c")
     assert owner_of(chain, "b", 1, "above/error") == ("c", "error")
     assert owner_of(chain, "a", 0, "above2/static/feedback") == ("c", "static/feedback")

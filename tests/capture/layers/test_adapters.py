@@ -108,7 +108,7 @@ def test_a_table_of_positions_with_one_row_for_all_cuts_no_samples(tmp_path):
     np.testing.assert_allclose(run["probe/places/error"].values, by_place, atol=1e-7)
 
 
-def test_a_probe_leaves_a_renormalised_table_as_it_was():
+def test_a_probe_leaves_a_renormalized_table_as_it_was():
     torch.manual_seed(0)
     model = Text(max_norm=0.5)
     before = model.table.weight.detach().clone()

@@ -200,21 +200,21 @@ class Told:
 
 
 def test_a_held_tensor_that_a_pass_writes_through_data_is_put_back(tmp_path):
-    class Centred(nn.Linear):
+    class Centered(nn.Linear):
         def __init__(self, *sizes):
             super().__init__(*sizes)
-            self.centre = torch.zeros(sizes[1])
+            self.center = torch.zeros(sizes[1])
 
         def forward(self, x):
             h = super().forward(x)
-            self.centre.data.mul_(0.9).add_(h.detach().mean(0))
-            return h - self.centre
+            self.center.data.mul_(0.9).add_(h.detach().mean(0))
+            return h - self.center
 
-    model = nn.Sequential(nn.Linear(6, 5), Centred(5, 4), nn.Linear(4, 3))
-    adapters = (exact_layers(Centred),)
+    model = nn.Sequential(nn.Linear(6, 5), Centered(5, 4), nn.Linear(4, 3))
+    adapters = (exact_layers(Centered),)
     with Recorder(model, tmp_path / "run.zarr", probes={"p": Probe((X, Y), loss_of)}, adapters=adapters):
         pass
-    assert not model[1].centre.any()
+    assert not model[1].center.any()
 
 
 def test_a_forward_pass_that_writes_to_a_parameter_is_told(tmp_path):

@@ -91,7 +91,7 @@ def test_all_has_the_error_of_the_whole_batch(folder):
 
 
 @pytest.mark.slow
-def test_all_is_analysed_as_one_run(folder):
+def test_all_is_analyzed_as_one_run(folder):
     results = analyze(folder / "all")
     error = open_run(folder / "all")["live/4/error"].values[0, :18].astype(np.float64)
     squares = np.linalg.svd(error, compute_uv=False) ** 2

@@ -11,7 +11,8 @@ from torch import distributed, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from fadiag.capture import Live, Probe, Recorder, ranks
+from fadiag.capture import Live, Probe, Recorder
+from fadiag.capture.session import distributed as ranks
 from fadiag.errors import FadiagError
 from fadiag.rules import convert
 
@@ -81,10 +82,10 @@ def main(rank, folder):
     other_layers = network() if rank == 0 else nn.Sequential(network())
     found["other layers"] = told(lambda: Recorder(other_layers, folder / "layers.zarr"))
     found["taken"] = told(lambda: Recorder(network(), folder / "first.zarr"))
-    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(network())
+    synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(network())
     for mode in ("train", "eval"):
         found[f"sync {mode}"] = told(
-            lambda mode=mode: Recorder(synchronised, folder / "sync.zarr", probes={"probe": probe(mode)})
+            lambda mode=mode: Recorder(synchronized, folder / "sync.zarr", probes={"probe": probe(mode)})
         )
     trained = network()
     left = dict(zip(trained.state_dict(), found["first"], strict=False))

@@ -1,4 +1,4 @@
-"""Half precision, scaled losses, fused optimisers, and what rounding leaves of an update."""
+"""Half precision, scaled losses, fused optimizers, and what rounding leaves of an update."""
 
 import numpy as np
 import pytest
@@ -107,7 +107,7 @@ def test_signals_in_half_precision_are_those_in_full_but_for_rounding(dtype, tmp
 
 @pytest.mark.parametrize("optimizer_of", [sgd, adam])
 @pytest.mark.parametrize("fused", [False, True])
-def test_gradients_under_a_scaler_are_recorded_unscaled_from_fused_optimisers_too(
+def test_gradients_under_a_scaler_are_recorded_unscaled_from_fused_optimizers_too(
     optimizer_of, fused, tmp_path
 ):
     runs = {}

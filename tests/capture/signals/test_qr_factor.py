@@ -46,7 +46,7 @@ def reduced(arrays, dims=("sample", "out"), unfolding="samples", rows=None):
     return Factors(unfolding, rows)("layer", readings)
 
 
-def centred(signal):
+def centered(signal):
     if signal.attrs["factor_side"] == "rows":
         return signal.array[1:]
     return signal.array - signal.array.astype(np.float64).mean(0)
@@ -64,9 +64,9 @@ def test_the_effective_rank_of_a_factor_is_that_of_the_matrix_at_condition_1e9(r
     assert found["error"].array.dtype == np.float32
     raw, without_mean = (effective_rank(matrix) for matrix in own(x))
     assert effective_rank(found["error"].array) == pytest.approx(raw, rel=1e-8)
-    assert effective_rank(centred(found["error"])) == pytest.approx(without_mean, rel=1e-8)
+    assert effective_rank(centered(found["error"])) == pytest.approx(without_mean, rel=1e-8)
     # In a basis that is not its own, a float32 factor is a few 1e-8 off: the spectra are kept beside it.
-    for kind, matrix in zip(("raw", "centred"), own(twin), strict=True):
+    for kind, matrix in zip(("raw", "centered"), own(twin), strict=True):
         spectrum = found[f"error_bp_spectrum_{kind}"].array
         assert spectra.effective_rank_of_spectrum(spectrum) == pytest.approx(
             effective_rank(matrix), rel=1e-12
@@ -128,7 +128,7 @@ def test_beside_a_factor_stand_what_looks_at_single_rows():
     np.testing.assert_allclose(found["error_row_moments"].array, [squares.sum(), (squares**2).sum()])
     norms = np.sqrt(squares)[:, None]
     unit = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
-    factor_of_units = found["error_row_normalised"].array.astype(np.float64)
+    factor_of_units = found["error_row_normalized"].array.astype(np.float64)
     np.testing.assert_allclose(factor_of_units.T @ factor_of_units, unit.T @ unit, atol=1e-5)
     attrs = found["error"].attrs
     assert attrs["unfolding"] == "channels"
@@ -280,13 +280,13 @@ def test_batches_that_are_shorter_or_longer_than_the_first(tmp_path, first):
     path = tmp_path / "run.zarr"
     with pytest.warns(CaptureWarning, match=f"has 50 samples in one step, and room for the {first} of"):
         raw = recorded_batches(path, [first, 7, 50], "samples")
-    results = analyze(path, metrics=["activation_effective_rank_centred", "activation_effective_samples"])
+    results = analyze(path, metrics=["activation_effective_rank_centered", "activation_effective_samples"])
     assert list(open_run(path)["live"]["rows_valid"].values) == [first, 7, first]
     for step, rows in enumerate((first, 7, first)):
         x = raw[step][:rows]
         found = results["live"].isel(run=0, step=step).sel(layer="0")
         exact = effective_rank(x - x.mean(0))
-        assert float(found["activation_effective_rank_centred"]) == pytest.approx(exact, rel=1e-6)
+        assert float(found["activation_effective_rank_centered"]) == pytest.approx(exact, rel=1e-6)
         exact = spectra.effective_samples(x)
         assert float(found["activation_effective_samples"]) == pytest.approx(float(exact), rel=1e-6)
 
@@ -303,12 +303,12 @@ def test_what_is_not_a_number_is_recorded_as_such_and_counted(tmp_path, first):
         analyze(path, metrics=["activation_effective_rank_raw"])
 
 
-def test_a_factor_is_analysed_as_the_unfolding_that_it_is(tmp_path):
+def test_a_factor_is_analyzed_as_the_unfolding_that_it_is(tmp_path):
     trained(tmp_path / "a.zarr", "factor", steps=1)
     with pytest.raises(InputError) as caught:
         analyze(tmp_path / "a.zarr")
     assert str(caught.value) == (
-        "activation of layer 'conv1' is the factor of its 'channels' unfolding; analyse with "
+        "activation of layer 'conv1' is the factor of its 'channels' unfolding; analyze with "
         "unfolding='channels', apart from runs recorded otherwise (run a)"
     )
 

@@ -67,7 +67,7 @@ def test_an_expert_that_sees_more_samples_later_is_recorded_whole(tmp_path):
             values = found.isel(step=step)
             for name, exact in (
                 ("effective_rank_raw", spectra.effective_rank(x)),
-                ("effective_rank_centred", spectra.effective_rank(x - x.mean(0))),
+                ("effective_rank_centered", spectra.effective_rank(x - x.mean(0))),
                 ("effective_samples", spectra.effective_samples(x)),
             ):
                 assert float(values[f"activation_{name}"].sel(layer="e.0")) == pytest.approx(exact, rel=1e-5)
@@ -86,7 +86,7 @@ def test_an_expert_that_no_sample_comes_to_has_no_values_then(tmp_path, reductio
     recorded(tmp_path / "run.zarr", [3, 0, 3], Experts(always=True), reduction=reduction)
     assert list(open_run(tmp_path / "run.zarr")["p/e.0/rows"].values) == [3, 0, 3]
     found = analyze(tmp_path / "run.zarr")["p"].isel(run=0).sel(layer="e.0")
-    for name in ("activation_effective_rank_raw", "error_cosine_valid", "error_participation_ratio_centred"):
+    for name in ("activation_effective_rank_raw", "error_cosine_valid", "error_participation_ratio_centered"):
         assert found[name].isnull().values.tolist() == [False, True, False]
 
 

@@ -1,4 +1,4 @@
-"""Which gradient is that of an update, and what the optimisers must do between two calls of the recorder."""
+"""Which gradient is that of an update, and what the optimizers must do between two calls of the recorder."""
 
 import numpy as np
 import pytest
@@ -158,7 +158,7 @@ def not_told(model, optimizer, recorder):
         (not_told, r"SGD stepped after the last recorder.step\(\): the update of step 0 was not told"),
     ],
 )
-def test_an_update_that_is_not_one_step_of_the_optimiser_is_told(loop, match, tmp_path):
+def test_an_update_that_is_not_one_step_of_the_optimizer_is_told(loop, match, tmp_path):
     model = small()
     optimizer = sgd(model)
     with (
@@ -167,7 +167,7 @@ def test_an_update_that_is_not_one_step_of_the_optimiser_is_told(loop, match, tm
     ):
         loop(model, optimizer, recorder)
     assert run_info(tmp_path / "run.zarr").status == "failed"
-    # Without the optimiser nothing is known of its steps, and nothing is said of them.
+    # Without the optimizer nothing is known of its steps, and nothing is said of them.
     with Recorder(model, tmp_path / "bare.zarr", every=1) as recorder:
         loop(model, optimizer, recorder)
 
@@ -185,7 +185,7 @@ def test_calls_that_come_too_early_are_told_at_the_end_where_the_first_step_is_n
 
 
 class Wrapping(torch.optim.Optimizer):
-    """Like sharpness-aware minimisation: its own step is never called."""
+    """Like sharpness-aware minimization: its own step is never called."""
 
     def __init__(self, model):
         super().__init__(model.parameters(), {})
@@ -195,7 +195,7 @@ class Wrapping(torch.optim.Optimizer):
         raise NotImplementedError
 
 
-def test_of_an_optimiser_that_wraps_another_the_inner_one_is_to_be_given(tmp_path):
+def test_of_an_optimizer_that_wraps_another_the_inner_one_is_to_be_given(tmp_path):
     model = small()
     optimizer = Wrapping(model)
     recorder = Recorder(model, tmp_path / "outer.zarr", optimizer=optimizer, every=1)
@@ -212,7 +212,7 @@ def test_of_an_optimiser_that_wraps_another_the_inner_one_is_to_be_given(tmp_pat
     follows_its_gradient(tmp_path / "run.zarr")
 
 
-def test_optimisers_that_take_turns_and_steps_that_are_left_out_are_no_finding(tmp_path):
+def test_optimizers_that_take_turns_and_steps_that_are_left_out_are_no_finding(tmp_path):
     model = small()
     below, above = (torch.optim.SGD(model[i].parameters(), LR) for i in (0, 2))
     with Recorder(model, tmp_path / "run.zarr", optimizer=[below, above], every=1) as recorder:
@@ -231,7 +231,7 @@ def test_optimisers_that_take_turns_and_steps_that_are_left_out_are_no_finding(t
         )
 
 
-def test_optimisers_that_step_within_the_backward_pass_are_heard(tmp_path):
+def test_optimizers_that_step_within_the_backward_pass_are_heard(tmp_path):
     model = small()
     optimizers = []
     for parameter in model.parameters():
@@ -269,7 +269,7 @@ def test_a_step_that_calls_its_parents_is_one_and_its_gradient_the_one_given_to_
     follows_its_gradient(tmp_path / "run.zarr")
 
 
-def test_momentum_is_that_of_the_optimiser_that_holds_the_weight(tmp_path):
+def test_momentum_is_that_of_the_optimizer_that_holds_the_weight(tmp_path):
     model = small()
     first, then = sgd(model, momentum=0.9), torch.optim.SGD(model[0].parameters(), LR)
     back(model)

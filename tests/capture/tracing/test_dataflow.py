@@ -59,8 +59,8 @@ def thresholded(a):
 
 
 def normed_by_hand(a):
-    centred = a - a.mean(-1, keepdim=True)
-    return torch.relu(centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt())
+    centered = a - a.mean(-1, keepdim=True)
+    return torch.relu(centered / (centered.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt())
 
 
 def looked_at(a):
@@ -254,7 +254,7 @@ def test_a_model_that_calls_itself_is_heard_to_its_end(tmp_path):
         np.testing.assert_array_equal(run[f"live/{name}/error"].values[0], run[f"p/{name}/error"].values[0])
 
 
-def test_a_layer_of_an_unknown_gate_is_analysed_by_what_it_has(tmp_path):
+def test_a_layer_of_an_unknown_gate_is_analyzed_by_what_it_has(tmp_path):
     model = convert(Model(torch.sin))
     probe = Probe((X, Y), loss_of, mask_draws=2, jacobian_vectors=3)
     with pytest.warns(CaptureWarning, match="'sin'"), Recorder(

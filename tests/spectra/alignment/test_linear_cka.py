@@ -1,4 +1,4 @@
-"""Debiased linear CKA against the U-centred form, unbiasedness, and its own invariances."""
+"""Debiased linear CKA against the U-centered form, unbiasedness, and its own invariances."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from fadiag import spectra
 from fadiag.errors import InputError
 
 
-def u_centred(x: np.ndarray) -> np.ndarray:
+def u_centered(x: np.ndarray) -> np.ndarray:
     """Return K less its row and column means over other samples, diagonal 0 (Székely and Rizzo 2014)."""
     k = x.astype(np.float64) @ x.astype(np.float64).T
     np.fill_diagonal(k, 0)
@@ -22,13 +22,13 @@ def u_centred(x: np.ndarray) -> np.ndarray:
 
 
 def dense(x: np.ndarray, y: np.ndarray) -> float:
-    a, b = u_centred(x), u_centred(y)
+    a, b = u_centered(x), u_centered(y)
     return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
 
 
 @pytest.mark.parametrize("widths", [(3, 5), (40, 7), (7, 40), (50, 60)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_cka_is_the_cosine_of_u_centred_kernels(widths: tuple[int, int], dtype: type) -> None:
+def test_cka_is_the_cosine_of_u_centered_kernels(widths: tuple[int, int], dtype: type) -> None:
     rng = np.random.default_rng(0)
     shared = rng.standard_normal((20, 3))
     x, y = (

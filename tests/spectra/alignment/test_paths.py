@@ -123,7 +123,7 @@ def test_jacobians_are_batched_over_samples_and_a_dead_one_has_no_number() -> No
 
 @pytest.mark.parametrize("backward", ["weights", "feedback"])
 def test_the_error_kernel_of_a_wide_relu_net_follows_its_recursion(backward: str) -> None:
-    """K_l = K_{l+1} o (pi - theta_l) / (2 pi) at initialisation, for BP and for FA alike."""
+    """K_l = K_{l+1} o (pi - theta_l) / (2 pi) at initialization, for BP and for FA alike."""
     rng = np.random.default_rng(5)
     samples, width = 12, 4096
     x = rng.standard_normal((samples, 30))

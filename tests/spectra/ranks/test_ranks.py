@@ -193,7 +193,7 @@ def test_rows_of_one_length_undo_the_weight_of_few_samples() -> None:
     assert spectra.participation_ratio(x) < 0.5 * spectra.participation_ratio(unit)
 
 
-def test_centred_has_no_mean_row_and_equal_rows_vanish() -> None:
+def test_centered_has_no_mean_row_and_equal_rows_vanish() -> None:
     x = np.random.default_rng(10).standard_normal((2, 50, 7)).astype(np.float32) + 5
     c = spectra.centered(x)
     assert c.dtype == np.float64

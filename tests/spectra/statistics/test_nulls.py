@@ -36,7 +36,7 @@ def test_the_angle_spreads_by_57_degrees_over_root_d() -> None:
 
 
 def test_permuted_entries_are_the_null_of_any_law() -> None:
-    """Exponential entries: the Beta law is centred at 0 and wrong here, permutations are right."""
+    """Exponential entries: the Beta law is centered at 0 and wrong here, permutations are right."""
     rng = np.random.default_rng(1)
     p = []
     for _ in range(400):

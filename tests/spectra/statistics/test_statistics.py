@@ -180,8 +180,8 @@ def test_what_lies_beyond_float64_is_named() -> None:
 
 def test_flips_that_tie_up_to_rounding_count() -> None:
     # Differences that cancel: no flip has a smaller mean, whatever the order of the sum leaves of it.
-    cancelled = 0.1 * np.array([-2, -3, 5, -2, 5, -3])[:, None]
-    assert spectra.max_t_sign_flip(cancelled, np.random.default_rng(0)).p == 1.0
+    canceled = 0.1 * np.array([-2, -3, 5, -2, 5, -3])[:, None]
+    assert spectra.max_t_sign_flip(canceled, np.random.default_rng(0)).p == 1.0
     # Differences that nearly agree: of |t|, though not of the mean, the rounding is large.
     agree = 1 + 1e-8 * np.random.default_rng(0).standard_normal((12, 1))
     assert spectra.max_t_sign_flip(agree, np.random.default_rng(0)).p == 2 / 2**12

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import fadiag
-from fadiag.store import ArraySpec, RunWriter, files
+from fadiag.store import ArraySpec, RunWriter
 from fadiag.store.layout import ArrayLayout, plan_array
+from fadiag.store.write import files
 from fadiag.store.write.small_records import SmallRecords
 
 PAIR = plan_array(ArraySpec(("x",), (2,), "float32"), stepped=True, planned=3)
