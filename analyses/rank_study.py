@@ -6,7 +6,7 @@ layer ``fc3``, runs paired by seed, the last recorded step. Everything else it d
 
     python analyses/rank_study.py --out rank-digits
     python analyses/rank_study.py --data fashion-mnist --data-dir FOLDER --out rank-fashion
-    python analyses/rank_study.py --quick --out rank-quick     # two seeds, two methods: does it run at all
+    python analyses/rank_study.py --quick --out rank-quick     # two seeds, two conditions: does it run at all
 """
 
 import argparse
@@ -22,8 +22,8 @@ from fadiag.training import demo_study, run_study
 def main(data: str, data_dir: Path | None, out: Path, seeds: int | None, quick: bool) -> None:
     study = demo_study(data, data_dir)
     if quick:
-        methods = {name: config for name, config in study.methods.items() if name in {"bp", "fa"}}
-        study = replace(study, methods=methods, seeds=(0, 1))
+        conditions = {name: config for name, config in study.conditions.items() if name in {"bp", "fa"}}
+        study = replace(study, conditions=conditions, seeds=(0, 1))
     elif seeds is not None:
         study = replace(study, seeds=tuple(range(seeds)))
     stores = run_study(

@@ -1,8 +1,8 @@
-"""Tune the learning rate of every method of the rank study, and write the whole curves.
+"""Tune the learning rate of every condition of the rank study, and write the whole curves.
 
     python analyses/tune_learning_rates.py --data digits
 
-Every method gets the same budget: the same grid and the same seeds, which are none of the reported ones. The
+Every condition gets the same budget: the same grid and the same seeds, none of them a reported one. The
 score is the accuracy after the last epoch on the last fifth of the training images; the test images are not
 looked at. A rate at which any seed's loss is not finite is out. The smallest rate within one standard error
 of the best is taken; an optimum at the grid's edge is flagged, since the true one may lie outside.
@@ -16,7 +16,7 @@ from statistics import fmean, stdev
 
 from msgspec.structs import replace
 
-from fadiag.training import Config, DivergedError, SeedConfig, demo_base, method_configs, train
+from fadiag.training import Config, DivergedError, SeedConfig, condition_configs, demo_base, train
 from fadiag.training.workers import worker_pool
 
 METHODS = ("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen")
@@ -25,16 +25,16 @@ SEEDS = (100, 101, 102)
 
 
 def configurations(base: Config) -> Iterator[tuple[str, float, Config]]:
-    """Yield method, rate and configuration of every run; only the first and last step are recorded."""
+    """Yield condition, rate and configuration of every run; only the first and last step are recorded."""
     base = replace(
         base,
         data=replace(base.data, held_out="validation"),
         record=replace(base.record, every=10**9, redraws=0, mask_draws=0),
     )
     for rate in RATES:
-        for method, config in method_configs(base, dict.fromkeys(METHODS, rate)).items():
+        for condition, config in condition_configs(base, dict.fromkeys(METHODS, rate)).items():
             for seed in SEEDS:
-                yield method, rate, replace(config, seeds=SeedConfig(init=seed, data=seed, feedback=seed))
+                yield condition, rate, replace(config, seeds=SeedConfig(init=seed, data=seed, feedback=seed))
 
 
 def score(config: Config) -> float | None:
@@ -73,14 +73,14 @@ def table(curves: Mapping[str, Mapping[float, Sequence[float | None]]]) -> str:
         f"| learning rate | {' | '.join(curves)} |",
         f"|---{'|---' * len(curves)}|",
     ]
-    picks = {method: best_and_chosen(curve) for method, curve in curves.items()}
+    picks = {condition: best_and_chosen(curve) for condition, curve in curves.items()}
     for rate in RATES:
-        cells = [_cell(curve[rate], rate == picks[method][1]) for method, curve in curves.items()]
+        cells = [_cell(curve[rate], rate == picks[condition][1]) for condition, curve in curves.items()]
         lines.append(f"| {rate:g} | {' | '.join(cells)} |")
     lines.append("")
-    for method, (best, chosen) in picks.items():
+    for condition, (best, chosen) in picks.items():
         edge = "; **at an edge of the grid**" if {best, chosen} & {RATES[0], RATES[-1]} else ""
-        lines.append(f"- {method}: {chosen:g} (best mean at {best:g}{edge})")
+        lines.append(f"- {condition}: {chosen:g} (best mean at {best:g}{edge})")
     return "\n".join(lines)
 
 
@@ -105,13 +105,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     curves: dict[str, dict[float, list[float | None]]] = {
-        method: {rate: [] for rate in RATES} for method in METHODS
+        condition: {rate: [] for rate in RATES} for condition in METHODS
     }
     runs = list(configurations(demo_base(options.data, options.data_dir)))
     with worker_pool(options.jobs) as pool:
         scores = pool.map(score, [config for _, _, config in runs])
-        for (method, rate, _), result in zip(runs, scores, strict=True):
-            curves[method][rate].append(result)
+        for (condition, rate, _), result in zip(runs, scores, strict=True):
+            curves[condition][rate].append(result)
     print(table(curves))
 
 

@@ -20,7 +20,7 @@ STEPS = (0, 10, 20, 30)
 def build_run(
     seed: int = 0,
     *,
-    method: str = "fa",
+    condition: str = "fa",
     steps: tuple[int, ...] = STEPS,
     drop: tuple[str, ...] = (),
     meta: dict[str, Any] | None = None,
@@ -102,9 +102,9 @@ def build_run(
             kept = {k: v for k, v in arrays.items() if k not in drop and f"{name}/{k}" not in drop}
             groups[f"/{stream}/{name}"] = xr.Dataset(kept, attrs=attrs)
     root = {
-        "run_id": f"id-{method}-{seed}",
+        "run_id": f"id-{condition}-{seed}",
         "generation": 0,
-        "meta": {"method": method, "seed": seed, "rule": "fa", **(meta or {})},
+        "meta": {"condition": condition, "seed": seed, "rule": "fa", **(meta or {})},
     }
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), **groups})
 

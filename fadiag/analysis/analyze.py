@@ -66,8 +66,8 @@ def analyze(
     Parameters
     ----------
     runs : path, DataTree, or sequence of them
-        Recorded stores. A run's label is ``<method>-seed<k>`` from its meta entries, else the store's name;
-        equal labels are told apart.
+        Recorded stores. A run's label is ``<condition>-seed<k>`` from its meta entries, else the store's
+        name; equal labels get a number.
     metrics : sequence of str or Metric, optional
         Names from `fadiag.analysis.TABLE`, or metrics of one's own. All that the runs can give when left out.
     unfolding : {"samples", "channels"}

@@ -18,11 +18,9 @@ from fadiag.analysis.plan.tasks import Options, Task
 from fadiag.analysis.reasons import LOG_REASON, reason
 from fadiag.analysis.told import OF_STREAM, joined, samples_coordinate, stream_coordinates
 from fadiag.errors import CaptureWarning
+from fadiag.results.io import RESULTS_VERSION
 
-__all__ = ["RESULTS_VERSION", "Assembly"]
-
-#: Version of the layout of the results.
-RESULTS_VERSION = 1
+__all__ = ["Assembly"]
 
 #: Coordinates that the results have of their own, whatever the runs' meta entries are called.
 _OWN = ("run", "layer", "step", "run_id", "generation", *OF_STREAM)

@@ -18,13 +18,13 @@ __all__ = ["compare"]
 
 _NULLS = ("_null_low", "_null_high", "_null_mean", "_null_p", "_null_draws")
 _NAN = float("nan")
-#: What runs without a method are called beside runs with one.
-_NAMELESS = "(no method)"
+#: What runs without a condition are called beside runs with one.
+_NAMELESS = "(no condition)"
 _Values = dict[str, tuple[Floats, Floats]]
 
 
 def compare(
-    a: xr.DataTree, b: xr.DataTree, *, level: float = 0.95, methods: tuple[str, str] | None = None
+    a: xr.DataTree, b: xr.DataTree, *, level: float = 0.95, conditions: tuple[str, str] | None = None
 ) -> "pd.DataFrame":
     """Compare the final values of two sets of runs, metric by metric and layer by layer.
 
@@ -49,9 +49,9 @@ def compare(
         Results of `fadiag.analysis.analyze`.
     level : float
         Confidence level of the intervals.
-    methods : (str, str), optional
-        The method of ``a`` and the method of ``b`` to compare, where results hold several; runs without one
-        are of the method ``(no method)``.
+    conditions : (str, str), optional
+        The condition of ``a`` and the condition of ``b`` to compare, where results hold several; runs without
+        one are of the condition ``(no condition)``.
 
     Returns
     -------
@@ -63,8 +63,8 @@ def compare(
     Raises
     ------
     InputError
-        A level outside (0, 1), different unfoldings or subspace dimensions k, several methods on one side, an
-        unknown method, one recording twice on a side, or nothing in common.
+        A level outside (0, 1), different unfoldings or subspace dimensions k, several conditions on one side,
+        an unknown condition, one recording twice on a side, or nothing in common.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def compare(
                 f"{name} differs ({a.attrs.get(name)!r} and {b.attrs.get(name)!r}), so the "
                 "numbers cannot be compared; analyze both with the same one"
             )
-    first, second = methods or (None, None)
+    first, second = conditions or (None, None)
     sides = _streams(a, "a", first), _streams(b, "b", second)
     rows = [
         {"stream": stream, "variable": name, **row}
@@ -100,30 +100,30 @@ def compare(
     return pd.DataFrame(rows)
 
 
-def _streams(results: xr.DataTree, side: str, method: str | None) -> dict[str, xr.Dataset]:
-    """Return the streams of one side, with the runs of one method and with what they hold only."""
+def _streams(results: xr.DataTree, side: str, condition: str | None) -> dict[str, xr.Dataset]:
+    """Return the streams of one side, with the runs of one condition and with what they hold only."""
     streams = {name: node.to_dataset() for name, node in results.children.items()}
     for name, whole in streams.items():
         stream = whole
-        source = next((key for key in ("method", "rule") if key in stream.coords), None)
-        told = [] if source is None else [_method(value) for value in stream[source].values]
+        source = next((key for key in ("condition", "rule") if key in stream.coords), None)
+        told = [] if source is None else [_condition(value) for value in stream[source].values]
         held = list(dict.fromkeys(told))
         names = ", ".join(held) or "none"
-        if method is not None:
-            if method not in told:
-                raise InputError(f"no run of {side} has method {method!r}; {side} holds {names}")
-            stream = stream.isel(run=[i for i, other in enumerate(told) if other == method])
+        if condition is not None:
+            if condition not in told:
+                raise InputError(f"no run of {side} has condition {condition!r}; {side} holds {names}")
+            stream = stream.isel(run=[i for i, other in enumerate(told) if other == condition])
         elif len(held) > 1:
             raise InputError(
-                f"{side} holds runs of several methods ({names}), which have no mean in common; "
-                "name the method of a and that of b: methods=(A, B), --methods A B"
+                f"{side} holds runs of several conditions ({names}), which have no mean in common; "
+                "name the condition of a and that of b: conditions=(A, B), --conditions A B"
             )
         _refuse_twice(stream, side)
         streams[name] = _own(stream)
     return streams
 
 
-def _method(value: Any) -> str:
+def _condition(value: Any) -> str:
     return _NAMELESS if str(value) in ("", "nan") else str(value)
 
 

@@ -98,8 +98,8 @@ def onset_median(onsets: xr.Dataset) -> xr.Dataset:
     Parameters
     ----------
     onsets : xarray.Dataset
-        From `alignment_onset`; choose the runs of one method first:
-        ``onsets.isel(run=onsets["method"].values == "fa")``.
+        From `alignment_onset`; choose the runs of one condition first:
+        ``onsets.isel(run=onsets["condition"].values == "fa")``.
 
     Returns
     -------

@@ -11,13 +11,13 @@ from fadiag.figures.rank import RANK
 from fadiag.figures.remedies import REMEDIES
 from fadiag.figures.save import check_numbers, check_suffix, save, svg, write_numbers
 from fadiag.figures.style import label
-from fadiag.figures.table import by_method
+from fadiag.figures.table import by_condition
 
 __all__ = [
     "FIGURES",
     "Figure",
     "Interval",
-    "by_method",
+    "by_condition",
     "check_numbers",
     "check_suffix",
     "contrast",

@@ -7,7 +7,7 @@ from fadiag.figures.captions import compare, per_cent, small_print, when, with_i
 from fadiag.figures.ends import final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import contrast, interval
-from fadiag.figures.panels import curves, finish, methods_in
+from fadiag.figures.panels import conditions_in, curves, finish
 from fadiag.figures.style import COLUMN, label
 from fadiag.figures.table import of
 
@@ -18,25 +18,25 @@ NAME = "test_accuracy"
 
 def _plot(numbers: xr.Dataset) -> Canvas:
     accuracy = per_cent(numbers[NAME])
-    everyone = [str(m) for m in accuracy["method"].values]
-    methods = methods_in(accuracy)
+    everyone = [str(m) for m in accuracy["condition"].values]
+    conditions = conditions_in(accuracy)
     canvas = Canvas(figsize=(COLUMN * 1.25, 3.0), layout="constrained")
     ax = canvas.add_subplot()
-    curves(ax, accuracy, methods, everyone)
+    curves(ax, accuracy, conditions, everyone)
     ax.set(xlabel="training step", ylabel="test accuracy (%)", ylim=(0, 101))
-    finish(canvas, methods, everyone, small_print(numbers[NAME]), columns=3)
+    finish(canvas, conditions, everyone, small_print(numbers[NAME]), columns=3)
     return canvas
 
 
 def _sentence(numbers: xr.Dataset) -> str:
     accuracy = per_cent(numbers[NAME])
-    methods = methods_in(accuracy)
-    pair = "bp" in methods and "fa" in methods
+    conditions = conditions_in(accuracy)
+    pair = "bp" in conditions and "fa" in conditions
     at_end = final(accuracy, ("bp", "fa") if pair else ())
     what = f"Test accuracy at {when(at_end)}"
     if pair:
         return compare(contrast(at_end, "fa", "bp"), "fa", "bp", what, " points") + "."
-    each = (f"{label(m)} {with_interval(interval(of(at_end, m)), ' %')}" for m in methods)
+    each = (f"{label(m)} {with_interval(interval(of(at_end, m)), ' %')}" for m in conditions)
     return f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has one'}."
 
 

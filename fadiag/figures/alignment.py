@@ -8,7 +8,7 @@ from fadiag.figures.ends import above_null, final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import interval
 from fadiag.figures.layer_columns import fitted, layers_shown, of_all, step_label
-from fadiag.figures.panels import curves, finish, methods_in, note, null_band, without_bp
+from fadiag.figures.panels import conditions_in, curves, finish, note, null_band, without_bp
 from fadiag.figures.style import PAGE, label
 from fadiag.figures.table import of
 
@@ -22,8 +22,8 @@ NULLS = tuple(f"{name}_null_{end}" for name in ROWS for end in ("low", "high"))
 
 
 def _plot(numbers: xr.Dataset) -> Canvas:
-    everyone = [str(m) for m in numbers["method"].values]
-    methods = without_bp(methods_in(numbers["error_cosine"]))
+    everyone = [str(m) for m in numbers["condition"].values]
+    conditions = without_bp(conditions_in(numbers["error_cosine"]))
     layers = layers_shown(numbers)
     wide = len(layers)
     canvas = Canvas(figsize=(PAGE, 4.2), layout="constrained")
@@ -32,10 +32,10 @@ def _plot(numbers: xr.Dataset) -> Canvas:
     for row, (name, (words, absent)) in enumerate(ROWS.items()):
         for column, layer in enumerate(layers):
             ax, one = axes[row, column], numbers[name].sel(layer=layer)
-            if not set(methods).isdisjoint(methods_in(one)):
+            if not set(conditions).isdisjoint(conditions_in(one)):
                 ax.axhline(0, color="#bbbbbb", linewidth=0.6)
-                nulls |= null_band(ax, numbers, f"{name}_null", methods[0], layer=layer)
-                curves(ax, one, methods, everyone)
+                nulls |= null_band(ax, numbers, f"{name}_null", conditions[0], layer=layer)
+                curves(ax, one, conditions, everyone)
             else:
                 note(ax, fitted(absent, wide))
             if row == 0:
@@ -50,33 +50,33 @@ def _plot(numbers: xr.Dataset) -> Canvas:
         + " The output layer's error is exact in every rule: its cosine is 1."
         + of_all(layers, numbers)
     )
-    finish(canvas, methods, everyone, print_, null=null, columns=3)
+    finish(canvas, conditions, everyone, print_, null=null, columns=3)
     return canvas
 
 
 def _sentence(numbers: xr.Dataset) -> str:
     layer, output = last_hidden(numbers), output_layer(numbers)
     error = numbers["error_cosine"].sel(layer=layer)
-    methods = without_bp(methods_in(error, ("bp", "fa")))
-    if not methods:
+    conditions = without_bp(conditions_in(error, ("bp", "fa")))
+    if not conditions:
         return f"No run has a cosine of error and error_bp at {layer}."
-    method = methods[0]
+    condition = conditions[0]
     # The credit of the last hidden layer comes through the output layer's feedback.
-    weight = final(numbers["weight_feedback_cosine"].sel(layer=output), (method,))
-    error = final(error, (method,))
+    weight = final(numbers["weight_feedback_cosine"].sel(layer=output), (condition,))
+    error = final(error, (condition,))
     step, other = when(weight), when(error)
     at = "" if other == step else f", at {other},"
     return (
-        f"At {step} {label(method)} has cos(W, B) = {with_interval(interval(of(weight, method)))} "
-        f"at {output}{_beyond(numbers, weight, 'weight_feedback_cosine', method, output)} "
-        f"and{at} cos(error, error_bp) = {with_interval(interval(of(error, method)))} at {layer}"
-        f"{_beyond(numbers, error, 'error_cosine', method, layer)}; mean [95 % t interval]."
+        f"At {step} {label(condition)} has cos(W, B) = {with_interval(interval(of(weight, condition)))} "
+        f"at {output}{_beyond(numbers, weight, 'weight_feedback_cosine', condition, output)} "
+        f"and{at} cos(error, error_bp) = {with_interval(interval(of(error, condition)))} at {layer}"
+        f"{_beyond(numbers, error, 'error_cosine', condition, layer)}; mean [95 % t interval]."
     )
 
 
-def _beyond(numbers: xr.Dataset, at_end: xr.DataArray, name: str, method: str, layer: str) -> str:
+def _beyond(numbers: xr.Dataset, at_end: xr.DataArray, name: str, condition: str, layer: str) -> str:
     """Tell how many seeds lie above their null."""
-    found = above_null(numbers, name, method, layer)
+    found = above_null(numbers, name, condition, layer)
     if found is None:
         return " (chance not known)"
     above, known, values = found

@@ -24,7 +24,7 @@ __all__ = [
     "with_interval",
 ]
 
-#: The step of figures and sentences, where all methods end at one.
+#: The step of figures and sentences, where all conditions end at one.
 LAST = "the last step"
 
 
@@ -53,11 +53,11 @@ def with_interval(found: Interval, unit: str = "") -> str:
     return f"{mean}{unit} [{low}, {high}]" if int(found.n) > 1 else f"{mean}{unit} (one seed, no interval)"
 
 
-def not_compared(values: xr.DataArray, methods: Iterable[str]) -> str:
-    """Return why no difference between methods is told: what is measured moves with the number of samples."""
+def not_compared(values: xr.DataArray, conditions: Iterable[str]) -> str:
+    """Return why conditions are not compared: a rank depends on the number of samples."""
     of_all = str(values.attrs.get("samples", "")).split(", ")
     each = values.attrs.get("samples_of")
-    held = of_all if each is None else [number for m in methods for number in each.get(m, [])]
+    held = of_all if each is None else [number for m in conditions for number in each.get(m, [])]
     samples = list(dict.fromkeys(held))
     told = f"not compared: runs measured on different numbers of samples ({', '.join(samples)})"
     return told if len(samples) > 1 else ""
@@ -99,7 +99,7 @@ def brief(found: Interval, unit: str = "") -> str:
 def when(at_end: xr.DataArray) -> str:
     """Return which step the values of `final` are of: the last one, or why another."""
     step, ends = int(at_end["step"]), at_end["last_step"]
-    known = {label(str(m)): int(end) for m, end in zip(ends["method"].values, ends.values, strict=True)}
+    known = {label(str(m)): int(end) for m, end in zip(ends["condition"].values, ends.values, strict=True)}
     later = [f"{name} ends at step {end}" for name, end in known.items() if end > step]
     until = int(at_end["recorded_until"])
     if not later and step < until and max(known.values()) == step:
@@ -147,10 +147,10 @@ def small_print(array: xr.DataArray) -> str:
         parts.append(f"norms in {attrs['probe_mode']} mode")
     if attrs.get("unfolding"):
         parts.append(f"unfolding: {attrs['unfolding']}")
-    run = array.notnull().any([d for d in array.dims if d not in ("method", "seed")])
+    run = array.notnull().any([d for d in array.dims if d not in ("condition", "seed")])
     counts = sorted({int(n) for n in run.sum("seed").values if n})
     seeds = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "0"
-    parts.append(f"{seeds} seed{'' if seeds == '1' else 's'} a method, each drawn")
+    parts.append(f"{seeds} seed{'' if seeds == '1' else 's'} a condition, each drawn")
     parts.append(
         "mean with 95 % t interval over seeds" if counts and counts[-1] > 1 else "no interval from one seed"
     )

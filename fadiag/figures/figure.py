@@ -40,7 +40,7 @@ class Figure:
     sentence: Callable[[xr.Dataset], str]
 
     def numbers(self, results: xr.DataTree) -> xr.Dataset:
-        """Return the table behind the figure, dims (method, seed, ...).
+        """Return the table behind the figure, dims (condition, seed, ...).
 
         Raises
         ------

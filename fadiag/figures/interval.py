@@ -45,5 +45,5 @@ def interval(values: xr.DataArray, dim: str = "seed") -> Interval:
 
 
 def contrast(values: xr.DataArray, treated: str, baseline: str) -> Interval:
-    """Return the paired difference treated - baseline over the seeds that both methods ran."""
+    """Return the paired difference treated - baseline over the seeds that both conditions ran."""
     return interval(of(values, treated) - of(values, baseline))

@@ -8,7 +8,7 @@ from fadiag.figures.ends import above_null, final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import interval
 from fadiag.figures.layer_columns import fitted, layers_shown, of_all, step_label
-from fadiag.figures.panels import curves, finish, methods_in, note, null_band, without_bp
+from fadiag.figures.panels import conditions_in, curves, finish, note, null_band, without_bp
 from fadiag.figures.style import PAGE, label
 from fadiag.figures.table import of
 
@@ -19,8 +19,8 @@ NULLS = tuple(f"{NAME}_null_{end}" for end in ("low", "high"))
 
 
 def _plot(numbers: xr.Dataset) -> Canvas:
-    everyone = [str(m) for m in numbers["method"].values]
-    methods = without_bp(methods_in(numbers[NAME]))
+    everyone = [str(m) for m in numbers["condition"].values]
+    conditions = without_bp(conditions_in(numbers[NAME]))
     layers = layers_shown(numbers)
     wide = len(layers)
     canvas = Canvas(figsize=(PAGE, 2.6), layout="constrained")
@@ -28,32 +28,32 @@ def _plot(numbers: xr.Dataset) -> Canvas:
     nulls = False
     for ax, layer in zip(axes, layers, strict=True):
         one = numbers[NAME].sel(layer=layer)
-        if set(methods).isdisjoint(methods_in(one)):
+        if set(conditions).isdisjoint(conditions_in(one)):
             note(ax, fitted("not recorded", wide))
         else:
-            nulls |= null_band(ax, numbers, f"{NAME}_null", methods[0], layer=layer)
-            curves(ax, one, methods, everyone)
+            nulls |= null_band(ax, numbers, f"{NAME}_null", conditions[0], layer=layer)
+            curves(ax, one, conditions, everyone)
         ax.set(title=fitted(layer, wide), xlabel=step_label(wide), ylim=(-0.02, 1.05))
     axes[0].set_ylabel("overlap of error\nwith error_bp")
-    null = f"redrawn B ({label(methods[0])}), central 95 %" if nulls else ""
-    finish(canvas, methods, everyone, small_print(numbers[NAME]) + of_all(layers, numbers), null=null)
+    null = f"redrawn B ({label(conditions[0])}), central 95 %" if nulls else ""
+    finish(canvas, conditions, everyone, small_print(numbers[NAME]) + of_all(layers, numbers), null=null)
     return canvas
 
 
 def _sentence(numbers: xr.Dataset) -> str:
     layer = last_hidden(numbers)
     overlap = numbers[NAME].sel(layer=layer)
-    methods = without_bp(methods_in(overlap, ("bp", "fa")))
-    if not methods:
+    conditions = without_bp(conditions_in(overlap, ("bp", "fa")))
+    if not conditions:
         return f"No run has an overlap of error with error_bp at {layer}."
-    method = methods[0]
-    at_end = final(overlap, (method,))
+    condition = conditions[0]
+    at_end = final(overlap, (condition,))
     told = (
-        f"At {layer}, {when(at_end).removeprefix('the ')}, {label(method)}'s error shares "
-        f"{with_interval(interval(of(at_end, method)))} of its leading subspace with "
+        f"At {layer}, {when(at_end).removeprefix('the ')}, {label(condition)}'s error shares "
+        f"{with_interval(interval(of(at_end, condition)))} of its leading subspace with "
         "the true error (overlap, mean [95 % t interval])"
     )
-    found = above_null(numbers, NAME, method, layer)
+    found = above_null(numbers, NAME, condition, layer)
     if found is None:
         return f"{told}; no redrawn feedback was recorded here, so chance is not known."
     above, known, values = found

@@ -14,33 +14,33 @@ from fadiag.figures.interval import interval
 from fadiag.figures.style import NULL, color, label
 from fadiag.figures.table import of
 
-__all__ = ["curves", "finish", "methods_in", "note", "null_band", "without_bp"]
+__all__ = ["conditions_in", "curves", "finish", "note", "null_band", "without_bp"]
 
-#: Bands of more methods than this would hide each other.
+#: Bands of more conditions than this would hide each other.
 BANDS = 3
 
 
-def methods_in(array: xr.DataArray, wanted: tuple[str, ...] = ()) -> list[str]:
-    """Return the methods that have a value, in their order; of the wanted ones only, where any is there."""
-    held = [str(m) for m in array["method"].values if np.isfinite(of(array, m)).any()]
+def conditions_in(array: xr.DataArray, wanted: tuple[str, ...] = ()) -> list[str]:
+    """Return the conditions that have a value, in their order; only the wanted ones, where any is there."""
+    held = [str(m) for m in array["condition"].values if np.isfinite(of(array, m)).any()]
     return [m for m in wanted if m in held] or held
 
 
-def without_bp(methods: list[str]) -> list[str]:
+def without_bp(conditions: list[str]) -> list[str]:
     """Leave BP out of a comparison with the true error, where its line stands at 1; unless it is alone."""
-    return [m for m in methods if m != "bp"] or methods
+    return [m for m in conditions if m != "bp"] or conditions
 
 
-def curves(ax: Axes, array: xr.DataArray, methods: list[str], all_methods: list[str]) -> None:
-    """Draw every seed thin, the mean thick and its 95 % t interval, of (method, seed, step).
+def curves(ax: Axes, array: xr.DataArray, conditions: list[str], all_conditions: list[str]) -> None:
+    """Draw every seed thin, the mean thick and its 95 % t interval, of (condition, seed, step).
 
-    The interval is a band; of more than `BANDS` methods it is a bar beside the last step. One step has dots
-    for lines and bars for bands.
+    The interval is a band; of more than `BANDS` conditions it is a bar beside the last step. One step has
+    dots for lines and bars for bands.
     """
     span = np.ptp(array["step"].values) or 1
-    for place, method in enumerate(methods, start=1):
-        tint = color(method, all_methods)
-        runs = of(array, method).dropna("step", how="all").dropna("seed", how="all")
+    for place, condition in enumerate(conditions, start=1):
+        tint = color(condition, all_conditions)
+        runs = of(array, condition).dropna("step", how="all").dropna("seed", how="all")
         for seed in runs["seed"].values:
             run = runs.sel(seed=seed).dropna("step")
             ax.plot(run["step"], run, color=tint, linewidth=0.5, alpha=0.45, **_dot(run, 1.5))
@@ -50,10 +50,10 @@ def curves(ax: Axes, array: xr.DataArray, methods: list[str], all_methods: list[
         ax.plot(shared["step"], over.mean, color=tint, **_dot(shared, 3.5))
         if shared.sizes["seed"] < 2 or not shared.sizes["step"]:
             continue
-        if len(methods) <= BANDS and shared.sizes["step"] > 1:
+        if len(conditions) <= BANDS and shared.sizes["step"] > 1:
             ax.fill_between(shared["step"], over.low, over.high, color=tint, alpha=0.13, linewidth=0)
         else:
-            at = shared["step"].values[-1] + 0.022 * span * place * (len(methods) > BANDS)
+            at = shared["step"].values[-1] + 0.022 * span * place * (len(conditions) > BANDS)
             ax.plot([at, at], [over.low[-1], over.high[-1]], color=tint, linewidth=1.2, solid_capstyle="butt")
     if array.sizes["step"] == 1:
         ax.set_xticks(array["step"].values)  # no fractions of it
@@ -64,12 +64,12 @@ def _dot(line: xr.DataArray, size: float) -> dict[str, Any]:
     return {"marker": "o", "markersize": size} if line.sizes["step"] == 1 else {}
 
 
-def null_band(ax: Axes, numbers: xr.Dataset, name: str, method: str, **at: str) -> bool:
-    """Draw the null's central 95 %, its ends averaged over a method's seeds; tell whether there was one."""
-    if f"{name}_low" not in numbers or method not in numbers["method"]:
+def null_band(ax: Axes, numbers: xr.Dataset, name: str, condition: str, **at: str) -> bool:
+    """Draw the null's central 95 %, its ends averaged over a condition's seeds; return whether it exists."""
+    if f"{name}_low" not in numbers or condition not in numbers["condition"]:
         return False
     low, high = (
-        of(numbers[f"{name}_{end}"], method).sel(at).mean("seed").dropna("step") for end in ("low", "high")
+        of(numbers[f"{name}_{end}"], condition).sel(at).mean("seed").dropna("step") for end in ("low", "high")
     )
     if not low.size:
         return False
@@ -85,8 +85,8 @@ def note(ax: Axes, text: str) -> None:
 
 def finish(
     canvas: Canvas,
-    methods: list[str],
-    all_methods: list[str],
+    conditions: list[str],
+    all_conditions: list[str],
     print_: str,
     *,
     null: str = "",
@@ -94,11 +94,11 @@ def finish(
 ) -> None:
     """Add the legend above and the small print below; both outside the panels, so that nothing is covered."""
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=color(m, all_methods), label=label(m)) for m in methods
+        Line2D([], [], color=color(m, all_conditions), label=label(m)) for m in conditions
     ]
     if null:
         handles.append(Patch(facecolor=NULL, alpha=0.35, label=null))
-    if len(methods) > BANDS:
+    if len(conditions) > BANDS:
         print_ += " The bars beside the last step are the intervals there."
     width = int(canvas.get_figwidth() * 22)
     canvas.supxlabel(textwrap.fill(print_, width), fontsize=6, color="#555555", x=0.01, ha="left")

@@ -16,7 +16,7 @@ from fadiag.figures.ends import beside_null, exceeds, final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import contrast, interval
 from fadiag.figures.layer_columns import fitted, layers_shown, of_all, step_label
-from fadiag.figures.panels import curves, finish, methods_in, note, null_band
+from fadiag.figures.panels import conditions_in, curves, finish, note, null_band
 from fadiag.figures.style import PAGE, label
 from fadiag.figures.table import of
 
@@ -33,8 +33,8 @@ SHOWN = ("bp", "fa")
 
 
 def _plot(numbers: xr.Dataset) -> Canvas:
-    everyone = [str(m) for m in numbers["method"].values]
-    methods = methods_in(numbers[next(iter(ROWS))], SHOWN)
+    everyone = [str(m) for m in numbers["condition"].values]
+    conditions = conditions_in(numbers[next(iter(ROWS))], SHOWN)
     layers = layers_shown(numbers)
     wide = len(layers)
     canvas = Canvas(figsize=(PAGE, 1.45 * len(ROWS) + 0.8), layout="constrained")
@@ -48,8 +48,8 @@ def _plot(numbers: xr.Dataset) -> Canvas:
                 ax.set_yticks([])
                 ax.grid(visible=False)
             else:
-                masked |= null_band(ax, numbers, f"{name}_mask_null", methods[-1], layer=layer)
-                curves(ax, one, methods, everyone)
+                masked |= null_band(ax, numbers, f"{name}_mask_null", conditions[-1], layer=layer)
+                curves(ax, one, conditions, everyone)
                 ax.set_ylim(bottom=0)
             if row == 0:
                 ax.set_title(fitted(layer, wide))
@@ -57,26 +57,26 @@ def _plot(numbers: xr.Dataset) -> Canvas:
                 ax.set_ylabel(words)
             if row == len(ROWS) - 1:
                 ax.set_xlabel(step_label(wide))
-    null = f"mask null of {label(methods[-1])}, central 95 %" if masked else ""
+    null = f"mask null of {label(conditions[-1])}, central 95 %" if masked else ""
     print_ = small_print(numbers[next(iter(ROWS))]) + of_all(layers, numbers)
-    finish(canvas, methods, everyone, print_, null=null)
+    finish(canvas, conditions, everyone, print_, null=null)
     return canvas
 
 
 def _sentence(numbers: xr.Dataset) -> str:
     layer, name = last_hidden(numbers), _told(numbers)
     rank = numbers[name].sel(layer=layer)
-    methods = methods_in(rank, SHOWN)
-    at_end = final(rank, methods)
+    conditions = conditions_in(rank, SHOWN)
+    at_end = final(rank, conditions)
     declared = ", the declared primary metric" if name == numbers.attrs.get("primary_metric") else ""
     signal, _, words = name.replace("_", " ").partition(" ")
     what = f"{words.capitalize()} of the {signal} at {layer}, {when(at_end).removeprefix('the ')}{declared}"
-    if methods == ["bp", "fa"] and (why := not_compared(rank, methods)):
+    if conditions == ["bp", "fa"] and (why := not_compared(rank, conditions)):
         told = f"{what}: {why}"
-    elif methods == ["bp", "fa"]:
+    elif conditions == ["bp", "fa"]:
         told = compare(contrast(at_end, "fa", "bp"), "fa", "bp", what)
     else:
-        each = (f"{label(m)} {with_interval(interval(of(at_end, m)))}" for m in methods)
+        each = (f"{label(m)} {with_interval(interval(of(at_end, m)))}" for m in conditions)
         told = f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has one'}"
     return told + _gates(numbers, name, layer, int(at_end["step"])) + "."
 
@@ -93,7 +93,7 @@ def _gates(numbers: xr.Dataset, told: str, layer: str, step: int) -> str:
     """
     name = told.replace("_centered", "_raw")
     words = "raw" if name == told else name.partition("_")[2].replace("_", " ")
-    if f"{name}_mask_null_low" not in numbers or "fa" not in numbers["method"] or step < 0:
+    if f"{name}_mask_null_low" not in numbers or "fa" not in numbers["condition"] or step < 0:
         return ""
     numbers = numbers.sel(step=slice(step))
     rank, low = beside_null(numbers, name, f"{name}_mask_null_low", "fa", layer)

@@ -1,4 +1,4 @@
-"""Accuracy and rank at the end of training, method by method."""
+"""Accuracy and rank at the end of training, condition by condition."""
 
 import numpy as np
 import xarray as xr
@@ -10,7 +10,7 @@ from fadiag.figures.ends import final
 from fadiag.figures.figure import Figure
 from fadiag.figures.interval import contrast, interval
 from fadiag.figures.layer_columns import fitted
-from fadiag.figures.panels import finish, methods_in
+from fadiag.figures.panels import conditions_in, finish
 from fadiag.figures.style import PAGE, color, label
 from fadiag.figures.table import of
 
@@ -23,11 +23,11 @@ RANKS = {
 
 
 def _dots(ax: Axes, at_end: xr.DataArray, everyone: list[str]) -> None:
-    for place, method in enumerate(everyone):
-        runs = of(at_end, method).dropna("seed")
+    for place, condition in enumerate(everyone):
+        runs = of(at_end, condition).dropna("seed")
         if not runs.size:
             continue
-        over, tint = interval(runs), color(method, everyone)
+        over, tint = interval(runs), color(condition, everyone)
         if runs.size > 1:
             ax.plot(
                 [over.low, over.high],
@@ -46,7 +46,7 @@ def _dots(ax: Axes, at_end: xr.DataArray, everyone: list[str]) -> None:
 
 def _plot(numbers: xr.Dataset) -> Canvas:
     layer = last_hidden(numbers)
-    everyone = [str(m) for m in numbers["method"].values]
+    everyone = [str(m) for m in numbers["condition"].values]
     canvas = Canvas(figsize=(PAGE, 0.34 * len(everyone) + 0.95), layout="constrained")
     axes = canvas.subplots(1, 1 + len(RANKS), sharey=True)
     shown = {"test accuracy (%)": per_cent(numbers["test_accuracy"])}
@@ -65,9 +65,9 @@ def _plot(numbers: xr.Dataset) -> Canvas:
 def _sentence(numbers: xr.Dataset) -> str:
     layer, name = last_hidden(numbers), "error_participation_ratio_raw"
     rank, accuracy = numbers[name].sel(layer=layer), per_cent(numbers["test_accuracy"])
-    methods = methods_in(rank)
-    remedies = [m for m in methods if m.startswith("fa+")]
-    if "fa" not in methods or not remedies:
+    conditions = conditions_in(rank)
+    remedies = [m for m in conditions if m.startswith("fa+")]
+    if "fa" not in conditions or not remedies:
         return "The results hold no FA run with a remedy beside it, so nothing is compared."
     parts = [
         f"{label(remedy)}: rank {_against_fa(rank, remedy)}, "

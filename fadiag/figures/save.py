@@ -66,7 +66,7 @@ def svg(canvas: Canvas) -> str:
 
 
 def write_numbers(numbers: xr.Dataset, path: str | os.PathLike[str]) -> Path:
-    """Write the table behind a figure as CSV, in long form: variable, method, seed, layer, step, value.
+    """Write the table behind a figure as CSV, in long form: variable, condition, seed, layer, step, value.
 
     Values are written in full (they read back bit-equal); absent ones are left out.
 
@@ -76,7 +76,7 @@ def write_numbers(numbers: xr.Dataset, path: str | os.PathLike[str]) -> Path:
         A directory, or no directory to write to.
     """
     path = check_numbers(path)
-    dims = ("method", "seed", "layer", "step")
+    dims = ("condition", "seed", "layer", "step")
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["variable", *dims, "value"])

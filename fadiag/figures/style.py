@@ -1,4 +1,4 @@
-"""How every figure looks: sizes for a paper, one palette, the names of methods."""
+"""How every figure looks: sizes for a paper, one palette, the names of conditions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ __all__ = ["COLUMN", "NULL", "PAGE", "color", "label", "style"]
 #: Width in inches of a paper's column and of its page.
 COLUMN, PAGE = 3.4, 7.0
 
-#: The color of every null: no method has it.
+#: The color of every null: no condition has it.
 NULL = "#56b4e9"
 
 # Okabe and Ito's palette (2008), distinct under the common color vision deficiencies.
@@ -73,18 +73,18 @@ def style() -> Iterator[None]:
         yield
 
 
-def color(method: str, methods: list[str]) -> str:
-    """Return a method's color: the same in every figure; unknown methods take theirs by order."""
-    if method in _COLORS:
-        return _COLORS[method]
-    others = [m for m in methods if m not in _COLORS]
-    return _OTHERS[others.index(method) % len(_OTHERS)]
+def color(condition: str, conditions: list[str]) -> str:
+    """Return a condition's color: the same in every figure; unknown conditions take theirs by order."""
+    if condition in _COLORS:
+        return _COLORS[condition]
+    others = [m for m in conditions if m not in _COLORS]
+    return _OTHERS[others.index(condition) % len(_OTHERS)]
 
 
-def label(method: str) -> str:
-    """Return a method's name as a reader writes it.
+def label(condition: str) -> str:
+    """Return a condition's name as a reader writes it.
 
     >>> label("fa+muon+bn"), label("frozen"), label("my rule")
     ('FA + Muon + BN', 'frozen hidden layers', 'my rule')
     """
-    return " + ".join(_WORDS.get(part, part) for part in method.split("+"))
+    return " + ".join(_WORDS.get(part, part) for part in condition.split("+"))

@@ -1,4 +1,4 @@
-"""Results seen by method and seed: the tables that figures draw."""
+"""Results seen by condition and seed: the tables that figures draw."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from fadiag.errors import InputError, MissingSignalError
 
-__all__ = ["by_method", "find_in", "of", "streams_of", "table"]
+__all__ = ["by_condition", "find_in", "of", "streams_of", "table"]
 
-#: The order in which known methods are told; others follow in the order of the results.
+#: The order in which known conditions are told; others follow in the order of the results.
 ORDER = ("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen")
 
-#: What runs without a method are called beside runs with one.
-_NAMELESS = "(no method)"
+#: What runs without a condition are called beside runs with one.
+_NAMELESS = "(no condition)"
 
-#: How a method or a seed that a run does not tell reads, beside runs that do.
+#: How a condition or a seed that a run does not tell reads, beside runs that do.
 _UNTOLD = ("nan", "")
 
 #: What figures draw of a run as a whole; all else has layers, and a scalar of its name is another thing.
@@ -59,9 +59,9 @@ def find_in(results: xr.DataTree, name: str, streams: Sequence[str]) -> tuple[st
     return min(held, key=lambda at: "layer" not in at[1].dims, default=None)
 
 
-def of(array: xr.DataArray, method: str) -> xr.DataArray:
-    """Return the part of one method; ``sel(method=...)`` means another thing to xarray."""
-    return array.sel({"method": method}, drop=True)
+def of(array: xr.DataArray, condition: str) -> xr.DataArray:
+    """Return the part of one condition; ``sel(condition=...)`` means another thing to xarray."""
+    return array.sel({"condition": condition}, drop=True)
 
 
 def _missing(results: xr.DataTree, names: Sequence[str], stream: str | None) -> MissingSignalError:
@@ -76,12 +76,12 @@ def _missing(results: xr.DataTree, names: Sequence[str], stream: str | None) -> 
 
 
 def _labels(array: xr.DataArray) -> tuple[list[str], list[int | str]]:
-    """Return the method and the seed of each run; failing a method its rule, or its label."""
-    source = next((name for name in ("method", "rule") if name in array.coords), "run")
-    methods = [_NAMELESS if str(value) in _UNTOLD else str(value) for value in array[source].values]
+    """Return the condition and the seed of each run; failing a condition its rule, or its label."""
+    source = next((name for name in ("condition", "rule") if name in array.coords), "run")
+    conditions = [_NAMELESS if str(value) in _UNTOLD else str(value) for value in array[source].values]
     runs = [str(run) for run in array["run"].values]
     told = array["seed"].values.tolist() if "seed" in array.coords else [None] * len(runs)
-    return methods, [_seed(value, run) for value, run in zip(told, runs, strict=True)]
+    return conditions, [_seed(value, run) for value, run in zip(told, runs, strict=True)]
 
 
 def _seed(told: object, run: str) -> int | str:
@@ -106,13 +106,13 @@ def _index(seeds: list[int | str]) -> NDArray[Any]:
     return np.array(seeds, object if any(isinstance(seed, str) for seed in seeds) else None)
 
 
-def _sorted_methods(methods: Iterable[str]) -> list[str]:
-    unique = dict.fromkeys(methods)
+def _sorted_conditions(conditions: Iterable[str]) -> list[str]:
+    unique = dict.fromkeys(conditions)
     return [m for m in ORDER if m in unique] + [m for m in unique if m not in ORDER]
 
 
-def by_method(results: xr.DataTree, name: str, *, stream: str | None = None) -> xr.DataArray:
-    """Return a variable with dims (method, seed, ...) in place of (run, ...).
+def by_condition(results: xr.DataTree, name: str, *, stream: str | None = None) -> xr.DataArray:
+    """Return a variable with dims (condition, seed, ...) in place of (run, ...).
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def by_method(results: xr.DataTree, name: str, *, stream: str | None = None) -> 
     Returns
     -------
     xarray.DataArray
-        NaN where a method has no run of a seed. Seeds are whole numbers or texts, as the runs tell them; a
+        NaN where a condition has no run of a seed. Seeds are whole numbers or texts, as the runs tell them; a
         run that tells none stands under a seed of its own. Attributes are kept; ``stream`` and
         ``recorded_until``, the last step of that stream, are added.
 
@@ -135,7 +135,7 @@ def by_method(results: xr.DataTree, name: str, *, stream: str | None = None) -> 
     MissingSignalError
         If no stream holds the variable, or the one named does not.
     InputError
-        If two runs share method and seed: which of them would be drawn?
+        If two runs share condition and seed: which of them would be drawn?
     """
     within = results if stream is None else results.filter(lambda node: node.name == stream)
     found = find_in(within, name, streams_of(within, [name]))
@@ -146,29 +146,29 @@ def by_method(results: xr.DataTree, name: str, *, stream: str | None = None) -> 
         raise InputError(
             f"variable '{name}' has dims {array.dims}, without 'run': not a result of fadiag.analyze"
         )
-    methods, seeds = _labels(array)
-    order, seed_order = _sorted_methods(methods), _sorted_seeds(seeds)
+    conditions, seeds = _labels(array)
+    order, seed_order = _sorted_conditions(conditions), _sorted_seeds(seeds)
     rest = [str(dim) for dim in array.dims if dim != "run"]
     source = array.transpose("run", *rest)
     values = np.full((len(order), len(seed_order), *source.shape[1:]), np.nan)
     taken: dict[tuple[int, int], int] = {}
-    for i, (method, seed) in enumerate(zip(methods, seeds, strict=True)):
-        place = (order.index(method), seed_order.index(seed))
+    for i, (condition, seed) in enumerate(zip(conditions, seeds, strict=True)):
+        place = (order.index(condition), seed_order.index(seed))
         if place in taken:
-            raise InputError(_clash(source, (taken[place], i), f"method '{method}' and seed {seed}"))
+            raise InputError(_clash(source, (taken[place], i), f"condition '{condition}' and seed {seed}"))
         taken[place] = i
         values[place] = source.values[i]
     coords = {
-        "method": order,
+        "condition": order,
         "seed": _index(seed_order),
         **{dim: source[dim].values for dim in rest if dim in source.coords},
     }
     return xr.DataArray(
         values,
-        dims=("method", "seed", *rest),
+        dims=("condition", "seed", *rest),
         coords=coords,
         name=name,
-        attrs={**array.attrs, "stream": home, **_recorded(source), **_samples(source, methods)},
+        attrs={**array.attrs, "stream": home, **_recorded(source), **_samples(source, conditions)},
     )
 
 
@@ -179,23 +179,23 @@ def _clash(array: xr.DataArray, at: tuple[int, int], shared: str) -> str:
     if "feedback_seed" in pair.coords and len(set(pair["feedback_seed"].values.tolist())) == 2:
         # Their mean could be drawn, but its interval over seeds would leave the feedback's share out.
         return (
-            f"{told} and differ in their feedback seed, and a figure has one run of each method and seed: "
+            f"{told} and differ in their feedback seed, and a figure has one run of each condition and seed: "
             "hold such runs against each other by `fadiag compare`, or analyze those of one feedback seed "
             "apart"
         )
-    return f"{told}; give one of them another 'method' in its meta, or analyze them apart"
+    return f"{told}; give one of them another 'condition' in its meta, or analyze them apart"
 
 
-def _samples(array: xr.DataArray, methods: Sequence[str]) -> dict[str, dict[str, list[str]]]:
-    """Return the numbers of samples that each method's runs were measured on, where runs tell their own."""
+def _samples(array: xr.DataArray, conditions: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """Return the numbers of samples that each condition's runs were measured on, if runs state theirs."""
     coordinate = array.attrs.get("samples_coordinate")
     if coordinate not in array.coords:
         return {}
     told: dict[str, list[str]] = {}
-    for method, value in zip(methods, array[coordinate].values, strict=True):
+    for condition, value in zip(conditions, array[coordinate].values, strict=True):
         number = str(value).removesuffix(".0")
-        if number not in _UNTOLD and number not in told.setdefault(method, []):
-            told[method].append(number)
+        if number not in _UNTOLD and number not in told.setdefault(condition, []):
+            told[condition].append(number)
     return {"samples_of": told}
 
 
@@ -205,7 +205,7 @@ def _recorded(array: xr.DataArray) -> dict[str, int]:
 
 
 def table(results: xr.DataTree, needed: Sequence[str], optional: Sequence[str] = ()) -> xr.Dataset:
-    """Return the variables of a figure as one Dataset with dims (method, seed, ...).
+    """Return the variables of a figure as one Dataset with dims (condition, seed, ...).
 
     All that is measured on passes is taken from one stream, so that what is drawn together belongs together.
 
@@ -220,9 +220,9 @@ def table(results: xr.DataTree, needed: Sequence[str], optional: Sequence[str] =
     missing = [name for name in needed if name not in found]
     if missing:
         raise _missing(results, missing, next(iter(streams), None))
-    arrays = {name: by_method(results, name, stream=at[0]) for name, at in found.items() if at}
+    arrays = {name: by_condition(results, name, stream=at[0]) for name, at in found.items() if at}
     passed = _passed(arrays, streams)
-    for dim in ("method", "layer"):
+    for dim in ("condition", "layer"):
         _reindex(arrays, dim)
     return xr.Dataset(arrays, attrs=_declared(results) | _told_of(streams) | passed)
 

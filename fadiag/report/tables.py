@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from fadiag.errors import FadiagError
-from fadiag.figures import by_method, final, interval, label
+from fadiag.figures import by_condition, final, interval, label
 from fadiag.figures.captions import LAST, not_compared, number, when
 from fadiag.figures.table import find_in, streams_of
 
@@ -54,7 +54,7 @@ def _variables(results: xr.DataTree) -> dict[str, tuple[str, xr.DataArray]]:
 
 
 def _cells(at_end: xr.DataArray) -> dict[tuple[str, ...], str]:
-    """Return ``mean [low, high]`` over seeds, by method or by (layer, method)."""
+    """Return ``mean [low, high]`` over seeds, by condition or by (layer, condition)."""
     over = interval(at_end)
     cells = {}
     for place in np.ndindex(over.mean.shape):
@@ -66,45 +66,45 @@ def _cells(at_end: xr.DataArray) -> dict[tuple[str, ...], str]:
 
 
 def finals(results: xr.DataTree) -> Table:
-    """Return layer by method at the last step."""
+    """Return layer by condition at the last step."""
     streams = streams_of(results, tuple(_SHOWN))
     found = {name: find_in(results, name, streams) for name in _SHOWN}
     taken = {name: at[0] for name, at in found.items() if at is not None and "layer" in at[1].dims}
     names = list(taken)
-    ends = {name: final(by_method(results, name, stream=at)) for name, at in taken.items()}
-    columns = {name: _cells(end.transpose("layer", "method", "seed")) for name, end in ends.items()}
+    ends = {name: final(by_condition(results, name, stream=at)) for name, at in taken.items()}
+    columns = {name: _cells(end.transpose("layer", "condition", "seed")) for name, end in ends.items()}
     keys = dict.fromkeys(key for cells in columns.values() for key in cells)
     rows = []
-    for layer, method in keys:  # layer by layer: methods are what a reader compares
-        row = [columns[name].get((layer, method), "") for name in names]
+    for layer, condition in keys:  # layer by layer: conditions are what a reader compares
+        row = [columns[name].get((layer, condition), "") for name in names]
         if any(row):
-            rows.append((layer, label(method), *(cell or "—" for cell in row)))
+            rows.append((layer, label(condition), *(cell or "—" for cell in row)))
     other = _elsewhere({_SHOWN[name]: end for name, end in ends.items()})
     note = f"Mean over seeds [95 % t interval] at the last recorded step{', unless told' * bool(other)}. "
     note += f"PR: participation ratio.{other}"
     apart = dict.fromkeys(
-        why for end in ends.values() if (why := not_compared(end, map(str, end["method"].values)))
+        why for end in ends.values() if (why := not_compared(end, map(str, end["condition"].values)))
     )
-    note += "".join(f" Methods are {why}." for why in apart)
+    note += "".join(f" Conditions are {why}." for why in apart)
     if len(streams) > 1:
         note += f" Measured on the stream '{streams[0]}', not on {', '.join(streams[1:])}."
-    return Table(("layer", "method", *(_SHOWN[name] for name in names)), tuple(rows), note)
+    return Table(("layer", "condition", *(_SHOWN[name] for name in names)), tuple(rows), note)
 
 
 def scalars(results: xr.DataTree) -> Table:
-    """Return method by logged scalar (loss, accuracy) at the last step."""
+    """Return condition by logged scalar (loss, accuracy) at the last step."""
     names = [name for name, (_, array) in _variables(results).items() if array.dims == ("run", "step")]
-    ends = {name: final(by_method(results, name)) for name in names}
-    columns = {name: _cells(end.transpose("method", "seed")) for name, end in ends.items()}
-    methods = dict.fromkeys(key[0] for cells in columns.values() for key in cells)
-    rows = tuple((label(m), *(columns[name].get((m,), "") or "—" for name in names)) for m in methods)
-    head = ("method", *(name.replace("_", " ") for name in names))
+    ends = {name: final(by_condition(results, name)) for name in names}
+    columns = {name: _cells(end.transpose("condition", "seed")) for name, end in ends.items()}
+    conditions = dict.fromkeys(key[0] for cells in columns.values() for key in cells)
+    rows = tuple((label(m), *(columns[name].get((m,), "") or "—" for name in names)) for m in conditions)
+    head = ("condition", *(name.replace("_", " ") for name in names))
     note = "Mean over seeds [95 % t interval] at the last step that has a value."
     return Table(head, rows, note + _elsewhere({name.replace("_", " "): end for name, end in ends.items()}))
 
 
 def _elsewhere(ends: dict[str, xr.DataArray]) -> str:
-    """Say which columns are of another step than the last, since not every method has that."""
+    """Say which columns are of another step than the last, since not every condition has that."""
     columns: dict[str, list[str]] = {}
     for name, end in ends.items():
         columns.setdefault(when(end), []).append(name)

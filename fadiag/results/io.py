@@ -20,9 +20,10 @@ from fadiag.errors import DamagedError, InputError, NotAStoreError, SchemaError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["READABLE", "check_output", "load", "save", "to_pandas"]
+__all__ = ["READABLE", "RESULTS_VERSION", "check_output", "load", "save", "to_pandas"]
 
-_READS = 1
+#: Version of the layout of the results; others are refused. 2: `condition`, American spelling.
+RESULTS_VERSION = 2
 #: Suffixes of results that can be read again, with the engine that xarray reads them with.
 READABLE = {".zarr": "zarr", ".nc": "netcdf4"}
 _SUFFIXES = (*READABLE, ".csv", ".parquet")
@@ -150,7 +151,7 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
     DamagedError
         An array of them cannot be read as it was saved.
     SchemaError
-        The results have a newer layout than this version reads, or one that is no number.
+        The results have another layout than this version reads, or one that is no number.
     InputError
         A netCDF file, where netCDF4 is not installed.
     """
@@ -196,9 +197,10 @@ def _check_layout(path: Path, attrs: Mapping[str, Any]) -> None:
         raise SchemaError(
             f"{path} has results of layout {told!r}, which is no number; analyze again"
         ) from None
-    if found > _READS:
+    if found != RESULTS_VERSION:
+        way_out = "update fadiag" if found > RESULTS_VERSION else "analyze the recorded runs again"
         raise SchemaError(
-            f"{path} has results of layout {found}, this version reads up to {_READS}; update fadiag"
+            f"{path} has results of layout {found}, this version reads layout {RESULTS_VERSION}; {way_out}"
         )
 
 

@@ -27,8 +27,8 @@ __all__ = [
     "plan_array",
 ]
 
-#: Version of the layout; a store with a higher one is refused.
-SCHEMA = 1
+#: Version of the layout; a store of another version is refused. 2: `condition`, American spelling.
+SCHEMA = 2
 #: Bytes that a chunk aims at.
 CHUNK_TARGET = 4 * 2**20
 #: Bytes that no chunk exceeds, whatever a metadata file says.

@@ -8,7 +8,7 @@ from fadiag.training.config import (
     RecordConfig,
     SeedConfig,
 )
-from fadiag.training.demo import demo_base, demo_study, method_configs
+from fadiag.training.demo import condition_configs, demo_base, demo_study
 from fadiag.training.load import load_config, make_config
 from fadiag.training.study import Study, StudyProgress, run_study
 from fadiag.training.trainer import DivergedError, Progress, train
@@ -24,11 +24,11 @@ __all__ = [
     "SeedConfig",
     "Study",
     "StudyProgress",
+    "condition_configs",
     "demo_base",
     "demo_study",
     "load_config",
     "make_config",
-    "method_configs",
     "run_study",
     "train",
 ]

@@ -116,7 +116,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Attributes
     ----------
-    method : str, optional
+    condition : str, optional
         Its name in figures; made of rule, optimizer and norm by default.
     rule : str
         A rule that `fadiag.convert` knows.
@@ -126,7 +126,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         The last incomplete batch of an epoch is left out.
     """
 
-    method: str | None = None
+    condition: str | None = None
     rule: str = "fa"
     freeze_hidden: bool = False
     epochs: _Count = 30
@@ -139,15 +139,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @property
     def label(self) -> str:
-        """The method's name.
+        """The condition's name.
 
         Examples
         --------
         >>> Config(rule="fa", optimizer=OptimizerConfig(name="muon"), model=ModelConfig(norm="batch")).label
         'fa+muon+bn'
         """
-        if self.method is not None:
-            return self.method
+        if self.condition is not None:
+            return self.condition
         parts = ["frozen" if self.freeze_hidden else self.rule]
         parts += ["muon"] if self.optimizer.name == "muon" else []
         parts += ["bn"] if self.model.norm == "batch" else []

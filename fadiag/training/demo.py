@@ -16,7 +16,7 @@ from fadiag.training.config import (
 )
 from fadiag.training.study import Study
 
-__all__ = ["DEMO_SEEDS", "demo_base", "demo_study", "method_configs"]
+__all__ = ["DEMO_SEEDS", "condition_configs", "demo_base", "demo_study"]
 
 #: The reported seeds. Learning rates were tuned on others, see docs/learning-rates.md.
 DEMO_SEEDS = (0, 1, 2)
@@ -73,7 +73,7 @@ _LEARNING_RATES: Mapping[str, Mapping[str, float]] = MappingProxyType(
 
 
 def demo_base(data: str, data_dir: str | Path | None = None) -> Config:
-    """Return what all methods have in common on a data set.
+    """Return what all conditions have in common on a data set.
 
     Raises
     ------
@@ -86,17 +86,17 @@ def demo_base(data: str, data_dir: str | Path | None = None) -> Config:
     return replace(base, data=replace(base.data, folder=None if data_dir is None else str(data_dir)))
 
 
-def method_configs(base: Config, learning_rates: Mapping[str, float]) -> dict[str, Config]:
-    """Return the six methods' configurations: the base with rule, norm, optimizer and learning rate set.
+def condition_configs(base: Config, learning_rates: Mapping[str, float]) -> dict[str, Config]:
+    """Return the six conditions' configurations: the base with rule, norm, optimizer and learning rate set.
 
     Examples
     --------
     >>> rates = dict.fromkeys(("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen"), 0.01)
-    >>> list(method_configs(Config(), rates)) == list(rates)
+    >>> list(condition_configs(Config(), rates)) == list(rates)
     True
     """
 
-    def method(
+    def condition(
         rule: str, optimizer: Literal["sgd", "muon"], norm: Literal["none", "batch"], frozen: bool
     ) -> Config:
         config = replace(
@@ -110,18 +110,18 @@ def method_configs(base: Config, learning_rates: Mapping[str, float]) -> dict[st
         return replace(config, optimizer=replace(config.optimizer, learning_rate=rate))
 
     configs = (
-        method("bp", "sgd", "none", False),
-        method("fa", "sgd", "none", False),
-        method("fa", "sgd", "batch", False),
-        method("fa", "muon", "none", False),
-        method("fa", "muon", "batch", False),
-        method("fa", "sgd", "none", True),
+        condition("bp", "sgd", "none", False),
+        condition("fa", "sgd", "none", False),
+        condition("fa", "sgd", "batch", False),
+        condition("fa", "muon", "none", False),
+        condition("fa", "muon", "batch", False),
+        condition("fa", "sgd", "none", True),
     )
     return {config.label: config for config in configs}
 
 
 def demo_study(data: str = "digits", data_dir: str | Path | None = None) -> Study:
-    """Return the rank study in small: six methods, three seeds.
+    """Return the rank study in small: six conditions, three seeds.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def demo_study(data: str = "digits", data_dir: str | Path | None = None) -> Stud
     return Study(
         name=f"rank-{data}",
         question="Has the last hidden layer's error a lower rank under Feedback Alignment than under BP?",
-        methods=method_configs(demo_base(data, data_dir), _LEARNING_RATES[data]),
+        conditions=condition_configs(demo_base(data, data_dir), _LEARNING_RATES[data]),
         seeds=DEMO_SEEDS,
         primary_metric="error_participation_ratio_centered",
         primary_layer="fc3",

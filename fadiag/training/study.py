@@ -1,4 +1,4 @@
-"""A study: several methods, each run with the same seeds, and what will be looked at, declared before."""
+"""A study: several conditions, each run with the same seeds, and what will be looked at, declared before."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,35 +22,35 @@ StudyProgress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Study:
-    """Methods times seeds, with the comparison that the study is for.
+    """Conditions times seeds, with the comparison that the study is for.
 
     Attributes
     ----------
     name, question : str
-    methods : mapping of str to Config
+    conditions : mapping of str to Config
         By the name that figures show.
     seeds : tuple of int
-        Each seeds initialization, data order and feedback of one run of every method, so runs of one seed are
-        paired: same first weights, same batches, same feedback.
+        Each seeds initialization, data order and feedback of one run of every condition, so runs of one seed
+        are paired: same first weights, same batches, same feedback.
     primary_metric, primary_layer : str
         The one number that decides the question; everything else the study shows is secondary.
     """
 
     name: str
     question: str
-    methods: Mapping[str, Config]
+    conditions: Mapping[str, Config]
     seeds: tuple[int, ...]
     primary_metric: str
     primary_layer: str
 
     def __post_init__(self) -> None:
-        if not self.methods or not self.seeds:
-            raise InputError(f"study {self.name!r} has no {'seeds' if self.methods else 'methods'}")
+        if not self.conditions or not self.seeds:
+            raise InputError(f"study {self.name!r} has no {'seeds' if self.conditions else 'conditions'}")
         if len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"study {self.name!r} names a seed twice: {self.seeds}")
 
     def runs(self) -> dict[str, Config]:
-        """Return the configuration of every run by its name, method by method within each seed.
+        """Return the configuration of every run by its name, condition by condition within each seed.
 
         Examples
         --------
@@ -59,11 +59,11 @@ class Study:
         ['a-seed0', 'b-seed0', 'a-seed1', 'b-seed1']
         """
         return {
-            f"{method}-seed{seed}": replace(
-                config, method=method, seeds=SeedConfig(init=seed, data=seed, feedback=seed)
+            f"{condition}-seed{seed}": replace(
+                config, condition=condition, seeds=SeedConfig(init=seed, data=seed, feedback=seed)
             )
             for seed in self.seeds
-            for method, config in self.methods.items()
+            for condition, config in self.conditions.items()
         }
 
 
@@ -144,7 +144,7 @@ def _declare(study: Study, path: Path) -> None:
         "primary_metric": study.primary_metric,
         "primary_layer": study.primary_layer,
         "seeds": list(study.seeds),
-        "methods": {name: msgspec.to_builtins(config) for name, config in study.methods.items()},
+        "conditions": {name: msgspec.to_builtins(config) for name, config in study.conditions.items()},
     }
     if path.exists():
         try:

@@ -193,7 +193,7 @@ def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 def _meta(config: Config, model: nn.Sequential, fingerprint: str) -> dict[str, str | int | float]:
     return {
-        "method": config.label,
+        "condition": config.label,
         "rule": config.rule,
         "seed": config.seeds.init,
         "data_seed": config.seeds.data,
@@ -211,5 +211,5 @@ def _meta(config: Config, model: nn.Sequential, fingerprint: str) -> dict[str, s
 def _diverged(config: Config, value: float, step: int, out: str | Path) -> str:
     return (
         f"the loss is {value} at step {step} with optimizer.learning_rate {config.optimizer.learning_rate:g} "
-        f"(method {config.label}); take a smaller one. What was recorded before is in {out}"
+        f"(condition {config.label}); take a smaller one. What was recorded before is in {out}"
     )

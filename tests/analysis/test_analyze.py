@@ -34,7 +34,7 @@ def at(results, variable, layer="fc2", step=10, run=0):
 
 @pytest.fixture(scope="module")
 def results(make_run):
-    return analyze([make_run(0), make_run(1, method="bp")])
+    return analyze([make_run(0), make_run(1, condition="bp")])
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_layout_is_the_documented_one(results):
     assert list(results["probe/layer"].values) == ["fc1", "fc2", "out"]
     assert list(results["probe/run"].values) == ["fa-seed0", "bp-seed1"]
     for group in results.children:
-        assert list(results[group]["method"].values) == ["fa", "bp"]
+        assert list(results[group]["condition"].values) == ["fa", "bp"]
         assert list(results[group]["seed"].values) == [0, 1]
     attrs = results["probe/error_participation_ratio_centered"].attrs
     assert attrs["samples"] == 16
@@ -334,7 +334,7 @@ def test_a_metric_of_ones_own(make_run):
 
 def test_any_executor_gives_the_same_bits(make_run, results):
     with ThreadPoolExecutor(1) as one:
-        again = analyze([make_run(0), make_run(1, method="bp")], executor=one)
+        again = analyze([make_run(0), make_run(1, condition="bp")], executor=one)
     for group in results.children:
         xr.testing.assert_identical(results[group].to_dataset(), again[group].to_dataset())
 
@@ -380,7 +380,7 @@ def test_every_value_that_is_not_a_number_has_its_reason(make_run, edit):
 
 
 def test_layers_of_runs_of_other_depths_stand_in_forward_order(make_run):
-    shallow, deep = make_run(0), make_run(1, method="bp")
+    shallow, deep = make_run(0), make_run(1, condition="bp")
     for stream in ("probe", "state", "static"):
         node = shallow[stream]
         shallow[stream] = xr.DataTree(

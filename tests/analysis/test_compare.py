@@ -81,17 +81,17 @@ def test_refusals():
         compare(results(A, [0, 1, 2]), results(B, [0, 1, 2], samples=128))
 
 
-def test_other_methods_in_the_file_do_not_take_a_comparison_away(make_run):
+def test_other_conditions_in_the_file_do_not_take_a_comparison_away(make_run):
     runs = {
-        method: [make_run(seed, method=method, **options) for seed in (0, 1)]
-        for method, options in {"bp": {}, "fa": {}, "other": {"rows_valid": 3}}.items()
+        condition: [make_run(seed, condition=condition, **options) for seed in (0, 1)]
+        for condition, options in {"bp": {}, "fa": {}, "other": {"rows_valid": 3}}.items()
     }
     for run in runs["other"]:
         run["probe"].attrs["samples"] = 3
     apart = compare(analyze(runs["bp"]), analyze(runs["fa"]))
     together = analyze([run for found in runs.values() for run in found])
-    pd.testing.assert_frame_equal(compare(together, together, methods=("bp", "fa")), apart)
-    refused = compare(together, together, methods=("bp", "other"))
+    pd.testing.assert_frame_equal(compare(together, together, conditions=("bp", "fa")), apart)
+    refused = compare(together, together, conditions=("bp", "other"))
     (row,) = refused[refused["variable"] == "error_cosine"].to_dict("records")
     assert row["note"] == "not compared: samples is 16 in a and 3 in b"
 
@@ -249,7 +249,7 @@ def test_one_seed_that_all_runs_share_is_a_condition(keys):
 
 
 def told(tree, **values):
-    """Return results with a coordinate along run, such as the method."""
+    """Return results with a coordinate along run, such as the condition."""
     return xr.DataTree.from_dict(
         {
             "/": tree.dataset,
@@ -258,26 +258,28 @@ def told(tree, **values):
     )
 
 
-def test_several_methods_are_not_pooled():
-    both = told(results(np.concatenate([A, B]), [0, 1, 2, 0, 1, 2]), method=["bp"] * 3 + ["fa"] * 3)
-    bp = told(results(A, [0, 1, 2]), method=["bp"] * 3)
-    with pytest.raises(InputError, match=r"a holds runs of several methods \(bp, fa\), .*--methods A B"):
+def test_several_conditions_are_not_pooled():
+    both = told(results(np.concatenate([A, B]), [0, 1, 2, 0, 1, 2]), condition=["bp"] * 3 + ["fa"] * 3)
+    bp = told(results(A, [0, 1, 2]), condition=["bp"] * 3)
+    with pytest.raises(
+        InputError, match=r"a holds runs of several conditions \(bp, fa\), .*--conditions A B"
+    ):
         compare(both, bp)
-    with pytest.raises(InputError, match="b holds runs of several methods"):
+    with pytest.raises(InputError, match="b holds runs of several conditions"):
         compare(bp, both)
-    with pytest.raises(InputError, match="no run of b has method 'dfa'; b holds bp, fa"):
-        compare(both, both, methods=("bp", "dfa"))
-    with pytest.raises(InputError, match="no run of a has method 'bp'; a holds none"):
-        compare(results(A, [0, 1, 2]), both, methods=("bp", "fa"))
-    row = compare(both, both, methods=("bp", "fa")).iloc[0]
+    with pytest.raises(InputError, match="no run of b has condition 'dfa'; b holds bp, fa"):
+        compare(both, both, conditions=("bp", "dfa"))
+    with pytest.raises(InputError, match="no run of a has condition 'bp'; a holds none"):
+        compare(results(A, [0, 1, 2]), both, conditions=("bp", "fa"))
+    row = compare(both, both, conditions=("bp", "fa")).iloc[0]
     expected = scipy.stats.ttest_rel(B, A).confidence_interval()
     assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
     assert row["runs"] == 3
 
 
-def test_rules_stand_for_methods_that_are_not_told():
+def test_rules_stand_for_conditions_that_are_not_told():
     both = told(results(np.concatenate([A, B]), [0, 1, 2, 0, 1, 2]), rule=["bp"] * 3 + ["fa"] * 3)
-    with pytest.raises(InputError, match="several methods"):
+    with pytest.raises(InputError, match="several conditions"):
         compare(both, both)
 
 
@@ -341,14 +343,14 @@ def test_other_last_steps_are_told():
 
 
 def test_runs_in_one_file_compare_as_in_two(make_run):
-    def runs(method, steps, drop=()):
-        return [make_run(seed, method=method, steps=steps, drop=drop) for seed in range(3)]
+    def runs(condition, steps, drop=()):
+        return [make_run(seed, condition=condition, steps=steps, drop=drop) for seed in range(3)]
 
     drop = ("fc1/feedback", "fc2/feedback", "out/feedback", "fc1/error", "fc1/modulator")
     bp, fa = runs("bp", (0, 10, 20, 30), drop), runs("fa", (0, 10, 15))
     two = compare(analyze(bp), analyze(fa))
     both = analyze([*bp, *fa])
-    pd.testing.assert_frame_equal(compare(both, both, methods=("bp", "fa")), two)
+    pd.testing.assert_frame_equal(compare(both, both, conditions=("bp", "fa")), two)
     assert two["difference"].notna().any()
     assert two["note"].str.contains("compared at step 10").any()
 
@@ -364,13 +366,13 @@ def test_runs_without_a_partner_are_told():
     assert "left out" not in compare(a, a).iloc[0]["note"]
 
 
-def test_runs_without_a_method_are_a_group_of_their_own():
-    bp = told(results(A, [0, 1, 2]), method=["bp"] * 3)
-    mixed = told(results(B, [0, 1, 2]), method=["fa", "fa", ""])
-    with pytest.raises(InputError, match=r"b holds runs of several methods \(fa, \(no method\)\)"):
+def test_runs_without_a_condition_are_a_group_of_their_own():
+    bp = told(results(A, [0, 1, 2]), condition=["bp"] * 3)
+    mixed = told(results(B, [0, 1, 2]), condition=["fa", "fa", ""])
+    with pytest.raises(InputError, match=r"b holds runs of several conditions \(fa, \(no condition\)\)"):
         compare(bp, mixed)
-    assert compare(bp, mixed, methods=("bp", "fa")).iloc[0]["runs"] == 2
-    assert compare(bp, mixed, methods=("bp", "(no method)")).iloc[0]["b"] == 4.7
+    assert compare(bp, mixed, conditions=("bp", "fa")).iloc[0]["runs"] == 2
+    assert compare(bp, mixed, conditions=("bp", "(no condition)")).iloc[0]["b"] == 4.7
 
 
 def test_one_recording_is_not_two_runs():

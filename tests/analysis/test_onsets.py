@@ -27,7 +27,7 @@ def results(values, draws, *, name="error_cosine"):
             "run": [f"r{i}" for i in range(values.shape[0])],
             "layer": [f"fc{i}" for i in range(values.shape[1])],
             "step": STEPS[: values.shape[2]],
-            "method": ("run", ["fa"] * values.shape[0]),
+            "condition": ("run", ["fa"] * values.shape[0]),
         },
     )
     return xr.DataTree.from_dict({"/probe": probe})
@@ -50,7 +50,7 @@ def test_the_onset_is_where_it_was_put():
     assert (found["step"].sel(layer="fc1") == 900).all()
     assert (found["step"].sel(layer="fc2") == 0).all()
     assert found["observed"].values.tolist() == [[True, False, True]] * 4
-    assert list(found["method"].values) == ["fa"] * 4
+    assert list(found["condition"].values) == ["fa"] * 4
     medians = onset_median(found)
     assert medians["median"].values.tolist() == [300, np.inf, 0]
     assert medians["observed"].values.tolist() == [4, 0, 4]

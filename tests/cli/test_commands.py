@@ -161,7 +161,7 @@ def test_figure_draws_tells_and_writes(results, tmp_path) -> None:
     assert done.exit_code == 0, done.output
     assert "FA is below BP" in done.output
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "a.csv").read_text().startswith("variable,method,seed,layer,step,value")
+    assert (tmp_path / "a.csv").read_text().startswith("variable,condition,seed,layer,step,value")
 
 
 def test_figure_takes_its_name_where_none_is_told(results, tmp_path, monkeypatch) -> None:

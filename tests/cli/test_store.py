@@ -14,7 +14,7 @@ from tests.figures.synthetic_results import synthetic
 @pytest.fixture
 def run(tmp_path):
     path = tmp_path / "run.zarr"
-    with RunWriter(path, manifest={"meta": {"method": "fa", "seed": 3}}) as writer:
+    with RunWriter(path, manifest={"meta": {"condition": "fa", "seed": 3}}) as writer:
         writer.declare_stream("probe", attrs={"kind": "probe"})
         for signal in ("error", "error_bp"):
             writer.declare("probe", "fc1", signal, ArraySpec(("sample", "out"), (8, 4), "float32"))
@@ -34,7 +34,7 @@ def test_inspect_tells_streams_layers_signals_shapes_and_gaps(run) -> None:
     assert done.exit_code == 0, done.output
     lines = [line.split("  ") for line in done.output.splitlines()]
     assert any(line[0] == "status" and line[-1].strip() == "complete" for line in lines)
-    assert "method=fa, seed=3" in done.output
+    assert "condition=fa, seed=3" in done.output
     assert "error, error_bp  step 4 × sample 8 × out 4  float32" in done.output
     assert "0 to 40" in done.output
     assert "gaps in probe: 20 to 40" in done.output
@@ -121,12 +121,12 @@ def test_compare_shows_what_differs(tmp_path) -> None:
     assert len((tmp_path / "table.csv").read_text().splitlines()) > 10
 
 
-def test_compare_takes_one_method_of_several(tmp_path) -> None:
+def test_compare_takes_one_condition_of_several(tmp_path) -> None:
     results = save(synthetic(("bp", "fa")), tmp_path / "both.zarr")
     done = invoke("compare", results, results)
     assert done.exit_code == 1
-    assert "several methods (bp, fa)" in done.stderr
-    assert "-0.07" in invoke("compare", results, results, "--methods", "bp", "fa").output
+    assert "several conditions (bp, fa)" in done.stderr
+    assert "-0.07" in invoke("compare", results, results, "--conditions", "bp", "fa").output
 
 
 def test_compare_says_where_it_cannot_write(tmp_path) -> None:

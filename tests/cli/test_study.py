@@ -16,17 +16,17 @@ pytestmark = pytest.mark.slow
 
 def small(data="digits", data_dir=None):
     study = demo_study(data, data_dir)
-    methods = {
+    conditions = {
         name: replace(
             config,
             epochs=1,
             model=replace(config.model, hidden=(16, 16)),
             record=replace(config.record, every=20, probe_samples=32, redraws=5, mask_draws=5),
         )
-        for name, config in study.methods.items()
+        for name, config in study.conditions.items()
         if name in ("bp", "fa")
     }
-    return with_fields(study, methods=methods, seeds=(0, 1), primary_layer="fc2")
+    return with_fields(study, conditions=conditions, seeds=(0, 1), primary_layer="fc2")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_the_stores_are_inspected_and_opened(demo) -> None:
     store = demo[0] / "runs" / "fa-seed1.zarr"
     told = CliRunner().invoke(main, ["inspect", str(store)]).output
     assert "status      complete" in told
-    for word in ("probe", "state", "log", "static", "fc1", "error_bp", "weight", "method=fa"):
+    for word in ("probe", "state", "log", "static", "fc1", "error_bp", "weight", "condition=fa"):
         assert word in told
     with xr.open_datatree(store, engine="zarr") as tree:
         assert "error" in tree["probe/fc1"].data_vars

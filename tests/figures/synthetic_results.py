@@ -23,12 +23,12 @@ ACCURACY = dict(zip(METHODS, (0.97, 0.90, 0.95, 0.94, 0.96, 0.85), strict=True))
 RANK = dict(zip(METHODS, (30.0, 15.0, 26.0, 24.0, 28.0, 12.0), strict=True))
 
 
-def synthetic(methods=METHODS, seeds=(0, 1, 2), *, nulls=True, spread=1.0, layers=LAYERS):
+def synthetic(conditions=METHODS, seeds=(0, 1, 2), *, nulls=True, spread=1.0, layers=LAYERS):
     """Return results whose curves saturate, with a seed effect of known size (0, 1, 2 times spread).
 
     Of other layers than four, those between the first and the last repeat the second.
     """
-    runs = [(m, s) for m in methods for s in seeds]
+    runs = [(m, s) for m in conditions for s in seeds]
     rise = 1 - np.exp(-STEPS / 100)
     rise = rise / rise[-1]
     shape = (len(runs), len(LAYERS), len(STEPS))
@@ -36,9 +36,9 @@ def synthetic(methods=METHODS, seeds=(0, 1, 2), *, nulls=True, spread=1.0, layer
 
     def put(name, end, start=1.0):
         values = np.empty(shape)
-        for i, (method, seed) in enumerate(runs):
+        for i, (condition, seed) in enumerate(runs):
             for j in range(len(LAYERS)):
-                last = end(method, j) + spread * 0.02 * seed * (1 + (i % 3)) * end("bp", j)
+                last = end(condition, j) + spread * 0.02 * seed * (1 + (i % 3)) * end("bp", j)
                 values[i, j] = start + (last - start) * rise
         probe[name] = (("run", "layer", "step"), values, PROBE)
 
@@ -74,7 +74,7 @@ def synthetic(methods=METHODS, seeds=(0, 1, 2), *, nulls=True, spread=1.0, layer
     accuracy = np.array([0.1 + (ACCURACY.get(m, 0.9) + spread * 0.005 * s - 0.1) * rise for m, s in runs])
     coords = {
         "run": ("run", np.array([f"{m}-seed{s}" for m, s in runs], object)),
-        "method": ("run", np.array([m for m, _ in runs], object)),
+        "condition": ("run", np.array([m for m, _ in runs], object)),
         "seed": ("run", np.array([s for _, s in runs])),
         "step": STEPS,
     }
@@ -83,7 +83,7 @@ def synthetic(methods=METHODS, seeds=(0, 1, 2), *, nulls=True, spread=1.0, layer
         {
             "/": xr.Dataset(
                 attrs={
-                    "fadiag_results": 1,
+                    "fadiag_results": 2,
                     "created": "2026-11-24T12:00:00+00:00",
                     "versions": "fadiag 0.1.0, numpy 2.4",
                 }
@@ -100,10 +100,10 @@ def synthetic(methods=METHODS, seeds=(0, 1, 2), *, nulls=True, spread=1.0, layer
     return tree
 
 
-def shorter(results, method, steps):
-    """Return results in which the runs of a method have values at their first steps only."""
+def shorter(results, condition, steps):
+    """Return results in which the runs of a condition have values at their first steps only."""
     for stream in ("probe", "log", "state"):
         dataset = results[stream].to_dataset()
-        ended = (dataset["method"] == method) & (dataset["step"] > dataset["step"][steps - 1])
+        ended = (dataset["condition"] == condition) & (dataset["step"] > dataset["step"][steps - 1])
         results[stream] = dataset.where(~ended)
     return results

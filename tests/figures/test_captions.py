@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fadiag.figures import FIGURES, by_method, find
+from fadiag.figures import FIGURES, by_condition, find
 from fadiag.figures.captions import small_print
 from tests.figures.synthetic_results import shorter, synthetic
 
@@ -57,7 +57,7 @@ def test_accuracy_is_told_in_per_cent() -> None:
     assert "FA is below BP (FA − BP = −5.00 points [−9.97, −0.0317]" in find("accuracy").caption(results)
 
 
-def test_accuracy_without_bp_tells_each_method() -> None:
+def test_accuracy_without_bp_tells_each_condition() -> None:
     caption = find("accuracy").caption(synthetic(("fa", "my rule")))
     assert "FA 90.5 % [" in caption
     assert "my rule 90.5 % [" in caption
@@ -118,10 +118,10 @@ def test_remedies_without_remedies_says_so() -> None:
     assert "no FA run with a remedy" in find("remedies").caption(synthetic(("bp", "fa")))
 
 
-@pytest.mark.parametrize("methods", [("bp",), ("fa",), ("my rule", "other"), ("bp", "frozen")])
+@pytest.mark.parametrize("conditions", [("bp",), ("fa",), ("my rule", "other"), ("bp", "frozen")])
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f.name)
-def test_any_set_of_methods_has_a_caption_without_nan(figure, methods) -> None:
-    caption = figure.caption(synthetic(methods))
+def test_any_set_of_conditions_has_a_caption_without_nan(figure, conditions) -> None:
+    caption = figure.caption(synthetic(conditions))
     assert caption.endswith(".")
     assert "nan" not in caption
 
@@ -191,13 +191,13 @@ def test_an_accuracy_logged_in_per_cent_is_told_alike() -> None:
 
 
 def test_small_print_says_where_n_is_not_known() -> None:
-    told = by_method(synthetic(("bp", "fa")), "error_cosine")
+    told = by_condition(synthetic(("bp", "fa")), "error_cosine")
     assert small_print(told).startswith("N = 256 samples; probe 'test'; norms in eval mode")
     del told.attrs["samples"]
     assert small_print(told).startswith("N was not recorded; probe 'test'")
 
 
-def test_methods_are_compared_at_a_step_that_both_have() -> None:
+def test_conditions_are_compared_at_a_step_that_both_have() -> None:
     results = shorter(synthetic(("bp", "fa")), "fa", 3)
     at = "step 100, the last that all have (BP ends at step 400)"
     caption = find("accuracy").caption(results)
@@ -214,8 +214,8 @@ def test_methods_are_compared_at_a_step_that_both_have() -> None:
 
 def test_runs_that_all_ended_early_are_not_told_of_as_of_the_last_step() -> None:
     results = synthetic(("fa", "fa+bn"))
-    for method, steps in (("fa", 3), ("fa+bn", 3)):
-        results = shorter(results, method, steps)
+    for condition, steps in (("fa", 3), ("fa+bn", 3)):
+        results = shorter(results, condition, steps)
     until = "step 100 (no later step has a value; the results go up to step 400)"
     assert find("accuracy").caption(results).startswith(f"Test accuracy at {until}, mean")
     assert f"of the error at fc3, {until}, mean" in find("rank").caption(results)
@@ -247,20 +247,20 @@ def test_a_stream_that_ends_before_another_has_a_last_step_of_its_own() -> None:
     assert find("remedies").caption(results).startswith("Against FA at the last step (paired")
 
 
-def _with_samples(by_method=None) -> xr.DataTree:
-    """Return results of 64 and 16 samples; told run by run where it is said which methods have which."""
+def _with_samples(by_condition=None) -> xr.DataTree:
+    """Return results of 64 and 16 samples; told run by run where it is said which conditions have which."""
     results = synthetic()
     probe = results["probe"].to_dataset()
     for array in probe.data_vars.values():
         array.attrs |= {"samples": "64, 16", "samples_coordinate": "kept_samples"}
-    if by_method:
-        told = [float(by_method.get(method, 64)) for method in probe["method"].values]
+    if by_condition:
+        told = [float(by_condition.get(condition, 64)) for condition in probe["condition"].values]
         probe = probe.assign_coords(kept_samples=("run", told))
     results["probe"] = probe
     return results
 
 
-def test_methods_of_one_number_of_samples_are_compared_beside_others() -> None:
+def test_conditions_of_one_number_of_samples_are_compared_beside_others() -> None:
     results = _with_samples({"fa+bn": 16, "frozen": np.nan})
     assert "FA − BP" in find("rank").caption(results)
     told = "not compared: runs measured on different numbers of samples (64, 16)"
@@ -280,10 +280,10 @@ def test_ranks_of_different_numbers_of_samples_are_not_compared() -> None:
     assert "not compared" not in find("accuracy").caption(results)
 
 
-def test_methods_without_a_step_in_common_are_not_compared() -> None:
+def test_conditions_without_a_step_in_common_are_not_compared() -> None:
     results = synthetic(("bp", "fa"))
     log = results["log"].to_dataset()
-    results["log"] = log.where((log["method"] == "fa") == (log["step"] > 100))
+    results["log"] = log.where((log["condition"] == "fa") == (log["step"] > 100))
     assert find("accuracy").caption(results) == (
         "Test accuracy at no step that all have (BP ends at step 100, FA ends at step 400): "
         "no seed has a value for both FA and BP, so no runs are paired; `fadiag compare` holds unpaired ones "

@@ -32,10 +32,13 @@ def texts(canvas):
 
 CASES = {
     "all": {},
-    "two methods, no nulls": {"methods": ("bp", "fa"), "nulls": False},
+    "two conditions, no nulls": {"conditions": ("bp", "fa"), "nulls": False},
     "long layers": {"layers": tuple(f"model.encoder.layers.{i}.self_attention.out" for i in range(4))},
-    "many layers": {"methods": ("bp", "fa"), "layers": tuple(f"block{i}.conv1" for i in range(60))},
-    "one seed, long names": {"methods": ("bp", "fa", "fa with a weight mirror", "fa+ln+muon"), "seeds": (0,)},
+    "many layers": {"conditions": ("bp", "fa"), "layers": tuple(f"block{i}.conv1" for i in range(60))},
+    "one seed, long names": {
+        "conditions": ("bp", "fa", "fa with a weight mirror", "fa+ln+muon"),
+        "seeds": (0,),
+    },
 }
 
 
@@ -61,10 +64,10 @@ def test_every_seed_is_drawn_where_it_is() -> None:
     numbers = find("rank").numbers(results)
     ax = find("rank").draw(results).axes[2]  # error, fc3
     drawn = [line.get_ydata() for line in ax.lines]
-    for method in ("bp", "fa"):
+    for condition in ("bp", "fa"):
         for seed in (0, 1, 2):
             want = numbers["error_participation_ratio_raw"].sel(
-                {"method": method, "seed": seed, "layer": "fc3"}
+                {"condition": condition, "seed": seed, "layer": "fc3"}
             )
             assert any(np.array_equal(want, line) for line in drawn)
 
@@ -89,7 +92,7 @@ def test_remedies_draw_every_seed_as_a_dot() -> None:
 def test_figures_say_n_mode_seeds_and_interval() -> None:
     for figure in FIGURES:
         words = " ".join(text for text, _ in texts(figure.draw(synthetic()))).replace("\n", " ")
-        assert "3 seeds a method, each drawn" in words
+        assert "3 seeds a condition, each drawn" in words
         assert "95 % t interval" in words
         if figure.name != "accuracy":
             assert "N = 256 samples" in words
@@ -140,15 +143,15 @@ def test_of_many_layers_some_are_drawn_and_told(name) -> None:
     assert "8 of 60 layers are drawn." in canvas.get_supxlabel().replace("\n", " ")
 
 
-@pytest.mark.parametrize("methods", [("bp", "fa"), ("bp", "fa", "fa+bn", "frozen")])
-def test_one_step_is_seen(methods) -> None:
-    results = synthetic(methods)
+@pytest.mark.parametrize("conditions", [("bp", "fa"), ("bp", "fa", "fa+bn", "frozen")])
+def test_one_step_is_seen(conditions) -> None:
+    results = synthetic(conditions)
     for stream in ("probe", "state", "log"):
         results[stream] = results[stream].to_dataset().isel(step=[-1])
     ax = find("accuracy").draw(results).axes[0]
     dots = [line for line in ax.lines if line.get_marker() == "o"]
     bars = [line for line in ax.lines if len(line.get_xdata()) == 2]
-    assert (len(dots), len(bars)) == (4 * len(methods), len(methods))
+    assert (len(dots), len(bars)) == (4 * len(conditions), len(conditions))
     assert list(ax.get_xticks()) == [400]
     assert all(len(ax.collections) for ax in find("overlap").draw(results).axes)  # the null
 

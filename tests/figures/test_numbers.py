@@ -6,7 +6,7 @@ import xarray as xr
 from scipy import stats
 
 from fadiag.errors import InputError, MissingSignalError
-from fadiag.figures import FIGURES, by_method, contrast, final, find, interval, write_numbers
+from fadiag.figures import FIGURES, by_condition, contrast, final, find, interval, write_numbers
 from tests.figures.synthetic_results import ACCURACY, METHODS, RANK, STEPS, synthetic
 
 
@@ -40,11 +40,11 @@ def test_no_run_has_nothing() -> None:
 
 
 def test_contrast_is_paired() -> None:
-    # The seeds differ by 100, the methods by 1: unpaired, the interval would be hundreds wide.
+    # The seeds differ by 100, the conditions by 1: unpaired, the interval would be hundreds wide.
     values = xr.DataArray(
         [[0.0, 100.0, 200.0], [1.0, 101.0, 201.0]],
-        dims=("method", "seed"),
-        coords={"method": ["bp", "fa"]},
+        dims=("condition", "seed"),
+        coords={"condition": ["bp", "fa"]},
     )
     found = contrast(values, "fa", "bp")
     assert (float(found.low), float(found.mean), float(found.high)) == (1.0, 1.0, 1.0)
@@ -56,31 +56,33 @@ def test_runs_find_their_place_in_any_order() -> None:
     shuffled = xr.DataTree.from_dict(
         {"/log": log.isel(run=np.random.default_rng(1).permutation(log.sizes["run"]))}
     )
-    xr.testing.assert_identical(by_method(shuffled, "test_accuracy"), by_method(results, "test_accuracy"))
-    for method in METHODS:
-        end = by_method(shuffled, "test_accuracy").sel({"method": method, "seed": 0}).values[-1]
-        assert end == pytest.approx(ACCURACY[method])
+    xr.testing.assert_identical(
+        by_condition(shuffled, "test_accuracy"), by_condition(results, "test_accuracy")
+    )
+    for condition in METHODS:
+        end = by_condition(shuffled, "test_accuracy").sel({"condition": condition, "seed": 0}).values[-1]
+        assert end == pytest.approx(ACCURACY[condition])
 
 
 def test_a_missing_seed_is_nan() -> None:
     log = synthetic(("bp", "fa"))["log"].to_dataset()
-    array = by_method(xr.DataTree.from_dict({"/log": log.isel(run=slice(0, 5))}), "test_accuracy")
-    assert array.sizes == {"method": 2, "seed": 3, "step": len(STEPS)}
-    assert np.isnan(array.sel({"method": "fa", "seed": 2})).all()
+    array = by_condition(xr.DataTree.from_dict({"/log": log.isel(run=slice(0, 5))}), "test_accuracy")
+    assert array.sizes == {"condition": 2, "seed": 3, "step": len(STEPS)}
+    assert np.isnan(array.sel({"condition": "fa", "seed": 2})).all()
 
 
 def test_runs_without_meta_stand_for_themselves() -> None:
-    log = synthetic(("bp",))["log"].to_dataset().drop_vars(["method", "seed"])
-    array = by_method(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
-    assert list(array["method"].values) == ["bp-seed0", "bp-seed1", "bp-seed2"]
+    log = synthetic(("bp",))["log"].to_dataset().drop_vars(["condition", "seed"])
+    array = by_condition(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
+    assert list(array["condition"].values) == ["bp-seed0", "bp-seed1", "bp-seed2"]
 
 
-def test_two_runs_of_one_method_and_seed_are_refused() -> None:
+def test_two_runs_of_one_condition_and_seed_are_refused() -> None:
     log = synthetic(("bp",), seeds=(0, 1))["log"].to_dataset().assign_coords(seed=("run", [3, 3]))
     with pytest.raises(
-        InputError, match="runs 'bp-seed0' and 'bp-seed1' share method 'bp' and seed 3; give one"
+        InputError, match="runs 'bp-seed0' and 'bp-seed1' share condition 'bp' and seed 3; give one"
     ):
-        by_method(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
+        by_condition(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
 
 
 def test_runs_of_several_feedback_seeds_are_referred_to_compare() -> None:
@@ -88,33 +90,33 @@ def test_runs_of_several_feedback_seeds_are_referred_to_compare() -> None:
     log = log.assign_coords(seed=("run", [3, 3]), feedback_seed=("run", [0, 1]))
     with pytest.raises(
         InputError,
-        match=r"share method 'bp' and seed 3 and differ in their feedback seed, .*: hold such runs against "
-        "each other by `fadiag compare`, or analyze those of one feedback seed apart",
+        match=r"share condition 'bp' and seed 3 and differ in their feedback seed, .*: hold such runs "
+        "against each other by `fadiag compare`, or analyze those of one feedback seed apart",
     ):
-        by_method(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
+        by_condition(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
 
 
 def test_final_does_not_lend_an_earlier_step() -> None:
-    # Method a ends at step 10; one of its seeds diverged before. Method b goes on to step 20, c has no value.
+    # Condition a ends at step 10; one of its seeds diverged before. b goes on to step 20, c has no value.
     nan = np.nan
     values = [[[1.0, 2.0, nan], [1.0, nan, nan]], [[1.0, 5.0, 3.0], [1.0, 6.0, 4.0]], [[nan] * 3] * 2]
     array = xr.DataArray(
-        values, dims=("method", "seed", "step"), coords={"method": ["a", "b", "c"], "step": [0, 10, 20]}
+        values, dims=("condition", "seed", "step"), coords={"condition": ["a", "b", "c"], "step": [0, 10, 20]}
     )
     shared = final(array)
-    np.testing.assert_array_equal(shared.transpose("method", "seed"), [[2.0, nan], [5.0, 6.0], [nan, nan]])
+    np.testing.assert_array_equal(shared.transpose("condition", "seed"), [[2.0, nan], [5.0, 6.0], [nan, nan]])
     assert int(shared["step"]) == 10
     assert shared["last_step"].values.tolist() == [10, 20, -1]
-    np.testing.assert_array_equal(final(array, ("b", "c")).transpose("method", "seed")[0], [3.0, 4.0])
-    apart = final(array.where((array["step"] > 10) == (array["method"] == "b")))
+    np.testing.assert_array_equal(final(array, ("b", "c")).transpose("condition", "seed")[0], [3.0, 4.0])
+    apart = final(array.where((array["step"] > 10) == (array["condition"] == "b")))
     assert int(apart["step"]) == -1
     assert not apart.notnull().any()
 
 
-def test_runs_without_a_method_have_a_name() -> None:
-    log = synthetic(("bp",))["log"].to_dataset().assign_coords(method=("run", ["bp", "", "bp"]))
-    array = by_method(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
-    assert list(array["method"].values) == ["bp", "(no method)"]
+def test_runs_without_a_condition_have_a_name() -> None:
+    log = synthetic(("bp",))["log"].to_dataset().assign_coords(condition=("run", ["bp", "", "bp"]))
+    array = by_condition(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
+    assert list(array["condition"].values) == ["bp", "(no condition)"]
 
 
 def test_all_missing_variables_are_named() -> None:
@@ -142,7 +144,7 @@ def test_numbers_read_back_bit_equal(figure, tmp_path) -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) == sum(int(array.notnull().sum()) for array in numbers.data_vars.values())
     for row in rows:
-        array = numbers[row["variable"]].sel({"method": row["method"], "seed": int(row["seed"])})
+        array = numbers[row["variable"]].sel({"condition": row["condition"], "seed": int(row["seed"])})
         if row["layer"]:
             array = array.sel(layer=row["layer"])
         assert float(array.sel(step=int(row["step"]))) == float(row["value"])
@@ -151,8 +153,8 @@ def test_numbers_read_back_bit_equal(figure, tmp_path) -> None:
 def test_numbers_carry_the_known_finals() -> None:
     numbers = find("remedies").numbers(synthetic())
     at_end = final(numbers["error_participation_ratio_raw"].sel(layer="fc3"))
-    for method in METHODS:
-        assert float(at_end.sel({"method": method, "seed": 0})) == pytest.approx(RANK[method])
+    for condition in METHODS:
+        assert float(at_end.sel({"condition": condition, "seed": 0})) == pytest.approx(RANK[condition])
 
 
 def _with_seeds(seeds) -> xr.DataTree:
@@ -160,7 +162,7 @@ def _with_seeds(seeds) -> xr.DataTree:
     coords = {
         "run": [f"r{i}" for i in range(6)],
         "step": [10],
-        "method": ("run", ["bp"] * 3 + ["fa"] * 3),
+        "condition": ("run", ["bp"] * 3 + ["fa"] * 3),
         **({} if seeds is None else {"seed": ("run", seeds)}),
     }
     accuracy = np.array([[0.1, 0.5, 0.9, 0.92, 0.11, 0.52]]).T / 100
@@ -197,7 +199,7 @@ def test_runs_that_tell_no_seed_pair_with_no_run(seeds) -> None:
     results = _with_seeds(seeds)
     caption = find("accuracy").caption(results)
     assert "no seed has a value for both FA and BP, so no runs are paired" in caption
-    drawn = by_method(results, "test_accuracy").isel(step=-1).sel({"method": "fa"}).dropna("seed")
+    drawn = by_condition(results, "test_accuracy").isel(step=-1).sel({"condition": "fa"}).dropna("seed")
     assert drawn["seed"].values.tolist() == ["(no seed, run r3)", "(no seed, run r4)", "(no seed, run r5)"]
     lines = find("accuracy").draw(results).axes[0].lines
     assert {round(float(line.get_ydata()[0]), 2) for line in lines} >= {0.1, 0.5, 0.9, 0.92, 0.11, 0.52}
@@ -205,7 +207,7 @@ def test_runs_that_tell_no_seed_pair_with_no_run(seeds) -> None:
 
 def test_whole_seeds_are_numbers_in_their_order() -> None:
     for seeds in ([10.0, 9.0, 0.0] * 2, [10, 9, 0] * 2):
-        assert by_method(_with_seeds(seeds), "test_accuracy")["seed"].values.tolist() == [0, 9, 10]
+        assert by_condition(_with_seeds(seeds), "test_accuracy")["seed"].values.tolist() == [0, 9, 10]
 
 
 def _with_streams(**others: str) -> xr.DataTree:
@@ -229,8 +231,8 @@ def test_figures_take_the_probe_and_say_so() -> None:
         xr.testing.assert_equal(figure.numbers(beside), figure.numbers(alone))
         told = figure.caption(beside)
         assert told == f"{figure.caption(alone)} Measured on the stream 'probe', not on live."
-    assert by_method(beside, "error_cosine").attrs["stream"] == "probe"
-    assert by_method(beside, "error_cosine", stream="live").attrs["stream"] == "live"
+    assert by_condition(beside, "error_cosine").attrs["stream"] == "probe"
+    assert by_condition(beside, "error_cosine", stream="live").attrs["stream"] == "live"
 
 
 def test_a_scalar_logged_under_the_name_of_a_metric_is_not_taken_for_it() -> None:
@@ -240,8 +242,10 @@ def test_a_scalar_logged_under_the_name_of_a_metric_is_not_taken_for_it() -> Non
         error_cosine=log["test_accuracy"], weight_feedback_cosine=log["test_accuracy"]
     )
     assert find("alignment").caption(results) == find("alignment").caption(synthetic())
-    xr.testing.assert_identical(by_method(results, "error_cosine"), by_method(synthetic(), "error_cosine"))
-    assert by_method(results, "weight_feedback_cosine", stream="log").dims == ("method", "seed", "step")
+    xr.testing.assert_identical(
+        by_condition(results, "error_cosine"), by_condition(synthetic(), "error_cosine")
+    )
+    assert by_condition(results, "weight_feedback_cosine", stream="log").dims == ("condition", "seed", "step")
 
 
 def test_a_scalar_logged_under_the_name_of_a_metric_that_is_missing_does_not_stand_for_it() -> None:
@@ -259,7 +263,7 @@ def test_a_figure_is_of_one_stream() -> None:
     assert list(numbers.data_vars) == ["error_overlap"]
     assert float(numbers["error_overlap"].min()) == 1000.0
     with pytest.raises(MissingSignalError, match="no error_overlap_null_low in stream 'held_out'; record"):
-        by_method(_with_streams(held_out="probe"), "error_overlap_null_low", stream="held_out")
+        by_condition(_with_streams(held_out="probe"), "error_overlap_null_low", stream="held_out")
 
 
 def test_a_missing_variable_is_told_in_few_words() -> None:

@@ -79,8 +79,8 @@ def test_every_figure_is_there_with_its_sentence(page, html) -> None:
     assert html.count("<figcaption>") == len(FIGURES)
 
 
-def test_table_of_the_last_step_compares_methods_layer_by_layer(page) -> None:
-    head = next(row for row in page.rows if row[:2] == ["layer", "method"])
+def test_table_of_the_last_step_compares_conditions_layer_by_layer(page) -> None:
+    head = next(row for row in page.rows if row[:2] == ["layer", "condition"])
     rows = [row for row in page.rows if len(row) == len(head) and row[0] in ("fc1", "fc2", "fc3", "out")]
     assert [row[1] for row in rows[:2]] == ["BP", "FA"]
     assert len(rows) == 4 * len(METHODS)
@@ -167,7 +167,9 @@ def test_runs_that_cannot_be_drawn_as_one_leave_provenance_and_definitions() -> 
         crossed = {"seed": ("run", [0] * 4), "feedback_seed": ("run", [0, 1] * 2)}
         results[stream] = results[stream].to_dataset().assign_coords(crossed)
     html = render(results)
-    told = "runs &#39;bp-seed0&#39; and &#39;bp-seed1&#39; share method &#39;bp&#39; and seed 0 and differ in"
+    told = (
+        "runs &#39;bp-seed0&#39; and &#39;bp-seed1&#39; share condition &#39;bp&#39; and seed 0 and differ in"
+    )
     assert html.count(f"Not drawn: {told}") == len(FIGURES)
     assert html.count(f"No table: {told}") == 1
     rows = Page(html).rows
@@ -219,7 +221,7 @@ def test_nulls_have_no_definitions_of_their_own() -> None:
     assert not [name for name in names if "_null_" in name]
 
 
-def test_tables_hold_methods_against_each_other_at_one_step() -> None:
+def test_tables_hold_conditions_against_each_other_at_one_step() -> None:
     results = synthetic(("bp", "fa"))
     assert "at step" not in finals(results).note + scalars(results).note
     until = float(results["log/test_accuracy"].isel(run=slice(3)).sel(step=100).mean())
@@ -249,5 +251,5 @@ def test_the_table_says_that_different_numbers_of_samples_are_not_compared() -> 
     assert "not compared" not in finals(results).note
     for array in results["probe"].data_vars.values():
         array.attrs["samples"] = "64, 16"
-    told = " Methods are not compared: runs measured on different numbers of samples (64, 16)."
+    told = " Conditions are not compared: runs measured on different numbers of samples (64, 16)."
     assert finals(results).note.endswith(told)

@@ -16,7 +16,7 @@ METRICS = ["error_cosine", "error_participation_ratio_raw", "weight_feedback_cos
 
 @pytest.fixture
 def results(make_run):
-    return analyze([make_run(0), make_run(1, method="bp")], metrics=METRICS)
+    return analyze([make_run(0), make_run(1, condition="bp")], metrics=METRICS)
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".nc"])
@@ -198,9 +198,10 @@ def test_load_refuses_what_is_no_results(tmp_path, results):
     del results.attrs["fadiag_results"]
     with pytest.raises(NotAStoreError, match="holds no results; a recorded run is analyzed first"):
         load(save(results, tmp_path / "other.zarr"))
-    results.attrs["fadiag_results"] = 99
-    with pytest.raises(SchemaError, match="layout 99, this version reads up to 1; update fadiag"):
-        load(save(results, tmp_path / "newer.zarr"))
+    for layout, way_out in ((99, "update fadiag"), (1, "analyze the recorded runs again")):
+        results.attrs["fadiag_results"] = layout
+        with pytest.raises(SchemaError, match=f"layout {layout}, this version reads layout 2; {way_out}"):
+            load(save(results, tmp_path / f"results{layout}.zarr"))
 
 
 class Counted:
@@ -246,7 +247,7 @@ def test_what_was_measured_is_not_measured_again(make_run, tmp_path):
 
 def test_a_run_that_went_on_is_measured_from_there(make_run, tmp_path):
     measured(tmp_path, [make_run(0)])
-    steps, results = measured(tmp_path, [make_run(3, method="bp"), make_run(0, steps=(0, 10, 20, 30, 40))])
+    steps, results = measured(tmp_path, [make_run(3, condition="bp"), make_run(0, steps=(0, 10, 20, 30, 40))])
     assert [s for s in steps if s[1] == 40] == [("fc1", 40), ("fc2", 40), ("out", 40)]
     assert len(steps) == 3 * 4 + 3
     assert results["probe/error_one"].sel(run="fa-seed0").notnull().all()
@@ -318,7 +319,7 @@ def test_without_its_library_the_extra_is_named(make_run, tmp_path, monkeypatch,
     ],
 )
 def test_seeds_of_any_size_stay_apart(make_run, tmp_path, seeds, kind):
-    runs = [make_run(i, meta={"seed": seed, "method": f"m{i}"}) for i, seed in enumerate(seeds)]
+    runs = [make_run(i, meta={"seed": seed, "condition": f"m{i}"}) for i, seed in enumerate(seeds)]
     for run, seed in zip(runs, seeds, strict=True):
         if seed is None:
             del run.attrs["meta"]["seed"]

@@ -263,9 +263,11 @@ def test_what_cannot_be_opened(tmp_path: Path, run: Path) -> None:
     with pytest.raises(NotAStoreError, match="a zarr group but no fadiag store"):
         inspect_run(tmp_path / "folder")
     root = run / "zarr.json"
-    root.write_text(root.read_text().replace('"fadiag_schema":1', '"fadiag_schema":2'))
-    with pytest.raises(SchemaError, match="has schema 2, this fadiag reads up to 1; upgrade fadiag"):
-        open_run(run)
+    written = root.read_text()
+    for schema, way_out in ((3, "upgrade fadiag to read it"), (1, "record the run again")):
+        root.write_text(written.replace('"fadiag_schema":2', f'"fadiag_schema":{schema}'))
+        with pytest.raises(SchemaError, match=f"has schema {schema}, this fadiag reads schema 2; {way_out}"):
+            open_run(run)
 
 
 def test_an_empty_run_is_told(tmp_path: Path) -> None:

@@ -127,10 +127,10 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
         load_config(broken)
 
 
-def test_labels_name_the_method() -> None:
+def test_labels_name_the_condition() -> None:
     assert Config(rule="bp").label == "bp"
     assert Config(freeze_hidden=True, optimizer=OptimizerConfig()).label == "frozen"
-    assert Config(method="mine").label == "mine"
+    assert Config(condition="mine").label == "mine"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def study(**changes: object) -> Study:
     given = {
         "name": "small",
         "question": "?",
-        "methods": {"bp": replace(SMALL, rule="bp"), "fa": SMALL},
+        "conditions": {"bp": replace(SMALL, rule="bp"), "fa": SMALL},
         "seeds": (0, 1),
         "primary_metric": "error_cosine",
         "primary_layer": "fc2",
@@ -68,7 +68,7 @@ def test_runs_are_there_paired_by_seed_and_say_what_they_are_for(finished: Path)
     losses = {name: float(run["log/loss"].dropna("step")[0]) for name, run in runs.items()}
     assert losses["bp-seed0.zarr"] == losses["fa-seed0.zarr"]
     meta = run_info(finished / "fa-seed1.zarr").manifest["meta"]
-    assert (meta["method"], meta["seed"], meta["study"]) == ("fa", 1, "small")
+    assert (meta["condition"], meta["seed"], meta["study"]) == ("fa", 1, "small")
     assert (meta["primary_metric"], meta["primary_layer"]) == ("error_cosine", "fc2")
     declared = msgspec.json.decode((finished / "study.json").read_bytes())
     assert declared["primary_metric"] == "error_cosine"
@@ -102,7 +102,7 @@ def test_another_configuration_or_question_in_the_same_folder_is_refused(folder:
         ConfigError,
         match=r"fa-seed0\.zarr is a run with optimizer\.learning_rate 0\.02, this study asks for 0\.03; take",
     ):
-        run_study(study(methods=changed), folder)
+        run_study(study(conditions=changed), folder)
     with pytest.raises(
         ConfigError, match=r"declares primary_layer 'fc2', this study 'fc1': what is looked at"
     ):
@@ -114,17 +114,17 @@ def test_another_configuration_or_question_in_the_same_folder_is_refused(folder:
 
 def test_a_run_that_diverges_is_named(tmp_path: Path) -> None:
     wild = {"wild": replace(SMALL, epochs=5, optimizer=OptimizerConfig(learning_rate=1e6))}
-    with pytest.raises(DivergedError, match=r"learning_rate 1e\+06 \(method wild\); take a smaller one"):
-        run_study(study(methods=wild, seeds=(0,)), tmp_path, jobs=1)
+    with pytest.raises(DivergedError, match=r"learning_rate 1e\+06 \(condition wild\); take a smaller one"):
+        run_study(study(conditions=wild, seeds=(0,)), tmp_path, jobs=1)
 
 
 def test_after_a_run_that_diverged_none_is_begun(tmp_path: Path) -> None:
     wild = {
         "wild": replace(SMALL, epochs=5, optimizer=OptimizerConfig(learning_rate=1e6)),
-        **study().methods,
+        **study().conditions,
     }
     with pytest.raises(DivergedError):
-        run_study(study(methods=wild), tmp_path, jobs=1)
+        run_study(study(conditions=wild), tmp_path, jobs=1)
     assert [path.name for path in tmp_path.glob("*.zarr")] == ["wild-seed0.zarr"]
 
 
@@ -138,8 +138,8 @@ def test_after_an_interrupt_no_run_is_begun(tmp_path: Path) -> None:
 
 
 def test_empty_and_doubled_studies_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="study 'small' has no methods"):
-        study(methods={})
+    with pytest.raises(InputError, match="study 'small' has no conditions"):
+        study(conditions={})
     with pytest.raises(InputError, match="study 'small' has no seeds"):
         study(seeds=())
     with pytest.raises(InputError, match=r"names a seed twice: \(1, 1\)"):
@@ -148,15 +148,15 @@ def test_empty_and_doubled_studies_are_refused(tmp_path: Path) -> None:
         run_study(study(), tmp_path, jobs=0)
 
 
-def test_the_demonstration_compares_six_methods_with_a_declared_question() -> None:
+def test_the_demonstration_compares_six_conditions_with_a_declared_question() -> None:
     demo = demo_study()
-    assert list(demo.methods) == ["bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen"]
+    assert list(demo.conditions) == ["bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen"]
     assert len(demo.seeds) == 3
     assert demo.primary_layer == "fc3"
     assert not set(demo.seeds) & {100, 101, 102}  # those tuned the learning rates
-    for config in demo.methods.values():
+    for config in demo.conditions.values():
         assert config.record.redraws >= 99
-    assert demo_study("cifar10", "/x").methods["bp"].data.folder == "/x"
+    assert demo_study("cifar10", "/x").conditions["bp"].data.folder == "/x"
     with pytest.raises(ConfigError, match="no data set 'mnist' for the demonstration; there are digits"):
         demo_study("mnist")
 

@@ -75,7 +75,7 @@ def test_records_probe_state_log_and_who_it_was(tmp_path: Path) -> None:
     # Accuracy belongs to the weights after so many updates: before training and after each epoch.
     assert run["log/test_accuracy"].dropna("step").step.values.tolist() == [0, 5, 10]
     meta = run_info(store).manifest["meta"]
-    assert (meta["method"], meta["rule"], meta["seed"], meta["optimizer"]) == ("fa", "fa", 0, "sgd")
+    assert (meta["condition"], meta["rule"], meta["seed"], meta["optimizer"]) == ("fa", "fa", 0, "sgd")
     assert (meta["norm"], meta["dataset"], meta["primary_layer"]) == ("none", "digits", "fc3")
     assert meta["learning_rate"] == 0.02
     assert msgspec.convert(run_info(store).manifest["config"], Config) == SMALL
@@ -197,7 +197,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_recorded(tmp
 
 def test_frozen_hidden_layers_do_not_move_but_their_errors_are_recorded(tmp_path: Path) -> None:
     run = open_run(train(replace(SMALL, freeze_hidden=True), tmp_path / "run.zarr", device="cpu")).load()
-    assert run_info(tmp_path / "run.zarr").manifest["meta"]["method"] == "frozen"
+    assert run_info(tmp_path / "run.zarr").manifest["meta"]["condition"] == "frozen"
     for layer in ("fc1", "fc2", "fc3"):
         weight = run[f"state/{layer}/weight"]
         assert np.array_equal(weight[0], weight[-1])

@@ -114,8 +114,8 @@ def _meta(attrs: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
 
 
 def _label(meta: Mapping[str, Any], stem: str) -> str:
-    if "method" in meta and "seed" in meta:
-        return f"{meta['method']}-seed{meta['seed']}"
+    if "condition" in meta and "seed" in meta:
+        return f"{meta['condition']}-seed{meta['seed']}"
     return stem
 
 

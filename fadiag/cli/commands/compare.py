@@ -37,11 +37,14 @@ def _is_table(path: Path) -> bool:
 @click.argument("a", type=click.Path())
 @click.argument("b", type=click.Path())
 @click.option(
-    "--methods", nargs=2, metavar="A B", help="The method of A and that of B, where results hold several."
+    "--conditions",
+    nargs=2,
+    metavar="A B",
+    help="The condition of A and that of B, where results hold several.",
 )
 @click.option("--all", "everything", is_flag=True, help="Show what does not differ, too.")
 @click.option("-o", "--out", type=click.Path(), help="Also write the whole table as CSV.")
-def compare(a: str, b: str, methods: tuple[str, str] | None, everything: bool, out: str | None) -> None:
+def compare(a: str, b: str, conditions: tuple[str, str] | None, everything: bool, out: str | None) -> None:
     """Compare the final values of the results A and B: difference B - A with its 95 % interval over runs.
 
     Paired where both have runs of the same seeds, two-way random effects where each seed was run with each
@@ -55,7 +58,7 @@ def compare(a: str, b: str, methods: tuple[str, str] | None, everything: bool, o
     from fadiag.cli.terminal import table
 
     path = checked_path(_check_table, out) if out else None
-    found = measure(load(a), load(b), methods=methods)
+    found = measure(load(a), load(b), conditions=conditions)
     shown = found if everything else found[found["differs"]]
     numbers = ("a", "b", "difference", "low", "high", "p")
     columns = ("stream", "variable", "layer", "runs", "design", *numbers)

@@ -28,7 +28,7 @@ __all__ = ["demo"]
     "--jobs", type=click.IntRange(min=1), default=None, help="Runs trained at a time.  [default: one a core]"
 )
 def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
-    """Train six methods with three seeds each, record, analyze, draw and report.
+    """Train six conditions with three seeds each, record, analyze, draw and report.
 
     BP, FA, FA with batch norm, with Muon, with both, and a control with frozen hidden layers. Complete
     runs that the folder already holds are kept, so an interrupted demo goes on where it stopped.

@@ -127,7 +127,7 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
     NotAStoreError
         There is no such path, or it holds no fadiag store.
     SchemaError
-        The store was written by a newer fadiag.
+        The store was written by a newer or an older fadiag.
     DamagedError
         The document says something that no writer writes.
     """
@@ -144,11 +144,10 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
         raise NotAStoreError(
             f"{place} is a zarr group but no fadiag store: the attribute fadiag_schema is missing"
         )
-    if schema > SCHEMA:
-        raise SchemaError(
-            f"{place} has schema {schema}, this fadiag reads up to {SCHEMA}; upgrade fadiag to read it"
-        )
-    if root.consolidated_metadata is None or schema < 1:
+    if schema != SCHEMA:
+        way_out = "upgrade fadiag to read it" if schema > SCHEMA else "record the run again"
+        raise SchemaError(f"{place} has schema {schema}, this fadiag reads schema {SCHEMA}; {way_out}")
+    if root.consolidated_metadata is None:
         raise DamagedError(f"{place}/zarr.json holds no committed tree; the store is damaged")
     try:
         attributes = msgspec.json.decode(root.attributes, type=RootAttributes)

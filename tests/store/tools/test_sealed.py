@@ -26,7 +26,7 @@ from fadiag.store import (
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recorded") / "run.zarr"
     rng = np.random.default_rng(0)
-    with RunWriter(path, manifest={"meta": {"seed": 1, "method": "fa"}}) as writer:
+    with RunWriter(path, manifest={"meta": {"seed": 1, "condition": "fa"}}) as writer:
         writer.declare_stream("probe", attrs={"kind": "probe"})
         writer.declare("probe", "fc.1", "error", ArraySpec(("sample", "out"), (7, 5), "float32"))
         writer.declare("probe", "dead", "error", ArraySpec(("sample", "out"), (7, 5), "float32"))
