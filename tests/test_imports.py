@@ -15,14 +15,15 @@ PACKAGE = Path(fadiag.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "cores": set(),
+    "signals": set(),
     "spectra": {"errors", "scipy", "numba"},
     "store": {"errors", "zarr", "xarray"},
     "rules": {"errors", "torch"},
-    "capture": {"errors", "torch", "store", "spectra", "rules"},
+    "capture": {"errors", "signals", "torch", "store", "spectra", "rules"},
     "training": {"errors", "torch", "rules", "capture", "store"},
     "results": {"errors", "xarray", "zarr", "pandas", "spectra"},
     # scipy: its OpenBLAS is held at one thread, no function of it is called.
-    "analysis": {"errors", "cores", "xarray", "store", "spectra", "results", "pandas", "scipy"},
+    "analysis": {"errors", "signals", "cores", "xarray", "store", "spectra", "results", "pandas", "scipy"},
     "figures": {"errors", "xarray", "matplotlib", "spectra", "results"},
     "report": {"errors", "xarray", "matplotlib", "figures", "spectra", "results"},
 }
