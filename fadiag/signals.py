@@ -114,7 +114,7 @@ class SignalRole:
     statistic : str
         The statistic of that null.
     feedback : str
-        The label of the matrices in the backward pass (``Probe(feedbacks=...)``); "" for the model's own rule.
+        The label of other backward matrices (``Probe(feedbacks=...)``); "" for the model's own rule.
     """
 
     signal: SignalSpec | None
