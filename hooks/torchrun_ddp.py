@@ -1,14 +1,12 @@
 """Record a DistributedDataParallel run: every rank builds the recorder, rank 0 writes.
 
 Run it: ``torchrun --nproc-per-node 2 hooks/torchrun_ddp.py --out ddp``; then ``fadiag inspect ddp/run.zarr``.
-With ``--ranks all`` every rank records, its own training batches too: ``fadiag.open_run("ddp/run")`` shows
-them as one run. Without torchrun it is a run of one process.
+Live signals are those of rank 0's share of each batch. Without torchrun it is a run of one process.
 """
 
 import argparse
 import os
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, distributed, nn
@@ -24,13 +22,13 @@ def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return cross_entropy(model(x), y)
 
 
-def main(out: Path, ranks: Literal["first", "all"]) -> None:
+def main(out: Path) -> None:
     alone = "RANK" not in os.environ  # not started by torchrun
     distributed.init_process_group(
         "gloo", **({"store": distributed.HashStore(), "rank": 0, "world_size": 1} if alone else {})
     )
     try:
-        train(out, ranks)
+        train(out)
         # A thread of gloo's lets go of the last collective's tensors after the collective has returned, and
         # aborts the process if the interpreter is ending by then (torch 2.13): wait, outside its threads.
         distributed.monitored_barrier()
@@ -38,7 +36,7 @@ def main(out: Path, ranks: Literal["first", "all"]) -> None:
         distributed.destroy_process_group()
 
 
-def train(out: Path, ranks: Literal["first", "all"]) -> None:
+def train(out: Path) -> None:
     rank, size = distributed.get_rank(), distributed.get_world_size()
     x, y, x_test, y_test = read_digits().tensors(torch.device("cpu"))
     torch.manual_seed(0)  # the same on every rank: W, and B whose scale is W's
@@ -49,13 +47,12 @@ def train(out: Path, ranks: Literal["first", "all"]) -> None:
     probe = fadiag.Probe((x_test[:128], y_test[:128]), loss_of)
     with fadiag.Recorder(
         model,
-        out / ("run" if ranks == "all" else "run.zarr"),
+        out / "run.zarr",
         optimizer=optimizer,
         probes={"probe": probe},
         live=fadiag.Live(every=20),
         every=20,
         meta={"rule": "fa", "seed": 0},
-        ranks=ranks,
     ) as recorder:
         order = torch.Generator().manual_seed(1)
         for _ in range(4):
@@ -76,6 +73,4 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="a folder for the store")
-    parser.add_argument("--ranks", choices=["first", "all"], default="first", help="who records")
-    options = parser.parse_args()
-    main(options.out, options.ranks)
+    main(parser.parse_args().out)

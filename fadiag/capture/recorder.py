@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -17,7 +18,7 @@ from fadiag.capture.layers.selection import LayerChoice, choose_layers, in_order
 from fadiag.capture.layers.sharding import check_whole
 from fadiag.capture.layers.unchanged import Structure
 from fadiag.capture.passes.isolation import TrainingFlags
-from fadiag.capture.session.distributed import Ranks
+from fadiag.capture.session.distributed import Processes
 from fadiag.capture.session.manifest import manifest_of
 from fadiag.capture.session.resume import Earlier, earlier_run
 from fadiag.capture.session.static import put_static
@@ -66,10 +67,9 @@ class Recorder:
         Asked before the default ones.
     scaler : torch.amp.GradScaler, optional
         The run's own: live errors are divided by its scale, which is logged as ``loss_scale``.
-    ranks : {"first", "all"}
-        Of a run of several processes (torch.distributed), each of which builds a recorder: whether rank 0
-        records alone, or every rank into a store of its own, ``path/rank0.zarr``, ``path/rank1.zarr``, ...,
-        which `fadiag.open_run` shows as one run under ``path``. The feedback of all ranks is compared first.
+    processes : {"first"}
+        Which processes of a distributed run (torch.distributed) record: rank 0 alone. Every rank builds a
+        recorder, and the feedback of all ranks is compared first.
     buffer_bytes, on_full, on_failure, resume, resume_from
         As `fadiag.store.RunWriter` takes them. To go on, the model must be the one that the store holds, with
         the weights of that step.
@@ -116,7 +116,7 @@ class Recorder:
         config: Any = None,
         adapters: Sequence[LayerAdapter] = (),
         scaler: torch.amp.GradScaler | None = None,
-        ranks: Literal["first", "all"] = "first",
+        processes: Literal["first"] = "first",
         buffer_bytes: int = 128 * 2**20,
         on_full: Literal["block", "skip"] = "block",
         on_failure: Literal["raise", "warn"] = "raise",
@@ -146,7 +146,7 @@ class Recorder:
             schedule=self._schedule,
         )
         if live is not None:
-            check_live(model, live, ranks)
+            check_live(model, live)
         self._writers: dict[str, StreamWriter] = {}
         self._earlier: Earlier | None = None
         self._state: StateReader | None = None
@@ -157,15 +157,15 @@ class Recorder:
         self._closed = False
         self._failure: str | None = None
         self._step = resume_from or 0
-        peers = Ranks(ranks)
+        peers = Processes(processes)
         peers.check_feedback(self._layers)
         peers.check_probes(self._model, self._probes.by_name)
         self._records = peers.records
-        manifest = manifest_of(self._layers, self._others, meta, config) | peers.manifest()
+        manifest = manifest_of(self._layers, self._others, meta, config)
 
         def writer() -> RunWriter:
             return RunWriter(
-                peers.path(path),
+                path,
                 manifest=manifest,
                 buffer_bytes=buffer_bytes,
                 on_full=on_full,
@@ -178,7 +178,7 @@ class Recorder:
             if self._records:
                 if layers is None:
                     warn_unknown_layers(self._others, stacklevel=2)
-                self._earlier = earlier_run(peers.path(path), resume=resume, resume_from=resume_from)
+                self._earlier = earlier_run(Path(path), resume=resume, resume_from=resume_from)
                 if self._earlier is not None:
                     hashes = manifest["feedback_hash"]
                     self._earlier.check(self._model, self._layers, self._probes.by_name, live, hashes)

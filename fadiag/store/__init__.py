@@ -11,7 +11,6 @@ from fadiag.store.axes import ROWS, UNFOLDINGS, Unfolding, channel_of, rows_of_l
 from fadiag.store.layout import ArraySpec
 from fadiag.store.names import check_number, check_scalar, layer_key, layer_name
 from fadiag.store.read.open import RunInfo, open_run, run_info
-from fadiag.store.read.ranks import rank_path
 from fadiag.store.tools.compact import compact
 from fadiag.store.tools.export import export_netcdf
 from fadiag.store.tools.inspect import LayerSummary, RunSummary, SignalSummary, StreamSummary, inspect_run
@@ -39,7 +38,6 @@ __all__ = [
     "layer_key",
     "layer_name",
     "open_run",
-    "rank_path",
     "rows_of_layer",
     "run_info",
     "verify_run",

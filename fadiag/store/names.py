@@ -23,7 +23,6 @@ __all__ = [
     "clean_json",
     "layer_key",
     "layer_name",
-    "rank_name",
 ]
 
 JSON: TypeAlias = Any
@@ -87,11 +86,6 @@ def layer_name(key: str) -> str:
     ('a/b', '')
     """
     return "" if key == ROOT_LAYER else unquote(key)
-
-
-def rank_name(rank: int) -> str:
-    """Return the name of one rank's store in the folder of a run that has one a rank."""
-    return f"rank{rank}.zarr"
 
 
 def check_name(kind: str, name: str) -> str:

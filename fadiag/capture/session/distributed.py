@@ -1,11 +1,8 @@
-"""A run of several processes (torch.distributed): who records, and whether all have the same feedback."""
+"""Agree with the other processes of a distributed run: rank 0 records, and all have the same feedback."""
 
 import hashlib
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from os import PathLike
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -14,61 +11,53 @@ from torch import distributed, nn
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.streams.probe import Probe
 from fadiag.errors import CaptureError, InputError
-from fadiag.store import rank_path
 
-__all__ = ["Ranks", "feedback_digests"]
+__all__ = ["Processes", "feedback_digests"]
 
 #: How long a rank waits for the others when a recorder is built: as long as the slowest first probe.
 TIMEOUT = timedelta(minutes=5)
 
 
-class Ranks:
-    """The processes of a run, while a recorder is attached to each.
+class Processes:
+    """The processes of a run (torch.distributed), while each of them builds its recorder.
 
-    They talk in a group of their own, over gloo and only while the recorder is built: neither the run's
-    collectives nor its device are touched, and a rank that builds no recorder is told of and not waited for
-    without end. Without torch.distributed, or with one process, nobody is asked.
+    They talk over gloo in a group of their own, and only while the recorder is built. So neither the run's
+    collectives nor its device are touched, and a rank without a recorder is reported instead of waited for.
+    Without torch.distributed, or with one process, nothing is sent.
 
     Parameters
     ----------
-    mode : {"first", "all"}
-        Whether rank 0 records alone, or every rank into a store of its own.
+    recording : {"first"}
+        Which processes record: rank 0 alone.
 
     Raises
     ------
     InputError
-        Another mode.
+        Any other choice.
     CaptureError
         Some of the ranks do not build a recorder.
     """
 
-    def __init__(self, mode: Literal["first", "all"]) -> None:
-        if mode not in ("first", "all"):
-            raise InputError(f"ranks is {mode!r}; give 'first' (rank 0 records) or 'all' (a store a rank)")
+    def __init__(self, recording: Literal["first"]) -> None:
+        if recording != "first":
+            raise InputError(
+                f"processes is {recording!r}; only 'first' (rank 0) records. To see the samples of the other "
+                "ranks, give rank 0 a Probe with the whole batch"
+            )
         joined = distributed.is_available() and distributed.is_initialized()
         self.rank = distributed.get_rank() if joined else 0
         self.size = distributed.get_world_size() if joined else 1
-        self.all = mode == "all"
-        self.run = uuid.uuid4().hex
         self._group: Any = None
         if self.size > 1:
             try:
                 self._group = distributed.new_group(backend="gloo", timeout=TIMEOUT)
             except RuntimeError as error:
-                raise self._absent(error) from None
+                raise self._missing(error) from None
 
     @property
     def records(self) -> bool:
-        """Whether this rank records."""
-        return self.all or self.rank == 0
-
-    def path(self, path: str | PathLike[str]) -> Path:
-        """Return where this rank's store is."""
-        return rank_path(path, self.rank) if self.all else Path(path)
-
-    def manifest(self) -> dict[str, Any]:
-        """Return what a store of one rank says of the others; nothing where rank 0 records alone."""
-        return {"ranks": {"rank": self.rank, "size": self.size, "run": self.run}} if self.all else {}
+        """Whether this process records."""
+        return self.rank == 0
 
     def check_feedback(self, layers: Sequence[RecordedLayer]) -> None:
         """Compare the feedback of every layer on all ranks, by its SHA-256.
@@ -76,14 +65,12 @@ class Ranks:
         Raises
         ------
         CaptureError
-            The ranks have other layers or another feedback; the first layer that differs is named.
+            The ranks have other layers or another feedback. The error names the first layer that differs.
         """
         if self.size == 1:
             return
-        told = self._gather((self.run, feedback_digests(layers)))
-        self.run = told[0][0]
-        first = told[0][1]
-        for rank, (_, digests) in enumerate(told):
+        first, *others = self._gather(feedback_digests(layers))
+        for rank, digests in enumerate(others, 1):
             if list(digests) != list(first):
                 self._leave()
                 raise CaptureError(
@@ -106,9 +93,9 @@ class Ranks:
         Raises
         ------
         CaptureError
-            A probe in train mode on rank 0 alone, of a model with synchronized batch norm.
+            A probe in train mode of a model with synchronized batch norm.
         """
-        if self.size == 1 or self.all:
+        if self.size == 1:
             return
         for name, probe in probes.items():
             for layer, module in model.named_modules():
@@ -116,49 +103,44 @@ class Ranks:
                     self._leave()
                     raise CaptureError(
                         f"probe {name!r} is in train mode, where layer {layer!r} (SyncBatchNorm) waits for "
-                        "every rank, and rank 0 probes alone; give Probe(..., mode='eval') or ranks='all'"
+                        "every rank, and rank 0 probes alone; give Probe(..., mode='eval')"
                     )
 
     def agree(self, step: int, failure: Exception | None = None) -> int:
-        """Tell the others how the recorder started, and return the step that all start at.
+        """Report to the other ranks how the recorder started, and return the step that rank 0 starts at.
 
         Raises
         ------
         CaptureError
-            Another rank failed, or the ranks would go on at different steps.
+            Another rank failed.
         """
         if self.size == 1:
             return step
-        told = self._gather((step, None if failure is None else f"{type(failure).__name__}: {failure}"))
+        message = None if failure is None else f"{type(failure).__name__}: {failure}"
+        answers = self._gather((step, message))
         self._leave()
         if failure is not None:
             return step
-        for rank, (_, message) in enumerate(told):
+        for rank, (_, message) in enumerate(answers):
             if message is not None:
                 raise CaptureError(f"the recorder of rank {rank} did not start: {message}")
-        steps = [at for at, _ in told] if self.all else [told[0][0]]
-        if len(set(steps)) > 1:
-            raise CaptureError(
-                f"the ranks' stores end at different steps ({', '.join(map(str, steps))}); give resume_from= "
-                "the step of the checkpoint"
-            )
-        return int(steps[0])
+        return int(answers[0][0])
 
     def _gather(self, value: Any) -> list[Any]:
         found: list[Any] = [None] * self.size
         try:
             distributed.all_gather_object(found, value, group=self._group)
         except RuntimeError as error:
-            raise self._absent(error) from None
+            raise self._missing(error) from None
         return found
 
     def _leave(self) -> None:
         distributed.destroy_process_group(self._group)
 
-    def _absent(self, error: RuntimeError) -> CaptureError:
+    def _missing(self, error: RuntimeError) -> CaptureError:
         return CaptureError(
             f"not all of the {self.size} ranks built a Recorder within {TIMEOUT.total_seconds():.0f} s; "
-            "build one on every rank, those above 0 record nothing with ranks='first' "
+            "build one on every rank: those above 0 record nothing "
             f"(torch says: {' '.join(str(error).split())[:200]})"
         )
 

@@ -98,15 +98,10 @@ the model's own rule; record it with a Probe
         return reduction_of(self.reduction, self.unfolding, self.rows)
 
 
-def check_live(model: nn.Module, live: Live, ranks: str) -> None:
-    """Raise where the signals of a model's own passes cannot be heard, or not be joined over ranks."""
+def check_live(model: nn.Module, live: Live) -> None:
+    """Raise where the signals of a model's own passes cannot be heard."""
     if not isinstance(live, Live):
         raise InputError(f"live is a {type(live).__name__}; give a fadiag.capture.Live")
-    if ranks == "all" and live.reduction == "factor":
-        raise InputError(
-            "live factors of several ranks cannot be joined: each stands for its own rank's samples; record "
-            "with ranks='first', or live signals with reduction='raw'"
-        )
     if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules()):
         raise CaptureError(
             "live signals of a compiled model cannot be recorded: hooks attached after compiling never fire; "

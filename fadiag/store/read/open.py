@@ -11,7 +11,6 @@ from fadiag.store.lock import is_locked
 from fadiag.store.names import JSON
 from fadiag.store.read.chunk_files import check_chunk
 from fadiag.store.read.chunks import read_steps
-from fadiag.store.read.ranks import are_ranks, read_ranks
 from fadiag.store.read.snapshot import Snapshot, read_snapshot
 
 if TYPE_CHECKING:
@@ -101,9 +100,7 @@ def open_run(
     Parameters
     ----------
     path : path
-        A store, live, killed, complete or sealed; or the folder of a run with one store a rank
-        (``Recorder(ranks="all")``), which is shown as one run: each step's live samples of rank 0, then of
-        rank 1, ..., at the steps that every rank has, and everything else as rank 0 recorded it.
+        A store: live, killed, complete or sealed.
     chunks : optional
         As in `xarray.open_datatree`; anything but None gives dask arrays and needs the extra ``dask``. ``{}``
         takes the store's own chunks.
@@ -123,7 +120,7 @@ def open_run(
     DamagedError
         Metadata that no writer writes, a committed chunk that is missing or short, or steps that do not grow.
     StoreError
-        A run without a single committed record, or a rank's store that is missing or of another run.
+        A run without a single committed record.
 
     Examples
     --------
@@ -139,17 +136,12 @@ def open_run(
     """
     import xarray as xr
 
-    from fadiag.store.read.joined import JoinedBackend
     from fadiag.store.read.xarray_backend import SnapshotBackend
 
-    joined = are_ranks(path)
-    snapshots = read_ranks(path) if joined else (read_snapshot(path),)
-    for snapshot in snapshots:
-        _check_committed(snapshot)
+    snapshot = read_snapshot(path)
+    _check_committed(snapshot)
     try:
-        if joined:
-            return xr.open_datatree(snapshots, engine=JoinedBackend, chunks=chunks)  # type: ignore[arg-type]
-        return xr.open_datatree(snapshots[0], engine=SnapshotBackend, chunks=chunks)  # type: ignore[arg-type]
+        return xr.open_datatree(snapshot, engine=SnapshotBackend, chunks=chunks)  # type: ignore[arg-type]
     except FadiagError:
         raise
     except ImportError as error:

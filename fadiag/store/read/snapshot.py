@@ -17,7 +17,7 @@ import numpy as np
 
 from fadiag.errors import DamagedError, InputError, NotAStoreError, SchemaError
 from fadiag.store.layout import DTYPES, MAX_CHUNK, RAW_CODECS, SCHEMA, ArrayLayout, array_document, fill_value
-from fadiag.store.names import COORDINATES, JSON, MAX_KEY, rank_name
+from fadiag.store.names import COORDINATES, JSON, MAX_KEY
 
 __all__ = ["RootAttributes", "Snapshot", "StoredArray", "read_regular", "read_snapshot"]
 
@@ -165,12 +165,7 @@ def _root_bytes(place: Path) -> bytes:
     try:
         return read_regular(place / "zarr.json", _MAX_DOCUMENT)
     except FileNotFoundError:
-        first = place / rank_name(0)
-        raise NotAStoreError(
-            f"{place} holds one store a rank; name one of them, {first}"
-            if first.is_dir()
-            else f"{place} is not a fadiag store: it holds no zarr.json"
-        ) from None
+        raise NotAStoreError(f"{place} is not a fadiag store: it holds no zarr.json") from None
     except OSError as error:
         raise NotAStoreError(f"{place}/zarr.json cannot be read: {error.strerror}") from None
 

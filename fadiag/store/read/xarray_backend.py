@@ -1,6 +1,5 @@
 """A snapshot as an `xarray.DataTree` whose values are read when they are used."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,43 +16,32 @@ from fadiag.store.names import COORDINATES, JSON
 from fadiag.store.read.chunks import Key, read_array
 from fadiag.store.read.snapshot import Snapshot, StoredArray
 
-__all__ = ["LazyArray", "SnapshotBackend", "lazy_variable"]
-
-
-class LazyArray(BackendArray, ABC):  # type: ignore[misc, unused-ignore]
-    """An array as xarray asks for it: each axis by itself."""
-
-    @property
-    @abstractmethod
-    def shape(self) -> tuple[int, ...]:
-        """Lengths of the axes."""
-
-    @abstractmethod
-    def read(self, key: tuple[Key, ...]) -> NDArray[Any]:
-        """Return a part of the array."""
-
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> NDArray[Any]:
-        return np.asarray(
-            indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self.read)
-        )
+__all__ = ["SnapshotBackend"]
 
 
 @dataclass(frozen=True, repr=False)
-class _StoredLazily(LazyArray):
-    """One array on the disk."""
+class _LazyArray(BackendArray):  # type: ignore[misc, unused-ignore]
+    """One array on the disk, read when xarray asks for it."""
 
     root: Path
     array: StoredArray
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
         return self.array.layout.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
         return np.dtype(self.array.layout.dtype)
 
-    def read(self, key: tuple[Key, ...]) -> NDArray[Any]:
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> NDArray[Any]:
+        return np.asarray(
+            indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+        )
+
+    def _read(self, key: tuple[Key, ...]) -> NDArray[Any]:
         return read_array(self.root, self.array, key)
 
 
@@ -66,22 +54,22 @@ class SnapshotBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
         groups: dict[str, dict[str, xr.Variable]] = {path: {} for path in ("", *snapshot.groups)}
         for path, array in snapshot.arrays.items():
             home, _, name = path.rpartition("/")
-            lazy = _StoredLazily(snapshot.path, array)
-            groups[home][name] = lazy_variable(lazy, array, array.layout.chunk)
+            groups[home][name] = _variable(snapshot.path, array)
         attributes = {"": msgspec.to_builtins(snapshot.attributes), **snapshot.groups}
         return xr.DataTree.from_dict(
             {f"/{path}": _dataset(variables, attributes[path]) for path, variables in groups.items()}
         )
 
 
-def lazy_variable(array: LazyArray, like: StoredArray, chunk: tuple[int, ...]) -> xr.Variable:
-    """Return a variable with the dimensions and attributes of a stored array, read in pieces of a chunk."""
-    dims = like.layout.dims
+def _variable(root: Path, array: StoredArray) -> xr.Variable:
+    """Return a variable that is read in pieces of a chunk."""
+    dims, chunk = array.layout.dims, array.layout.chunk
     encoding = {"preferred_chunks": dict(zip(dims, chunk, strict=True)), "chunks": chunk}
-    return xr.Variable(dims, indexing.LazilyIndexedArray(array), dict(like.attrs), encoding, fastpath=True)
+    lazy = indexing.LazilyIndexedArray(_LazyArray(root, array))
+    return xr.Variable(dims, lazy, dict(array.attrs), encoding, fastpath=True)
 
 
 def _dataset(variables: Mapping[str, xr.Variable], attrs: Mapping[str, JSON]) -> xr.Dataset:
-    # The stream's attribute "coordinates" is for plain xarray, which takes it away too.
-    told = {name: value for name, value in attrs.items() if name != "coordinates"}
-    return xr.Dataset(variables, attrs=told).set_coords([name for name in COORDINATES if name in variables])
+    # The attribute "coordinates" is for plain xarray, which takes it away too.
+    shown = {name: value for name, value in attrs.items() if name != "coordinates"}
+    return xr.Dataset(variables, attrs=shown).set_coords([name for name in COORDINATES if name in variables])

@@ -1,4 +1,4 @@
-"""What one of two processes does for test_capture_ranks.py: `python two_ranks.py RANK FOLDER`."""
+"""What one of two processes does for test_distributed.py: `python two_processes.py RANK FOLDER`."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from fadiag.capture import Live, Probe, Recorder
-from fadiag.capture.session import distributed as ranks
+from fadiag.capture.session import distributed as session
 from fadiag.errors import FadiagError
 from fadiag.rules import convert
 
@@ -70,8 +70,7 @@ def told(build):
 def main(rank, folder):
     distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     found = {"plain": train(rank, None)}
-    found["first"] = train(rank, folder / "first.zarr", every=2, ranks="first")
-    found["all"] = train(rank, folder / "all", every=2, live=Live(every=1), ranks="all")
+    found["first"] = train(rank, folder / "first.zarr", every=2, live=Live(every=1), processes="first")
 
     differing = network(seed=rank)
     DistributedDataParallel(differing, broadcast_buffers=False)
@@ -93,14 +92,8 @@ def main(rank, folder):
     with Recorder(trained, folder / "first.zarr", probes={"probe": probe("train")}, state=(),
                   resume=True, resume_from=None) as recorder:  # fmt: skip
         found["resumed at"] = recorder.current_step
-    again = Recorder(network(), folder / "uneven", ranks="all", state=())
-    for _ in range(0 if rank == 0 else 2):
-        again.log(loss=1.0)
-        again.step()
-    again.__exit__(KeyboardInterrupt, None, None)
-    found["uneven"] = told(lambda: Recorder(network(), folder / "uneven", ranks="all", state=(), resume=True))
     distributed.barrier()
-    ranks.TIMEOUT = timedelta(seconds=2)
+    session.TIMEOUT = timedelta(seconds=2)
     if rank == 0:
         found["alone"] = told(lambda: Recorder(network(), folder / "alone.zarr"))
     (folder / f"rank{rank}.json").write_text(json.dumps(found))

@@ -379,9 +379,3 @@ def test_a_factor_has_the_gram_matrix_of_its_rows(*, rows, columns, positions, d
     torch.testing.assert_close(squares, flat.square().sum(1), rtol=1e-12, atol=0)
     ones = torch.nn.functional.normalize(flat / scale, dim=1)
     torch.testing.assert_close(unit[:, 1:].T @ unit[:, 1:], ones.T @ ones, rtol=0, atol=1e-6 * len(flat))
-
-
-def test_live_factors_of_several_ranks_are_refused(tmp_path):
-    with pytest.raises(InputError, match="live factors of several ranks cannot be joined"):
-        Recorder(Conv(), tmp_path / "a.zarr", live=Live(reduction="factor"), ranks="all")
-    assert not list(tmp_path.iterdir())
