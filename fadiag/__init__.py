@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fadiag.capture import Live as Live
     from fadiag.capture import Probe as Probe
     from fadiag.capture import Recorder as Recorder
+    from fadiag.capture import Storage as Storage
     from fadiag.errors import FadiagError as FadiagError
     from fadiag.rules import convert as convert
     from fadiag.store import inspect_run as inspect_run
@@ -32,6 +33,7 @@ _HOME = {
     "Live": "fadiag.capture",
     "Probe": "fadiag.capture",
     "Recorder": "fadiag.capture",
+    "Storage": "fadiag.capture",
     "analyze": "fadiag.analysis",
     "compare": "fadiag.analysis",
     "convert": "fadiag.rules",

@@ -3,6 +3,7 @@
 from fadiag.capture.layers.adapter import LayerAdapter, exact_layers
 from fadiag.capture.layers.defaults import DEFAULT_ADAPTERS
 from fadiag.capture.recorder import Recorder
+from fadiag.capture.session.storage import Storage
 from fadiag.capture.signals.reduction import Factors
 from fadiag.capture.signals.samples import Subset
 from fadiag.capture.signals.signal import LayerSignals, SignalArray
@@ -24,6 +25,7 @@ __all__ = [
     "Recorder",
     "Schedule",
     "SignalArray",
+    "Storage",
     "Subset",
     "as_schedule",
     "every",

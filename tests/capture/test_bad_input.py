@@ -67,13 +67,13 @@ def test_counts_are_in_the_store_at_each_commit_and_after_an_exception(tmp_path)
     model = small()
     recorder = Recorder(model, tmp_path / "run.zarr", every=1)
     recorder.step()
-    recorder._writer.flush()
+    recorder._session._writer.flush()
     assert set(counts().values()) == {0}  # as a run that is killed now would leave it
     with torch.no_grad():
         model[0].weight[3, 2] = torch.nan
     recorder.step()
     recorder.step()
-    recorder._writer.flush()
+    recorder._session._writer.flush()
     assert counts()["state/0/weight"] == 1
     recorder.step()
     with pytest.raises(ZeroDivisionError), recorder:
@@ -124,7 +124,7 @@ def test_what_fails_first_is_what_is_told(tmp_path):
 
     model = small()
     recorder = Recorder(model, tmp_path / "run.zarr", every=1)
-    writer, recorder._writer = recorder._writer, Gone()
+    writer, recorder._session._writer = recorder._session._writer, Gone()
     model[0] = nn.Linear(6, 8)
     with (
         pytest.warns(RuntimeWarning, match="the disk is gone"),

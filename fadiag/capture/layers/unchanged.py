@@ -1,4 +1,4 @@
-"""Whether a model still is the one that its recorder was built on."""
+"""Check that a model still is the one that its recorder was built on."""
 
 from collections.abc import Sequence
 
@@ -8,21 +8,21 @@ from fadiag.capture.layers.adapter import LayerAdapter, adapter_of
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.errors import CaptureError
 
-__all__ = ["Structure"]
+__all__ = ["ModelStructure"]
 
 _WAY_OUT = "record the changed model into a store of its own"
 
 
-class Structure:
-    """The modules and parameters of a model, as they were.
+class ModelStructure:
+    """The modules and recorded parameters of a model, as they were at the start.
 
     Parameters
     ----------
     model : nn.Module
     layers, others : sequence of RecordedLayer
-        Those recorded, and the rest of those that an adapter takes.
+        The recorded layers, and the rest.
     adapters : sequence of LayerAdapter
-        By which a layer that appears later is known.
+        They recognize a layer that appears later.
     """
 
     def __init__(
@@ -32,9 +32,7 @@ class Structure:
         others: Sequence[RecordedLayer],
         adapters: Sequence[LayerAdapter],
     ) -> None:
-        self._model = model
-        self._known = (*layers, *others)
-        self._adapters = adapters
+        self._model, self._layers, self._adapters = model, (*layers, *others), adapters
         self._modules = dict(model.named_modules())
         # An adapter may compute its weight: then the module has no such parameter, and nothing to replace.
         self._parameters = [
@@ -45,7 +43,7 @@ class Structure:
         ]
 
     def check(self, step: int) -> None:
-        """Raise where the model is not what it was.
+        """Raise if the model changed.
 
         Raises
         ------
@@ -54,7 +52,7 @@ class Structure:
             another shape or type.
         """
         modules = dict(self._model.named_modules())
-        for layer in self._known:
+        for layer in self._layers:
             if modules.get(layer.name) is not layer.module:
                 raise CaptureError(
                     f"layer {layer.name!r} was replaced or removed in mid-run, before step {step}; {_WAY_OUT}"

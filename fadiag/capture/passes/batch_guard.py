@@ -1,6 +1,6 @@
-"""What a probe's batch holds, so that a change to it is seen.
+"""Notice that a probe's batch changed between two looks at it.
 
-A batch is not copied: it may be large. Each tensor counts the in-place operations on it.
+A batch is not copied: it may be large. Each tensor counts its in-place operations instead.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ Contents = Mapping[str, tuple[Any, int]]
 
 
 def contents_of(batch: Any) -> Contents:
-    """Return what a batch holds, in tuples, lists, dicts, dataclasses and other objects, to any depth.
+    """Return what a batch holds in tuples, lists, dicts, dataclasses and other objects, to any depth.
 
     Of an object that is no dataclass only the tensors count: it may keep notes of its own.
 
@@ -30,7 +30,7 @@ def contents_of(batch: Any) -> Contents:
 
 
 def change_between(before: Contents, after: Contents) -> str:
-    """Say what was changed first from one look at a batch to the next; "" where nothing was.
+    """Name the first change from one look at a batch to the next; "" if there is none.
 
     Examples
     --------
@@ -43,32 +43,30 @@ def change_between(before: Contents, after: Contents) -> str:
     for place, (value, count) in before.items():
         if place not in after:
             return f"{place} was removed"
-        if after[place][0] is not value:
-            return f"{place} was replaced"
-        if after[place][1] != count:
-            return f"{place} was changed in place"
+        now, number = after[place]
+        if now is not value or number != count:
+            return f"{place} was {'replaced' if now is not value else 'changed in place'}"
     return next((f"{place} was added" for place in after if place not in before), "")
 
 
 def _walk(value: Any, place: str, seen: set[int]) -> Iterator[tuple[str, tuple[Any, int]]]:
-    if isinstance(value, Tensor):
-        yield place, (value, 0 if value.is_inference() else value._version)
-    elif isinstance(value, (Iterator, nn.Module, type)):
-        yield place, (value, 0)
-    elif isinstance(value, (dict, UserDict, list, tuple)) or hasattr(value, "__dict__"):
-        if id(value) in seen:
-            return
+    parts = _parts_of(value)
+    if parts is None:
+        count = value._version if isinstance(value, Tensor) and not value.is_inference() else 0
+        yield place, (value, count)
+    elif id(value) not in seen:
         seen.add(id(value))
-        if isinstance(value, (dict, UserDict)):
-            for key, item in value.items():
-                yield from _walk(item, f"{place}[{key!r}]", seen)
-        elif isinstance(value, (list, tuple)):
-            for i, item in enumerate(value):
-                yield from _walk(item, f"{place}[{i}]", seen)
-        else:
-            for name, item in list(vars(value).items()):
-                for found in _walk(item, f"{place}.{name}", seen):
-                    if dataclasses.is_dataclass(value) or isinstance(found[1][0], Tensor):
-                        yield found
-    else:
-        yield place, (value, 0)
+        plain = isinstance(value, (dict, UserDict, list, tuple)) or dataclasses.is_dataclass(value)
+        for name, item in parts:
+            yield from (x for x in _walk(item, place + name, seen) if plain or isinstance(x[1][0], Tensor))
+
+
+def _parts_of(value: Any) -> list[tuple[str, Any]] | None:
+    """Return the parts of a container with their names; None if it has none to look into."""
+    if isinstance(value, (Tensor, Iterator, nn.Module, type)):
+        return None
+    if isinstance(value, (dict, UserDict)):
+        return [(f"[{key!r}]", item) for key, item in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [(f"[{i}]", item) for i, item in enumerate(value)]
+    return [(f".{name}", item) for name, item in vars(value).items()] if hasattr(value, "__dict__") else None

@@ -1,7 +1,7 @@
-"""Going on in a store: whether what comes is the run that it holds."""
+"""Go on in a store: check that the run to come is the one that the store holds."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,25 +17,25 @@ from fadiag.capture.signals.signal import LayerSignals
 from fadiag.capture.streams.live import Live
 from fadiag.capture.streams.probe import Probe
 from fadiag.errors import CaptureError, CaptureWarning
+from fadiag.signals import role_of
 from fadiag.store import RunSummary, StreamSummary, inspect_run, layer_key, open_run
 
-__all__ = ["Earlier", "earlier_run"]
+__all__ = ["EarlierRun", "earlier_run"]
 
 #: What a layer has for the whole of a run; its place in the pass may change from pass to pass.
 _CONSTANT = ("feedback_kind", "type", "out_features", "in_features", "norm", "gate")
-_OF_FIRST = {"samples", "rows"}
 _OTHERWISE = "resume with it as it was, or record into a store of its own"
 
 
 @dataclass(frozen=True)
-class Earlier:
-    """What a store holds of the run that goes on, read before anything of it is changed.
+class EarlierRun:
+    """What a store holds of the run that goes on, read before anything in it changes.
 
     Attributes
     ----------
     summary : RunSummary
     resume_from : int, optional
-        The step of the checkpoint that the run goes on from, where the user gave one.
+        The step of the checkpoint that the run goes on from, if the user gave one.
     """
 
     summary: RunSummary
@@ -48,15 +48,92 @@ class Earlier:
 
     @property
     def epoch(self) -> float | None:
-        """How many epochs the run had seen at that step, where a record of it tells."""
-        # The log's records tell of the epoch after them.
-        held = [s for s in self.summary.streams if s.records and s.name not in ("log", "static")]
-        tree: Any = open_run(self._path) if held else {}
-        for stream in held:
-            told = tree[stream.name]["epoch"].values[tree[stream.name]["step"].values == self.step]
-            if len(told) and not np.isnan(told[0]):
-                return float(told[0])
+        """How many epochs the run had seen at that step, if a record of the step says so."""
+        for stream in self.summary.streams:
+            # A record of the log has the epoch after its step.
+            if stream.records and stream.name not in ("log", "static"):
+                held: Any = self._open(stream.name)
+                epochs = held["epoch"].values[held["step"].values == self.step]
+                if len(epochs) and not np.isnan(epochs[0]):
+                    return float(epochs[0])
         return None
+
+    def capacities(self, live: Live) -> dict[tuple[str, str], int]:
+        """Return for how many samples each live signal has room, by layer and signal.
+
+        A random subset is drawn anew from as many samples as the first batch has. With another number it
+        would be other samples, so a subset has no capacity here.
+        """
+        held = self._stream("live")
+        if held is None or isinstance(live.rows, Subset):
+            return {}
+        return {
+            (layer.name, signal.name): signal.shape[signal.dims.index("sample")]
+            for layer in held.layers
+            for signal in layer.signals
+            if "sample" in signal.dims
+        }
+
+    def check(
+        self,
+        model: nn.Module,
+        layers: Sequence[RecordedLayer],
+        probes: Mapping[str, Probe],
+        live: Live | None,
+        feedback_hash: Mapping[str, str],
+    ) -> None:
+        """Compare what is known before a pass: the store's end, layers, feedback, probes, weights.
+
+        Raises
+        ------
+        CaptureError
+            The first thing that differs, as it was and as it is.
+
+        Warns
+        -----
+        CaptureWarning
+            The last records of a killed run, which were not committed, will be missing.
+        """
+        self._check_end()
+        self._check_layers(model, {layer.name: layer for layer in layers})
+        self._check_feedback(layers, feedback_hash)
+        streams: dict[str, Probe | Live] = {**probes} if live is None else {**probes, "live": live}
+        for name, given in streams.items():
+            if (stream := self._stream(name)) is not None:
+                what = f"probe {name!r}" if isinstance(given, Probe) else name
+                self._same(what, stream.attrs, given.attrs, given.attrs)
+        self._check_weights(layers)
+
+    def check_declared(self, stream: str, layer: LayerSignals, signal: str, attrs: Mapping[str, Any]) -> None:
+        """Compare what a pass has shown: a layer's norm and gate, and how a signal is reduced.
+
+        Raises
+        ------
+        CaptureError
+            As `check`.
+        """
+        known = next((x for s in [self._stream(stream)] if s for x in s.layers if x.name == layer.name), None)
+        if known is None:
+            return
+        self._same(f"layer {layer.name!r}", known.attrs, layer.attrs, _CONSTANT)
+        stored = next((x for x in known.signals if x.name == signal), None)
+        if stored is not None:
+            # A training batch, or an expert's share of it, may have another number of samples than the first
+            # one. A probe's gradient is that of its whole batch, which stays.
+            role = role_of(signal).signal
+            of_batch = role is not None and role.shape == "weight"
+            keys = attrs.keys() - (() if of_batch else {"samples", "rows"})
+            self._same(f"{signal} of layer {layer.name!r} in stream {stream!r}", stored.attrs, attrs, keys)
+
+    def warn_unfinished(self, state_signals: Collection[str]) -> None:
+        """Warn that the run was closed at this step, so that its record has no update."""
+        if self.resume_from is None and "update" in state_signals:
+            warnings.warn(
+                f"the state of step {self.step} has no gradient and update, since the run was closed there; "
+                f"give resume_from={self.step} to record that step anew",
+                CaptureWarning,
+                stacklevel=5,
+            )
 
     @property
     def _path(self) -> Path:
@@ -69,98 +146,29 @@ class Earlier:
     def _stream(self, name: str) -> StreamSummary | None:
         return next((stream for stream in self.summary.streams if stream.name == name), None)
 
-    def check(
-        self,
-        model: nn.Module,
-        layers: Sequence[RecordedLayer],
-        probes: Mapping[str, Probe],
-        live: Live | None,
-        feedback_hash: Mapping[str, str],
-    ) -> None:
-        """Compare what can be known before a pass: where the store ends, layers, feedback, probes, weights.
+    def _open(self, stream: str) -> Any:
+        return open_run(self._path)[stream]
 
-        Raises
-        ------
-        CaptureError
-            The first thing that differs, as it was and as it is.
-
-        Warns
-        -----
-        CaptureWarning
-            A killed run's last records, which were not committed, will be missing.
-        """
-        self._check_end()
-        self._check_layers(model, layers)
-        self._check_feedback(layers, feedback_hash)
-        for name, probe in probes.items():
-            self._check_stream(f"probe {name!r}", name, probe, {"mode": probe.mode})
-        if live is not None:
-            self._check_stream("live", "live", live, {})
-        self._check_weights(layers)
-
-    def _check_stream(self, what: str, name: str, given: Probe | Live, attrs: Mapping[str, str]) -> None:
-        stream = self._stream(name)
-        if stream is not None:
-            now = {"reduction": given.reduction, "unfolding": given.unfolding, **attrs}
-            self._same(what, tuple(now), {**stream.attrs, **_kept(stream)}, now)
-
-    def rooms(self, live: Live) -> dict[tuple[str, str], int]:
-        """Return for how many samples each live signal has room, by layer and signal.
-
-        A subset is drawn anew, out of as many as the first batch has: where that is another number, it would
-        be other samples, so there it is not told.
-        """
-        held = self._stream("live")
-        if held is None or isinstance(live.rows, Subset):
-            return {}
-        return {
-            (layer.name, signal.name): signal.shape[signal.dims.index("sample")]
-            for layer in held.layers
-            for signal in layer.signals
-            if "sample" in signal.dims
-        }
-
-    def check_declared(self, stream: str, layer: LayerSignals, signal: str, attrs: Mapping[str, Any]) -> None:
-        """Compare what a pass has shown: a layer's norm and gate, and how a signal is kept.
-
-        Raises
-        ------
-        CaptureError
-            As `check`.
-        """
-        held = self._stream(stream)
-        known = next((x for x in held.layers if x.name == layer.name), None) if held else None
-        if known is None:
-            return
-        self._same(f"layer {layer.name!r}", _CONSTANT, known.attrs, layer.attrs)
-        stored = next((x for x in known.signals if x.name == signal), None)
-        if stored is not None:
-            what = f"{signal} of layer {layer.name!r} in stream {stream!r}"
-            # How many samples a training batch has, or an expert is sent, is told of the first record. A
-            # gradient is of a probe's whole batch, which stays.
-            keys = set(attrs) - (set() if signal.startswith("gradient") else _OF_FIRST)
-            self._same(what, sorted(keys), stored.attrs, attrs)
-
-    def _same(self, what: str, keys: Sequence[str], have: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        for key in keys:
+    def _same(self, what: str, have: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable[str]) -> None:
+        for key in sorted(keys):
             if key in have and key in now and have[key] != now[key]:
                 raise CaptureError(
                     f"{what} has {key} {have[key]!r} in {self._path} and {now[key]!r} now; {_OTHERWISE}"
                 )
 
     def _check_end(self) -> None:
-        """Refuse a step that the run in the store never reached, where that can be told."""
-        streams = self.summary.streams
-        end, log = None, self._stream("log")
+        """Refuse a step that the run in the store never reached, if its end is known."""
+        streams, status = self.summary.streams, self.summary.info.status
+        log, end = self._stream("log"), None
         if log is not None and log.last_step is not None and log.records == log.last_step + 1:
-            end = max(self._last, log.last_step + 1)  # told of every update, it knows the last one
-        if self.summary.info.status == "complete" and any(
+            end = max(self._last, log.last_step + 1)  # a record for every update
+        if status == "complete" and any(
             s.attrs.get("kind") in ("probe", "state") and s.records for s in streams
         ):
             end = self._last  # recorded at close
         if end is None or self.step <= end or any(s.skipped for s in streams):
             return
-        if self.summary.info.status == "killed":
+        if status == "killed":
             warnings.warn(
                 f"{self._path} was killed and holds nothing beyond step {self._last}: what was recorded from "
                 f"there to step {self.step}, where the run goes on, is lost",
@@ -173,14 +181,13 @@ class Earlier:
             "after; give the step of a checkpoint taken until then, or record into a store of its own"
         )
 
-    def _check_layers(self, model: nn.Module, layers: Sequence[RecordedLayer]) -> None:
-        modules, by_name = dict(model.named_modules()), {layer.name: layer for layer in layers}
+    def _check_layers(self, model: nn.Module, layers: Mapping[str, RecordedLayer]) -> None:
+        modules = dict(model.named_modules())
         for stream in self.summary.streams:
             for known in stream.layers:
-                layer = by_name.get(known.name)
-                if layer is not None:
-                    what = f"layer {layer.name!r}"
-                    self._same(what, _CONSTANT, known.attrs, layer_attrs(layer, 0, 1, layer))
+                if (layer := layers.get(known.name)) is not None:
+                    now = layer_attrs(layer, 0, 1, layer)
+                    self._same(f"layer {layer.name!r}", known.attrs, now, _CONSTANT)
                 elif stream.name == "static" and known.name not in modules:
                     raise CaptureError(
                         f"{self._path} holds a layer {known.name!r}, which the model has not; resume with "
@@ -188,9 +195,9 @@ class Earlier:
                     )
 
     def _check_feedback(self, layers: Sequence[RecordedLayer], now: Mapping[str, str]) -> None:
-        told = self.summary.info.manifest.get("feedback_hash", {})
+        held = self.summary.info.manifest.get("feedback_hash", {})
         for layer in layers:
-            have, own = told.get(layer.name), now.get(layer.name)
+            have, own = held.get(layer.name), now.get(layer.name)
             if have and own and have != own and layer.adapter.feedback_is_fixed(layer.module):
                 raise CaptureError(
                     f"the feedback B of layer {layer.name!r} is not that of {self._path} (SHA-256 "
@@ -199,11 +206,11 @@ class Earlier:
                 )
 
     def _check_weights(self, layers: Sequence[RecordedLayer]) -> None:
-        """Compare the weights with the record of the step that the model is at, where there is one."""
+        """Compare the weights with the record of the step that the model is at, if there is one."""
         state = self._stream("state")
         if state is None or not state.records:
             return
-        held: Any = open_run(self._path)["state"]
+        held = self._open("state")
         if self.step not in held["step"].values:
             return
         for layer in owners_of(layers).values():
@@ -212,30 +219,18 @@ class Earlier:
                 continue
             stored = known["weight"].sel(step=self.step).values
             now = to_array(layer.matrix(layer.weight))
-            # Filled with NaN where an earlier session recorded other layers.
-            if np.isnan(stored).all() or np.array_equal(stored, now, equal_nan=True):
-                continue
-            differ = np.count_nonzero(stored != now)
-            raise CaptureError(
-                f"the weight of layer {layer.name!r} is not the one that {self._path} holds at step "
-                f"{self.step} ({differ} of {now.size} entries differ); load the checkpoint of step "
-                f"{self.step} before resuming, or give resume_from= the step that the model is at"
-            )
+            # All NaN if an earlier session recorded other layers.
+            if not np.isnan(stored).all() and not np.array_equal(stored, now, equal_nan=True):
+                raise CaptureError(
+                    f"the weight of layer {layer.name!r} is not the one that {self._path} holds at step "
+                    f"{self.step} ({np.count_nonzero(stored != now)} of {now.size} entries differ); load the "
+                    f"checkpoint of step {self.step} before resuming, or give resume_from= the step that the "
+                    "model is at"
+                )
 
 
-def _kept(stream: StreamSummary) -> dict[str, str]:
-    """Return the reduction and the unfolding of a stream's signals, as far as they can be told."""
-    signals = [signal for layer in stream.layers for signal in layer.signals]
-    factors = [signal for signal in signals if signal.attrs.get("reduction") == "factor"]
-    unfoldings = {str(signal.attrs.get("unfolding")) for signal in factors} - {"both"}
-    kept = {"unfolding": unfoldings.pop()} if len(unfoldings) == 1 else {}
-    if factors or any("sample" in signal.dims and len(signal.dims) > 2 for signal in signals):
-        kept["reduction"] = "factor" if factors else "raw"
-    return kept
-
-
-def earlier_run(path: Path, *, resume: bool, resume_from: int | None) -> Earlier | None:
-    """Return what a store holds; None where a new one is to be made, or the writer will refuse this one.
+def earlier_run(path: Path, *, resume: bool, resume_from: int | None) -> EarlierRun | None:
+    """Return what a store holds, or None if a new store is made or the writer will refuse this one.
 
     Raises
     ------
@@ -245,4 +240,4 @@ def earlier_run(path: Path, *, resume: bool, resume_from: int | None) -> Earlier
     if resume_from is None and not (resume and path.exists()):
         return None
     summary = inspect_run(path)
-    return None if summary.info.status in {"recording", "sealed"} else Earlier(summary, resume_from)
+    return None if summary.info.status in {"recording", "sealed"} else EarlierRun(summary, resume_from)

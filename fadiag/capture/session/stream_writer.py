@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from fadiag.capture.session.resume import Earlier
+from fadiag.capture.session.resume import EarlierRun
 from fadiag.capture.signals.arrays import Array
 from fadiag.capture.signals.samples import capacity
 from fadiag.capture.signals.signal import ONE_SHAPE, LayerSignals, SignalArray
 from fadiag.capture.tracing.layer_call import OF_GATE
 from fadiag.errors import CaptureError, CaptureWarning
-from fadiag.store import ROWS, ArraySpec, RunWriter, layer_key
+from fadiag.store import ROWS, ArraySpec, RunWriter, check_number, check_scalar, layer_key
 
-__all__ = ["ROOT", "StreamWriter"]
+__all__ = ["ROOT", "StreamWriter", "checked_scalars"]
 
 #: The layer name under which the store keeps a nameless root module.
 ROOT = "(root)"
@@ -31,13 +31,13 @@ class StreamWriter:
         stream: str,
         attrs: Mapping[str, Any],
         planned: int | None = None,
-        earlier: Earlier | None = None,
+        earlier: EarlierRun | None = None,
         *,
-        rooms: Mapping[tuple[str, str], int] | None = None,
+        capacities: Mapping[tuple[str, str], int] | None = None,
     ) -> None:
         self._writer = writer
         self._earlier = earlier
-        self._rooms = {(layer or ROOT, signal): room for (layer, signal), room in (rooms or {}).items()}
+        self._capacities = {(layer or ROOT, name): n for (layer, name), n in (capacities or {}).items()}
         self.stream = stream
         self._shapes: dict[tuple[str, str], tuple[int, ...]] = {}
         self._ways: dict[str, tuple[str, ...]] = {}  # norm and gate of each layer, in the first record
@@ -145,7 +145,7 @@ class StreamWriter:
         shape = signal.array.shape
         if signal.dims[:1] != ("sample",):
             return shape
-        return (self._rooms.get(key) or capacity(shape[0], batch), *shape[1:])
+        return (self._capacities.get(key) or capacity(shape[0], batch), *shape[1:])
 
     def _place(self, key: tuple[str, str]) -> str:
         layer, signal = key
@@ -171,6 +171,11 @@ class StreamWriter:
             if bad:
                 self._invalid[key] += bad
                 self._writer.set_attrs(self._place(key), {"nan_count": self._invalid[key]})
+
+
+def checked_scalars(scalars: Mapping[str, Any]) -> dict[str, float]:
+    """Return scalars to log as plain numbers, or raise `InputError` that names the one that is none."""
+    return {check_scalar(name): check_number(f"scalar {name!r}", value) for name, value in scalars.items()}
 
 
 def _padded(array: Array, rows: int) -> Array:

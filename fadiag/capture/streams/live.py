@@ -93,6 +93,12 @@ the model's own rule; record it with a Probe
         object.__setattr__(self, "rows", rows)
         self.reduce()  # what does not fit is told here
 
+    @property
+    def attrs(self) -> dict[str, str]:
+        """The attributes of its stream in the store."""
+        how = {"reduction": self.reduction, "unfolding": self.unfolding}
+        return {"kind": "live", "loss_reduction": "as trained", **how}
+
     def reduce(self) -> Reduction:
         """Return a fresh reduction for one run."""
         return reduction_of(self.reduction, self.unfolding, self.rows)

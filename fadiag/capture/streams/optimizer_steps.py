@@ -8,11 +8,28 @@ from typing import Any
 from torch import Tensor
 
 from fadiag.capture.layers.selection import RecordedLayer
-from fadiag.errors import CaptureError
+from fadiag.errors import CaptureError, InputError
 
-__all__ = ["OptimizerStepMonitor", "holders_of"]
+__all__ = ["OptimizerStepMonitor", "as_optimizers", "holders_of"]
 
 _ONCE = "call recorder.step() once after each optimizer.step()"
+
+
+def as_optimizers(given: Any) -> list[Any]:
+    """Return the optimizers given: none, one, or a sequence of them.
+
+    Raises
+    ------
+    InputError
+        One of them is no optimizer.
+    """
+    if given is None:
+        return []
+    found = list(given) if isinstance(given, (list, tuple)) else [given]
+    for optimizer in found:
+        if not hasattr(optimizer, "register_step_pre_hook"):
+            raise InputError(f"optimizer is a {type(optimizer).__name__}; give a torch.optim.Optimizer")
+    return found
 
 
 def holders_of(optimizers: Iterable[Any]) -> dict[int, list[Any]]:

@@ -157,6 +157,12 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         self._reduce = reduction_of(reduction, unfolding, rows)
         self._contents: Contents | None = None  # at the last reading
 
+    @property
+    def attrs(self) -> dict[str, str]:
+        """The attributes of its stream in the store."""
+        how = {"mode": self.mode, "reduction": self.reduction, "unfolding": self.unfolding}
+        return {"kind": "probe", "loss_reduction": "mean", **how}
+
     def check(self, layers: Sequence[RecordedLayer]) -> None:
         """Raise InputError where ``feedbacks`` does not fit the layers."""
         by_name = {layer.name: layer for layer in layers}

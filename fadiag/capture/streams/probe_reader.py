@@ -77,7 +77,7 @@ class ProbeReader:
         """Read what is due at step 0, to be handed out later: a probe that does not fit is told at once."""
         self._ahead = {name: self._read(name) for name in self.due(0)}
         for name, read in self._ahead.items():
-            self._warn_missing(name, read, stacklevel=4)
+            self._warn_missing(name, read, stacklevel=5)
 
     def read(self, name: str, *, first: bool) -> list[LayerSignals]:
         """Return the signals of a probe; of its ``first`` reading, layers without any are told."""

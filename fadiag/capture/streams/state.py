@@ -130,10 +130,10 @@ class StateReader:
         whole: Sequence[RecordedLayer] = (),
     ) -> None:
         self.begun: int | None = None
+        self.signals = signals
         self._layers = list(owners_of(layers).values())
         self._whole = whole or layers
         self._order = {layer.name: i for i, layer in enumerate(self._whole)}
-        self._signals = signals
         self._optimizers = optimizers
         self._monitor = OptimizerStepMonitor(optimizers, self._read_passes)
         self._before: dict[int, tuple[Tensor, Tensor | None]] = {}
@@ -168,7 +168,7 @@ class StateReader:
             weight = layer.weight
             if id(weight) in own or id(weight) not in self._held:
                 self._read_feedback(i, layer)
-            if id(weight) not in own or "gradient" not in self._signals:
+            if id(weight) not in own or "gradient" not in self.signals:
                 continue
             self._gradients.pop(i, None)
             if weight.grad is not None:
@@ -238,7 +238,7 @@ class StateReader:
     def _signals_of(self, layer: RecordedLayer, found: Mapping[str, Tensor | None]) -> LayerSignals:
         signals = {}
         for name, value in found.items():
-            if value is None or name not in self._signals:
+            if value is None or name not in self.signals:
                 continue
             if name == "update_rounding_floor":
                 signals[name] = SignalArray(np.array(value.item()), (), {"limit": ROUNDING_LIMIT})

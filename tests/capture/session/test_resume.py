@@ -83,6 +83,14 @@ def test_a_run_goes_on_from_its_checkpoint(at4, path):
         np.testing.assert_array_equal(here, there)
 
 
+def test_a_probe_that_is_not_due_at_the_checkpoint_is_read_when_it_is_due(at4, path):
+    train(network(like=at4), path, resume_from=4)  # step 6 is the next one due, 4 is none
+    again = path.with_name("again.zarr")
+    train(network(), again, 8)
+    here, there = (open_run(p)["p/0/error"].sel(step=6).values for p in (path, again))
+    np.testing.assert_array_equal(here, there)
+
+
 def test_another_feedback_is_refused(at4, path):
     model = network(seed=5)
     with torch.no_grad():
@@ -235,7 +243,7 @@ torch.manual_seed(0)
 layers = torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3)
 recorder = Recorder(convert(torch.nn.Sequential(*layers), seed=4), sys.argv[1], every=3)
 recorder.step(loss=1.0)
-recorder._writer.flush()
+recorder._session._writer.flush()
 print("ready", flush=True)
 time.sleep(60)
 """
