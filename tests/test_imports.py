@@ -27,6 +27,27 @@ MAY_IMPORT = {
     "figures": {"errors", "xarray", "matplotlib", "spectra", "results"},
     "report": {"errors", "xarray", "matplotlib", "figures", "spectra", "results"},
 }
+#: The rooms of a package from the ground up: a room imports from the rooms before it in its row.
+ROOMS = {
+    "capture": ("arguments", "layers", "signals", "tracing", "passes", "streams", "session", "recorder"),
+    "store": ("names", "layout", "axes", "lock", "read", "write", "tools"),
+    "spectra": ("validate", "linalg", "ranks", "alignment", "statistics", "updates"),
+    "analysis": (
+        "threads",
+        "metrics",
+        "labelled",
+        "cluster",
+        "plan",
+        "told",
+        "reasons",
+        "finals",
+        "assemble",
+        "analyze",
+        "design",
+        "compare",
+        "onsets",
+    ),
+}
 WATCHED = {"torch", "zarr", "xarray", "scipy", "numba", "matplotlib", "pandas", *MAY_IMPORT, "cli"}
 
 
@@ -62,6 +83,34 @@ def test_imports_follow_the_data(path: Path) -> None:
     unit = unit_of(path)
     forbidden = (imports_of(path) & WATCHED) - MAY_IMPORT[unit] - {unit}
     assert not forbidden, f"{path} imports {sorted(forbidden)}; see docs/architecture.md"
+
+
+def room_of(module: str) -> tuple[str, str]:
+    """Return the package of a module of fadiag and its room; ("", "") if it is in none."""
+    parts = module.split(".")
+    return (parts[1], parts[2]) if len(parts) > 2 and parts[0] == "fadiag" else ("", "")
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_are_all_in_the_row(package: str) -> None:
+    inside = {path.name.removesuffix(".py") for path in (PACKAGE / package).iterdir()}
+    assert inside - {"__init__", "__pycache__"} == set(ROOMS[package])
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_a_room_imports_only_from_rooms_below_it(package: str) -> None:
+    row = ROOMS[package]
+    upwards = []
+    for path in sorted((PACKAGE / package).rglob("*.py")):
+        place = path.relative_to(PACKAGE / package).parts[0].removesuffix(".py")
+        if place == "__init__":  # the package's face names what all its rooms offer
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                home, room = room_of(node.module)
+                if home == package and row.index(room) > row.index(place):
+                    upwards.append(f"{path.relative_to(PACKAGE)} imports {node.module}")
+    assert not upwards
 
 
 def test_every_package_is_held() -> None:
