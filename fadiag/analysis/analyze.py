@@ -82,7 +82,7 @@ def analyze(
     skip_invalid : bool
         Leave a signal that holds NaN or Inf out (its values are NaN in the results) instead of raising.
     output : path, optional
-        Also save the results there, see `fadiag.analysis.save`. Where a ``.zarr`` or ``.nc`` is there,
+        Also save the results there, see `fadiag.results.save`. Where a ``.zarr`` or ``.nc`` is there,
         what it holds of the same recordings (run id and generation) under the same definitions is not
         measured again.
 

@@ -15,23 +15,18 @@ from fadiag.analysis.metrics.metric import Metric, Values
 from fadiag.analysis.metrics.nulls import misfit
 from fadiag.analysis.plan.runs import Run, Stream
 from fadiag.analysis.plan.tasks import Options, Task
-from fadiag.analysis.reasons import LOG_REASON, reason
-from fadiag.analysis.told import OF_STREAM, joined, samples_coordinate, stream_coordinates
+from fadiag.analysis.stream_provenance import samples_coordinate, stream_coordinates
 from fadiag.errors import CaptureWarning
 from fadiag.results.io import RESULTS_VERSION
+from fadiag.results.layer_order import merge_orders
+from fadiag.results.nan_reasons import LOG_REASON, nan_reason
+from fadiag.results.null_values import NULL_WORDS
+from fadiag.results.provenance import STREAM_COORDINATES, joined, recordings
 
 __all__ = ["Assembly"]
 
 #: Coordinates that the results have of their own, whatever the runs' meta entries are called.
-_OWN = ("run", "layer", "step", "run_id", "generation", *OF_STREAM)
-
-_NULL_WORDS = {
-    "null_low": "2.5 % quantile of the null of",
-    "null_high": "97.5 % quantile of the null of",
-    "null_mean": "mean of the null of",
-    "null_p": "one-sided p-value against the null of",
-    "null_draws": "number of draws of the null of",
-}
+_OWN = ("run", "layer", "step", "run_id", "generation", *STREAM_COORDINATES)
 
 
 def _versions() -> str:
@@ -120,7 +115,7 @@ class Assembly:
             for name, stream in run.streams.items():
                 self._streams.setdefault(name, []).append(stream)
         self._steps = {n: np.unique(np.concatenate([s.steps for s in ss])) for n, ss in self._streams.items()}
-        self._layers = {n: _forward_order(ss) for n, ss in self._streams.items()}
+        self._layers = {n: merge_orders(list(s.layer_attrs) for s in ss) for n, ss in self._streams.items()}
         self._values: dict[str, dict[str, Values]] = {name: {} for name in self._streams}
         _tell_of_clashes(runs, set(self._metrics))
 
@@ -158,10 +153,7 @@ class Assembly:
                         target[position, new_layer, new_steps] = values[source, old_layer, old_steps]
 
     def _same_recordings(self, old: xr.Dataset) -> list[tuple[int, int]]:
-        if "run_id" not in old.coords or "generation" not in old.coords:
-            return []
-        pairs = zip(old["run_id"].values, old["generation"].values, strict=True)
-        where = {(str(run_id), int(generation)): i for i, (run_id, generation) in enumerate(pairs)}
+        where = {recording: i for i, recording in enumerate(recordings(old))}
         keys = [(run.run_id, run.generation) for run in self._runs]
         return [(i, where[key]) for i, key in enumerate(keys) if key[0] and key in where]
 
@@ -239,7 +231,7 @@ class Assembly:
         if suffix:
             kind = suffix.removeprefix("mask_")
             null = "mask null" if suffix.startswith("mask_") else "null"
-            words = _NULL_WORDS.get(kind, f"{kind} of").replace("null", null) + " the " + words
+            words = NULL_WORDS.get(kind, f"{kind} of").replace("null", null) + " the " + words
             units = "1" if kind in ("null_p", "null_draws") else units
         told: dict[str, Any] = {
             "long_name": words,
@@ -254,7 +246,9 @@ class Assembly:
             "split": joined(of_runs.get("split", [])),
         }
         if np.isnan(self._values[stream][variable]).any():
-            told["not_a_number"] = reason(metric, null=bool(suffix), skipped=self._options.skip_invalid)
+            told["not_a_number"] = nan_reason(
+                metric.undefined, null=bool(suffix), skipped=self._options.skip_invalid
+            )
         told["null_left_out"] = self._null_left_out(stream, metric)
         if metric.centered is not None:
             told["centered"] = int(metric.centered)
@@ -277,24 +271,7 @@ class Assembly:
         """Return the chosen metric that a variable belongs to, and the suffix of its null."""
         for name, metric in self._metrics.items():
             suffix = variable.removeprefix(name).removeprefix("_")
-            is_null = variable == f"{name}_{suffix}" and suffix.removeprefix("mask_") in _NULL_WORDS
+            is_null = variable == f"{name}_{suffix}" and suffix.removeprefix("mask_") in NULL_WORDS
             if is_null or variable == name:
                 return metric, suffix
         return None, ""
-
-
-def _forward_order(streams: Sequence[Stream]) -> list[str]:
-    """Return the layers of all runs, each run's in its own forward order.
-
-    A layer that the runs before have not goes behind the one that it follows in its own run: where depths
-    differ the output layer stays last. Where orders contradict each other the first run's stands.
-    """
-    merged: list[str] = []
-    for stream in streams:
-        place = 0
-        attrs = stream.layer_attrs
-        for name in sorted(attrs, key=lambda name: int(attrs[name].get("order", 0))):
-            if name not in merged:
-                merged.insert(place, name)
-            place = max(place, merged.index(name) + 1)
-    return merged

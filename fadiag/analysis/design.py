@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-__all__ = ["Design", "design_of", "recordings"]
+from fadiag.results.provenance import recordings
+from fadiag.results.run_labels import is_missing
 
-#: How a seed that a run does not tell reads, among numbers and among texts.
-_UNKNOWN = frozenset({"nan", ""})
+__all__ = ["Design", "design_of"]
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,6 @@ def design_of(a: xr.Dataset, b: xr.Dataset) -> Design:
     return Design("broken" if reason else "unpaired", *everyone, None, reason)
 
 
-def recordings(side: xr.Dataset) -> list[tuple[str, int]]:
-    """Return run id and generation of each run: what its recording is known by, copied or not."""
-    if not {"run_id", "generation"} <= set(side.coords):
-        return [("", 0)] * side.sizes["run"]
-    return [
-        (str(run_id), int(generation))
-        for run_id, generation in zip(side["run_id"].values, side["generation"].values, strict=True)
-    ]
-
-
 def _left_out(runs: tuple[int, int], pairs: int, names: tuple[str, ...]) -> str:
     """Say how many runs of either side have no partner."""
     gone = [f"{n - pairs} of {n} runs of {side}" for side, n in zip("ab", runs, strict=True) if n > pairs]
@@ -92,7 +82,7 @@ def _shared(side: xr.Dataset, name: str) -> str:
     counts: dict[str, tuple[int, int]] = {}  # what -> runs that tell it, different ones among them
     for what in ("seed", "feedback_seed"):
         values = [str(value) for value in side[what].values] if what in side.coords else []
-        told = [value for value in values if value not in _UNKNOWN]
+        told = [value for value in values if not is_missing(value)]
         counts[what] = len(told), len(set(told))
     told_apart = any(1 < runs == different for _, different in counts.values())
     for what, (known, different) in counts.items():
@@ -110,7 +100,7 @@ def _keys(side: xr.Dataset, names: tuple[str, ...]) -> list[tuple[Any, ...]] | N
     if any(name not in side.coords for name in names):
         return None
     keys = list(zip(*(side[name].values.tolist() for name in names), strict=True))
-    unknown = any(str(value) in _UNKNOWN for key in keys for value in key)
+    unknown = any(is_missing(value) for key in keys for value in key)
     return None if unknown or len(set(keys)) < len(keys) else keys
 
 
