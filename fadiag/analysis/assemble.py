@@ -59,7 +59,7 @@ def _names_of_meta(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _column(values: Sequence[str | int | float | bool | None]) -> NDArray[Any]:
-    """Return values as an array that tells all of them apart: numbers where one type holds each exactly."""
+    """Return values as an array that keeps them distinct: numbers where one type holds each exactly."""
     known = [v for v in values if v is not None]
     whole = len(known) == len(values)
     if all(isinstance(v, bool) for v in known) and whole:
@@ -75,31 +75,31 @@ def _column(values: Sequence[str | int | float | bool | None]) -> NDArray[Any]:
 
 
 def _fits_float(value: Any) -> bool:
-    """Tell whether float64 holds a number exactly: beyond 2**53 two whole numbers may share one."""
+    """Return whether float64 holds a number exactly: beyond 2**53 two whole numbers may share one."""
     try:
         return isinstance(value, float) or int(float(value)) == value
     except OverflowError:
         return False
 
 
-def _tell_of_clashes(runs: Sequence[Run], measured: set[str]) -> None:
+def _warn_of_clashes(runs: Sequence[Run], measured: set[str]) -> None:
     """Warn of meta entries whose names the results use for something else."""
     logged = {key for run in runs for stream in run.streams.values() for key in stream.scalars}
     for key, name in _names_of_meta(runs).items():
         if not name:
-            told = f"meta's entry '{key}' is not in the results, which have no name for it"
+            clash = f"meta's entry '{key}' is not in the results, which have no name for it"
         elif name in _OWN:
-            told = f"meta's entry '{key}' is not in the results, which have a coordinate of that name"
+            clash = f"meta's entry '{key}' is not in the results, which have a coordinate of that name"
         elif name in logged | measured:
-            told = (
+            clash = (
                 f"'{key}' is an entry of meta and a logged or measured value, which is called '{name}_value' "
                 "in the results"
             )
         elif name != key:
-            told = f"meta's entry '{key}' is called '{name}' in the results"
+            clash = f"meta's entry '{key}' is called '{name}' in the results"
         else:
             continue
-        warnings.warn(f"{told}; record the entry under another name", CaptureWarning, stacklevel=4)
+        warnings.warn(f"{clash}; record the entry under another name", CaptureWarning, stacklevel=4)
 
 
 class Assembly:
@@ -117,7 +117,7 @@ class Assembly:
         self._steps = {n: np.unique(np.concatenate([s.steps for s in ss])) for n, ss in self._streams.items()}
         self._layers = {n: merge_orders(list(s.layer_attrs) for s in ss) for n, ss in self._streams.items()}
         self._values: dict[str, dict[str, Values]] = {name: {} for name in self._streams}
-        _tell_of_clashes(runs, set(self._metrics))
+        _warn_of_clashes(runs, set(self._metrics))
 
     def put(self, task: Task, values: Mapping[str, Values]) -> None:
         """Take the values of one block."""
@@ -158,7 +158,7 @@ class Assembly:
         return [(i, where[key]) for i, key in enumerate(keys) if key[0] and key in where]
 
     def known(self, run: Run, stream: Stream, layer: str, metric: Metric) -> NDArray[np.bool_]:
-        """Tell which steps of a layer already have a value; what is not a number is measured again."""
+        """Return which steps of a layer already have a value; NaN is measured again."""
         array = self._values[stream.name].get(metric.name)
         if array is None:
             return np.zeros(len(stream.steps), np.bool_)
@@ -213,7 +213,7 @@ class Assembly:
             **_run_coordinates(self._runs),
             "run_id": ("run", np.array([run.run_id for run in self._runs], object)),
             "generation": ("run", np.array([run.generation for run in self._runs], np.int64)),
-            **{key: ("run", _column(told)) for key, told in of_runs.items()},
+            **{key: ("run", _column(values)) for key, values in of_runs.items()},
         }
         if layers:
             coordinates["layer"] = ("layer", np.array(layers, object))
@@ -233,7 +233,7 @@ class Assembly:
             null = "mask null" if suffix.startswith("mask_") else "null"
             words = NULL_WORDS.get(kind, f"{kind} of").replace("null", null) + " the " + words
             units = "1" if kind in ("null_p", "null_draws") else units
-        told: dict[str, Any] = {
+        attrs: dict[str, Any] = {
             "long_name": words,
             "units": units,
             "formula": metric.formula,
@@ -246,16 +246,16 @@ class Assembly:
             "split": joined(of_runs.get("split", [])),
         }
         if np.isnan(self._values[stream][variable]).any():
-            told["not_a_number"] = nan_reason(
+            attrs["not_a_number"] = nan_reason(
                 metric.undefined, null=bool(suffix), skipped=self._options.skip_invalid
             )
-        told["null_left_out"] = self._null_left_out(stream, metric)
+        attrs["null_left_out"] = self._null_left_out(stream, metric)
         if metric.centered is not None:
-            told["centered"] = int(metric.centered)
-        return {key: value for key, value in told.items() if value != ""}
+            attrs["centered"] = int(metric.centered)
+        return {key: value for key, value in attrs.items() if value != ""}
 
     def _null_left_out(self, name: str, metric: Metric) -> str:
-        """Tell why recorded draws were left out, where they were."""
+        """Return why recorded draws were left out, where they were."""
         asked = self._options.unfolding, self._options.k
         found = {
             why: None

@@ -1,4 +1,4 @@
-"""Two sets of runs beside each other: which metrics differ beyond their intervals."""
+"""Comparing two sets of runs: which metrics differ beyond their intervals."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +29,9 @@ def compare(
 ) -> "pd.DataFrame":
     """Compare the final values of two sets of runs, metric by metric and layer by layer.
 
-    The run is the unit: one number a run, that of the last step at which both sides have a value; a run that
-    has none there is left out. Whether the runs stand in one file or two makes no difference: a variable or
-    a layer that a side has no value of, at any step, is not in common. The interval of the difference is that
-    of its design:
+    The run is the unit: one number a run, at the last step at which both sides have a value. A run without a
+    value there is left out. Runs compare alike from one file and from two: a variable or a layer without any
+    value on one side is not in common. The interval of the difference follows the design:
 
     - ``paired``, both sets have runs of the same seeds: Student's t of the differences;
     - ``crossed``, each seed with each feedback seed (coordinates ``seed``, ``feedback_seed``): two-way random
@@ -40,9 +39,9 @@ def compare(
     - ``unpaired``: Welch's;
     - ``broken``, runs of a side that share some of their seeds and are not crossed: none.
 
-    Intervals are one by one: of many rows that do not differ, one in twenty will seem to at level 0.95. The
-    p-value is that of all layers of a variable together (max-T sign flips over the pairs), and needs six
-    pairs. What cannot be given is NaN, and ``note`` says why.
+    Each interval has the level alone: of many rows that do not differ, one in twenty will seem to at 0.95.
+    The p-value holds for all layers of a variable together (max-T sign flips over the pairs), and needs six
+    pairs. A number that cannot be given is NaN, and ``note`` says why.
 
     Parameters
     ----------
@@ -96,13 +95,13 @@ def compare(
         for name, row in _stream_rows(sides[0][stream], sides[1][stream], level)
     ]
     if not any(row["design"] for row in rows):
-        told = "".join(f"; {row['variable']}: {row['note']}" for row in rows[:1])
-        raise InputError(f"the two results have no metric of a layer in common{told}")
+        why = "".join(f"; {row['variable']}: {row['note']}" for row in rows[:1])
+        raise InputError(f"the two results have no metric of a layer in common{why}")
     return pd.DataFrame(rows)
 
 
 def _streams(results: xr.DataTree, side: str, condition: str | None) -> dict[str, xr.Dataset]:
-    """Return the streams of one side, with the runs of one condition and with what they hold only."""
+    """Return the streams of one side, with the runs of one condition and what these hold."""
     try:
         chosen = select(results, condition=condition)
     except InputError as cause:
@@ -122,7 +121,7 @@ def _streams(results: xr.DataTree, side: str, condition: str | None) -> dict[str
 
 
 def _refuse_twice(stream: xr.Dataset, side: str) -> None:
-    """Refuse a recording that is held twice: it is no second run."""
+    """Refuse a recording that is there twice: a copy is no second run."""
     found: dict[tuple[str, int], str] = {}
     for key, run in zip(recordings(stream), map(str, stream["run"].values), strict=True):
         first = found.setdefault(key, run)
@@ -134,7 +133,7 @@ def _refuse_twice(stream: xr.Dataset, side: str) -> None:
 
 
 def _own(stream: xr.Dataset) -> xr.Dataset:
-    """Leave out the variables and layers that only other runs of the results have values of."""
+    """Leave out the nulls, and the variables and layers without a value in these runs."""
     stream = stream.drop_vars([name for name in stream.data_vars if is_null(name)]).load()
     unknown = [name for name, array in stream.data_vars.items() if not np.isfinite(array.values).any()]
     held = stream.drop_vars(unknown)

@@ -76,7 +76,7 @@ def _sentence(numbers: xr.Dataset) -> str:
 
 
 def _beyond(numbers: xr.Dataset, at_end: xr.DataArray, name: str, condition: str, layer: str) -> str:
-    """Tell how many seeds lie above their null."""
+    """Say how many seeds lie above their null."""
     found = above_null(numbers, name, condition, layer)
     if found is None:
         return " (chance not known)"

@@ -48,17 +48,17 @@ def _sentence(numbers: xr.Dataset) -> str:
         return f"No run has an overlap of error with error_bp at {layer}."
     condition = conditions[0]
     at_end = final_values(overlap, (condition,))
-    told = (
+    finding = (
         f"At {layer}, {when(at_end).removeprefix('the ')}, {label(condition)}'s error shares "
         f"{with_interval(mean_interval(of_condition(at_end, condition)))} of its leading subspace with "
         "the true error (overlap, mean [95 % t interval])"
     )
     found = above_null(numbers, NAME, condition, layer)
     if found is None:
-        return f"{told}; no redrawn feedback was recorded here, so chance is not known."
+        return f"{finding}; no redrawn feedback was recorded here, so chance is not known."
     above, known, values = found
     at = elsewhere(values, int(at_end["step"]))
-    return f"{told}; {above} of {known} seeds lie above what redrawn feedback gives{at} (central 95 %)."
+    return f"{finding}; {above} of {known} seeds lie above what redrawn feedback gives{at} (central 95 %)."
 
 
 OVERLAP = Figure(

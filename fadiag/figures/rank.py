@@ -64,7 +64,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
 
 
 def _sentence(numbers: xr.Dataset) -> str:
-    layer, name = last_hidden(numbers), _told(numbers)
+    layer, name = last_hidden(numbers), _rank_to_report(numbers)
     rank = numbers[name].sel(layer=layer)
     conditions = conditions_in(rank, SHOWN)
     at_end = final_values(rank, conditions)
@@ -72,27 +72,27 @@ def _sentence(numbers: xr.Dataset) -> str:
     signal, _, words = name.replace("_", " ").partition(" ")
     what = f"{words.capitalize()} of the {signal} at {layer}, {when(at_end).removeprefix('the ')}{declared}"
     if conditions == ["bp", "fa"] and (why := not_compared(rank, conditions)):
-        told = f"{what}: {why}"
+        finding = f"{what}: {why}"
     elif conditions == ["bp", "fa"]:
-        told = compare(contrast(at_end, "fa", "bp"), "fa", "bp", what)
+        finding = compare(contrast(at_end, "fa", "bp"), "fa", "bp", what)
     else:
         each = (f"{label(m)} {with_interval(mean_interval(of_condition(at_end, m)))}" for m in conditions)
-        told = f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has one'}"
-    return told + _gates(numbers, name, layer, int(at_end["step"])) + "."
+        finding = f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has one'}"
+    return finding + _gates(numbers, name, layer, int(at_end["step"])) + "."
 
 
-def _told(numbers: xr.Dataset) -> str:
+def _rank_to_report(numbers: xr.Dataset) -> str:
     declared = str(numbers.attrs.get("primary_metric"))
     return declared if declared in numbers else "error_participation_ratio_raw"
 
 
-def _gates(numbers: xr.Dataset, told: str, layer: str, step: int) -> str:
-    """Tell how many FA runs are, at a step, inside their mask null: whether the gates alone give the rank.
+def _gates(numbers: xr.Dataset, reported: str, layer: str, step: int) -> str:
+    """Say how many FA runs are inside their mask null at a step: whether the gates alone give the rank.
 
-    Mask nulls are of raw ranks: of a centered rank its raw one is told, and named.
+    Mask nulls are of raw ranks: for a centered rank, the sentence names and counts the raw one.
     """
-    name = told.replace("_centered", "_raw")
-    words = "raw" if name == told else name.partition("_")[2].replace("_", " ")
+    name = reported.replace("_centered", "_raw")
+    words = "raw" if name == reported else name.partition("_")[2].replace("_", " ")
     if f"{name}_mask_null_low" not in numbers or "fa" not in numbers["condition"] or step < 0:
         return ""
     numbers = numbers.sel(step=slice(step))

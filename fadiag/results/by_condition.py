@@ -108,15 +108,15 @@ def _sorted_conditions(conditions: Iterable[str]) -> list[str]:
 def _clash(array: xr.DataArray, at: tuple[int, int], shared: str) -> str:
     """Say that two runs have one place, and the way out."""
     pair = array.isel(run=list(at))
-    told = "runs '{}' and '{}' share ".format(*pair["run"].values) + shared
+    clash = "runs '{}' and '{}' share ".format(*pair["run"].values) + shared
     if "feedback_seed" in pair.coords and len(set(pair["feedback_seed"].values.tolist())) == 2:
         # Their mean could be drawn, but its interval over seeds would leave the feedback's share out.
         return (
-            f"{told} and differ in their feedback seed, and a figure has one run of each condition and seed: "
-            "hold such runs against each other by `fadiag compare`, or analyze those of one feedback seed "
+            f"{clash} and differ in their feedback seed, and a figure has one run of each condition and "
+            "seed: hold such runs against each other by `fadiag compare`, or analyze those of one feedback seed "
             "apart"
         )
-    return f"{told}; give one of them another 'condition' in its meta, or analyze them apart"
+    return f"{clash}; give one of them another 'condition' in its meta, or analyze them apart"
 
 
 def _recorded(array: xr.DataArray) -> dict[str, int]:
