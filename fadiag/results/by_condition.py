@@ -113,8 +113,8 @@ def _clash(array: xr.DataArray, at: tuple[int, int], shared: str) -> str:
         # Their mean could be drawn, but its interval over seeds would leave the feedback's share out.
         return (
             f"{clash} and differ in their feedback seed, and a figure has one run of each condition and "
-            "seed: hold such runs against each other by `fadiag compare`, or analyze those of one feedback seed "
-            "apart"
+            "seed: hold such runs against each other by `fadiag compare`, or analyze those of one feedback "
+            "seed apart"
         )
     return f"{clash}; give one of them another 'condition' in its meta, or analyze them apart"
 
