@@ -12,7 +12,6 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from fadiag.analysis import effective_rank as effective_rank
     from fadiag.analysis import effective_rank_energy as effective_rank_energy
-    from fadiag.analysis import load as load
     from fadiag.analysis import participation_ratio as participation_ratio
     from fadiag.analysis import stable_rank as stable_rank
     from fadiag.analysis.analyze import analyze as analyze
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from fadiag.capture import Recorder as Recorder
     from fadiag.capture import Storage as Storage
     from fadiag.errors import FadiagError as FadiagError
+    from fadiag.results import load as load
+    from fadiag.results import select as select
     from fadiag.rules import convert as convert
     from fadiag.store import inspect_run as inspect_run
     from fadiag.store import open_run as open_run
@@ -40,9 +41,10 @@ _HOME = {
     "effective_rank": "fadiag.analysis",
     "effective_rank_energy": "fadiag.analysis",
     "inspect_run": "fadiag.store",
-    "load": "fadiag.analysis",
+    "load": "fadiag.results",
     "open_run": "fadiag.store",
     "participation_ratio": "fadiag.analysis",
+    "select": "fadiag.results",
     "stable_rank": "fadiag.analysis",
 }
 

@@ -1,4 +1,4 @@
-"""Labelled analysis of recorded runs: one table of metrics, `analyze`, and the results on disk."""
+"""Labelled analysis of recorded runs: one table of metrics, `analyze`, `compare` and onsets."""
 
 from fadiag.analysis.analyze import analyze
 from fadiag.analysis.cluster import cluster_executor
@@ -9,7 +9,6 @@ from fadiag.analysis.metrics.table import TABLE
 from fadiag.analysis.metrics.unfold import unfold
 from fadiag.analysis.metrics.view import Layer, SignalView, View
 from fadiag.analysis.onsets import alignment_onset, onset_median
-from fadiag.results.io import load, save, to_pandas
 
 __all__ = [
     "TABLE",
@@ -23,11 +22,8 @@ __all__ = [
     "compare",
     "effective_rank",
     "effective_rank_energy",
-    "load",
     "onset_median",
     "participation_ratio",
-    "save",
     "stable_rank",
-    "to_pandas",
     "unfold",
 ]

@@ -13,6 +13,7 @@ from fadiag.analysis.assemble import Assembly
 from fadiag.analysis.metrics.metric import Metric, Values
 from fadiag.analysis.metrics.table import choose
 from fadiag.analysis.plan.block import Block, measure
+from fadiag.analysis.plan.given_meta import GivenMeta
 from fadiag.analysis.plan.requirements import check_asked, check_unfolding
 from fadiag.analysis.plan.runs import open_runs
 from fadiag.analysis.plan.tasks import Options, Task, plan
@@ -51,6 +52,7 @@ def _run_all(tasks: list[Task], executor: Executor, done: Callable[[Task, dict[s
 def analyze(
     runs: Any,
     *,
+    meta: GivenMeta | None = None,
     metrics: Iterable[str | Metric] | None = None,
     unfolding: Unfolding = "samples",
     k: int | None = None,
@@ -68,6 +70,10 @@ def analyze(
     runs : path, DataTree, or sequence of them
         Recorded stores. A run's label is ``<condition>-seed<k>`` from its meta entries, else the store's
         name; equal labels get a number.
+    meta : mapping of path to mapping, optional
+        Entries of stores already recorded, such as ``{"a.zarr": {"condition": "fa", "seed": 0}}``: they go
+        before the meta entries that the run recorded. A path is one of `runs`; an entry is a text, a number
+        or a bool.
     metrics : sequence of str or Metric, optional
         Names from `fadiag.analysis.TABLE`, or metrics of one's own. All that the runs can give when left out.
     unfolding : {"samples", "channels"}
@@ -82,7 +88,7 @@ def analyze(
     skip_invalid : bool
         Leave a signal that holds NaN or Inf out (its values are NaN in the results) instead of raising.
     output : path, optional
-        Also save the results there, see `fadiag.analysis.save`. Where a ``.zarr`` or ``.nc`` is there,
+        Also save the results there, see `fadiag.results.save`. Where a ``.zarr`` or ``.nc`` is there,
         what it holds of the same recordings (run id and generation) under the same definitions is not
         measured again.
 
@@ -96,8 +102,8 @@ def analyze(
     Raises
     ------
     InputError
-        No runs, one recording twice, an unknown metric or unfolding, a factor recorded in another unfolding,
-        or a signal that holds NaN or Inf.
+        No runs, one recording twice, meta of a path that is none of the runs, an unknown metric or unfolding,
+        a factor recorded in another unfolding, or a signal that holds NaN or Inf.
     StoreError
         A path that is no store, a store that is damaged or empty.
     MissingSignalError
@@ -110,7 +116,7 @@ def analyze(
     if output is not None:
         check_output(output)
     chosen = choose(metrics)
-    opened = open_runs(runs)
+    opened = open_runs(runs, meta)
     check_unfolding(opened, unfolding)
     if metrics is not None:
         check_asked(opened, chosen)

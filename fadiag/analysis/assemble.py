@@ -15,23 +15,18 @@ from fadiag.analysis.metrics.metric import Metric, Values
 from fadiag.analysis.metrics.nulls import misfit
 from fadiag.analysis.plan.runs import Run, Stream
 from fadiag.analysis.plan.tasks import Options, Task
-from fadiag.analysis.reasons import LOG_REASON, reason
-from fadiag.analysis.told import OF_STREAM, joined, samples_coordinate, stream_coordinates
+from fadiag.analysis.stream_provenance import samples_coordinate, stream_coordinates
 from fadiag.errors import CaptureWarning
 from fadiag.results.io import RESULTS_VERSION
+from fadiag.results.layer_order import merge_orders
+from fadiag.results.nan_reasons import LOG_REASON, nan_reason
+from fadiag.results.null_values import NULL_WORDS
+from fadiag.results.provenance import STREAM_COORDINATES, joined, recordings
 
 __all__ = ["Assembly"]
 
 #: Coordinates that the results have of their own, whatever the runs' meta entries are called.
-_OWN = ("run", "layer", "step", "run_id", "generation", *OF_STREAM)
-
-_NULL_WORDS = {
-    "null_low": "2.5 % quantile of the null of",
-    "null_high": "97.5 % quantile of the null of",
-    "null_mean": "mean of the null of",
-    "null_p": "one-sided p-value against the null of",
-    "null_draws": "number of draws of the null of",
-}
+_OWN = ("run", "layer", "step", "run_id", "generation", *STREAM_COORDINATES)
 
 
 def _versions() -> str:
@@ -64,7 +59,7 @@ def _names_of_meta(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _column(values: Sequence[str | int | float | bool | None]) -> NDArray[Any]:
-    """Return values as an array that tells all of them apart: numbers where one type holds each exactly."""
+    """Return values as an array that keeps them distinct: numbers where one type holds each exactly."""
     known = [v for v in values if v is not None]
     whole = len(known) == len(values)
     if all(isinstance(v, bool) for v in known) and whole:
@@ -80,31 +75,31 @@ def _column(values: Sequence[str | int | float | bool | None]) -> NDArray[Any]:
 
 
 def _fits_float(value: Any) -> bool:
-    """Tell whether float64 holds a number exactly: beyond 2**53 two whole numbers may share one."""
+    """Return whether float64 holds a number exactly: beyond 2**53 two whole numbers may share one."""
     try:
         return isinstance(value, float) or int(float(value)) == value
     except OverflowError:
         return False
 
 
-def _tell_of_clashes(runs: Sequence[Run], measured: set[str]) -> None:
+def _warn_of_clashes(runs: Sequence[Run], measured: set[str]) -> None:
     """Warn of meta entries whose names the results use for something else."""
     logged = {key for run in runs for stream in run.streams.values() for key in stream.scalars}
     for key, name in _names_of_meta(runs).items():
         if not name:
-            told = f"meta's entry '{key}' is not in the results, which have no name for it"
+            clash = f"meta's entry '{key}' is not in the results, which have no name for it"
         elif name in _OWN:
-            told = f"meta's entry '{key}' is not in the results, which have a coordinate of that name"
+            clash = f"meta's entry '{key}' is not in the results, which have a coordinate of that name"
         elif name in logged | measured:
-            told = (
+            clash = (
                 f"'{key}' is an entry of meta and a logged or measured value, which is called '{name}_value' "
                 "in the results"
             )
         elif name != key:
-            told = f"meta's entry '{key}' is called '{name}' in the results"
+            clash = f"meta's entry '{key}' is called '{name}' in the results"
         else:
             continue
-        warnings.warn(f"{told}; record the entry under another name", CaptureWarning, stacklevel=4)
+        warnings.warn(f"{clash}; record the entry under another name", CaptureWarning, stacklevel=4)
 
 
 class Assembly:
@@ -120,9 +115,9 @@ class Assembly:
             for name, stream in run.streams.items():
                 self._streams.setdefault(name, []).append(stream)
         self._steps = {n: np.unique(np.concatenate([s.steps for s in ss])) for n, ss in self._streams.items()}
-        self._layers = {n: _forward_order(ss) for n, ss in self._streams.items()}
+        self._layers = {n: merge_orders(list(s.layer_attrs) for s in ss) for n, ss in self._streams.items()}
         self._values: dict[str, dict[str, Values]] = {name: {} for name in self._streams}
-        _tell_of_clashes(runs, set(self._metrics))
+        _warn_of_clashes(runs, set(self._metrics))
 
     def put(self, task: Task, values: Mapping[str, Values]) -> None:
         """Take the values of one block."""
@@ -158,15 +153,12 @@ class Assembly:
                         target[position, new_layer, new_steps] = values[source, old_layer, old_steps]
 
     def _same_recordings(self, old: xr.Dataset) -> list[tuple[int, int]]:
-        if "run_id" not in old.coords or "generation" not in old.coords:
-            return []
-        pairs = zip(old["run_id"].values, old["generation"].values, strict=True)
-        where = {(str(run_id), int(generation)): i for i, (run_id, generation) in enumerate(pairs)}
+        where = {recording: i for i, recording in enumerate(recordings(old))}
         keys = [(run.run_id, run.generation) for run in self._runs]
         return [(i, where[key]) for i, key in enumerate(keys) if key[0] and key in where]
 
     def known(self, run: Run, stream: Stream, layer: str, metric: Metric) -> NDArray[np.bool_]:
-        """Tell which steps of a layer already have a value; what is not a number is measured again."""
+        """Return which steps of a layer already have a value; NaN is measured again."""
         array = self._values[stream.name].get(metric.name)
         if array is None:
             return np.zeros(len(stream.steps), np.bool_)
@@ -221,7 +213,7 @@ class Assembly:
             **_run_coordinates(self._runs),
             "run_id": ("run", np.array([run.run_id for run in self._runs], object)),
             "generation": ("run", np.array([run.generation for run in self._runs], np.int64)),
-            **{key: ("run", _column(told)) for key, told in of_runs.items()},
+            **{key: ("run", _column(values)) for key, values in of_runs.items()},
         }
         if layers:
             coordinates["layer"] = ("layer", np.array(layers, object))
@@ -239,9 +231,9 @@ class Assembly:
         if suffix:
             kind = suffix.removeprefix("mask_")
             null = "mask null" if suffix.startswith("mask_") else "null"
-            words = _NULL_WORDS.get(kind, f"{kind} of").replace("null", null) + " the " + words
+            words = NULL_WORDS.get(kind, f"{kind} of").replace("null", null) + " the " + words
             units = "1" if kind in ("null_p", "null_draws") else units
-        told: dict[str, Any] = {
+        attrs: dict[str, Any] = {
             "long_name": words,
             "units": units,
             "formula": metric.formula,
@@ -254,14 +246,16 @@ class Assembly:
             "split": joined(of_runs.get("split", [])),
         }
         if np.isnan(self._values[stream][variable]).any():
-            told["not_a_number"] = reason(metric, null=bool(suffix), skipped=self._options.skip_invalid)
-        told["null_left_out"] = self._null_left_out(stream, metric)
+            attrs["not_a_number"] = nan_reason(
+                metric.undefined, null=bool(suffix), skipped=self._options.skip_invalid
+            )
+        attrs["null_left_out"] = self._null_left_out(stream, metric)
         if metric.centered is not None:
-            told["centered"] = int(metric.centered)
-        return {key: value for key, value in told.items() if value != ""}
+            attrs["centered"] = int(metric.centered)
+        return {key: value for key, value in attrs.items() if value != ""}
 
     def _null_left_out(self, name: str, metric: Metric) -> str:
-        """Tell why recorded draws were left out, where they were."""
+        """Return why recorded draws were left out, where they were."""
         asked = self._options.unfolding, self._options.k
         found = {
             why: None
@@ -277,24 +271,7 @@ class Assembly:
         """Return the chosen metric that a variable belongs to, and the suffix of its null."""
         for name, metric in self._metrics.items():
             suffix = variable.removeprefix(name).removeprefix("_")
-            is_null = variable == f"{name}_{suffix}" and suffix.removeprefix("mask_") in _NULL_WORDS
+            is_null = variable == f"{name}_{suffix}" and suffix.removeprefix("mask_") in NULL_WORDS
             if is_null or variable == name:
                 return metric, suffix
         return None, ""
-
-
-def _forward_order(streams: Sequence[Stream]) -> list[str]:
-    """Return the layers of all runs, each run's in its own forward order.
-
-    A layer that the runs before have not goes behind the one that it follows in its own run: where depths
-    differ the output layer stays last. Where orders contradict each other the first run's stands.
-    """
-    merged: list[str] = []
-    for stream in streams:
-        place = 0
-        attrs = stream.layer_attrs
-        for name in sorted(attrs, key=lambda name: int(attrs[name].get("order", 0))):
-            if name not in merged:
-                merged.insert(place, name)
-            place = max(place, merged.index(name) + 1)
-    return merged

@@ -1,4 +1,4 @@
-"""Two sets of runs beside each other: which metrics differ beyond their intervals."""
+"""Comparing two sets of runs: which metrics differ beyond their intervals."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,9 +6,13 @@ import numpy as np
 import xarray as xr
 
 from fadiag import spectra
-from fadiag.analysis.design import Design, design_of, recordings
-from fadiag.analysis.finals import Finals, Floats, finals_of
+from fadiag.analysis.design import Design, design_of
 from fadiag.errors import InputError
+from fadiag.results import select
+from fadiag.results.final_values import BothSides, Floats, final_values_of_both
+from fadiag.results.null_values import is_null
+from fadiag.results.provenance import recordings
+from fadiag.results.run_labels import conditions_of
 from fadiag.spectra.statistics.sign_flip import FEWEST as FEWEST_PAIRS
 
 if TYPE_CHECKING:
@@ -16,10 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
-_NULLS = ("_null_low", "_null_high", "_null_mean", "_null_p", "_null_draws")
 _NAN = float("nan")
-#: What runs without a condition are called beside runs with one.
-_NAMELESS = "(no condition)"
 _Values = dict[str, tuple[Floats, Floats]]
 
 
@@ -28,10 +29,9 @@ def compare(
 ) -> "pd.DataFrame":
     """Compare the final values of two sets of runs, metric by metric and layer by layer.
 
-    The run is the unit: one number a run, that of the last step at which both sides have a value; a run that
-    has none there is left out. Whether the runs stand in one file or two makes no difference: a variable or
-    a layer that a side has no value of, at any step, is not in common. The interval of the difference is that
-    of its design:
+    The run is the unit: one number a run, at the last step at which both sides have a value. A run without a
+    value there is left out. Runs compare alike from one file and from two: a variable or a layer without any
+    value on one side is not in common. The interval of the difference follows the design:
 
     - ``paired``, both sets have runs of the same seeds: Student's t of the differences;
     - ``crossed``, each seed with each feedback seed (coordinates ``seed``, ``feedback_seed``): two-way random
@@ -39,9 +39,9 @@ def compare(
     - ``unpaired``: Welch's;
     - ``broken``, runs of a side that share some of their seeds and are not crossed: none.
 
-    Intervals are one by one: of many rows that do not differ, one in twenty will seem to at level 0.95. The
-    p-value is that of all layers of a variable together (max-T sign flips over the pairs), and needs six
-    pairs. What cannot be given is NaN, and ``note`` says why.
+    Each interval has the level alone: of many rows that do not differ, one in twenty will seem to at 0.95.
+    The p-value holds for all layers of a variable together (max-T sign flips over the pairs), and needs six
+    pairs. A number that cannot be given is NaN, and ``note`` says why.
 
     Parameters
     ----------
@@ -95,27 +95,24 @@ def compare(
         for name, row in _stream_rows(sides[0][stream], sides[1][stream], level)
     ]
     if not any(row["design"] for row in rows):
-        told = "".join(f"; {row['variable']}: {row['note']}" for row in rows[:1])
-        raise InputError(f"the two results have no metric of a layer in common{told}")
+        why = "".join(f"; {row['variable']}: {row['note']}" for row in rows[:1])
+        raise InputError(f"the two results have no metric of a layer in common{why}")
     return pd.DataFrame(rows)
 
 
 def _streams(results: xr.DataTree, side: str, condition: str | None) -> dict[str, xr.Dataset]:
-    """Return the streams of one side, with the runs of one condition and with what they hold only."""
-    streams = {name: node.to_dataset() for name, node in results.children.items()}
-    for name, whole in streams.items():
-        stream = whole
-        source = next((key for key in ("condition", "rule") if key in stream.coords), None)
-        told = [] if source is None else [_condition(value) for value in stream[source].values]
-        held = list(dict.fromkeys(told))
-        names = ", ".join(held) or "none"
-        if condition is not None:
-            if condition not in told:
-                raise InputError(f"no run of {side} has condition {condition!r}; {side} holds {names}")
-            stream = stream.isel(run=[i for i, other in enumerate(told) if other == condition])
-        elif len(held) > 1:
+    """Return the streams of one side, with the runs of one condition and what these hold."""
+    try:
+        chosen = select(results, condition=condition)
+    except InputError as cause:
+        raise InputError(f"{side}: {cause}") from None
+    streams = {}
+    for name, node in chosen.children.items():
+        stream = node.to_dataset()
+        held = list(dict.fromkeys(conditions_of(stream)))
+        if len(held) > 1:
             raise InputError(
-                f"{side} holds runs of several conditions ({names}), which have no mean in common; "
+                f"{side} holds runs of several conditions ({', '.join(held)}), which have no mean in common; "
                 "name the condition of a and that of b: conditions=(A, B), --conditions A B"
             )
         _refuse_twice(stream, side)
@@ -123,12 +120,8 @@ def _streams(results: xr.DataTree, side: str, condition: str | None) -> dict[str
     return streams
 
 
-def _condition(value: Any) -> str:
-    return _NAMELESS if str(value) in ("", "nan") else str(value)
-
-
 def _refuse_twice(stream: xr.Dataset, side: str) -> None:
-    """Refuse a recording that is held twice: it is no second run."""
+    """Refuse a recording that is there twice: a copy is no second run."""
     found: dict[tuple[str, int], str] = {}
     for key, run in zip(recordings(stream), map(str, stream["run"].values), strict=True):
         first = found.setdefault(key, run)
@@ -140,8 +133,8 @@ def _refuse_twice(stream: xr.Dataset, side: str) -> None:
 
 
 def _own(stream: xr.Dataset) -> xr.Dataset:
-    """Leave out the variables and layers that only other runs of the results have values of."""
-    stream = stream.drop_vars([name for name in stream.data_vars if str(name).endswith(_NULLS)]).load()
+    """Leave out the nulls, and the variables and layers without a value in these runs."""
+    stream = stream.drop_vars([name for name in stream.data_vars if is_null(name)]).load()
     unknown = [name for name, array in stream.data_vars.items() if not np.isfinite(array.values).any()]
     held = stream.drop_vars(unknown)
     return held.dropna("layer", how="all") if "layer" in held.dims else held
@@ -151,10 +144,11 @@ def _stream_rows(a: xr.Dataset, b: xr.Dataset, level: float) -> list[tuple[str, 
     """Return each variable that both sides have, with its rows."""
     design = design_of(a, b)
     common = sorted(set(map(str, a.data_vars)) & set(map(str, b.data_vars)))
-    return [(name, row) for name in common for row in _rows(finals_of(a[name], b[name]), design, level)]
+    finals = ((name, final_values_of_both(a[name], b[name])) for name in common)
+    return [(name, row) for name, values in finals for row in _rows(values, design, level)]
 
 
-def _rows(finals: Finals, design: Design, level: float) -> list[dict[str, Any]]:
+def _rows(finals: BothSides, design: Design, level: float) -> list[dict[str, Any]]:
     """Return one row a layer; a single one without numbers where nothing can be compared."""
     if not finals.layers:
         numbers = dict.fromkeys(("a", "b", "difference", "low", "high"), _NAN)
@@ -170,14 +164,13 @@ def _rows(finals: Finals, design: Design, level: float) -> list[dict[str, Any]]:
         if design.kind in ("paired", "crossed"):
             both = ~(np.isnan(x) | np.isnan(y))
             a, b = x[both], y[both]
-        half, reason = _half(a, b, design, level)
+        low, high, reason = _interval(a, b, design, level)
         absent = [
             f"{gone} of {len(side)} runs of {name} left out, without a number at step {finals.step}"
             for name, side in zip("ab", (x, y), strict=True)
             if (gone := int(np.isnan(side).sum()))
         ]
         mean_a, mean_b = (float(v.mean()) if len(v) else _NAN for v in (a, b))
-        difference = mean_b - mean_a
         rows.append(
             {
                 "layer": layer,
@@ -185,10 +178,10 @@ def _rows(finals: Finals, design: Design, level: float) -> list[dict[str, Any]]:
                 "design": design.kind,
                 "a": mean_a,
                 "b": mean_b,
-                "difference": difference,
-                "low": difference - half,
-                "high": difference + half,
-                "differs": bool(abs(difference) > half),  # False where there is no interval
+                "difference": mean_b - mean_a,
+                "low": low,
+                "high": high,
+                "differs": low > 0 or high < 0,  # False where there is no interval
                 "p": p.get(layer, _NAN),
                 "note": "; ".join(
                     filter(None, [reason, notes.get(layer, ""), *absent, design.left_out, finals.note])
@@ -198,23 +191,26 @@ def _rows(finals: Finals, design: Design, level: float) -> list[dict[str, Any]]:
     return rows
 
 
-def _half(a: Floats, b: Floats, design: Design, level: float) -> tuple[float, str]:
-    """Return half the width of the interval of mean(b) - mean(a), or NaN and the reason."""
+def _interval(a: Floats, b: Floats, design: Design, level: float) -> tuple[float, float, str]:
+    """Return the ends of the interval of mean(b) - mean(a), or NaN and the reason."""
     runs = min(len(a), len(b))
     if runs < 2:
-        return _NAN, f"no interval: {runs} run{'s' * (runs != 1)} with a value, it needs two"
+        return _NAN, _NAN, f"no interval: {runs} run{'s' * (runs != 1)} with a value, it needs two"
     if design.kind == "broken":
-        return _NAN, f"no interval: {design.reason}"
+        return _NAN, _NAN, f"no interval: {design.reason}"
+    found: spectra.Interval | spectra.CrossedInterval
     if design.kind == "unpaired":
-        return _welch_half(a, b, level), ""
-    if design.grid is None:
-        return _paired_half(b - a, level), ""
-    if runs < len(design.grid):
-        return _NAN, f"no interval: {runs} of {len(design.grid)} cells of the crossed design have a value"
-    cells = np.empty(design.grid.max(axis=0) + 1)
-    cells[tuple(design.grid.T)] = b - a
-    found = spectra.crossed_interval(cells, level)
-    return found.high - found.mean, ""
+        found = spectra.welch_interval(b, a, level)
+    elif design.grid is None:
+        found = spectra.paired_t_interval(b, a, level)
+    elif runs < len(design.grid):
+        cells = f"{runs} of {len(design.grid)} cells of the crossed design"
+        return _NAN, _NAN, f"no interval: {cells} have a value"
+    else:
+        grid = np.empty(design.grid.max(axis=0) + 1)
+        grid[tuple(design.grid.T)] = b - a
+        found = spectra.crossed_interval(grid, level)
+    return float(found.low), float(found.high), ""
 
 
 def _layers_together(values: _Values, design: Design) -> tuple[dict[str, float], dict[str, str]]:
@@ -236,16 +232,3 @@ def _layers_together(values: _Values, design: Design) -> tuple[dict[str, float],
         return {}, notes
     joint = spectra.max_t_sign_flip(np.column_stack(list(whole.values())), np.random.default_rng(0))
     return dict(zip(whole, map(float, joint.p), strict=True)), notes
-
-
-def _paired_half(differences: Floats, level: float) -> float:
-    n = len(differences)
-    return float(spectra.t_quantile(level, n - 1) * differences.std(ddof=1) / np.sqrt(n))
-
-
-def _welch_half(a: Floats, b: Floats, level: float) -> float:
-    u, v = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
-    if u + v == 0:
-        return 0.0
-    freedom = (u + v) ** 2 / (u**2 / (len(a) - 1) + v**2 / (len(b) - 1))
-    return float(spectra.t_quantile(level, freedom) * np.sqrt(u + v))

@@ -1,4 +1,4 @@
-"""How the runs of two results stand to each other: paired by seed, crossed with the feedback's, or not."""
+"""The design of a comparison: runs paired by seed, seeds crossed with feedback seeds, or neither."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-__all__ = ["Design", "design_of", "recordings"]
+from fadiag.results.provenance import recordings
+from fadiag.results.run_labels import is_missing
 
-#: How a seed that a run does not tell reads, among numbers and among texts.
-_UNKNOWN = frozenset({"nan", ""})
+__all__ = ["Design", "design_of"]
 
 
 @dataclass(frozen=True)
 class Design:
-    """The positions ``at_a`` and ``at_b`` of the runs that are held against each other; pairs in one order.
+    """The positions ``at_a`` and ``at_b`` of the runs to compare; pairs are in the same order.
 
     ``grid`` holds the places (seed, feedback seed) of a crossed design's pairs. ``reason`` says why a broken
-    design allows no interval, ``left_out`` which runs have no partner on the other side.
+    design allows no interval. ``left_out`` says which runs have no partner on the other side.
     """
 
     kind: Literal["paired", "unpaired", "crossed", "broken"]
@@ -31,13 +31,13 @@ class Design:
 
 
 def design_of(a: xr.Dataset, b: xr.Dataset) -> Design:
-    """Tell the design of two results from the coordinates ``seed`` and ``feedback_seed`` of their runs.
+    """Return the design of two results, by the coordinates ``seed`` and ``feedback_seed`` of their runs.
 
-    A seed that stands once on each side pairs its runs. Where seeds repeat, runs pair by both seeds: each
-    seed with each feedback seed is a crossed design, whose runs are not independent. Other runs that share
-    some of their seeds (nested, or part of a crossed design) are broken: neither a t interval nor two-way
-    random effects are right for them. A seed or feedback seed that all runs share is a condition of the
-    comparison, if the other tells them apart. Runs of unknown seeds are taken as independent, and unpaired.
+    A seed with one run on each side pairs these runs. Where seeds repeat, runs pair by both seeds. Each seed
+    with each feedback seed is a crossed design, and its runs are not independent. Other runs that share some
+    of their seeds (nested, or part of a crossed design) are broken: neither a t interval nor two-way random
+    effects are right for them. A seed that all runs share is a condition of the comparison, if the other seed
+    differs between them. Runs of unknown seeds count as independent, and unpaired.
     """
     everyone = np.arange(a.sizes["run"]), np.arange(b.sizes["run"])
     for names in (("seed",), ("seed", "feedback_seed")):
@@ -58,16 +58,6 @@ def design_of(a: xr.Dataset, b: xr.Dataset) -> Design:
     return Design("broken" if reason else "unpaired", *everyone, None, reason)
 
 
-def recordings(side: xr.Dataset) -> list[tuple[str, int]]:
-    """Return run id and generation of each run: what its recording is known by, copied or not."""
-    if not {"run_id", "generation"} <= set(side.coords):
-        return [("", 0)] * side.sizes["run"]
-    return [
-        (str(run_id), int(generation))
-        for run_id, generation in zip(side["run_id"].values, side["generation"].values, strict=True)
-    ]
-
-
 def _left_out(runs: tuple[int, int], pairs: int, names: tuple[str, ...]) -> str:
     """Say how many runs of either side have no partner."""
     gone = [f"{n - pairs} of {n} runs of {side}" for side, n in zip("ab", runs, strict=True) if n > pairs]
@@ -76,7 +66,7 @@ def _left_out(runs: tuple[int, int], pairs: int, names: tuple[str, ...]) -> str:
 
 
 def _on_both(a: xr.Dataset, b: xr.Dataset) -> str:
-    """Say that recordings stand on both sides without being pairs."""
+    """Say that recordings are on both sides without being pairs."""
     both = {key for key in recordings(a) if key[0]} & set(recordings(b))
     return (
         f"{len(both)} of the runs of b stand in a too, and a run is not independent of itself: leave them "
@@ -89,14 +79,14 @@ def _on_both(a: xr.Dataset, b: xr.Dataset) -> str:
 def _shared(side: xr.Dataset, name: str) -> str:
     """Say which seeds runs of a side share, so that they are fewer independent ones than they seem."""
     runs = side.sizes["run"]
-    counts: dict[str, tuple[int, int]] = {}  # what -> runs that tell it, different ones among them
+    counts: dict[str, tuple[int, int]] = {}  # seed -> runs that have it, different ones
     for what in ("seed", "feedback_seed"):
         values = [str(value) for value in side[what].values] if what in side.coords else []
-        told = [value for value in values if value not in _UNKNOWN]
-        counts[what] = len(told), len(set(told))
-    told_apart = any(1 < runs == different for _, different in counts.values())
+        known_values = [value for value in values if not is_missing(value)]
+        counts[what] = len(known_values), len(set(known_values))
+    distinct = any(1 < runs == different for _, different in counts.values())
     for what, (known, different) in counts.items():
-        if different < known and not (different == 1 and told_apart):
+        if different < known and not (different == 1 and distinct):
             words = f"{different} {what.replace('_', ' ')}{'s' * (different != 1)}"
             return (
                 f"the {runs} runs of {name} have {words} only, and runs that share one are not independent: "
@@ -106,11 +96,11 @@ def _shared(side: xr.Dataset, name: str) -> str:
 
 
 def _keys(side: xr.Dataset, names: tuple[str, ...]) -> list[tuple[Any, ...]] | None:
-    """Return what tells the runs of a side apart; None where it does not, or is unknown."""
+    """Return the seeds of each run of a side; None where two runs share them, or one is unknown."""
     if any(name not in side.coords for name in names):
         return None
     keys = list(zip(*(side[name].values.tolist() for name in names), strict=True))
-    unknown = any(str(value) in _UNKNOWN for key in keys for value in key)
+    unknown = any(is_missing(value) for key in keys for value in key)
     return None if unknown or len(set(keys)) < len(keys) else keys
 
 

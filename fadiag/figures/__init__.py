@@ -3,27 +3,19 @@
 from fadiag.errors import InputError
 from fadiag.figures.accuracy import ACCURACY
 from fadiag.figures.alignment import ALIGNMENT
-from fadiag.figures.ends import final
 from fadiag.figures.figure import Figure
-from fadiag.figures.interval import Interval, contrast, interval
 from fadiag.figures.overlap import OVERLAP
 from fadiag.figures.rank import RANK
 from fadiag.figures.remedies import REMEDIES
 from fadiag.figures.save import check_numbers, check_suffix, save, svg, write_numbers
 from fadiag.figures.style import label
-from fadiag.figures.table import by_condition
 
 __all__ = [
     "FIGURES",
     "Figure",
-    "Interval",
-    "by_condition",
     "check_numbers",
     "check_suffix",
-    "contrast",
-    "final",
     "find",
-    "interval",
     "label",
     "save",
     "svg",

@@ -4,12 +4,11 @@ import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
 from fadiag.figures.captions import compare, per_cent, small_print, when, with_interval
-from fadiag.figures.ends import final
 from fadiag.figures.figure import Figure
-from fadiag.figures.interval import contrast, interval
 from fadiag.figures.panels import conditions_in, curves, finish
 from fadiag.figures.style import COLUMN, label
-from fadiag.figures.table import of
+from fadiag.results import contrast, final_values, mean_interval
+from fadiag.results.by_condition import of_condition
 
 __all__ = ["ACCURACY"]
 
@@ -32,11 +31,11 @@ def _sentence(numbers: xr.Dataset) -> str:
     accuracy = per_cent(numbers[NAME])
     conditions = conditions_in(accuracy)
     pair = "bp" in conditions and "fa" in conditions
-    at_end = final(accuracy, ("bp", "fa") if pair else ())
+    at_end = final_values(accuracy, ("bp", "fa") if pair else ())
     what = f"Test accuracy at {when(at_end)}"
     if pair:
         return compare(contrast(at_end, "fa", "bp"), "fa", "bp", what, " points") + "."
-    each = (f"{label(m)} {with_interval(interval(of(at_end, m)), ' %')}" for m in conditions)
+    each = (f"{label(m)} {with_interval(mean_interval(of_condition(at_end, m)), ' %')}" for m in conditions)
     return f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has one'}."
 
 

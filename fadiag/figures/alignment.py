@@ -4,21 +4,21 @@ import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
 from fadiag.figures.captions import elsewhere, last_hidden, output_layer, small_print, when, with_interval
-from fadiag.figures.ends import above_null, final
 from fadiag.figures.figure import Figure
-from fadiag.figures.interval import interval
 from fadiag.figures.layer_columns import fitted, layers_shown, of_all, step_label
 from fadiag.figures.panels import conditions_in, curves, finish, note, null_band, without_bp
 from fadiag.figures.style import PAGE, label
-from fadiag.figures.table import of
+from fadiag.results import final_values, mean_interval
+from fadiag.results.by_condition import of_condition
+from fadiag.results.null_values import above_null
 
 __all__ = ["ALIGNMENT"]
 
-ROWS = {
+ALIGNMENT_LABELS = {
     "weight_feedback_cosine": ("cos(W, B)", "no feedback matrix\npasses credit below"),
     "error_cosine": ("cos(error, error_bp)", "not recorded"),
 }
-NULLS = tuple(f"{name}_null_{end}" for name in ROWS for end in ("low", "high"))
+NULLS = tuple(f"{name}_null_{end}" for name in ALIGNMENT_LABELS for end in ("low", "high"))
 
 
 def _plot(numbers: xr.Dataset) -> Canvas:
@@ -27,9 +27,9 @@ def _plot(numbers: xr.Dataset) -> Canvas:
     layers = layers_shown(numbers)
     wide = len(layers)
     canvas = Canvas(figsize=(PAGE, 4.2), layout="constrained")
-    axes = canvas.subplots(len(ROWS), len(layers), sharex=True, sharey="row", squeeze=False)
+    axes = canvas.subplots(len(ALIGNMENT_LABELS), len(layers), sharex=True, sharey="row", squeeze=False)
     nulls = False
-    for row, (name, (words, absent)) in enumerate(ROWS.items()):
+    for row, (name, (words, absent)) in enumerate(ALIGNMENT_LABELS.items()):
         for column, layer in enumerate(layers):
             ax, one = axes[row, column], numbers[name].sel(layer=layer)
             if not set(conditions).isdisjoint(conditions_in(one)):
@@ -42,7 +42,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
                 ax.set_title(fitted(layer, wide))
             if column == 0:
                 ax.set_ylabel(words)
-            if row == len(ROWS) - 1:
+            if row == len(ALIGNMENT_LABELS) - 1:
                 ax.set_xlabel(step_label(wide))
     null = "chance (B unrelated to W; redrawn B), 95 %" if nulls else ""
     print_ = (
@@ -62,20 +62,21 @@ def _sentence(numbers: xr.Dataset) -> str:
         return f"No run has a cosine of error and error_bp at {layer}."
     condition = conditions[0]
     # The credit of the last hidden layer comes through the output layer's feedback.
-    weight = final(numbers["weight_feedback_cosine"].sel(layer=output), (condition,))
-    error = final(error, (condition,))
+    weight = final_values(numbers["weight_feedback_cosine"].sel(layer=output), (condition,))
+    error = final_values(error, (condition,))
     step, other = when(weight), when(error)
+    of_weight, of_error = (mean_interval(of_condition(values, condition)) for values in (weight, error))
     at = "" if other == step else f", at {other},"
     return (
-        f"At {step} {label(condition)} has cos(W, B) = {with_interval(interval(of(weight, condition)))} "
+        f"At {step} {label(condition)} has cos(W, B) = {with_interval(of_weight)} "
         f"at {output}{_beyond(numbers, weight, 'weight_feedback_cosine', condition, output)} "
-        f"and{at} cos(error, error_bp) = {with_interval(interval(of(error, condition)))} at {layer}"
+        f"and{at} cos(error, error_bp) = {with_interval(of_error)} at {layer}"
         f"{_beyond(numbers, error, 'error_cosine', condition, layer)}; mean [95 % t interval]."
     )
 
 
 def _beyond(numbers: xr.Dataset, at_end: xr.DataArray, name: str, condition: str, layer: str) -> str:
-    """Tell how many seeds lie above their null."""
+    """Say how many seeds lie above their null."""
     found = above_null(numbers, name, condition, layer)
     if found is None:
         return " (chance not known)"
@@ -86,7 +87,7 @@ def _beyond(numbers: xr.Dataset, at_end: xr.DataArray, name: str, condition: str
 ALIGNMENT = Figure(
     name="alignment",
     title="Alignment of weights and errors",
-    needs=tuple(ROWS),
+    needs=tuple(ALIGNMENT_LABELS),
     optional=NULLS,
     plot=_plot,
     sentence=_sentence,

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from fadiag.figures.interval import Interval
 from fadiag.figures.style import label
+from fadiag.results import MeanInterval
 
 __all__ = [
     "LAST",
@@ -45,7 +45,7 @@ def number(value: float) -> str:
     return text.replace("-", "−")
 
 
-def with_interval(found: Interval, unit: str = "") -> str:
+def with_interval(found: MeanInterval, unit: str = "") -> str:
     """Return ``mean [low, high]`` of a scalar interval; without the interval where there is one run."""
     mean, low, high = (number(float(x)) for x in (found.mean, found.low, found.high))
     if not int(found.n):
@@ -63,7 +63,7 @@ def not_compared(values: xr.DataArray, conditions: Iterable[str]) -> str:
     return told if len(samples) > 1 else ""
 
 
-def compare(found: Interval, treated: str, baseline: str, what: str, unit: str = "") -> str:
+def compare(found: MeanInterval, treated: str, baseline: str, what: str, unit: str = "") -> str:
     """Return what a paired difference says: below, above, or that one cannot tell."""
     pair = f"{label(treated)} − {label(baseline)}"
     n = int(found.n)
@@ -85,7 +85,7 @@ def compare(found: Interval, treated: str, baseline: str, what: str, unit: str =
     return f"{what}: {label(treated)} is {side} {label(baseline)} ({told}, {over})"
 
 
-def brief(found: Interval, unit: str = "") -> str:
+def brief(found: MeanInterval, unit: str = "") -> str:
     """Return what a paired difference says, in few words."""
     n = int(found.n)
     if n == 0:
@@ -97,7 +97,7 @@ def brief(found: Interval, unit: str = "") -> str:
 
 
 def when(at_end: xr.DataArray) -> str:
-    """Return which step the values of `final` are of: the last one, or why another."""
+    """Return the step of final values in words: the last one, or why another."""
     step, ends = int(at_end["step"]), at_end["last_step"]
     known = {label(str(m)): int(end) for m, end in zip(ends["condition"].values, ends.values, strict=True)}
     later = [f"{name} ends at step {end}" for name, end in known.items() if end > step]
@@ -111,7 +111,7 @@ def when(at_end: xr.DataArray) -> str:
 
 
 def elsewhere(values: xr.DataArray, step: int) -> str:
-    """Return at which step the values are, where that is another than the one that is told of."""
+    """Return the step of the values in words, where it is not the step that the sentence names."""
     at = int(values["step"])
     return "" if at == step else f" at step {at}"
 
@@ -128,13 +128,13 @@ def output_layer(numbers: xr.Dataset) -> str:
 
 
 def last_hidden(numbers: xr.Dataset) -> str:
-    """Return the layer that is told of: the study's declared one, else the one below the output."""
+    """Return the layer of the captions: the study's declared one, else the one below the output."""
     declared = str(numbers.attrs.get("primary_layer"))
     return declared if declared in numbers["layer"].values else hidden_layers(numbers)[-1]
 
 
 def small_print(array: xr.DataArray) -> str:
-    """Return what must stand beside the drawn numbers: N, the probe's mode and split, seeds, the interval."""
+    """Return what a reader must know of the drawn numbers: N, probe mode, split, seeds, interval."""
     attrs = array.attrs
     parts = []
     if "samples" in attrs:

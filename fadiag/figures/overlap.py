@@ -4,13 +4,13 @@ import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
 from fadiag.figures.captions import elsewhere, last_hidden, small_print, when, with_interval
-from fadiag.figures.ends import above_null, final
 from fadiag.figures.figure import Figure
-from fadiag.figures.interval import interval
 from fadiag.figures.layer_columns import fitted, layers_shown, of_all, step_label
 from fadiag.figures.panels import conditions_in, curves, finish, note, null_band, without_bp
 from fadiag.figures.style import PAGE, label
-from fadiag.figures.table import of
+from fadiag.results import final_values, mean_interval
+from fadiag.results.by_condition import of_condition
+from fadiag.results.null_values import above_null
 
 __all__ = ["OVERLAP"]
 
@@ -47,18 +47,18 @@ def _sentence(numbers: xr.Dataset) -> str:
     if not conditions:
         return f"No run has an overlap of error with error_bp at {layer}."
     condition = conditions[0]
-    at_end = final(overlap, (condition,))
-    told = (
+    at_end = final_values(overlap, (condition,))
+    finding = (
         f"At {layer}, {when(at_end).removeprefix('the ')}, {label(condition)}'s error shares "
-        f"{with_interval(interval(of(at_end, condition)))} of its leading subspace with "
+        f"{with_interval(mean_interval(of_condition(at_end, condition)))} of its leading subspace with "
         "the true error (overlap, mean [95 % t interval])"
     )
     found = above_null(numbers, NAME, condition, layer)
     if found is None:
-        return f"{told}; no redrawn feedback was recorded here, so chance is not known."
+        return f"{finding}; no redrawn feedback was recorded here, so chance is not known."
     above, known, values = found
     at = elsewhere(values, int(at_end["step"]))
-    return f"{told}; {above} of {known} seeds lie above what redrawn feedback gives{at} (central 95 %)."
+    return f"{finding}; {above} of {known} seeds lie above what redrawn feedback gives{at} (central 95 %)."
 
 
 OVERLAP = Figure(

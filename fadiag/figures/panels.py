@@ -10,9 +10,9 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from fadiag.figures.interval import interval
 from fadiag.figures.style import NULL, color, label
-from fadiag.figures.table import of
+from fadiag.results import mean_interval
+from fadiag.results.by_condition import of_condition
 
 __all__ = ["conditions_in", "curves", "finish", "note", "null_band", "without_bp"]
 
@@ -22,7 +22,7 @@ BANDS = 3
 
 def conditions_in(array: xr.DataArray, wanted: tuple[str, ...] = ()) -> list[str]:
     """Return the conditions that have a value, in their order; only the wanted ones, where any is there."""
-    held = [str(m) for m in array["condition"].values if np.isfinite(of(array, m)).any()]
+    held = [str(m) for m in array["condition"].values if np.isfinite(of_condition(array, m)).any()]
     return [m for m in wanted if m in held] or held
 
 
@@ -40,13 +40,13 @@ def curves(ax: Axes, array: xr.DataArray, conditions: list[str], all_conditions:
     span = np.ptp(array["step"].values) or 1
     for place, condition in enumerate(conditions, start=1):
         tint = color(condition, all_conditions)
-        runs = of(array, condition).dropna("step", how="all").dropna("seed", how="all")
+        runs = of_condition(array, condition).dropna("step", how="all").dropna("seed", how="all")
         for seed in runs["seed"].values:
             run = runs.sel(seed=seed).dropna("step")
             ax.plot(run["step"], run, color=tint, linewidth=0.5, alpha=0.45, **_dot(run, 1.5))
         # Steps that not every seed reached have a mean over fewer runs: it would jump there for no reason.
         shared = runs.dropna("step", how="any")
-        over = interval(shared)
+        over = mean_interval(shared)
         ax.plot(shared["step"], over.mean, color=tint, **_dot(shared, 3.5))
         if shared.sizes["seed"] < 2 or not shared.sizes["step"]:
             continue
@@ -69,7 +69,8 @@ def null_band(ax: Axes, numbers: xr.Dataset, name: str, condition: str, **at: st
     if f"{name}_low" not in numbers or condition not in numbers["condition"]:
         return False
     low, high = (
-        of(numbers[f"{name}_{end}"], condition).sel(at).mean("seed").dropna("step") for end in ("low", "high")
+        of_condition(numbers[f"{name}_{end}"].sel(at), condition).mean("seed").dropna("step")
+        for end in ("low", "high")
     )
     if not low.size:
         return False

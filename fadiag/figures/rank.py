@@ -12,35 +12,35 @@ from fadiag.figures.captions import (
     when,
     with_interval,
 )
-from fadiag.figures.ends import beside_null, exceeds, final
 from fadiag.figures.figure import Figure
-from fadiag.figures.interval import contrast, interval
 from fadiag.figures.layer_columns import fitted, layers_shown, of_all, step_label
 from fadiag.figures.panels import conditions_in, curves, finish, note, null_band
 from fadiag.figures.style import PAGE, label
-from fadiag.figures.table import of
+from fadiag.results import contrast, final_values, mean_interval
+from fadiag.results.by_condition import of_condition
+from fadiag.results.null_values import beside_null, exceeds
 
 __all__ = ["RANK"]
 
-ROWS = {
+RANK_LABELS = {
     "error_participation_ratio_raw": "error\nparticipation ratio",
     "modulator_participation_ratio_raw": "modulator\nparticipation ratio",
     "error_effective_rank_raw": "error\neffective rank",
     "modulator_effective_rank_raw": "modulator\neffective rank",
 }
-NULLS = tuple(f"{name}_mask_null_{end}" for name in ROWS for end in ("low", "high"))
+NULLS = tuple(f"{name}_mask_null_{end}" for name in RANK_LABELS for end in ("low", "high"))
 SHOWN = ("bp", "fa")
 
 
 def _plot(numbers: xr.Dataset) -> Canvas:
     everyone = [str(m) for m in numbers["condition"].values]
-    conditions = conditions_in(numbers[next(iter(ROWS))], SHOWN)
+    conditions = conditions_in(numbers[next(iter(RANK_LABELS))], SHOWN)
     layers = layers_shown(numbers)
     wide = len(layers)
-    canvas = Canvas(figsize=(PAGE, 1.45 * len(ROWS) + 0.8), layout="constrained")
-    axes = canvas.subplots(len(ROWS), len(layers), sharex=True, squeeze=False)
+    canvas = Canvas(figsize=(PAGE, 1.45 * len(RANK_LABELS) + 0.8), layout="constrained")
+    axes = canvas.subplots(len(RANK_LABELS), len(layers), sharex=True, squeeze=False)
     masked = False
-    for row, (name, words) in enumerate(ROWS.items()):
+    for row, (name, words) in enumerate(RANK_LABELS.items()):
         for column, layer in enumerate(layers):
             ax, one = axes[row, column], numbers[name].sel(layer=layer)
             if not one.notnull().any():
@@ -55,44 +55,44 @@ def _plot(numbers: xr.Dataset) -> Canvas:
                 ax.set_title(fitted(layer, wide))
             if column == 0:
                 ax.set_ylabel(words)
-            if row == len(ROWS) - 1:
+            if row == len(RANK_LABELS) - 1:
                 ax.set_xlabel(step_label(wide))
     null = f"mask null of {label(conditions[-1])}, central 95 %" if masked else ""
-    print_ = small_print(numbers[next(iter(ROWS))]) + of_all(layers, numbers)
+    print_ = small_print(numbers[next(iter(RANK_LABELS))]) + of_all(layers, numbers)
     finish(canvas, conditions, everyone, print_, null=null)
     return canvas
 
 
 def _sentence(numbers: xr.Dataset) -> str:
-    layer, name = last_hidden(numbers), _told(numbers)
+    layer, name = last_hidden(numbers), _rank_to_report(numbers)
     rank = numbers[name].sel(layer=layer)
     conditions = conditions_in(rank, SHOWN)
-    at_end = final(rank, conditions)
+    at_end = final_values(rank, conditions)
     declared = ", the declared primary metric" if name == numbers.attrs.get("primary_metric") else ""
     signal, _, words = name.replace("_", " ").partition(" ")
     what = f"{words.capitalize()} of the {signal} at {layer}, {when(at_end).removeprefix('the ')}{declared}"
     if conditions == ["bp", "fa"] and (why := not_compared(rank, conditions)):
-        told = f"{what}: {why}"
+        finding = f"{what}: {why}"
     elif conditions == ["bp", "fa"]:
-        told = compare(contrast(at_end, "fa", "bp"), "fa", "bp", what)
+        finding = compare(contrast(at_end, "fa", "bp"), "fa", "bp", what)
     else:
-        each = (f"{label(m)} {with_interval(interval(of(at_end, m)))}" for m in conditions)
-        told = f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has one'}"
-    return told + _gates(numbers, name, layer, int(at_end["step"])) + "."
+        each = (f"{label(m)} {with_interval(mean_interval(of_condition(at_end, m)))}" for m in conditions)
+        finding = f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has one'}"
+    return finding + _gates(numbers, name, layer, int(at_end["step"])) + "."
 
 
-def _told(numbers: xr.Dataset) -> str:
+def _rank_to_report(numbers: xr.Dataset) -> str:
     declared = str(numbers.attrs.get("primary_metric"))
     return declared if declared in numbers else "error_participation_ratio_raw"
 
 
-def _gates(numbers: xr.Dataset, told: str, layer: str, step: int) -> str:
-    """Tell how many FA runs are, at a step, inside their mask null: whether the gates alone give the rank.
+def _gates(numbers: xr.Dataset, reported: str, layer: str, step: int) -> str:
+    """Say how many FA runs are inside their mask null at a step: whether the gates alone give the rank.
 
-    Mask nulls are of raw ranks: of a centered rank its raw one is told, and named.
+    Mask nulls are of raw ranks: for a centered rank, the sentence names and counts the raw one.
     """
-    name = told.replace("_centered", "_raw")
-    words = "raw" if name == told else name.partition("_")[2].replace("_", " ")
+    name = reported.replace("_centered", "_raw")
+    words = "raw" if name == reported else name.partition("_")[2].replace("_", " ")
     if f"{name}_mask_null_low" not in numbers or "fa" not in numbers["condition"] or step < 0:
         return ""
     numbers = numbers.sel(step=slice(step))
@@ -112,7 +112,7 @@ def _gates(numbers: xr.Dataset, told: str, layer: str, step: int) -> str:
 RANK = Figure(
     name="rank",
     title="Rank of error and modulator",
-    needs=tuple(ROWS),
+    needs=tuple(RANK_LABELS),
     optional=(*NULLS, "error_participation_ratio_centered", "error_effective_rank_centered"),
     plot=_plot,
     sentence=_sentence,

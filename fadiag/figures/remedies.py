@@ -6,13 +6,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from fadiag.figures.captions import LAST, brief, last_hidden, not_compared, per_cent, small_print, when
-from fadiag.figures.ends import final
 from fadiag.figures.figure import Figure
-from fadiag.figures.interval import contrast, interval
 from fadiag.figures.layer_columns import fitted
 from fadiag.figures.panels import conditions_in, finish
 from fadiag.figures.style import PAGE, color, label
-from fadiag.figures.table import of
+from fadiag.results import contrast, final_values, mean_interval
+from fadiag.results.by_condition import of_condition
 
 __all__ = ["REMEDIES"]
 
@@ -24,10 +23,10 @@ RANKS = {
 
 def _dots(ax: Axes, at_end: xr.DataArray, everyone: list[str]) -> None:
     for place, condition in enumerate(everyone):
-        runs = of(at_end, condition).dropna("seed")
+        runs = of_condition(at_end, condition).dropna("seed")
         if not runs.size:
             continue
-        over, tint = interval(runs), color(condition, everyone)
+        over, tint = mean_interval(runs), color(condition, everyone)
         if runs.size > 1:
             ax.plot(
                 [over.low, over.high],
@@ -51,7 +50,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
     axes = canvas.subplots(1, 1 + len(RANKS), sharey=True)
     shown = {"test accuracy (%)": per_cent(numbers["test_accuracy"])}
     shown |= {f"{words}, {layer}": numbers[name].sel(layer=layer) for name, words in RANKS.items()}
-    at_end = {words: final(values) for words, values in shown.items()}
+    at_end = {words: final_values(values) for words, values in shown.items()}
     for ax, (words, values) in zip(axes, at_end.items(), strict=True):
         _dots(ax, values, everyone)
         ax.set(xlabel=fitted(words, len(shown), letters=16))
@@ -74,7 +73,7 @@ def _sentence(numbers: xr.Dataset) -> str:
         f"accuracy {_against_fa(accuracy, remedy, ' points')}"
         for remedy in remedies
     ]
-    steps = {when(final(values, ("fa", remedy))) for values in (rank, accuracy) for remedy in remedies}
+    steps = {when(final_values(values, ("fa", remedy))) for values in (rank, accuracy) for remedy in remedies}
     unless = "" if steps == {LAST} else ", unless told"
     return (
         f"Against FA at {LAST}{unless} (paired differences in the error's participation ratio at {layer} and "
@@ -85,7 +84,7 @@ def _sentence(numbers: xr.Dataset) -> str:
 def _against_fa(values: xr.DataArray, remedy: str, unit: str = "") -> str:
     if why := not_compared(values, ("fa", remedy)):
         return why
-    at_end = final(values, ("fa", remedy))
+    at_end = final_values(values, ("fa", remedy))
     step = when(at_end)
     at = "" if step == LAST else f" at {step}"
     return brief(contrast(at_end, remedy, "fa"), unit) + at

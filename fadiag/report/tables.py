@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from fadiag.errors import FadiagError
-from fadiag.figures import by_condition, final, interval, label
+from fadiag.figures import label
 from fadiag.figures.captions import LAST, not_compared, number, when
-from fadiag.figures.table import find_in, streams_of
+from fadiag.results import by_condition, final_values, mean_interval
+from fadiag.results.null_values import is_null
+from fadiag.results.run_labels import as_text
+from fadiag.results.variables import find_variable, streams_of
 
 __all__ = ["Table", "definitions", "finals", "or_why", "runs", "scalars"]
 
@@ -25,7 +27,6 @@ _SHOWN = {
     "error_cosine": "cos(error, error_bp)",
     "error_overlap": "overlap with error_bp",
 }
-_NULLS = ("_null_low", "_null_high", "_null_mean", "_null_p", "_null_draws")
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,13 @@ def or_why(table: Callable[[xr.DataTree], Table], results: xr.DataTree) -> Table
 def _variables(results: xr.DataTree) -> dict[str, tuple[str, xr.DataArray]]:
     """Return each variable with its stream; of several streams that hold it, the one that figures take."""
     names = dict.fromkeys(str(name) for node in results.children.values() for name in node.data_vars)
-    found = {name: find_in(results, name, streams_of(results, [name])) for name in names}
+    found = {name: find_variable(results, name, streams_of(results, [name])) for name in names}
     return {name: at for name, at in found.items() if at is not None}
 
 
 def _cells(at_end: xr.DataArray) -> dict[tuple[str, ...], str]:
     """Return ``mean [low, high]`` over seeds, by condition or by (layer, condition)."""
-    over = interval(at_end)
+    over = mean_interval(at_end)
     cells = {}
     for place in np.ndindex(over.mean.shape):
         key = tuple(str(over.mean[dim].values[i]) for dim, i in zip(over.mean.dims, place, strict=True))
@@ -68,10 +69,10 @@ def _cells(at_end: xr.DataArray) -> dict[tuple[str, ...], str]:
 def finals(results: xr.DataTree) -> Table:
     """Return layer by condition at the last step."""
     streams = streams_of(results, tuple(_SHOWN))
-    found = {name: find_in(results, name, streams) for name in _SHOWN}
+    found = {name: find_variable(results, name, streams) for name in _SHOWN}
     taken = {name: at[0] for name, at in found.items() if at is not None and "layer" in at[1].dims}
     names = list(taken)
-    ends = {name: final(by_condition(results, name, stream=at)) for name, at in taken.items()}
+    ends = {name: final_values(by_condition(results, name, stream=at)) for name, at in taken.items()}
     columns = {name: _cells(end.transpose("layer", "condition", "seed")) for name, end in ends.items()}
     keys = dict.fromkeys(key for cells in columns.values() for key in cells)
     rows = []
@@ -94,7 +95,7 @@ def finals(results: xr.DataTree) -> Table:
 def scalars(results: xr.DataTree) -> Table:
     """Return condition by logged scalar (loss, accuracy) at the last step."""
     names = [name for name, (_, array) in _variables(results).items() if array.dims == ("run", "step")]
-    ends = {name: final(by_condition(results, name)) for name in names}
+    ends = {name: final_values(by_condition(results, name)) for name in names}
     columns = {name: _cells(end.transpose("condition", "seed")) for name, end in ends.items()}
     conditions = dict.fromkeys(key[0] for cells in columns.values() for key in cells)
     rows = tuple((label(m), *(columns[name].get((m,), "") or "—" for name in names)) for m in conditions)
@@ -134,7 +135,7 @@ def _coordinates(streams: dict[str, xr.Dataset]) -> dict[str, list[str]]:
     for stream, dataset in streams.items():
         for name, coord in dataset.coords.items():
             if coord.dims == ("run",) and name != "run":
-                told.setdefault(str(name), {})[stream] = [_text(value) for value in coord.values]
+                told.setdefault(str(name), {})[stream] = [as_text(value) for value in coord.values]
     coords = {}
     for name, by_stream in told.items():
         alike = len(set(map(tuple, by_stream.values()))) == 1
@@ -143,15 +144,11 @@ def _coordinates(streams: dict[str, xr.Dataset]) -> dict[str, list[str]]:
     return coords
 
 
-def _text(value: Any) -> str:
-    return repr(float(value)).removesuffix(".0") if isinstance(value, float | np.floating) else str(value)
-
-
 def definitions(results: xr.DataTree) -> Table:
     """Return what each variable is: name, words, formula, source, version, and what it was measured on."""
     rows = []
     for name, (stream, array) in sorted(_variables(results).items()):
-        if name.endswith(_NULLS):
+        if is_null(name):
             continue
         attrs = array.attrs
         on = [stream]

@@ -1,1 +1,22 @@
-"""The measured results: files, selection by condition, final values, intervals, provenance."""
+"""The measured results: their files, selection by condition and seed, final values, intervals, provenance.
+
+Whatever reads results, `fadiag.compare`, figures and the report, reads them through this package.
+"""
+
+from fadiag.results.by_condition import by_condition
+from fadiag.results.final_values import final_values
+from fadiag.results.intervals import MeanInterval, contrast, mean_interval
+from fadiag.results.io import load, save, to_pandas
+from fadiag.results.select import select
+
+__all__ = [
+    "MeanInterval",
+    "by_condition",
+    "contrast",
+    "final_values",
+    "load",
+    "mean_interval",
+    "save",
+    "select",
+    "to_pandas",
+]

@@ -83,7 +83,7 @@ def _is_results(path: Path) -> bool:
 
 
 def _attributes(path: Path) -> dict[str, Any]:
-    """Read what the root of results tells, and no array."""
+    """Read the attributes of the root of results, and no array."""
     if path.suffix == ".nc" and path.is_file():
         with importlib.import_module("netCDF4").Dataset(path) as file:
             return {name: file.getncattr(name) for name in file.ncattrs()}
@@ -173,7 +173,7 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
     what = "a coordinate"  # which xarray reads as it opens
     try:
         with xr.open_datatree(path, engine=engine) as tree:
-            # All of it: results are small, and what is damaged is told here.
+            # All of it: results are small, and damage is found here.
             for node in tree.subtree:
                 for name in node.to_dataset(inherit=False).variables:
                     what = f"{node.path}/{name}".lstrip("/")
@@ -190,12 +190,12 @@ def _check_layout(path: Path, attrs: Mapping[str, Any]) -> None:
         raise NotAStoreError(
             f"{path} holds no results; a recorded run is analyzed first: fadiag analyze {path}"
         )
-    told = attrs["fadiag_results"]
+    layout = attrs["fadiag_results"]
     try:
-        found = int(told)
+        found = int(layout)
     except (TypeError, ValueError):
         raise SchemaError(
-            f"{path} has results of layout {told!r}, which is no number; analyze again"
+            f"{path} has results of layout {layout!r}, which is no number; analyze again"
         ) from None
     if found != RESULTS_VERSION:
         way_out = "update fadiag" if found > RESULTS_VERSION else "analyze the recorded runs again"

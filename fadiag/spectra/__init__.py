@@ -44,6 +44,7 @@ from fadiag.spectra.statistics.intervals import Interval as Interval
 from fadiag.spectra.statistics.intervals import paired_t_interval as paired_t_interval
 from fadiag.spectra.statistics.intervals import t_interval as t_interval
 from fadiag.spectra.statistics.intervals import t_quantile as t_quantile
+from fadiag.spectra.statistics.intervals import welch_interval as welch_interval
 from fadiag.spectra.statistics.nulls import OverlapMoments as OverlapMoments
 from fadiag.spectra.statistics.nulls import at_or_above as at_or_above
 from fadiag.spectra.statistics.nulls import gaussian_with_spectrum as gaussian_with_spectrum
@@ -120,4 +121,5 @@ __all__ = [
     "t_interval",
     "t_quantile",
     "update_loss",
+    "welch_interval",
 ]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fadiag.analysis import TABLE, Metric, analyze, compare, load, to_pandas
+from fadiag.analysis import TABLE, Metric, analyze, compare
 from fadiag.analysis.plan.signal_refs import WINDOW
 from fadiag.errors import CaptureWarning, InputError, MissingSignalError, StoreError
+from fadiag.results import load, to_pandas
 from fadiag.store import compact, run_info
 
 

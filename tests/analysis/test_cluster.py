@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fadiag.analysis import analyze, cluster_executor, load
+from fadiag.analysis import analyze, cluster_executor
 from fadiag.cli import main
 from fadiag.errors import ClusterError
+from fadiag.results import load
 
 pytest.importorskip("distributed")
 

@@ -267,9 +267,9 @@ def test_several_conditions_are_not_pooled():
         compare(both, bp)
     with pytest.raises(InputError, match="b holds runs of several conditions"):
         compare(bp, both)
-    with pytest.raises(InputError, match="no run of b has condition 'dfa'; b holds bp, fa"):
+    with pytest.raises(InputError, match=r"b: condition='dfa' matches no run \(near: fa\); there are bp, fa"):
         compare(both, both, conditions=("bp", "dfa"))
-    with pytest.raises(InputError, match="no run of a has condition 'bp'; a holds none"):
+    with pytest.raises(InputError, match="a: the runs have no 'condition'; they have run, seed"):
         compare(results(A, [0, 1, 2]), both, conditions=("bp", "fa"))
     row = compare(both, both, conditions=("bp", "fa")).iloc[0]
     expected = scipy.stats.ttest_rel(B, A).confidence_interval()

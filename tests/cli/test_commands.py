@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 import fadiag.cli
-from fadiag.analysis import save
 from fadiag.cli import main
 from fadiag.cli.group import Group
 from fadiag.errors import FadiagError, StoreError
-from tests.figures.synthetic_results import synthetic
+from fadiag.results import save
+from tests.results.synthetic_results import synthetic
 
 COMMANDS = ("demo", "train", "inspect", "analyze", "figure", "report")
 

@@ -5,10 +5,10 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner
 
-from fadiag.analysis import save
 from fadiag.cli import main
+from fadiag.results import save
 from fadiag.store import ArraySpec, RunWriter
-from tests.figures.synthetic_results import synthetic
+from tests.results.synthetic_results import synthetic
 
 
 @pytest.fixture

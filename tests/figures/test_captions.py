@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fadiag.figures import FIGURES, by_condition, find
+from fadiag.figures import FIGURES, find
 from fadiag.figures.captions import small_print
-from tests.figures.synthetic_results import shorter, synthetic
+from fadiag.results import by_condition
+from tests.results.synthetic_results import shorter, synthetic
 
 
 def noisy(results, stream, name, values):

@@ -8,7 +8,7 @@ from matplotlib.text import Text
 from fadiag.errors import InputError
 from fadiag.figures import FIGURES, find, save, svg
 from fadiag.figures.style import style
-from tests.figures.synthetic_results import synthetic
+from tests.results.synthetic_results import synthetic
 
 
 def texts(canvas):

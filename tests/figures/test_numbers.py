@@ -3,120 +3,11 @@ import csv
 import numpy as np
 import pytest
 import xarray as xr
-from scipy import stats
 
 from fadiag.errors import InputError, MissingSignalError
-from fadiag.figures import FIGURES, by_condition, contrast, final, find, interval, write_numbers
-from tests.figures.synthetic_results import ACCURACY, METHODS, RANK, STEPS, synthetic
-
-
-def test_interval_is_scipys_t_interval() -> None:
-    values = np.random.default_rng(0).normal(size=(3, 7))
-    found = interval(xr.DataArray(values, dims=("layer", "seed")))
-    low, high = stats.t.interval(0.95, 6, values.mean(1), stats.sem(values, axis=1))
-    np.testing.assert_allclose(found.low, low, rtol=1e-12)
-    np.testing.assert_allclose(found.high, high, rtol=1e-12)
-
-
-def test_interval_leaves_missing_runs_out_of_n() -> None:
-    whole = interval(xr.DataArray([1.0, 2.0, 4.0], dims="seed"))
-    gap = interval(xr.DataArray([1.0, np.nan, 2.0, 4.0], dims="seed"))
-    assert int(gap.n) == 3
-    assert float(gap.high) == pytest.approx(float(whole.high), rel=1e-15)
-
-
-@pytest.mark.parametrize("values", [[2.0], [2.0, np.nan]])
-def test_one_run_has_a_mean_and_no_interval(values: list[float]) -> None:
-    found = interval(xr.DataArray(values, dims="seed"))
-    assert float(found.mean) == 2.0
-    assert np.isnan(found.low)
-    assert np.isnan(found.high)
-
-
-def test_no_run_has_nothing() -> None:
-    found = interval(xr.DataArray([np.nan, np.nan], dims="seed"))
-    assert np.isnan(found.mean)
-    assert int(found.n) == 0
-
-
-def test_contrast_is_paired() -> None:
-    # The seeds differ by 100, the conditions by 1: unpaired, the interval would be hundreds wide.
-    values = xr.DataArray(
-        [[0.0, 100.0, 200.0], [1.0, 101.0, 201.0]],
-        dims=("condition", "seed"),
-        coords={"condition": ["bp", "fa"]},
-    )
-    found = contrast(values, "fa", "bp")
-    assert (float(found.low), float(found.mean), float(found.high)) == (1.0, 1.0, 1.0)
-
-
-def test_runs_find_their_place_in_any_order() -> None:
-    results = synthetic()
-    log = results["log"].to_dataset()
-    shuffled = xr.DataTree.from_dict(
-        {"/log": log.isel(run=np.random.default_rng(1).permutation(log.sizes["run"]))}
-    )
-    xr.testing.assert_identical(
-        by_condition(shuffled, "test_accuracy"), by_condition(results, "test_accuracy")
-    )
-    for condition in METHODS:
-        end = by_condition(shuffled, "test_accuracy").sel({"condition": condition, "seed": 0}).values[-1]
-        assert end == pytest.approx(ACCURACY[condition])
-
-
-def test_a_missing_seed_is_nan() -> None:
-    log = synthetic(("bp", "fa"))["log"].to_dataset()
-    array = by_condition(xr.DataTree.from_dict({"/log": log.isel(run=slice(0, 5))}), "test_accuracy")
-    assert array.sizes == {"condition": 2, "seed": 3, "step": len(STEPS)}
-    assert np.isnan(array.sel({"condition": "fa", "seed": 2})).all()
-
-
-def test_runs_without_meta_stand_for_themselves() -> None:
-    log = synthetic(("bp",))["log"].to_dataset().drop_vars(["condition", "seed"])
-    array = by_condition(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
-    assert list(array["condition"].values) == ["bp-seed0", "bp-seed1", "bp-seed2"]
-
-
-def test_two_runs_of_one_condition_and_seed_are_refused() -> None:
-    log = synthetic(("bp",), seeds=(0, 1))["log"].to_dataset().assign_coords(seed=("run", [3, 3]))
-    with pytest.raises(
-        InputError, match="runs 'bp-seed0' and 'bp-seed1' share condition 'bp' and seed 3; give one"
-    ):
-        by_condition(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
-
-
-def test_runs_of_several_feedback_seeds_are_referred_to_compare() -> None:
-    log = synthetic(("bp",), seeds=(0, 1))["log"].to_dataset()
-    log = log.assign_coords(seed=("run", [3, 3]), feedback_seed=("run", [0, 1]))
-    with pytest.raises(
-        InputError,
-        match=r"share condition 'bp' and seed 3 and differ in their feedback seed, .*: hold such runs "
-        "against each other by `fadiag compare`, or analyze those of one feedback seed apart",
-    ):
-        by_condition(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
-
-
-def test_final_does_not_lend_an_earlier_step() -> None:
-    # Condition a ends at step 10; one of its seeds diverged before. b goes on to step 20, c has no value.
-    nan = np.nan
-    values = [[[1.0, 2.0, nan], [1.0, nan, nan]], [[1.0, 5.0, 3.0], [1.0, 6.0, 4.0]], [[nan] * 3] * 2]
-    array = xr.DataArray(
-        values, dims=("condition", "seed", "step"), coords={"condition": ["a", "b", "c"], "step": [0, 10, 20]}
-    )
-    shared = final(array)
-    np.testing.assert_array_equal(shared.transpose("condition", "seed"), [[2.0, nan], [5.0, 6.0], [nan, nan]])
-    assert int(shared["step"]) == 10
-    assert shared["last_step"].values.tolist() == [10, 20, -1]
-    np.testing.assert_array_equal(final(array, ("b", "c")).transpose("condition", "seed")[0], [3.0, 4.0])
-    apart = final(array.where((array["step"] > 10) == (array["condition"] == "b")))
-    assert int(apart["step"]) == -1
-    assert not apart.notnull().any()
-
-
-def test_runs_without_a_condition_have_a_name() -> None:
-    log = synthetic(("bp",))["log"].to_dataset().assign_coords(condition=("run", ["bp", "", "bp"]))
-    array = by_condition(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
-    assert list(array["condition"].values) == ["bp", "(no condition)"]
+from fadiag.figures import FIGURES, find, write_numbers
+from fadiag.results import by_condition, final_values
+from tests.results.synthetic_results import CONDITIONS, RANK, synthetic
 
 
 def test_all_missing_variables_are_named() -> None:
@@ -152,8 +43,8 @@ def test_numbers_read_back_bit_equal(figure, tmp_path) -> None:
 
 def test_numbers_carry_the_known_finals() -> None:
     numbers = find("remedies").numbers(synthetic())
-    at_end = final(numbers["error_participation_ratio_raw"].sel(layer="fc3"))
-    for condition in METHODS:
+    at_end = final_values(numbers["error_participation_ratio_raw"].sel(layer="fc3"))
+    for condition in CONDITIONS:
         assert float(at_end.sel({"condition": condition, "seed": 0})) == pytest.approx(RANK[condition])
 
 

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from fadiag.report import write_report
-from tests.figures.synthetic_results import synthetic
+from tests.results.synthetic_results import synthetic
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from fadiag.errors import InputError
 from fadiag.figures import FIGURES
 from fadiag.report import render, write_report
 from fadiag.report.tables import definitions, finals, runs, scalars
-from tests.figures.synthetic_results import METHODS, shorter, synthetic
+from tests.results.synthetic_results import CONDITIONS, shorter, synthetic
 
 
 class Page(HTMLParser):
@@ -83,7 +83,7 @@ def test_table_of_the_last_step_compares_conditions_layer_by_layer(page) -> None
     head = next(row for row in page.rows if row[:2] == ["layer", "condition"])
     rows = [row for row in page.rows if len(row) == len(head) and row[0] in ("fc1", "fc2", "fc3", "out")]
     assert [row[1] for row in rows[:2]] == ["BP", "FA"]
-    assert len(rows) == 4 * len(METHODS)
+    assert len(rows) == 4 * len(CONDITIONS)
     fa = next(row for row in rows if row[:2] == ["fc3", "FA"])
     # 15, 15 + 0.02 * 2 * 30 ...: see synthetic; the mean is between and the interval around it.
     mean, low, high = map(

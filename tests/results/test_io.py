@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from fadiag.analysis import Metric, analyze, load, save, to_pandas
+from fadiag.analysis import Metric, analyze
 from fadiag.errors import DamagedError, InputError, NotAStoreError, SchemaError
+from fadiag.results import load, save, to_pandas
 
 METRICS = ["error_cosine", "error_participation_ratio_raw", "weight_feedback_cosine"]
 

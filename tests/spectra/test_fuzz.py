@@ -252,6 +252,7 @@ VECTORS = {
     "cosine_null_quantile": lambda x: spectra.cosine_null_quantile(x, 9),
     "t_interval": spectra.t_interval,
     "paired_t_interval": lambda x: spectra.paired_t_interval(x, other(x)),
+    "welch_interval": lambda x: spectra.welch_interval(x, other(x)),
     "crossed_interval": spectra.crossed_interval,
     "max_t_sign_flip": lambda x: spectra.max_t_sign_flip(x, np.random.default_rng(0)),
     "onset": lambda x: spectra.onset(x, 0.0, np.arange(x.shape[0])),

@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from fadiag.analysis.metrics.view import Layer
+from fadiag.analysis.plan.given_meta import Entries, GivenMeta, entries_by_path
 from fadiag.errors import InputError, StoreError
 from fadiag.store import ROWS, Unfolding, open_run, rows_of_layer
 
@@ -119,13 +120,13 @@ def _label(meta: Mapping[str, Any], stem: str) -> str:
     return stem
 
 
-def _open(item: str | os.PathLike[str] | xr.DataTree, position: int) -> Run:
+def _open(item: str | os.PathLike[str] | xr.DataTree, position: int, given: Mapping[Path, Entries]) -> Run:
     if isinstance(item, xr.DataTree):
         tree, path, stem = item, None, item.name or f"run{position}"
     else:
         path = Path(item).absolute()  # a worker elsewhere has another current directory
         tree, stem = open_run(path), path.name.removesuffix(".zarr")
-    meta = _meta(_plain(tree.attrs))
+    meta = _meta(_plain(tree.attrs)) | (given.get(path.resolve(), {}) if path else {})
     streams = {name: _stream(name, node) for name, node in tree.children.items() if name != "static"}
     run = Run(
         label=_label(meta, stem),
@@ -154,26 +155,29 @@ def _refuse_twice(runs: Iterable[Run]) -> None:
             )
 
 
-def open_runs(runs: Any) -> list[Run]:
+def open_runs(runs: Any, meta: GivenMeta | None = None) -> list[Run]:
     """Open runs (paths or trees from `open_run`) and give each a label of its own.
 
-    Equal labels are told apart by ``#2``, ``#3``, ... in the order given.
+    Entries of `meta`, by path, go before those that the run recorded. Equal labels are told apart by ``#2``,
+    ``#3``, ... in the order given.
 
     Raises
     ------
     InputError
-        There is no run, something that is neither a path nor a tree, or one recording twice.
+        There is no run, something that is neither a path nor a tree, one recording twice, or `meta` of a path
+        that is none of the runs.
     StoreError
         A path that is no store, or a run without a single committed step.
     """
     items: Iterable[Any] = [runs] if isinstance(runs, (str, os.PathLike, xr.DataTree)) else list(runs)
+    given = entries_by_path(meta or {}, items)
     opened = []
     for position, item in enumerate(items):
         if not isinstance(item, (str, os.PathLike, xr.DataTree)):
             raise InputError(
                 f"run {position} is a {type(item).__name__}; give a path or what open_run returns"
             )
-        opened.append(_open(item, position))
+        opened.append(_open(item, position, given))
     if not opened:
         raise InputError("no runs given; name at least one recorded store")
     _refuse_twice(opened)

@@ -24,6 +24,12 @@ __all__ = ["analyze"]
     help="Where to write: .zarr or .nc (what figure and report read), .csv or .parquet (a long table).",
 )
 @click.option(
+    "--meta",
+    metavar="CSV",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Set entries of the runs, such as condition and seed: a table whose first column is path.",
+)
+@click.option(
     "--metric", "metrics", multiple=True, metavar="NAME", help="Only this metric; may be given again."
 )
 @click.option(
@@ -48,6 +54,7 @@ def analyze(
     *,
     runs: tuple[str, ...],
     out: str,
+    meta: str | None,
     metrics: tuple[str, ...],
     unfolding: str,
     k: int | None,
@@ -57,13 +64,16 @@ def analyze(
     """Measure recorded runs: every metric with its null, each RUN a recorded store."""
     from fadiag.analysis import analyze as measure
     from fadiag.analysis import cluster_executor
+    from fadiag.cli.meta_csv import read_meta
     from fadiag.cli.progress import bar
     from fadiag.results.io import check_output
 
     checked_path(check_output, out)
+    entries = read_meta(meta) if meta else None
     with cluster_executor(scheduler) if scheduler else nullcontext() as executor, bar("analyzing") as move:
         measure(
             list(runs),
+            meta=entries,
             metrics=metrics or None,
             unfolding=cast("Unfolding", unfolding),  # click has checked it
             k=k,

@@ -54,8 +54,8 @@ def compare(a: str, b: str, conditions: tuple[str, str] | None, everything: bool
     table.
     """
     from fadiag.analysis import compare as measure
-    from fadiag.analysis import load
     from fadiag.cli.terminal import table
+    from fadiag.results import load
 
     path = checked_path(_check_table, out) if out else None
     found = measure(load(a), load(b), conditions=conditions)

@@ -35,9 +35,9 @@ def _list(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 )
 def figure(name: str, results: str, out: str | None, numbers: str | None) -> None:
     """Draw the figure NAME of RESULTS (what analyze wrote), and say what it shows."""
-    from fadiag.analysis import load
     from fadiag.errors import InputError
     from fadiag.figures import check_numbers, check_suffix, find, save, write_numbers
+    from fadiag.results import load
 
     try:
         chosen = find(name)

@@ -14,8 +14,8 @@ __all__ = ["report"]
 )
 def report(results: str, out: str) -> None:
     """Tell RESULTS (what analyze wrote) in one self-contained HTML file."""
-    from fadiag.analysis import load
     from fadiag.report import check_report, write_report
+    from fadiag.results import load
 
     checked_path(check_report, out)
     write_report(load(results), out)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from fadiag.errors import InputError
 from fadiag.spectra.validate import Floats, as_real, require_finite, scale_exactly
 
-__all__ = ["Interval", "check_level", "paired_t_interval", "t_interval", "t_quantile"]
+__all__ = ["Interval", "check_level", "paired_t_interval", "t_interval", "t_quantile", "welch_interval"]
 
 
 class Interval(NamedTuple):
@@ -29,9 +29,13 @@ def check_level(level: float) -> float:
 
 def t_quantile(level: float, degrees: float) -> float:
     """Return the two-sided quantile of Student's t."""
+    return float(_t_quantiles(level, degrees))
+
+
+def _t_quantiles(level: float, degrees: float | Floats) -> Floats:
     from scipy.special import stdtrit
 
-    return float(stdtrit(degrees, (1 + check_level(level)) / 2))
+    return np.asarray(stdtrit(degrees, (1 + check_level(level)) / 2), np.float64)
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
@@ -61,17 +65,26 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     >>> [round(float(v), 3) for v in interval[:3]]
     [2.0, -0.484, 4.484]
     """
-    array = as_real(values, "values").astype(np.float64)
-    require_finite(array, "values")
-    if array.ndim < 1 or array.shape[-1] < 2:
-        raise InputError(
-            f"values has shape {array.shape}; an interval needs at least two runs: record more seeds"
-        )
+    array = _as_runs(values, "values")
     n = array.shape[-1]
     quantile = t_quantile(level, n - 1)
     scaled, exponent = scale_exactly(array) if array.size else (array, 0)
-    mean = np.asarray(scaled.mean(axis=-1))
-    half = quantile * scaled.std(axis=-1, ddof=1) / np.sqrt(n)
+    return _around(scaled.mean(axis=-1), quantile * scaled.std(axis=-1, ddof=1) / np.sqrt(n), exponent, n)
+
+
+def _as_runs(values: ArrayLike, name: str) -> Floats:
+    """Return finite values (..., n) of at least two runs."""
+    array = as_real(values, name).astype(np.float64)
+    require_finite(array, name)
+    if array.ndim < 1 or array.shape[-1] < 2:
+        raise InputError(
+            f"{name} has shape {array.shape}; an interval needs at least two runs: record more seeds"
+        )
+    return array
+
+
+def _around(mean: Floats, half: Floats, exponent: int, n: int) -> Interval:
+    """Return the interval of that half width around the mean, both times a power of two."""
     with np.errstate(over="ignore"):
         ends = [np.asarray(np.ldexp(end, exponent)) for end in (mean, mean - half, mean + half)]
     for end in ends[1:]:
@@ -112,3 +125,51 @@ def paired_t_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interv
         differences = first - second
     require_finite(differences, "a - b")
     return t_interval(differences, level)
+
+
+def welch_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
+    """Welch's t interval of mean(a) - mean(b) over the last axis, runs that do not pair.
+
+    Parameters
+    ----------
+    a, b : array_like (..., n), (..., m)
+        One scalar a run, n and m at least 2; the variances may differ.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    Interval
+        Its n is that of both together.
+
+    Raises
+    ------
+    InputError
+        As `t_interval`, of either.
+
+    References
+    ----------
+    B. L. Welch, "The generalization of 'Student's' problem when several different population variances are
+    involved", 1947.
+
+    Examples
+    --------
+    >>> found = welch_interval([2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0])
+    >>> [round(float(v), 3) for v in found[:3]]
+    [0.5, -1.732, 2.732]
+    """
+    first, second = _as_runs(a, "a"), _as_runs(b, "b")
+    if first.shape[:-1] != second.shape[:-1]:
+        raise InputError(f"a has shape {first.shape} and b {second.shape}; all axes but the last must agree")
+    n, m = first.shape[-1], second.shape[-1]
+    both, exponent = np.concatenate([first, second], axis=-1), 0
+    if both.size:
+        both, exponent = scale_exactly(both)
+    x, y = both[..., :n], both[..., n:]
+    u, v = x.var(axis=-1, ddof=1) / n, y.var(axis=-1, ddof=1) / m
+    total = np.asarray(u + v)
+    # Equal runs have an interval of no width, whatever their share.
+    share = np.divide(u, total, out=np.zeros_like(total), where=total > 0)
+    degrees = 1 / (share**2 / (n - 1) + (1 - share) ** 2 / (m - 1))  # Welch and Satterthwaite's
+    half = _t_quantiles(level, degrees) * np.sqrt(total)
+    return _around(x.mean(axis=-1) - y.mean(axis=-1), half, exponent, n + m)

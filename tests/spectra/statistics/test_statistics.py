@@ -31,6 +31,16 @@ def test_pairs_remove_what_they_share() -> None:
     assert 0.9 < interval.low < interval.high < 1.1
 
 
+def test_welchs_interval_is_scipys() -> None:
+    rng = np.random.default_rng(11)
+    a, b = rng.normal(size=(4, 7)), rng.normal(1, 5, (4, 3))
+    found = spectra.welch_interval(a, b, 0.9)
+    truth = stats.ttest_ind(a, b, axis=-1, equal_var=False).confidence_interval(0.9)
+    assert_allclose(found[1:3], truth, rtol=1e-12)
+    assert found.n == 10
+    assert spectra.welch_interval([2.0, 2.0], [1.0, 1.0, 1.0])[:3] == (1.0, 1.0, 1.0)
+
+
 def crossed(rng: np.random.Generator, n: int, seed: float, feedback: float) -> np.ndarray:
     rows, columns = rng.normal(0, seed, (n, 1)), rng.normal(0, feedback, (1, n))
     return 1 + rows + columns + rng.normal(0, 1, (n, n))
@@ -139,6 +149,10 @@ def test_refusals_say_what_to_do() -> None:
         spectra.t_interval([1.0, 2.0], 95)
     with pytest.raises(InputError, match=r"a has shape \(2,\) and b \(3,\)"):
         spectra.paired_t_interval([1, 2], [1, 2, 3])
+    with pytest.raises(InputError, match=r"b has shape .*at least two runs"):
+        spectra.welch_interval([1.0, 2.0], [1.0])
+    with pytest.raises(InputError, match=r"a has shape \(2, 3\) and b \(4,\); all axes but the last"):
+        spectra.welch_interval(np.ones((2, 3)), np.ones(4))
     with pytest.raises(InputError, match=r"at least 6 paired runs .* paired t interval only"):
         spectra.max_t_sign_flip(np.ones((5, 2)), rng)
     with pytest.raises(InputError, match="two seeds and two feedbacks"):
@@ -161,6 +175,8 @@ def test_intervals_carry_the_scale(scale: float) -> None:
     assert_allclose(
         spectra.t_interval(scale * y)[:3], scale * np.array(spectra.t_interval(y)[:3]), rtol=1e-12
     )
+    pair, truth = spectra.welch_interval(scale * y[0], scale * y[1]), spectra.welch_interval(y[0], y[1])
+    assert_allclose(pair[:3], scale * np.array(truth[:3]), rtol=1e-12)
     found, truth = spectra.crossed_interval(scale * y), spectra.crossed_interval(y)
     assert_allclose(found[:3], scale * np.array(truth[:3]), rtol=1e-12)
     assert_allclose(found.degrees, truth.degrees, rtol=1e-12)

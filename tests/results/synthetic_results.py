@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-METHODS = ("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen")
+CONDITIONS = ("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen")
 LAYERS = ("fc1", "fc2", "fc3", "out")
 STEPS = np.arange(0, 401, 50)
 PROBE = {
@@ -19,11 +19,11 @@ PROBE = {
 }
 
 #: Accuracy and the error's participation ratio at the last hidden layer that the runs of seed 0 end with.
-ACCURACY = dict(zip(METHODS, (0.97, 0.90, 0.95, 0.94, 0.96, 0.85), strict=True))
-RANK = dict(zip(METHODS, (30.0, 15.0, 26.0, 24.0, 28.0, 12.0), strict=True))
+ACCURACY = dict(zip(CONDITIONS, (0.97, 0.90, 0.95, 0.94, 0.96, 0.85), strict=True))
+RANK = dict(zip(CONDITIONS, (30.0, 15.0, 26.0, 24.0, 28.0, 12.0), strict=True))
 
 
-def synthetic(conditions=METHODS, seeds=(0, 1, 2), *, nulls=True, spread=1.0, layers=LAYERS):
+def synthetic(conditions=CONDITIONS, seeds=(0, 1, 2), *, nulls=True, spread=1.0, layers=LAYERS):
     """Return results whose curves saturate, with a seed effect of known size (0, 1, 2 times spread).
 
     Of other layers than four, those between the first and the last repeat the second.

@@ -1,0 +1,56 @@
+"""How the streams of the runs were recorded, as the coordinates that the results have of it.
+
+`fadiag.results.provenance` reads these coordinates.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fadiag.analysis.metrics.metric import Metric
+from fadiag.analysis.plan.runs import Stream
+
+__all__ = ["samples_coordinate", "stream_coordinates"]
+
+
+def stream_coordinates(streams: Sequence[Stream | None]) -> dict[str, list[Any]]:
+    """Return each of the `STREAM_COORDINATES` that a stream gives, run by run; None where a run lacks it."""
+    found: dict[str, list[Any]] = {
+        "kept_samples": [None if s is None else _kept(s) for s in streams],
+        "batch_samples": [None if s is None else _of_batch(s) for s in streams],
+        "probe_mode": [None if s is None else s.attrs.get("mode") for s in streams],
+        "split": [None if s is None else s.attrs.get("split") for s in streams],
+    }
+    return {name: values for name, values in found.items() if any(v is not None for v in values)}
+
+
+def samples_coordinate(streams: Sequence[Stream], metric: Metric) -> str:
+    """Return the coordinate that holds the N of a metric's values; "" where they have none.
+
+    Of signals with samples, and of their factors, it is the samples that were kept. A gradient is that of
+    the whole batch.
+    """
+    own = [s.rpartition("/")[2] for s in metric.signals if not s.startswith(("state/", "static/"))]
+    layers = [layer for stream in streams for layer in stream.layers.values()]
+    arrays = [layer[signal] for layer in layers for signal in own if signal in layer]
+    if any("sample" in a.dims or a.attrs.get("reduction") == "factor" for a in arrays):
+        return "kept_samples"
+    return "batch_samples" if any(signal.startswith("gradient") for signal in own) else ""
+
+
+def _kept(stream: Stream) -> int | None:
+    """Return the stream's number of samples; without one, the most valid rows of any record."""
+    kept: int | None = stream.attrs.get("samples")
+    if kept is None and stream.rows_valid is not None:
+        kept = int(stream.rows_valid.max(initial=0)) or None
+    return kept
+
+
+def _of_batch(stream: Stream) -> int | None:
+    """Return on how many samples the gradients are, where all that say so agree."""
+    found = {
+        int(array.attrs["samples"])
+        for layer in stream.layers.values()
+        for name, array in layer.items()
+        if name.startswith("gradient") and "samples" in array.attrs
+    }
+    return found.pop() if len(found) == 1 else None

@@ -1,0 +1,124 @@
+"""A variable of the results as an array by condition and seed, so that runs pair by their seeds."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from fadiag.errors import InputError
+from fadiag.results.provenance import samples_of_conditions
+from fadiag.results.run_labels import conditions_of, seeds_of
+from fadiag.results.variables import find_variable, missing_variables, streams_of
+
+__all__ = ["by_condition", "of_condition"]
+
+#: The order of known conditions; others follow in the order of the results.
+_ORDER = ("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen")
+
+
+def of_condition(array: xr.DataArray, condition: str) -> xr.DataArray:
+    """Return the part of one condition, without the dimension."""
+    return array.sel({"condition": condition}, drop=True)
+
+
+def by_condition(results: xr.DataTree, name: str, *, stream: str | None = None) -> xr.DataArray:
+    """Return a variable with dims (condition, seed, ...) in place of (run, ...).
+
+    Parameters
+    ----------
+    results : DataTree
+        Results of `fadiag.analyze`.
+    name : str
+        The variable.
+    stream : str, optional
+        The stream to take it from. When left out, the first probe of several streams that hold it.
+
+    Returns
+    -------
+    DataArray
+        NaN where a condition has no run of a seed. Seeds are whole numbers or texts; a run without a seed
+        has one of its own. The attributes are those of the variable, with ``stream`` and ``recorded_until``,
+        the last step of that stream.
+
+    Raises
+    ------
+    MissingSignalError
+        If no stream holds the variable, or the given one does not.
+    InputError
+        If two runs share condition and seed.
+
+    Examples
+    --------
+    >>> runs = {"run": ["a", "b"], "condition": ("run", ["fa", "bp"]), "seed": ("run", [0, 0]), "step": [9]}
+    >>> log = xr.Dataset({"loss": (("run", "step"), [[0.5], [0.25]])}, runs)
+    >>> found = by_condition(xr.DataTree.from_dict({"/log": log}), "loss")
+    >>> found.dims, found["condition"].values.tolist(), found.squeeze().values.tolist()
+    (('condition', 'seed', 'step'), ['bp', 'fa'], [0.25, 0.5])
+    """
+    within = results if stream is None else results.filter(lambda node: node.name == stream)
+    found = find_variable(within, name, streams_of(within, [name]))
+    if found is None:
+        raise missing_variables(results, [name], stream)
+    home, array = found
+    if "run" not in array.dims:
+        raise InputError(
+            f"variable '{name}' has dims {array.dims}, without 'run': not a result of fadiag.analyze"
+        )
+    conditions = conditions_of(array) or [str(run) for run in array["run"].values]
+    seeds = seeds_of(array)
+    order, seed_order = _sorted_conditions(conditions), _sorted_seeds(seeds)
+    rest = [str(dim) for dim in array.dims if dim != "run"]
+    source = array.transpose("run", *rest)
+    values = np.full((len(order), len(seed_order), *source.shape[1:]), np.nan)
+    taken: dict[tuple[int, int], int] = {}
+    for i, (condition, seed) in enumerate(zip(conditions, seeds, strict=True)):
+        place = (order.index(condition), seed_order.index(seed))
+        if place in taken:
+            raise InputError(_clash(source, (taken[place], i), f"condition '{condition}' and seed {seed}"))
+        taken[place] = i
+        values[place] = source.values[i]
+    coords = {
+        "condition": order,
+        "seed": _index(seed_order),
+        **{dim: source[dim].values for dim in rest if dim in source.coords},
+    }
+    attrs = {**array.attrs, "stream": home, **_recorded(source), **samples_of_conditions(source, conditions)}
+    return xr.DataArray(values, dims=("condition", "seed", *rest), coords=coords, name=name, attrs=attrs)
+
+
+def _sorted_seeds(seeds: Iterable[int | str]) -> list[int | str]:
+    """Return the distinct seeds: numbers by size, then texts by the alphabet."""
+    unique = set(seeds)
+    numbers = sorted(seed for seed in unique if isinstance(seed, int))
+    return [*numbers, *sorted(seed for seed in unique if isinstance(seed, str))]
+
+
+def _index(seeds: list[int | str]) -> NDArray[Any]:
+    """Return seeds as an index; numpy would turn numbers beside texts into texts."""
+    return np.array(seeds, object if any(isinstance(seed, str) for seed in seeds) else None)
+
+
+def _sorted_conditions(conditions: Iterable[str]) -> list[str]:
+    unique = dict.fromkeys(conditions)
+    return [m for m in _ORDER if m in unique] + [m for m in unique if m not in _ORDER]
+
+
+def _clash(array: xr.DataArray, at: tuple[int, int], shared: str) -> str:
+    """Say that two runs have one place, and the way out."""
+    pair = array.isel(run=list(at))
+    clash = "runs '{}' and '{}' share ".format(*pair["run"].values) + shared
+    if "feedback_seed" in pair.coords and len(set(pair["feedback_seed"].values.tolist())) == 2:
+        # Their mean could be drawn, but its interval over seeds would leave the feedback's share out.
+        return (
+            f"{clash} and differ in their feedback seed, and a figure has one run of each condition and "
+            "seed: hold such runs against each other by `fadiag compare`, or analyze those of one feedback "
+            "seed apart"
+        )
+    return f"{clash}; give one of them another 'condition' in its meta, or analyze them apart"
+
+
+def _recorded(array: xr.DataArray) -> dict[str, int]:
+    """Return the last step of the stream: beside other streams a table's steps may go further."""
+    return {"recorded_until": int(array["step"].values[-1])} if array.sizes.get("step") else {}

@@ -1,0 +1,145 @@
+"""The values at the end of training, at one step for all that is compared.
+
+What is measured changes with training, so values are compared at the last step that all of them have. A run
+without a finite value at that step (it was cut short, or diverged) is NaN: it does not lend an earlier one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from fadiag.results.by_condition import of_condition
+from fadiag.results.provenance import of_these_runs
+
+__all__ = ["BothSides", "Floats", "final_values", "final_values_of_both"]
+
+Floats = NDArray[np.float64]
+
+#: Attributes that make the values of one variable another quantity where they differ.
+_REFUSED = ("definition_version", "samples")
+#: Attributes whose difference is worth a word.
+_NOTED = ("probe_mode", "split")
+
+
+class _LastSteps(NamedTuple):
+    """The last step that arrays share, and the last of each; -1 where there is none."""
+
+    shared: int
+    each: tuple[int, ...]
+
+
+def final_values(array: xr.DataArray, conditions: Sequence[str] = ()) -> xr.DataArray:
+    """Return the values at the end of training: the last step at which every condition has one.
+
+    Conditions that were trained for longer are read where the shortest one ends. A condition without any
+    finite value does not count.
+
+    Parameters
+    ----------
+    array : DataArray
+        What `by_condition` returns, with the dimension ``step``.
+    conditions : sequence of str
+        The conditions to compare; all of them when left out.
+
+    Returns
+    -------
+    DataArray
+        Without the dimension ``step``. Its coordinate ``step`` is the step of the values: -1, with no value,
+        where the conditions share none. The coordinate ``last_step`` along condition is the last step with a
+        value of each. ``recorded_until`` is the last step that was recorded, with or without a value.
+
+    Examples
+    --------
+    >>> curves = xr.DataArray(
+    ...     [[[1.0, 2.0, np.nan]], [[3.0, 4.0, 5.0]]],
+    ...     dims=("condition", "seed", "step"),
+    ...     coords={"condition": ["bp", "fa"], "step": [0, 10, 20]},
+    ... )
+    >>> end = final_values(curves)
+    >>> end.values.tolist(), int(end["step"]), end["last_step"].values.tolist()
+    ([[2.0], [4.0]], 10, [10, 20])
+    """
+    if conditions:
+        array = array.sel({"condition": list(conditions)})
+    ends = _last_steps([of_condition(array, name) for name in array["condition"].values])
+    until = array.attrs.get("recorded_until", int(array["step"].values[-1]))
+    coords = {"last_step": ("condition", list(ends.each)), "recorded_until": until}
+    return _values_at(array, ends.shared).assign_coords(coords).assign_attrs(array.attrs)
+
+
+@dataclass(frozen=True)
+class BothSides:
+    """The final values of two sets of runs, by layer, at one ``step``; ``note`` is of all layers.
+
+    ``layers`` is empty where the two cannot be compared, and ``note`` says why.
+    """
+
+    layers: dict[str, tuple[Floats, Floats]]
+    step: int
+    note: str
+
+
+def final_values_of_both(a: xr.DataArray, b: xr.DataArray) -> BothSides:
+    """Return a variable of two results, (run, layer, step) or (run, step), at the last step of both.
+
+    That is the last step at which some run of each has a finite value, of any layer.
+
+    Examples
+    --------
+    >>> a = xr.DataArray([[1.0, 2.0], [3.0, np.inf]], {"step": [0, 10]}, ("run", "step"))
+    >>> found = final_values_of_both(a, a.isel(run=[0]))
+    >>> found.step, *(side.tolist() for side in found.layers[""])
+    (10, [2.0, nan], [2.0])
+    """
+    if other := _unlike(a, b, _REFUSED):
+        return BothSides({}, 0, f"not compared: {', '.join(other)}")
+    step, last = _last_steps([a, b])
+    ends = f"a ends at step {last[0]}, b at step {last[1]}"
+    if step < 0:
+        return BothSides({}, 0, f"not compared: no step at which both have a value ({ends})")
+    notes = _unlike(a, b, _NOTED)
+    if step < max(last):
+        notes.append(f"compared at step {step}, the last at which both have a value: {ends}")
+    at_a, at_b = _values_at(a, step), _values_at(b, step)
+    if "layer" not in a.dims:
+        return BothSides({"": (at_a.values, at_b.values)}, step, "; ".join(notes))
+    common = [layer for layer in a["layer"].values if layer in b["layer"].values]
+    if not common:
+        return BothSides({}, step, "not compared: no layer in common")
+    layers = {str(layer): (at_a.sel(layer=layer).values, at_b.sel(layer=layer).values) for layer in common}
+    return BothSides(layers, step, "; ".join(notes))
+
+
+def _last_steps(arrays: Sequence[xr.DataArray]) -> _LastSteps:
+    """Return the last steps; an array without a finite value has no say in the one that is shared."""
+    steps = []
+    for array in arrays:
+        finite = np.isfinite(array.transpose("step", ...).values)
+        steps.append(array["step"].values[finite.any(axis=tuple(range(1, finite.ndim)))])
+    having = [each for each in steps if each.size]
+    shared = reduce(np.intersect1d, having) if having else np.empty(0, np.int64)
+    return _LastSteps(_last(shared), tuple(map(_last, steps)))
+
+
+def _last(steps: NDArray[np.int64]) -> int:
+    return int(steps[-1]) if steps.size else -1
+
+
+def _values_at(array: xr.DataArray, step: int) -> xr.DataArray:
+    """Return the values at a step, NaN where they are not finite; nothing at step -1."""
+    if step < 0:
+        return array.isel(step=-1).where(False).assign_coords(step=step)
+    values = array.sel(step=step)
+    return values.where(np.isfinite(values))
+
+
+def _unlike(a: xr.DataArray, b: xr.DataArray, names: tuple[str, ...]) -> list[str]:
+    """Say which attributes differ between the sides, or between the runs of one side (a list then)."""
+    sides = of_these_runs(a), of_these_runs(b)
+    found = [(name, *(str(attrs.get(name, "not told")) for attrs in sides)) for name in names]
+    return [f"{name} is {x} in a and {y} in b" for name, x, y in found if x != y or ", " in x]

@@ -1,0 +1,65 @@
+"""The mean over seeds with its 95 % t interval, as labelled arrays: the run is the unit."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from fadiag.results.by_condition import of_condition
+from fadiag.spectra import t_interval
+
+__all__ = ["MeanInterval", "contrast", "mean_interval"]
+
+
+@dataclass(frozen=True)
+class MeanInterval:
+    """Mean, ends of the 95 % t interval and number of runs, each an array without the seeds' dimension.
+
+    Below two runs there is a mean and no interval: the ends are NaN.
+    """
+
+    mean: xr.DataArray
+    low: xr.DataArray
+    high: xr.DataArray
+    n: xr.DataArray
+
+
+def mean_interval(values: xr.DataArray, dim: str = "seed") -> MeanInterval:
+    """Return the mean over runs with its 95 % t interval, that of `fadiag.spectra.t_interval`.
+
+    Runs that are NaN or infinite are left out of mean, interval and n.
+
+    Examples
+    --------
+    >>> three = mean_interval(xr.DataArray([1.0, 2.0, np.nan, 3.0], dims="seed"))
+    >>> print(f"{three.mean:.2f} [{three.low:.2f}, {three.high:.2f}], n = {three.n:d}")
+    2.00 [-0.48, 4.48], n = 3
+    """
+    array = values.transpose(..., dim)
+    missing = ~np.isfinite(array.values)
+    # The runs with a value come first, in their order.
+    runs = np.take_along_axis(array.values, np.argsort(missing, axis=-1, kind="stable"), axis=-1)
+    n = np.asarray(np.count_nonzero(~missing, axis=-1))
+    mean, low, high = (np.full(n.shape, np.nan) for _ in range(3))
+    for count in np.unique(n[n > 0]):
+        here = n == count
+        if count == 1:
+            mean[here] = runs[here][:, 0]
+        else:
+            found = t_interval(runs[here][:, :count])
+            mean[here], low[here], high[here] = found.mean, found.low, found.high
+    coords = {name: coord for name, coord in array.coords.items() if dim not in coord.dims}
+    return MeanInterval(*(xr.DataArray(part, coords, array.dims[:-1]) for part in (mean, low, high, n)))
+
+
+def contrast(values: xr.DataArray, treated: str, baseline: str) -> MeanInterval:
+    """Return the paired difference treated - baseline over the seeds that both conditions ran.
+
+    Examples
+    --------
+    >>> runs = {"condition": ["bp", "fa"], "seed": [0, 1]}
+    >>> found = contrast(xr.DataArray([[1.0, 5.0], [2.0, 6.0]], runs), "fa", "bp")
+    >>> float(found.mean), float(found.low)
+    (1.0, 1.0)
+    """
+    return mean_interval(of_condition(values, treated) - of_condition(values, baseline))

@@ -1,0 +1,69 @@
+"""The variables of a null beside their variable: how they are called, and which runs lie beyond them."""
+
+import numpy as np
+import xarray as xr
+
+from fadiag.results.by_condition import of_condition
+from fadiag.results.final_values import final_values
+from fadiag.spectra.statistics.nulls import TIE
+
+__all__ = ["NULL_WORDS", "above_null", "beside_null", "exceeds", "is_null"]
+
+#: What a variable of a null adds to the name of its variable, and in words.
+NULL_WORDS = {
+    "null_low": "2.5 % quantile of the null of",
+    "null_high": "97.5 % quantile of the null of",
+    "null_mean": "mean of the null of",
+    "null_p": "one-sided p-value against the null of",
+    "null_draws": "number of draws of the null of",
+}
+
+
+def is_null(variable: object) -> bool:
+    """Return whether a variable is one of a null, by its name.
+
+    >>> is_null("error_cosine_null_p"), is_null("error_overlap_mask_null_low"), is_null("error_cosine")
+    (True, True, False)
+    """
+    return str(variable).endswith(tuple(f"_{suffix}" for suffix in NULL_WORDS))
+
+
+def beside_null(
+    numbers: xr.Dataset, name: str, null: str, condition: str, layer: str
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return the final values of a condition's runs and of a null, at one step: the null may be rarer.
+
+    `numbers` holds variables as `by_condition` returns them.
+    """
+    both = xr.Dataset({key: numbers[key].sel(layer=layer) for key in (name, null)})
+    drawn = both[null].notnull() & both[name].notnull()
+    values, nulls = (
+        of_condition(final_values(both[key].where(drawn), (condition,)), condition) for key in (name, null)
+    )
+    return values, nulls
+
+
+def exceeds(values: xr.DataArray, bound: xr.DataArray) -> xr.DataArray:
+    """Tell which values lie above a bound by more than rounding does, as `spectra.at_or_above` counts draws.
+
+    Where a statistic does not depend on what is drawn, it and its null are one number up to rounding.
+
+    >>> exceeds(xr.DataArray([1.0 + 1e-9, 1.1, np.nan]), xr.DataArray(1.0)).values.tolist()
+    [False, True, False]
+    """
+    return values - bound > TIE * np.fmax(abs(values), abs(bound))
+
+
+def above_null(
+    numbers: xr.Dataset, name: str, condition: str, layer: str
+) -> tuple[int, int, xr.DataArray] | None:
+    """Return how many of a condition's runs end above their null, of how many, and the values of these runs.
+
+    None where no null was drawn: chance is not known then.
+    """
+    null = f"{name}_null_high"
+    if null not in numbers:
+        return None
+    values, high = beside_null(numbers, name, null, condition, layer)
+    known = int(high.notnull().sum())
+    return (int(exceeds(values, high).sum()), known, values) if known else None

@@ -1,0 +1,72 @@
+"""What the results say about how each run was recorded: on how many samples, in which mode, on which data.
+
+It stands in coordinates along ``run``, so that it holds for the runs that are selected, and joined in the
+attributes of each variable.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import xarray as xr
+
+from fadiag.results.run_labels import as_text, is_missing
+
+__all__ = ["STREAM_COORDINATES", "joined", "of_these_runs", "recordings", "samples_of_conditions"]
+
+#: The coordinates along run of how a stream was recorded, and the attribute of a variable that each gives.
+STREAM_COORDINATES = {
+    "kept_samples": "samples",
+    "batch_samples": "samples",
+    "probe_mode": "probe_mode",
+    "split": "split",
+}
+
+
+def joined(values: Sequence[Any]) -> Any:
+    """Return one value for all runs where they agree, a comma-separated list where they do not.
+
+    >>> joined([64, None, 64]), joined(["test", "train"])
+    (64, 'test, train')
+    """
+    distinct = list(dict.fromkeys(v for v in values if v is not None and v != ""))
+    if len(distinct) == 1:
+        return distinct[0]
+    return ", ".join(str(v) for v in distinct)
+
+
+def of_these_runs(variable: xr.DataArray) -> dict[str, Any]:
+    """Return the attributes of a variable as they hold for its runs: a selection of those measured."""
+    attrs = dict(variable.attrs)
+    counted = attrs.get("samples_coordinate")
+    for name, attribute in STREAM_COORDINATES.items():
+        if name in variable.coords and (attribute != "samples" or name == counted):
+            attrs[attribute] = joined([as_text(v) for v in variable[name].values if not is_missing(v)])
+    return attrs
+
+
+def samples_of_conditions(
+    variable: xr.DataArray, conditions: Sequence[str]
+) -> dict[str, dict[str, list[str]]]:
+    """Return the attribute ``samples_of``: on which numbers of samples each condition's runs were measured.
+
+    `conditions` are those of the runs. Nothing where the runs do not say.
+    """
+    coordinate = variable.attrs.get("samples_coordinate")
+    if coordinate not in variable.coords:
+        return {}
+    found: dict[str, list[str]] = {}
+    for condition, value in zip(conditions, variable[coordinate].values, strict=True):
+        number = as_text(value)
+        if not is_missing(value) and number not in found.setdefault(condition, []):
+            found[condition].append(number)
+    return {"samples_of": found}
+
+
+def recordings(runs: xr.Dataset) -> list[tuple[str, int]]:
+    """Return run id and generation of each run: copies of one recording share them."""
+    if not {"run_id", "generation"} <= set(runs.coords):
+        return [("", 0)] * runs.sizes["run"]
+    return [
+        (str(run_id), int(generation))
+        for run_id, generation in zip(runs["run_id"].values, runs["generation"].values, strict=True)
+    ]

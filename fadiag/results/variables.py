@@ -1,0 +1,56 @@
+"""Finding a variable among the streams of the results."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+import xarray as xr
+
+from fadiag.errors import MissingSignalError
+
+__all__ = ["find_variable", "missing_variables", "streams_of"]
+
+#: Kinds of streams that may hold the same variables, the one to prefer first: a fixed batch shows the
+#: training alone, the batches of a run show what was drawn too.
+_PASSES = ("probe", "live")
+
+
+def _kind(node: xr.DataTree) -> str:
+    return str(node.attrs.get("kind", node.name))
+
+
+def streams_of(results: xr.DataTree, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the streams of passes that hold any of the variables; the first is the one to take.
+
+    A probe comes before a live stream, then what holds more of the variables, then the order of the results.
+    """
+    held = {
+        stream: (_PASSES.index(_kind(node)), -many)
+        for stream, node in results.children.items()
+        if _kind(node) in _PASSES and (many := sum(name in node.data_vars for name in names))
+    }
+    return tuple(sorted(held, key=lambda stream: held[stream]))
+
+
+def find_variable(results: xr.DataTree, name: str, streams: Sequence[str]) -> tuple[str, xr.DataArray] | None:
+    """Return a variable and its stream: the first of `streams`, or one that holds no passes (state, log).
+
+    A variable with layers goes before one without: a scalar may have been logged under a metric's name.
+    """
+    held = [
+        (key, node.to_dataset()[name])
+        for key, node in results.children.items()
+        if name in node.data_vars and (key in streams[:1] or _kind(node) not in _PASSES)
+    ]
+    return min(held, key=lambda at: "layer" not in at[1].dims, default=None)
+
+
+def missing_variables(results: xr.DataTree, names: Sequence[str], stream: str | None) -> MissingSignalError:
+    """Return the error that names the variables that the results, or one of their streams, lack."""
+    held = sorted({str(v) for node in results.subtree for v in node.data_vars})
+    near = [n for name in names for n in get_close_matches(name, held, n=2)]
+    where = (f" in stream '{stream}'" if stream else " by layer") if any(n in held for n in names) else ""
+    beside = f" (near are {', '.join(dict.fromkeys(near))})" if near and not where else ""
+    return MissingSignalError(
+        f"the results hold no {', '.join(names)}{where}{beside}; record or log what is missing and analyze "
+        "again"
+    )
