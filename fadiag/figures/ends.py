@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from fadiag.figures.table import of
-from fadiag.spectra.statistics.nulls import TIE
+from fadiag.spectra.statistics.p_value import TIE
 
 __all__ = ["above_null", "beside_null", "exceeds", "final"]
 
