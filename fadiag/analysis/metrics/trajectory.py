@@ -3,7 +3,8 @@
 import numpy as np
 
 from fadiag import spectra
-from fadiag.analysis.metrics.metric import WINDOW, Metric, Values
+from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.metrics.signal_refs import WINDOW
 from fadiag.analysis.metrics.view import View
 
 __all__ = ["TRAJECTORY_METRICS"]

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.metrics.signal_refs import parse
 from fadiag.analysis.metrics.view import Layer, SignalView, View
 from fadiag.errors import InputError
 
@@ -73,7 +74,7 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
             unsure = lacking and "nan_count" not in block.arrays[name].attrs
             told = ", or was not recorded there (the store is not closed)" if unsure else ""
             raise InputError(
-                f"{name.rpartition('/')[2]} of layer '{block.owners[name]}' at step {step} holds {words} of "
+                f"{parse(name).signal} of layer '{block.owners[name]}' at step {step} holds {words} of "
                 f"{record.size:,} values{told}; analyze with skip_invalid=True "
                 f"or stop before step {step} (run {block.run})"
             )
@@ -82,13 +83,13 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
 
 def _usable(name: str, values: NDArray[np.generic], block: Block) -> bool:
     """Tell whether an array without steps can be measured; raise where it holds what is not a number."""
-    # A first record is one of a stream, whose rows may be filled up.
-    if "static/" not in name or values.dtype.kind != "f" or np.isfinite(values).all():
+    # The first record of a stream may have filled-up rows.
+    if parse(name).stream != "static" or values.dtype.kind != "f" or np.isfinite(values).all():
         return True
     if not block.skip_invalid:
         bad = np.count_nonzero(~np.isfinite(values))
         raise InputError(
-            f"{name.rpartition('/')[2]} of layer '{block.owners.get(name, block.layer.name)}' holds {bad:,} "
+            f"{parse(name).signal} of layer '{block.owners.get(name, block.layer.name)}' holds {bad:,} "
             f"values that are not finite of {values.size:,}; analyze with skip_invalid=True (run {block.run})"
         )
     return False
