@@ -1,4 +1,4 @@
-"""The metrics of paths: whole products of weights, pseudo-backprop, and what direct rules align with.
+"""The metrics of paths: products of all weights above, pseudo-backprop, and alignment under direct rules.
 
 They read the signals of other layers (see `fadiag.analysis.metrics.signal_refs`) and need layers that form a
 chain.

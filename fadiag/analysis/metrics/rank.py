@@ -1,4 +1,4 @@
-"""The metrics of one matrix: how many directions a signal has."""
+"""The metrics of one signal: how many directions it has."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The metrics over several records: how far a representation moved, how many directions updates explore."""
+"""The metrics over several records: how far an activation moved, how many directions updates explore."""
 
 import numpy as np
 

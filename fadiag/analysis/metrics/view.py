@@ -1,4 +1,4 @@
-"""One layer over some steps: what a metric sees."""
+"""One layer over some steps, as a metric's function sees it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -42,8 +42,8 @@ class Layer:
 class SignalView:
     """The recorded values (step, *dims) of one signal, and whether they are a QR factor instead of rows.
 
-    ``columns`` is the number of columns of the signal's matrix where the recorded one has others.
-    A static signal has a step axis of length 1, which broadcasts.
+    ``columns`` is the number of columns of the signal's matrix, if a factor has another. A static signal has
+    a step axis of length 1, which broadcasts.
     """
 
     values: NDArray[Any]

@@ -1,4 +1,4 @@
-"""Cutting the work into blocks: which metrics each layer of each stream can give, over which steps."""
+"""Cuts the work into blocks: which metrics each layer of each stream gives, over which steps."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from fadiag.store import Unfolding
 
 __all__ = ["BLOCK_BYTES", "Known", "Options", "Task", "plan"]
 
-#: Bytes of signals that one block reads; its float64 work arrays are a few times that.
+#: Bytes of signals that one block reads; its float64 work arrays take a few times as much.
 BLOCK_BYTES = 8 * 2**20
 
-#: Which steps of a stream have the value of a metric already: (run, stream, layer, metric) -> a bool a step.
+#: Which steps have a value of a metric already: (run, stream, layer, metric) -> one bool a step.
 Known = Callable[[Run, Stream, str, Metric], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked of every block."""
+    """The options of `analyze` that every block needs."""
 
     unfolding: Unfolding = "samples"
     k: int | None = None
@@ -36,7 +36,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Task:
-    """A block, and where its values go in the results."""
+    """A block, and the place of its values in the results."""
 
     run: Run
     stream: str
@@ -45,7 +45,7 @@ class Task:
 
 
 def _steps_per_block(arrays: Mapping[str, xr.DataArray], windows: Mapping[str, NDArray[np.intp]]) -> int:
-    """As many steps as fit the budget, in whole chunks of the largest signal."""
+    """Return how many steps fit the budget, in whole chunks of the largest signal."""
     if not arrays:
         return BLOCK_BYTES  # nothing to read
     record = {name: array.nbytes // max(1, array.sizes["step"]) for name, array in arrays.items()}
@@ -117,7 +117,7 @@ def _find(context: LayerContext, signals: Sequence[str]) -> _Found:
 
 
 def _selection(positions: NDArray[np.intp]) -> slice | NDArray[np.intp]:
-    """Return increasing positions as a slice where they are one, which is read in one piece."""
+    """Return increasing positions, as a slice if they have no gaps: that is read in one piece."""
     contiguous = positions[-1] - positions[0] == len(positions) - 1
     return slice(int(positions[0]), int(positions[-1]) + 1) if contiguous else positions
 
@@ -125,7 +125,7 @@ def _selection(positions: NDArray[np.intp]) -> slice | NDArray[np.intp]:
 def _group_tasks(
     context: LayerContext, metrics: tuple[Metric, ...], members: NDArray[np.intp], options: Options
 ) -> Iterator[Task]:
-    """Cut the steps (by position) that need the same metrics into blocks."""
+    """Cut steps (by position) that need the same metrics into blocks."""
     run, stream, name = context.run, context.stream, context.layer
     layer = run.layer(stream, name, options.unfolding, options.k)
     rows = stream.rows_of(name)
@@ -138,7 +138,7 @@ def _group_tasks(
     }
     found = _find(context, sorted({s for metric in metrics for s in metric.signals} | nulls))
     arrays, missing, static = found.arrays, found.missing, found.static
-    # Steps where every metric lacks a signal: nothing to measure.
+    # Steps at which every metric lacks a signal: nothing to measure.
     nothing = np.ones(len(stream.steps), np.bool_)
     for metric in metrics:
         lacks = [missing[s] for s in metric.signals if s in missing]
@@ -176,7 +176,7 @@ def _group_tasks(
 
 
 def plan(runs: Sequence[Run], metrics: Sequence[Metric], options: Options, known: Known) -> list[Task]:
-    """Return the blocks of all runs, in the order of runs, streams, layers and steps, less what is known."""
+    """Return the blocks of all runs without the known values, ordered by run, stream, layer and step."""
     return [
         task
         for run in runs

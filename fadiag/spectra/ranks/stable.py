@@ -30,7 +30,7 @@ def stable_rank(x: ArrayLike) -> Floats:
     Raises
     ------
     InputError
-        Where ``x`` is empty, has fewer than two axes, is complex, or holds NaN or infinities.
+        As `participation_ratio`.
 
     Examples
     --------
