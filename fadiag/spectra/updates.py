@@ -1,5 +1,6 @@
 """Updates of weights: the directions they explore, the parts that are decay or rounding, the polar factor."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,11 @@ __all__ = ["ROUNDING_LIMIT", "exploration", "polar_factor", "rounding_floor", "u
 #: Above this share of rounding, the ranks of an update say more about rounding than about the update.
 ROUNDING_LIMIT = 1e-3
 
-#: The bits of a float64 that hold its exponent: alone they are the power of two at or below the number.
-_EXPONENT = np.int64(0x7FF0000000000000)
+#: The bits that hold a number's exponent: alone they are the power of two at or below the number.
+_EXPONENT_BITS: Mapping[np.dtype[Any], Any] = {
+    np.dtype(np.float32): np.int32(0x7F800000),
+    np.dtype(np.float64): np.int64(0x7FF0000000000000),
+}
 
 
 def exploration(updates: ArrayLike) -> Floats:
@@ -104,13 +108,23 @@ def rounding_floor(weight: ArrayLike, update: ArrayLike, *, eps: float | None = 
     w, u = np.broadcast_arrays(w, u)
     shares = np.full(w.shape[:-2], np.nan)
     for index in np.ndindex(shares.shape):
-        (before, up), (moved, down) = scale_exactly(w[index]), scale_exactly(u[index])
-        powers = (before.view(np.int64) & _EXPONENT).view(np.float64)
-        if moved.any():
-            share = spacing / 12**0.5 * np.linalg.norm(powers) / np.linalg.norm(moved)
+        (before, up), (moved, down) = _in_range(w[index]), _in_range(u[index])
+        bits = _EXPONENT_BITS[before.dtype]
+        size = _norm((before.view(bits.dtype) & bits).view(before.dtype))
+        if (step := _norm(moved)) > 0:
             with np.errstate(over="ignore"):
-                shares[index] = np.ldexp(share, up - down)
+                shares[index] = np.ldexp(spacing / 12**0.5 * size / step, up - down)
     return shares
+
+
+def _in_range(matrix: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """Scale by a power of two so that squares stay in float64's range; those of a float32 do."""
+    return (matrix, 0) if matrix.dtype == np.float32 else scale_exactly(matrix)
+
+
+def _norm(matrix: NDArray[Any]) -> float:
+    """Return the Frobenius norm, summed in float64 without a copy of the matrix."""
+    return float(np.sqrt(np.einsum("ij,ij->", matrix, matrix, dtype=np.float64)))
 
 
 def _same_shape(update: NDArray[Any], weight: NDArray[Any]) -> None:

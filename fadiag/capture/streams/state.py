@@ -238,6 +238,7 @@ def _rounding_floor(weight: Tensor, update: Tensor) -> Tensor | None:
     if not (weight.is_floating_point() and update.any()):
         return None
     before, moved = (array.reshape(1, -1) for array in to_arrays([weight, update]))
-    if not (np.isfinite(before).all() and np.isfinite(moved).all()):
+    try:
+        return torch.from_numpy(spectra.rounding_floor(before, moved, eps=torch.finfo(weight.dtype).eps))
+    except InputError:  # one of the two is not finite
         return torch.tensor(torch.nan)
-    return torch.from_numpy(spectra.rounding_floor(before, moved, eps=torch.finfo(weight.dtype).eps))

@@ -183,3 +183,18 @@ def test_the_rounding_floor_is_recorded_with_the_weights_own_type(tmp_path):
     results = analyze([path], metrics=["update_rounding_floor", "update_trustworthy"])["state"]
     np.testing.assert_array_equal(results["update_rounding_floor"].sel(layer="0")[0], floors[dtype, lr])
     np.testing.assert_array_equal(results["update_trustworthy"].sel(layer="0")[0], [0, np.nan])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_update_that_is_not_finite_is_recorded_without_a_floor(tmp_path):
+    model = nn.Sequential(nn.Linear(6, 3))
+    optimizer = torch.optim.SGD(model.parameters(), 1e38)
+    with Recorder(model, tmp_path / "run.zarr", optimizer=optimizer, every=1) as recorder:
+        for _ in range(3):
+            optimizer.zero_grad()
+            (1e3 * functional.cross_entropy(model(X), Y)).backward()
+            optimizer.step()
+            recorder.step()
+    layer = open_run(tmp_path / "run.zarr")["state/0"]
+    assert not np.isfinite(layer["update"].values[0]).all()
+    assert np.isnan(layer["update_rounding_floor"].values).all()
