@@ -17,6 +17,8 @@ __all__ = [
     "PartSpec",
     "SignalRole",
     "SignalSpec",
+    "is_batch_sum",
+    "nulls_of",
     "part_of",
     "role_of",
     "signals_of",
@@ -360,3 +362,33 @@ def _with_parts(array: str) -> Iterator[tuple[str, str]]:
         if array.endswith(f"_{part}"):
             yield array.removesuffix(f"_{part}"), part
     yield array, ""
+
+
+def nulls_of(signal: str, statistic: str) -> dict[str, str]:
+    """Return the arrays with a statistic of a signal's nulls, by the name of the null.
+
+    Examples
+    --------
+    >>> nulls_of("error", "effective_rank")
+    {'error_null': 'error_null_effective_rank', 'mask_null': 'mask_null_effective_rank'}
+    >>> nulls_of("modulator", "cosine")
+    {}
+    """
+    roles = {array: role_of(array) for null in NULLS.values() for array in null.arrays}
+    return {
+        role.null: array
+        for array, role in roles.items()
+        if role.signal is SIGNALS[signal] and role.statistic == statistic
+    }
+
+
+def is_batch_sum(array: str) -> bool:
+    """Return whether an array is a sum over the whole batch, such as a gradient.
+
+    Examples
+    --------
+    >>> is_batch_sum("gradient_bp"), is_batch_sum("gradient_mine"), is_batch_sum("weight")
+    (True, True, False)
+    """
+    signal = role_of(array).signal
+    return signal is not None and signal.shape == "weight" and "probe" in signal.streams

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "capture": {"errors", "signals", "torch", "store", "spectra", "rules"},
     "training": {"errors", "torch", "rules", "capture", "store"},
     "results": {"errors", "xarray", "zarr", "pandas", "spectra"},
-    # scipy: its OpenBLAS is held at one thread, no function of it is called.
+    # scipy: loaded for its BLAS, which is held at one thread; no function of it is called.
     "analysis": {"errors", "signals", "cores", "xarray", "store", "spectra", "results", "pandas", "scipy"},
     "figures": {"errors", "xarray", "matplotlib", "results"},
     "report": {"errors", "xarray", "matplotlib", "figures", "results"},
@@ -130,6 +130,21 @@ def test_import_fadiag_is_light() -> None:
 @pytest.mark.parametrize("package", ["analysis", "store", "spectra", "results", "figures", "report"])
 def test_offline_work_imports_no_torch(package: str) -> None:
     assert "torch" not in loaded_after(f"import fadiag.{package}")
+
+
+def test_analysis_imports_no_torch_even_when_it_works(tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy as np, xarray as xr\n"
+        "from fadiag.analysis import analyze\n"
+        "clock = {'step': [0, 1]}\n"
+        "fc = xr.Dataset({'error': (('step', 'sample', 'out'), np.random.rand(2, 8, 4))},"
+        " attrs={'name': 'fc', 'order': 0})\n"
+        "probe = xr.Dataset(coords=clock, attrs={'kind': 'probe'})\n"
+        "tree = xr.DataTree.from_dict({'/probe': probe, '/probe/fc': fc})\n"
+        f"analyze(tree, output={str(tmp_path / 'results.zarr')!r})\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_spectra_import_neither_zarr_nor_xarray() -> None:

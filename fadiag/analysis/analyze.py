@@ -17,7 +17,7 @@ from fadiag.analysis.plan.given_meta import GivenMeta
 from fadiag.analysis.plan.requirements import check_asked, check_unfolding
 from fadiag.analysis.plan.runs import open_runs
 from fadiag.analysis.plan.tasks import Options, Task, plan
-from fadiag.analysis.threads import one_blas_thread, set_blas_threads
+from fadiag.analysis.threads import one_blas_thread
 from fadiag.cores import available_cores
 from fadiag.errors import InputError
 from fadiag.results.io import READABLE, check_output, load, save
@@ -32,7 +32,7 @@ SAVE_EVERY = 30.0
 
 def _measure_alone(block: Block) -> dict[str, Values]:
     """Measure with one BLAS thread, wherever the executor runs this."""
-    set_blas_threads(1)
+    one_blas_thread()
     return measure(block)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fadiag.analysis.metrics.metric import Metric
 from fadiag.analysis.plan.runs import Stream
+from fadiag.signals import is_batch_sum
 
 __all__ = ["samples_coordinate", "stream_coordinates"]
 
@@ -29,12 +30,12 @@ def samples_coordinate(streams: Sequence[Stream], metric: Metric) -> str:
     Of signals with samples, and of their factors, it is the samples that were kept. A gradient is that of
     the whole batch.
     """
-    own = [s.rpartition("/")[2] for s in metric.signals if not s.startswith(("state/", "static/"))]
+    own = [ref.signal for ref in metric.refs if not ref.stream]
     layers = [layer for stream in streams for layer in stream.layers.values()]
     arrays = [layer[signal] for layer in layers for signal in own if signal in layer]
     if any("sample" in a.dims or a.attrs.get("reduction") == "factor" for a in arrays):
         return "kept_samples"
-    return "batch_samples" if any(signal.startswith("gradient") for signal in own) else ""
+    return "batch_samples" if any(map(is_batch_sum, own)) else ""
 
 
 def _kept(stream: Stream) -> int | None:
@@ -51,6 +52,6 @@ def _of_batch(stream: Stream) -> int | None:
         int(array.attrs["samples"])
         for layer in stream.layers.values()
         for name, array in layer.items()
-        if name.startswith("gradient") and "samples" in array.attrs
+        if is_batch_sum(name) and "samples" in array.attrs
     }
     return found.pop() if len(found) == 1 else None

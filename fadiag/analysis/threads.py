@@ -1,51 +1,34 @@
-"""One BLAS thread each: outer workers over matrices, never BLAS threads inside them.
+"""One BLAS thread a worker: threads run over matrices, never inside one.
 
-Two BLAS threads on a busy machine make a small eigenproblem up to a hundred times slower. threadpoolctl is no
-dependency: the OpenBLAS builds that numpy and scipy bring are asked through the extension modules that link
-them. With another BLAS (MKL, Accelerate) set its own variable, for example ``MKL_NUM_THREADS=1``.
+Two BLAS threads on a busy machine make a small eigenproblem up to a hundred times slower.
 """
 
-import ctypes
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any
 
-import numpy.linalg
-import scipy.linalg.lapack
+import scipy.linalg  # noqa: F401 -- scipy brings a BLAS of its own; load it before the search
+from threadpoolctl import ThreadpoolController
 
-__all__ = ["one_blas_thread", "set_blas_threads"]
-
-_PREFIXES = ("scipy_openblas_", "openblas_")
-_SUFFIXES = ("64_", "", "_64")
+__all__ = ["one_blas_thread"]
 
 
-def _entry_points() -> list[tuple[ctypes.CDLL, str, str]]:
-    """Find the get and set functions of each OpenBLAS that numpy and scipy have loaded."""
-    found = []
-    for module in (numpy.linalg._umath_linalg, scipy.linalg.lapack._flapack):  # type: ignore[attr-defined]
-        library = ctypes.CDLL(module.__file__)  # already loaded: this looks symbols up, it loads nothing new
-        for prefix in _PREFIXES:
-            for suffix in _SUFFIXES:
-                getter, setter = f"{prefix}get_num_threads{suffix}", f"{prefix}set_num_threads{suffix}"
-                if hasattr(library, getter) and hasattr(library, setter):
-                    found.append((library, getter, setter))
-    return found
+@cache
+def _libraries() -> ThreadpoolController:
+    """Find the BLAS libraries that are loaded: milliseconds, so once a process."""
+    return ThreadpoolController()
 
 
-def set_blas_threads(count: int) -> list[int]:
-    """Set the number of threads of each OpenBLAS found, and return what it was (empty if none was found)."""
-    before = []
-    for library, getter, setter in _entry_points():
-        before.append(int(getattr(library, getter)()))
-        getattr(library, setter)(count)
-    return before
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Limit every BLAS to one thread, from the call on.
 
+    As a context manager it restores the numbers at the end. Workers call it for each block and restore
+    nothing: one that ends must not give threads back while another still measures.
 
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Hold every OpenBLAS found at one thread; the numbers before are put back at the end."""
-    before = set_blas_threads(1)
-    try:
-        yield
-    finally:
-        for (library, _, setter), count in zip(_entry_points(), before, strict=True):
-            getattr(library, setter)(count)
+    Examples
+    --------
+    >>> with one_blas_thread():
+    ...     pass
+    """
+    limit: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
+    return limit

@@ -5,7 +5,7 @@ import xarray as xr
 
 from fadiag.results.by_condition import of_condition
 from fadiag.results.final_values import final_values
-from fadiag.spectra.statistics.nulls import TIE
+from fadiag.spectra.statistics.p_value import TIE
 
 __all__ = ["NULL_WORDS", "above_null", "beside_null", "exceeds", "is_null"]
 

@@ -11,7 +11,6 @@ from fadiag.spectra.alignment.direct import AlignmentMatrix as AlignmentMatrix
 from fadiag.spectra.alignment.direct import alignment_matrix as alignment_matrix
 from fadiag.spectra.alignment.direct import direct_weight_cosine as direct_weight_cosine
 from fadiag.spectra.alignment.linear_cka import linear_cka_debiased as linear_cka_debiased
-from fadiag.spectra.alignment.path_alignment import jacobian_alignment as jacobian_alignment
 from fadiag.spectra.alignment.path_alignment import path_alignment as path_alignment
 from fadiag.spectra.alignment.pseudo_backprop import PINV_RCOND as PINV_RCOND
 from fadiag.spectra.alignment.pseudo_backprop import pseudo_backprop as pseudo_backprop
@@ -40,33 +39,36 @@ from fadiag.spectra.ranks.stable import stable_rank as stable_rank
 from fadiag.spectra.ranks.stable import stable_rank_of_spectrum as stable_rank_of_spectrum
 from fadiag.spectra.statistics.cosine_null import cosine_null_p as cosine_null_p
 from fadiag.spectra.statistics.cosine_null import cosine_null_quantile as cosine_null_quantile
+from fadiag.spectra.statistics.draws import gaussian_with_spectrum as gaussian_with_spectrum
+from fadiag.spectra.statistics.draws import permuted_cosines as permuted_cosines
+from fadiag.spectra.statistics.draws import sign_flipped as sign_flipped
 from fadiag.spectra.statistics.intervals import Interval as Interval
 from fadiag.spectra.statistics.intervals import paired_t_interval as paired_t_interval
 from fadiag.spectra.statistics.intervals import t_interval as t_interval
 from fadiag.spectra.statistics.intervals import t_quantile as t_quantile
 from fadiag.spectra.statistics.intervals import welch_interval as welch_interval
-from fadiag.spectra.statistics.nulls import OverlapMoments as OverlapMoments
-from fadiag.spectra.statistics.nulls import at_or_above as at_or_above
-from fadiag.spectra.statistics.nulls import gaussian_with_spectrum as gaussian_with_spectrum
-from fadiag.spectra.statistics.nulls import overlap_moments as overlap_moments
-from fadiag.spectra.statistics.nulls import p_value as p_value
-from fadiag.spectra.statistics.nulls import permuted_cosines as permuted_cosines
-from fadiag.spectra.statistics.nulls import sign_flipped as sign_flipped
 from fadiag.spectra.statistics.onsets import KaplanMeier as KaplanMeier
 from fadiag.spectra.statistics.onsets import Onset as Onset
 from fadiag.spectra.statistics.onsets import kaplan_meier as kaplan_meier
 from fadiag.spectra.statistics.onsets import onset as onset
 from fadiag.spectra.statistics.onsets import onset_threshold as onset_threshold
+from fadiag.spectra.statistics.overlap_null import OverlapMoments as OverlapMoments
+from fadiag.spectra.statistics.overlap_null import overlap_moments as overlap_moments
+from fadiag.spectra.statistics.p_value import at_or_above as at_or_above
+from fadiag.spectra.statistics.p_value import p_value as p_value
 from fadiag.spectra.statistics.random_effects import CrossedInterval as CrossedInterval
 from fadiag.spectra.statistics.random_effects import crossed_interval as crossed_interval
 from fadiag.spectra.statistics.sign_flip import MaxT as MaxT
 from fadiag.spectra.statistics.sign_flip import max_t_sign_flip as max_t_sign_flip
+from fadiag.spectra.updates import ROUNDING_LIMIT as ROUNDING_LIMIT
 from fadiag.spectra.updates import exploration as exploration
 from fadiag.spectra.updates import polar_factor as polar_factor
+from fadiag.spectra.updates import rounding_floor as rounding_floor
 from fadiag.spectra.updates import update_loss as update_loss
 
 __all__ = [
     "PINV_RCOND",
+    "ROUNDING_LIMIT",
     "AlignmentMatrix",
     "CrossedInterval",
     "Interval",
@@ -91,7 +93,6 @@ __all__ = [
     "effective_samples",
     "exploration",
     "gaussian_with_spectrum",
-    "jacobian_alignment",
     "kaplan_meier",
     "linear_cka_debiased",
     "marchenko_pastur",
@@ -114,6 +115,7 @@ __all__ = [
     "principal_angles_of_bases",
     "pseudo_backprop",
     "right_basis",
+    "rounding_floor",
     "sign_flipped",
     "singular_values",
     "stable_rank",

@@ -1,7 +1,10 @@
-"""Spectra of updates: what of them the loss asked for, how many directions they explore, the polar factor."""
+"""Updates of weights: the directions they explore, the parts that are decay or rounding, the polar factor."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fadiag.errors import InputError
 from fadiag.spectra.ranks.participation import participation_ratio
@@ -13,16 +16,27 @@ from fadiag.spectra.validate import (
     require_finite,
     require_one_stack,
     scale_each,
+    scale_exactly,
 )
 
-__all__ = ["exploration", "polar_factor", "update_loss"]
+__all__ = ["ROUNDING_LIMIT", "exploration", "polar_factor", "rounding_floor", "update_loss"]
+
+#: Above this share of rounding, the ranks of an update say more about rounding than about the update.
+ROUNDING_LIMIT = 1e-3
+
+#: The bits that hold a number's exponent: alone they are the power of two at or below the number.
+_EXPONENT_BITS: Mapping[np.dtype[Any], Any] = {
+    np.dtype(np.float32): np.int32(0x7F800000),
+    np.dtype(np.float64): np.int64(0x7FF0000000000000),
+}
 
 
 def exploration(updates: ArrayLike) -> Floats:
     """Directions that a window of updates explores: participation ratio of the sum of Uᵀ U over its steps.
 
-    Steps of rank one can explore many directions between them: 200 drawn ones reach 49 of 64. Steps count by
-    their energy; the side is the feature (right) one. It grows with the window, so name the window.
+    Many steps of rank one explore many directions: 200 random ones reach 49 of 64. A step counts by its
+    energy, and directions are those of the features (right side). The value grows with the window, so name
+    the window.
 
     Parameters
     ----------
@@ -37,7 +51,7 @@ def exploration(updates: ArrayLike) -> Floats:
     Raises
     ------
     InputError
-        Where there is no window axis or no step, or as `participation_ratio`.
+        There is no window axis or no step, or as `participation_ratio`.
 
     Examples
     --------
@@ -56,10 +70,76 @@ def exploration(updates: ArrayLike) -> Floats:
     return participation_ratio(array.reshape(*lead, window * rows, columns))
 
 
+def rounding_floor(weight: ArrayLike, update: ArrayLike, *, eps: float | None = None) -> Floats:
+    """Share of an update that is rounding of the weight it was taken from.
+
+    sqrt(sum spacing(W)² / 12) / |dW|_F: a stored weight has an error of rms spacing / sqrt(12) an entry. Do
+    not trust the ranks of an update whose share is above `ROUNDING_LIMIT`.
+
+    Parameters
+    ----------
+    weight : array_like (..., rows, columns)
+        W, in the float type that the training used.
+    update : array_like (..., rows, columns)
+        W after the step less W before.
+    eps : float, optional
+        Spacing of that float type at 1, for a weight that was widened since (bfloat16 to float32).
+
+    Returns
+    -------
+    array (...), float64
+        NaN if the update is all zeros.
+
+    Raises
+    ------
+    InputError
+        The shapes do not fit, ``eps`` is not in [0, 1), or an input is empty, complex, or holds NaN or
+        infinities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float((rounding_floor(np.ones((1, 3), np.float32), np.full((1, 3), 1e-3)) * 1e5).round(2))
+    3.44
+    """
+    w, u = as_matrices(weight, "weight"), as_matrices(update, "update")
+    _same_shape(u, w)
+    spacing = float(np.finfo(w.dtype).eps) if eps is None else as_share(eps, "eps")
+    w, u = np.broadcast_arrays(w, u)
+    shares = np.full(w.shape[:-2], np.nan)
+    for index in np.ndindex(shares.shape):
+        (before, up), (moved, down) = _in_range(w[index]), _in_range(u[index])
+        bits = _EXPONENT_BITS[before.dtype]
+        size = _norm((before.view(bits.dtype) & bits).view(before.dtype))
+        if (step := _norm(moved)) > 0:
+            with np.errstate(over="ignore"):
+                shares[index] = np.ldexp(spacing / 12**0.5 * size / step, up - down)
+    return shares
+
+
+def _in_range(matrix: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """Scale by a power of two so that squares stay in float64's range; those of a float32 do."""
+    return (matrix, 0) if matrix.dtype == np.float32 else scale_exactly(matrix)
+
+
+def _norm(matrix: NDArray[Any]) -> float:
+    """Return the Frobenius norm, summed in float64 without a copy of the matrix."""
+    return float(np.sqrt(np.einsum("ij,ij->", matrix, matrix, dtype=np.float64)))
+
+
+def _same_shape(update: NDArray[Any], weight: NDArray[Any]) -> None:
+    if update.shape[-2:] != weight.shape[-2:]:
+        raise InputError(
+            f"update has shape {update.shape[-2:]} and weight {weight.shape[-2:]}; they must be equal"
+        )
+    require_one_stack(update=update, weight=weight)
+
+
 def update_loss(update: ArrayLike, weight: ArrayLike, learning_rate: ArrayLike, decay: float) -> Floats:
     """Return the part of an update that comes from the loss: update + learning rate x decay x W.
 
-    Weight decay is full rank and hides the update's: a rank-1 update reads 12 beside 0.01 W.
+    Weight decay has full rank and hides the rank of the update: a rank-1 update plus 0.01 W reads 12. A
+    recorded run does not hold the learning rate of each step, so `fadiag.analyze` cannot call this.
 
     Parameters
     ----------
@@ -79,8 +159,8 @@ def update_loss(update: ArrayLike, weight: ArrayLike, learning_rate: ArrayLike, 
     Raises
     ------
     InputError
-        Where the shapes do not fit, a coefficient is out of range, or an input is empty, complex, or holds
-        NaN or infinities.
+        The shapes do not fit, a coefficient is out of range, or an input is empty, complex, or holds NaN or
+        infinities.
 
     Examples
     --------
@@ -92,8 +172,7 @@ def update_loss(update: ArrayLike, weight: ArrayLike, learning_rate: ArrayLike, 
     require_finite(rate, "learning_rate")
     if (rate < 0).any():
         raise InputError(f"learning_rate goes down to {rate.min()}; it must not be negative")
-    if u.shape[-2:] != w.shape[-2:]:
-        raise InputError(f"update has shape {u.shape[-2:]} and weight {w.shape[-2:]}; they must be equal")
+    _same_shape(u, w)
     rate = rate.astype(np.float64)[..., None, None]
     require_one_stack(update=u, weight=w, learning_rate=rate)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -105,8 +184,8 @@ def update_loss(update: ArrayLike, weight: ArrayLike, learning_rate: ArrayLike, 
 def polar_factor(x: ArrayLike, tau: float = 1e-6) -> Floats:
     """Orthogonal polar factor U Vᵀ over the directions with s > tau s_max: what Muon approximates.
 
-    Newton-Schulz iterations do not give it, not even in float64. Directions below tau are rounding, and left
-    out rather than raised to 1; state tau beside the number.
+    Newton-Schulz iterations do not give it, not even in float64. Directions below tau are rounding: they are
+    left out, not raised to 1. State tau beside the number.
 
     Parameters
     ----------
@@ -123,7 +202,7 @@ def polar_factor(x: ArrayLike, tau: float = 1e-6) -> Floats:
     Raises
     ------
     InputError
-        As `singular_values`, or where ``tau`` is out of range.
+        As `singular_values`, or ``tau`` is out of range.
 
     Examples
     --------

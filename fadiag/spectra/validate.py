@@ -18,6 +18,7 @@ __all__ = [
     "require_one_stack",
     "scale_each",
     "scale_exactly",
+    "unit_peak",
 ]
 
 Floats = NDArray[np.float64]
@@ -93,6 +94,12 @@ def as_spectra(values: ArrayLike, name: str = "s") -> Floats:
     if (array < 0).any():
         raise InputError(f"{name} holds {int((array < 0).sum())} negative singular values")
     return array.astype(np.float64)
+
+
+def unit_peak(s: Floats) -> Floats:
+    """Divide spectra (..., k) by their largest value, so that no sum or square leaves float64's range."""
+    peak = s.max(axis=-1, keepdims=True)
+    return np.asarray(np.divide(s, peak, out=np.zeros_like(s), where=peak > 0))
 
 
 def as_sample(values: ArrayLike, name: str, ndim: int = 1) -> Floats:

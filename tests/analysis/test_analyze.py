@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from fadiag.analysis import TABLE, Metric, analyze, compare
-from fadiag.analysis.plan.signal_refs import WINDOW
+from fadiag.analysis.metrics.signal_refs import WINDOW
 from fadiag.errors import CaptureWarning, InputError, MissingSignalError, StoreError
 from fadiag.results import load, to_pandas
 from fadiag.store import compact, run_info

@@ -117,6 +117,14 @@ def debiased(m: np.ndarray) -> float:
     return float((d.sum() ** 2 - (d * d).sum()) / pairs)
 
 
+def rounding(x: np.ndarray) -> np.ndarray:
+    """Return |2^floor(log2 |x|)| / |x| times 0.5 / sqrt(12), the rounding of x in a type of one bit."""
+    wide = np.asarray(x, np.longdouble)
+    powers = np.where(wide != 0, np.ldexp(np.longdouble(0.5), np.frexp(wide)[1]), 0)
+    norms = [np.sqrt((m * m).sum(axis=(-2, -1))) for m in (powers, wide)]
+    return np.asarray(0.5 / np.sqrt(12) * norms[0] / norms[1], np.float64)
+
+
 def not_told(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.where(truth == -1, -1, found)
 
@@ -175,9 +183,6 @@ CASES = {
         vector=True,
     ),
     "matrix_cosine": Case(lambda x: spectra.matrix_cosine(x, other(x)), lambda x: flat_cosine(x, other(x))),
-    "jacobian_alignment": Case(
-        lambda x: spectra.jacobian_alignment(other(x), x), lambda x: flat_cosine(x, other(x))
-    ),
     "path_alignment": Case(
         lambda x: spectra.path_alignment([square(x), x], [other(x)]),
         lambda x: flat_cosine(unit(x) @ square(x), other(x)),
@@ -203,6 +208,7 @@ CASES = {
         lambda x: np.asarray(x, np.float64),
         "update .* x decay",
     ),
+    "rounding_floor": Case(lambda x: spectra.rounding_floor(x, x, eps=0.5), rounding),
     "exploration": Case(
         lambda x: spectra.exploration(x[..., None, :]),
         each(lambda m: (svd(m) ** 2).sum() ** 2 / (svd(m) ** 4).sum()),

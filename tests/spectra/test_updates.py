@@ -1,4 +1,4 @@
-"""What updates explore, what of them is decay, and the polar factor."""
+"""What updates explore, which part of them is decay or rounding, and the polar factor."""
 
 import numpy as np
 import pytest
@@ -62,6 +62,24 @@ def test_decay_is_taken_out_of_the_update() -> None:
     assert_allclose(both[1], update + 0.25 * 0.02 * w, rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_rounding_floor_is_what_rounding_leaves_of_a_small_update(dtype: type) -> None:
+    rng = np.random.default_rng(4)
+    weight = rng.standard_normal((2, 200, 300)).astype(dtype)
+    small = rng.standard_normal(weight.shape) * 1e-4
+    after = (weight + small).astype(dtype)
+    floor = spectra.rounding_floor(after, small)
+    spacing = np.sqrt(np.square(np.spacing(np.abs(after)), dtype=np.float64).sum(axis=(1, 2)) / 12)
+    assert_allclose(floor, spacing / np.linalg.norm(small, axis=(1, 2)), rtol=1e-6)
+    if dtype is np.float32:
+        lost = (after.astype(np.float64) - weight) - small
+        assert_allclose(
+            floor, np.linalg.norm(lost, axis=(1, 2)) / np.linalg.norm(small, axis=(1, 2)), rtol=0.02
+        )
+    assert_allclose(spectra.rounding_floor(after, small, eps=2.0**-7), floor * 2.0**-7 / np.finfo(dtype).eps)
+    assert np.isnan(spectra.rounding_floor(weight[0], 0 * small[0]))
+
+
 def test_the_polar_factor_has_ones_for_singular_values_and_keeps_the_rest_out() -> None:
     rng = np.random.default_rng(3)
     x = rng.standard_normal((2, 9, 6)).astype(np.float32)
@@ -87,6 +105,10 @@ def test_refusals() -> None:
     u = np.ones((3, 4))
     with pytest.raises(InputError, match=r"update has shape \(3, 4\) and weight \(4, 3\)"):
         spectra.update_loss(u, u.T, 0.1, 0.1)
+    with pytest.raises(InputError, match=r"update has shape \(3, 4\) and weight \(4, 3\)"):
+        spectra.rounding_floor(u.T, u)
+    with pytest.raises(InputError, match="eps is 1"):
+        spectra.rounding_floor(u, u, eps=1)
     with pytest.raises(InputError, match=r"decay is 1\.5"):
         spectra.update_loss(u, u, 0.1, 1.5)
     with pytest.raises(InputError, match=r"learning_rate goes down to -0\.1"):

@@ -6,8 +6,11 @@ import numpy as np
 
 from fadiag import spectra
 from fadiag.analysis.metrics.metric import Metric, Values
-from fadiag.analysis.metrics.nulls import DRAWN_VERSION, drawn_null
+from fadiag.analysis.metrics.nulls import DRAWN_VERSION, drawn_nulls
+from fadiag.analysis.metrics.rank import ROW_SIGNALS
+from fadiag.analysis.metrics.subspaces import SUBSPACE_METRICS
 from fadiag.analysis.metrics.view import View
+from fadiag.signals import SIGNALS, SignalSpec, nulls_of, part_of
 
 __all__ = ["ALIGNMENT_METRICS", "norm_ratio", "over_valid", "ratio", "vector_cosine"]
 
@@ -17,21 +20,21 @@ _SAMPLES = "mean over the samples where both have a direction"
 
 
 def _rows(view: View, signal: str) -> Values:
-    """Return one vector a sample, whatever the unfolding."""
+    """Return one vector a sample, for either unfolding."""
     values = view.values(signal)
     return values.reshape(*values.shape[:2], -1)
 
 
 def _cosines(view: View, pair: tuple[str, str]) -> Values:
-    """Return the cosine of each sample (step, sample); NaN where one of the two has no direction."""
-    recorded = f"{pair[0]}_cosine"
+    """Return the cosine of each sample (step, sample); NaN if one of the two has no direction."""
+    recorded = part_of(pair[0], "cosine")
     if recorded in view.signals:
         return view.values(recorded).astype(np.float64)
     return view.keep(("cosine", pair), lambda: spectra.cosine(_rows(view, pair[0]), _rows(view, pair[1])))
 
 
 def over_valid(cosines: Values, statistic: str) -> Values:
-    """Apply mean or median to the valid samples of each step; NaN where a step has none."""
+    """Apply mean or median to the valid samples of each step; NaN for a step without any."""
     out = np.full(len(cosines), np.nan)
     for i, row in enumerate(cosines):
         valid = row[~np.isnan(row)]
@@ -40,12 +43,8 @@ def over_valid(cosines: Values, statistic: str) -> Values:
     return out
 
 
-def _cosine_mean(view: View, *, pair: tuple[str, str]) -> Values:
-    return over_valid(_cosines(view, pair), "mean")
-
-
-def _cosine_median(view: View, *, pair: tuple[str, str]) -> Values:
-    return over_valid(_cosines(view, pair), "median")
+def _cosine(view: View, *, pair: tuple[str, str], statistic: str) -> Values:
+    return over_valid(_cosines(view, pair), statistic)
 
 
 def _cosine_valid(view: View, *, pair: tuple[str, str]) -> Values:
@@ -53,7 +52,7 @@ def _cosine_valid(view: View, *, pair: tuple[str, str]) -> Values:
 
 
 def ratio(above: Values, below: Values) -> Values:
-    """Return above / below of each step; NaN where the second is zero. A static norm serves all steps."""
+    """Return above / below of each step; NaN if the second is zero. A static norm serves all steps."""
     above, below = np.broadcast_arrays(above, below)
     out = np.full(above.shape, np.nan)
     np.divide(above, below, out=out, where=below > 0)
@@ -61,7 +60,7 @@ def ratio(above: Values, below: Values) -> Values:
 
 
 def norm_ratio(view: View, *, pair: tuple[str, str]) -> Values:
-    """Return the norm of the first signal over that of the second; NaN where the second is zero."""
+    """Return the norm of the first signal over that of the second; NaN if the second is zero."""
     above, below = (np.linalg.norm(view.flat(s).astype(np.float64), axis=-1) for s in pair)
     return ratio(above, below)
 
@@ -75,171 +74,113 @@ def _jacobian_mean(view: View) -> Values:
     return over_valid(view.values("jacobian_cosine").astype(np.float64), "mean")
 
 
-def _descent_cosine(view: View) -> Values:
-    return -vector_cosine(view, pair=("state/update", "gradient_bp"))
+def _descent_cosine(view: View, *, pair: tuple[str, str]) -> Values:
+    return -vector_cosine(view, pair=pair)
 
 
-def _first_order_change(view: View) -> Values:
-    update, gradient = (view.flat(s).astype(np.float64) for s in ("state/update", "gradient_bp"))
+def _first_order_change(view: View, *, pair: tuple[str, str]) -> Values:
+    update, gradient = (view.flat(s).astype(np.float64) for s in pair)
     return np.asarray(np.einsum("si,si->s", update, gradient))
 
 
-def _overlap(view: View, *, pair: tuple[str, str]) -> Values:
-    x, y = view.matrix(pair[0]), view.matrix(pair[1])
-    shared = spectra.overlap(x, y, _k(view, pair))
-    # A dead signal has no subspace: to call it one that overlaps with nothing would be a number too many.
-    return np.where(x.any(axis=(-2, -1)) & y.any(axis=(-2, -1)), shared, np.nan)
+def _norm_ratio_of(signal: SignalSpec, formula: str) -> Metric:
+    """Return the norm of a signal over that of its twin."""
+    return Metric(
+        name=f"{signal.name}_norm_ratio",
+        kinds=SIGNALS[signal.twin].streams,
+        signals=(signal.name, signal.twin),
+        function=partial(norm_ratio, pair=(signal.name, signal.twin)),
+        long_name=f"norm of {signal.name} over norm of {signal.twin}",
+        formula=formula,
+        source="definition",
+        undefined=f"{signal.twin} is zero",
+    )
 
 
-def _k(view: View, pair: tuple[str, str]) -> int:
-    rows, columns = view.matrix(pair[0]).shape[-2:]
-    return int(min(view.layer.k, rows, columns))
-
-
-def _chance(view: View, *, pair: tuple[str, str]) -> Values:
-    return np.full(len(view.steps), _k(view, pair) / view.columns(pair[0]))
-
-
-def _dimension(view: View, *, pair: tuple[str, str]) -> Values:
-    return np.full(len(view.steps), float(_k(view, pair)))
-
-
-def _samplewise(signal: str, kinds: tuple[str, ...]) -> list[Metric]:
-    pair = (signal, f"{signal}_bp")
-    of_rows = partial(Metric, kinds=kinds, signals=pair, needs="rows", beside=(f"{signal}_cosine",))
-    null = partial(drawn_null, signal=f"{signal}_null_cosine") if signal == "error" else None
-    words = f"{signal} and {signal}_bp"
+def _samplewise(signal: SignalSpec) -> tuple[Metric, ...]:
+    """Return the metrics of a signal and its twin, sample by sample."""
+    name, pair = signal.name, (signal.name, signal.twin)
+    of_rows = partial(
+        Metric,
+        kinds=SIGNALS[signal.twin].streams,
+        signals=pair,
+        needs="rows",
+        beside=(part_of(name, "cosine"),),
+        undefined=_NO_SAMPLE,
+        source="Lillicrap et al. 2016",
+    )
+    nulls = tuple(nulls_of(name, "cosine").values())
+    words = f"{name} and {signal.twin}"
     formula = f"x_i . y_i / (|x_i| |y_i|), {_SAMPLES}"
-    return [
+    return (
         of_rows(
-            name=f"{signal}_cosine",
-            function=partial(_cosine_mean, pair=pair),
+            name=f"{name}_cosine",
+            function=partial(_cosine, pair=pair, statistic="mean"),
             long_name=f"cosine of {words}, mean over samples",
             formula=formula,
-            source="Lillicrap et al. 2016",
-            undefined=_NO_SAMPLE,
-            null=null,
-            null_signals=(f"{signal}_null_cosine",) if null else (),
-            version=DRAWN_VERSION if null else 1,
+            null=partial(drawn_nulls, signal=name, statistic="cosine") if nulls else None,
+            null_signals=nulls,
+            version=DRAWN_VERSION if nulls else 1,
         ),
         of_rows(
-            name=f"{signal}_cosine_median",
-            function=partial(_cosine_median, pair=pair),
+            name=f"{name}_cosine_median",
+            function=partial(_cosine, pair=pair, statistic="median"),
             long_name=f"cosine of {words}, median over samples",
             formula=formula.replace("mean", "median"),
-            source="Lillicrap et al. 2016",
-            undefined=_NO_SAMPLE,
         ),
         of_rows(
-            name=f"{signal}_cosine_valid",
+            name=f"{name}_cosine_valid",
             function=partial(_cosine_valid, pair=pair),
             long_name=f"share of samples where {words} both have a direction",
             formula="#{i: |x_i| > 0 and |y_i| > 0} / N",
             source="definition",
+            undefined="",
         ),
-        Metric(
-            name=f"{signal}_norm_ratio",
-            function=partial(norm_ratio, pair=pair),
-            long_name=f"norm of {signal} over norm of {signal}_bp",
-            formula="|X|_F / |Y|_F",
-            source="definition",
-            undefined=f"{signal}_bp is zero",
-            kinds=kinds,
-            signals=pair,
-        ),
-    ]
+        _norm_ratio_of(signal, "|X|_F / |Y|_F"),
+    )
 
 
-_ERROR_PAIR = ("error", "error_bp")
-_GRADIENT_PAIR = ("gradient", "gradient_bp")
+_GRADIENT = SIGNALS["gradient"]
+_of_pair = partial(Metric, kinds=("probe",), source="definition")
+_DESCENT = ("state/update", _GRADIENT.twin)
 
 ALIGNMENT_METRICS: tuple[Metric, ...] = (
-    *_samplewise("error", ("probe",)),
-    *_samplewise("modulator", ("probe",)),
-    Metric(
-        name="error_overlap",
-        kinds=("probe",),
-        signals=_ERROR_PAIR,
-        function=partial(_overlap, pair=_ERROR_PAIR),
-        long_name="overlap of the leading right subspaces of error and error_bp",
-        formula="|U_k^T V_k|_F^2 / k",
-        source="definition",
-        centered=False,
-        null=partial(drawn_null, signal="error_null_overlap"),
-        null_signals=("error_null_overlap",),
-        undefined="error or error_bp is zero: it has no subspace",
-        version=DRAWN_VERSION + 1,
-    ),
-    Metric(
-        name="error_overlap_chance",
-        kinds=("probe",),
-        signals=_ERROR_PAIR,
-        function=partial(_chance, pair=_ERROR_PAIR),
-        long_name="mean overlap with a uniformly drawn subspace: a mark of scale, no null under shared gates",
-        formula="k / columns",
-        source="definition",
-        centered=False,
-    ),
-    Metric(
-        name="error_overlap_dimension",
-        kinds=("probe",),
-        signals=_ERROR_PAIR,
-        function=partial(_dimension, pair=_ERROR_PAIR),
-        long_name="dimension of the subspaces that error_overlap compares",
-        formula="min(k, rows, columns)",
-        source="definition",
-        centered=False,
-    ),
-    Metric(
+    *(metric for signal in ROW_SIGNALS if signal.twin for metric in _samplewise(signal)),
+    *SUBSPACE_METRICS,
+    _of_pair(
         name="jacobian_alignment",
-        kinds=("probe",),
         signals=("jacobian_cosine",),
-        # A sample whose map is zero has no cosine, and is recorded so.
+        # A sample whose map is zero has no cosine, and its record says so.
         null_signals=("jacobian_cosine",),
         function=_jacobian_mean,
         long_name="cosine of the backward maps with B and with W, mean over samples",
         formula="<J_W, J_B>_F / (|J_W|_F |J_B|_F), J from the outputs to the layer of one sample",
-        source="definition",
         undefined=_NO_SAMPLE,
     ),
-    Metric(
+    _of_pair(
         name="gradient_cosine",
-        kinds=("probe",),
-        signals=_GRADIENT_PAIR,
-        function=partial(vector_cosine, pair=_GRADIENT_PAIR),
+        signals=(_GRADIENT.name, _GRADIENT.twin),
+        function=partial(vector_cosine, pair=(_GRADIENT.name, _GRADIENT.twin)),
         long_name="cosine of gradient and gradient_bp",
         formula="<G, G_bp>_F / (|G|_F |G_bp|_F)",
         source="Lillicrap et al. 2016",
         undefined=_ZEROS,
     ),
-    Metric(
-        name="gradient_norm_ratio",
-        kinds=("probe",),
-        signals=_GRADIENT_PAIR,
-        function=partial(norm_ratio, pair=_GRADIENT_PAIR),
-        long_name="norm of gradient over norm of gradient_bp",
-        formula="|G|_F / |G_bp|_F",
-        source="definition",
-        undefined="gradient_bp is zero",
-    ),
-    Metric(
+    _norm_ratio_of(_GRADIENT, "|G|_F / |G_bp|_F"),
+    _of_pair(
         name="update_progress",
-        kinds=("probe",),
-        signals=("state/update", "gradient_bp"),
-        function=_descent_cosine,
+        signals=_DESCENT,
+        function=partial(_descent_cosine, pair=_DESCENT),
         long_name="cosine of the applied update with steepest descent",
         formula="<-dW, G_bp>_F / (|dW|_F |G_bp|_F)",
-        source="definition",
         undefined=_ZEROS,
     ),
-    Metric(
+    _of_pair(
         name="update_loss_change",
-        kinds=("probe",),
-        signals=("state/update", "gradient_bp"),
-        function=_first_order_change,
+        signals=_DESCENT,
+        function=partial(_first_order_change, pair=_DESCENT),
         long_name="first-order change of the probe's loss by this layer's update",
         formula="<dW, G_bp>_F",
-        source="definition",
         units="loss",
     ),
 )

@@ -7,14 +7,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fadiag.analysis.metrics.signal_refs import SignalRef, parse
 from fadiag.analysis.metrics.view import View
 
-__all__ = ["WINDOW", "Metric", "Values"]
+__all__ = ["Metric", "Values"]
 
 Values = NDArray[np.float64]
-
-#: Records that a signal named ``recent/<signal>`` takes together.
-WINDOW = 10
 
 
 @dataclass(frozen=True)
@@ -28,30 +26,30 @@ class Metric:
     kinds : tuple of str
         Kinds of stream that it is measured on: ``probe``, ``live``, ``state``.
     signals : tuple of str
-        Signals that it reads; ``static/<signal>`` and ``state/<signal>`` name those of another stream, and
-        `fadiag.analysis.plan.signal_refs` those of another layer or step.
+        Signals that it reads. Prefixes name those of another stream, layer or step, see
+        `fadiag.analysis.metrics.signal_refs`.
     function : callable
         Takes a `View` of one layer over some steps, returns one float64 a step.
     long_name, formula, source, units : str
-        What the results say of it; `source` is the paper or book, or ``definition``.
+        What the results say about it; `source` is the paper or book, or ``definition``.
     centered : bool or None
-        Whether the mean row was removed; None where the question does not arise.
+        Whether the mean row was removed; None if the question does not arise.
     needs : {"matrix", "rows", "values"}
-        ``rows`` where the metric looks at single samples, which a factor of the rows lacks; ``values`` where
-        the columns too must be those of the signal, so that no factor is enough.
+        ``rows`` if the metric looks at single samples, which a factor of the rows lacks. ``values`` if it
+        also needs the signal's own columns, so that no factor is enough.
     beside : tuple of str
-        Signals recorded beside a factor from which the function can tell the same without rows.
+        Signals recorded beside a factor from which the function computes the same without rows.
     null : callable, optional
         Takes the view and the values, returns further variables by suffix (``null_low``, ...).
     null_signals : tuple of str
-        Signals that the null, or the function, reads where they were recorded; without them there is no null,
+        Signals that the null, or the function, reads if they were recorded. Without them there is no null,
         and no error.
     layers : str
         Which layers have it. ``all``; ``layerwise``: those that a feedback matrix in the weight's shape sends
         credit below; ``below layerwise``: those that it reaches; ``direct``: those with feedback from the
         output; ``above direct``: such a layer above another; ``output above direct``: the output above one.
     undefined : str
-        When the function gives a value that is not a number; "" where it never does.
+        When the function gives a value that is not a number; "" if it never does.
     version : int
         Raised whenever the values change; a cached value of another version is computed again.
     """
@@ -74,3 +72,8 @@ class Metric:
     ] = "all"
     undefined: str = ""
     version: int = 1
+
+    @property
+    def refs(self) -> tuple[SignalRef, ...]:
+        """The signals that it reads, parsed."""
+        return tuple(map(parse, self.signals))

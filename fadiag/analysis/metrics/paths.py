@@ -1,40 +1,40 @@
-"""The metrics of paths: whole products of weights, pseudo-backprop, and what direct rules align with.
+"""The metrics of paths: products of all weights above, pseudo-backprop, and alignment under direct rules.
 
-They read the signals of other layers, see `fadiag.analysis.plan.signal_refs`, and exist where the layers
-form a chain.
+They read the signals of other layers (see `fadiag.analysis.metrics.signal_refs`) and need layers that form a
+chain.
 """
 
 from functools import partial
+from itertools import takewhile
 
 import numpy as np
 
 from fadiag import spectra
 from fadiag.analysis.metrics.alignment import over_valid
 from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.metrics.signal_refs import parse
 from fadiag.analysis.metrics.view import View
 
 __all__ = ["PATH_METRICS"]
 
 _DEAD = "a product of zeros has no direction"
+_WEIGHTS, _FEEDBACKS = "above*/weight", "above*/static/feedback"
+_DIRECT = ("weight", "static/feedback", "below/static/feedback")
+_MATRIX = ("weight", "static/weight_init", "static/feedback", "below/static/feedback")
 
 
 def _above(view: View, signal: str) -> list[Values]:
-    """Return a signal of every layer above, the nearest first."""
-    found = []
-    for i in range(1, len(view.signals) + 1):
-        name = f"above{i if i > 1 else ''}/{signal}"
-        if name not in view.signals:
-            break
-        found.append(view.matrix(name))
-    return found
+    """Return the matrices of a signal ``above*/...`` of every layer above, the nearest first."""
+    names = map(str, parse(signal).expanded(len(view.signals)))
+    return [view.matrix(name) for name in takewhile(view.signals.__contains__, names)]
 
 
 def _path(view: View) -> Values:
-    return spectra.path_alignment(_above(view, "weight"), _above(view, "static/feedback"))
+    return spectra.path_alignment(_above(view, _WEIGHTS), _above(view, _FEEDBACKS))
 
 
 def _direct_path(view: View) -> Values:
-    return spectra.path_alignment(_above(view, "weight"), [view.matrix("static/feedback")])
+    return spectra.path_alignment(_above(view, _WEIGHTS), [view.matrix("static/feedback")])
 
 
 def _pseudo_cosine(view: View) -> Values:
@@ -44,8 +44,7 @@ def _pseudo_cosine(view: View) -> Values:
 
 
 def _direct_cosine(view: View) -> Values:
-    weight, below = view.matrix("weight"), view.matrix("below/static/feedback")
-    return spectra.direct_weight_cosine(weight, view.matrix("static/feedback"), below)
+    return spectra.direct_weight_cosine(*map(view.matrix, _DIRECT))
 
 
 def _output_cosine(view: View) -> Values:
@@ -53,8 +52,7 @@ def _output_cosine(view: View) -> Values:
 
 
 def _alignment_matrix(view: View) -> spectra.AlignmentMatrix:
-    names = ("weight", "static/weight_init", "static/feedback", "below/static/feedback")
-    return view.keep("alignment matrix", lambda: spectra.alignment_matrix(*(view.matrix(s) for s in names)))
+    return view.keep("alignment matrix", lambda: spectra.alignment_matrix(*map(view.matrix, _MATRIX)))
 
 
 def _residual(view: View) -> Values:
@@ -71,14 +69,12 @@ def _identity_cosine(view: View) -> Values:
 
 
 _state = partial(Metric, kinds=("state",), undefined=_DEAD)
-_DIRECT = ("weight", "static/feedback", "below/static/feedback")
-_MATRIX = ("weight", "static/weight_init", "static/feedback", "below/static/feedback")
 _REFINETTI = "Refinetti et al. 2021"
 
 PATH_METRICS: tuple[Metric, ...] = (
     _state(
         "path_alignment",
-        signals=("above*/weight", "above*/static/feedback"),
+        signals=(_WEIGHTS, _FEEDBACKS),
         function=_path,
         long_name="cosine of the product of all weights above with their feedbacks' (linear nets only)",
         formula="cos(vec W_L ... W_(l+1), vec B_L ... B_(l+1))",
@@ -87,7 +83,7 @@ PATH_METRICS: tuple[Metric, ...] = (
     ),
     _state(
         "path_alignment_direct",
-        signals=("above*/weight", "static/feedback"),
+        signals=(_WEIGHTS, "static/feedback"),
         function=_direct_path,
         long_name="cosine of the product of all weights above with the direct feedback (linear nets only)",
         formula="cos(vec W_L ... W_(l+1), vec F_l)",

@@ -1,4 +1,4 @@
-"""The metrics of one matrix: how many directions a signal has."""
+"""The metrics of one signal: how many directions it has."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +10,20 @@ from numpy.typing import NDArray
 
 from fadiag import spectra
 from fadiag.analysis.metrics.metric import Metric, Values
-from fadiag.analysis.metrics.nulls import DRAWN_VERSION, drawn_rank_nulls
-from fadiag.analysis.metrics.view import View
+from fadiag.analysis.metrics.nulls import DRAWN_VERSION, drawn_nulls
+from fadiag.analysis.metrics.view import View, spectrum_of
+from fadiag.signals import SIGNALS, SignalSpec, nulls_of, part_of
 
-__all__ = ["RANK_METRICS"]
+__all__ = ["RANK_METRICS", "ROW_SIGNALS"]
 
-#: Rows are samples, so that centering has a meaning.
-_ROW_SIGNALS = ("error", "modulator", "error_bp", "modulator_bp", "error_post", "activation", "input")
+_HEADLINE = ("error", "modulator", "error_bp", "modulator_bp", "error_post")
+#: The signals whose rows are samples, so that centering has a meaning; the headline signals come first.
+ROW_SIGNALS: tuple[SignalSpec, ...] = (
+    *(SIGNALS[name] for name in _HEADLINE),
+    *(s for s in SIGNALS.values() if s.shape in ("output", "input") and s.name not in _HEADLINE),
+)
+#: The signals in the weight's shape that change from record to record; they have no rows to center.
+_WEIGHT_SIGNALS = tuple(s for s in SIGNALS.values() if s.shape == "weight" and "static" not in s.streams)
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,8 @@ def _ladder(view: View, *, signal: str, definition: _Definition, centered: bool)
 
 
 def _moments(view: View, signal: str) -> tuple[Values, Values] | None:
-    """Return the sums of the squares and of the fourth powers of the rows' norms, where recorded."""
-    recorded = f"{signal}_row_moments"
+    """Return the sums of the squares and of the fourth powers of the rows' norms, if recorded."""
+    recorded = part_of(signal, "row_moments")
     if recorded not in view.signals:
         return None
     second, fourth = view.values(recorded).astype(np.float64).T
@@ -78,20 +85,20 @@ def _debiased(view: View, *, signal: str) -> Values:
     matrix = view.matrix(signal)
     if (moments := _moments(view, signal)) is not None:
         return _debiased_of_moments(matrix, *moments)
-    if matrix.shape[-2] < 2:  # one sample tells nothing of its population
+    if matrix.shape[-2] < 2:  # one sample says nothing about its population
         return np.full(len(matrix), np.nan)
     return spectra.participation_ratio_debiased(matrix)
 
 
 def _debiased_of_moments(factor: NDArray[Any], second: Values, fourth: Values) -> Values:
-    """Take sum_ij K_ij^2 = |R R^T|_F^2 from a factor R, the rest from the moments of the rows."""
+    """Compute sum_ij K_ij^2 = |R R^T|_F^2 from a factor R, the rest from the moments of the rows."""
     out = np.zeros(len(factor))
     for i in np.flatnonzero(second > 0):
         r = factor[i].astype(np.float64) / np.sqrt(second[i])
         alone = fourth[i] / second[i] ** 2
         pairs = np.square(r.T @ r).sum() - alone
         eps = float(np.finfo(factor.dtype).eps)
-        if 1 - alone <= eps:  # one row has all there is
+        if 1 - alone <= eps:  # one row has all the energy
             out[i] = np.nan
         else:
             out[i] = (1 - alone) / pairs if pairs > eps else np.inf
@@ -107,7 +114,7 @@ def _samples(view: View, *, signal: str) -> Values:
 
 def _row_normalized(view: View, *, signal: str) -> Values:
     """Participation ratio of the rows at unit length; a row of zeros has no direction and stays zero."""
-    recorded = f"{signal}_row_normalized"
+    recorded = part_of(signal, "row_normalized")
     if recorded in view.signals:
         return spectra.participation_ratio(view.matrix(recorded))
     matrix = view.matrix(signal).astype(np.float64)
@@ -117,82 +124,60 @@ def _row_normalized(view: View, *, signal: str) -> Values:
     return spectra.participation_ratio(np.divide(matrix, norms, out=matrix, where=norms > 0))
 
 
-def _rank(definition: _Definition, signal: str, kinds: tuple[str, ...], *, centered: bool) -> Metric:
-    with_null = signal == "error" and not centered and definition in (_PARTICIPATION, _EFFECTIVE)
-    nulls = (f"error_null_{definition.name}", f"mask_null_{definition.name}") if with_null else ()
-    how = "centered" if centered else "raw"
-    recorded = () if definition.of_matrix is not None else (f"{signal}_spectrum_{how}",)
+def _rank(definition: _Definition, signal: SignalSpec, *, centered: bool) -> Metric:
+    name, how = signal.name, "centered" if centered else "raw"
+    nulls = () if centered else tuple(nulls_of(name, definition.name).values())
+    recorded = () if definition.of_matrix is not None else (spectrum_of(name, centered=centered),)
     return Metric(
-        name=f"{signal}_{definition.name}_{how}",
-        kinds=kinds,
-        signals=(signal,),
-        function=partial(_ladder, signal=signal, definition=definition, centered=centered),
-        long_name=f"{definition.words} of the {signal}, {how}",
+        name=f"{name}_{definition.name}_{how}",
+        kinds=signal.streams,
+        signals=(name,),
+        function=partial(_ladder, signal=name, definition=definition, centered=centered),
+        long_name=f"{definition.words} of the {name}, {how}",
         formula=definition.formula,
         source=definition.source,
         centered=centered,
-        null=partial(drawn_rank_nulls, statistic=definition.name) if with_null else None,
+        null=partial(drawn_nulls, signal=name, statistic=definition.name) if nulls else None,
         null_signals=(*nulls, *recorded),
-        version=DRAWN_VERSION if with_null else 1,
+        version=DRAWN_VERSION if nulls else 1,
     )
 
 
-def _of_samples(signal: str) -> list[Metric]:
+def _of_samples(signal: SignalSpec) -> list[Metric]:
     """Return the metrics of a signal whose rows are samples."""
-    kinds = ("probe", "live")
-    metrics = [_rank(d, signal, kinds, centered=centered) for d in _LADDER for centered in (False, True)]
-    metrics += [
-        Metric(
-            name=f"{signal}_participation_ratio_debiased",
-            kinds=kinds,
-            signals=(signal,),
-            function=partial(_debiased, signal=signal),
-            long_name=f"participation ratio of the {signal}, raw, corrected for the number of samples",
+    name, moments = signal.name, part_of(signal.name, "row_moments")
+    of_rows = partial(Metric, kinds=signal.streams, signals=(name,), centered=False, needs="rows")
+    return [
+        *(_rank(d, signal, centered=centered) for d in _LADDER for centered in (False, True)),
+        of_rows(
+            name=f"{name}_participation_ratio_debiased",
+            function=partial(_debiased, signal=name),
+            long_name=f"participation ratio of the {name}, raw, corrected for the number of samples",
             formula="[(sum K_ii)^2 - sum K_ii^2] / [sum_ij K_ij^2 - sum K_ii^2], K = X X^T",
             source="Chun et al., arXiv 2509.26560",
             undefined="fewer than two samples",
-            centered=False,
-            needs="rows",
-            beside=(signal, f"{signal}_row_moments"),
+            beside=(name, moments),
         ),
-        Metric(
-            name=f"{signal}_effective_samples",
-            kinds=kinds,
-            signals=(signal,),
-            function=partial(_samples, signal=signal),
-            long_name=f"effective number of samples that carry the {signal}",
+        of_rows(
+            name=f"{name}_effective_samples",
+            function=partial(_samples, signal=name),
+            long_name=f"effective number of samples that carry the {name}",
             formula="(sum |x_i|^2)^2 / sum |x_i|^4",
             source="definition",
-            centered=False,
-            needs="rows",
-            beside=(f"{signal}_row_moments",),
+            beside=(moments,),
         ),
-        Metric(
-            name=f"{signal}_participation_ratio_row_normalized",
-            kinds=kinds,
-            signals=(signal,),
-            function=partial(_row_normalized, signal=signal),
-            long_name=f"participation ratio of the {signal}, raw, each row at unit length",
+        of_rows(
+            name=f"{name}_participation_ratio_row_normalized",
+            function=partial(_row_normalized, signal=name),
+            long_name=f"participation ratio of the {name}, raw, each row at unit length",
             formula="(sum s^2)^2 / sum s^4 of x_i / |x_i|",
             source="Gao et al. 2017",
-            centered=False,
-            needs="rows",
-            beside=(f"{signal}_row_normalized",),
+            beside=(part_of(name, "row_normalized"),),
         ),
     ]
-    return metrics
 
-
-#: A weight-shaped signal has no rows to center. `gradient` is in both streams.
-_OF_WEIGHTS = {
-    "gradient": ("probe", "state"),
-    "gradient_bp": ("probe",),
-    "weight": ("state",),
-    "momentum": ("state",),
-    "update": ("state",),
-}
 
 RANK_METRICS: tuple[Metric, ...] = (
-    *(metric for signal in _ROW_SIGNALS for metric in _of_samples(signal)),
-    *(_rank(d, s, kinds, centered=False) for s, kinds in _OF_WEIGHTS.items() for d in _LADDER),
+    *(metric for signal in ROW_SIGNALS for metric in _of_samples(signal)),
+    *(_rank(d, signal, centered=False) for signal in _WEIGHT_SIGNALS for d in _LADDER),
 )

@@ -1,7 +1,7 @@
-"""THE table of metrics: name, signals, needs, function, null, source.
+"""The table of metrics: name, signals, needs, function, null, source.
 
-Everything that the results hold is a row here. A metric of one's own is a `Metric` passed to
-``analyze(metrics=[...])``; nothing is registered.
+Every variable of the results is a row here, or a null of a row. To measure something else, pass a `Metric` of
+your own to ``analyze(metrics=[...])``; nothing is registered.
 """
 
 from collections.abc import Iterable

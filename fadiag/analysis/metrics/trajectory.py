@@ -1,9 +1,10 @@
-"""The metrics over several records: how far a representation moved, how many directions updates explore."""
+"""The metrics over several records: how far an activation moved, how many directions updates explore."""
 
 import numpy as np
 
 from fadiag import spectra
-from fadiag.analysis.metrics.metric import WINDOW, Metric, Values
+from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.metrics.signal_refs import WINDOW
 from fadiag.analysis.metrics.view import View
 
 __all__ = ["TRAJECTORY_METRICS"]

@@ -1,4 +1,4 @@
-"""From a recorded signal to the matrix whose spectrum is measured."""
+"""Lays a recorded signal out as the matrix whose spectrum is measured."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,22 +21,22 @@ def unfold(
     rows_valid: int | None = None,
     what: str = "a signal",
 ) -> NDArray[Any]:
-    """Lay a signal of several steps out as matrices.
+    """Lay a signal out as one matrix a step.
 
     Parameters
     ----------
     values : array (step, *dims)
         The signal as recorded.
     dims : sequence of str
-        Names of the axes after the step. Where the first is ``sample``, rows are samples; where it is
-        ``factor``, rows are those of a QR factor; otherwise the signal is a weight and the rows are outputs.
+        Names of the axes after the step. If the first is ``sample``, rows are samples. If it is ``factor``,
+        rows are those of a QR factor. Otherwise the signal is a weight and rows are outputs.
     unfolding : {"samples", "channels"}
-        What rows and columns are where a signal has more than two axes: ``samples`` gives (N, C·H·W),
-        ``channels`` gives (N·H·W, C).
+        The rows and columns of a signal with more than two axes: ``samples`` gives (N, C·H·W), ``channels``
+        gives (N·H·W, C).
     rows_valid : int, optional
-        Number of samples that are real; the rest is padding and is dropped.
+        Number of real samples; the rest is padding and is dropped.
     what : str
-        Whose signal it is, for the error where its channel axis is not known.
+        The signal's name in errors.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def unfold(
 
 
 def center(matrix: NDArray[Any], *, factor: bool = False) -> NDArray[Any]:
-    """Remove the mean row, in float64; the first row of a joint factor is the mean, and is dropped."""
+    """Remove the mean row, in float64; in a joint factor it is the first row."""
     if factor and matrix.shape[-2] > 1:
         return matrix[..., 1:, :]
     return np.zeros_like(matrix) if factor else spectra.centered(matrix)  # one sample is its own mean

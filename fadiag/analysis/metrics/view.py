@@ -1,4 +1,4 @@
-"""One layer over some steps: what a metric sees."""
+"""One layer over some steps, as a metric's function sees it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,16 +9,22 @@ from numpy.typing import NDArray
 
 from fadiag import spectra
 from fadiag.analysis.metrics.unfold import center, unfold
+from fadiag.signals import part_of
 from fadiag.store import Unfolding
 
-__all__ = ["Layer", "SignalView", "View"]
+__all__ = ["Layer", "SignalView", "View", "spectrum_of"]
 
 T = TypeVar("T")
 
 
+def spectrum_of(signal: str, *, centered: bool) -> str:
+    """Return the name under which a signal's singular values may be recorded."""
+    return part_of(signal, "spectrum_centered" if centered else "spectrum_raw")
+
+
 @dataclass(frozen=True)
 class Layer:
-    """What the store says of a layer, and what the analysis was asked.
+    """What the store says about a layer, and what the analysis was asked.
 
     ``classes`` is the number of outputs of the network's last layer, ``k`` the dimension of the subspaces
     that are compared.
@@ -36,8 +42,8 @@ class Layer:
 class SignalView:
     """The recorded values (step, *dims) of one signal, and whether they are a QR factor instead of rows.
 
-    ``columns`` is the number of columns of the signal's matrix where the recorded one has others.
-    A static signal has a step axis of length 1, which broadcasts.
+    ``columns`` is the number of columns of the signal's matrix, if a factor has another. A static signal has
+    a step axis of length 1, which broadcasts.
     """
 
     values: NDArray[Any]
@@ -50,8 +56,8 @@ class SignalView:
 class View:
     """The signals of one layer over steps with the same number of valid rows and the same signals present.
 
-    What several metrics need (a spectrum, the cosines of each sample) is computed once and kept for as
-    long as the view lives, which is one block of steps.
+    What several metrics need (a spectrum, the cosines of each sample) is computed once and cached while the
+    view lives, which is one block of steps.
     """
 
     layer: Layer
@@ -61,13 +67,13 @@ class View:
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def keep(self, key: Any, compute: Callable[[], T]) -> T:
-        """Return what was computed under this key, computing it the first time."""
+        """Return what was computed under this key; compute it the first time."""
         if key not in self._kept:
             self._kept[key] = compute()
         return cast(T, self._kept[key])
 
     def values(self, signal: str) -> NDArray[Any]:
-        """Return the values (step, ...) as recorded, padding of samples removed."""
+        """Return the values (step, ...) as recorded, without the padding of samples."""
         found = self.signals[signal]
         if self.rows_valid is not None and found.dims[:1] == ("sample",):
             return found.values[:, : self.rows_valid]
@@ -96,8 +102,8 @@ class View:
         return self.signals[signal].columns or int(self.matrix(signal).shape[-1])
 
     def spectrum(self, signal: str, *, centered: bool = False) -> NDArray[np.float64]:
-        """Return the singular values (step, k) of a signal, largest first; those recorded where they were."""
-        recorded = f"{signal}_spectrum_{'centered' if centered else 'raw'}"
+        """Return the singular values (step, k) of a signal, largest first; the recorded ones if there are."""
+        recorded = spectrum_of(signal, centered=centered)
         if recorded in self.signals:
             return self.values(recorded).astype(np.float64)
         return self.keep(

@@ -10,10 +10,7 @@ from fadiag.analysis.metrics.metric import Metric, Values
 from fadiag.analysis.metrics.nulls import beta_angle_null, beta_cosine_null
 from fadiag.analysis.metrics.view import View
 
-__all__ = ["ROUNDING_LIMIT", "WEIGHT_METRICS"]
-
-#: Above this share of rounding in an update, its ranks say more of float32 than of the update.
-ROUNDING_LIMIT = 1e-3
+__all__ = ["WEIGHT_METRICS"]
 
 _WB = ("weight", "static/feedback")
 _W0 = ("weight", "static/weight_init")
@@ -52,31 +49,33 @@ def _displacement_norm(view: View) -> Values:
 
 
 def _rounding_floor(view: View) -> Values:
-    """Share of the update that is the rounding of the weight it was taken from.
+    """Return the share of the update that is rounding of the weight.
 
-    A stored weight is rounded to the spacing of its float type, an error of rms spacing / sqrt(12) an entry.
-    Where it was recorded it is taken: a bfloat16 weight is stored as float32, whose spacing is finer.
+    The recorded one comes first: a bfloat16 weight is stored as float32, whose spacing is finer.
     """
     if "update_rounding_floor" in view.signals:
         return view.values("update_rounding_floor").astype(np.float64)
-    spacing = np.spacing(np.abs(view.flat("weight"))).astype(np.float64)
-    rounding = np.sqrt(np.sum(spacing**2, axis=-1) / 12)
-    update = np.linalg.norm(view.flat("update").astype(np.float64), axis=-1)
-    return ratio(rounding, update)
+    return spectra.rounding_floor(view.matrix("weight"), view.matrix("update"))
 
 
 def _trustworthy(view: View) -> Values:
     floor = _rounding_floor(view)
-    return np.where(np.isnan(floor), np.nan, (floor <= ROUNDING_LIMIT).astype(np.float64))
+    return np.where(np.isnan(floor), np.nan, (floor <= spectra.ROUNDING_LIMIT).astype(np.float64))
 
 
 _state = partial(Metric, kinds=("state",))
-
+_of_feedback = partial(_state, signals=_WB, layers="layerwise")
+_of_rounding = partial(
+    _state,
+    signals=("update", "weight"),
+    null_signals=("update_rounding_floor",),
+    source="definition",
+    undefined="the update is zero",
+)
 
 WEIGHT_METRICS: tuple[Metric, ...] = (
-    _state(
+    _of_feedback(
         "weight_feedback_cosine",
-        signals=_WB,
         function=partial(vector_cosine, pair=_WB),
         long_name="cosine of weight and feedback",
         formula="<W, B>_F / (|W|_F |B|_F)",
@@ -84,11 +83,9 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         undefined="a matrix of zeros has no direction",
         null=beta_cosine_null,
         version=2,
-        layers="layerwise",
     ),
-    _state(
+    _of_feedback(
         "weight_feedback_angle",
-        signals=_WB,
         function=_angle,
         long_name="angle between weight and feedback",
         formula="arccos cos(vec W, vec B)",
@@ -97,26 +94,21 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         units="degree",
         null=beta_angle_null,
         version=2,
-        layers="layerwise",
     ),
-    _state(
+    _of_feedback(
         "weight_feedback_norm_ratio",
-        signals=_WB,
         function=partial(norm_ratio, pair=("static/feedback", "weight")),
         long_name="norm of feedback over norm of weight",
         formula="|B|_F / |W|_F",
         source="definition",
         undefined="the weight is zero",
-        layers="layerwise",
     ),
-    _state(
+    _of_feedback(
         "weight_feedback_sign_agreement",
-        signals=_WB,
         function=_sign_agreement,
         long_name="share of entries where weight and feedback have the same sign",
         formula="#{ij: sign W_ij = sign B_ij} / size",
         source="Liao et al. 2016",
-        layers="layerwise",
     ),
     _state(
         "weight_displacement_participation_ratio_raw",
@@ -145,24 +137,16 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         source="definition",
         undefined="the first weight is zero",
     ),
-    _state(
+    _of_rounding(
         "update_rounding_floor",
-        signals=("update", "weight"),
-        null_signals=("update_rounding_floor",),
         function=_rounding_floor,
         long_name="share of the recorded update that is rounding of the weight",
         formula="sqrt(sum spacing(W)^2 / 12) / |dW|_F",
-        source="definition",
-        undefined="the update is zero",
     ),
-    _state(
+    _of_rounding(
         "update_trustworthy",
-        signals=("update", "weight"),
-        null_signals=("update_rounding_floor",),
         function=_trustworthy,
         long_name="1 where the update's rounding floor is at most 1e-3, so that its ranks can be trusted",
         formula="update_rounding_floor <= 1e-3",
-        source="definition",
-        undefined="the update is zero",
     ),
 )

@@ -1,4 +1,4 @@
-"""Reading one layer over a block of steps, and refusing what is not a number."""
+"""Reads one layer over a block of steps, refuses signals that are not finite, and measures."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.metrics.signal_refs import parse
 from fadiag.analysis.metrics.view import Layer, SignalView, View
 from fadiag.errors import InputError
 
@@ -17,12 +18,12 @@ __all__ = ["Block", "measure"]
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of work that is complete in itself: it can be measured in another thread, process or machine.
+    """One layer over some steps, with all that is needed to measure it in another thread, process or machine.
 
-    ``arrays`` are lazy (step, ...) selections with one entry a step of the block; ``missing`` marks the steps
-    that a signal of another stream does not have; ``static`` arrays have no step axis. An ``optional`` signal
-    may be absent (all NaN) at some steps. ``owners`` names the layer of each array: it may be another's.
-    ``windows`` says of an array with other entries which of them (step, window) each step takes together.
+    ``arrays`` are lazy selections (step, ...) with one entry a step of the block. ``missing`` marks the steps
+    without a record of a signal. ``static`` arrays have no step axis. An ``optional`` signal may be absent
+    (all NaN) at some steps. ``owners`` names the layer of each array, which may be another layer. An array in
+    ``windows`` has other entries than one a step; its positions (step, window) are what each step reads.
     """
 
     run: str
@@ -40,16 +41,16 @@ class Block:
 
 
 def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.bool_]:
-    """Tell for each step whether the signal can be measured; raise where it holds what is not a number.
+    """Return for each step whether the signal can be measured; raise if a record is not finite.
 
-    A record of nothing but NaN is what the store gives for a signal that was not recorded at that step: where
-    the recorder counted none that it had recorded, it is that. Draws of a null may be NaN one by one: the
-    null is that of the others.
+    The store gives NaN for a signal that was not recorded at a step. So a record of nothing but NaN is absent
+    if the recorder counted no NaN in what it recorded. Single draws of a null may be NaN; the other draws
+    then make the null.
     """
     good = ~block.missing.get(name, np.zeros(len(values), np.bool_))
     sample_rows = "sample" in block.arrays[name].dims and block.rows_valid is not None
     if block.rows_valid is not None and (sample_rows or _is_factor(block.arrays[name])):
-        good &= block.rows_valid != 0  # a layer that no sample came to
+        good &= block.rows_valid != 0  # no sample reached the layer
     if values.dtype.kind != "f" or "nan_means" in block.arrays[name].attrs:
         return good
     if any(name in metric.null_signals for metric in block.metrics):
@@ -73,7 +74,7 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
             unsure = lacking and "nan_count" not in block.arrays[name].attrs
             told = ", or was not recorded there (the store is not closed)" if unsure else ""
             raise InputError(
-                f"{name.rpartition('/')[2]} of layer '{block.owners[name]}' at step {step} holds {words} of "
+                f"{parse(name).signal} of layer '{block.owners[name]}' at step {step} holds {words} of "
                 f"{record.size:,} values{told}; analyze with skip_invalid=True "
                 f"or stop before step {step} (run {block.run})"
             )
@@ -81,43 +82,43 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
 
 
 def _usable(name: str, values: NDArray[np.generic], block: Block) -> bool:
-    """Tell whether an array without steps can be measured; raise where it holds what is not a number."""
-    # A first record is one of a stream, whose rows may be filled up.
-    if "static/" not in name or values.dtype.kind != "f" or np.isfinite(values).all():
+    """Return whether an array without steps can be measured; raise if a static one is not finite."""
+    # The first record of a stream may have filled-up rows.
+    if parse(name).stream != "static" or values.dtype.kind != "f" or np.isfinite(values).all():
         return True
     if not block.skip_invalid:
         bad = np.count_nonzero(~np.isfinite(values))
         raise InputError(
-            f"{name.rpartition('/')[2]} of layer '{block.owners.get(name, block.layer.name)}' holds {bad:,} "
+            f"{parse(name).signal} of layer '{block.owners.get(name, block.layer.name)}' holds {bad:,} "
             f"values that are not finite of {values.size:,}; analyze with skip_invalid=True (run {block.run})"
         )
     return False
 
 
 def _lacks(records: NDArray[np.generic]) -> bool:
-    """Tell whether one of the records is nothing but NaN."""
+    """Return whether one of the records is nothing but NaN."""
     return bool(np.isnan(records.reshape(len(records), -1)).all(axis=-1).any())
 
 
 def _is_factor(array: xr.DataArray) -> bool:
-    """Tell whether the rows are those of a factor; where columns were factored they are the samples."""
+    """Return whether an array is a factor of the rows; if the columns were factored, rows are samples."""
     return array.attrs.get("reduction") == "factor" and array.attrs.get("factor_side", "rows") == "rows"
 
 
 def _read(array: xr.DataArray) -> NDArray[Any]:
-    """Read an array without leaving it in xarray's cache: the block outlives its measurement."""
+    """Read an array past xarray's cache, since the block outlives its measurement."""
     return np.asarray(array[...].values)
 
 
 def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
-    """Cut the block into views: equal valid rows, and the same signals present."""
+    """Cut the block into views whose steps have equal valid rows and the same signals."""
     loaded = {name: _read(array) for name, array in block.arrays.items()}
     loaded |= {name: loaded[name][at] for name, at in block.windows.items()}
     good = {name: _finite(name, values, block) for name, values in loaded.items()}
     static = {name: _read(array) for name, array in block.static.items()}
     static = {name: values for name, values in static.items() if _usable(name, values, block)}
     kinds: dict[tuple[int | None, frozenset[str], tuple[bool, ...]], list[int]] = {}
-    # A first record, which has no steps, may not be of the samples of every step.
+    # A first record has no steps, and may have other samples than some of them.
     apart = {name: mask for name, mask in block.missing.items() if name in block.static}
     for i in range(len(block.steps)):
         rows = None if block.rows_valid is None else int(block.rows_valid[i])
@@ -143,7 +144,7 @@ def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
 
 
 def measure(block: Block) -> dict[str, Values]:
-    """Measure every metric of a block, with its null: one float64 a step, NaN where a signal is absent."""
+    """Measure every metric of a block, with its null: one float64 a step, NaN if a signal is absent."""
     out: dict[str, Values] = {}
 
     def put(name: str, where: NDArray[np.intp], values: Values) -> None:

@@ -1,13 +1,15 @@
-"""What a layer of a run can give: which signals it has, and which metrics they are enough for."""
+"""Which signals a layer of a run has, and which metrics they are enough for."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import xarray as xr
 
-from fadiag.analysis.metrics.metric import WINDOW, Metric
+from fadiag.analysis.metrics.metric import Metric
+from fadiag.analysis.metrics.signal_refs import WINDOW, SignalRef, parse
+from fadiag.analysis.plan.chain import chain_of
+from fadiag.analysis.plan.records import declared_at
 from fadiag.analysis.plan.runs import Run, Stream
-from fadiag.analysis.plan.signal_refs import Owner, chain_of, expand, owner_of
 from fadiag.errors import InputError, MissingSignalError
 from fadiag.store import Unfolding
 
@@ -16,7 +18,7 @@ __all__ = ["LayerContext", "check_asked", "check_unfolding", "layer_contexts"]
 
 @dataclass(frozen=True)
 class LayerContext:
-    """A layer of a stream of a run, where it stands in the chain, and the arrays of all the layers."""
+    """A layer of a stream of a run, its position in the chain, and the arrays of all layers."""
 
     run: Run
     stream: Stream
@@ -25,26 +27,31 @@ class LayerContext:
     chain: tuple[str, ...]
     arrays: Mapping[str, Mapping[str, xr.DataArray]]
 
-    def owner(self, signal: str) -> Owner:
-        """Return the layer and the name there of a signal that a metric of this layer names."""
-        return owner_of(self.chain, self.layer, self.position, signal)
+    def owner(self, above: int) -> str | None:
+        """Return the layer that is so many above this one in the chain; None if there is none."""
+        if above == 0:
+            return self.layer
+        place = self.position + above
+        return self.chain[place] if 0 <= place < len(self.chain) else None
 
     def signals(self, metric: Metric) -> tuple[str, ...]:
-        """Return the signals that a metric needs here."""
-        return expand(len(self.chain) - 1 - self.position, metric.signals)
+        """Return the signals that a metric needs here, with ``above*`` written out."""
+        layers_above = len(self.chain) - 1 - self.position
+        return tuple(str(one) for ref in metric.refs for one in ref.expanded(layers_above))
 
     def array(self, signal: str) -> xr.DataArray | None:
-        """Return the array that a metric of this layer names; None where it was not recorded."""
-        owner, name = self.owner(signal)
+        """Return the array that a metric of this layer names; None if it was not recorded."""
+        ref = parse(signal)
+        owner = self.owner(ref.above)
         if owner is None:
             return None
         arrays = self.arrays[owner]
-        name = name.removeprefix("first/").removeprefix("recent/")
-        # Feedback that is learned is recorded over time, in the static one's place.
-        return arrays.get("feedback" if name == "static/feedback" and "feedback" in arrays else name)
+        # Feedback that is learned is recorded over time, in the place of the static one.
+        learned = ref.stream == "static" and ref.signal in arrays
+        return arrays.get(ref.signal if learned else ref.name)
 
     def resolve(self, metric: Metric) -> Metric | None:
-        """Return the metric with its signals written out for this layer; None where it cannot be had."""
+        """Return the metric with its signals written out for this layer; None if the layer lacks them."""
         if self.stream.kind not in metric.kinds or not self._has_feedback(metric):
             return None
         arrays = {s: self.array(s) for s in self.signals(metric)}
@@ -66,33 +73,33 @@ class LayerContext:
         if metric.layers == "direct":
             return attrs.get("feedback_kind") == "direct"
         if metric.layers == "below layerwise":
-            return self._kind_of("above/") == "layerwise"
+            return self._feedback_kind(above=1) == "layerwise"
         if metric.layers == "above direct":
-            return attrs.get("feedback_kind") == self._kind_of("below/") == "direct"
+            return attrs.get("feedback_kind") == self._feedback_kind(above=-1) == "direct"
         if metric.layers == "output above direct":
-            return self.position == len(self.chain) - 1 and self._kind_of("below/") == "direct"
+            return self.position == len(self.chain) - 1 and self._feedback_kind(above=-1) == "direct"
         return True
 
-    def _kind_of(self, side: str) -> str:
-        other = self.owner(side).layer
+    def _feedback_kind(self, *, above: int) -> str:
+        other = self.owner(above)
         return "" if other is None else str(self.stream.layer_attrs[other].get("feedback_kind", ""))
 
 
 def layer_contexts(run: Run, stream: Stream) -> list[LayerContext]:
-    """Return the layers of a stream with what each can name."""
+    """Return the layers of a stream, each with the arrays that its metrics can name."""
     chain, arrays = chain_of(run, stream), {name: _arrays(run, stream, name) for name in stream.layers}
     return [LayerContext(run, stream, name, i, chain, arrays) for i, name in enumerate(stream.layers)]
 
 
 def _factor_side(array: xr.DataArray | None) -> str:
-    """Return "rows" or "columns" where an array is a factor, by the side that it is small on; else ""."""
+    """Return "rows" or "columns" for a factor, the side on which it is small; "" for another array."""
     if array is None or array.attrs.get("reduction", "raw") != "factor":
         return ""
     return str(array.attrs.get("factor_side", "rows"))
 
 
 def check_unfolding(runs: Sequence[Run], unfolding: Unfolding) -> None:
-    """Refuse to measure a factor as what it is not.
+    """Refuse to measure a factor in another unfolding than its own.
 
     Raises
     ------
@@ -113,19 +120,21 @@ def check_unfolding(runs: Sequence[Run], unfolding: Unfolding) -> None:
 
 
 def _arrays(run: Run, stream: Stream, layer: str) -> dict[str, xr.DataArray]:
+    """Return what a layer has, by the name that `SignalRef` gives it."""
     found = {name: a for name, a in stream.layers[layer].items() if _has_record(a)}
     for name, array in run.static.get(layer, {}).items():
-        found[f"static/{name}"] = array
+        found[SignalRef(name, "static").name] = array
     for other in run.streams.values():
         if other.kind == "state" and other is not stream:
-            theirs = other.layers.get(layer, {})
-            found |= {f"state/{name}": array for name, array in theirs.items() if _has_record(array)}
+            for name, array in other.layers.get(layer, {}).items():
+                if _has_record(array):
+                    found[SignalRef(name, "state").name] = array
     return found
 
 
 def _has_record(array: xr.DataArray) -> bool:
-    """Tell whether a signal was recorded at all: a killed run may only have declared it."""
-    return "step" not in array.dims or int(array.attrs.get("declared_at", 0)) < array.sizes["step"]
+    """Return whether a signal was recorded at all: a killed run may only have declared it."""
+    return "step" not in array.dims or declared_at(array) < array.sizes["step"]
 
 
 def check_asked(runs: Sequence[Run], metrics: Sequence[Metric]) -> None:
@@ -152,19 +161,15 @@ def check_asked(runs: Sequence[Run], metrics: Sequence[Metric]) -> None:
 
 
 def _check_records(metric: Metric, contexts: Sequence[LayerContext]) -> None:
-    recent = [s for s in metric.signals if s.startswith("recent/")]
+    recent = [ref for ref in metric.refs if ref.records == "recent"]
     counts = [
-        min(
-            a.sizes["step"] - int(a.attrs.get("declared_at", 0))
-            for s in recent
-            if (a := context.array(s)) is not None
-        )
+        min(a.sizes["step"] - declared_at(a) for ref in recent if (a := context.array(str(ref))) is not None)
         for context in contexts
         if recent and context.resolve(metric)
     ]
     if counts and max(counts) < WINDOW:
         raise MissingSignalError(
-            f"{metric.name} needs {WINDOW} records of {recent[0].removeprefix('recent/')}; "
+            f"{metric.name} needs {WINDOW} records of {recent[0].signal}; "
             f"run {contexts[0].run.label} has {max(counts)}: record longer or more often"
         )
 
@@ -181,7 +186,7 @@ _FEEDBACK_WORDS = {
 def _raise_missing(metric: Metric, contexts: Sequence[LayerContext]) -> None:
     label = contexts[0].run.label
     absent = [[s for s in context.signals(metric) if context.array(s) is None] for context in contexts]
-    if any(s.startswith(("above", "below")) for s in metric.signals) and not contexts[0].chain:
+    if any(ref.above for ref in metric.refs) and not contexts[0].chain:
         raise MissingSignalError(
             f"{metric.name} needs layers in a chain, each a matrix that fits the next and none left out; "
             f"run {label} has others"

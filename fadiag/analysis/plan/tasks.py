@@ -1,4 +1,4 @@
-"""Cutting the work into blocks: which metrics each layer of each stream can give, over which steps."""
+"""Cuts the work into blocks: which metrics each layer of each stream gives, over which steps."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ from numpy.typing import NDArray
 
 from fadiag.analysis.metrics.metric import Metric
 from fadiag.analysis.metrics.nulls import misfit
+from fadiag.analysis.metrics.signal_refs import parse
 from fadiag.analysis.plan.block import Block
+from fadiag.analysis.plan.records import declared_at, first_record, recent_records, records_at
 from fadiag.analysis.plan.requirements import LayerContext, layer_contexts
 from fadiag.analysis.plan.runs import Run, Stream
-from fadiag.analysis.plan.signal_refs import first_record, recent_records
 from fadiag.store import Unfolding
 
 __all__ = ["BLOCK_BYTES", "Known", "Options", "Task", "plan"]
 
-#: Bytes of signals that one block reads; its float64 work arrays are a few times that.
+#: Bytes of signals that one block reads; its float64 work arrays take a few times as much.
 BLOCK_BYTES = 8 * 2**20
 
-
-#: Which steps of a stream have the value of a metric already: (run, stream, layer, metric) -> a bool a step.
+#: Which steps have a value of a metric already: (run, stream, layer, metric) -> one bool a step.
 Known = Callable[[Run, Stream, str, Metric], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked of every block."""
+    """The options of `analyze` that every block needs."""
 
     unfolding: Unfolding = "samples"
     k: int | None = None
@@ -36,7 +36,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Task:
-    """A block, and where its values go in the results."""
+    """A block, and the place of its values in the results."""
 
     run: Run
     stream: str
@@ -45,7 +45,7 @@ class Task:
 
 
 def _steps_per_block(arrays: Mapping[str, xr.DataArray], windows: Mapping[str, NDArray[np.intp]]) -> int:
-    """As many steps as fit the budget, in whole chunks of the largest signal."""
+    """Return how many steps fit the budget, in whole chunks of the largest signal."""
     if not arrays:
         return BLOCK_BYTES  # nothing to read
     record = {name: array.nbytes // max(1, array.sizes["step"]) for name, array in arrays.items()}
@@ -54,15 +54,6 @@ def _steps_per_block(arrays: Mapping[str, xr.DataArray], windows: Mapping[str, N
     chunk = int((arrays[largest].encoding.get("preferred_chunks") or {}).get("step", 1))
     steps = max(1, BLOCK_BYTES // max(1, sum(record.values())))
     return steps // chunk * chunk or steps
-
-
-def _foreign(
-    array: xr.DataArray, home: Stream, other: NDArray[np.int64]
-) -> tuple[xr.DataArray, NDArray[np.bool_]]:
-    """Bring an array of another stream to this stream's steps; the mask marks steps that it does not have."""
-    position = np.searchsorted(other, home.steps).clip(0, max(0, len(other) - 1))
-    missing = other[position] != home.steps
-    return array.isel(step=position), missing
 
 
 def _layer_tasks(
@@ -75,19 +66,23 @@ def _layer_tasks(
     for i in range(len(stream.steps)):
         groups.setdefault(tuple(metric for metric in able if not have[metric.name][i]), []).append(i)
     for wanted, members in groups.items():
-        # What reads many arrays a step would leave the others few steps a block: it has blocks of its own.
+        # A metric that reads many arrays a step has blocks of its own: the others fit more steps in a block.
         for wide in (False, True):
             if part := tuple(metric for metric in wanted if _is_wide(metric) is wide):
                 yield from _group_tasks(context, part, np.asarray(members, np.intp), options)
 
 
 def _is_wide(metric: Metric) -> bool:
-    return any(signal.startswith(("above", "recent/")) for signal in metric.signals)
+    return any(ref.above > 0 or ref.records == "recent" for ref in metric.refs)
 
 
 @dataclass(frozen=True)
 class _Found:
-    """The arrays of a group: with one entry a step (and where they have none), and without a step axis."""
+    """The arrays of a group of metrics.
+
+    ``arrays`` have one entry a step, except at the steps that ``missing`` marks; ``static`` have no step
+    axis. ``windows`` holds the positions that each step reads of an array.
+    """
 
     arrays: dict[str, xr.DataArray]
     missing: dict[str, NDArray[np.bool_]]
@@ -98,32 +93,31 @@ class _Found:
 def _find(context: LayerContext, signals: Sequence[str]) -> _Found:
     stream, found = context.stream, _Found({}, {}, {}, {})
     for signal in signals:
-        array, name = context.array(signal), context.owner(signal).signal
+        array, ref = context.array(signal), parse(signal)
         assert array is not None  # the metric resolved here
         if "step" not in array.dims:
             found.static[signal] = array
-        elif name.startswith("first/"):
+        elif ref.records == "first":
             found.static[signal] = first_record(array)
             if (own := stream.own_rows.get(context.layer)) is not None:
-                found.missing[signal] = own != own[int(array.attrs.get("declared_at", 0))]
-        elif name.startswith("recent/"):
+                found.missing[signal] = own != own[declared_at(array)]
+        elif ref.records == "recent":
             found.arrays[signal] = array
             found.windows[signal], found.missing[signal] = recent_records(
                 array, stream.rows_of(context.layer)
             )
-        elif name.startswith("state/"):
-            other = next(s.steps for s in context.run.streams.values() if s.kind == "state")
-            found.arrays[signal], found.missing[signal] = _foreign(array, stream, other)
+        elif ref.stream == "state":
+            steps = next(s.steps for s in context.run.streams.values() if s.kind == "state")
+            found.arrays[signal], found.missing[signal] = records_at(array, steps, stream.steps)
         else:
             found.arrays[signal] = array
-            late = int(array.attrs.get("declared_at", 0))
-            if late:  # filled up with NaN before it was first recorded
+            if late := declared_at(array):
                 found.missing[signal] = np.arange(len(stream.steps)) < late
     return found
 
 
 def _selection(positions: NDArray[np.intp]) -> slice | NDArray[np.intp]:
-    """Return increasing positions as a slice where they are one, which is read in one piece."""
+    """Return increasing positions, as a slice if they have no gaps: that is read in one piece."""
     contiguous = positions[-1] - positions[0] == len(positions) - 1
     return slice(int(positions[0]), int(positions[-1]) + 1) if contiguous else positions
 
@@ -131,7 +125,7 @@ def _selection(positions: NDArray[np.intp]) -> slice | NDArray[np.intp]:
 def _group_tasks(
     context: LayerContext, metrics: tuple[Metric, ...], members: NDArray[np.intp], options: Options
 ) -> Iterator[Task]:
-    """Cut the steps (by position) that need the same metrics into blocks."""
+    """Cut steps (by position) that need the same metrics into blocks."""
     run, stream, name = context.run, context.stream, context.layer
     layer = run.layer(stream, name, options.unfolding, options.k)
     rows = stream.rows_of(name)
@@ -144,15 +138,18 @@ def _group_tasks(
     }
     found = _find(context, sorted({s for metric in metrics for s in metric.signals} | nulls))
     arrays, missing, static = found.arrays, found.missing, found.static
-    # Steps where every metric lacks a signal: nothing to measure.
+    # Steps at which every metric lacks a signal: nothing to measure.
     nothing = np.ones(len(stream.steps), np.bool_)
     for metric in metrics:
         lacks = [missing[s] for s in metric.signals if s in missing]
         nothing &= np.any(lacks, axis=0) if lacks else False
     members = members[~nothing[members]]
     # The last record of a state has no update, a fresh optimizer no momentum; a null is not drawn each time.
+    refs = {s: parse(s) for s in (*arrays, *static)}
     may_lack = {
-        s for s in arrays if context.owner(s).signal != "weight" and (stream.kind == "state" or "state/" in s)
+        s
+        for s in arrays
+        if refs[s].stream == "state" or (stream.kind == "state" and refs[s].signal != "weight")
     }
     size = _steps_per_block(arrays, found.windows)
     for start in range(0, len(members), size):
@@ -168,7 +165,7 @@ def _group_tasks(
                 s: a.isel(step=_selection(windows[s][0]) if s in windows else at) for s, a in arrays.items()
             },
             windows={s: place_in.reshape(len(part), -1) for s, (_, place_in) in windows.items()},
-            owners={s: context.owner(s).layer or name for s in (*arrays, *static)},
+            owners={s: context.owner(ref.above) or name for s, ref in refs.items()},
             missing={s: m[part] for s, m in missing.items()},
             static=static,
             optional=frozenset(nulls | may_lack),
@@ -179,7 +176,7 @@ def _group_tasks(
 
 
 def plan(runs: Sequence[Run], metrics: Sequence[Metric], options: Options, known: Known) -> list[Task]:
-    """Return the blocks of all runs, in the order of runs, streams, layers and steps, less what is known."""
+    """Return the blocks of all runs without the known values, ordered by run, stream, layer and step."""
     return [
         task
         for run in runs

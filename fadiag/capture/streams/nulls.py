@@ -20,7 +20,6 @@ __all__ = [
     "mask_nulls",
     "mask_statistics",
     "redraw_nulls",
-    "shaped_noise",
 ]
 
 MASK_STATISTICS = ("participation_ratio", "effective_rank")
@@ -76,29 +75,18 @@ class Reference:
         return matrix if len(matrix) == len(error) else rows_of(error).cpu().numpy()
 
 
-def shaped_noise(spectrum: Tensor, rows: int, columns: int, generator: torch.Generator) -> Tensor:
-    """Draw a matrix with a given spectrum and directions uniform on both sides (float64, on the CPU)."""
-    rank = min(len(spectrum), rows, columns)
-    left, right = (
-        torch.linalg.qr(torch.randn(n, rank, generator=generator, dtype=torch.float64)).Q
-        for n in (rows, columns)
-    )
-    noise: Tensor = (left * spectrum[:rank]) @ right.T
-    return noise
-
-
 def mask_statistics(
     call: Call,
     kept: SampleSelection,
-    spectra_of: Sequence[tuple[Tensor, Tensor]],
+    spectra_of: Sequence[tuple[Tensor, Array]],
     draws: int,
-    generator: torch.Generator,
+    rng: np.random.Generator,
 ) -> dict[str, Array]:
-    """Push noise with the output error's spectrum through the layer's own gate and norm; measure its rank.
+    """Send noise with the output error's spectrum through the layer's own gate and norm; measure its rank.
 
-    The mask null: how much of the error's rank the gates alone make. The graph of the pass must still hold.
-    ``spectra_of`` are groups of samples and the spectrum of each. A norm may mix all samples of a batch, so
-    there is noise for those too that are not kept.
+    This is the mask null: how much of the error's rank the gates alone make. The graph of the pass must still
+    exist. ``spectra_of`` are groups of samples and the spectrum of each. A norm may mix all samples of a
+    batch, so samples that are not kept get noise too.
     """
     assert call.a_edge is not None
     assert call.h_edge is not None
@@ -107,12 +95,17 @@ def mask_statistics(
     for _ in range(draws):
         noise = torch.empty(call.h_shape, dtype=torch.float64)
         for places, spectrum in spectra_of:
-            draw = partial(shaped_noise, spectrum, generator=generator)
-            noise[places] = kept.modulator(call, len(places), draw)
+            noise[places] = kept.modulator(call, len(places), partial(_noise, spectrum, rng))
         (error,) = torch.autograd.grad((call.h_edge,), (call.a_edge,), (noise.to(like),), retain_graph=True)
         for name, value in _ranks(kept.matrix(call, kept.take(call, error))).items():
             found[name].append(value)
     return {f"mask_null_{name}": np.array(values) for name, values in found.items()}
+
+
+def _noise(spectrum: Array, rng: np.random.Generator, rows: int, columns: int) -> Tensor:
+    """Draw a matrix with as much of the spectrum as its shape takes (float64, on the CPU)."""
+    largest = spectrum[: min(rows, columns)]
+    return torch.from_numpy(spectra.gaussian_with_spectrum(largest, rows, columns, rng))
 
 
 def redraw_nulls(
@@ -148,14 +141,15 @@ def mask_nulls(
     inside = torch.zeros(len(delta), dtype=torch.bool)
     inside[kept.places(last)] = True
     spectra_of = [
-        (places, torch.linalg.svdvals(torch.from_numpy(kept.matrix(last, delta[places.to(delta.device)]))))
+        (places, spectra.singular_values(kept.matrix(last, delta[places.to(delta.device)])))
         for places in (inside.nonzero()[:, 0], (~inside).nonzero()[:, 0])
         if len(places)
     ]
-    generator = torch.Generator().manual_seed(through.seed)
+    # By way of torch, which takes a negative seed too.
+    rng = np.random.default_rng(torch.Generator().manual_seed(through.seed).initial_seed())
     with through.under({}):
         return {
-            call.name: mask_statistics(call, kept, spectra_of, draws, generator)
+            call.name: mask_statistics(call, kept, spectra_of, draws, rng)
             for call in calls
             if (call.gate or call.norm) and "modulator" in call.values and call.h_shape[0] == len(delta)
             if kept.draws(call)

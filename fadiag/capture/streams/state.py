@@ -7,15 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fadiag import spectra
 from fadiag.capture.arguments import names_of
 from fadiag.capture.layers.attributes import kernel_attrs, layer_attrs
 from fadiag.capture.layers.selection import RecordedLayer, owners_of
-from fadiag.capture.signals.arrays import to_array
+from fadiag.capture.signals.arrays import to_array, to_arrays
 from fadiag.capture.signals.signal import LayerSignals, SignalArray
 from fadiag.capture.streams.optimizer_steps import OptimizerStepMonitor, holders_of
 from fadiag.errors import CaptureError, InputError
 
-__all__ = ["STATE_SIGNALS", "StateReader", "choose_state_signals", "rounding_floor"]
+__all__ = ["STATE_SIGNALS", "StateReader", "choose_state_signals"]
 
 #: Those from "gradient" on need the optimizer. "feedback" is that of the rules that change it.
 STATE_SIGNALS = (
@@ -30,20 +31,12 @@ STATE_SIGNALS = (
 )
 _WITHOUT_OPTIMIZER = ("weight", "bias", "feedback")
 _MOMENTA = ("momentum_buffer", "exp_avg")
-_EXPONENT_BITS = {
-    torch.float16: (torch.int16, 0x7C00),
-    torch.bfloat16: (torch.int16, 0x7F80),
-    torch.float32: (torch.int32, 0x7F800000),
-    torch.float64: (torch.int64, 0x7FF0000000000000),
-}
 #: Why a signal asked for is in no record, where only the run could tell.
 _NEVER = {
     "gradient": "no recorded weight had a gradient when its optimizer stepped",
     "momentum": f"the optimizers keep no {' or '.join(_MOMENTA)}",
     "update_rounding_floor": "no recorded weight changed",
 }
-#: Above this share of rounding an update is not to be trusted.
-ROUNDING_LIMIT = 1e-3
 
 
 def choose_state_signals(
@@ -90,27 +83,6 @@ def _absent(signal: str, optimizers: Sequence[Any], layers: Sequence[RecordedLay
     if signal == "momentum" and all(g.get("momentum") == 0 and "betas" not in g for g in groups):
         return f"the momentum of {type(optimizers[0]).__name__} is 0, so it keeps none"
     return None
-
-
-def rounding_floor(weight: Tensor, update: Tensor) -> Tensor:
-    r"""Return the share of an update that is the rounding of the weight it was taken from.
-
-    Both weights are stored with an error of rms spacing / sqrt(12) an entry, the spacing being that of the
-    weight's own float type (which the store may have widened): sqrt(sum spacing(W)^2 / 12) / \|update\|_F.
-    Above `ROUNDING_LIMIT` the update's ranks say more of the rounding than of the update.
-
-    Examples
-    --------
-    >>> import torch
-    >>> round(float(rounding_floor(torch.ones(3), torch.full((3,), 1e-3))) * 1e5, 2)
-    3.44
-    """
-    integers, exponent = _EXPONENT_BITS[weight.dtype]
-    # The bits of the exponent alone are the power of two at or below |W|, which is the spacing over eps.
-    power = (weight.view(integers) & exponent).view(weight.dtype)
-    rounding = torch.linalg.vector_norm(power, dtype=torch.float64) * torch.finfo(weight.dtype).eps / 12**0.5
-    share: Tensor = rounding / torch.linalg.vector_norm(update, dtype=torch.float64)
-    return share
 
 
 class StateReader:
@@ -209,9 +181,8 @@ class StateReader:
                 found["gradient"] = self._gradients.get(i)
                 found["momentum"] = _momentum(layer.weight, self._held.get(id(layer.weight), []))
                 found["update"] = update = updates[i]
-                # A layer that stood still (frozen, say) has no floor to speak of.
-                if weight.dtype in _EXPONENT_BITS and update.any():
-                    found["update_rounding_floor"] = rounding_floor(weight, update)
+                if "update_rounding_floor" in self.signals:
+                    found["update_rounding_floor"] = _rounding_floor(weight, update)
                 found["bias_update"] = (
                     None if layer.bias is None or bias is None else layer.bias.detach() - bias
                 )
@@ -241,7 +212,7 @@ class StateReader:
             if value is None or name not in self.signals:
                 continue
             if name == "update_rounding_floor":
-                signals[name] = SignalArray(np.array(value.item()), (), {"limit": ROUNDING_LIMIT})
+                signals[name] = SignalArray(np.array(value.item()), (), {"limit": spectra.ROUNDING_LIMIT})
             elif name.startswith("bias"):
                 signals[name] = SignalArray(to_array(value), ("out",))
             else:
@@ -260,3 +231,14 @@ def _momentum(weight: Tensor, holders: Sequence[Any]) -> Tensor | None:
             if isinstance(state.get(key), Tensor):
                 return torch.as_tensor(state[key]).clone()
     return None
+
+
+def _rounding_floor(weight: Tensor, update: Tensor) -> Tensor | None:
+    """Return the share of an update that is rounding; None if the weight did not move (a frozen one, say)."""
+    if not (weight.is_floating_point() and update.any()):
+        return None
+    before, moved = (array.reshape(1, -1) for array in to_arrays([weight, update]))
+    try:
+        return torch.from_numpy(spectra.rounding_floor(before, moved, eps=torch.finfo(weight.dtype).eps))
+    except InputError:  # one of the two is not finite
+        return torch.tensor(torch.nan)

@@ -8,14 +8,14 @@ from fadiag.errors import InputError
 from fadiag.spectra.alignment.cosine import matrix_cosine
 from fadiag.spectra.validate import Floats, as_matrices, require_one_stack, scale_each
 
-__all__ = ["jacobian_alignment", "path_alignment"]
+__all__ = ["path_alignment"]
 
 
 def path_alignment(weights: Sequence[ArrayLike], feedbacks: Sequence[ArrayLike]) -> Floats:
     """Cosine of the product of the weights above a layer with the product of their feedbacks.
 
-    cos(vec W_L ... W_{l+1}, vec B_L ... B_{l+1}): what the layer's modulator is made with in a linear net.
-    With nonlinearities take `jacobian_alignment`.
+    cos(vec W_L ... W_{l+1}, vec B_L ... B_{l+1}): in a linear net these products make the layer's modulator.
+    With nonlinearities take the `matrix_cosine` of each sample's two backward maps (outputs x units).
 
     Parameters
     ----------
@@ -27,13 +27,13 @@ def path_alignment(weights: Sequence[ArrayLike], feedbacks: Sequence[ArrayLike])
     Returns
     -------
     array (...), float64, in [-1, 1]
-        NaN where a product is all zeros.
+        NaN if a product is all zeros.
 
     Raises
     ------
     InputError
-        Where a sequence is empty, a matrix does not fit the next or the two products differ in shape, or
-        where an input is empty, complex, or holds NaN or infinities.
+        A sequence is empty, a matrix does not fit the next, the two products differ in shape, or an input is
+        empty, complex, or holds NaN or infinities.
 
     Examples
     --------
@@ -71,40 +71,3 @@ def _product(factors: Sequence[ArrayLike], name: str) -> Floats:
         whole = scale_each(matrix @ whole)[0]
     assert whole is not None
     return whole
-
-
-def jacobian_alignment(true: ArrayLike, feedback: ArrayLike) -> Floats:
-    """Alignment of a layer's two backward maps: <J_W, J_B>_F / (|J_W|_F |J_B|_F).
-
-    It tells the feedback from the statistics of the error, which both share. J is one sample's map from the
-    outputs to the layer: exact by one backward a row of the identity, or estimated by drawn output vectors,
-    whose backward signals are then the rows (E v vᵀ = 1 keeps the inner product in the mean).
-
-    Parameters
-    ----------
-    true, feedback : array_like (..., outputs, units)
-        Backward maps with W and with B; leading axes (steps, samples) broadcast.
-
-    Returns
-    -------
-    array (...), float64, in [-1, 1]
-        NaN where one map is all zeros, a dead sample; see `matrix_cosine`.
-
-    Raises
-    ------
-    InputError
-        Where the shapes do not fit, or an input is empty, complex, or holds NaN or infinities.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> float(jacobian_alignment(np.eye(2), np.diag([1.0, 0.0])).round(6))
-    0.707107
-    """
-    j_true, j_feedback = as_matrices(true, "true"), as_matrices(feedback, "feedback")
-    if j_true.shape[-2:] != j_feedback.shape[-2:]:
-        raise InputError(
-            f"true has shape {j_true.shape[-2:]}, feedback {j_feedback.shape[-2:]}; they must be equal"
-        )
-    require_one_stack(true=j_true, feedback=j_feedback)
-    return matrix_cosine(j_true, j_feedback)

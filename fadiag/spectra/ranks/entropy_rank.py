@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fadiag.spectra.linalg.singular import relative_spectra
-from fadiag.spectra.validate import Floats, as_spectra
+from fadiag.spectra.validate import Floats, as_spectra, unit_peak
 
 __all__ = [
     "effective_rank",
@@ -22,12 +22,6 @@ def _exp_entropy(weights: Floats) -> Floats:
     return np.asarray(np.where(total[..., 0] > 0, np.exp(-(q * logs).sum(axis=-1)), 0.0))
 
 
-def _unit_peak(s: Floats) -> Floats:
-    """Divide by the largest value, so that neither sums nor squares leave float64's range."""
-    peak = s.max(axis=-1, keepdims=True)
-    return np.asarray(np.divide(s, peak, out=np.zeros_like(s), where=peak > 0))
-
-
 def effective_rank_of_spectrum(s: ArrayLike) -> Floats:
     """Effective rank (Roy-Vetterli) from singular values (..., k); see `effective_rank`.
 
@@ -36,7 +30,7 @@ def effective_rank_of_spectrum(s: ArrayLike) -> Floats:
     >>> float(effective_rank_of_spectrum([2.0, 2.0, 0.0]).round(12))
     2.0
     """
-    return _exp_entropy(_unit_peak(as_spectra(s)))
+    return _exp_entropy(unit_peak(as_spectra(s)))
 
 
 def effective_rank_energy_of_spectrum(s: ArrayLike) -> Floats:
@@ -47,7 +41,7 @@ def effective_rank_energy_of_spectrum(s: ArrayLike) -> Floats:
     >>> float(effective_rank_energy_of_spectrum([2.0, 2.0, 0.0]).round(12))
     2.0
     """
-    return _exp_entropy(np.square(_unit_peak(as_spectra(s))))
+    return _exp_entropy(np.square(unit_peak(as_spectra(s))))
 
 
 def effective_rank(x: ArrayLike) -> Floats:

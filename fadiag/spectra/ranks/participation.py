@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from fadiag.errors import InputError
 from fadiag.spectra.linalg.lapack import gram
 from fadiag.spectra.linalg.singular import energy_gram
-from fadiag.spectra.validate import Floats, as_matrices, as_spectra, scale_exactly
+from fadiag.spectra.validate import Floats, as_matrices, as_spectra, scale_exactly, unit_peak
 
 __all__ = [
     "effective_samples",
@@ -75,9 +75,7 @@ def participation_ratio_of_spectrum(s: ArrayLike) -> Floats:
     >>> float(participation_ratio_of_spectrum([2.0, 2.0, 0.0]))
     2.0
     """
-    array = as_spectra(s)
-    peak = array.max(axis=-1, keepdims=True)
-    p = np.square(np.divide(array, peak, out=np.zeros_like(array), where=peak > 0))
+    p = np.square(unit_peak(as_spectra(s)))
     fourth = np.square(p).sum(axis=-1)
     total = p.sum(axis=-1) ** 2
     return np.asarray(np.divide(total, fourth, out=np.zeros_like(fourth), where=fourth > 0))

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fadiag.spectra.linalg.lapack import gram_eigenvalues
 from fadiag.spectra.linalg.singular import energy_gram, in_single
-from fadiag.spectra.validate import Floats, as_matrices, as_spectra, scale_exactly
+from fadiag.spectra.validate import Floats, as_matrices, as_spectra, scale_exactly, unit_peak
 
 __all__ = ["stable_rank", "stable_rank_of_spectrum"]
 
@@ -21,7 +21,7 @@ def stable_rank(x: ArrayLike) -> Floats:
     Parameters
     ----------
     x : array_like (..., rows, columns)
-        Real and finite.
+        Real and finite; the sides may be exchanged.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def stable_rank(x: ArrayLike) -> Floats:
     Raises
     ------
     InputError
-        Where ``x`` is empty, has fewer than two axes, is complex, or holds NaN or infinities.
+        As `singular_values`.
 
     Examples
     --------
@@ -80,7 +80,4 @@ def stable_rank_of_spectrum(s: ArrayLike) -> Floats:
     >>> float(stable_rank_of_spectrum([2.0, 2.0, 0.0]))
     2.0
     """
-    array = as_spectra(s)
-    peak = array.max(axis=-1, keepdims=True)
-    relative = np.divide(array, peak, out=np.zeros_like(array), where=peak > 0)
-    return np.asarray(np.square(relative).sum(axis=-1))
+    return np.asarray(np.square(unit_peak(as_spectra(s))).sum(axis=-1))

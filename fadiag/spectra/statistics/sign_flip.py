@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fadiag.errors import InputError
-from fadiag.spectra.statistics.nulls import at_or_above
+from fadiag.spectra.statistics.p_value import at_or_above
 from fadiag.spectra.validate import Floats, as_count, as_sample
 
 __all__ = ["FEWEST", "MaxT", "max_t_sign_flip"]

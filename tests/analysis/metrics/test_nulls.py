@@ -1,4 +1,4 @@
-"""Draws of a null stand only beside values of the same subspaces and matrices; layers left out are known."""
+"""Drawn nulls belong to values of the same subspaces and matrices; known laws hold."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +10,10 @@ import xarray as xr
 from torch import nn
 
 import fadiag
+from fadiag import spectra
+from fadiag.analysis.metrics.nulls import beta_angle_null, beta_cosine_null, drawn_summary
+from fadiag.analysis.metrics.view import Layer, SignalView, View
 from fadiag.capture import Live, Probe, Recorder
-from fadiag.errors import CaptureError, MissingSignalError
-from fadiag.store import open_run
 
 
 def loss_of(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -38,6 +39,70 @@ def record(path: Path, layers: list[str] | None = None, *, conv: bool = False, *
             optimizer.step()
             recorder.step()
     return path
+
+
+def test_drawn_null_by_hand():
+    draws = np.arange(99.0)[None].repeat(2, 0)
+    summary = drawn_summary(draws, np.array([97.5, -1.0]))
+    assert summary["null_p"] == pytest.approx([0.02, 1.0])
+    assert summary["null_mean"] == pytest.approx([49, 49])
+    assert summary["null_low"] == pytest.approx(np.full(2, 2.45))
+
+
+def matrix_view(weight, feedback):
+    signals = {
+        "weight": SignalView(weight, ("out", "in")),
+        "static/feedback": SignalView(feedback[None], ("out", "in")),
+    }
+    layer = Layer(name="fc", order=1, feedback_kind="layerwise", classes=3, k=2)
+    return View(layer, np.arange(len(weight)), signals)
+
+
+def test_beta_law_holds_for_drawn_feedback():
+    rng = np.random.default_rng(1)
+    weight = rng.standard_normal((1, 3, 4)) ** 3  # any W
+    draws = rng.standard_normal((20_000, 12))
+    flat = weight.ravel()
+    cosines = draws @ flat / np.linalg.norm(draws, axis=1) / np.linalg.norm(flat)
+    view = matrix_view(weight, rng.standard_normal((3, 4)))
+    law = beta_cosine_null(view, np.array([0.3]))
+    assert np.mean((cosines > law["null_low"]) & (cosines < law["null_high"])) == pytest.approx(
+        0.95, abs=0.006
+    )
+    assert law["null_p"][0] == pytest.approx(np.mean(cosines >= 0.3), abs=0.012)
+    below = beta_cosine_null(view, np.array([-0.3]))["null_p"][0]
+    assert below == pytest.approx(1 - law["null_p"][0])
+
+
+def test_a_feedback_with_a_mean_is_held_against_its_entries_in_any_order():
+    rng = np.random.default_rng(2)
+    weight, feedback = rng.standard_normal((1, 30, 40)) + 0.2, rng.exponential(size=(30, 40))
+    view = matrix_view(weight, feedback)
+    cosines = spectra.permuted_cosines(weight[0], feedback, 4000, rng)
+    observed = np.quantile(cosines, [0.1, 0.5, 0.9])
+    law = beta_cosine_null(view, observed)
+    np.testing.assert_allclose(law["null_p"], [0.9, 0.5, 0.1], atol=0.025)
+    inside = (cosines > law["null_low"][0]) & (cosines < law["null_high"][0])
+    assert inside.mean() == pytest.approx(0.95, abs=0.015)
+    assert law["null_mean"][0] == pytest.approx(cosines.mean(), abs=2e-3)
+    assert cosines.mean() > 0.1  # which the law of a Gaussian B would call alignment
+    exact = beta_cosine_null(matrix_view(np.full((1, 30, 40), 0.1), feedback), np.array([0.5]))
+    assert np.isnan(exact["null_p"]).all()  # every order gives the same
+
+
+def test_a_feedback_of_two_entries_has_no_law():
+    assert beta_cosine_null(matrix_view(np.ones((1, 1, 2)), np.ones((1, 2))), np.array([0.5])) == {}
+    assert beta_angle_null(matrix_view(np.ones((1, 1, 1)), np.ones((1, 1))), np.array([0.0])) == {}
+
+
+def test_beta_law_in_degrees():
+    rng = np.random.default_rng(0)
+    view = matrix_view(np.ones((1, 3, 4)), rng.standard_normal((3, 4)))
+    angle = beta_angle_null(view, np.array([60.0]))
+    cosine = beta_cosine_null(view, np.array([0.5]))
+    assert angle["null_p"] == pytest.approx(cosine["null_p"])
+    assert np.cos(np.radians(angle["null_low"])) == pytest.approx(cosine["null_high"])
+    assert angle["null_mean"] == pytest.approx([90.0])
 
 
 def test_the_overlap_of_another_k_has_no_null(tmp_path: Path) -> None:
@@ -89,69 +154,6 @@ def test_a_store_that_does_not_tell_is_of_all_classes_less_one(make_run: Callabl
     assert "error_overlap_null_p" in fadiag.analyze(run)["probe"]
     assert "error_overlap_null_p" in fadiag.analyze(run, k=3)["probe"]
     assert "error_overlap_null_p" not in fadiag.analyze(run, k=2)["probe"]
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return the same training recorded whole, without layers between, and without the last."""
-    base = tmp_path_factory.mktemp("layers")
-    chosen = {"whole": None, "holes": ["0", "4", "8"], "headless": ["4", "6"]}
-    return {
-        name: record(
-            base / f"{name}.zarr", layers, redraws=5, jacobian_vectors=0 if name == "headless" else 8
-        )
-        for name, layers in chosen.items()
-    }
-
-
-def test_layers_left_out_keep_their_place(runs: dict[str, Path]) -> None:
-    for stream in ("probe", "state", "live"):
-        for name, orders in (("holes", [0, 2, 4]), ("headless", [2, 3])):
-            nodes = open_run(runs[name])[stream].children.values()
-            assert [node.attrs["order"] for node in nodes] == orders
-            assert {(node.attrs["layers_in_model"], node.attrs["classes"]) for node in nodes} == {(5, 5)}
-
-
-def test_no_chain_across_holes(runs: dict[str, Path]) -> None:
-    assert "path_alignment" in fadiag.analyze(runs["whole"])["state"]
-    for name in ("holes", "headless"):
-        results = fadiag.analyze(runs[name])
-        assert "path_alignment" not in results["state"]
-        assert "modulator_pseudo_cosine" not in results["probe"]
-    with pytest.raises(MissingSignalError, match=r"path_alignment needs layers in a chain, .* none left out"):
-        fadiag.analyze(runs["holes"], metrics=["path_alignment"])
-
-
-def test_values_do_not_depend_on_layers_left_out(runs: dict[str, Path]) -> None:
-    whole = fadiag.analyze(runs["whole"])
-    for name in ("holes", "headless"):
-        part = fadiag.analyze(runs[name])
-        for stream, variable in (
-            ("probe", "error_overlap"),
-            ("probe", "error_overlap_chance"),
-            ("probe", "error_overlap_null_mean"),
-            ("probe", "error_cosine"),
-            ("probe", "jacobian_alignment"),
-            ("state", "weight_feedback_cosine"),
-        ):
-            if (name, variable) == ("headless", "jacobian_alignment"):
-                continue
-            found = part[stream][variable]
-            expected = whole[stream][variable].sel(layer=found["layer"])
-            np.testing.assert_allclose(found.values, expected.values, rtol=1e-6)
-        assert np.isfinite(part["state/weight_feedback_cosine"].sel(layer="4")).all()
-
-
-@pytest.mark.parametrize("what", ["mask_draws", "jacobian_vectors"])
-def test_what_starts_at_the_output_needs_the_last_layer(tmp_path: Path, what: str) -> None:
-    with pytest.raises(CaptureError, match=f"{what} needs the error of the model's last layer, '8', which"):
-        record(tmp_path / "run.zarr", ["4", "6"], **{what: 3})
-
-
-def test_the_dimension_that_was_compared_is_told(make_run: Callable[..., xr.DataTree]) -> None:
-    # Layers of 12, 10 and 4 outputs on 16 samples.
-    found = fadiag.analyze(make_run(), k=11)["probe/error_overlap_dimension"]
-    assert found.isel(run=0, step=0).values.tolist() == [11, 10, 4]
 
 
 def test_a_null_that_nothing_of_it_depends_on_is_a_tie_in_raw_signals_and_factors(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fadiag import spectra
 from fadiag.analysis import analyze
 from fadiag.capture import Live, Probe, Recorder
-from fadiag.capture.streams.state import rounding_floor
+from fadiag.capture.signals.arrays import to_array
 from fadiag.rules import convert
 from fadiag.store import open_run
 from tests.capture.toy import labelled
@@ -131,6 +132,11 @@ def test_a_step_that_the_scaler_skips_is_recorded_as_it_was(tmp_path):
     assert "update_rounding_floor" not in run["state/4"]  # no update, no floor
 
 
+def rounding_floor(weight, update):
+    floor = spectra.rounding_floor(to_array(weight), to_array(update), eps=torch.finfo(weight.dtype).eps)
+    return float(floor)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_the_rounding_floor_is_what_rounding_leaves(dtype):
     generator = torch.Generator().manual_seed(0)
@@ -140,7 +146,7 @@ def test_the_rounding_floor_is_what_rounding_leaves(dtype):
     spacing = np.spacing(weight.abs().numpy()) if dtype != torch.bfloat16 else np.spacing(wide) * 2.0**16
     update = torch.full((300, 300), 1e-3, dtype=torch.float64)
     expected = np.sqrt((spacing.astype(np.float64) ** 2).sum() / 12) / 0.3
-    assert float(rounding_floor(weight, update)) == pytest.approx(
+    assert rounding_floor(weight, update) == pytest.approx(
         expected, rel=1e-6 if dtype != torch.float16 else 1e-3
     )
     # And what really happens to a small update that is stored in this type.
@@ -148,7 +154,7 @@ def test_the_rounding_floor_is_what_rounding_leaves(dtype):
     stored = (weight.double() + small).to(dtype).double() - weight.double()
     lost = float((stored - small).norm() / small.norm())
     after = (weight.double() + small).to(dtype)
-    assert lost == pytest.approx(float(rounding_floor(after, small)), rel=0.05)
+    assert lost == pytest.approx(rounding_floor(after, small), rel=0.05)
 
 
 def test_the_rounding_floor_is_recorded_with_the_weights_own_type(tmp_path):
@@ -177,3 +183,18 @@ def test_the_rounding_floor_is_recorded_with_the_weights_own_type(tmp_path):
     results = analyze([path], metrics=["update_rounding_floor", "update_trustworthy"])["state"]
     np.testing.assert_array_equal(results["update_rounding_floor"].sel(layer="0")[0], floors[dtype, lr])
     np.testing.assert_array_equal(results["update_trustworthy"].sel(layer="0")[0], [0, np.nan])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_update_that_is_not_finite_is_recorded_without_a_floor(tmp_path):
+    model = nn.Sequential(nn.Linear(6, 3))
+    optimizer = torch.optim.SGD(model.parameters(), 1e38)
+    with Recorder(model, tmp_path / "run.zarr", optimizer=optimizer, every=1) as recorder:
+        for _ in range(3):
+            optimizer.zero_grad()
+            (1e3 * functional.cross_entropy(model(X), Y)).backward()
+            optimizer.step()
+            recorder.step()
+    layer = open_run(tmp_path / "run.zarr")["state/0"]
+    assert not np.isfinite(layer["update"].values[0]).all()
+    assert np.isnan(layer["update_rounding_floor"].values).all()

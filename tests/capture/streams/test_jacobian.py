@@ -54,7 +54,7 @@ def by_hand(model: nn.Sequential) -> dict[str, np.ndarray]:
     b2, b3 = (model[i].feedback.numpy() for i in (2, 4))
     true = np.stack([w3 * g @ w2 for g in gate]), np.stack([w3] * N)
     own = np.stack([b3 * g @ b2 for g in gate]), np.stack([b3] * N)
-    return {name: spectra.jacobian_alignment(t, o) for name, t, o in zip(("0", "2"), true, own, strict=True)}
+    return {name: spectra.matrix_cosine(t, o) for name, t, o in zip(("0", "2"), true, own, strict=True)}
 
 
 def test_exact_maps_are_the_products_of_matrices(tmp_path: Path) -> None:

@@ -107,3 +107,39 @@ def test_sign_rules_have_their_known_angle_with_the_weight() -> None:
         w, m = draw(400_000), draw(400_000)
         assert_allclose(spectra.cosine(w, np.sign(w)), fixed, atol=3e-3)
         assert_allclose(spectra.cosine(w, np.sign(w) * np.abs(m)), redrawn, atol=3e-3)
+
+
+def test_jacobians_are_batched_over_samples_and_a_dead_one_has_no_number() -> None:
+    """A ReLU layer: the gate of each sample takes columns from both maps."""
+    rng = np.random.default_rng(4)
+    w, b, gate = rng.standard_normal((3, 8)), rng.standard_normal((3, 8)), rng.integers(0, 2, (5, 1, 8))
+    gate[2] = 0
+    found = spectra.matrix_cosine(w * gate, b * gate)
+    assert np.isnan(found).tolist() == [False, False, True, False, False]
+    assert_allclose(found[0], naive(np.ravel(w * gate[0]), np.ravel(b * gate[0])), rtol=1e-12)
+
+
+@pytest.mark.parametrize("backward", ["weights", "feedback"])
+def test_the_error_kernel_of_a_wide_relu_net_follows_its_recursion(backward: str) -> None:
+    """K_l = K_{l+1} o (pi - theta_l) / (2 pi) at initialization, for BP and for FA alike."""
+    rng = np.random.default_rng(5)
+    samples, width = 12, 4096
+    x = rng.standard_normal((samples, 30))
+    weight = rng.standard_normal((width, 30)) * np.sqrt(2 / 30)
+    z_1 = x @ weight.T
+    above = rng.standard_normal((width, width), dtype=np.float32) * np.float32(np.sqrt(2 / width))
+    z_2 = np.maximum(z_1, 0) @ above.T
+    delta_out = rng.standard_normal((samples, 10))
+    last = rng.standard_normal((10, width)) / np.sqrt(width)
+    sent = above
+    if backward == "feedback":
+        sent = rng.standard_normal((width, width), dtype=np.float32) * np.float32(np.sqrt(2 / width))
+    delta_2 = (delta_out @ last) * (z_2 > 0)
+    delta_1 = (delta_2 @ sent) * (z_1 > 0) / np.sqrt(2)
+    gates = [(np.pi - spectra.angle(z[:, None], z[None])) / (2 * np.pi) for z in (z_1, z_2)]
+    expected = delta_out @ delta_out.T * gates[1]
+    for delta, kernel in ((delta_2, expected), (delta_1, expected * gates[0])):
+        assert spectra.matrix_cosine(delta @ delta.T, kernel) > 0.995
+        assert spectra.matrix_cosine(delta @ delta.T, delta_out @ delta_out.T) < 0.98  # the gates count
+    assert_allclose(delta_2 @ delta_2.T, expected, atol=0.06 * np.abs(expected).max())
+    assert_allclose(delta_1 @ delta_1.T, expected * gates[0], atol=0.06 * np.abs(expected).max())

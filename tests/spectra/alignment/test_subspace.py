@@ -84,18 +84,6 @@ def test_sides_must_fit() -> None:
         spectra.overlap_of_bases(np.eye(4)[:, :1], np.eye(4)[:, :2])
 
 
-def test_the_moments_of_chance_are_those_of_drawn_subspaces() -> None:
-    rng = np.random.default_rng(7)
-    u = np.linalg.qr(rng.standard_normal((4000, 12, 3)))[0]
-    shared = spectra.overlap_of_bases(u, np.eye(12)[:, :3])
-    moments = spectra.overlap_moments(12, 3)
-    assert_allclose(shared.mean(), moments.mean, atol=4 * moments.std / np.sqrt(4000))
-    assert_allclose(shared.std(), moments.std, rtol=0.05)
-    wide = np.square(u.swapaxes(-1, -2) @ np.eye(12)[:, :5]).sum(axis=(-2, -1)) / 3
-    other = spectra.overlap_moments(12, 3, 5)
-    assert_allclose([wide.mean(), wide.std()], [other.mean, other.std], rtol=0.05)
-
-
 @pytest.mark.parametrize("shape", [(60, 90), (90, 60), (60, 60)])
 def test_both_ways_to_a_basis_agree_and_unclear_directions_go_to_the_svd(shape: tuple[int, int]) -> None:
     x = np.random.default_rng(8).standard_normal(shape)

@@ -1,0 +1,109 @@
+"""How a metric names what it reads: ``error``, ``above/error``, ``first/activation``, ``static/feedback``.
+
+=====================  =============================================================================
+``<signal>``           of the same layer and stream, one record a step
+``state/<signal>``     of the state stream, at the same step
+``static/<signal>``    of the static group, the same for all steps
+``above/<signal>``     of the next layer in forward order; ``above2/`` of the one after it, and so on
+``above*/<signal>``    of every layer above
+``below/<signal>``     of the layer before
+``first/<signal>``     the stream's first record, the same for all steps
+``recent/<signal>``    the last `WINDOW` records up to each step, as an axis ``window`` after the step
+=====================  =============================================================================
+
+Prefixes combine in the order layer, records, stream: ``above/state/weight``.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal, cast
+
+__all__ = ["WINDOW", "SignalRef", "parse"]
+
+#: Number of records that ``recent/<signal>`` takes together.
+WINDOW = 10
+
+Records = Literal["each", "first", "recent"]
+OtherStream = Literal["", "state", "static"]
+
+_GRAMMAR = re.compile(
+    r"((?P<layer>below|above(?P<count>\d+|\*)?)/)?"
+    r"((?P<records>first|recent)/)?"
+    r"((?P<stream>state|static)/)?"
+    r"(?P<signal>.*)",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class SignalRef:
+    """Which signal a metric reads: of which layer, which records, which stream.
+
+    Attributes
+    ----------
+    signal : str
+        The array's name in its stream.
+    stream : {"", "state", "static"}
+        Where the array is stored; "" is the stream that the metric is measured on.
+    records : {"each", "first", "recent"}
+        One record a step, the first record of all, or the last `WINDOW` records up to each step.
+    above : int
+        How many layers above the metric's own layer; negative below it.
+    every : bool
+        All layers above, not only one.
+    """
+
+    signal: str
+    stream: OtherStream = ""
+    records: Records = "each"
+    above: int = 0
+    every: bool = False
+
+    @property
+    def name(self) -> str:
+        """The array's name among those of its layer: ``error``, ``state/weight``."""
+        return f"{self.stream}/{self.signal}" if self.stream else self.signal
+
+    def expanded(self, count: int) -> tuple["SignalRef", ...]:
+        """Return one reference a layer for ``above*``, with `count` layers above; at least the next layer.
+
+        Examples
+        --------
+        >>> [str(ref) for ref in parse("above*/weight").expanded(2)]
+        ['above/weight', 'above2/weight']
+        """
+        if not self.every:
+            return (self,)
+        return tuple(replace(self, above=i, every=False) for i in range(1, max(1, count) + 1))
+
+    def __str__(self) -> str:
+        layer = "below/" if self.above < 0 else "above/" if self.above else ""
+        if self.every or self.above > 1:
+            layer = f"above{'*' if self.every else self.above}/"
+        records = "" if self.records == "each" else f"{self.records}/"
+        return f"{layer}{records}{self.name}"
+
+
+@cache
+def parse(text: str) -> SignalRef:
+    """Read a reference as the rows of the table of metrics write it.
+
+    Examples
+    --------
+    >>> parse("above2/state/weight")
+    SignalRef(signal='weight', stream='state', records='each', above=2, every=False)
+    >>> parse("recent/update").records
+    'recent'
+    """
+    found = _GRAMMAR.fullmatch(text)
+    assert found is not None  # the signal may be any text
+    layer, count = found["layer"], found["count"]
+    above = 0 if layer is None else -1 if layer == "below" else 1 if count in (None, "*") else int(count)
+    return SignalRef(
+        signal=found["signal"],
+        stream=cast(OtherStream, found["stream"] or ""),
+        records=cast(Records, found["records"] or "each"),
+        above=above,
+        every=count == "*",
+    )
