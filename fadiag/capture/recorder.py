@@ -22,11 +22,13 @@ from fadiag.capture.session.manifest import manifest_of
 from fadiag.capture.session.resume import Earlier, earlier_run
 from fadiag.capture.session.static import put_static
 from fadiag.capture.session.stream_writer import StreamWriter
-from fadiag.capture.streams.live import Live, LiveReader, check_live
+from fadiag.capture.streams.live import Live, check_live
+from fadiag.capture.streams.live_reader import LiveReader
 from fadiag.capture.streams.probe import Probe
 from fadiag.capture.streams.probe_reader import ProbeReader, check_probes
 from fadiag.capture.streams.schedule import Schedule, as_schedule
-from fadiag.capture.streams.state import StateReader, choose_state_signals
+from fadiag.capture.streams.state import choose_state_signals
+from fadiag.capture.streams.state_reader import StateReader
 from fadiag.errors import CaptureError, CaptureWarning, InputError, StoreError
 from fadiag.store import RunWriter, check_number, check_scalar
 
@@ -364,7 +366,7 @@ class Recorder:
             attrs = {"kind": "live", "loss_reduction": "as trained"}
             planned = self._planned(self._live.asked.schedule)
             rooms = {} if self._earlier is None else self._earlier.rooms(self._live.asked)
-            self._live.go_on(rooms)
+            self._live.restore_capacities(rooms)
             self._writers["live"] = StreamWriter(
                 self._writer, "live", attrs, planned, self._earlier, rooms=rooms
             )

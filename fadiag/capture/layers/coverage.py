@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from fadiag.capture.layers.adapter import unknown_layers
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.errors import CaptureError, CaptureWarning
+from fadiag.signals import SIGNALS
 
 __all__ = ["unknown_layer_types", "warn_missing_signals", "warn_unknown_layers"]
 
@@ -14,7 +15,6 @@ _WHY = {
     "is never called": " (outside of no_grad)",
     "receives no error": " (its output is detached, made under no_grad, or not used by the loss)",
 }
-_BACKWARD = frozenset({"error", "error_bp", "error_post", "modulator", "modulator_bp"})
 
 
 def unknown_layer_types(others: Iterable[RecordedLayer]) -> dict[str, str]:
@@ -63,7 +63,7 @@ def warn_missing_signals(
     CaptureError
         A layer that was asked for by name was never called, or received no error.
     """
-    backward = _BACKWARD & set(asked)
+    backward = {signal for signal in asked if SIGNALS[signal].backward}
     names = {layer.name for layer in layers}
     found: dict[str, set[str]] = {}
     for call, signals in recorded.items():

@@ -12,11 +12,12 @@ from torch import nn
 from fadiag.capture.layers.attributes import layer_attrs
 from fadiag.capture.layers.selection import RecordedLayer, owners_of
 from fadiag.capture.signals.arrays import to_array
+from fadiag.capture.signals.layer_signals import LayerSignals
 from fadiag.capture.signals.samples import Subset
-from fadiag.capture.signals.signal import LayerSignals
 from fadiag.capture.streams.live import Live
 from fadiag.capture.streams.probe import Probe
 from fadiag.errors import CaptureError, CaptureWarning
+from fadiag.signals import role_of
 from fadiag.store import RunSummary, StreamSummary, inspect_run, layer_key, open_run
 
 __all__ = ["Earlier", "earlier_run"]
@@ -138,7 +139,8 @@ class Earlier:
             what = f"{signal} of layer {layer.name!r} in stream {stream!r}"
             # How many samples a training batch has, or an expert is sent, is told of the first record. A
             # gradient is of a probe's whole batch, which stays.
-            keys = set(attrs) - (set() if signal.startswith("gradient") else _OF_FIRST)
+            of_batch = (row := role_of(signal).signal) is not None and row.shape == "weight"
+            keys = set(attrs) - (set() if of_batch else _OF_FIRST)
             self._same(what, sorted(keys), stored.attrs, attrs)
 
     def _same(self, what: str, keys: Sequence[str], have: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""When the optimizers step: how often, and the moment at which the gradients of a step are there."""
+"""Watch the optimizers: count their steps, and catch the moment when the gradients of a step are ready."""
 
 import functools
 from collections import Counter
@@ -26,52 +26,52 @@ def holders_of(optimizers: Iterable[Any]) -> dict[int, list[Any]]:
 
 
 class OptimizerStepMonitor:
-    """Hears optimizers step, between `listen` and `leave`.
+    """Counts the steps of optimizers between `start` and `stop`.
 
     Parameters
     ----------
     optimizers : sequence of optimizers
-    ready : callable
-        Called with an optimizer when the gradients that it will step along are there, and its weights still
-        the old ones: before its step, and again after the first evaluation of a closure, which makes them.
+    on_gradients : callable
+        Called with an optimizer when its gradients are ready and its weights are still the old ones: before
+        its step, and again after the first evaluation of a closure, which makes the gradients.
     """
 
-    def __init__(self, optimizers: Sequence[Any], ready: Callable[[Any], None]) -> None:
+    def __init__(self, optimizers: Sequence[Any], on_gradients: Callable[[Any], None]) -> None:
         self._optimizers = optimizers
-        self._ready = ready
+        self._on_gradients = on_gradients
         self._handles: list[Any] = []
         self._begun: Counter[int] = Counter()
 
-    def listen(self) -> None:
-        """Count from 0."""
-        self.leave()
+    def start(self) -> None:
+        """Attach the hooks and count from 0."""
+        self.stop()
         self._begun.clear()
-        self._handles = [o.register_step_pre_hook(self._before) for o in self._optimizers]
+        self._handles = [o.register_step_pre_hook(self._on_step) for o in self._optimizers]
 
-    def leave(self) -> None:
-        """Take the hooks off; the counts stay."""
+    def stop(self) -> None:
+        """Remove the hooks; the counts stay."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
 
     def check(self, step: int, updates: Sequence[tuple[RecordedLayer, Tensor]], *, first: bool) -> None:
-        """Raise where the update of a step is not one step of the optimizers that hold the layers' weights.
+        """Raise if the update of a step is more or less than one step of the layers' optimizers.
 
-        An optimizer that did not step has no update: a GradScaler skips steps, and of two optimizers one
-        may wait for the other.
+        Weights of an optimizer that did not step must not change. A GradScaler may skip a step, and one of
+        two optimizers may wait for the other.
 
         Parameters
         ----------
         step : int
         updates : sequence of (RecordedLayer, Tensor)
         first : bool
-            Whether it is the first one recorded: there a call that comes too early is known by gradients that
-            are there and were not used.
+            Whether it is the first recorded update. Gradients that no optimizer used then show that
+            ``recorder.step()`` was called too early.
 
         Raises
         ------
         CaptureError
-            Nobody stepped, or somebody twice, and what is to be done.
+            No optimizer stepped, or one stepped twice.
         """
         holders = self._holders([layer for layer, _ in updates])
         for optimizer in {id(o): o for held in holders for o in held}.values():
@@ -95,12 +95,12 @@ class OptimizerStepMonitor:
             )
 
     def check_none(self, step: int, layers: Sequence[RecordedLayer]) -> None:
-        """Raise where an optimizer that holds the layers' weights has stepped.
+        """Raise if an optimizer that holds the layers' weights has stepped.
 
         Raises
         ------
         CaptureError
-            An update was not told.
+            ``recorder.step()`` was not called after the update.
         """
         for optimizer in (o for held in self._holders(layers) for o in held):
             if self._has_stepped(optimizer):
@@ -117,23 +117,24 @@ class OptimizerStepMonitor:
         return self._begun[id(optimizer)] > 0
 
     def _times(self, optimizer: Any) -> int:
-        # torch calls the hooks once for each class whose step calls that of its parent.
+        # If a class calls the step of its parent class, torch calls the hooks once for each of the two.
         steps = [vars(kind).get("step") for kind in type(optimizer).__mro__]
         calls = sum(bool(getattr(step, "hooked", False)) for step in steps)
         return -(-self._begun[id(optimizer)] // max(1, calls))
 
-    def _before(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _on_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._begun[id(optimizer)] += 1
         if self._begun[id(optimizer)] > 1:
             return None
-        self._ready(optimizer)
+        self._on_gradients(optimizer)
         if callable(kwargs.get("closure")):
-            return args, {**kwargs, "closure": self._heard(optimizer, kwargs["closure"])}
+            return args, {**kwargs, "closure": self._watched(optimizer, kwargs["closure"])}
         if len(args) > 1 and callable(args[1]):  # args[0] is the optimizer
-            return (args[0], self._heard(optimizer, args[1]), *args[2:]), kwargs
+            return (args[0], self._watched(optimizer, args[1]), *args[2:]), kwargs
         return None
 
-    def _heard(self, optimizer: Any, closure: Callable[..., Any]) -> Callable[..., Any]:
+    def _watched(self, optimizer: Any, closure: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a closure that calls ``on_gradients`` after its first evaluation."""
         evaluated = False
 
         @functools.wraps(closure)
@@ -142,18 +143,18 @@ class OptimizerStepMonitor:
             try:
                 loss = closure(*args, **kwargs)
             except BaseException:
-                self._begun[id(optimizer)] = 0  # the step was not made; it may be tried again
+                self._begun[id(optimizer)] = 0  # there was no step, and the user may try again
                 raise
             if not evaluated:
                 evaluated = True
-                self._ready(optimizer)
+                self._on_gradients(optimizer)
             return loss
 
         return evaluate
 
 
 def _are_ready(optimizers: Iterable[Any]) -> bool:
-    """Tell whether there are gradients to step along, none of which makes a GradScaler skip the step."""
+    """Return whether there are gradients for a step, and none that makes a GradScaler skip it."""
     groups = (group for optimizer in optimizers for group in optimizer.param_groups)
     gradients = [p.grad.detach().to_dense() for g in groups for p in g["params"] if p.grad is not None]
     return all(bool(g.isfinite().all()) for g in gradients) and any(bool(g.any()) for g in gradients)

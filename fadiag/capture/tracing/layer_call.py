@@ -11,11 +11,9 @@ from torch.autograd.graph import GradientEdge
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.tracing.dataflow import ActivationPath, Node, activation_path
 from fadiag.errors import CaptureWarning
+from fadiag.signals import SIGNALS
 
-__all__ = ["OF_GATE", "Call"]
-
-#: What is known only where z and h are.
-OF_GATE = frozenset({"activation", "modulator", "error_post"})
+__all__ = ["Call"]
 
 
 @dataclass
@@ -60,7 +58,7 @@ class Call:
             z, h = follow.z, follow.h
             self.h_edge, self.h_shape, self.moved = h.edge, h.shape, h.moved
             found |= {"activation": h.activation, "modulator": h.gradient, "error_post": z.gradient}
-        elif not OF_GATE.isdisjoint(wanted):
+        elif any(SIGNALS[signal].needs_gate for signal in wanted):
             _warn(self, follow)
         for signal, value in found.items():
             if signal in wanted and value is not None:

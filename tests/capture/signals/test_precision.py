@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from fadiag.analysis import analyze
 from fadiag.capture import Live, Probe, Recorder
-from fadiag.capture.streams.state import rounding_floor
+from fadiag.capture.signals.rounding import rounding_floor
 from fadiag.rules import convert
 from fadiag.store import open_run
 from tests.capture.toy import labelled

@@ -12,9 +12,9 @@ from fadiag import spectra
 from fadiag.analysis import analyze
 from fadiag.capture import DEFAULT_ADAPTERS, Live, Probe, Recorder, Subset
 from fadiag.capture.layers.selection import choose_layers
+from fadiag.capture.signals.factors import Factors
+from fadiag.capture.signals.layer_signals import SignalTensor
 from fadiag.capture.signals.qr_factor import factor, unit_rows
-from fadiag.capture.signals.reduction import Factors
-from fadiag.capture.signals.signal import Reading
 from fadiag.errors import CaptureWarning, InputError, MissingSignalError
 from fadiag.rules import convert
 from fadiag.store import open_run
@@ -42,7 +42,7 @@ def effective_rank(matrix):
 
 
 def reduced(arrays, dims=("sample", "out"), unfolding="samples", rows=None):
-    readings = {name: [Reading(torch.from_numpy(x), dims)] for name, x in arrays.items()}
+    readings = {name: [SignalTensor(torch.from_numpy(x), dims)] for name, x in arrays.items()}
     return Factors(unfolding, rows)("layer", readings)
 
 
@@ -337,7 +337,7 @@ def test_what_cannot_be_reduced_is_refused(kind, told, words):
 
 def test_half_precision_is_factored_in_full(tmp_path):
     x = torch.randn(50, 6, generator=torch.Generator().manual_seed(0)).bfloat16()
-    found = Factors("samples")("layer", {"error": [Reading(x, ("sample", "out"))]})["error"].array
+    found = Factors("samples")("layer", {"error": [SignalTensor(x, ("sample", "out"))]})["error"].array
     assert found.dtype == np.float32
     np.testing.assert_allclose(found.T @ found, (x.double().T @ x.double()).numpy(), rtol=1e-5, atol=1e-5)
 
@@ -347,7 +347,7 @@ def test_a_batch_without_any_of_the_chosen_samples_gives_zeros(columns):
     reduce = Factors("samples", Subset(6, seed=0))
     for parts in ([20], [0], [0, 0]):
         values = [torch.ones(n, columns) for n in parts]
-        found = reduce("layer", {"error": [Reading(value, ("sample", "out")) for value in values]})
+        found = reduce("layer", {"error": [SignalTensor(value, ("sample", "out")) for value in values]})
         assert np.linalg.norm(found["error"].array) == pytest.approx(
             np.sqrt(6 * columns) if sum(parts) else 0.0
         )

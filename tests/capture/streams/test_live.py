@@ -151,7 +151,7 @@ def test_what_cannot_be_heard_live_is_told(tmp_path):
     with pytest.raises(InputError, match=r"live is a int; give a fadiag.capture.Live"):
         Recorder(small(), tmp_path / "run.zarr", live=50)
     recorder = Recorder(small(), tmp_path / "run.zarr", live=Live(every=1))
-    with pytest.raises(CaptureError, match=r"heard no backward pass in step 0; call the recorded"):
+    with pytest.raises(CaptureError, match=r"saw no backward pass in step 0; call the recorded"):
         recorder.step()
     recorder.close()
 
