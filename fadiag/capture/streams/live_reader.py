@@ -16,8 +16,8 @@ from fadiag.capture.streams.call_signals import call_attrs, read_signal
 from fadiag.capture.streams.live import Live
 from fadiag.capture.tracing.grad_hooks import Purpose
 from fadiag.capture.tracing.layer_call import Call
-from fadiag.capture.tracing.module_hooks import Hook
-from fadiag.capture.tracing.trace import Trace, hang
+from fadiag.capture.tracing.module_hooks import Hook, attach_hooks
+from fadiag.capture.tracing.trace import Trace
 from fadiag.errors import CaptureError
 from fadiag.signals import SIGNALS
 
@@ -70,7 +70,7 @@ class LiveReader:
     def arm(self, scale: float = 1.0) -> None:
         """Attach the hooks to the model."""
         self.scale = scale
-        self._handles = hang(self._layers, self._others, lambda: self._running)
+        self._handles = attach_hooks(self._layers, self._others, lambda: self._running)
         self._handles.append(self._model.register_forward_pre_hook(Hook(self._on_model_call)))
         self._handles.append(self._model.register_forward_hook(Hook(self._on_model_output), always_call=True))
 
@@ -79,10 +79,10 @@ class LiveReader:
             self._running = Trace(self.asked.signals)
             self._running.__enter__()  # type: ignore[no-untyped-call]
         if self._running is not None:
-            self._running.begin()
+            self._running.enter_model()
 
     def _on_model_output(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if self._running is not None and self._running.end(output):
+        if self._running is not None and self._running.leave_model(output):
             self._running.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._running.forget_tensors()
             self._running.note_weights()
@@ -114,7 +114,7 @@ class LiveReader:
         self.abandon()
         for trace in traces:
             trace.finish()
-        traces = [trace for trace in traces if any(call.reached for call in trace.calls)]
+        traces = [trace for trace in traces if any(call.got_gradient for call in trace.calls)]
         # A pass that an attack or a penalty made went backward to the input, and to no weight.
         purpose = max((trace.purpose for trace in traces), default=Purpose.NONE)
         traces = [trace for trace in traces if trace.purpose == purpose]
