@@ -171,6 +171,43 @@ def test_an_output_that_is_read_as_it_is_has_no_gate():
     np.testing.assert_array_equal(first["modulator"].array, first["error"].array)
 
 
+class RawStream(Model):
+    """A residual stream of plain sums, which layers read through gates of their own, the last one too."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.second, self.third = (nn.Linear(6, 6).double() for _ in range(2))
+
+    def forward(self, x, record=lambda name, output: output):
+        x = record("first", self.first(x))
+        x = x + record("second", self.second(torch.relu(x)))
+        x = x + record("third", self.third(torch.tanh(x)))
+        return record("last", self.last(torch.sigmoid(x)))
+
+
+def test_a_gate_on_a_residual_stream_is_not_that_of_a_layer_that_adds_to_it():
+    model, outputs = RawStream(), {}
+    found = read(model)
+    by_hand = model(X, outputs.setdefault)
+    errors = torch.autograd.grad(functional.cross_entropy(by_hand, Y), list(outputs.values()))
+    assert {name: layer.attrs["gate"] for name, layer in found.items()} == {
+        "first": "",
+        "second": "",
+        "third": "sigmoid",  # nothing else reads the sum that it adds to
+        "last": "",
+    }
+    for (name, output), error in zip(outputs.items(), errors, strict=True):
+        expected = {"activation": output.detach(), "modulator": error, "error_post": error, "error": error}
+        if name == "third":
+            gate = torch.sigmoid(outputs["first"] + outputs["second"] + output).detach()
+            slope = gate * (1 - gate)
+            expected |= {"activation": gate, "modulator": error / slope}
+        for signal, values in expected.items():
+            np.testing.assert_allclose(
+                found[name].signals[signal].array, values, rtol=0, atol=1e-14, err_msg=f"{name} {signal}"
+            )
+
+
 def test_what_the_loss_does_to_an_output_is_no_gate():
     layer = read(Model(nn.Tanh()), lambda m, b: functional.softplus(-m(b[0])).square().mean())["last"]
     assert layer.attrs["gate"] == ""
