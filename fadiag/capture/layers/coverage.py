@@ -28,8 +28,8 @@ def warn_unknown_layers(others: Sequence[RecordedLayer], *, stacklevel: int) -> 
     if left_out:
         names = _listed([f"{name!r} ({kind})" for name, kind in left_out.items()])
         warnings.warn(
-            f"not recorded, since no adapter knows them: {names}. Their backward pass is taken to be exact as "
-            "it stands: if it is not, error_bp is not that of backpropagation below them. Give adapters=("
+            f"not recorded, since no adapter knows them: {names}. Their backward pass is taken to be exact: "
+            "if it is not, error_bp is not that of backpropagation below them. Give adapters=("
             "exact_layers(...),) or a LayerAdapter of your own to record them, layers=[...] to say that they "
             "are to be left out",
             CaptureWarning,
@@ -82,9 +82,9 @@ def warn_missing_signals(
                 "of layers=[...], or give a model and a loss that use it"
             )
     if silent:
-        names = _listed([f"{layer.name!r} {why}{_WHY[why]}" for layer, why in silent.items()])
+        listed = _listed([f"{layer.name!r} {why}{_WHY[why]}" for layer, why in silent.items()])
         warnings.warn(
-            f"layers without signals in {where}: {names}. Say by layers=[...] which are to be recorded",
+            f"layers without signals in {where}: {listed}. Say by layers=[...] which are to be recorded",
             CaptureWarning,
             stacklevel=stacklevel + 1,
         )

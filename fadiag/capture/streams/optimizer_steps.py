@@ -80,13 +80,13 @@ class OptimizerStepMonitor:
                     f"{type(optimizer).__name__} stepped {times} times at step {step}, between two calls of "
                     f"recorder.step(), so that no gradient is that of the update; {_ONCE}"
                 )
-        for (layer, update), held in zip(updates, holders, strict=True):
-            if held and not any(map(self._has_stepped, held)) and update.any():
+        for (layer, update), own in zip(updates, holders, strict=True):
+            if own and not any(map(self._has_stepped, own)) and update.any():
                 raise CaptureError(
                     f"the weight of layer {layer.name!r} changed at step {step}, but the "
-                    f"{type(held[0]).__name__} that the recorder has for it did not step; give it the "
-                    "optimizer that steps (where one wraps another, the inner one; one that was made anew to "
-                    f"a new Recorder with resume=True), and {_ONCE}"
+                    f"{type(own[0]).__name__} that the recorder has for it did not step; give it the "
+                    "optimizer that steps (the inner one if one wraps another; a new one goes to a new "
+                    f"Recorder with resume=True), and {_ONCE}"
                 )
         if first and not any(map(self._has_stepped, self._optimizers)) and _are_ready(self._optimizers):
             raise CaptureError(
@@ -105,8 +105,8 @@ class OptimizerStepMonitor:
         for optimizer in (o for held in self._holders(layers) for o in held):
             if self._has_stepped(optimizer):
                 raise CaptureError(
-                    f"{type(optimizer).__name__} stepped after the last recorder.step(): the update of step "
-                    f"{step} was not told, or each was told before it was made; {_ONCE}"
+                    f"{type(optimizer).__name__} stepped after the last recorder.step(), so the update of "
+                    f"step {step} is missing: a call was left out, or each came before its update; {_ONCE}"
                 )
 
     def _holders(self, layers: Sequence[RecordedLayer]) -> list[list[Any]]:

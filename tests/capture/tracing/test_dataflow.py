@@ -1,4 +1,4 @@
-"""Which gate and norm are a layer's own, and what is recorded where that is not known."""
+"""The gate and the norm of a layer are found, or reported as unknown."""
 
 import gc
 import warnings
@@ -64,7 +64,7 @@ def normed_by_hand(a):
 
 
 def looked_at(a):
-    """Metrics, printing and comparisons, with and without a gradient of their own, are no way."""
+    """Metrics, printing and comparisons, with and without a gradient of their own, are no use of a."""
     _ = a.norm(), a.abs().mean(), a.detach().exp(), (a > 0).double().mean().item(), a.shape, repr(a)
     with torch.no_grad():
         a.pow(2).mean()
@@ -127,12 +127,12 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-def test_a_gate_that_is_not_known_is_told_and_not_guessed(name):
+def test_a_gate_that_is_not_known_is_reported_and_not_guessed(name):
     between, through = UNKNOWN[name]
     model = convert(Model(between), layers=["last"], seed=1)
-    with pytest.warns(CaptureWarning) as told:
+    with pytest.warns(CaptureWarning) as caught:
         layer = read(model)["first"]
-    assert str(told[0].message) == (
+    assert str(caught[0].message) == (
         f"layer 'first': its output goes through {through}, and it is not known which gate that is; its "
         "activation, modulator and error_post are not recorded, its error and gradient are; use the gate's "
         "own function (torch.nn.functional.silu, say, and not its formula), or leave these signals out by "
@@ -150,7 +150,7 @@ def test_a_gate_that_is_not_known_is_told_and_not_guessed(name):
 
 
 class Stream(Model):
-    """A residual stream from the first layer on: what follows its output is not its alone."""
+    """A residual stream from the first layer on: no gate behind the first layer is its own."""
 
     def __init__(self):
         super().__init__(nn.Sequential(nn.BatchNorm1d(6), nn.ReLU()).double())
@@ -277,7 +277,7 @@ class Nested(Model):
         return self.last(self(x, outer=False)) if outer else torch.tanh(self.first(x))
 
 
-def test_a_model_that_calls_itself_is_heard_to_its_end(tmp_path):
+def test_a_model_that_calls_itself_is_recorded_to_its_end(tmp_path):
     model = Nested(None)
     with Recorder(
         model, tmp_path / "run.zarr", probes={"p": Probe((X, Y), loss_of)}, live=Live(every=1)
@@ -305,7 +305,7 @@ def test_a_layer_of_an_unknown_gate_is_analyzed_by_what_it_has(tmp_path):
     assert np.isfinite(results.sel(layer="last")["modulator_participation_ratio_raw"]).all()
 
 
-def test_what_a_pass_kept_is_freed_without_the_garbage_collector(tmp_path):
+def test_what_a_pass_saved_is_freed_without_the_garbage_collector(tmp_path):
     model = Model(nn.Sequential(nn.BatchNorm1d(6), nn.ReLU()).double())
     gc.collect()
     gc.disable()
@@ -352,7 +352,7 @@ def test_a_gate_in_place_on_a_view_is_seen_like_any_other(view, gate):
 
 
 class Frozen(nn.Module):
-    """Whose first layer runs under no_grad, as a backbone that is not trained does."""
+    """A network whose first layer runs under no_grad, as a frozen backbone does."""
 
     def __init__(self):
         super().__init__()
@@ -365,9 +365,9 @@ class Frozen(nn.Module):
 
 
 def test_a_backbone_under_no_grad_is_left_out_with_a_warning(tmp_path):
-    told = r"'backbone' is never called \(outside of no_grad\)\. Say by layers"
+    match = r"'backbone' is never called \(outside of no_grad\)\. Say by layers"
     model = Frozen()
-    with pytest.warns(CaptureWarning, match=told), Recorder(model, tmp_path / "a.zarr", probes=probes()):
+    with pytest.warns(CaptureWarning, match=match), Recorder(model, tmp_path / "a.zarr", probes=probes()):
         pass
     assert "backbone" not in open_run(tmp_path / "a.zarr")["p"].children
     with pytest.raises(CaptureError, match="'backbone' was asked for by name and is never called"):
