@@ -1,9 +1,12 @@
 """Turn the tensors of a pass into the arrays that are stored.
 
-To add a signal, change three places. Add a row to the table in `fadiag.signals`: the recorder, the analysis
-and the documentation read it there. Take the signal: from a layer's call in
-`fadiag.capture.tracing.layer_call`, from the optimizer's step in `fadiag.capture.streams.state`, or once per
-run in `fadiag.capture.session.static`. Test its values against an independent computation, and let
-``tests/capture/signals/test_table.py`` record it. Nothing else knows the names of signals, and nothing else
-builds or parses them.
+To add a signal, change three places:
+
+- The table in `fadiag.signals` gets a row. The recorder, the analysis and the documentation read it.
+- The signal is taken where it arises: at a layer's call (`fadiag.capture.tracing.layer_call`), at the
+  optimizer's step (`fadiag.capture.streams.state_reader`) or once per run (`fadiag.capture.session.static`).
+- A test compares its values with an independent computation. ``tests/capture/signals/test_table.py`` fails
+  until its small network records the new row.
+
+Only `fadiag.signals` builds the names of arrays or takes them apart.
 """

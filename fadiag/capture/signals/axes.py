@@ -1,4 +1,4 @@
-"""Names for the axes of a signal."""
+"""Name the axes of a signal."""
 
 import math
 
@@ -22,13 +22,13 @@ def dims_of(
     Parameters
     ----------
     shape : tuple of int
-        The signal's.
+        The shape of the signal.
     weight : Tensor
-        The layer's.
+        The weight of the layer.
     own : tuple of int
         The shape of the layer's output.
     prefix : str
-        The first part of the names that are not the output's.
+        The beginning of each name that the output does not have.
     moved : bool
         Whether axes were permuted between the output and the signal.
 
@@ -63,7 +63,7 @@ def dims_of_input(count: int, weight: Tensor) -> tuple[str, ...]:
     count : int
         The number of axes.
     weight : Tensor
-        The layer's.
+        The weight of the layer.
     """
     if count == 2:
         return ("sample", "in")

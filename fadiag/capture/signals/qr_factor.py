@@ -73,9 +73,10 @@ def factor(*matrices: Panels, ones: bool = True) -> Tensor:
         Upper triangular with a diagonal that is not negative; k is the smaller of the numbers of columns and
         of rows.
 
-    Notes ----- If a rigorous bound shows that the columns are well conditioned, R is the Cholesky factor of
-    the Gram matrix. Otherwise it comes from QR of one block after another (TSQR), which takes about four
-    times as long.
+    Notes
+    -----
+    If a rigorous bound shows that the columns are well conditioned, R is the Cholesky factor of the Gram
+    matrix. Otherwise it comes from QR of one block after another (TSQR) and takes about four times as long.
 
     References
     ----------

@@ -57,8 +57,8 @@ def capacity(count: int, batch: int) -> int:
     """Return how many samples of a layer a store has room for.
 
     A layer that sees part of a batch, such as an expert, may see the whole batch in a later step. A layer
-    that sees one sample serves the whole batch at once, as a table of positions does. Room for a batch would
-    stay empty.
+    that sees one sample serves the whole batch at once, as a table of positions does. Room for
+    the whole batch would then stay empty.
 
     Parameters
     ----------
@@ -71,10 +71,10 @@ def capacity(count: int, batch: int) -> int:
 
 
 class SampleSubset:
-    """The chosen samples of each signal, fixed at its first batch: later batches have the same, or fewer.
+    """Chooses the samples of each signal at its first batch; later batches have the same samples, or fewer.
 
-    A layer may see other samples than the batch's, and other numbers of them from step to step, as an expert
-    does. `capacity` decides for how many there is room.
+    A layer may see other samples than the batch's, and another number of them in each step, as an expert
+    does. `capacity` decides how many there is room for.
 
     Parameters
     ----------
@@ -94,15 +94,16 @@ class SampleSubset:
         Parameters
         ----------
         capacities : mapping of (str, str) to int
-            By layer and stored array. The norms of a signal's samples show the capacity of the signal.
+            By layer and stored array. Each part of a factor shows the capacity of its signal.
         """
         for (layer, array), samples in capacities.items():
             self._indices.setdefault((layer, signal_of(array).name), torch.arange(samples))
 
     def take(self, layer: str, signal: str, parts: Sequence[Tensor], batch: int = 0) -> list[Tensor]:
-        """Take the chosen samples out of the micro-batches of a step, which are counted through.
+        """Return the chosen samples of each micro-batch of a step.
 
-        Micro-batches without a chosen sample are dropped; if all are, the first is returned, empty.
+        Indices count through all micro-batches. Micro-batches without a chosen sample are dropped; if none is
+        left, the first is returned, empty.
 
         Parameters
         ----------

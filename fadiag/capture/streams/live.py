@@ -1,4 +1,4 @@
-"""What a user asks for when the training batches' own signals are to be recorded."""
+"""The user's options for recording signals of the training batches."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Live:
     Parameters
     ----------
     signals : iterable of str
-        Of `LIVE_SIGNALS`.
+        Names from `LIVE_SIGNALS`.
     every : int, iterable of int, or callable
         The schedule, see `fadiag.capture.as_schedule`.
     reduction, unfolding, rows
@@ -88,7 +88,7 @@ the model's own rule; record it with a Probe
 
 
 def check_live(model: nn.Module, live: Live, ranks: str) -> None:
-    """Raise where the signals of a model's own passes cannot be seen, or not be joined over ranks."""
+    """Raise if the signals of a model's own passes cannot be recorded, or not joined over ranks."""
     if not isinstance(live, Live):
         raise InputError(f"live is a {type(live).__name__}; give a fadiag.capture.Live")
     if ranks == "all" and live.reduction == "factor":

@@ -88,7 +88,7 @@ class SampleSelection:
             The dimension of the subspaces of an overlap.
         """
         attrs: dict[str, str | int] = {"samples": self.capacity(call)}
-        if statistic != "cosine":  # a cosine is that of a sample, whatever the unfolding
+        if statistic != "cosine":  # a cosine compares samples, not rows of an unfolding
             attrs["unfolding"] = self.unfolding if len(call.a_shape) > 2 else "both"
         if statistic == "overlap":
             attrs["k"] = k

@@ -64,7 +64,7 @@ class Reference:
         return found
 
     def _by_sample(self, error: Tensor, matrix: Array) -> Array:
-        # A cosine is that of a sample, whatever the unfolding.
+        # A cosine compares samples, not rows of an unfolding.
         return matrix if len(matrix) == len(error) else rows_of(error).cpu().numpy()
 
 
@@ -89,7 +89,7 @@ def mask_statistics(
     """Return the statistics of the mask null for one call, whose graph is retained.
 
     Each draw is noise with the spectrum of the output error. It goes back through the layer's own gate and
-    norm. Its rank is then the part of the error's rank that the gates alone make.
+    norm. Its rank then shows how much of the error's rank comes from the gates alone.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A fixed batch on which the signals of every layer are read, outside of the training."""
+"""A fixed batch on which the signals of every layer are read, apart from the training."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ _BY_NAME = tuple(signal.name for signal in signals_of("probe") if signal.name !=
 
 
 class Probe:
-    """A fixed batch on which every layer's signals are read, without a trace in the run.
+    """A fixed batch on which every layer's signals are read, without any effect on the run.
 
     Each reading runs the model's own backward pass and the exact one on the same batch, weights, dropout
     masks and random numbers. Neither changes ``.grad``, running statistics, random states or the attributes
@@ -45,14 +45,15 @@ class Probe:
         ``loss(model, batch)`` returns the scalar mean loss over the batch. The probe cannot check that it is
         the mean: errors and gradients of a sum are N times as large, with the same directions and ranks.
     mode : {"eval", "train"}
-        The mode of norms and dropout during the reading, whatever the model's own. In "train" each module has
-        the flag that it had when the model was last in training mode, at the start or in ``step()``. So a
-        norm frozen by ``eval()`` stays frozen. In "eval" all flags are as ``model.eval()`` sets them.
+        The mode of norms and dropout during the reading, whatever the mode of the model. In "train" each
+        module has the flag that it had when the model was last in training mode, at the start or in
+        ``step()``. So a norm frozen by ``eval()`` stays frozen. In "eval" all flags are as ``model.eval()``
+        sets them.
     signals : iterable of str
-        Of `PROBE_SIGNALS` and "input".
+        Names from `PROBE_SIGNALS`, and "input".
     redraws : int
-        How often to draw fresh feedback for all layers together, the same draws in every reading. Statistics
-        of the errors under each draw are recorded as ``error_null_*``. Needs feedback.
+        How often to draw fresh feedback, for all layers together. Every reading uses the same draws.
+        Statistics of the errors under each draw are recorded as ``error_null_*``. Needs feedback.
     mask_draws : int
         The number of draws of the mask null, recorded as ``mask_null_*`` at layers with a gate or a norm.
     jacobian_vectors : int
@@ -60,8 +61,8 @@ class Probe:
         it is the cosine of the two backward maps from the outputs to the layer. With no more outputs than
         vectors it is exact, otherwise estimated from random vectors. Needs feedback; 0 leaves it out.
     feedbacks : mapping of str to mapping of str to Tensor
-        ``{"b": {"fc2": B}}`` also records ``error_b``, ``modulator_b`` and ``gradient_b``: with these
-        matrices in the backward pass of the named layers.
+        ``{"b": {"fc2": B}}`` adds a backward pass with the matrix B in layer ``fc2``. Its signals are
+        recorded as ``error_b``, ``modulator_b`` and ``gradient_b``.
     every : int, iterable of int, or callable, optional
         The probe's own schedule; the recorder's by default.
     seed : int
@@ -70,8 +71,8 @@ class Probe:
         How much of the signals is stored: all values, or a small factor of their matrix (see
         `fadiag.capture.Factors`).
     unfolding : {"samples", "channels"}
-        What a row of the matrices of factors and nulls is if a signal has positions: a sample, or a position
-        of a sample.
+        The rows of the matrices behind factors and nulls, for a signal with positions: whole samples, or
+        single positions, with the channels as columns.
     rows : int or Subset, optional
         The samples to store and to compute nulls from: the first few, or a random subset; all by default. A
         gradient is always that of all samples.

@@ -32,7 +32,7 @@ class StateReader:
 
     Tied weights are read once, under the first layer that has them. Gradients and changing feedback are read
     when the optimizer steps, before it writes to the weights; with a closure, after its first evaluation. So
-    they are those that the update used. A sparse gradient (of a table) is read dense.
+    they are those that the update used. A sparse gradient (of an embedding) is converted.
 
     Parameters
     ----------

@@ -115,7 +115,7 @@ def advance(
     name, kind : str
         The operation, see `fadiag.capture.tracing.op_kinds`.
     nodes : sequence of Node
-        The operation's inputs that were made from the output, in its order.
+        The operation's inputs that were made from the output, in the order of its arguments.
     leads : bool
         Whether the first of them is the operation's first argument.
     others : sequence of Tensor

@@ -109,7 +109,7 @@ class Trace(TorchFunctionMode):
     def leave_model(self, output: Any) -> bool:
         """Note that a call of the model has ended, and return whether it was the user's call.
 
-        The loss comes next. A gate in it is no layer's, so the output is no longer traced.
+        The loss comes next. A gate in the loss belongs to no layer, so the output is no longer traced.
         """
         self._depth -= 1
         if self._depth == 0:

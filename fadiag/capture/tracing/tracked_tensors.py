@@ -18,7 +18,7 @@ CallNodes = Sequence[tuple[Call, Node]]
 
 @dataclass(frozen=True)
 class TrackedTensor:
-    """A tensor and its nodes. It is held weakly: a new tensor may then have its id."""
+    """A tensor and its nodes. The reference is weak, so a later tensor may have the same id."""
 
     tensor: ref[Tensor]
     grad_fn: Any
@@ -33,7 +33,7 @@ class TrackedTensors:
         self._by_edge: dict[tuple[Any, int], TrackedTensor] = {}
 
     def __bool__(self) -> bool:
-        """Return whether there are any."""
+        """Return whether any tensor is tracked."""
         return bool(self._by_id)
 
     def add(self, tensor: Tensor, nodes: CallNodes) -> None:
