@@ -63,6 +63,7 @@ def tensors_in(given: Any) -> Iterator[Tensor]:
 
     Examples
     --------
+    >>> import torch
     >>> [len(tensor) for tensor in tensors_in([torch.zeros(2), {"x": (torch.zeros(3), 1)}])]
     [2, 3]
     """
