@@ -13,15 +13,19 @@ __all__ = [
     "NULLS",
     "PARTS",
     "SIGNALS",
+    "TWINS",
     "NullSpec",
     "PartSpec",
     "SignalRole",
     "SignalSpec",
     "is_batch_sum",
+    "is_free_label",
     "nulls_of",
     "part_of",
     "role_of",
+    "signal_of",
     "signals_of",
+    "under_feedback",
 ]
 
 #: The streams that a signal may belong to.
@@ -392,3 +396,50 @@ def is_batch_sum(array: str) -> bool:
     """
     signal = role_of(array).signal
     return signal is not None and signal.shape == "weight" and "probe" in signal.streams
+
+
+#: The twin under exact backpropagation of each signal that has one.
+TWINS: Mapping[str, str] = MappingProxyType({row.name: row.twin for row in SIGNALS.values() if row.twin})
+
+
+def signal_of(array: str) -> SignalSpec:
+    """Return the signal that a stored array is, or belongs to.
+
+    Raises
+    ------
+    KeyError
+        The table does not know the name.
+
+    Examples
+    --------
+    >>> signal_of("modulator_bp_norm").name
+    'modulator_bp'
+    """
+    signal = role_of(array).signal
+    if signal is None:
+        raise KeyError(array)
+    return signal
+
+
+def under_feedback(signal: str, label: str) -> str:
+    """Return the name of a signal under other backward matrices, ``Probe(feedbacks={label: ...})``.
+
+    Examples
+    --------
+    >>> under_feedback("error", "mine")
+    'error_mine'
+    """
+    return f"{signal}_{label}"
+
+
+def is_free_label(label: str) -> bool:
+    """Return whether `role_of` reads a label back from each array that is named by it.
+
+    Examples
+    --------
+    >>> is_free_label("mine"), is_free_label("bp"), is_free_label("norm")
+    (True, False, False)
+    """
+    signals = [under_feedback(signal, label) for signal in TWINS]
+    arrays = [*signals, *(part_of(signal, part) for signal in signals for part in PARTS)]
+    return all(role_of(array).feedback == label for array in arrays)

@@ -2,7 +2,17 @@
 
 import pytest
 
-from fadiag.signals import NULLS, PARTS, SIGNALS, part_of, role_of, signals_of
+from fadiag.signals import (
+    NULLS,
+    PARTS,
+    SIGNALS,
+    is_free_label,
+    part_of,
+    role_of,
+    signal_of,
+    signals_of,
+    under_feedback,
+)
 
 
 def test_a_twin_is_a_row_of_the_same_shape() -> None:
@@ -43,6 +53,17 @@ def test_nulls_read_back() -> None:
 
 
 def test_labels_of_feedbacks_read_back() -> None:
-    role = role_of("error_mine_row_normalized")
+    role = role_of(part_of(under_feedback("error", "mine"), "row_normalized"))
     assert (role.signal, role.part, role.feedback) == (SIGNALS["error"], "row_normalized", "mine")
     assert role_of("weight_mine").signal is None  # a weight has no other feedback
+
+
+@pytest.mark.parametrize("label", ["bp", "post", "null", "norm", "cosine", "mine_norm"])
+def test_labels_that_would_be_read_as_something_else_are_not_free(label: str) -> None:
+    assert not is_free_label(label)
+    assert is_free_label(f"{label}_of_mine")
+
+
+def test_an_array_that_is_not_in_the_table_has_no_signal() -> None:
+    with pytest.raises(KeyError, match="loss"):
+        signal_of("loss")

@@ -4,9 +4,9 @@ from fadiag.capture.layers.adapter import LayerAdapter, exact_layers
 from fadiag.capture.layers.defaults import DEFAULT_ADAPTERS
 from fadiag.capture.recorder import Recorder
 from fadiag.capture.session.storage import Storage
-from fadiag.capture.signals.reduction import Factors
+from fadiag.capture.signals.factors import Factors
+from fadiag.capture.signals.layer_signals import LayerSignals, SignalArray
 from fadiag.capture.signals.samples import Subset
-from fadiag.capture.signals.signal import LayerSignals, SignalArray
 from fadiag.capture.streams.live import LIVE_SIGNALS, Live
 from fadiag.capture.streams.probe import PROBE_SIGNALS, Probe
 from fadiag.capture.streams.schedule import Schedule, as_schedule, every, listed, logarithmic

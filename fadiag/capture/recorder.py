@@ -24,12 +24,14 @@ from fadiag.capture.session.resume import earlier_run
 from fadiag.capture.session.session import Session
 from fadiag.capture.session.storage import Storage
 from fadiag.capture.session.stream_writer import checked_scalars
-from fadiag.capture.streams.live import Live, LiveReader, check_live
+from fadiag.capture.streams.live import Live, check_live
+from fadiag.capture.streams.live_reader import LiveReader
 from fadiag.capture.streams.optimizer_steps import as_optimizers
 from fadiag.capture.streams.probe import Probe
 from fadiag.capture.streams.probe_reader import ProbeReader, check_probes
 from fadiag.capture.streams.schedule import Schedule, as_schedule
-from fadiag.capture.streams.state import StateReader, choose_state_signals
+from fadiag.capture.streams.state import choose_state_signals
+from fadiag.capture.streams.state_reader import StateReader
 from fadiag.errors import CaptureError, InputError
 from fadiag.store import check_number
 

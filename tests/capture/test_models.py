@@ -396,7 +396,7 @@ def test_live_signals_of_a_model_compiled_later_are_right_or_it_is_told(compiled
                 loss_of(model, (X, Y)).backward()
                 recorder.step()
     except CaptureError as told:
-        assert "heard no backward pass" in str(told)  # noqa: PT017
+        assert "saw no backward pass" in str(told)  # noqa: PT017
         return
     run = open_run(tmp_path / "run.zarr")
     for name, layer in read(small()).items():

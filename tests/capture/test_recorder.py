@@ -205,7 +205,7 @@ def test_what_cannot_be_recorded_is_refused_with_the_way_out(tmp_path):
     refused(tmp_path, r"layer '1' is a ReLU, for which there is no adapter", layers=["1"])
     refused(tmp_path, r"Sequential has nothing to record.*adapters=", nn.Sequential(nn.ReLU()), CaptureError)
     refused(tmp_path, r"'update' cannot be recorded without the optimizer.*optimizer=", state=["update"])
-    refused(tmp_path, r"unknown state signal 'wait'; there are weight, ", state=["wait"])
+    refused(tmp_path, r"unknown state signal 'wait'; there are gradient, weight, ", state=["wait"])
     refused(tmp_path, r"every is 0; give a whole number", every=0)
     refused(tmp_path, r"steps is 0; give the number of updates to come", steps=0)
     refused(tmp_path, r"probe is named 'log'", probes={"log": Probe((X, Y), loss_of)})
@@ -251,7 +251,8 @@ def test_a_probe_says_what_is_wrong_with_its_options(tmp_path):
     for feedbacks, match in (
         ({"b": {"7": X}}, r"names the layer '7'; recorded are 0, 2, 4"),
         ({"b": {"2": X}}, r"\['2'\] has shape \(16, 6\), the weight \(7, 8\)"),
-        ({"bp": {}}, r"the name 'bp'"),
+        ({"bp": {}}, r"the name 'bp'; take an identifier that ends no name of fadiag.signals, as bp"),
+        ({"norm": {}}, r"the name 'norm'"),
     ):
         refused(tmp_path, match, probes={"probe": Probe((X, Y), loss_of, feedbacks=feedbacks)})
 

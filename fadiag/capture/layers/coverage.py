@@ -1,4 +1,4 @@
-"""What of a model is not recorded though one may think that it is: told when the recorder comes."""
+"""Warn of the parts of a model that are not recorded, although a user may expect them."""
 
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from fadiag.capture.layers.adapter import unknown_layers
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.errors import CaptureError, CaptureWarning
+from fadiag.signals import SIGNALS
 
 __all__ = ["unknown_layer_types", "warn_missing_signals", "warn_unknown_layers"]
 
@@ -14,7 +15,6 @@ _WHY = {
     "is never called": " (outside of no_grad)",
     "receives no error": " (its output is detached, made under no_grad, or not used by the loss)",
 }
-_BACKWARD = frozenset({"error", "error_bp", "error_post", "modulator", "modulator_bp"})
 
 
 def unknown_layer_types(others: Iterable[RecordedLayer]) -> dict[str, str]:
@@ -26,10 +26,10 @@ def warn_unknown_layers(others: Sequence[RecordedLayer], *, stacklevel: int) -> 
     """Warn of the modules that no adapter knows."""
     left_out = unknown_layer_types(others)
     if left_out:
-        told = _listed([f"{name!r} ({kind})" for name, kind in left_out.items()])
+        names = _listed([f"{name!r} ({kind})" for name, kind in left_out.items()])
         warnings.warn(
-            f"not recorded, since no adapter knows them: {told}. Their backward pass is taken to be exact as "
-            "it stands: if it is not, error_bp is not that of backpropagation below them. Give adapters=("
+            f"not recorded, since no adapter knows them: {names}. Their backward pass is taken to be exact: "
+            "if it is not, error_bp is not that of backpropagation below them. Give adapters=("
             "exact_layers(...),) or a LayerAdapter of your own to record them, layers=[...] to say that they "
             "are to be left out",
             CaptureWarning,
@@ -45,25 +45,27 @@ def warn_missing_signals(
     *,
     stacklevel: int,
 ) -> None:
-    """Tell of layers that have no signals: raise where one was asked for by name, warn otherwise.
+    """Warn of layers without signals; raise for one that was asked for by name.
 
     Parameters
     ----------
     recorded : mapping of str to collection of str
         The signals of each call of a layer, by the call's name.
     layers : sequence of RecordedLayer
-        Those to be recorded.
+        The layers to record.
     asked : collection of str
-        The signals that were asked for: without those of the backward pass, none is missed.
+        The signals that were asked for. If none is of the backward pass, a layer without an error is fine.
     where : str
-        The stream, as the message names it.
+        The name of the stream in the message.
+    stacklevel : int
+        As `warnings.warn` takes it.
 
     Raises
     ------
     CaptureError
         A layer that was asked for by name was never called, or received no error.
     """
-    backward = _BACKWARD & set(asked)
+    backward = {signal for signal in asked if SIGNALS[signal].backward}
     names = {layer.name for layer in layers}
     found: dict[str, set[str]] = {}
     for call, signals in recorded.items():
@@ -80,14 +82,14 @@ def warn_missing_signals(
                 "of layers=[...], or give a model and a loss that use it"
             )
     if silent:
-        told = _listed([f"{layer.name!r} {why}{_WHY[why]}" for layer, why in silent.items()])
+        listed = _listed([f"{layer.name!r} {why}{_WHY[why]}" for layer, why in silent.items()])
         warnings.warn(
-            f"layers without signals in {where}: {told}. Say by layers=[...] which are to be recorded",
+            f"layers without signals in {where}: {listed}. Say by layers=[...] which are to be recorded",
             CaptureWarning,
             stacklevel=stacklevel + 1,
         )
 
 
-def _listed(told: Sequence[str]) -> str:
-    more = len(told) - _SHOWN
-    return ", ".join(told[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -14,7 +14,8 @@ from fadiag.capture.layers.selection import RecordedLayer, in_order, owners_of
 from fadiag.capture.passes.batch_guard import change_between, contents_of
 from fadiag.capture.passes.error_context import explain_errors
 from fadiag.capture.passes.isolation import Mode, TrainingFlags, isolated
-from fadiag.capture.tracing.trace import Trace, tracing
+from fadiag.capture.tracing.module_hooks import trace_calls
+from fadiag.capture.tracing.trace import Trace
 from fadiag.errors import CaptureError
 
 __all__ = ["Passes"]
@@ -78,7 +79,9 @@ class Passes:
         """
         weights = self._weights()
         with self.under(matrices, hooks=hooks):
-            with tracing(self.model, self.layers, wanted, others=self.others, keep_edges=keep_graph) as trace:
+            with trace_calls(
+                self.model, self.layers, wanted, others=self.others, save_edges=keep_graph
+            ) as trace:
                 loss = self._loss()
             trace.reset_gradients()
             backward = partial(
@@ -87,7 +90,7 @@ class Passes:
             gradients = explain_errors("the backward pass of the loss", backward)
             trace.stop()
             trace.finish()
-            if not any(call.reached for call in trace.calls):
+            if not any(call.got_gradient for call in trace.calls):
                 raise CaptureError(
                     f"the loss reaches none of the {len(self.layers)} recorded layers; is it "
                     "computed under no_grad, detached, or from another model?"

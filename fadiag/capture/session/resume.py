@@ -12,12 +12,12 @@ from torch import nn
 from fadiag.capture.layers.attributes import layer_attrs
 from fadiag.capture.layers.selection import RecordedLayer, owners_of
 from fadiag.capture.signals.arrays import to_array
+from fadiag.capture.signals.layer_signals import LayerSignals
 from fadiag.capture.signals.samples import Subset
-from fadiag.capture.signals.signal import LayerSignals
 from fadiag.capture.streams.live import Live
 from fadiag.capture.streams.probe import Probe
 from fadiag.errors import CaptureError, CaptureWarning
-from fadiag.signals import role_of
+from fadiag.signals import is_batch_sum
 from fadiag.store import RunSummary, StreamSummary, inspect_run, layer_key, open_run
 
 __all__ = ["EarlierRun", "earlier_run"]
@@ -120,9 +120,7 @@ class EarlierRun:
         if stored is not None:
             # A training batch, or an expert's share of it, may have another number of samples than the first
             # one. A probe's gradient is that of its whole batch, which stays.
-            role = role_of(signal).signal
-            of_batch = role is not None and role.shape == "weight"
-            keys = attrs.keys() - (() if of_batch else {"samples", "rows"})
+            keys = attrs.keys() - (() if is_batch_sum(signal) else {"samples", "rows"})
             self._same(f"{signal} of layer {layer.name!r} in stream {stream!r}", stored.attrs, attrs, keys)
 
     def warn_unfinished(self, state_signals: Collection[str]) -> None:

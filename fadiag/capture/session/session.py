@@ -14,10 +14,10 @@ from fadiag.capture.session.resume import EarlierRun
 from fadiag.capture.session.static import put_static
 from fadiag.capture.session.storage import Storage
 from fadiag.capture.session.stream_writer import StreamWriter
-from fadiag.capture.streams.live import LiveReader
+from fadiag.capture.streams.live_reader import LiveReader
 from fadiag.capture.streams.probe_reader import ProbeReader
 from fadiag.capture.streams.schedule import Schedule
-from fadiag.capture.streams.state import StateReader
+from fadiag.capture.streams.state_reader import StateReader
 from fadiag.errors import CaptureError, StoreError
 from fadiag.store import RunWriter
 
@@ -83,7 +83,7 @@ class Session:
             add("state", self._schedule, {"kind": "state"})
         if self._live is not None:
             capacities = {} if earlier is None else earlier.capacities(self._live.asked)
-            self._live.go_on(capacities)
+            self._live.restore_capacities(capacities)
             add("live", self._live.asked.schedule, self._live.asked.attrs, capacities=capacities)
         add("log", lambda step: True, {"kind": "log"})
         if all(stream.last_step is None for stream in self._streams.values()):

@@ -9,10 +9,10 @@ import numpy as np
 
 from fadiag.capture.session.resume import EarlierRun
 from fadiag.capture.signals.arrays import Array
+from fadiag.capture.signals.layer_signals import ONE_SHAPE, LayerSignals, SignalArray
 from fadiag.capture.signals.samples import capacity
-from fadiag.capture.signals.signal import ONE_SHAPE, LayerSignals, SignalArray
-from fadiag.capture.tracing.layer_call import OF_GATE
 from fadiag.errors import CaptureError, CaptureWarning
+from fadiag.signals import signal_of
 from fadiag.store import ROWS, ArraySpec, RunWriter, check_number, check_scalar, layer_key
 
 __all__ = ["ROOT", "StreamWriter", "checked_scalars"]
@@ -112,7 +112,7 @@ class StreamWriter:
                 CaptureWarning,
                 stacklevel=2,
             )
-        return {name: s for name, s in layer.signals.items() if not name.startswith(tuple(OF_GATE))}
+        return {name: s for name, s in layer.signals.items() if not signal_of(name).needs_gate}
 
     def _fitted(self, key: tuple[str, str], layer: LayerSignals, signal: SignalArray, step: int) -> Array:
         """Return a signal's values in the shape that was declared, samples that lack filled up."""

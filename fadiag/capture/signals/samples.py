@@ -1,4 +1,4 @@
-"""Which samples of a batch are recorded."""
+"""Choose which samples of a batch are recorded."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,9 @@ from torch import Tensor
 
 from fadiag.capture.arguments import whole_number
 from fadiag.errors import CaptureWarning, InputError
+from fadiag.signals import signal_of
 
-__all__ = ["Rows", "SampleSubset", "Subset", "capacity", "check_samples", "chosen_samples"]
+__all__ = ["Rows", "SampleSubset", "Subset", "capacity", "check_rows", "chosen_samples"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Subset:
     Parameters
     ----------
     n : int
-        How many, at least 1; all where the batch has no more.
+        The number of samples, at least 1. A smaller batch is taken whole.
     seed : int
 
     Examples
@@ -37,15 +38,15 @@ class Subset:
 Rows = int | Subset | None
 
 
-def check_samples(rows: Rows) -> None:
-    """Raise InputError where ``rows`` is none of what it can be."""
+def check_rows(rows: Rows) -> None:
+    """Raise InputError if ``rows`` is not None, a positive whole number or a subset."""
     count = rows.n if isinstance(rows, Subset) else rows
     if count is not None and whole_number(count, 1) is None:
         raise InputError(f"rows is {rows!r}; give None for all samples, a number of them, or Subset(n, seed)")
 
 
 def chosen_samples(rows: Rows, samples: int) -> Tensor:
-    """Return the places of the chosen samples in a batch, in their order."""
+    """Return the indices of the chosen samples in a batch, in ascending order."""
     if isinstance(rows, Subset):
         generator = torch.Generator().manual_seed(int(rows.seed))
         return torch.randperm(samples, generator=generator)[: rows.n].sort().values
@@ -53,65 +54,88 @@ def chosen_samples(rows: Rows, samples: int) -> Tensor:
 
 
 def capacity(count: int, batch: int) -> int:
-    """Return for how many samples of a layer there is room, which first saw ``count`` of a batch.
+    """Return how many samples of a layer a store has room for.
 
-    What saw few may see more later, an expert say. What saw one serves all alike, as a table of positions
-    does: a whole batch of its rows would be large, and empty.
+    A layer that sees part of a batch, such as an expert, may see the whole batch in a later step. A layer
+    that sees one sample serves the whole batch at once, as a table of positions does. Room for
+    the whole batch would then stay empty.
+
+    Parameters
+    ----------
+    count : int
+        The number of samples that the layer saw in its first step.
+    batch : int
+        The number of samples in that step's batch.
     """
     return 1 if count == 1 else max(count, batch)
 
 
 class SampleSubset:
-    """The samples of each signal, settled at its first batch: later batches give the same, or fewer.
+    """Chooses the samples of each signal at its first batch; later batches have the same samples, or fewer.
 
-    A layer may see other samples than the batch's, and other numbers of them from step to step (an expert's).
-    There is room for those of its first step, and for a whole batch (`capacity`).
+    A layer may see other samples than the batch's, and another number of them in each step, as an expert
+    does. `capacity` decides how many there is room for.
+
+    Parameters
+    ----------
+    rows : int or Subset, optional
+        The samples to choose; all by default.
     """
 
     def __init__(self, rows: Rows) -> None:
-        check_samples(rows)
+        check_rows(rows)
         self._rows = rows
-        self._places: dict[tuple[str, str], Tensor] = {}
-        self._told = False
+        self._indices: dict[tuple[str, str], Tensor] = {}
+        self._warned = False
 
-    def settle(self, rooms: Mapping[tuple[str, str], int]) -> None:
-        """Give signals, by layer and name, the room that they had in the session before.
+    def restore(self, capacities: Mapping[tuple[str, str], int]) -> None:
+        """Give signals the capacity that they had in an earlier session.
 
-        What is told of its samples' norms or cosines tells it of the signal.
+        Parameters
+        ----------
+        capacities : mapping of (str, str) to int
+            By layer and stored array. Each part of a factor shows the capacity of its signal.
         """
-        for (layer, signal), room in rooms.items():
-            for name in (signal, signal.removesuffix("_norm"), signal.removesuffix("_cosine")):
-                self._places.setdefault((layer, name), torch.arange(room))
+        for (layer, array), samples in capacities.items():
+            self._indices.setdefault((layer, signal_of(array).name), torch.arange(samples))
 
     def take(self, layer: str, signal: str, parts: Sequence[Tensor], batch: int = 0) -> list[Tensor]:
-        """Take the samples out of the micro-batches of a step, which are counted through.
+        """Return the chosen samples of each micro-batch of a step.
 
-        Micro-batches without any are left out, all but one where none has any. ``batch`` is the number of
-        samples of the step's batch.
+        Indices count through all micro-batches. Micro-batches without a chosen sample are dropped; if none is
+        left, the first is returned, empty.
+
+        Parameters
+        ----------
+        layer, signal : str
+        parts : sequence of Tensor
+            The micro-batches.
+        batch : int
+            The number of samples in the step's batch.
         """
         key, count = (layer, signal), sum(len(part) for part in parts)
-        if key not in self._places:
-            self._places[key] = chosen_samples(self._rows, capacity(count, batch))
-        places, taken, start = self._places[key], [], 0
+        if key not in self._indices:
+            self._indices[key] = chosen_samples(self._rows, capacity(count, batch))
+        indices, taken, start = self._indices[key], [], 0
         if not isinstance(self._rows, Subset):
             wanted = count if self._rows is None else min(count, self._rows)
-            if wanted > len(places):
-                self._tell(layer, wanted, len(places))
+            if wanted > len(indices):
+                self._warn(layer, wanted, len(indices))
             elif wanted == count:
                 return [part for part in parts if len(part)] or list(parts[:1])
         for part in parts:
-            inside = places[(places >= start) & (places < start + len(part))] - start
+            inside = indices[(indices >= start) & (indices < start + len(part))] - start
             taken.append(part if len(inside) == len(part) else part[inside.to(part.device)])
             start += len(part)
         return [part for part in taken if len(part)] or taken[:1]
 
-    def count(self, layer: str, signal: str) -> int:
-        """Return for how many samples there is room."""
-        return len(self._places[layer, signal])
+    def capacity_of(self, layer: str, signal: str) -> int:
+        """Return how many samples of a signal there is room for."""
+        return len(self._indices[layer, signal])
 
-    def _tell(self, layer: str, wanted: int, room: int) -> None:
-        if not self._told:
-            self._told = True
+    def _warn(self, layer: str, wanted: int, room: int) -> None:
+        if not self._warned:
+            self._warned = True
             warnings.warn(
                 f"layer {layer!r} has {wanted} samples in one step, and room for the {room} of the first "
                 f"that was recorded, so {wanted - room} are left out: there, and wherever else a step has "

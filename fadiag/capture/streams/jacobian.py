@@ -1,7 +1,7 @@
-"""How alike a layer's two backward maps are: that of the model's own rule and the true one.
+"""Compare a layer's two backward maps: the one of the model's own rule, and the exact one.
 
-The error's cosine mixes the feedback with the statistics of the error; the maps from the outputs to the layer
-do not know the error.
+The cosine of two errors depends on the feedback and on the statistics of the error. The maps from the outputs
+to the layer do not depend on the error.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,29 +18,31 @@ from fadiag.capture.tracing.layer_call import Call
 __all__ = ["jacobian_cosines"]
 
 
-#: The calls of a pass whose graph still holds, and what to make another backward pass through it under.
+#: The calls of a pass whose graph is retained, and the context for another backward pass through that graph.
 _Pass = tuple[Sequence[Call], Callable[[], AbstractContextManager[None]]]
 
 
 def jacobian_cosines(own: _Pass, true: _Pass, vectors: int, generator: torch.Generator) -> dict[str, Array]:
-    """Return, by call, each sample's <J_true, J_own>_F / (|J_true|_F |J_own|_F).
+    """Return, by call, the cosine of the two maps of each sample: <J_true, J_own>_F / (|J_true|_F |J_own|_F).
 
-    J maps what the last recorded layer returned (the outputs) to what leaves the layer's gate (h). With no
-    more outputs than ``vectors`` it is exact, one backward pass an output; otherwise that many random output
-    vectors stand for the outputs, whose inner products have the same mean.
+    J maps gradients at the output of the last recorded layer (the network's outputs) to gradients at the
+    output of the layer's gate (h). If there are at most ``vectors`` outputs, J is exact and takes one
+    backward pass per output. Otherwise it is applied to ``vectors`` random vectors, for which the inner
+    products have the same expectation.
 
     Parameters
     ----------
     own, true : tuple (sequence of Call, callable)
-        The calls of two passes over one batch, their graphs still there, and the context that a backward
-        pass needs.
+        The calls of two passes over one batch with retained graphs, and the context of a backward pass.
     vectors : int
-        At most that many backward passes of each graph.
+        The largest number of backward passes through each graph.
+    generator : torch.Generator
+        The source of the random vectors.
 
     Returns
     -------
-    mapping of call name to array (sample,)
-        NaN for a sample whose map is all zeros on either side. Layers without one row a sample are left out.
+    mapping of str to array (sample,)
+        NaN if one of a sample's two maps is zero. Layers without one row per sample are left out.
     """
     ends = [next(call for call in reversed(calls) if call.a_edge is not None) for calls, _ in (own, true)]
     samples = ends[0].a_shape[0]
@@ -55,9 +57,9 @@ def jacobian_cosines(own: _Pass, true: _Pass, vectors: int, generator: torch.Gen
     sums = {name: np.zeros((3, samples)) for name in pairs}
     for cotangent in _cotangents(ends[0].a_shape, vectors, generator):
         rows = []
-        for side, (_, under) in enumerate((own, true)):
-            with under():
-                rows.append(_pulled(ends[side], [pair[side] for pair in pairs.values()], cotangent))
+        for side, (_, context) in enumerate((own, true)):
+            with context():
+                rows.append(_pull_back(ends[side], [pair[side] for pair in pairs.values()], cotangent))
         for name, one, two in zip(pairs, *rows, strict=True):
             sums[name] += [(one * two).sum(1), (one * one).sum(1), (two * two).sum(1)]
     found = {}
@@ -68,24 +70,24 @@ def jacobian_cosines(own: _Pass, true: _Pass, vectors: int, generator: torch.Gen
 
 
 def _cotangents(shape: torch.Size, vectors: int, generator: torch.Generator) -> Sequence[Tensor]:
-    """Return what goes in at the outputs of every sample alike: each unit vector, or random vectors."""
+    """Return the gradients to start from, the same for every sample: all unit vectors, or random vectors."""
     outputs = shape[1:].numel()
     if outputs <= vectors:
-        drawn = torch.eye(outputs, dtype=torch.float64)
+        rows = torch.eye(outputs, dtype=torch.float64)
     else:
-        drawn = torch.randn(vectors, outputs, generator=generator, dtype=torch.float64)
-    return [vector.reshape(shape[1:]).expand(shape) for vector in drawn]
+        rows = torch.randn(vectors, outputs, generator=generator, dtype=torch.float64)
+    return [row.reshape(shape[1:]).expand(shape) for row in rows]
 
 
-def _pulled(end: Call, calls: Sequence[Call], cotangent: Tensor) -> list[Array]:
-    """Return the cotangent pulled back to each call's h, one row a sample, in float64."""
+def _pull_back(end: Call, calls: Sequence[Call], cotangent: Tensor) -> list[Array]:
+    """Return the gradient at each call's h for a gradient at the outputs, one row per sample, in float64."""
     edges: list[GradientEdge] = [call.h_edge for call in calls if call.h_edge is not None]
     like = end.values["error"]
-    pulled = torch.autograd.grad(
+    gradients = torch.autograd.grad(
         (end.a_edge,),  # type: ignore[arg-type]
         edges,
         (cotangent.to(like),),
         retain_graph=True,
         allow_unused=True,
     )
-    return [np.zeros((len(cotangent), 1)) if row is None else rows_of(row).cpu().numpy() for row in pulled]
+    return [np.zeros((len(cotangent), 1)) if row is None else rows_of(row).cpu().numpy() for row in gradients]

@@ -1,4 +1,4 @@
-"""Which samples a null is of, and what the rows of their matrix are: the same as of the signals beside it."""
+"""Take the samples that a null is computed from, and unfold them like the signals beside it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fadiag.capture.signals.arrays import Array, dims_of, rows_of
+from fadiag.capture.signals.arrays import Array, rows_of
+from fadiag.capture.signals.axes import dims_of
 from fadiag.capture.signals.samples import SampleSubset
 from fadiag.capture.tracing.layer_call import Call
 from fadiag.store import Unfolding, channel_of
@@ -16,60 +17,85 @@ __all__ = ["SampleSelection"]
 
 @dataclass(frozen=True)
 class SampleSelection:
-    """The samples that are kept of a batch of so many, and their unfolding."""
+    """The chosen samples of a batch, and their unfolding.
 
-    chosen: SampleSubset
+    Parameters
+    ----------
+    subset : SampleSubset
+    unfolding : {"samples", "channels"}
+    batch : int
+        The number of samples in the batch.
+    """
+
+    subset: SampleSubset
     unfolding: Unfolding
     batch: int
 
-    def places(self, call: Call) -> Tensor:
-        """Return which samples of a call's error are kept."""
+    def indices(self, call: Call) -> Tensor:
+        """Return the indices of the chosen samples in a call's error."""
         every = torch.arange(call.a_shape[:1].numel())
         if len(call.a_shape) < 2:  # no axis of samples
             return every
-        return self.chosen.take(call.name, "error", [every], self.batch)[0]
+        return self.subset.take(call.name, "error", [every], self.batch)[0]
 
-    def count(self, call: Call) -> int:
-        """Return how many they are; where that changes from batch to batch, how many there is room for."""
-        places = self.places(call)
-        return self.chosen.count(call.name, "error") if len(call.a_shape) > 1 else len(places)
+    def capacity(self, call: Call) -> int:
+        """Return how many samples of a call the store has room for."""
+        indices = self.indices(call)
+        return self.subset.capacity_of(call.name, "error") if len(call.a_shape) > 1 else len(indices)
 
     def take(self, call: Call, error: Tensor) -> Tensor:
-        """Take the samples that are kept out of a call's error, or of one in its place."""
-        places = self.places(call)
-        return error if len(places) == len(error) else error[places.to(error.device)]
+        """Return the chosen samples of an error in the shape of the call's own."""
+        indices = self.indices(call)
+        return error if len(indices) == len(error) else error[indices.to(error.device)]
 
     def matrix(self, call: Call, error: Tensor) -> Array:
-        """Lay samples of a call's error out as a matrix, in float64."""
-        axis = self._channels(_dims(call, call.a_shape))
+        """Unfold samples of a call's error to a matrix, in float64."""
+        axis = self._column_axis(_dims(call, call.a_shape))
         rows = rows_of(error) if axis is None else error.movedim(axis, -1).flatten(0, -2).double()
         return rows.cpu().numpy()
 
-    def draws(self, call: Call) -> bool:
-        """Tell whether a call's modulator can be drawn: not where its axis of channels is not certain."""
+    def can_draw_modulator(self, call: Call) -> bool:
+        """Return whether the axis of the columns is known in a call's modulator."""
         dims = _dims(call, call.h_shape, moved=call.moved)
         return self.unfolding == "samples" or len(dims) < 3 or channel_of(dims) is not None
 
-    def modulator(self, call: Call, samples: int, draw: Callable[[int, int], Tensor]) -> Tensor:
-        """Return so many samples of a call's modulator, whose matrix (rows, columns) is drawn."""
+    def draw_modulator(self, call: Call, samples: int, draw: Callable[[int, int], Tensor]) -> Tensor:
+        """Draw samples of a call's modulator.
+
+        Parameters
+        ----------
+        call : Call
+        samples : int
+        draw : callable
+            ``draw(rows, columns)`` returns the unfolded matrix.
+        """
         shape = (samples, *call.h_shape[1:])
-        axis = self._channels(_dims(call, call.h_shape, moved=call.moved))
+        axis = self._column_axis(_dims(call, call.h_shape, moved=call.moved))
         if axis is None:
             return draw(samples, call.h_shape[1:].numel()).reshape(shape)
         rows = (*shape[:axis], *shape[axis + 1 :])
         return draw(torch.Size(rows).numel(), shape[axis]).reshape(*rows, -1).movedim(-1, axis)
 
-    def attrs(self, name: str, call: Call, k: int) -> dict[str, str | int]:
-        """Return of which samples, matrices and subspaces a statistic is, by its name."""
-        attrs: dict[str, str | int] = {"samples": self.count(call)}
-        if not name.endswith("cosine"):  # which is of samples; without positions there is one unfolding
+    def attrs(self, statistic: str, call: Call, k: int) -> dict[str, str | int]:
+        """Return the attributes of a null's statistic.
+
+        Parameters
+        ----------
+        statistic : str
+            Its name in `fadiag.signals.NULLS`.
+        call : Call
+        k : int
+            The dimension of the subspaces of an overlap.
+        """
+        attrs: dict[str, str | int] = {"samples": self.capacity(call)}
+        if statistic != "cosine":  # a cosine compares samples, not rows of an unfolding
             attrs["unfolding"] = self.unfolding if len(call.a_shape) > 2 else "both"
-        if name.endswith("overlap"):
+        if statistic == "overlap":
             attrs["k"] = k
         return attrs
 
-    def _channels(self, dims: tuple[str, ...]) -> int | None:
-        """Return which axis the columns are; None where a row is a whole sample."""
+    def _column_axis(self, dims: tuple[str, ...]) -> int | None:
+        """Return the axis of the columns; None if each row is a whole sample."""
         if self.unfolding == "samples" or len(dims) < 3:
             return None
         return dims.index(str(channel_of(dims)))

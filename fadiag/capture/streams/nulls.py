@@ -1,4 +1,4 @@
-"""What a rank or an alignment is held against: redrawn feedback, and the layer's own gates."""
+"""Draw the nulls of the error: errors under redrawn feedback, and noise through the layer's own gate."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -12,23 +12,16 @@ from fadiag.capture.passes.passes import Passes
 from fadiag.capture.signals.arrays import Array, rows_of
 from fadiag.capture.streams.null_samples import SampleSelection
 from fadiag.capture.tracing.layer_call import Call
+from fadiag.signals import NULLS
 
-__all__ = [
-    "MASK_STATISTICS",
-    "REDRAW_STATISTICS",
-    "Reference",
-    "mask_nulls",
-    "mask_statistics",
-    "redraw_nulls",
-]
+__all__ = ["Reference", "mask_nulls", "mask_statistics", "redraw_nulls"]
 
-MASK_STATISTICS = ("participation_ratio", "effective_rank")
-REDRAW_STATISTICS = ("cosine", *MASK_STATISTICS, "overlap")
+_ERROR_NULL, _MASK_NULL = NULLS["error_null"], NULLS["mask_null"]
 
 
 def _ranks(error: Array) -> dict[str, float]:
     if not (np.isfinite(error).all() and error.any()):
-        return dict.fromkeys(MASK_STATISTICS, np.nan)
+        return dict.fromkeys(_MASK_NULL.statistics, np.nan)
     return {
         "participation_ratio": float(spectra.participation_ratio(error)),
         "effective_rank": float(spectra.effective_rank(error)),
@@ -36,30 +29,30 @@ def _ranks(error: Array) -> dict[str, float]:
 
 
 class Reference:
-    """The true error of one layer, to which errors under redrawn feedback are compared.
+    """The true error of one layer, with which errors under redrawn feedback are compared.
 
     Parameters
     ----------
     call : Call
-        Of the true pass; its error is compared with those of the same call in other passes.
-    kept : SampleSelection
+        The layer's call in the true pass.
+    selection : SampleSelection
     k : int
-        Number of leading directions of the overlap.
+        The number of leading directions of the overlap.
     """
 
-    def __init__(self, call: Call, kept: SampleSelection, k: int) -> None:
-        self._call, self._kept = call, kept
-        error = kept.take(call, call.values["error"])
-        matrix = kept.matrix(call, error)
+    def __init__(self, call: Call, selection: SampleSelection, k: int) -> None:
+        self._call, self._selection = call, selection
+        error = selection.take(call, call.values["error"])
+        matrix = selection.matrix(call, error)
         self._samples = self._by_sample(error, matrix)
-        self._alive = bool(np.isfinite(matrix).all() and matrix.any())
         self._k = max(1, min(k, *matrix.shape))
-        self._basis = spectra.right_basis(matrix, self._k) if self._alive else None
+        has_direction = bool(np.isfinite(matrix).all() and matrix.any())
+        self._basis = spectra.right_basis(matrix, self._k) if has_direction else None
 
     def statistics(self, error: Tensor) -> Mapping[str, float]:
-        """Return `REDRAW_STATISTICS` of one redrawn error; NaN where one has no direction."""
-        error = self._kept.take(self._call, error)
-        matrix = self._kept.matrix(self._call, error)
+        """Return the statistics of the error null for one redrawn error; NaN if it has no direction."""
+        error = self._selection.take(self._call, error)
+        matrix = self._selection.matrix(self._call, error)
         found = _ranks(matrix) | {"cosine": np.nan, "overlap": np.nan}
         if self._basis is not None and np.isfinite(matrix).all() and matrix.any():
             cosines = spectra.cosine(self._by_sample(error, matrix), self._samples)
@@ -71,35 +64,45 @@ class Reference:
         return found
 
     def _by_sample(self, error: Tensor, matrix: Array) -> Array:
-        # A cosine is that of a sample, whatever the unfolding.
+        # A cosine compares samples, not rows of an unfolding.
         return matrix if len(matrix) == len(error) else rows_of(error).cpu().numpy()
 
 
 def mask_statistics(
     call: Call,
-    kept: SampleSelection,
+    selection: SampleSelection,
     spectra_of: Sequence[tuple[Tensor, Array]],
     draws: int,
     rng: np.random.Generator,
 ) -> dict[str, Array]:
-    """Send noise with the output error's spectrum through the layer's own gate and norm; measure its rank.
+    """Return the statistics of the mask null for one call, whose graph is retained.
 
-    This is the mask null: how much of the error's rank the gates alone make. The graph of the pass must still
-    exist. ``spectra_of`` are groups of samples and the spectrum of each. A norm may mix all samples of a
-    batch, so samples that are not kept get noise too.
+    Each draw is noise with the spectrum of the output error. It goes back through the layer's own gate and
+    norm. Its rank then shows how much of the error's rank comes from the gates alone.
+
+    Parameters
+    ----------
+    call : Call
+    selection : SampleSelection
+    spectra_of : sequence of (Tensor, array)
+        The indices of a group of samples, and the spectrum of their noise. Every sample of the batch needs
+        noise, because a norm may mix samples.
+    draws : int
+    rng : numpy.random.Generator
     """
     assert call.a_edge is not None
     assert call.h_edge is not None
-    found: dict[str, list[float]] = {name: [] for name in MASK_STATISTICS}
+    found: dict[str, list[float]] = {statistic: [] for statistic in _MASK_NULL.statistics}
     like = call.values["modulator"]
     for _ in range(draws):
         noise = torch.empty(call.h_shape, dtype=torch.float64)
-        for places, spectrum in spectra_of:
-            noise[places] = kept.modulator(call, len(places), partial(_noise, spectrum, rng))
+        for indices, spectrum in spectra_of:
+            draw = partial(_noise, spectrum, rng)
+            noise[indices] = selection.draw_modulator(call, len(indices), draw)
         (error,) = torch.autograd.grad((call.h_edge,), (call.a_edge,), (noise.to(like),), retain_graph=True)
-        for name, value in _ranks(kept.matrix(call, kept.take(call, error))).items():
-            found[name].append(value)
-    return {f"mask_null_{name}": np.array(values) for name, values in found.items()}
+        for statistic, value in _ranks(selection.matrix(call, selection.take(call, error))).items():
+            found[statistic].append(value)
+    return {statistic: np.array(values) for statistic, values in found.items()}
 
 
 def _noise(spectrum: Array, rng: np.random.Generator, rows: int, columns: int) -> Tensor:
@@ -109,28 +112,48 @@ def _noise(spectrum: Array, rng: np.random.Generator, rows: int, columns: int) -
 
 
 def redraw_nulls(
-    through: Passes, truth: Sequence[Call], kept: SampleSelection, k: int, draws: int
+    passes: Passes, truth: Sequence[Call], selection: SampleSelection, k: int, draws: int
 ) -> dict[str, dict[str, Array]]:
-    """Return the statistics of the errors under redrawn feedback, by call."""
-    generator = torch.Generator().manual_seed(through.seed)
-    references = {c.name: Reference(c, kept, k) for c in truth if "error" in c.values}
+    """Return the statistics of the errors under redrawn feedback, by call and statistic.
+
+    Parameters
+    ----------
+    passes : Passes
+    truth : sequence of Call
+        The calls of the true pass.
+    selection : SampleSelection
+    k : int
+        The number of leading directions of the overlap.
+    draws : int
+    """
+    generator = torch.Generator().manual_seed(passes.seed)
+    references = {c.name: Reference(c, selection, k) for c in truth if "error" in c.values}
     found = {
-        name: {f"error_null_{s}": np.full(draws, np.nan) for s in REDRAW_STATISTICS} for name in references
+        name: {statistic: np.full(draws, np.nan) for statistic in _ERROR_NULL.statistics}
+        for name in references
     }
     for draw in range(draws):
-        for call in through.run(through.redrawn(generator), ("error",)).calls:
+        for call in passes.run(passes.redrawn(generator), ("error",)).calls:
             if "error" in call.values and call.name in references:
-                for s, value in references[call.name].statistics(call.values["error"]).items():
-                    found[call.name][f"error_null_{s}"][draw] = value
+                for statistic, value in references[call.name].statistics(call.values["error"]).items():
+                    found[call.name][statistic][draw] = value
     return found
 
 
 def mask_nulls(
-    through: Passes, calls: Sequence[Call], kept: SampleSelection, draws: int
+    passes: Passes, calls: Sequence[Call], selection: SampleSelection, draws: int
 ) -> dict[str, dict[str, Array]]:
-    """Return the statistics of the mask null, by call of the model's own pass, whose graph still holds.
+    """Return the statistics of the mask null, by call and statistic.
 
     Layers without gate and norm have none.
+
+    Parameters
+    ----------
+    passes : Passes
+    calls : sequence of Call
+        The calls of the model's own pass, whose graph is retained.
+    selection : SampleSelection
+    draws : int
     """
     if draws == 0:
         return {}
@@ -138,19 +161,19 @@ def mask_nulls(
     delta = last.values["error"]
     if not bool(torch.isfinite(delta).all()):
         return {}
-    inside = torch.zeros(len(delta), dtype=torch.bool)
-    inside[kept.places(last)] = True
+    chosen = torch.zeros(len(delta), dtype=torch.bool)
+    chosen[selection.indices(last)] = True
     spectra_of = [
-        (places, spectra.singular_values(kept.matrix(last, delta[places.to(delta.device)])))
-        for places in (inside.nonzero()[:, 0], (~inside).nonzero()[:, 0])
-        if len(places)
+        (at, spectra.singular_values(selection.matrix(last, delta[at.to(delta.device)])))
+        for at in (chosen.nonzero()[:, 0], (~chosen).nonzero()[:, 0])
+        if len(at)
     ]
     # By way of torch, which takes a negative seed too.
-    rng = np.random.default_rng(torch.Generator().manual_seed(through.seed).initial_seed())
-    with through.under({}):
+    rng = np.random.default_rng(torch.Generator().manual_seed(passes.seed).initial_seed())
+    with passes.under({}):
         return {
-            call.name: mask_statistics(call, kept, spectra_of, draws, rng)
+            call.name: mask_statistics(call, selection, spectra_of, draws, rng)
             for call in calls
             if (call.gate or call.norm) and "modulator" in call.values and call.h_shape[0] == len(delta)
-            if kept.draws(call)
+            if selection.can_draw_modulator(call)
         }

@@ -1,4 +1,4 @@
-"""When the optimizers step: how often, and the moment at which the gradients of a step are there."""
+"""Watch the optimizers: count their steps, and catch the moment when the gradients of a step are ready."""
 
 import functools
 from collections import Counter
@@ -43,52 +43,52 @@ def holders_of(optimizers: Iterable[Any]) -> dict[int, list[Any]]:
 
 
 class OptimizerStepMonitor:
-    """Hears optimizers step, between `listen` and `leave`.
+    """Counts the steps of optimizers between `start` and `stop`.
 
     Parameters
     ----------
     optimizers : sequence of optimizers
-    ready : callable
-        Called with an optimizer when the gradients that it will step along are there, and its weights still
-        the old ones: before its step, and again after the first evaluation of a closure, which makes them.
+    on_gradients : callable
+        Called with an optimizer when its gradients are ready and its weights are still the old ones: before
+        its step, and again after the first evaluation of a closure, which makes the gradients.
     """
 
-    def __init__(self, optimizers: Sequence[Any], ready: Callable[[Any], None]) -> None:
+    def __init__(self, optimizers: Sequence[Any], on_gradients: Callable[[Any], None]) -> None:
         self._optimizers = optimizers
-        self._ready = ready
+        self._on_gradients = on_gradients
         self._handles: list[Any] = []
         self._begun: Counter[int] = Counter()
 
-    def listen(self) -> None:
-        """Count from 0."""
-        self.leave()
+    def start(self) -> None:
+        """Attach the hooks and count from 0."""
+        self.stop()
         self._begun.clear()
-        self._handles = [o.register_step_pre_hook(self._before) for o in self._optimizers]
+        self._handles = [o.register_step_pre_hook(self._on_step) for o in self._optimizers]
 
-    def leave(self) -> None:
-        """Take the hooks off; the counts stay."""
+    def stop(self) -> None:
+        """Remove the hooks; the counts stay."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
 
     def check(self, step: int, updates: Sequence[tuple[RecordedLayer, Tensor]], *, first: bool) -> None:
-        """Raise where the update of a step is not one step of the optimizers that hold the layers' weights.
+        """Raise if the update of a step is more or less than one step of the layers' optimizers.
 
-        An optimizer that did not step has no update: a GradScaler skips steps, and of two optimizers one
-        may wait for the other.
+        Weights of an optimizer that did not step must not change. A GradScaler may skip a step, and one of
+        two optimizers may wait for the other.
 
         Parameters
         ----------
         step : int
         updates : sequence of (RecordedLayer, Tensor)
         first : bool
-            Whether it is the first one recorded: there a call that comes too early is known by gradients that
-            are there and were not used.
+            Whether it is the first recorded update. Gradients that no optimizer used then show that
+            ``recorder.step()`` was called too early.
 
         Raises
         ------
         CaptureError
-            Nobody stepped, or somebody twice, and what is to be done.
+            No optimizer stepped, or one stepped twice.
         """
         holders = self._holders([layer for layer, _ in updates])
         for optimizer in {id(o): o for held in holders for o in held}.values():
@@ -97,13 +97,13 @@ class OptimizerStepMonitor:
                     f"{type(optimizer).__name__} stepped {times} times at step {step}, between two calls of "
                     f"recorder.step(), so that no gradient is that of the update; {_ONCE}"
                 )
-        for (layer, update), held in zip(updates, holders, strict=True):
-            if held and not any(map(self._has_stepped, held)) and update.any():
+        for (layer, update), own in zip(updates, holders, strict=True):
+            if own and not any(map(self._has_stepped, own)) and update.any():
                 raise CaptureError(
                     f"the weight of layer {layer.name!r} changed at step {step}, but the "
-                    f"{type(held[0]).__name__} that the recorder has for it did not step; give it the "
-                    "optimizer that steps (where one wraps another, the inner one; one that was made anew to "
-                    f"a new Recorder with resume=True), and {_ONCE}"
+                    f"{type(own[0]).__name__} that the recorder has for it did not step; give it the "
+                    "optimizer that steps (the inner one if one wraps another; a new one goes to a new "
+                    f"Recorder with resume=True), and {_ONCE}"
                 )
         if first and not any(map(self._has_stepped, self._optimizers)) and _are_ready(self._optimizers):
             raise CaptureError(
@@ -112,18 +112,18 @@ class OptimizerStepMonitor:
             )
 
     def check_none(self, step: int, layers: Sequence[RecordedLayer]) -> None:
-        """Raise where an optimizer that holds the layers' weights has stepped.
+        """Raise if an optimizer that holds the layers' weights has stepped.
 
         Raises
         ------
         CaptureError
-            An update was not told.
+            ``recorder.step()`` was not called after the update.
         """
         for optimizer in (o for held in self._holders(layers) for o in held):
             if self._has_stepped(optimizer):
                 raise CaptureError(
-                    f"{type(optimizer).__name__} stepped after the last recorder.step(): the update of step "
-                    f"{step} was not told, or each was told before it was made; {_ONCE}"
+                    f"{type(optimizer).__name__} stepped after the last recorder.step(), so the update of "
+                    f"step {step} is missing: a call was left out, or each came before its update; {_ONCE}"
                 )
 
     def _holders(self, layers: Sequence[RecordedLayer]) -> list[list[Any]]:
@@ -134,23 +134,24 @@ class OptimizerStepMonitor:
         return self._begun[id(optimizer)] > 0
 
     def _times(self, optimizer: Any) -> int:
-        # torch calls the hooks once for each class whose step calls that of its parent.
+        # If a class calls the step of its parent class, torch calls the hooks once for each of the two.
         steps = [vars(kind).get("step") for kind in type(optimizer).__mro__]
         calls = sum(bool(getattr(step, "hooked", False)) for step in steps)
         return -(-self._begun[id(optimizer)] // max(1, calls))
 
-    def _before(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _on_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._begun[id(optimizer)] += 1
         if self._begun[id(optimizer)] > 1:
             return None
-        self._ready(optimizer)
+        self._on_gradients(optimizer)
         if callable(kwargs.get("closure")):
-            return args, {**kwargs, "closure": self._heard(optimizer, kwargs["closure"])}
+            return args, {**kwargs, "closure": self._watched(optimizer, kwargs["closure"])}
         if len(args) > 1 and callable(args[1]):  # args[0] is the optimizer
-            return (args[0], self._heard(optimizer, args[1]), *args[2:]), kwargs
+            return (args[0], self._watched(optimizer, args[1]), *args[2:]), kwargs
         return None
 
-    def _heard(self, optimizer: Any, closure: Callable[..., Any]) -> Callable[..., Any]:
+    def _watched(self, optimizer: Any, closure: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a closure that calls ``on_gradients`` after its first evaluation."""
         evaluated = False
 
         @functools.wraps(closure)
@@ -159,18 +160,18 @@ class OptimizerStepMonitor:
             try:
                 loss = closure(*args, **kwargs)
             except BaseException:
-                self._begun[id(optimizer)] = 0  # the step was not made; it may be tried again
+                self._begun[id(optimizer)] = 0  # there was no step, and the user may try again
                 raise
             if not evaluated:
                 evaluated = True
-                self._ready(optimizer)
+                self._on_gradients(optimizer)
             return loss
 
         return evaluate
 
 
 def _are_ready(optimizers: Iterable[Any]) -> bool:
-    """Tell whether there are gradients to step along, none of which makes a GradScaler skip the step."""
+    """Return whether there are gradients for a step, and none that makes a GradScaler skip it."""
     groups = (group for optimizer in optimizers for group in optimizer.param_groups)
     gradients = [p.grad.detach().to_dense() for g in groups for p in g["params"] if p.grad is not None]
     return all(bool(g.isfinite().all()) for g in gradients) and any(bool(g.any()) for g in gradients)

@@ -1,100 +1,86 @@
-"""A fixed batch on which the signals of every layer are read, out of band."""
+"""A fixed batch on which the signals of every layer are read, apart from the training."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fadiag.capture.arguments import names_of, whole_number
-from fadiag.capture.layers.adapter import unknown_layers
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.passes.batch_guard import Contents, change_between, contents_of
 from fadiag.capture.passes.error_context import name_probe
 from fadiag.capture.passes.isolation import Mode, TrainingFlags, outside_of_contexts
 from fadiag.capture.passes.passes import Passes
+from fadiag.capture.signals.layer_signals import LayerSignals
 from fadiag.capture.signals.reduction import ReductionName, reduction_of
 from fadiag.capture.signals.samples import Rows
-from fadiag.capture.signals.signal import LayerSignals, Reading, SignalArray, batch_rows
-from fadiag.capture.streams.jacobian import jacobian_cosines
-from fadiag.capture.streams.null_samples import SampleSelection
-from fadiag.capture.streams.nulls import mask_nulls, redraw_nulls
-from fadiag.capture.streams.readings import call_attrs, reading_of
+from fadiag.capture.streams.probe_signals import ProbeRequest, read_signals
 from fadiag.capture.streams.schedule import Schedule, as_schedule
-from fadiag.capture.tracing.trace import Trace
-from fadiag.errors import CaptureError, CaptureWarning, InputError
+from fadiag.errors import CaptureWarning, InputError
+from fadiag.signals import is_free_label, signals_of
 from fadiag.store import Unfolding
 
 __all__ = ["PROBE_SIGNALS", "Probe"]
 
-#: What a probe records by default; "input" is known too.
-PROBE_SIGNALS = (
-    "activation",
-    "modulator",
-    "error_post",
-    "error",
-    "error_bp",
-    "modulator_bp",
-    "gradient",
-    "gradient_bp",
-)
-_BACKWARD = ("error", "modulator", "gradient")
+#: The signals that a probe records by default.
+PROBE_SIGNALS = tuple(signal.name for signal in signals_of("probe") if not signal.optional)
+#: The signals that may be asked for by name. The Jacobian's cosine has an option of its own.
+_BY_NAME = tuple(signal.name for signal in signals_of("probe") if signal.name != "jacobian_cosine")
 
 
 class Probe:
-    """A fixed batch on which every layer's signals are read, without a trace in the run.
+    """A fixed batch on which every layer's signals are read, without any effect on the run.
 
-    Each reading runs the model's own backward pass and, on the same batch, weights, masks and random
-    numbers, the true one; neither touches ``.grad``, running statistics, random states or what modules hold
-    as attributes. The backward hooks of the model's modules, which may change what goes down, belong to its
-    own pass only. An autocast or inference mode around the call does not count: open yours in ``loss``.
+    Each reading runs the model's own backward pass and the exact one on the same batch, weights, dropout
+    masks and random numbers. Neither changes ``.grad``, running statistics, random states or the attributes
+    of modules. Backward hooks of the user's, which may change gradients, run in the model's own pass only.
+    Autocast or inference mode around the reading has no effect: open yours in ``loss``.
 
     Parameters
     ----------
     batch : any
-        Handed to ``loss``, which must leave it as it is: it is not copied.
+        The second argument of ``loss``. It is not copied, so nobody may write to it.
     loss : callable
-        ``loss(model, batch)`` to the scalar mean loss over the batch. Nothing can check that it is the mean:
-        the errors and gradients of a sum are N times as large, their directions and ranks the same.
+        ``loss(model, batch)`` returns the scalar mean loss over the batch. The probe cannot check that it is
+        the mean: errors and gradients of a sum are N times as large, with the same directions and ranks.
     mode : {"eval", "train"}
-        Of norms and dropout during the reading, whatever the model's own at the time. In "train" each module
-        has the flag that it had when the model was last seen in training mode, at the start or in ``step()``:
-        a norm frozen by ``eval()`` is frozen there too. In "eval" all are as ``model.eval()`` leaves them.
+        The mode of norms and dropout during the reading, whatever the mode of the model. In "train" each
+        module has the flag that it had when the model was last in training mode, at the start or in
+        ``step()``. So a norm frozen by ``eval()`` stays frozen. In "eval" all flags are as ``model.eval()``
+        sets them.
     signals : iterable of str
-        Of `PROBE_SIGNALS` and "input".
+        Names from `PROBE_SIGNALS`, and "input".
     redraws : int
-        Number of fresh feedbacks (all layers redrawn together, the same in every reading) whose errors'
-        statistics are recorded as ``error_null_*``. A model without feedback has none.
+        How often to draw fresh feedback, for all layers together. Every reading uses the same draws.
+        Statistics of the errors under each draw are recorded as ``error_null_*``. Needs feedback.
     mask_draws : int
-        Number of draws of the mask null, ``mask_null_*``, at layers with a gate or a norm.
+        The number of draws of the mask null, recorded as ``mask_null_*`` at layers with a gate or a norm.
     jacobian_vectors : int
-        At most so many backward passes more of either rule, to record ``jacobian_cosine``: for each sample
-        the cosine of the two backward maps from the outputs to the layer (exact with no more outputs than
-        that, otherwise estimated from random output vectors). Needs feedback; 0 leaves it out.
+        The largest number of further backward passes of each rule, for ``jacobian_cosine``. For each sample
+        it is the cosine of the two backward maps from the outputs to the layer. With no more outputs than
+        vectors it is exact, otherwise estimated from random vectors. Needs feedback; 0 leaves it out.
     feedbacks : mapping of str to mapping of str to Tensor
-        ``{"b": {"fc2": B}}`` records also ``error_b``, ``modulator_b``, ``gradient_b`` with these matrices in
-        the backward pass of the layers named.
+        ``{"b": {"fc2": B}}`` adds a backward pass with the matrix B in layer ``fc2``. Its signals are
+        recorded as ``error_b``, ``modulator_b`` and ``gradient_b``.
     every : int, iterable of int, or callable, optional
-        Its own schedule; the recorder's by default.
+        The probe's own schedule; the recorder's by default.
     seed : int
-        Of the random numbers of a reading and of the draws.
+        The seed of the random numbers in a reading, and of the draws.
     reduction : {"raw", "factor"}
-        What is kept of the signals of the samples: all values, or a small factor of their matrix (see
+        How much of the signals is stored: all values, or a small factor of their matrix (see
         `fadiag.capture.Factors`).
     unfolding : {"samples", "channels"}
-        What the rows of a factor's matrix, and of that of the nulls, are where a signal has positions:
-        samples, or their positions.
+        The rows of the matrices behind factors and nulls, for a signal with positions: whole samples, or
+        single positions, with the channels as columns.
     rows : int or Subset, optional
-        Which samples are kept, and the nulls are of: the first few, or a random subset; all by default. A
-        gradient is that of all.
+        The samples to store and to compute nulls from: the first few, or a random subset; all by default. A
+        gradient is always that of all samples.
 
     Raises
     ------
     InputError
-        An unknown signal or mode, a negative number of draws, an iterator as batch.
+        An unknown signal or mode, a negative number of draws, or an iterator as batch.
 
     Examples
     --------
@@ -123,10 +109,9 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         rows: Rows = None,
     ) -> None:
         self.signals = names_of(signals)
-        known = (*PROBE_SIGNALS, "input")
         for signal in self.signals:
-            if signal not in known:
-                raise InputError(f"unknown probe signal {signal!r}; there are {', '.join(known)}")
+            if signal not in _BY_NAME:
+                raise InputError(f"unknown probe signal {signal!r}; there are {', '.join(_BY_NAME)}")
         if mode not in {"train", "eval"}:
             raise InputError(f"probe mode is {mode!r}; it is 'train' or 'eval'")
         counts = {"redraws": redraws, "mask_draws": mask_draws, "jacobian_vectors": jacobian_vectors}
@@ -164,12 +149,13 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         return {"kind": "probe", "loss_reduction": "mean", **how}
 
     def check(self, layers: Sequence[RecordedLayer]) -> None:
-        """Raise InputError where ``feedbacks`` does not fit the layers."""
+        """Raise InputError if ``feedbacks`` does not fit the layers."""
         by_name = {layer.name: layer for layer in layers}
         for label, matrices in self.feedbacks.items():
-            if not label.isidentifier() or label in {"bp", "post", "null"}:
+            if not label.isidentifier() or not is_free_label(label):
                 raise InputError(
-                    f"feedbacks has the name {label!r}; take an identifier other than bp, post, null"
+                    f"feedbacks has the name {label!r}; take an identifier that ends no name of "
+                    "fadiag.signals, as bp, post and norm do"
                 )
             for name, matrix in matrices.items():
                 if name not in by_name:
@@ -191,21 +177,30 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         name: str = "probe",
         flags: TrainingFlags | None = None,
     ) -> list[LayerSignals]:
-        """Read the signals of every call of every layer, in forward order; ``others`` are not recorded.
+        """Return the signals of every call of every layer, in forward order.
 
-        Errors bear the ``name``. ``flags`` are those of the modules in mode "train"; by default those that
-        they have now, where the model is in training mode.
+        Parameters
+        ----------
+        model : nn.Module
+        layers : sequence of RecordedLayer
+        others : sequence of RecordedLayer
+            The layers that are not recorded.
+        name : str
+            The probe's name, for errors.
+        flags : TrainingFlags, optional
+            The flags of the modules in mode "train"; by default their flags now, if the model is in training
+            mode.
 
         Raises
         ------
         CaptureError
             The batch does not fit the model, the loss is not a scalar or changes the batch, no layer received
-            an error, memory is short, or mask_draws or jacobian_vectors is given without the model's last
-            layer.
+            an error, memory is short, or mask_draws or jacobian_vectors needs a last layer that is not
+            recorded.
         """
         with name_probe(name), outside_of_contexts(model):
             self._check_batch(name)
-            through = Passes(
+            passes = Passes(
                 model,
                 layers,
                 others,
@@ -215,66 +210,15 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 seed=self.seed,
                 flags=flags or TrainingFlags(model),
             )
-            return self._read(through)
-
-    def _read(self, through: Passes) -> list[LayerSignals]:
-        layers, others = through.layers, through.others
-        truth = through.truth()
-        is_true = through.is_true(truth)
-        redraws, vectors = self.redraws if truth else 0, 0 if is_true else self.jacobian_vectors
-        wanted = {s for s in self.signals if not s.endswith("_bp")}
-        wanted_bp = {s.removesuffix("_bp") for s in self.signals if s.endswith("_bp")}
-        # Without feedback or hooks the one pass is the true one, too.
-        wanted |= wanted_bp if is_true else set()
-        wanted |= {"error", "modulator"} if self.mask_draws else {"error"} if vectors else set()
-        own = through.run({}, wanted, keep_graph=bool(self.mask_draws or vectors))
-        last = own.last or layers[-1]
-        self._check_read(own, last, others)
-        passes = {"": own}
-        if wanted_bp or redraws or vectors:
-            wanted_bp |= {"error"} if redraws or vectors else set()
-            passes["_bp"] = (
-                own if is_true else through.run(truth, wanted_bp, keep_graph=bool(vectors), hooks=False)
+            request = ProbeRequest(
+                self.signals,
+                self.redraws,
+                self.mask_draws,
+                self.jacobian_vectors,
+                self.feedbacks,
+                self.unfolding,
             )
-        for label, matrices in self.feedbacks.items():
-            passes[f"_{label}"] = through.run(matrices, _BACKWARD, hooks=False)
-        k = max(1, (last.outputs or layers[-1].outputs) - 1)  # the classes less one
-        cosines: Mapping[str, Any] = {}
-        if vectors:
-            drawn = torch.Generator().manual_seed(self.seed)
-            cosines = jacobian_cosines(
-                (own.calls, partial(through.under, {})),
-                (passes["_bp"].calls, partial(through.under, truth, hooks=False)),
-                vectors,
-                drawn,
-            )
-        seen = []
-        for call in own.calls:
-            readings = {s: reading_of(s, call) for s in self.signals if s in call.values}
-            for suffix, trace in passes.items():
-                twin = next((c for c in trace.calls if c.name == call.name), None)
-                if not suffix or twin is None:
-                    continue
-                for base in _BACKWARD:
-                    name = f"{base}{suffix}"
-                    if base in twin.values and (suffix != "_bp" or name in self.signals):
-                        readings[name] = reading_of(base, twin)
-            if call.name in cosines:
-                readings["jacobian_cosine"] = Reading(torch.from_numpy(cosines[call.name]), ("sample",))
-            seen.append({name: [reading] for name, reading in readings.items()})
-        read, batch = [], batch_rows(seen) or own.calls[-1].a_shape[:1].numel()
-        kept = SampleSelection(self._reduce.samples, self.unfolding, batch)
-        masks = mask_nulls(through, own.calls, kept, self.mask_draws)
-        nulls = redraw_nulls(through, passes["_bp"].calls, kept, k, redraws) if redraws else {}
-        for call, parts in zip(own.calls, seen, strict=True):
-            signals = self._reduce(call.name, parts, batch)
-            for name in [name for name in signals if name.startswith("gradient")]:  # of all, whatever is kept
-                signals[name] = replace(signals[name], attrs={**signals[name].attrs, "samples": batch})
-            for found, draw in ((nulls, "draw"), (masks, "mask_draw")):
-                for name, values in found.get(call.name, {}).items():
-                    signals[name] = SignalArray(values, (draw,), kept.attrs(name, call, k))
-            read.append(LayerSignals(call.name, call_attrs(call, own), signals))
-        return read
+            return read_signals(passes, request, self._reduce)
 
     def _check_batch(self, name: str) -> None:
         now = contents_of(self.batch)
@@ -287,15 +231,3 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 stacklevel=2,
             )
         self._contents = now
-
-    def _check_read(self, own: Trace, last: RecordedLayer, others: Sequence[RecordedLayer]) -> None:
-        how = "with an adapter " if last.adapter is unknown_layers else ""
-        for what in ("mask_draws", "jacobian_vectors"):
-            if last in others and getattr(self, what):
-                raise CaptureError(
-                    f"{what} needs the error of the model's last layer, {last.name!r}, which is not "
-                    f"recorded; add it to layers=[...] {how}or "
-                    f"leave {what} out"
-                )
-        if all(call.a_shape.numel() == 0 for call in own.calls):  # not of an expert that nothing was sent to
-            raise CaptureError("the batch is empty; give Probe a batch with at least one sample")

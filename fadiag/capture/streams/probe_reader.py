@@ -1,4 +1,4 @@
-"""The probes of one run: which are due at a step, and what is read of them."""
+"""Read the probes of a run when they are due."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from torch import nn
 from fadiag.capture.layers.coverage import warn_missing_signals
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.passes.isolation import TrainingFlags
-from fadiag.capture.signals.signal import LayerSignals
+from fadiag.capture.signals.layer_signals import LayerSignals
 from fadiag.capture.streams.probe import Probe
 from fadiag.capture.streams.schedule import Schedule
 from fadiag.errors import InputError
@@ -19,7 +19,13 @@ _RESERVED = ("state", "live", "log", "static")
 
 
 def check_probes(probes: Any, layers: Sequence[RecordedLayer]) -> dict[str, Probe]:
-    """Return probes by name, or refuse what is none, or does not fit the layers."""
+    """Return the probes by name.
+
+    Raises
+    ------
+    InputError
+        A value that is no probe, the name of another stream, or a probe that does not fit the layers.
+    """
     if probes is not None and not isinstance(probes, Mapping):
         raise InputError(
             f"probes is a {type(probes).__name__}; give them by name, probes={{'probe': Probe(...)}}"
@@ -41,11 +47,11 @@ class ProbeReader:
     ----------
     model : nn.Module
     layers, others : sequence of RecordedLayer
-        Those recorded, and the rest.
+        The recorded layers, and the rest.
     probes : mapping of str to Probe
     flags : TrainingFlags
     schedule : callable
-        Of probes that have none of their own.
+        The schedule of probes without one of their own.
     """
 
     def __init__(
@@ -65,22 +71,25 @@ class ProbeReader:
         self._ahead: dict[str, list[LayerSignals]] = {}
 
     def schedule_of(self, name: str) -> Schedule:
-        """Return when a probe is read."""
+        """Return the schedule of a probe."""
         own = self.by_name[name].schedule
         return self._schedule if own is None else own
 
     def due(self, step: int) -> list[str]:
-        """Return the names of the probes that are read at a step."""
+        """Return the names of the probes to read at a step."""
         return [name for name in self.by_name if self.schedule_of(name)(step)]
 
     def read_ahead(self) -> None:
-        """Read what is due at step 0, to be handed out later: a probe that does not fit is told at once."""
+        """Read the probes that are due at step 0 and store the result for `read`.
+
+        An error in a probe is then raised before the store is made.
+        """
         self._ahead = {name: self._read(name) for name in self.due(0)}
         for name, read in self._ahead.items():
             self._warn_missing(name, read, stacklevel=5)
 
     def read(self, name: str, *, first: bool) -> list[LayerSignals]:
-        """Return the signals of a probe; of its ``first`` reading, layers without any are told."""
+        """Return the signals of a probe; warn of layers without signals in its ``first`` reading."""
         if name in self._ahead:
             return self._ahead.pop(name)
         read = self._read(name)

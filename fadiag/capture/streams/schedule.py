@@ -1,4 +1,4 @@
-"""When to record: a schedule says of a step whether it is recorded."""
+"""Schedules: functions that return whether to record at a step."""
 
 from collections.abc import Callable, Iterable
 
@@ -62,7 +62,7 @@ def listed(steps: Iterable[int]) -> Schedule:
 
 
 def as_schedule(given: int | Iterable[int] | Schedule) -> Schedule:
-    """Take a number n as `every`, an iterable as `listed`, and a callable as it is."""
+    """Return the schedule that a user gave: n for `every`, an iterable for `listed`, or a callable."""
     if callable(given):
         return given
     if isinstance(given, Iterable) and not isinstance(given, str):

@@ -1,1 +1,6 @@
-"""Follow a layer's output through the forward pass, and collect the gradients that come back to it."""
+"""Trace each layer's output through the forward pass, and record the gradients that arrive there.
+
+`trace.Trace` sees every torch operation of a pass. It builds the dataflow graph of each layer's output
+(`dataflow`, with the operations of `op_kinds`) and attaches tensor hooks to its nodes (`grad_hooks`). After
+the backward pass `layer_call` finds the layer's norm and gate in that graph, and the signals there.
+"""

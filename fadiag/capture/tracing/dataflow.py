@@ -1,4 +1,4 @@
-"""The ways that a layer's output takes to what reads it, and which norm and gate on them are its own."""
+"""The dataflow graph behind a layer's output, and the norm and gate in it that are the layer's own."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +12,9 @@ from fadiag.capture.tracing.op_kinds import MOVES, Kind, is_loss
 
 __all__ = ["ActivationPath", "Node", "activation_path", "advance"]
 
-#: Of a tensor: the layer's own output (at most normed, scaled, moved), one that others have a part in, what
-#: left a gate, or what was made of one in a way that is not known.
+#: What a tensor is to the layer. ``own``: its output, at most normed, scaled or with moved axes. ``shared``:
+#: its output together with other tensors, or a part of it. ``gated``: the output of a gate. ``derived``: made
+#: by an operation that is not known.
 _Stage = Literal["own", "shared", "gated", "derived"]
 _STAGES: dict[Kind, _Stage] = {
     "norm": "own",
@@ -29,94 +30,118 @@ _PRODUCTS = frozenset({"mul", "multiply", "__mul__", "__rmul__", "__imul__"})
 
 @dataclass(eq=False)
 class Node:
-    """A tensor on a way: the operation that made it, those that took it, and what was seen at it.
+    """A tensor that was made from a layer's output.
 
-    ``reached`` tells whether a gradient came by: what only a metric takes is no way. ``kept`` tells whether
-    that gradient is wanted; ``edge``, where it is kept, is its place in the graph.
+    Attributes
+    ----------
+    kind, name : str
+        The operation that made it; "output" and the layer's name for the output itself.
+    stage : str
+    shape : torch.Size
+    parent : Node, optional
+        The tensor from which it was made; the first one of several.
+    uses : list of Node
+        The tensors that were made from it.
+    hooked : bool
+        Whether a tensor hook is attached to it.
+    saves_gradient : bool
+        Whether the gradient that arrives is saved.
+    got_gradient : bool
+        Whether a gradient arrived. It is taken to arrive wherever no hook can see it.
+    activation, gradient : Tensor, optional
+        The saved values and gradient.
+    edge : torch.autograd.graph.GradientEdge, optional
+        The tensor's place in autograd's graph, if it is saved.
     """
 
     kind: Kind | Literal["output"]
     name: str
     stage: _Stage
     shape: torch.Size
-    before: "Node | None" = None
+    parent: "Node | None" = None
     uses: list["Node"] = field(default_factory=list)
     hooked: bool = False
-    keeps_gradient: bool = False
-    reached: bool = False
+    saves_gradient: bool = False
+    got_gradient: bool = False
     activation: Tensor | None = None
     gradient: Tensor | None = None
     edge: GradientEdge | None = None
 
-    def then(self, kind: Kind, name: str, shape: torch.Size) -> "Node":
-        """Return the node that an operation leads to from here."""
+    def child(self, kind: Kind, name: str, shape: torch.Size) -> "Node":
+        """Return a node for what an operation makes of this tensor."""
         stage = _STAGES.get(kind, self.stage)
         if self.stage == "gated" and kind == "part":
             stage = "gated"
         return Node(kind, name, stage, shape, self)
 
     def release(self) -> None:
-        """Let go of what was kept here and on all ways from here.
+        """Drop the tensors that are saved here and at all nodes below.
 
-        Points hold those before and behind them: without this, what they kept would stay in memory until the
-        garbage collector comes by.
+        Nodes hold their parents and children. Without this, the tensors would stay in memory until the
+        garbage collector runs.
         """
-        on_way = [self]
-        while on_way:
-            node = on_way.pop()
-            on_way += node.uses
+        nodes = [self]
+        while nodes:
+            node = nodes.pop()
+            nodes += node.uses
             node.uses, node.activation, node.gradient = [], None, None
 
     @property
     def moved(self) -> bool:
-        """Whether axes were put elsewhere on the way to it."""
-        return any(node.name in MOVES for node in (self, *_back(self)))
+        """Whether axes were moved between the layer's output and this tensor."""
+        return any(node.name in MOVES for node in (self, *_ancestors(self)))
 
     @property
     def uses_in_loss(self) -> list["Node"]:
-        """What was made of it and had a part in the loss."""
+        """The uses that had a part in the loss."""
         return [use for use in self.uses if use.in_loss]
 
     @property
     def in_loss(self) -> bool:
-        """Whether it had a part in the loss, or what was made of it (a view changed in place hears none)."""
-        return self.reached or any(use.in_loss for use in self.uses)
+        """Whether the tensor had a part in the loss.
+
+        A view that is changed in place gets no gradient itself; then what was made of it counts.
+        """
+        return self.got_gradient or any(use.in_loss for use in self.uses)
 
 
 def advance(
     name: str, kind: Kind, nodes: Sequence[Node], *, leads: bool, others: Sequence[Tensor], whole: bool
 ) -> tuple[Kind | None, str, Node]:
-    """Return what an operation is to the ways of one output: its kind and name, and where it goes on from.
+    """Decide what an operation does to one layer's output.
 
     Parameters
     ----------
     name, kind : str
-        As `fadiag.capture.tracing.op_kinds` has them.
+        The operation, see `fadiag.capture.tracing.op_kinds`.
     nodes : sequence of Node
-        On the ways of one output, in the order that the operation took them.
+        The operation's inputs that were made from the output, in the order of its arguments.
     leads : bool
-        Whether the first of them was the operation's first argument.
+        Whether the first of them is the operation's first argument.
     others : sequence of Tensor
-        What it took beside them.
+        Its other inputs.
     whole : bool
-        Whether it made one tensor, of as many values.
+        Whether it returned a single tensor with as many values as the first node.
 
     Returns
     -------
-    kind, name, node
-        The kind is None where the values of the output have no part in the result.
+    kind : str or None
+        What the operation is here; None if the result does not depend on the values of the output.
+    name : str
+    node : Node
+        The parent of the result.
     """
-    node = next((p for p in nodes if p.stage != "derived"), nodes[0])
+    node = next((n for n in nodes if n.stage != "derived"), nodes[0])
     if kind == "end" or node.stage == "derived":
         return kind, name, node
     if len(nodes) > 1 and kind != "part":
-        gate = next((p for p in nodes if p.name == "sigmoid" and p.kind == "gate"), None)
-        if len(nodes) == 2 and gate is not None and gate.before in nodes and name in _PRODUCTS:
-            assert gate.before is not None
-            gate.before.uses.remove(gate)
-            return "gate", "silu", gate.before
+        gate = next((n for n in nodes if n.name == "sigmoid" and n.kind == "gate"), None)
+        if len(nodes) == 2 and gate is not None and gate.parent in nodes and name in _PRODUCTS:
+            assert gate.parent is not None
+            gate.parent.uses.remove(gate)
+            return "gate", "silu", gate.parent
         return "unclear", name, node
-    # What it was written into takes others beside it; what it is itself would be overwritten.
+    # A tensor that values are written into may already hold others; the layer's own would be overwritten.
     if name == "__setitem__" and leads and node.stage != "shared" and node.name != name:
         return "unclear", name, node
     if kind == "part":
@@ -132,7 +157,8 @@ def advance(
     if kind == "join":
         if all(other.numel() == 1 or isinstance(other, nn.Parameter) for other in others):
             return "scale", name, node
-        # What is taken otherwise too, and then added to, is a stream: no gate on it is one layer's own.
+        # A shared tensor that has other uses and is then added to is a residual stream: no gate on the sum
+        # is one layer's own.
         if node.stage == "gated" or (node.stage == "shared" and node.uses):
             return "end", name, node
     return kind, name, node
@@ -140,10 +166,10 @@ def advance(
 
 @dataclass(frozen=True)
 class ActivationPath:
-    """What follows a layer's output and is its own: ``z`` enters the gate, ``h`` leaves it.
+    """A layer's own norm and gate, with the node before the gate (z) and behind it (h).
 
-    Without a gate z and h are one. Where the gate is not known both are None, and ``through`` names the
-    operations between.
+    Without a gate, z and h are the same node. If the gate is not known, both are None, and ``through`` names
+    the operations behind the output.
     """
 
     norm: str = ""
@@ -153,15 +179,16 @@ class ActivationPath:
     through: tuple[str, ...] = ()
 
 
-#: Where a way ends: read as it is, at a gate, at a gate of a part of it, or at what is not known.
+#: How a tensor is used in the end: read as it is, by a gate, by a gate on a part of it, or in an unknown
+#: manner.
 _End = Literal["read", "gate", "gate of a part", "unclear"]
 
 
 def activation_path(output: Node) -> ActivationPath:
-    """Return what follows a layer's output and is its own.
+    """Return the norm and the gate that are a layer's own.
 
-    A gate is, where it is the only way that the output takes. Where it is read as it is on any (a residual
-    stream, another layer), h is the output itself, whatever is on the others.
+    A gate is the layer's own if every use of the output goes through it. If the output is also read as it is,
+    by a residual stream or by another layer, then h is the output itself, whatever its other uses are.
     """
     ends = list(_ends(output))
     if any(end == "read" for end, _ in ends):
@@ -169,17 +196,18 @@ def activation_path(output: Node) -> ActivationPath:
         return ActivationPath(norm=base.name if base.kind == "norm" else "", z=base, h=base)
     if len(ends) == 1 and ends[0][0] == "gate":
         gate = ends[0][1]
-        beyond = list(_ends(gate))
-        if any(end == "read" for end, _ in beyond):
-            norm = next((p.name for p in _back(gate) if p.kind == "norm"), "")
-            return ActivationPath(norm=norm, gate=gate.name, z=gate.before, h=gate)
-        ends += beyond
+        after = list(_ends(gate))
+        if any(end == "read" for end, _ in after):
+            norm = next((node.name for node in _ancestors(gate) if node.kind == "norm"), "")
+            return ActivationPath(norm=norm, gate=gate.name, z=gate.parent, h=gate)
+        ends += after
     return ActivationPath(gate="unknown", through=tuple(dict.fromkeys(node.name for _, node in ends)))
 
 
 def _ends(node: Node) -> Iterator[tuple[_End, Node]]:
+    """Yield how a tensor is used in the end, and the node of each such use."""
     if not node.uses_in_loss:
-        yield "read", node  # by the loss, or by whoever got it from the model
+        yield "read", node  # by the loss, or by the caller of the model
     for use in node.uses_in_loss:
         match use.kind:
             case "gate":
@@ -189,7 +217,7 @@ def _ends(node: Node) -> Iterator[tuple[_End, Node]]:
             case "end":
                 yield "read", use
             case "join":
-                # The whole is z where nothing but a gate takes it; else the layer adds to a stream.
+                # The sum is z if only gates use it. Otherwise the layer adds to a residual stream.
                 ends = list(_ends(use))
                 gates = all(end in {"gate", "gate of a part"} for end, _ in ends)
                 if gates:
@@ -206,7 +234,7 @@ def _ends(node: Node) -> Iterator[tuple[_End, Node]]:
 
 
 def _base(output: Node) -> Node:
-    """Return the last norm that all of an output goes through, or the output."""
+    """Return the last norm through which every use of an output goes, or the output."""
     base = node = output
     while len(node.uses_in_loss) == 1 and node.uses_in_loss[0].stage == "own":
         node = node.uses_in_loss[0]
@@ -215,7 +243,7 @@ def _base(output: Node) -> Node:
     return base
 
 
-def _back(node: Node) -> Iterator[Node]:
-    while node.before is not None:
-        node = node.before
+def _ancestors(node: Node) -> Iterator[Node]:
+    while node.parent is not None:
+        node = node.parent
         yield node

@@ -1,6 +1,6 @@
-"""Hearing the backward pass at the nodes of a forward pass, and keeping the values that were there.
+"""Save the gradients and the values at the nodes of a forward pass.
 
-Every listener is a tensor hook: after an in-place gate nothing else sees dL/da.
+Gradients are seen by tensor hooks: behind an in-place gate nothing else sees dL/da.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -16,38 +16,49 @@ from fadiag.capture.tracing.dataflow import Node
 
 __all__ = ["GradientRecorder", "Purpose"]
 
-#: What a layer without a gate has alike: dL/dz.
+#: The signals that are dL/dz at a layer without a gate.
 _UNGATED = frozenset({"modulator", "error_post"})
-#: The kinds of nodes that are h where there is no gate.
+#: The kinds of nodes that are h at a layer without a gate.
 _BASES = frozenset({"output", "norm"})
 
 
 class Purpose(IntEnum):
-    """What backward passes through a forward pass were for; each counts for more than those before it."""
+    """The purpose of the backward passes through a forward pass; a later one takes precedence."""
 
     NONE = 0
-    #: To the input, or to another model.
+    #: Gradients of the input, or of another model.
     ELSEWHERE = 1
-    #: `torch.autograd.grad` was asked for a recorded weight's gradient.
+    #: `torch.autograd.grad` with respect to a recorded weight.
     ASKED = 2
-    #: A recorded weight's ``.grad`` was added to.
+    #: A recorded weight's ``.grad`` was accumulated.
     TRAINS = 3
 
 
 class GradientRecorder:
-    """What is seen at the nodes of one forward pass.
+    """Records what arrives at the nodes of one forward pass.
 
-    Several backward passes through it add up, if they have one purpose. Of several purposes the last in
-    `Purpose` counts: what is asked for on the way, a saliency or the norm of a task's gradient, does not
-    train.
+    Gradients of several backward passes with one purpose add up. Of passes with different purposes, those
+    with the last one in `Purpose` count: a saliency map, or the norm of a task's gradient, does not train.
+
+    Parameters
+    ----------
+    wanted : collection of str
+        The signals to save.
+    save_edges : bool
+        Whether to save the places of z and h in autograd's graph.
+
+    Attributes
+    ----------
+    purpose : Purpose
+        The purpose of the backward passes so far.
     """
 
-    def __init__(self, wanted: Collection[str], *, keep_edges: bool) -> None:
+    def __init__(self, wanted: Collection[str], *, save_edges: bool) -> None:
         self.purpose = Purpose.NONE
         self._weights: Sequence[GradientEdge] = ()
-        self._purposes: dict[int, Purpose] = {}  # by the engine's number of a backward pass
+        self._purposes: dict[int, Purpose] = {}  # by autograd's number of a backward pass
         self._wanted = frozenset(wanted)
-        self._keep_edges = keep_edges
+        self._save_edges = save_edges
         self._handles: list[Any] = []
         self._nodes: list[Node] = []
 
@@ -58,50 +69,50 @@ class GradientRecorder:
         self._handles.clear()
 
     def note_weights(self, edges: Sequence[GradientEdge]) -> None:
-        """Note the places of the recorded weights in the graph."""
+        """Store the places of the recorded weights in autograd's graph."""
         self._weights = edges
 
     def reset_gradients(self) -> None:
-        """Forget what was heard so far: a backward pass made inside the loss."""
+        """Drop the gradients so far."""
         self.purpose = Purpose.NONE
         for node in self._nodes:
-            node.reached, node.gradient = False, None
+            node.got_gradient, node.gradient = False, None
 
     def on_output(self, tensor: Tensor, node: Node) -> None:
-        """Listen at a node, and keep of it what is wanted where it may turn out to be h."""
-        if node.kind == "gate" and node.before is not None and node.before.stage != "gated":
+        """Watch a new tensor, and save its values if it may turn out to be h."""
+        if node.kind == "gate" and node.parent is not None and node.parent.stage != "gated":
             self.watch(tensor, node, "modulator")
         elif node.kind in _BASES:
             self.watch(tensor, node, *_UNGATED, *(["error"] if node.kind == "output" else []))
         else:
             self.watch(tensor, node)
             return
-        if self._keep_edges and tensor.requires_grad:
+        if self._save_edges and tensor.requires_grad:
             node.edge = get_gradient_edge(tensor)
         if "activation" in self._wanted:
-            self._settle(tensor, node)
+            self._save_activation(tensor, node)
 
-    def _settle(self, h: Tensor, node: Node) -> None:
-        before = node.before
-        held = before.activation if before is not None and before.uses == [node] else None
-        if before is not None and held is not None and _is_like(held, h):
-            # Fresh memory, at the norm and at the gate again, costs more.
-            before.activation, node.activation = None, held.copy_(h.detach())
+    def _save_activation(self, h: Tensor, node: Node) -> None:
+        parent = node.parent
+        memory = parent.activation if parent is not None and parent.uses == [node] else None
+        if parent is not None and memory is not None and _is_like(memory, h):
+            # Reuse the parent's memory: to allocate more at each norm and gate is slower.
+            parent.activation, node.activation = None, memory.copy_(h.detach())
         else:
             node.activation = h.detach().clone()
 
     def resave(self, tensor: Tensor, nodes: Iterable[Node]) -> None:
-        """Keep the values again of what its norm or gate has taken the memory of, and is taken once more."""
+        """Save the values of a tensor again if it is used once more and a use has reused its memory."""
         for node in nodes:
-            gone = node.kind in _BASES and node.uses and node.activation is None
-            if gone and "activation" in self._wanted:
+            reused = node.kind in _BASES and node.uses and node.activation is None
+            if reused and "activation" in self._wanted:
                 node.activation = tensor.detach().clone()
 
     def watch(self, tensor: Tensor, node: Node, *signals: str) -> None:
-        """Hear the gradient of a tensor, and keep it at its node where one of the signals is wanted."""
-        node.keeps_gradient |= not self._wanted.isdisjoint(signals)
+        """Attach a hook to a tensor; its gradient is saved at the node if one of the signals is wanted."""
+        node.saves_gradient |= not self._wanted.isdisjoint(signals)
         if not tensor.requires_grad:
-            node.reached = True
+            node.got_gradient = True
         if node.hooked or not tensor.requires_grad:
             return
         node.hooked = True
@@ -109,9 +120,9 @@ class GradientRecorder:
         self._handles.append(tensor.register_hook(partial(self._on_gradient, node)))  # type: ignore[no-untyped-call]
 
     def watch_view(self, view: Tensor, nodes: Iterable[Node]) -> None:
-        """Hear at nodes whose tensor is a view that an operation has just changed in place.
+        """Watch nodes whose tensor is a view that an operation has just changed in place.
 
-        The graph does not lead through the view's own node any more, but to what the view is of.
+        Autograd's graph then leads to the base of the view, and no longer through the view.
         """
         base = view._base
         if base is None or base.grad_fn is None or not base.grad_fn.name().endswith("CopySlices"):
@@ -126,25 +137,25 @@ class GradientRecorder:
                 whole = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=like.device)
                 self._on_gradient(node, whole.copy_(before[0]).as_strided(*place))
 
-        self._handles += [base.grad_fn.register_hook(partial(on_node_gradient, p)) for p in nodes if p.hooked]
+        self._handles += [base.grad_fn.register_hook(partial(on_node_gradient, n)) for n in nodes if n.hooked]
 
     def _on_gradient(self, node: Node, gradient: Tensor) -> None:
         if torch.is_grad_enabled():
-            return  # a pass with create_graph=True: a penalty's inner one
+            return  # the inner pass of a penalty, with create_graph=True
         purpose = self._purpose_of_pass()
         if purpose > self.purpose:
             self.reset_gradients()
             self.purpose = purpose
         elif purpose < self.purpose:
             return
-        node.reached = True
-        if node.keeps_gradient and node.gradient is None:
+        node.got_gradient = True
+        if node.saves_gradient and node.gradient is None:
             node.gradient = gradient.detach().reshape(node.shape).clone()
         elif node.gradient is not None:
             node.gradient += gradient.detach().reshape(node.shape)
 
     def _purpose_of_pass(self) -> Purpose:
-        """Return what the backward pass that runs now is for."""
+        """Return the purpose of the backward pass that is running."""
         number = torch._C._current_graph_task_id()
         if number not in self._purposes:
             self._purposes[number] = max(map(_purpose, self._weights), default=Purpose.ELSEWHERE)
@@ -157,7 +168,7 @@ def _is_like(one: Tensor, other: Tensor) -> bool:
 
 def _purpose(weight: GradientEdge) -> Purpose:
     try:
-        due = torch._C._will_engine_execute_node(weight.node)
-    except RuntimeError:  # torch does not tell it of a leaf that autograd.grad was asked for
+        accumulates = torch._C._will_engine_execute_node(weight.node)
+    except RuntimeError:  # torch raises for a leaf that was given to autograd.grad
         return Purpose.ASKED
-    return Purpose.TRAINS if due else Purpose.ELSEWHERE
+    return Purpose.TRAINS if accumulates else Purpose.ELSEWHERE

@@ -1,4 +1,4 @@
-"""One call of one layer in a pass, and what was seen of it."""
+"""One call of one layer in a pass, and the signals that were seen there."""
 
 import warnings
 from collections.abc import Collection
@@ -11,20 +11,35 @@ from torch.autograd.graph import GradientEdge
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.tracing.dataflow import ActivationPath, Node, activation_path
 from fadiag.errors import CaptureWarning
+from fadiag.signals import SIGNALS
 
-__all__ = ["OF_GATE", "Call"]
-
-#: What is known only where z and h are.
-OF_GATE = frozenset({"activation", "modulator", "error_post"})
+__all__ = ["Call"]
 
 
 @dataclass
 class Call:
-    """One call of one layer: what was seen of it.
+    """One call of one layer.
 
-    ``output`` is the node of what the layer returned. When the trace is finished, ``values`` holds the
-    signals asked for, and ``reached`` says whether a backward pass came through. ``a_edge`` and ``h_edge``
-    are kept on request: the two ends of the layer's gate and norm in autograd's graph.
+    Attributes
+    ----------
+    layer : RecordedLayer
+    index : int
+        0 for the first call of the layer in the pass.
+    order : int
+        The call's place among the calls of all layers.
+    output : Node
+        The node of the tensor that the layer returned.
+    norm, gate : str
+        The layer's own norm and gate; "" if it has none, and "unknown" for a gate that is not known.
+    got_gradient : bool
+        Whether a backward pass went through the output.
+    moved : bool
+        Whether axes were moved between the output and h.
+    a_edge, h_edge : torch.autograd.graph.GradientEdge, optional
+        The places of the output and of h in autograd's graph, if they are saved.
+    h_shape : torch.Size
+    values : dict of str to Tensor
+        The signals by name, after `finish`.
     """
 
     layer: RecordedLayer
@@ -33,8 +48,8 @@ class Call:
     output: Node
     norm: str = ""
     gate: str = ""
-    reached: bool = False
-    moved: bool = False  # axes were permuted between a and h
+    got_gradient: bool = False
+    moved: bool = False
     a_edge: GradientEdge | None = None
     h_edge: GradientEdge | None = None
     h_shape: torch.Size = field(default_factory=torch.Size)
@@ -47,31 +62,32 @@ class Call:
 
     @property
     def a_shape(self) -> torch.Size:
-        """The shape of what the module returned."""
+        """The shape of the layer's output."""
         return self.output.shape
 
     def finish(self, wanted: Collection[str]) -> None:
-        """After the backward pass: choose z and h, and keep what was seen there."""
-        output, follow = self.output, activation_path(self.output)
-        self.reached = output.hooked and output.reached
-        self.norm, self.gate, self.a_edge = follow.norm, follow.gate, output.edge
+        """Find z and h after the backward pass, and take the wanted signals from there."""
+        output, path = self.output, activation_path(self.output)
+        self.got_gradient = output.hooked and output.got_gradient
+        self.norm, self.gate, self.a_edge = path.norm, path.gate, output.edge
         found = {"error": output.gradient}
-        if follow.z is not None and follow.h is not None:
-            z, h = follow.z, follow.h
+        if path.z is not None and path.h is not None:
+            z, h = path.z, path.h
             self.h_edge, self.h_shape, self.moved = h.edge, h.shape, h.moved
             found |= {"activation": h.activation, "modulator": h.gradient, "error_post": z.gradient}
-        elif not OF_GATE.isdisjoint(wanted):
-            _warn(self, follow)
+        elif any(SIGNALS[signal].needs_gate for signal in wanted):
+            _warn_unknown_gate(self, path)
         for signal, value in found.items():
             if signal in wanted and value is not None:
-                alone = all(value is not other for other in self.values.values())
-                self.values[signal] = value if alone else value.clone()
+                # Two signals at one node are one tensor, and the caller may write to each.
+                is_new = all(value is not other for other in self.values.values())
+                self.values[signal] = value if is_new else value.clone()
         output.release()
 
 
-def _warn(call: Call, follow: ActivationPath) -> None:
+def _warn_unknown_gate(call: Call, path: ActivationPath) -> None:
     warnings.warn(
-        f"layer {call.name!r}: its output goes through {' and '.join(map(repr, follow.through))}, and it is "
+        f"layer {call.name!r}: its output goes through {' and '.join(map(repr, path.through))}, and it is "
         "not known which gate that is; its activation, modulator and error_post are not recorded, its error "
         "and gradient are; use the gate's own function (torch.nn.functional.silu, say, and not its formula), "
         "or leave these signals out by signals=[...]",

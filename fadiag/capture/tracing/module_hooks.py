@@ -1,29 +1,37 @@
-"""Hooks that stay behind when the module that carries them is copied or saved."""
+"""Forward hooks that report the calls of layers to a trace."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-__all__ = ["Hook"]
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.tracing.trace import Trace
+
+__all__ = ["Hook", "attach_hooks", "trace_calls"]
 
 
 class Hook:
-    """A hook of a module that no copy of the module takes along.
+    """A hook that copies of its module do not take along.
 
-    A model may be saved or copied at any time, while it is listened to, too: what arrives there, by pickle or
-    ``copy.deepcopy``, is a hook that does nothing and holds nothing of the recorder.
+    A model may be saved or copied at any time, also while hooks are attached. A copy, made by pickle or
+    ``copy.deepcopy``, has a hook that does nothing and holds nothing of the recorder.
 
     Parameters
     ----------
     call : callable, optional
-        Called with what the module gives a hook; it returns nothing.
+        Called with the hook's arguments; it returns nothing.
 
     Examples
     --------
     >>> import copy
     >>> hook = Hook(print)
-    >>> hook("heard")
-    heard
-    >>> copy.deepcopy(hook)("heard")
+    >>> hook("called")
+    called
+    >>> copy.deepcopy(hook)("called")
     """
 
     __slots__ = ("_call",)
@@ -32,10 +40,75 @@ class Hook:
         self._call = call
 
     def __call__(self, *given: Any) -> None:
-        """Pass on what the module gives."""
+        """Pass on the arguments."""
         if self._call is not None:
             self._call(*given)
 
     def __reduce__(self) -> tuple[type["Hook"], tuple[()]]:
-        """Leave behind whom to call."""
+        """Copy the hook without its callable."""
         return Hook, ()
+
+
+def attach_hooks(
+    layers: Sequence[RecordedLayer], others: Sequence[RecordedLayer], running: Callable[[], Trace | None]
+) -> list[RemovableHandle]:
+    """Attach hooks that report each call of a layer to the running trace.
+
+    Parameters
+    ----------
+    layers : sequence of RecordedLayer
+    others : sequence of RecordedLayer
+        The layers whose calls are only counted.
+    running : callable
+        Returns the running trace, or None.
+    """
+
+    def on_call(layer: RecordedLayer, module: nn.Module, inputs: Any, output: Any) -> None:
+        if (trace := running()) is not None:
+            trace.on_layer_call(layer, inputs, output)
+
+    def on_other_call(layer: RecordedLayer, module: nn.Module, inputs: Any, output: Any) -> None:
+        if (trace := running()) is not None:
+            trace.count_layer_call(layer, inputs, output)
+
+    hooks = [*((layer, on_call) for layer in layers), *((layer, on_other_call) for layer in others)]
+    return [layer.module.register_forward_hook(Hook(partial(hook, layer))) for layer, hook in hooks]
+
+
+@contextmanager
+def trace_calls(
+    model: nn.Module,
+    layers: Sequence[RecordedLayer],
+    signals: Collection[str],
+    *,
+    others: Sequence[RecordedLayer] = (),
+    save_edges: bool = False,
+) -> Iterator[Trace]:
+    """Trace the forward pass of a model that is made inside the context.
+
+    Parameters
+    ----------
+    model : nn.Module
+    layers : sequence of RecordedLayer
+    signals : collection of str
+        The signals to save.
+    others : sequence of RecordedLayer
+        The layers whose calls are only counted.
+    save_edges : bool
+        Whether to save the places of the layers' outputs and activations in autograd's graph.
+    """
+    trace = Trace(signals, save_edges=save_edges)
+
+    def on_model_output(module: nn.Module, inputs: Any, output: Any) -> None:
+        trace.leave_model(output)
+
+    handles = attach_hooks(layers, others, lambda: trace)
+    handles.append(model.register_forward_pre_hook(lambda module, inputs: trace.enter_model()))
+    handles.append(model.register_forward_hook(on_model_output))
+    try:
+        with trace:
+            yield trace
+    finally:
+        trace.forget_tensors()
+        for handle in handles:
+            handle.remove()

@@ -1,4 +1,4 @@
-"""What torch's operations do to a tensor on the way from a layer's output to the next layer."""
+"""Classify torch's operations by what they do to a tensor between one layer and the next."""
 
 import re
 from typing import Any, Literal
@@ -7,17 +7,19 @@ from torch import Tensor, nn
 
 __all__ = ["MOVES", "Kind", "is_loss", "is_metadata_query", "kind_of", "name_of", "op_of_node"]
 
-#: Those that put axes elsewhere.
+#: The operations that move axes.
 MOVES = frozenset(
     ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "T", "mT", "adjoint")
 )
-#: ``gate``: elementwise, its result is h. ``norm``. ``join``: put together with another tensor, elementwise
-#: and linear in it; ``scale``, where that is a number or a parameter. ``pass``: the same values elsewhere, in
-#: another type, or pooled. ``part``: some of them, or among others. ``softmax``: a gate or not, by what takes
-#: it. ``end``: mixes the units, as layers do, or is a loss. ``unclear``: may be a gate, or a piece of one.
+#: ``gate``: elementwise, and its result is h. ``norm``: a normalization. ``join``: elementwise and linear,
+#: with another tensor; ``scale``, if that is a number or a parameter. ``pass``: the same values in another
+#: shape, order or type, or pooled. ``part``: some of the values, or the values among others. ``softmax``: a
+#: gate or not, which its uses decide. ``end``: mixes the units, as a layer does, or is a loss. ``unclear``:
+#: may be a gate, or a piece of one.
 Kind = Literal["gate", "norm", "join", "scale", "pass", "part", "softmax", "end", "unclear"]
 
-# The names of torch's functions, without the underscore before the private and behind the in-place ones.
+# The names of torch's functions, without the leading underscore of private functions and the trailing one of
+# in-place functions.
 _NAMES: dict[Kind, str] = {
     "gate": (
         "relu relu6 leaky_relu elu selu celu gelu silu mish tanh sigmoid expit softplus softsign hardtanh "
@@ -67,8 +69,8 @@ _LOSSES = frozenset({"cross_entropy", "binary_cross_entropy", "binary_cross_entr
 _SMOOTHED = {name.replace("_", "").lower(): name for name in _KINDS}
 
 
-#: What reads of a tensor that it is of this kind or shape, and no values: models ask it all the time.
-_ASKED: tuple[Any, ...] = (
+#: The attributes that describe a tensor without reading its values. Models read them all the time.
+_METADATA: tuple[Any, ...] = (
     Tensor.dtype,
     Tensor.shape,
     Tensor.device,
@@ -80,16 +82,16 @@ _ASKED: tuple[Any, ...] = (
     Tensor.is_cpu,
     Tensor.is_sparse,
 )
-_ASKS = frozenset({*(asked.__get__ for asked in _ASKED), Tensor.size, Tensor.dim, Tensor.numel})
+_QUERIES = frozenset({*(attribute.__get__ for attribute in _METADATA), Tensor.size, Tensor.dim, Tensor.numel})
 
 
 def is_metadata_query(function: Any) -> bool:
-    """Tell whether a function only tells what a tensor is, so that it has no part in any way."""
-    return function in _ASKS
+    """Return whether a function only describes a tensor, so that its result does not depend on the values."""
+    return function in _QUERIES
 
 
 def name_of(function: Any) -> str:
-    """Return an operation's name, alike for the function, the method and the in-place one."""
+    """Return an operation's name, the same for its function, its method and its in-place form."""
     name = str(getattr(function, "__name__", ""))
     if name == "__get__":  # a property, such as Tensor.T
         name = str(getattr(function.__self__, "__name__", ""))
@@ -98,27 +100,28 @@ def name_of(function: Any) -> str:
 
 
 def kind_of(name: str) -> Kind:
-    """Return what an operation does; ``unclear`` where its name is not known."""
+    """Return what an operation does; ``unclear`` if its name is not known."""
     return "end" if is_loss(name) or name.startswith("fft_") else _KINDS.get(name, "unclear")
 
 
 def is_loss(name: str) -> bool:
-    """Tell whether an operation is a loss."""
+    """Return whether an operation is a loss."""
     return name.endswith("_loss") or name in _LOSSES
 
 
 def op_of_node(node: Any) -> tuple[str, Kind]:
-    """Return name and kind of an operation of which only its node in the graph was seen.
+    """Return the name and kind of an operation from its node in autograd's graph.
 
-    Such are autograd functions, scripted functions and the views of a module's backward hooks. One that takes
-    a matrix of parameters is a layer; else only what is torch's own and takes one tensor is known.
+    For operations that torch does not report: autograd functions, scripted functions, and the views that a
+    module's backward hooks make. An operation with a matrix of parameters is a layer. Of the others, only
+    torch's own with a single input are known.
     """
-    taken = [parent for parent, _ in node.next_functions if parent is not None]
-    parameters = [parent.variable for parent in taken if hasattr(parent, "variable")]
+    inputs = [parent for parent, _ in node.next_functions if parent is not None]
+    parameters = [parent.variable for parent in inputs if hasattr(parent, "variable")]
     plain = re.sub(r"Backward\d*$", "", node.name().rpartition("::")[2])
     name = _SMOOTHED.get(plain.lower(), plain)
     if any(isinstance(p, nn.Parameter) and p.dim() > 1 for p in parameters):
         return name, "end"
     kind = kind_of(name)
-    one = len(taken) - len(parameters) == 1
+    one = len(inputs) - len(parameters) == 1
     return name, kind if kind in {"pass", "norm"} or (kind in {"gate", "part"} and one) else "unclear"

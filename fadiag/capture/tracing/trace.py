@@ -1,74 +1,74 @@
-"""Following a layer's output to its norm and its gate.
+"""Trace the output of each recorded layer through the operations of a forward pass.
 
-For each call of a recorded layer: ``a`` is what the module returned, ``z`` what enters the gate, ``h`` what
-leaves it. Tensors are known by identity, so functions, methods and modules, in place or not, are seen alike;
-what is not seen, by its node in the graph.
+A tensor is known by its identity. So functions, methods and modules look alike, in place or not. An operation
+that torch does not report, such as an autograd function, is known by its node in autograd's graph.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
-from weakref import ref
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
-from torch.utils.hooks import RemovableHandle
 
 from fadiag.capture.layers.selection import RecordedLayer
-from fadiag.capture.tracing.dataflow import Node, advance
+from fadiag.capture.tracing.dataflow import Node
 from fadiag.capture.tracing.grad_hooks import GradientRecorder, Purpose
 from fadiag.capture.tracing.layer_call import Call
-from fadiag.capture.tracing.module_hooks import Hook
-from fadiag.capture.tracing.op_kinds import Kind, is_metadata_query, kind_of, name_of, op_of_node
+from fadiag.capture.tracing.op_kinds import is_metadata_query, kind_of, name_of
+from fadiag.capture.tracing.pass_graph import PassGraph
+from fadiag.capture.tracing.tracked_tensors import tensors_in
 from fadiag.errors import CaptureError
 
-__all__ = ["Trace", "hang", "tracing"]
-
-#: The calls that a tensor came from, each with the node that it is on its ways.
-_FlowNodes = Sequence[tuple[Call, Node]]
-
-
-@dataclass(frozen=True)
-class _Followed:
-    """A tensor that is followed, held weakly: its id may come again."""
-
-    tensor: ref[Tensor]
-    grad_fn: Any
-    nodes: _FlowNodes
+__all__ = ["Trace"]
 
 
 class Trace(TorchFunctionMode):
-    """The calls of the recorded layers in one forward pass. Use `tracing`."""
+    """The calls of the recorded layers in one forward pass.
 
-    def __init__(self, signals: Collection[str], *, keep_edges: bool = False) -> None:
+    Use `fadiag.capture.tracing.module_hooks.trace_calls`, which also attaches the hooks.
+
+    Parameters
+    ----------
+    signals : collection of str
+        The signals to save.
+    save_edges : bool
+        Whether to save the places of the layers' outputs and activations in autograd's graph.
+
+    Attributes
+    ----------
+    calls : list of Call
+    count : int
+        The number of calls of all layers, recorded or not.
+    last : RecordedLayer or None
+        The layer that was called last.
+    """
+
+    def __init__(self, signals: Collection[str], *, save_edges: bool = False) -> None:
         super().__init__()
         self.calls: list[Call] = []
-        self.count = 0  # calls of all layers, recorded or not
+        self.count = 0
         self.last: RecordedLayer | None = None
         self._wanted = frozenset(signals)
-        self._recorder = GradientRecorder(signals, keep_edges=keep_edges)
+        self._recorder = GradientRecorder(signals, save_edges=save_edges)
         self._with_grad = torch.is_grad_enabled()
-        self._ungraded: RecordedLayer | None = None  # one that ran under no_grad
+        self._without_grad: RecordedLayer | None = None  # a layer that ran under no_grad
         self._depth = 0  # of the model's own calls: a model may call itself
-        # By a tensor's id, and by its place in the graph.
-        self._followed: dict[int, _Followed] = {}
-        self._by_edge: dict[tuple[Any, int], _Followed] = {}
+        self._graph = PassGraph(self._wanted, self._recorder)
 
-    def enter(self, layer: RecordedLayer, inputs: Any, output: Any) -> None:
-        """Begin to follow what a layer returned."""
+    def on_layer_call(self, layer: RecordedLayer, inputs: Any, output: Any) -> None:
+        """Start to trace the output of a recorded layer."""
         if not isinstance(output, Tensor):
             raise CaptureError(
                 f"layer {layer.name!r} returns a {type(output).__name__}; only a tensor can be recorded"
             )
         if torch.is_grad_enabled() != self._with_grad:
-            self._ungraded = layer
-            self.pass_by(layer, inputs, output)
+            self._without_grad = layer
+            self.count_layer_call(layer, inputs, output)
             return
-        compiling = torch.compiler.is_compiling()  # which cannot look inside the next call
+        compiling = torch.compiler.is_compiling()  # torch.compile cannot trace the next call
         if not compiling and torch._C._functorch.is_functorch_wrapped_tensor(output):
             raise CaptureError(
                 f"layer {layer.name!r} is called inside a transformation of torch.func (vmap, grad, jacrev), "
@@ -78,192 +78,119 @@ class Trace(TorchFunctionMode):
         index = sum(call.layer is layer for call in self.calls)
         with torch._C.DisableTorchFunction():
             call = Call(layer, index, self.count, Node("output", layer.name, "own", output.shape))
-            self.pass_by(layer, inputs, output)
-            # What an embedding takes are places in its table, no values.
-            taken = inputs[0] if inputs else None
-            if "input" in self._wanted and isinstance(taken, Tensor) and taken.is_floating_point():
-                call.values["input"] = taken.detach().clone()
+            self.count_layer_call(layer, inputs, output)
+            # The input of an embedding is indices, not values.
+            first = inputs[0] if inputs else None
+            if "input" in self._wanted and isinstance(first, Tensor) and first.is_floating_point():
+                call.values["input"] = first.detach().clone()
             self.calls.append(call)
             self._recorder.on_output(output, call.output)
-            self._follow(output, [(call, call.output)])
+            self._graph.tensors.add(output, [(call, call.output)])
 
-    def pass_by(self, layer: RecordedLayer, inputs: Any, output: Any) -> None:
-        """Count a call: the order of layers is that of all, recorded or not."""
+    def count_layer_call(self, layer: RecordedLayer, inputs: Any, output: Any) -> None:
+        """Count a call of a layer, and note that the layer used its inputs."""
         self.count += 1
         self.last = layer
         with torch._C.DisableTorchFunction():
-            # A layer reads its input, by whatever function: that of a feedback layer is not seen.
-            for tensor in _tensors(inputs):
-                nodes = self._nodes_of(tensor)
+            # Noted here, because the operations inside a feedback layer are not reported.
+            for tensor in tensors_in(inputs):
+                nodes = self._graph.nodes_of(tensor)
                 self._recorder.resave(tensor, (node for _, node in nodes))
                 for _, node in nodes:
-                    node.uses.append(Node("end", layer.name, node.stage, tensor.shape, node, reached=True))
-            for tensor in _tensors(output):
-                self._follow(tensor, ())
+                    use = Node("end", layer.name, node.stage, tensor.shape, node, got_gradient=True)
+                    node.uses.append(use)
+            for tensor in tensors_in(output):
+                self._graph.tensors.add(tensor, ())
 
-    def begin(self) -> None:
-        """Tell that the model is called, by the user or by itself."""
+    def enter_model(self) -> None:
+        """Note that the model is called, by the user or by itself."""
         self._depth += 1
 
-    def end(self, output: Any) -> bool:
-        """Tell what a call of the model returned; return whether that was the user's own call.
+    def leave_model(self, output: Any) -> bool:
+        """Note that a call of the model has ended, and return whether it was the user's call.
 
-        What comes then is the loss: a gate in it is no layer's.
+        The loss comes next. A gate in the loss belongs to no layer, so the output is no longer traced.
         """
         self._depth -= 1
         if self._depth == 0:
             with torch._C.DisableTorchFunction():
-                for tensor in _tensors(output):
-                    for _, node in self._nodes_of(tensor):
-                        node.uses.append(replace(node.then("pass", "return", tensor.shape), reached=True))
-                    self._follow(tensor, ())
-                if self._ungraded is not None and any(map(_has_reentrant_checkpoint, _tensors(output))):
+                for tensor in tensors_in(output):
+                    for _, node in self._graph.nodes_of(tensor):
+                        node.uses.append(
+                            replace(node.child("pass", "return", tensor.shape), got_gradient=True)
+                        )
+                    self._graph.tensors.add(tensor, ())
+                if self._without_grad is not None and any(map(_has_reentrant_checkpoint, tensors_in(output))):
                     raise CaptureError(
-                        f"layer {self._ungraded.name!r} ran without autograd inside a pass with it, so its "
-                        "error cannot be seen; checkpoint with use_reentrant=False, or leave the layer out "
-                        "by layers=[...]"
+                        f"layer {self._without_grad.name!r} ran without autograd inside a pass with it, so "
+                        "its error cannot be seen; checkpoint with use_reentrant=False, or leave the layer "
+                        "out by layers=[...]"
                     )
         return self._depth == 0
 
     def stop(self) -> None:
-        """Remove all listeners and let go of the tensors."""
+        """Remove all hooks and forget the tensors."""
         self._recorder.stop()
         self.forget_tensors()
 
     @property
     def purpose(self) -> Purpose:
-        """What the backward passes that were heard were for."""
+        """The purpose of the backward passes so far."""
         return self._recorder.purpose
 
     def note_weights(self) -> None:
-        """Note which weights the layers have, before the pass ends: it may stand in others (functional_call).
+        """Store which weights the layers have now: functional_call puts others in their place for one pass.
 
-        Not while the trace runs, which would see all that this takes, and slow it down.
+        Call it when the trace is no longer active, so that it does not see these operations.
         """
         weights = {id(w): w for call in self.calls if (w := call.layer.weight).requires_grad}
         self._recorder.note_weights([get_gradient_edge(weight) for weight in weights.values()])
 
     def forget_tensors(self) -> None:
-        """Let go of the tensors that were followed, at the end of the forward pass."""
-        self._followed.clear()
-        self._by_edge.clear()
+        """Forget the tracked tensors, at the end of the forward pass."""
+        self._graph.tensors.clear()
 
     def reset_gradients(self) -> None:
-        """Forget what was heard so far: a backward pass made inside the loss."""
+        """Drop the gradients so far: those of a backward pass inside the loss."""
         self._recorder.reset_gradients()
 
     def finish(self) -> None:
-        """After the backward pass: choose z and h of each call, and keep what was seen there."""
+        """Take the signals of each call, after the backward pass."""
         for call in self.calls:
             call.finish(self._wanted)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """See an operation, follow what it makes of a followed tensor."""
+        """Run an operation, and add its results to the dataflow graphs of its inputs."""
         kwargs = kwargs or {}
-        if not self._followed or is_metadata_query(func):
+        if not self._graph.tensors or is_metadata_query(func):
             return func(*args, **kwargs)
-        given = list(_tensors((*args, *kwargs.values())))
-        taken = [(tensor, nodes) for tensor in given if (nodes := self._nodes_of(tensor))]
+        inputs = list(tensors_in((*args, *kwargs.values())))
+        sources = [(tensor, nodes) for tensor in inputs if (nodes := self._graph.nodes_of(tensor))]
         name = name_of(func)
-        if not taken or name.endswith("_like") or name.startswith("new_"):
+        if not sources or name.endswith("_like") or name.startswith("new_"):
             return func(*args, **kwargs)
         kind = kind_of(name)
         first = args[0] if args else next(iter(kwargs.values()))
         # Before the operation, which may be in place.
-        for tensor, nodes in taken:
+        for tensor, nodes in sources:
             if kind != "unclear":
                 self._recorder.resave(tensor, (node for _, node in nodes))
             if kind == "gate":
                 for _, node in nodes:
                     self._recorder.watch(tensor, node, "error_post")
-        needed = any(tensor.requires_grad for tensor, _ in taken)
-        views = [(tensor, tensor._version, nodes) for tensor, nodes in taken if tensor._is_view()]
+        needed = any(tensor.requires_grad for tensor, _ in sources)
+        views = [(tensor, tensor._version, nodes) for tensor, nodes in sources if tensor._is_view()]
         result = func(*args, **kwargs)
-        made = list(_tensors(first if name == "__setitem__" else result))
+        outputs = list(tensors_in(first if name == "__setitem__" else result))
         for view, version, nodes in views:
             if view._version != version:
                 self._recorder.watch_view(view, [node for _, node in nodes])
-        if made and not (kind == "pass" and made[0] is first):
-            self._see((name, kind), first, given, taken, made, needed=needed, graded=torch.is_grad_enabled())
+        if outputs and not (kind == "pass" and outputs[0] is first):
+            graded = torch.is_grad_enabled()
+            self._graph.add_operation(
+                (name, kind), first, inputs, sources, outputs, needed=needed, graded=graded
+            )
         return result
-
-    def _see(
-        self,
-        operation: tuple[str, Kind],
-        first: Any,
-        given: Sequence[Tensor],
-        taken: Sequence[tuple[Tensor | None, _FlowNodes]],
-        made: Sequence[Tensor],
-        *,
-        needed: bool,
-        graded: bool,
-    ) -> None:
-        """Put what an operation made on the ways of what it took."""
-        groups: dict[str, tuple[Call, list[Node], list[Tensor | None]]] = {}
-        for tensor, nodes in taken:
-            for call, node in nodes:
-                group = groups.setdefault(call.name, (call, [], []))
-                group[1].append(node)
-                group[2].append(tensor)
-        followed: list[list[tuple[Call, Node]]] = [[] for _ in made]
-        for call, on_way, sources in groups.values():
-            others = [tensor for tensor in given if all(tensor is not source for source in sources)]
-            leads = sources[0] is first
-            whole = len(made) == 1 and made[0].shape.numel() == on_way[0].shape.numel()
-            does, called, node = advance(*operation, on_way, leads=leads, others=others, whole=whole)
-            parents = {id(p): p for p in on_way if p.stage != "derived"}
-            for tensor, on in zip(made, followed, strict=True):
-                # What has no gradient (a mask, a metric) is no way, but made of the output all the same.
-                is_way = graded and (tensor.requires_grad or (not needed and tensor.is_floating_point()))
-                if does is None or not parents:
-                    new = node
-                else:
-                    new = node.then(does if is_way else "unclear", called, tensor.shape)
-                    if is_way:
-                        for parent in parents.values():
-                            parent.uses.append(new)
-                        self._recorder.on_output(tensor, new)
-                if does not in {None, "end"}:
-                    on.append((call, new))
-        for tensor, on in zip(made, followed, strict=True):
-            # What an autograd function does in place is seen when it is done.
-            if graded or all(tensor is not source for source, _ in taken):
-                self._follow(tensor, on)
-
-    def _follow(self, tensor: Tensor, nodes: _FlowNodes) -> None:
-        grad_fn: Any = tensor.grad_fn
-        followed = self._followed[id(tensor)] = _Followed(ref(tensor), grad_fn, nodes)
-        if nodes and grad_fn is not None:
-            self._by_edge[grad_fn, tensor.output_nr] = followed
-
-    def _nodes_of(self, tensor: Tensor) -> _FlowNodes:
-        """Return on which ways a tensor is; one not seen before may still be, by its node in the graph."""
-        grad_fn: Any = tensor.grad_fn
-        followed = self._followed.get(id(tensor))
-        known = followed.nodes if followed is not None and followed.tensor() is tensor else ()
-        # An autograd function gives what it made another node when it is done.
-        if followed is not None and followed.tensor() is tensor and followed.grad_fn is grad_fn:
-            return known
-        if grad_fn is None or not any(edge in self._by_edge for edge in grad_fn.next_functions):
-            return known
-        name, kind = op_of_node(grad_fn)
-        edges = grad_fn.next_functions
-        if name == "backward_hook_function":
-            edges = edges[tensor.output_nr : tensor.output_nr + 1]
-        taken: list[tuple[Tensor | None, _FlowNodes]] = []
-        for found in (self._by_edge[edge] for edge in edges if edge in self._by_edge):
-            source, nodes = found.tensor(), found.nodes
-            if source is not None and self._followed[id(source)] is not found:
-                source = None  # changed in place since
-            if kind == "gate":
-                for _, node in nodes:
-                    if source is not None:
-                        self._recorder.watch(source, node, "error_post")
-                    elif "error_post" in self._wanted and not node.keeps_gradient:
-                        kind = "unclear"
-            taken.append((source, nodes))
-        self._see((name, kind), taken[0][0], (), taken, [tensor], needed=True, graded=True)
-        return self._followed[id(tensor)].nodes
 
 
 def _has_reentrant_checkpoint(output: Tensor) -> bool:
@@ -275,59 +202,5 @@ def _has_reentrant_checkpoint(output: Tensor) -> bool:
         if node.name().endswith("CheckpointFunctionBackward"):
             return True
         seen.add(node)
-        nodes += [before for before, _ in node.next_functions]
+        nodes += [parent for parent, _ in node.next_functions]
     return False
-
-
-def _tensors(given: Any) -> Iterator[Tensor]:
-    if isinstance(given, Tensor):
-        yield given
-    elif isinstance(given, (tuple, list)):
-        for item in given:
-            yield from _tensors(item)
-    elif isinstance(given, Mapping):
-        yield from _tensors(list(given.values()))
-
-
-def hang(
-    layers: Sequence[RecordedLayer], others: Sequence[RecordedLayer], running: Callable[[], Trace | None]
-) -> list[RemovableHandle]:
-    """Hang hooks on layers that tell the trace which runs then, if any, of each call; others are counted."""
-
-    def enter(layer: RecordedLayer, module: nn.Module, inputs: Any, output: Any) -> None:
-        if (trace := running()) is not None:
-            trace.enter(layer, inputs, output)
-
-    def pass_by(layer: RecordedLayer, module: nn.Module, inputs: Any, output: Any) -> None:
-        if (trace := running()) is not None:
-            trace.pass_by(layer, inputs, output)
-
-    told = [*((layer, enter) for layer in layers), *((layer, pass_by) for layer in others)]
-    return [layer.module.register_forward_hook(Hook(partial(hook, layer))) for layer, hook in told]
-
-
-@contextmanager
-def tracing(
-    model: nn.Module,
-    layers: Sequence[RecordedLayer],
-    signals: Collection[str],
-    *,
-    others: Sequence[RecordedLayer] = (),
-    keep_edges: bool = False,
-) -> Iterator[Trace]:
-    """Follow the recorded layers of a model through the forward pass made inside, and count the others."""
-    trace = Trace(signals, keep_edges=keep_edges)
-
-    def end(module: nn.Module, inputs: Any, output: Any) -> None:
-        trace.end(output)
-
-    handles = hang(layers, others, lambda: trace)
-    handles.append(model.register_forward_pre_hook(lambda module, inputs: trace.begin()))
-    handles.append(model.register_forward_hook(end))
-    try:
-        with trace:
-            yield trace
-    finally:
-        trace.forget_tensors()
-        for handle in handles:
-            handle.remove()

@@ -1,4 +1,4 @@
-"""Layers that see other samples than the batch's: experts, both halves of a pair, a table of positions."""
+"""Layers that see other samples than those of the batch: experts, siamese networks, tables of positions."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ X, Y = labelled(16)
 
 
 class Experts(nn.Module):
-    """Each sample goes to one of two experts; which, is given from outside."""
+    """Two experts; ``first`` samples go to one, the rest to the other."""
 
     def __init__(self, copies=1, *, always=False):
         super().__init__()
@@ -36,12 +36,12 @@ class Experts(nn.Module):
         return self.out(h)
 
 
-def recorded(path, counts, model=None, **told):
-    """Record a probe in which expert 0 sees so many samples; return its activations."""
+def recorded(path, counts, model=None, **options):
+    """Record a probe in which expert 0 sees ``counts`` samples, step by step; return its activations."""
     torch.manual_seed(0)
     model, seen = Experts() if model is None else model, []
     model.first = counts[0]
-    probe = Probe((X, Y), loss_of, **told)
+    probe = Probe((X, Y), loss_of, **options)
     with Recorder(model, path, probes={"p": probe}, every=1, state=()) as recorder:
         for now, then in zip(counts, [*counts[1:], None], strict=True):
             seen.append(model.e[0](X[:now]).relu().detach().numpy())
@@ -82,7 +82,7 @@ def test_an_expert_that_sees_more_samples_later_is_recorded_whole(tmp_path):
 
 
 @pytest.mark.parametrize("reduction", ["raw", "factor"])
-def test_an_expert_that_no_sample_comes_to_has_no_values_then(tmp_path, reduction):
+def test_an_expert_without_samples_has_no_values(tmp_path, reduction):
     recorded(tmp_path / "run.zarr", [3, 0, 3], Experts(always=True), reduction=reduction)
     assert list(open_run(tmp_path / "run.zarr")["p/e.0/rows"].values) == [3, 0, 3]
     found = analyze(tmp_path / "run.zarr")["p"].isel(run=0).sel(layer="e.0")
@@ -91,7 +91,7 @@ def test_an_expert_that_no_sample_comes_to_has_no_values_then(tmp_path, reductio
 
 
 @pytest.mark.parametrize("reduction", ["raw", "factor"])
-def test_samples_beyond_the_room_of_a_layer_are_left_out_and_told(tmp_path, reduction):
+def test_samples_beyond_the_capacity_of_a_layer_are_left_out_with_a_warning(tmp_path, reduction):
     model = Experts(copies=4)  # each sample comes four times
     with pytest.warns(
         CaptureWarning, match=r"layer 'e.0' has 24 samples in one step, and room for the 20 of"

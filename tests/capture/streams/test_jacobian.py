@@ -1,4 +1,4 @@
-"""The cosine of the two backward maps against explicit products of matrices, and what it tells apart."""
+"""The cosine of the two backward maps equals that of explicit products of matrices."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -46,7 +46,7 @@ def read(model: nn.Module, path: Path, vectors: int) -> dict[str, np.ndarray]:
 
 
 def by_hand(model: nn.Sequential) -> dict[str, np.ndarray]:
-    """J at h_1 and h_2 written out: rows are outputs, products of W (or B) and the gates of each sample."""
+    """Return J at h_1 and h_2 of each sample, as products of W (or B) and the gates; its rows are outputs."""
     torch.manual_seed(5)
     x = torch.randn(N, SIZES[0], dtype=torch.float64)
     gate = (model[:3](x) > 0).double().detach().numpy()  # phi' at z_2
@@ -113,7 +113,7 @@ def test_the_analysis_gives_the_mean_over_samples_that_have_one(tmp_path: Path) 
 
 
 class Checkpointed(nn.Module):
-    """Whose middle runs forward anew in each backward pass."""
+    """A network whose middle is checkpointed: each backward pass runs it forward again."""
 
     def __init__(self, checkpointed: bool) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class Checkpointed(nn.Module):
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_a_checkpointed_block_changes_nothing(mode: str, tmp_path: Path) -> None:
-    """Passes through a graph that was kept run it forward anew: in the probe's mode, under its feedback."""
+    """A backward pass through a retained graph runs the block again, in the probe's mode and feedback."""
     found = []
     for checkpointed in (False, True):
         model = fadiag.convert(Checkpointed(checkpointed).double(), rule="fa", seed=1)
@@ -145,9 +145,9 @@ def test_a_checkpointed_block_changes_nothing(mode: str, tmp_path: Path) -> None
         found.append(fadiag.open_run(path)["probe"])
     for layer in ("first", "block.0"):
         for name in ("jacobian_cosine", "mask_null_effective_rank", "error", "error_bp"):
-            plain, anew = (tree[layer][name].values for tree in found)
+            plain, checkpointed = (tree[layer][name].values for tree in found)
             assert np.isfinite(plain).any()
-            np.testing.assert_array_equal(anew, plain)
+            np.testing.assert_array_equal(checkpointed, plain)
 
 
 def test_a_negative_number_is_refused() -> None:

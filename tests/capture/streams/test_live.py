@@ -56,12 +56,12 @@ def test_live_signals_are_those_that_a_probe_reads_of_the_same_batch(tmp_path):
 
 def test_rows_of_micro_batches_are_joined_and_short_batches_padded(tmp_path):
     model = nn.Sequential(nn.Linear(6, 3))
-    told = r"layer '0' has 8 samples in one step, and room for the 6 of the first .* so 2 are left out"
+    match = r"layer '0' has 8 samples in one step, and room for the 6 of the first .* so 2 are left out"
     with Recorder(model, tmp_path / "run.zarr", live=Live(["activation", "error"], every=1)) as recorder:
         for parts in ([(0, 4), (4, 6)], [(0, 3)], [(0, 8)], [(0, 9)]):
             for first, last in parts:
                 loss_of(model, (X[first:last], Y[first:last])).backward()
-            with pytest.warns(CaptureWarning, match=told) if parts == [(0, 8)] else nullcontext():
+            with pytest.warns(CaptureWarning, match=match) if parts == [(0, 8)] else nullcontext():
                 recorder.step()
     run = open_run(tmp_path / "run.zarr")
     activation = run["live/0/activation"].values
@@ -143,7 +143,7 @@ def test_activation_checkpointing_makes_no_duplicates(reentrant, tmp_path):
     np.testing.assert_allclose(run["live/body.0/error"].values[0], run["p/body.0/error"].values[0], atol=1e-7)
 
 
-def test_what_cannot_be_heard_live_is_told(tmp_path):
+def test_what_cannot_be_recorded_live_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"'error_bp' cannot be recorded live: .* record it with a Probe"):
         Live(["error_bp"])
     with pytest.raises(InputError, match=r"unknown live signal 'errors'; there are activation"):
@@ -151,7 +151,7 @@ def test_what_cannot_be_heard_live_is_told(tmp_path):
     with pytest.raises(InputError, match=r"live is a int; give a fadiag.capture.Live"):
         Recorder(small(), tmp_path / "run.zarr", live=50)
     recorder = Recorder(small(), tmp_path / "run.zarr", live=Live(every=1))
-    with pytest.raises(CaptureError, match=r"heard no backward pass in step 0; call the recorded"):
+    with pytest.raises(CaptureError, match=r"saw no backward pass in step 0; call the recorded"):
         recorder.step()
     recorder.close()
 

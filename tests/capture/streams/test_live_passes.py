@@ -1,4 +1,4 @@
-"""Which passes of a step are its micro-batches."""
+"""Live recording takes the right passes of a step as its micro-batches."""
 
 import warnings
 
@@ -24,12 +24,12 @@ def network():
     return convert(nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)))
 
 
-def heard(path):
+def recorded_live(path):
     run = open_run(path)
     return run["live"]["rows_valid"].values.tolist(), run["live/2/error"].values[0]
 
 
-def test_the_probe_of_another_recorder_is_not_heard(tmp_path):
+def test_the_probe_of_another_recorder_is_no_micro_batch(tmp_path):
     model = network()
     probe = Probe((X[:4], Y[:4]), loss_of, redraws=1, mask_draws=1)
     with (
@@ -38,12 +38,12 @@ def test_the_probe_of_another_recorder_is_not_heard(tmp_path):
     ):
         for _ in range(2):
             loss_of(model, (X, Y)).backward()
-            two.step()  # its probe runs while the first one listens
+            two.step()  # its probe runs while the first recorder has its hooks on
             one.step()
-    assert heard(tmp_path / "one.zarr")[0] == [12, 12]
+    assert recorded_live(tmp_path / "one.zarr")[0] == [12, 12]
 
 
-def test_two_recorders_of_one_model_hear_the_same(tmp_path):
+def test_two_recorders_of_one_model_record_the_same(tmp_path):
     model = network()
     paths = [tmp_path / "one.zarr", tmp_path / "two.zarr"]
     recorders = [Recorder(model, path, live=Live(every=1)) for path in paths]
@@ -100,31 +100,31 @@ def test_an_attack_on_the_input_is_no_micro_batch(attack, train, tmp_path):
                 x = (x + 0.1 * attack(model, x, loss_of(model, (x, Y))).sign()).detach().requires_grad_()
             train(model, x.detach())
             recorder.step()
-    rows, error = heard(tmp_path / "run.zarr")
+    rows, error = recorded_live(tmp_path / "run.zarr")
     assert rows == [12]
-    np.testing.assert_array_equal(error, heard(expected)[1])
+    np.testing.assert_array_equal(error, recorded_live(expected)[1])
 
 
-def test_passes_that_reach_no_weight_are_heard_where_no_other_does(tmp_path):
+def test_passes_to_no_weight_are_micro_batches_if_there_are_no_others(tmp_path):
     model = network().requires_grad_(False)  # of a frozen model, the errors that go down to what is trained
     shift = torch.zeros(6, requires_grad=True)
     with Recorder(model, tmp_path / "run.zarr", live=Live(["error"], every=1)) as recorder:
         for half in (slice(0, 6), slice(6, 12)):
             loss_of(model, (X[half] + shift, Y[half])).backward()
         recorder.step()
-    assert heard(tmp_path / "run.zarr")[0] == [12]
+    assert recorded_live(tmp_path / "run.zarr")[0] == [12]
 
 
-def test_two_passes_under_one_backward_are_both_heard(tmp_path):
+def test_two_passes_under_one_backward_are_two_micro_batches(tmp_path):
     model = network()
     with Recorder(model, tmp_path / "run.zarr", live=Live(["error"], every=1)) as recorder:
         (loss_of(model, (X[:6], Y[:6])) + loss_of(model, (X[6:], Y[6:]))).backward()
         recorder.step()
-    assert heard(tmp_path / "run.zarr")[0] == [12]
+    assert recorded_live(tmp_path / "run.zarr")[0] == [12]
 
 
 class TwoHeads(nn.Module):
-    """A body under two heads, of which a pass calls one."""
+    """A body with two heads; each pass calls one of them."""
 
     def __init__(self):
         super().__init__()
@@ -158,7 +158,7 @@ def test_micro_batches_may_call_different_layers(tmp_path):
 
 
 class Interrupted(nn.Module):
-    """Raises what is no Exception between its layers, when told to."""
+    """Raises a KeyboardInterrupt between its layers on request."""
 
     def __init__(self):
         super().__init__()
@@ -185,7 +185,7 @@ def test_an_interrupt_in_a_forward_pass_leaves_nothing_behind(tmp_path):
     np.testing.assert_array_equal(open_run(tmp_path / "run.zarr")["live/step"], [0])
 
 
-def test_a_training_that_goes_on_after_an_interrupt_is_told(tmp_path):
+def test_a_training_that_goes_on_after_an_interrupt_is_refused(tmp_path):
     model = Interrupted()
     recorder = Recorder(model, tmp_path / "run.zarr", live=Live(every=1))
     model.stops = True
@@ -226,7 +226,7 @@ def test_what_is_asked_of_a_training_pass_is_no_part_of_its_error(ask, first, tm
         torch.testing.assert_close(error.T @ given, model[int(layer)].weight.grad, rtol=0, atol=1e-12)
 
 
-def test_gradients_that_are_asked_for_and_put_are_heard(tmp_path):
+def test_gradients_that_are_computed_and_assigned_are_recorded(tmp_path):
     model = network()
     with Recorder(model, tmp_path / "run.zarr", live=Live(every=1)) as recorder:
         loss = loss_of(model, (X, Y))
@@ -239,7 +239,7 @@ def test_gradients_that_are_asked_for_and_put_are_heard(tmp_path):
 
 
 class Skipping(nn.Module):
-    """Between whose layers a block is skipped at some steps."""
+    """A network that skips a block between its layers at some steps."""
 
     def __init__(self):
         super().__init__()
@@ -255,14 +255,14 @@ class Skipping(nn.Module):
 def test_a_layer_whose_gate_comes_and_goes_has_one_meaning(tmp_path):
     model = Skipping()
     with (
-        warnings.catch_warnings(record=True, action="always") as told,
+        warnings.catch_warnings(record=True, action="always") as caught,
         Recorder(model, tmp_path / "run.zarr", live=Live(every=1)) as recorder,
     ):
         for step in range(4):
             model.skips = step % 2 == 0
             loss_of(model, (X, Y)).backward()
             recorder.step()
-    words = [str(w.message) for w in told if w.category is CaptureWarning and "'first'" in str(w.message)]
+    words = [str(w.message) for w in caught if w.category is CaptureWarning and "'first'" in str(w.message)]
     assert words == [
         "layer 'first' had relu behind it in the first record of 'live' and has no norm or gate at step 1: "
         "where that is so, its activation, modulator and error_post are not recorded, since they would be "

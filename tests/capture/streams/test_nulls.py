@@ -1,4 +1,4 @@
-"""A null is of the same samples, in the same unfolding, as the signals that stand beside it."""
+"""A null is computed from the same samples, in the same unfolding, as the signals beside it."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from fadiag.capture import Probe, Recorder, Subset
 from fadiag.store import open_run
 from tests.capture.toy import loss_of
 
-N, KEPT = 24, 7
+N, CHOSEN = 24, 7
 X = torch.randn(N, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.randint(4, (N,), generator=torch.Generator().manual_seed(1))
 STATISTICS = ("cosine", "participation_ratio", "effective_rank", "overlap")
@@ -34,41 +34,48 @@ def model_of():
     return fadiag.convert(nn.Sequential(*layers), seed=0)
 
 
-def probed(path, batch=(X, Y), **told):
-    """Record one reading with nulls of either kind; a single draw of each unless told."""
-    told = {"redraws": 1, "mask_draws": 1, "jacobian_vectors": 8, **told}
-    with Recorder(model_of(), path, probes={"probe": Probe(batch, loss_of, **told)}, state=()):
+def probed(path, batch=(X, Y), **options):
+    """Record one reading with nulls of both kinds, by default a single draw of each."""
+    options = {"redraws": 1, "mask_draws": 1, "jacobian_vectors": 8, **options}
+    with Recorder(model_of(), path, probes={"probe": Probe(batch, loss_of, **options)}, state=()):
         pass
     return open_run(path)["probe"].load()
 
 
-@pytest.mark.parametrize("rows", [KEPT, Subset(KEPT, seed=3)])
+@pytest.mark.parametrize("rows", [CHOSEN, Subset(CHOSEN, seed=3)])
 def test_nulls_of_some_samples_are_those_of_a_batch_of_them(tmp_path, rows):
     part = probed(tmp_path / "part.zarr", rows=rows)
-    places = torch.arange(KEPT)
+    places = torch.arange(CHOSEN)
     if isinstance(rows, Subset):
-        places = torch.randperm(N, generator=torch.Generator().manual_seed(3))[:KEPT].sort().values
+        places = torch.randperm(N, generator=torch.Generator().manual_seed(3))[:CHOSEN].sort().values
     alone = probed(tmp_path / "alone.zarr", (X[places], Y[places]))
     for layer in ("0", "3"):
         for name in (*DRAWN, "jacobian_cosine"):
             if layer == "3" and name.startswith("mask"):
-                continue  # another draw: the samples that are not kept had theirs before
+                continue  # another draw: those of the other samples came first
             np.testing.assert_allclose(part[layer][name], alone[layer][name], rtol=1e-5, atol=1e-6)
             if name in DRAWN:
-                assert part[layer][name].attrs["samples"] == KEPT
+                assert part[layer][name].attrs["samples"] == CHOSEN
     found = fadiag.analyze(tmp_path / "part.zarr")["probe"].isel(run=0, step=0)
     # No B stands between the loss and the last layer's error: it is its own null, of whatever samples.
     for name in ("participation_ratio_raw", "effective_rank_raw", "cosine", "overlap"):
         value = float(found[f"error_{name}"].sel(layer="5"))
         assert float(found[f"error_{name}_null_mean"].sel(layer="5")) == pytest.approx(value, rel=1e-6)
-        assert found[f"error_{name}"].attrs["samples"] == KEPT
+        assert found[f"error_{name}"].attrs["samples"] == CHOSEN
 
 
 def test_nulls_of_channels_are_those_of_the_matrix_of_channels(tmp_path):
     model = model_of()
     path = tmp_path / "run.zarr"
     probe = Probe(
-        (X, Y), loss_of, redraws=1, mask_draws=30, reduction="factor", unfolding="channels", rows=KEPT, seed=5
+        (X, Y),
+        loss_of,
+        redraws=1,
+        mask_draws=30,
+        reduction="factor",
+        unfolding="channels",
+        rows=CHOSEN,
+        seed=5,
     )
     with Recorder(model, path, probes={"probe": probe}, state=()):
         pass
@@ -83,7 +90,7 @@ def test_nulls_of_channels_are_those_of_the_matrix_of_channels(tmp_path):
         )
         loss_of(model, (X, Y)).backward()
         handle.remove()
-        return seen[0][:KEPT].movedim(1, -1).reshape(-1, 3).double().numpy(), seen[0][:KEPT]
+        return seen[0][:CHOSEN].movedim(1, -1).reshape(-1, 3).double().numpy(), seen[0][:CHOSEN]
 
     truth, plain = (error_of(m) for m in (nn.Sequential(*_exact(model)), _redrawn(5)))
     expected = {
@@ -119,13 +126,13 @@ def _redrawn(seed):
     return other
 
 
-def test_a_gradient_tells_that_it_is_of_the_whole_batch(tmp_path):
-    for name, rows in (("part", KEPT), ("whole", None)):
+def test_a_gradient_has_the_samples_of_the_whole_batch(tmp_path):
+    for name, rows in (("part", CHOSEN), ("whole", None)):
         run = probed(tmp_path / f"{name}.zarr", rows=rows, signals=["error", "gradient", "gradient_bp"])
         assert run["3"]["gradient"].attrs["samples"] == run["3"]["gradient_bp"].attrs["samples"] == N
         found = fadiag.analyze(tmp_path / f"{name}.zarr")["probe"]
         for variable in ("gradient_effective_rank_raw", "gradient_cosine"):
             assert found[variable].attrs["samples"] == N
         assert found["error_effective_rank_raw"].attrs["samples"] == (rows or N)
-    alone = probed(tmp_path / "gradient.zarr", rows=KEPT, signals=["gradient"], redraws=0, mask_draws=0)
+    alone = probed(tmp_path / "gradient.zarr", rows=CHOSEN, signals=["gradient"], redraws=0, mask_draws=0)
     assert alone["3"]["gradient"].attrs["samples"] == N

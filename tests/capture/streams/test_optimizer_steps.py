@@ -1,4 +1,4 @@
-"""Which gradient is that of an update, and what the optimizers must do between two calls of the recorder."""
+"""The recorded gradient is that of the update, and the optimizers step once between two calls."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def closure_of(model, optimizer, batches=(slice(None),)):
 
 
 def follows_its_gradient(path, layers=("0", "2")):
-    """Plain SGD: every update is the step along the gradient that is recorded under the same number."""
+    """Assert that every update is the SGD step along the gradient of the same record."""
     run = open_run(path)
     for layer in layers:
         state = run[f"state/{layer}"]
@@ -117,7 +117,7 @@ def test_a_closure_that_fails_may_be_tried_again(tmp_path):
     follows_its_gradient(tmp_path / "run.zarr")
 
 
-def made_anew(model, optimizer, recorder):
+def replaced(model, optimizer, recorder):
     optimizer = sgd(model)
     back(model)
     optimizer.step()
@@ -131,13 +131,13 @@ def twice(model, optimizer, recorder):
     recorder.step()
 
 
-def told_before(model, optimizer, recorder):
+def called_before(model, optimizer, recorder):
     back(model)
     recorder.step()
     optimizer.step()
 
 
-def not_told(model, optimizer, recorder):
+def not_called(model, optimizer, recorder):
     back(model)
     optimizer.step()
     recorder.close()
@@ -147,18 +147,18 @@ def not_told(model, optimizer, recorder):
     ("loop", "match"),
     [
         (
-            made_anew,
+            replaced,
             r"weight of layer '0' changed at step 0, but the SGD .* did not step; give it the optimiz",
         ),
         (
             twice,
             r"SGD stepped 2 times at step 0, .*call recorder.step\(\) once after each optimizer.step\(\)",
         ),
-        (told_before, r"gradients of step 0 are there, but no optimizer stepped before .* not before it"),
-        (not_told, r"SGD stepped after the last recorder.step\(\): the update of step 0 was not told"),
+        (called_before, r"gradients of step 0 are there, but no optimizer stepped before .* not before it"),
+        (not_called, r"SGD stepped after the last recorder.step\(\), so the update of step 0 is missing"),
     ],
 )
-def test_an_update_that_is_not_one_step_of_the_optimizer_is_told(loop, match, tmp_path):
+def test_an_update_that_is_not_one_step_of_the_optimizer_is_refused(loop, match, tmp_path):
     model = small()
     optimizer = sgd(model)
     with (
@@ -172,15 +172,13 @@ def test_an_update_that_is_not_one_step_of_the_optimizer_is_told(loop, match, tm
         loop(model, optimizer, recorder)
 
 
-def test_calls_that_come_too_early_are_told_at_the_end_where_the_first_step_is_not_recorded(tmp_path):
+def test_calls_that_come_too_early_are_refused_at_the_end_if_the_first_step_is_not_recorded(tmp_path):
     model = small()
     optimizer = sgd(model)
     recorder = Recorder(model, tmp_path / "run.zarr", optimizer=optimizer, every=[1, 3])
     for _ in range(3):
-        told_before(model, optimizer, recorder)
-    with pytest.raises(
-        CaptureError, match=r"the update of step 3 was not told, or each was told before it was"
-    ):
+        called_before(model, optimizer, recorder)
+    with pytest.raises(CaptureError, match=r"update of step 3 is missing: .* or each came before its update"):
         recorder.close()
 
 
@@ -201,7 +199,7 @@ def test_of_an_optimizer_that_wraps_another_the_inner_one_is_to_be_given(tmp_pat
     recorder = Recorder(model, tmp_path / "outer.zarr", optimizer=optimizer, every=1)
     back(model)
     optimizer.inner.step()
-    with pytest.raises(CaptureError, match=r"the Wrapping that .* \(where one wraps another, the inner one;"):
+    with pytest.raises(CaptureError, match=r"the Wrapping that .* \(the inner one if one wraps another;"):
         recorder.step()
     with Recorder(model, tmp_path / "run.zarr", optimizer=optimizer.inner, every=1) as recorder:
         for _ in range(2):
@@ -231,7 +229,7 @@ def test_optimizers_that_take_turns_and_steps_that_are_left_out_are_no_finding(t
         )
 
 
-def test_optimizers_that_step_within_the_backward_pass_are_heard(tmp_path):
+def test_optimizers_that_step_within_the_backward_pass_are_recorded(tmp_path):
     model = small()
     optimizers = []
     for parameter in model.parameters():
@@ -322,7 +320,7 @@ def test_a_signal_that_cannot_be_is_refused_where_it_is_asked_for_by_name(signal
     assert not (tmp_path / "run.zarr").exists()
 
 
-def test_a_signal_that_never_was_is_told_at_the_end(tmp_path):
+def test_a_signal_that_is_in_no_record_is_refused_at_the_end(tmp_path):
     model = small()
     optimizer = torch.optim.Adagrad(model.parameters())  # which it does not say
     recorder = Recorder(model, tmp_path / "run.zarr", optimizer=optimizer, state=["update", "momentum"])

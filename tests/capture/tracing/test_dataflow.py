@@ -1,4 +1,4 @@
-"""Which gate and norm are a layer's own, and what is recorded where that is not known."""
+"""The gate and the norm of a layer are found, or reported as unknown."""
 
 import gc
 import warnings
@@ -64,7 +64,7 @@ def normed_by_hand(a):
 
 
 def looked_at(a):
-    """Metrics, printing and comparisons, with and without a gradient of their own, are no way."""
+    """Metrics, printing and comparisons, with and without a gradient of their own, are no use of a."""
     _ = a.norm(), a.abs().mean(), a.detach().exp(), (a > 0).double().mean().item(), a.shape, repr(a)
     with torch.no_grad():
         a.pow(2).mean()
@@ -127,12 +127,12 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-def test_a_gate_that_is_not_known_is_told_and_not_guessed(name):
+def test_a_gate_that_is_not_known_is_reported_and_not_guessed(name):
     between, through = UNKNOWN[name]
     model = convert(Model(between), layers=["last"], seed=1)
-    with pytest.warns(CaptureWarning) as told:
+    with pytest.warns(CaptureWarning) as caught:
         layer = read(model)["first"]
-    assert str(told[0].message) == (
+    assert str(caught[0].message) == (
         f"layer 'first': its output goes through {through}, and it is not known which gate that is; its "
         "activation, modulator and error_post are not recorded, its error and gradient are; use the gate's "
         "own function (torch.nn.functional.silu, say, and not its formula), or leave these signals out by "
@@ -150,7 +150,7 @@ def test_a_gate_that_is_not_known_is_told_and_not_guessed(name):
 
 
 class Stream(Model):
-    """A residual stream from the first layer on: what follows its output is not its alone."""
+    """A residual stream from the first layer on: no gate behind the first layer is its own."""
 
     def __init__(self):
         super().__init__(nn.Sequential(nn.BatchNorm1d(6), nn.ReLU()).double())
@@ -169,6 +169,43 @@ def test_an_output_that_is_read_as_it_is_has_no_gate():
     first = found["first"].signals
     np.testing.assert_array_equal(first["activation"].array, model.first(X).detach())
     np.testing.assert_array_equal(first["modulator"].array, first["error"].array)
+
+
+class RawStream(Model):
+    """A residual stream of plain sums, which layers read through gates of their own, the last one too."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.second, self.third = (nn.Linear(6, 6).double() for _ in range(2))
+
+    def forward(self, x, record=lambda name, output: output):
+        x = record("first", self.first(x))
+        x = x + record("second", self.second(torch.relu(x)))
+        x = x + record("third", self.third(torch.tanh(x)))
+        return record("last", self.last(torch.sigmoid(x)))
+
+
+def test_a_gate_on_a_residual_stream_is_not_that_of_a_layer_that_adds_to_it():
+    model, outputs = RawStream(), {}
+    found = read(model)
+    by_hand = model(X, outputs.setdefault)
+    errors = torch.autograd.grad(functional.cross_entropy(by_hand, Y), list(outputs.values()))
+    assert {name: layer.attrs["gate"] for name, layer in found.items()} == {
+        "first": "",
+        "second": "",
+        "third": "sigmoid",  # nothing else reads the sum that it adds to
+        "last": "",
+    }
+    for (name, output), error in zip(outputs.items(), errors, strict=True):
+        expected = {"activation": output.detach(), "modulator": error, "error_post": error, "error": error}
+        if name == "third":
+            gate = torch.sigmoid(outputs["first"] + outputs["second"] + output).detach()
+            slope = gate * (1 - gate)
+            expected |= {"activation": gate, "modulator": error / slope}
+        for signal, values in expected.items():
+            np.testing.assert_allclose(
+                found[name].signals[signal].array, values, rtol=0, atol=1e-14, err_msg=f"{name} {signal}"
+            )
 
 
 def test_what_the_loss_does_to_an_output_is_no_gate():
@@ -240,7 +277,7 @@ class Nested(Model):
         return self.last(self(x, outer=False)) if outer else torch.tanh(self.first(x))
 
 
-def test_a_model_that_calls_itself_is_heard_to_its_end(tmp_path):
+def test_a_model_that_calls_itself_is_recorded_to_its_end(tmp_path):
     model = Nested(None)
     with Recorder(
         model, tmp_path / "run.zarr", probes={"p": Probe((X, Y), loss_of)}, live=Live(every=1)
@@ -268,7 +305,7 @@ def test_a_layer_of_an_unknown_gate_is_analyzed_by_what_it_has(tmp_path):
     assert np.isfinite(results.sel(layer="last")["modulator_participation_ratio_raw"]).all()
 
 
-def test_what_a_pass_kept_is_freed_without_the_garbage_collector(tmp_path):
+def test_what_a_pass_saved_is_freed_without_the_garbage_collector(tmp_path):
     model = Model(nn.Sequential(nn.BatchNorm1d(6), nn.ReLU()).double())
     gc.collect()
     gc.disable()
@@ -315,7 +352,7 @@ def test_a_gate_in_place_on_a_view_is_seen_like_any_other(view, gate):
 
 
 class Frozen(nn.Module):
-    """Whose first layer runs under no_grad, as a backbone that is not trained does."""
+    """A network whose first layer runs under no_grad, as a frozen backbone does."""
 
     def __init__(self):
         super().__init__()
@@ -328,9 +365,9 @@ class Frozen(nn.Module):
 
 
 def test_a_backbone_under_no_grad_is_left_out_with_a_warning(tmp_path):
-    told = r"'backbone' is never called \(outside of no_grad\)\. Say by layers"
+    match = r"'backbone' is never called \(outside of no_grad\)\. Say by layers"
     model = Frozen()
-    with pytest.warns(CaptureWarning, match=told), Recorder(model, tmp_path / "a.zarr", probes=probes()):
+    with pytest.warns(CaptureWarning, match=match), Recorder(model, tmp_path / "a.zarr", probes=probes()):
         pass
     assert "backbone" not in open_run(tmp_path / "a.zarr")["p"].children
     with pytest.raises(CaptureError, match="'backbone' was asked for by name and is never called"):

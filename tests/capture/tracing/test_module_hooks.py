@@ -1,4 +1,4 @@
-"""A model may be copied and saved while it is listened to."""
+"""A model may be copied and saved while hooks are attached to it."""
 
 import copy
 import pickle
@@ -37,17 +37,17 @@ COPIES = {
 }
 
 
-@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("how", COPIES)
 @pytest.mark.parametrize("when", ["before", "between"])
-def test_a_copy_made_while_armed_leaves_the_recorder_behind(way, when, tmp_path):
+def test_a_copy_made_while_armed_leaves_the_recorder_behind(how, when, tmp_path):
     model, alone = network(), network()
     functional.cross_entropy(alone(X), Y).backward()
     with Recorder(model, tmp_path / "run.zarr", live=Live(["error"], every=1)) as recorder:
-        made = COPIES[way](model, tmp_path) if when == "before" else None
+        made = COPIES[how](model, tmp_path) if when == "before" else None
         loss = functional.cross_entropy(model(X), Y)
-        if made is None:  # the pass has left listeners on the tensors, too
-            made = COPIES[way](model, tmp_path)
-        for _ in range(3):  # were it heard, its passes would be micro-batches
+        if made is None:  # the pass has left hooks on the tensors, too
+            made = COPIES[how](model, tmp_path)
+        for _ in range(3):  # with live hooks these passes would be micro-batches
             functional.cross_entropy(made(X), Y).backward()
         loss.backward()
         recorder.step()

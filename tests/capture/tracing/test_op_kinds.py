@@ -1,4 +1,4 @@
-"""What torch's operations are called, and which have no part in a tensor's way."""
+"""The names and kinds of torch's operations, and which only describe a tensor."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def seen(call):
         lambda x: x.requires_grad,
     ],
 )
-def test_what_only_asks(call):
+def test_what_only_describes_a_tensor(call):
     assert is_metadata_query(seen(call))
 
 

@@ -1,0 +1,79 @@
+"""The signals of one layer: tensors with named axes before the reduction, arrays with named axes after it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from fadiag.capture.signals.arrays import Array
+
+__all__ = [
+    "ONE_SHAPE",
+    "LayerSignals",
+    "SignalArray",
+    "SignalTensor",
+    "batch_size",
+]
+
+
+#: The advice to a user whose signals change their shape from batch to batch.
+ONE_SHAPE = (
+    "a signal has one shape in a store: pad every batch to one length, record with reduction='factor' and "
+    "unfolding='channels' (positions are rows then), or record a Probe, whose batch is fixed"
+)
+
+
+@dataclass(frozen=True)
+class SignalArray:
+    """An array to store, with the names of its axes."""
+
+    array: Array
+    dims: tuple[str, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SignalTensor:
+    """A signal as a pass left it, with the names of its axes."""
+
+    values: Tensor
+    dims: tuple[str, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def per_sample(self) -> bool:
+        """Whether the first axis is the samples of the batch."""
+        return self.dims[0] == "sample"
+
+
+@dataclass(frozen=True)
+class LayerSignals:
+    """The signals of one layer in one record; in a pass, those of one call of the layer."""
+
+    name: str
+    attrs: Mapping[str, Any]
+    signals: Mapping[str, SignalArray]
+
+    @property
+    def rows(self) -> int | None:
+        """The number of samples that the layer saw; None if no signal has an axis of samples."""
+        return max((len(s.array) for s in self.signals.values() if s.dims[:1] == ("sample",)), default=None)
+
+
+def batch_size(layers: Iterable[Mapping[str, Sequence[SignalTensor]]]) -> int:
+    """Return the number of samples in a batch, from the signals of its layers in forward order.
+
+    The last layer with samples decides, since the loss is taken there. Layers below may see other samples: an
+    expert sees a share of them, a siamese network both halves of each pair.
+
+    Parameters
+    ----------
+    layers : iterable of mapping of str to sequence of SignalTensor
+        Each signal as a list of micro-batches.
+    """
+    size = 0
+    for signals in layers:
+        counts = [sum(len(p.values) for p in parts) for parts in signals.values() if parts[0].per_sample]
+        size = max(counts, default=size)
+    return size

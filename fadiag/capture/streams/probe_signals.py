@@ -1,0 +1,137 @@
+"""Read the signals of a probe: the model's own pass, the exact one, others, and the nulls."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from fadiag.capture.layers.adapter import unknown_layers
+from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.passes.passes import Passes
+from fadiag.capture.signals.arrays import Array
+from fadiag.capture.signals.layer_signals import LayerSignals, SignalArray, SignalTensor, batch_size
+from fadiag.capture.signals.reduction import Reduction
+from fadiag.capture.streams.call_signals import call_attrs, read_signal
+from fadiag.capture.streams.jacobian import jacobian_cosines
+from fadiag.capture.streams.null_samples import SampleSelection
+from fadiag.capture.streams.nulls import mask_nulls, redraw_nulls
+from fadiag.capture.tracing.layer_call import Call
+from fadiag.capture.tracing.trace import Trace
+from fadiag.errors import CaptureError
+from fadiag.signals import NULLS, TWINS, signal_of, under_feedback
+from fadiag.store import Unfolding
+
+__all__ = ["ProbeRequest", "read_signals"]
+
+#: A pass under another backward rule, and the name under which each of its signals is recorded.
+_Renamed = tuple[Trace, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class ProbeRequest:
+    """What a probe reads of its batch; see `fadiag.Probe` for each entry."""
+
+    signals: Sequence[str]
+    redraws: int
+    mask_draws: int
+    jacobian_vectors: int
+    feedbacks: Mapping[str, Mapping[str, Tensor]]
+    unfolding: Unfolding
+
+
+def read_signals(passes: Passes, request: ProbeRequest, reduce: Reduction) -> list[LayerSignals]:
+    """Return the signals of every call of every layer, in forward order.
+
+    Raises
+    ------
+    CaptureError
+        The batch is empty, or a null or the Jacobian needs a last layer that is not recorded.
+    """
+    layers = passes.layers
+    truth = passes.truth()
+    is_true = passes.is_true(truth)
+    redraws = request.redraws if truth else 0
+    vectors = 0 if is_true else request.jacobian_vectors
+    twins = {signal: twin for signal, twin in TWINS.items() if twin in request.signals}
+    wanted = set(request.signals) - set(TWINS.values())
+    if is_true:  # without feedback and hooks the model's own pass is the exact one
+        wanted |= set(twins)
+    wanted |= {"error", "modulator"} if request.mask_draws else {"error"} if vectors else set()
+    own = passes.run({}, wanted, keep_graph=bool(request.mask_draws or vectors))
+    last = own.last or layers[-1]
+    _check_last_layer(request, last, passes.others)
+    if all(call.a_shape.numel() == 0 for call in own.calls):  # a single expert may have no sample
+        raise CaptureError("the batch is empty; give Probe a batch with at least one sample")
+    true, others = own, list[_Renamed]()
+    if twins or redraws or vectors:
+        wanted_true = {*twins, "error"} if redraws or vectors else set(twins)
+        if not is_true:
+            true = passes.run(truth, wanted_true, keep_graph=bool(vectors), hooks=False)
+        others.append((true, twins))
+    for label, matrices in request.feedbacks.items():
+        names = {signal: under_feedback(signal, label) for signal in TWINS}
+        others.append((passes.run(matrices, TWINS, hooks=False), names))
+    cosines: Mapping[str, Array] = {}
+    if vectors:
+        cosines = jacobian_cosines(
+            (own.calls, partial(passes.under, {})),
+            (true.calls, partial(passes.under, truth, hooks=False)),
+            vectors,
+            torch.Generator().manual_seed(passes.seed),
+        )
+    read = [_signals_of_call(call, request.signals, others, cosines) for call in own.calls]
+    batch = batch_size(read) or own.calls[-1].a_shape[:1].numel()
+    selection = SampleSelection(reduce.samples, request.unfolding, batch)
+    k = max(1, (last.outputs or layers[-1].outputs) - 1)  # the number of classes less one
+    nulls = {"mask_null": mask_nulls(passes, own.calls, selection, request.mask_draws)}
+    if redraws:
+        nulls["error_null"] = redraw_nulls(passes, true.calls, selection, k, redraws)
+    found = []
+    for call, signals in zip(own.calls, read, strict=True):
+        arrays = reduce(call.name, signals, batch)
+        for name, array in arrays.items():
+            if signal_of(name).shape == "weight":  # a gradient is that of all samples of the batch
+                arrays[name] = replace(array, attrs={**array.attrs, "samples": batch})
+        for null, by_call in nulls.items():
+            arrays |= _arrays_of_null(null, by_call.get(call.name, {}), call, selection, k)
+        found.append(LayerSignals(call.name, call_attrs(call, own), arrays))
+    return found
+
+
+def _signals_of_call(
+    call: Call, signals: Sequence[str], others: Sequence[_Renamed], cosines: Mapping[str, Array]
+) -> dict[str, list[SignalTensor]]:
+    """Return the signals of a call in all passes; each has one micro-batch."""
+    found = {name: [read_signal(name, call)] for name in signals if name in call.values}
+    for trace, names in others:
+        other = next((other for other in trace.calls if other.name == call.name), None)
+        if other is not None:
+            found |= {new: [read_signal(name, other)] for name, new in names.items() if name in other.values}
+    if call.name in cosines:
+        found["jacobian_cosine"] = [SignalTensor(torch.from_numpy(cosines[call.name]), ("sample",))]
+    return found
+
+
+def _arrays_of_null(
+    null: str, statistics: Mapping[str, Array], call: Call, selection: SampleSelection, k: int
+) -> dict[str, SignalArray]:
+    spec = NULLS[null]
+    return {
+        name: SignalArray(statistics[statistic], (spec.draw_dim,), selection.attrs(statistic, call, k))
+        for statistic, name in zip(spec.statistics, spec.arrays, strict=True)
+        if statistic in statistics
+    }
+
+
+def _check_last_layer(request: ProbeRequest, last: RecordedLayer, others: Sequence[RecordedLayer]) -> None:
+    """Raise CaptureError if what is asked for needs the error of a last layer that is not recorded."""
+    how = "with an adapter " if last.adapter is unknown_layers else ""
+    for option, count in (("mask_draws", request.mask_draws), ("jacobian_vectors", request.jacobian_vectors)):
+        if last in others and count:
+            raise CaptureError(
+                f"{option} needs the error of the model's last layer, {last.name!r}, which is not "
+                f"recorded; add it to layers=[...] {how}or "
+                f"leave {option} out"
+            )

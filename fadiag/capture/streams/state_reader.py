@@ -1,0 +1,195 @@
+"""Read the weights before an update, and what the update made of them."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from fadiag.capture.layers.attributes import kernel_attrs, layer_attrs
+from fadiag.capture.layers.selection import RecordedLayer, owners_of
+from fadiag.capture.signals.arrays import to_array
+from fadiag.capture.signals.layer_signals import LayerSignals, SignalArray
+from fadiag.capture.signals.rounding import rounding_floor_of
+from fadiag.capture.streams.optimizer_steps import OptimizerStepMonitor, holders_of
+from fadiag.errors import CaptureError
+from fadiag.signals import SIGNALS
+from fadiag.spectra import ROUNDING_LIMIT
+
+__all__ = ["StateReader"]
+
+#: The keys under which torch's optimizers store a momentum.
+_MOMENTA = ("momentum_buffer", "exp_avg")
+#: Why a run may never have a signal that was asked for.
+_WHY_MISSING = {
+    "gradient": "no recorded weight had a gradient when its optimizer stepped",
+    "momentum": f"the optimizers keep no {' or '.join(_MOMENTA)}",
+    "update_rounding_floor": "no recorded weight changed",
+}
+
+
+class StateReader:
+    """Reads the state of a step: `begin` before its update (W_s), `end` after it (W_(s+1)).
+
+    Tied weights are read once, under the first layer that has them. Gradients and changing feedback are read
+    when the optimizer steps, before it writes to the weights; with a closure, after its first evaluation. So
+    they are those that the update used. A sparse gradient (of an embedding) is converted.
+
+    Parameters
+    ----------
+    layers : sequence of RecordedLayer
+    signals : collection of str
+        The signals to record.
+    optimizers : sequence of optimizers
+    whole : sequence of RecordedLayer
+        All layers of the model in forward order; the recorded ones by default.
+
+    Attributes
+    ----------
+    begun : int or None
+        The step whose update is to come; None if no step is being read.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[RecordedLayer],
+        signals: Collection[str],
+        optimizers: Sequence[Any],
+        whole: Sequence[RecordedLayer] = (),
+    ) -> None:
+        self.begun: int | None = None
+        self._layers = list(owners_of(layers).values())
+        self._whole = whole or layers
+        self._order = {layer.name: i for i, layer in enumerate(self._whole)}
+        self.signals = signals
+        self._optimizers = optimizers
+        self._monitor = OptimizerStepMonitor(optimizers, self._on_gradients)
+        self._before: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self._gradients: dict[int, Tensor] = {}
+        self._feedbacks: dict[int, Tensor] = {}
+        self._holders: dict[int, list[Any]] = {}
+        self._recorded: set[str] = set()
+        self._updates = 0
+
+    def begin(self, step: int) -> None:
+        """Copy the weights and wait for the optimizer's step."""
+        self.begun = step
+        self._before = {
+            i: (x.weight.detach().clone(), None if x.bias is None else x.bias.detach().clone())
+            for i, x in enumerate(self._layers)
+        }
+        for i, layer in enumerate(self._layers):
+            self._read_feedback(i, layer)
+        self._holders = holders_of(self._optimizers)
+        self._monitor.start()
+
+    def _read_feedback(self, i: int, layer: RecordedLayer) -> None:
+        if not layer.adapter.feedback_is_fixed(layer.module) and layer.feedback is not None:
+            self._feedbacks[i] = layer.feedback.detach().clone()
+
+    def _on_gradients(self, optimizer: Any) -> None:
+        """Read the gradient and the feedback of the layers that an optimizer is about to update."""
+        own = holders_of([optimizer])
+        # A fused optimizer divides by the scale of a GradScaler itself.
+        scale = getattr(optimizer, "grad_scale", None)
+        for i, layer in enumerate(self._layers):
+            weight = layer.weight
+            if id(weight) in own or id(weight) not in self._holders:
+                self._read_feedback(i, layer)
+            if id(weight) not in own or "gradient" not in self.signals:
+                continue
+            self._gradients.pop(i, None)
+            if weight.grad is not None:
+                # Cloned, because an optimizer may overwrite grad.
+                gradient = weight.grad.detach().to_dense().clone()
+                self._gradients[i] = gradient if scale is None else gradient / scale.to(gradient.device)
+
+    def abandon(self) -> None:
+        """Stop waiting for the update and drop what was read."""
+        self._monitor.stop()
+        self.begun = None
+        self._before, self._gradients, self._feedbacks = {}, {}, {}
+
+    def end(self, step: int, *, updated: bool) -> list[LayerSignals]:
+        """Return the state of the step.
+
+        Parameters
+        ----------
+        step : int
+        updated : bool
+            False at the end of a run, when the last step has no update.
+
+        Raises
+        ------
+        CaptureError
+            The optimizers did not step exactly once since `begin`.
+        """
+        if updated:
+            updates = [x.weight.detach() - self._before[i][0] for i, x in enumerate(self._layers)]
+            self._monitor.check(step, list(zip(self._layers, updates, strict=True)), first=not self._updates)
+            self._updates += 1
+            self._holders = holders_of(self._optimizers)  # a group may have been added
+        else:
+            self._monitor.check_none(step, self._layers)
+        read = []
+        for i, layer in enumerate(self._layers):
+            weight, bias = self._before[i]
+            found: dict[str, Tensor | float | None] = {
+                "weight": weight,
+                "bias": bias,
+                "feedback": self._feedbacks.get(i),
+            }
+            if updated:
+                found["gradient"] = self._gradients.get(i)
+                found["momentum"] = _momentum(layer.weight, self._holders.get(id(layer.weight), []))
+                found["update"] = update = updates[i]
+                if "update_rounding_floor" in self.signals:
+                    found["update_rounding_floor"] = rounding_floor_of(weight, update)
+                found["bias_update"] = (
+                    None if layer.bias is None or bias is None else layer.bias.detach() - bias
+                )
+            read.append(self._signals_of(layer, found))
+        self.abandon()
+        return read
+
+    def check_found(self, asked: Iterable[str]) -> None:
+        """Raise if no record holds a signal that was asked for by name.
+
+        Raises
+        ------
+        CaptureError
+            The first such signal, and why it is missing.
+        """
+        for signal in asked:
+            if self._updates and signal not in self._recorded:
+                why = _WHY_MISSING.get(signal, "no recorded layer has one")
+                raise CaptureError(
+                    f"state signal {signal!r} was asked for and is in no record: {why}; leave it "
+                    "out of state= (all else is in the store)"
+                )
+
+    def _signals_of(self, layer: RecordedLayer, found: Mapping[str, Tensor | float | None]) -> LayerSignals:
+        signals = {}
+        for name, value in found.items():
+            if value is None or name not in self.signals:
+                continue
+            if not isinstance(value, Tensor):
+                signals[name] = SignalArray(np.array(value), (), {"limit": ROUNDING_LIMIT})
+            elif SIGNALS[name].shape == "bias":
+                signals[name] = SignalArray(to_array(value), ("out",))
+            else:
+                signals[name] = SignalArray(
+                    to_array(layer.matrix(value)), layer.matrix_dims, kernel_attrs(layer.weight)
+                )
+        self._recorded.update(signals)
+        attrs = layer_attrs(layer, self._order[layer.name], len(self._order), self._whole[-1])
+        return LayerSignals(layer.name, attrs, signals)
+
+
+def _momentum(weight: Tensor, holders: Sequence[Any]) -> Tensor | None:
+    for optimizer in holders:
+        state: Mapping[str, Any] = optimizer.state.get(weight, {})
+        for key in _MOMENTA:
+            if isinstance(value := state.get(key), Tensor):
+                return value.clone()
+    return None

@@ -1,0 +1,125 @@
+"""Build the dataflow graphs of one forward pass: one graph for each call of a recorded layer."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from fadiag.capture.tracing.dataflow import Node, advance
+from fadiag.capture.tracing.grad_hooks import GradientRecorder
+from fadiag.capture.tracing.layer_call import Call
+from fadiag.capture.tracing.op_kinds import Kind, op_of_node
+from fadiag.capture.tracing.tracked_tensors import CallNodes, TrackedTensors
+
+__all__ = ["PassGraph"]
+
+
+class PassGraph:
+    """The dataflow graphs of one forward pass, and the tensors in them.
+
+    Parameters
+    ----------
+    wanted : collection of str
+        The signals to save.
+    recorder : GradientRecorder
+        Watches the tensors.
+
+    Attributes
+    ----------
+    tensors : TrackedTensors
+    """
+
+    def __init__(self, wanted: Collection[str], recorder: GradientRecorder) -> None:
+        self.tensors = TrackedTensors()
+        self._wanted = wanted
+        self._recorder = recorder
+
+    def add_operation(
+        self,
+        operation: tuple[str, Kind],
+        first: Any,
+        inputs: Sequence[Tensor],
+        sources: Sequence[tuple[Tensor | None, CallNodes]],
+        outputs: Sequence[Tensor],
+        *,
+        needed: bool,
+        graded: bool,
+    ) -> None:
+        """Add the outputs of an operation to the graph of each call that its inputs come from.
+
+        Parameters
+        ----------
+        operation : tuple (name, kind)
+        first : any
+            The operation's first argument.
+        inputs : sequence of Tensor
+            All its tensor arguments.
+        sources : sequence of (Tensor or None, CallNodes)
+            The arguments with nodes; None for a tensor that does not exist any more.
+        outputs : sequence of Tensor
+        needed : bool
+            Whether a source requires a gradient.
+        graded : bool
+            Whether autograd recorded the operation.
+        """
+        groups: dict[str, tuple[Call, list[Node], list[Tensor | None]]] = {}
+        for tensor, call_nodes in sources:
+            for call, node in call_nodes:
+                group = groups.setdefault(call.name, (call, [], []))
+                group[1].append(node)
+                group[2].append(tensor)
+        made: list[list[tuple[Call, Node]]] = [[] for _ in outputs]
+        for call, nodes, tensors in groups.values():
+            others = [tensor for tensor in inputs if all(tensor is not own for own in tensors)]
+            leads = tensors[0] is first
+            whole = len(outputs) == 1 and outputs[0].shape.numel() == nodes[0].shape.numel()
+            kind, name, node = advance(*operation, nodes, leads=leads, others=others, whole=whole)
+            parents = {id(n): n for n in nodes if n.stage != "derived"}
+            for output, output_nodes in zip(outputs, made, strict=True):
+                # A result without a gradient (a mask, a metric) is no use of a node, but is made from it.
+                is_use = graded and (output.requires_grad or (not needed and output.is_floating_point()))
+                if kind is None or not parents:
+                    new = node
+                else:
+                    new = node.child(kind if is_use else "unclear", name, output.shape)
+                    if is_use:
+                        for parent in parents.values():
+                            parent.uses.append(new)
+                        self._recorder.on_output(output, new)
+                if kind not in {None, "end"}:
+                    output_nodes.append((call, new))
+        for output, output_nodes in zip(outputs, made, strict=True):
+            # In-place operations inside an autograd function are seen when the function has ended.
+            if graded or all(output is not source for source, _ in sources):
+                self.tensors.add(output, output_nodes)
+
+    def nodes_of(self, tensor: Tensor) -> CallNodes:
+        """Return the nodes of a tensor.
+
+        If no reported operation made the tensor, its place in autograd's graph shows what did.
+        """
+        grad_fn: Any = tensor.grad_fn
+        tracked = self.tensors.get(tensor)
+        # The output of an autograd function gets another grad_fn when the function has ended.
+        if tracked is not None and tracked.grad_fn is grad_fn:
+            return tracked.nodes
+        edges = () if grad_fn is None else grad_fn.next_functions
+        if not self.tensors.at_edges(edges):
+            return () if tracked is None else tracked.nodes
+        name, kind = op_of_node(grad_fn)
+        if name == "backward_hook_function":
+            edges = edges[tensor.output_nr : tensor.output_nr + 1]
+        sources: list[tuple[Tensor | None, CallNodes]] = []
+        for parent in self.tensors.at_edges(edges):
+            source, nodes = parent.tensor(), parent.nodes
+            if source is not None and self.tensors.get(source) is not parent:
+                source = None  # it was changed in place
+            if kind == "gate":
+                for _, node in nodes:
+                    if source is not None:
+                        self._recorder.watch(source, node, "error_post")
+                    elif "error_post" in self._wanted and not node.saves_gradient:
+                        kind = "unclear"
+            sources.append((source, nodes))
+        self.add_operation((name, kind), sources[0][0], (), sources, [tensor], needed=True, graded=True)
+        return self.nodes_of(tensor)
