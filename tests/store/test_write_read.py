@@ -180,19 +180,6 @@ def test_a_run_that_ends_in_an_exception_is_failed(tmp_path: Path) -> None:
     assert run_info(tmp_path / "run.zarr").status == "failed"
 
 
-def test_buffers_go_round(tmp_path: Path) -> None:
-    with RunWriter(tmp_path / "run.zarr", manifest={}) as writer:
-        writer.declare_stream("s", attrs={})
-        writer.declare("s", "a", "x", SPEC)
-        buffer = writer.buffer((6, 3), "float32")
-        address = buffer.ctypes.data
-        buffer[:] = 7
-        writer.append("s", 0, {("a", "x"): buffer})
-        writer.flush()
-        assert writer.buffer((6, 3), "float32").ctypes.data == address
-    assert (open_run(tmp_path / "run.zarr")["s/a/x"].values == 7).all()
-
-
 def test_inspect_tells_gaps_sizes_and_nan_counts(tmp_path: Path) -> None:
     path = tmp_path / "run.zarr"
     with RunWriter(path, manifest={"meta": {}}) as writer:

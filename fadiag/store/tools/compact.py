@@ -3,7 +3,6 @@
 import os
 import shutil
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,7 @@ __all__ = ["compact"]
 _SHARD_TARGET = 64 * 2**20
 
 
-def compact(
-    path: str | os.PathLike[str],
-    dest: str | os.PathLike[str],
-    *,
-    progress: Callable[[str], None] | None = None,
-) -> None:
+def compact(path: str | os.PathLike[str], dest: str | os.PathLike[str]) -> None:
     """Write a sealed copy of a run: shards of many records, one record an inner chunk, zstd, CRC-32C.
 
     The root's document, which makes the copy a store, is written last: a copy that was cut off is none, and a
@@ -41,8 +35,6 @@ def compact(
     dest : path or URL
         A path that does not exist, or ``s3://bucket/prefix`` and what else obstore takes (extra ``cloud``;
         region, endpoint and keys come from the environment, ``AWS_REGION`` and so on).
-    progress : callable, optional
-        Called with the path of each array before it is copied.
 
     Raises
     ------
@@ -71,7 +63,7 @@ def compact(
     verify_run(path).raise_problems()
     target = _target(dest)
     try:
-        _write(target, snapshot, progress)
+        _write(target, snapshot)
     except BaseException as error:
         if "://" not in os.fspath(dest):
             shutil.rmtree(dest, ignore_errors=True)
@@ -84,15 +76,13 @@ def compact(
         raise
 
 
-def _write(target: Any, snapshot: Snapshot, progress: Callable[[str], None] | None) -> None:
+def _write(target: Any, snapshot: Snapshot) -> None:
     import zarr
 
     root = zarr.create_group(target)
     for group in sorted(snapshot.groups, key=lambda name: name.count("/")):
         root.create_group(group, attributes=dict(snapshot.groups[group]))
     for array in snapshot.arrays.values():
-        if progress is not None:
-            progress(array.path)
         _copy(snapshot.path, root, array)
     _seal(target, snapshot)
 

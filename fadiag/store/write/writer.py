@@ -19,7 +19,6 @@ from fadiag.store.lock import MovedError
 from fadiag.store.names import JSON, check_number, check_whole, clean_json
 from fadiag.store.write.create_resume import create_recording, resume_recording
 from fadiag.store.write.disk_space import shortage
-from fadiag.store.write.pool import BufferPool
 from fadiag.store.write.queue import WriteQueue
 from fadiag.store.write.recording import Record, Recording
 
@@ -98,7 +97,6 @@ class RunWriter:
         else:
             self._recording = create_recording(self.path, manifest)
         self._mutex = threading.RLock()
-        self._pool = BufferPool(buffer_bytes)
         self._last = {name: self._last_written(name) for name in self._recording.streams}
         self._appended = {name: stream.rows for name, stream in self._recording.streams.items()}
         self._sizes: dict[str, int] = {}
@@ -178,10 +176,6 @@ class RunWriter:
             with self._mutex, self._failures():
                 self._recording.put_static(layer, signal, array, dims, attrs or {})
 
-    def buffer(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Lend an array to fill and hand to `append`, which gives it back when it is written."""
-        return self._pool.lend(shape, dtype)
-
     def append(
         self,
         stream: str,
@@ -240,8 +234,6 @@ class RunWriter:
             self._appended[stream] += 1
         elif self._queue.failure is None:
             self._count_skipped(stream, number)
-            for array in arrays.values():
-                self._pool.take_back(array)
         else:
             self._ready()
 
@@ -306,8 +298,6 @@ class RunWriter:
                 with contextlib.suppress(OSError):
                     self._recording.commit()
                 raise
-        for array in row.values.values():
-            self._pool.take_back(array)
 
     def _commit(self) -> None:
         with self._mutex:
