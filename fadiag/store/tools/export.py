@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 
 from fadiag.errors import StoreError
-from fadiag.store.names import JSON
-from fadiag.store.read.chunks import read_array, read_steps
-from fadiag.store.read.snapshot import Snapshot, StoredArray, read_snapshot
+from fadiag.store.read.arrays import read_array, read_steps
+from fadiag.store.read.metadata import read_snapshot
+from fadiag.store.read.snapshot import Snapshot, StoredArray
+from fadiag.store.values import JSON
 
 if TYPE_CHECKING:
     import netCDF4
