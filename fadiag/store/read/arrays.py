@@ -17,7 +17,7 @@ __all__ = ["Key", "read_array", "read_steps"]
 
 #: What to take along one axis.
 Key: TypeAlias = int | slice | NDArray[np.integer[Any]]
-#: Positions along one axis: a slice where they are neighbors, which numpy takes without a copy.
+#: Positions along one axis: a slice where their distance is constant, which numpy takes without a copy.
 Where: TypeAlias = slice | NDArray[np.intp]
 
 
@@ -54,9 +54,13 @@ def read_array(root: Path, array: StoredArray, key: Sequence[Key] = ()) -> NDArr
         check_frames(root, array, name, *_bounds(inside[0]))
         places = zip(inside, chunks, layout.chunk, strict=True)
         try:
-            out[_grid(at)] = sealed.oindex[tuple(_shifted(where, i * size) for where, i, size in places)]
+            part = sealed.oindex[tuple(_shifted(where, i * size) for where, i, size in places)]
         except Exception as error:  # zarr's codecs raise what they like
             raise damaged(root, array, name, f"is damaged ({error})") from error
+        if part.shape == out.shape:  # one shard has all that is wanted
+            out = part
+        else:
+            out[_grid(at)] = part
     # Drop the axes of length 1 along which the key is one place and not a part.
     return out[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in whole)]
 
@@ -126,9 +130,10 @@ def _by_chunk(positions: NDArray[np.intp], size: int) -> Iterator[tuple[int, Whe
 
 
 def _as_slice(positions: NDArray[np.intp]) -> Where:
-    first = int(positions[0])
-    if np.array_equal(positions, np.arange(first, first + len(positions))):
-        return slice(first, first + len(positions))
+    first, last = int(positions[0]), int(positions[-1])
+    step = int(positions[1]) - first if len(positions) > 1 else 1
+    if step > 0 and np.array_equal(positions, np.arange(first, last + 1, step)):
+        return slice(first, last + 1, step)
     return positions
 
 
@@ -139,11 +144,13 @@ def _bounds(where: Where) -> tuple[int, int]:
 
 
 def _shifted(where: Where, by: int) -> Where:
-    return slice(where.start + by, where.stop + by) if isinstance(where, slice) else where + by
+    return slice(where.start + by, where.stop + by, where.step) if isinstance(where, slice) else where + by
 
 
 def _grid(where: tuple[Where, ...]) -> Any:
     """Return an index that takes each axis for itself; numpy pairs several arrays up."""
     if sum(not isinstance(one, slice) for one in where) < 2:
         return where
-    return np.ix_(*(np.arange(one.start, one.stop) if isinstance(one, slice) else one for one in where))
+    return np.ix_(
+        *(np.arange(one.start, one.stop, one.step) if isinstance(one, slice) else one for one in where)
+    )
