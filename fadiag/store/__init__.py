@@ -1,4 +1,4 @@
-"""The store: one zarr directory a run, written step by step, readable by anybody at any time.
+"""The store: one zarr folder a run, written step by step, which anybody can read at any time.
 
 Examples
 --------
@@ -7,18 +7,19 @@ Examples
 'encoder%2F0'
 """
 
-from fadiag.store.axes import ROWS, UNFOLDINGS, Unfolding, channel_of, rows_of_layer
+from fadiag.store.axes import ROW_COUNT_SIGNAL, UNFOLDINGS, Unfolding, channel_of, rows_of_layer
 from fadiag.store.layout import ArraySpec
-from fadiag.store.names import check_number, check_scalar, layer_key, layer_name
+from fadiag.store.names import check_scalar, layer_key
 from fadiag.store.read.open import RunInfo, open_run, run_info
 from fadiag.store.tools.compact import compact
 from fadiag.store.tools.export import export_netcdf
 from fadiag.store.tools.inspect import LayerSummary, RunSummary, SignalSummary, StreamSummary, inspect_run
 from fadiag.store.tools.verify import Verification, verify_run
+from fadiag.store.values import check_number
 from fadiag.store.write.writer import RunWriter
 
 __all__ = [
-    "ROWS",
+    "ROW_COUNT_SIGNAL",
     "UNFOLDINGS",
     "ArraySpec",
     "LayerSummary",
@@ -36,7 +37,6 @@ __all__ = [
     "export_netcdf",
     "inspect_run",
     "layer_key",
-    "layer_name",
     "open_run",
     "rows_of_layer",
     "run_info",

@@ -1,4 +1,4 @@
-"""What the names of a signal's axes say, and how many samples of a layer are real."""
+"""What the axis names of a signal mean, and how many samples of a layer are real."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -6,18 +6,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ROWS", "UNFOLDINGS", "Unfolding", "channel_of", "rows_of_layer"]
+__all__ = ["ROW_COUNT_SIGNAL", "UNFOLDINGS", "Unfolding", "channel_of", "rows_of_layer"]
 
-#: What the rows of a signal's matrix are: samples, or samples and positions.
+#: What one row of a signal's matrix is: a sample, or one position of a sample.
 Unfolding = Literal["samples", "channels"]
 UNFOLDINGS: tuple[Unfolding, ...] = ("samples", "channels")
 
-#: The signal that tells a layer's own number of samples in each record, where it is not the stream's.
-ROWS = "rows"
+#: The signal that holds a layer's own number of samples in each record. NaN: it is the stream's number.
+ROW_COUNT_SIGNAL = "rows"
 
 
 def channel_of(dims: Sequence[str]) -> str | None:
-    """Return which axis of a signal is that of its layer's units; None where that is not certain.
+    """Return the axis of a signal that runs over its layer's units, or None where that is not certain.
 
     Examples
     --------
@@ -28,6 +28,6 @@ def channel_of(dims: Sequence[str]) -> str | None:
     return next((dim for dim in dims if dim in ("out", "channel") or dim.endswith("_channel")), None)
 
 
-def rows_of_layer(told: NDArray[np.floating], valid: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return a layer's number of samples in each record: what it tells, or the stream's where that is NaN."""
-    return np.where(np.isnan(told), valid, np.nan_to_num(told)).astype(np.int64)
+def rows_of_layer(own: NDArray[np.floating], stream: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a layer's number of samples in each record: its own, or the stream's where its own is NaN."""
+    return np.where(np.isnan(own), stream, np.nan_to_num(own)).astype(np.int64)

@@ -1,22 +1,23 @@
-"""Chunk arithmetic and metadata documents of a store: pure JSON and numbers, no files.
+"""Where the bytes of an array lie: chunk arithmetic and zarr metadata, as pure numbers and JSON.
 
-Everything that a reader must know to find a row in a file is computed here and nowhere else; the text is
-docs/store-format.md.
+Whatever a reader needs to find a record in a file is computed here and nowhere else. docs/store-format.md
+says the same in words.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from fadiag.errors import InputError
-from fadiag.store.names import JSON, check_name
+from fadiag.store.names import check_name
+from fadiag.store.values import JSON
 
 __all__ = [
     "CHUNK_TARGET",
     "DTYPES",
-    "INNER_CODECS",
     "MAX_CHUNK",
     "SCHEMA",
     "ArrayLayout",
@@ -25,9 +26,10 @@ __all__ = [
     "fill_value",
     "group_document",
     "plan_array",
+    "sealed_codecs",
 ]
 
-#: Version of the layout; a store of another version is refused. 2: `condition`, American spelling.
+#: Version of the layout. Stores of other versions are refused.
 SCHEMA = 2
 #: Bytes that a chunk aims at.
 CHUNK_TARGET = 4 * 2**20
@@ -37,17 +39,23 @@ DTYPES = frozenset(
     "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()  # noqa: SIM905
 )
 RAW_CODECS: list[JSON] = [{"name": "bytes", "configuration": {"endian": "little"}}]
-#: Of one inner chunk of a sealed store's shard.
-INNER_CODECS: list[JSON] = [
-    *RAW_CODECS,
-    {"name": "zstd", "configuration": {"level": 3, "checksum": False}},
-    {"name": "crc32c"},
-]
+
+
+def sealed_codecs(inner: Sequence[int]) -> list[JSON]:
+    """Return the codecs of a sealed array: shards of compressed inner chunks, each with a checksum."""
+    compressed = {"name": "zstd", "configuration": {"level": 3, "checksum": False}}
+    shards = {
+        "chunk_shape": list(inner),
+        "codecs": [*RAW_CODECS, compressed, {"name": "crc32c"}],
+        "index_codecs": [*RAW_CODECS, {"name": "crc32c"}],
+        "index_location": "end",
+    }
+    return [{"name": "sharding_indexed", "configuration": shards}]
 
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One signal: its dimensions and shape without ``step``, its dtype and attributes.
+    """What one record of a signal is: dimensions and shape without ``step``, dtype and attributes.
 
     Examples
     --------
@@ -64,11 +72,13 @@ class ArraySpec:
         object.__setattr__(self, "dims", tuple(self.dims))
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         if len(self.dims) != len(self.shape):
-            raise InputError(f"dims {self.dims} and shape {self.shape} differ in length")
+            raise InputError(f"dims {self.dims} and shape {self.shape} differ in length; name each axis once")
         for dim in self.dims:
             check_name("dimension", dim)
         if len({"step", *self.dims}) != len(self.dims) + 1:
-            raise InputError(f"dims {self.dims}: names must be unique, and 'step' is added by the store")
+            raise InputError(
+                f"dims {self.dims}: give each a name of its own, and leave 'step' out, which the store adds"
+            )
         if any(n < 1 for n in self.shape):
             raise InputError(f"shape {self.shape}: every length must be at least 1")
         if self.dtype not in DTYPES:
@@ -81,7 +91,7 @@ class ArraySpec:
 
 
 def fill_value(dtype: str) -> JSON:
-    """Return what stands where nothing was recorded: NaN for floats, 0 for integers, False for bool."""
+    """Return the value of what was not recorded: NaN for floats, 0 for integers, False for bool."""
     if dtype == "bool":
         return False
     return "NaN" if dtype.startswith("float") else 0
@@ -89,10 +99,10 @@ def fill_value(dtype: str) -> JSON:
 
 @dataclass(frozen=True)
 class ArrayLayout:
-    """Where the bytes of one array lie.
+    """Which bytes of which chunk file hold which part of an array.
 
-    If the array has steps, ``chunk[0]`` records share a file. A record larger than the chunk target has a
-    file of its own and is split along its first axis.
+    An array with steps has ``chunk[0]`` records in a file. A record larger than the chunk target has files of
+    its own and is split along its first axis.
     """
 
     dims: tuple[str, ...]
@@ -101,17 +111,17 @@ class ArrayLayout:
     dtype: str
     stepped: bool
 
-    @property
+    @cached_property
     def record_shape(self) -> tuple[int, ...]:
-        """Shape of one record (of the whole array where there are no steps)."""
+        """Shape of one record, or of the whole array where there are no steps."""
         return self.shape[1:] if self.stepped else self.shape
 
-    @property
+    @cached_property
     def record_bytes(self) -> int:
         """Bytes of one record."""
         return math.prod(self.record_shape) * np.dtype(self.dtype).itemsize
 
-    @property
+    @cached_property
     def chunk_bytes(self) -> int:
         """Length of every chunk file."""
         return math.prod(self.chunk) * np.dtype(self.dtype).itemsize
@@ -122,7 +132,7 @@ class ArrayLayout:
         return tuple(-(-n // c) for n, c in zip(self.shape, self.chunk, strict=True))
 
     def key(self, *index: int) -> str:
-        """Return the file name of a chunk, given its leading indices; the others are 0."""
+        """Return the file name of a chunk from its first indices; the others are 0."""
         full = (*index, *(0,) * (len(self.shape) - len(index)))
         return ".".join(("c", *map(str, full)))
 
@@ -131,20 +141,22 @@ class ArrayLayout:
         for index in np.ndindex(*self.grid):
             yield self.key(*index)
 
+    def regions(self) -> Iterator[tuple[slice, ...]]:
+        """Yield the part of the array that each chunk covers."""
+        for index in np.ndindex(*self.grid):
+            places = zip(index, self.chunk, self.shape, strict=True)
+            yield tuple(slice(i * c, min((i + 1) * c, n)) for i, c, n in places)
+
     def blocks(self, record: int) -> Iterator[tuple[str, int, int, int]]:
         """Yield (file name, offset in the file, first byte, last byte + 1 of the record) of one record."""
-        axis = 1 if self.stepped else 0
-        lead = (record // self.chunk[0],) if self.stepped else ()
-        if len(self.shape) == axis:
-            yield (
-                self.key(*lead),
-                (record % self.chunk[0]) * self.record_bytes if lead else 0,
-                0,
-                self.record_bytes,
-            )
+        lead: tuple[int, ...] = ()
+        offset = 0
+        if self.stepped:
+            lead, offset = (record // self.chunk[0],), (record % self.chunk[0]) * self.record_bytes
+        if not self.record_shape:
+            yield self.key(*lead), offset, 0, self.record_bytes
             return
-        block = self.chunk[axis] * (self.record_bytes // self.record_shape[0])
-        offset = (record % self.chunk[0]) * self.record_bytes if lead else 0
+        block = self.chunk[len(lead)] * (self.record_bytes // self.record_shape[0])
         for part, start in enumerate(range(0, self.record_bytes, block)):
             yield self.key(*lead, part), offset, start, min(start + block, self.record_bytes)
 
@@ -152,7 +164,7 @@ class ArrayLayout:
 def plan_array(spec: ArraySpec, *, stepped: bool, planned: int | None = None) -> ArrayLayout:
     """Choose the chunks of an array.
 
-    K = clamp(4 MiB / record, 1, 1024) records a file, and no more than are planned.
+    A file holds K = clamp(4 MiB / record, 1, 1024) records, but no more than are planned.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One writer a store: a lock on its directory, freed by the kernel when its holder dies."""
+"""A lock that lets one process write a store; the kernel frees it when that process dies."""
 
 import errno
 import fcntl
@@ -13,7 +13,7 @@ __all__ = ["MovedError", "StoreLock", "is_locked"]
 
 
 class MovedError(OSError):
-    """The store that is written was moved away, and something else stands at its path."""
+    """The store was moved away while it was written, and its path leads to something else."""
 
 
 class StoreLock:
@@ -22,13 +22,13 @@ class StoreLock:
     Raises
     ------
     LockedError
-        Somebody else holds it.
+        Another writer holds the lock.
     """
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         self._held = os.fstat(self._descriptor)
-        # `is_locked` holds a shared lock for an instant, so one refusal is not yet an answer.
+        # `is_locked` takes a shared lock for an instant, so one refusal does not prove a writer.
         for attempt in range(5):
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,12 +41,12 @@ class StoreLock:
                         " or take another path"
                     ) from None
                 time.sleep(0.01)
-        # A forked child (a data loader's worker) must not keep the lock alive when its parent is killed.
+        # A forked child (a data loader's worker) must not hold the lock when its parent is killed.
         me = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: _forget(me))
+        os.register_at_fork(after_in_child=lambda: _release_in_child(me))
 
     def check_place(self, path: Path) -> None:
-        """Raise `MovedError` where the path leads to another directory than the locked one."""
+        """Raise `MovedError` if the path leads to another directory than the locked one."""
         if not os.path.samestat(self._held, os.stat(path)):  # noqa: PTH116 - often called, and twice as fast
             raise MovedError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
 
@@ -57,14 +57,14 @@ class StoreLock:
             self._descriptor = -1
 
 
-def _forget(reference: "weakref.ref[StoreLock]") -> None:
+def _release_in_child(reference: "weakref.ref[StoreLock]") -> None:
     lock = reference()
     if lock is not None:
         lock.release()
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a writer holds the store now."""
+    """Return whether a writer holds the store now."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

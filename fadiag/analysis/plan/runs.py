@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fadiag.analysis.metrics.view import Layer
 from fadiag.analysis.plan.given_meta import Entries, GivenMeta, entries_by_path
 from fadiag.errors import InputError, StoreError
-from fadiag.store import ROWS, Unfolding, open_run, rows_of_layer
+from fadiag.store import ROW_COUNT_SIGNAL, Unfolding, open_run, rows_of_layer
 
 __all__ = ["Run", "Stream", "open_runs"]
 
@@ -81,7 +81,7 @@ def _stream(name: str, node: xr.DataTree) -> Stream:
     layers = {
         n: {str(k): v for k, v in nodes[n].to_dataset(inherit=False).data_vars.items()} for n in ordered
     }
-    own = {n: arrays.pop(ROWS) for n, arrays in layers.items() if ROWS in arrays}
+    own = {n: arrays.pop(ROW_COUNT_SIGNAL) for n, arrays in layers.items() if ROW_COUNT_SIGNAL in arrays}
     return Stream(
         name=name,
         kind=str(node.attrs.get("kind", name)),

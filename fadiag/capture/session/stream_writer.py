@@ -13,7 +13,7 @@ from fadiag.capture.signals.layer_signals import ONE_SHAPE, LayerSignals, Signal
 from fadiag.capture.signals.samples import capacity
 from fadiag.errors import CaptureError, CaptureWarning
 from fadiag.signals import signal_of
-from fadiag.store import ROWS, ArraySpec, RunWriter, check_number, check_scalar, layer_key
+from fadiag.store import ROW_COUNT_SIGNAL, ArraySpec, RunWriter, check_number, check_scalar, layer_key
 
 __all__ = ["ROOT", "StreamWriter", "checked_scalars"]
 
@@ -80,9 +80,9 @@ class StreamWriter:
         batch = next((layer.rows for layer in reversed(read) if layer.rows is not None), None)
         for layer in read:
             signals = self._of_one_way(layer, step)
-            told = (layer.name or ROOT, ROWS) in self._shapes
+            told = (layer.name or ROOT, ROW_COUNT_SIGNAL) in self._shapes
             if layer.rows is not None and (layer.rows != batch or told):
-                signals[ROWS] = SignalArray(np.array(layer.rows, np.float64), ())
+                signals[ROW_COUNT_SIGNAL] = SignalArray(np.array(layer.rows, np.float64), ())
             for name, signal in signals.items():
                 key = (layer.name or ROOT, name)
                 if key not in self._shapes:

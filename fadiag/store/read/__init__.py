@@ -1,1 +1,1 @@
-"""Read a run: check the metadata, find the chunks, show them as xarray."""
+"""Reading a store: its committed state, its chunks, its arrays as an `xarray.DataTree`."""

@@ -1,140 +1,130 @@
-"""Read a part of a stored array, straight from its chunk files."""
+"""The chunk files of a stored array: checked against the metadata, then read.
 
-from collections.abc import Iterator, Sequence
+A chunk is a plain file of the right length inside the store, or reading it is a `DamagedError`. No link is
+followed. A shard of a sealed store may be of any length; the frames in it must claim the size of a record.
+"""
+
+import os
+import stat
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fadiag.errors import DamagedError
-from fadiag.store.layout import fill_value
-from fadiag.store.read.chunk_files import check_chunk, read_chunk_into, refuse_linked_folder
-from fadiag.store.read.sealed_chunks import read_shard
-from fadiag.store.read.snapshot import Snapshot, StoredArray
+from fadiag.store.read.snapshot import StoredArray
 
-__all__ = ["Key", "positions_of", "read_array", "read_steps", "without_integer_axes"]
+__all__ = ["check_chunk", "check_folder", "check_frames", "damaged", "read_chunk"]
 
-#: What to take along one axis.
-Key: TypeAlias = int | slice | NDArray[np.integer[Any]]
+_INDEX_ENTRY = 16  # the place and the length of a frame, 8 bytes each
+_CHECKSUM = 4
+_FRAME_HEAD = 18  # the longest header of a zstd frame
 
 
-def read_array(root: Path, array: StoredArray, key: Sequence[Key] = ()) -> NDArray[Any]:
-    """Return a part of an array; memory beyond the result is one chunk.
+def damaged(root: Path, array: StoredArray, name: str, why: object) -> DamagedError:
+    """Return the error that names a chunk and says what is wrong with it."""
+    return DamagedError(f"{root}: chunk {name} of {array.path} {why}; restore it from a copy of the store")
 
-    Parameters
-    ----------
-    root : path
-        The store.
-    array : StoredArray
-        From `read_snapshot`.
-    key : sequence of int, slice or array of int
-        One an axis, each axis by itself; axes beyond it are taken whole.
+
+def check_folder(root: Path, array: StoredArray) -> None:
+    """Raise `DamagedError` if the path from the store to an array's folder contains a link."""
+    folder = f"{root}"
+    for part in array.path.split("/"):
+        folder = f"{folder}/{part}"
+        try:
+            linked = stat.S_ISLNK(os.lstat(folder).st_mode)
+        except OSError as error:
+            raise DamagedError(f"{folder} cannot be read: {error.strerror}; was the store moved?") from None
+        if linked:
+            raise DamagedError(
+                f"{root}/{array.path} is reached through a link; a store holds none, so put the folder there"
+            )
+
+
+def check_chunk(root: Path, array: StoredArray, name: str) -> int | None:
+    """Return the length of a chunk file, or None if it is missing and may be.
 
     Raises
     ------
     DamagedError
-        A chunk that is missing, short, or (sealed) does not hold its checksum.
+        The file is missing, is not plain, or has another length than the metadata say.
     """
-    refuse_linked_folder(root, array)
     layout = array.layout
-    whole = (*key, *(slice(None),) * (len(layout.shape) - len(key)))
-    wanted = positions_of(whole, layout.shape)
-    out = np.empty([len(positions) for positions in wanted], np.dtype(layout.dtype).newbyteorder("<"))
-    for first, at_first, in_first in _by_chunk(wanted[0], layout.chunk[0]):
-        if len(wanted) == 1:
-            _read_part(root, array, layout.key(first), out, at=(at_first,), inside=(in_first,))
-            continue
-        # Axes beyond the second are never cut.
-        for second, at_second, in_second in _by_chunk(wanted[1], layout.chunk[1]):
-            inside = (in_first, in_second, *(_slice(positions) for positions in wanted[2:]))
-            name = layout.key(first, second)
-            _read_part(root, array, name, out, at=(at_first, at_second), inside=inside)
-    return without_integer_axes(out, whole)
-
-
-def read_steps(snapshot: Snapshot, stream: str) -> NDArray[np.int64]:
-    """Read the step coordinate of a stream, which must grow."""
-    array = snapshot.arrays[f"{stream}/step"]
-    for index in range(array.layout.grid[0]):  # before memory is asked for so many
-        check_chunk(snapshot.path, array, array.layout.key(index))
-    steps = read_array(snapshot.path, array).astype(np.int64)
-    if np.any(np.diff(steps) <= 0):
-        raise DamagedError(
-            f"{snapshot.path}: the steps of stream {stream!r} do not grow; the store is damaged"
-        )
-    return steps
-
-
-def positions_of(key: Sequence[Key], shape: Sequence[int]) -> list[NDArray[np.intp]]:
-    """Return the positions that a key takes along each axis."""
-    return [np.atleast_1d(np.arange(n)[k]) for n, k in zip(shape, key, strict=True)]
-
-
-def without_integer_axes(values: NDArray[Any], key: Sequence[Key]) -> NDArray[Any]:
-    """Take away the axes, of length 1, along which the key is one place and not a part."""
-    return values[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in key)]
-
-
-def _by_chunk(positions: NDArray[np.intp], size: int) -> Iterator[tuple[int, Any, Any]]:
-    """Yield (chunk, where in the result, where in the chunk) along one axis."""
-    chunks = positions // size
-    for chunk in np.unique(chunks):
-        at = np.flatnonzero(chunks == chunk)
-        yield int(chunk), _slice(at), _slice(positions[at] - chunk * size)
-
-
-def _slice(positions: NDArray[np.intp]) -> Any:
-    """Return the positions as a slice where they are neighbors, which numpy takes without a copy."""
-    if len(positions) and np.array_equal(positions, np.arange(positions[0], positions[0] + len(positions))):
-        return slice(int(positions[0]), int(positions[0]) + len(positions))
-    return positions
-
-
-def _bounds(inside: Any) -> tuple[int, int]:
-    if isinstance(inside, slice):
-        return inside.start, inside.stop
-    return int(inside.min()), int(inside.max()) + 1
-
-
-def _read_part(
-    root: Path,
-    array: StoredArray,
-    name: str,
-    out: NDArray[Any],
-    *,
-    at: tuple[Any, ...],
-    inside: tuple[Any, ...],
-) -> None:
-    """Copy what is wanted of one chunk to its place in the result."""
-    layout = array.layout
-    start, stop = _bounds(inside[0])
+    try:
+        state = os.lstat(f"{root}/{array.path}/{name}")
+    except FileNotFoundError:
+        if layout.stepped and not array.sealed:
+            end = (int(name.split(".")[1]) + 1) * layout.chunk[0]
+            if end <= array.first_record:
+                return None
+        raise damaged(root, array, name, "is missing") from None
+    except OSError as error:
+        raise damaged(root, array, name, f"cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(state.st_mode):
+        raise damaged(root, array, name, "is not a regular file, and a store holds nothing else")
     if array.sealed:
-        values = read_shard(root, array, name, start, stop)
-    elif check_chunk(root, array, name) is None:
-        out[_grid(at)] = float(fill_value(layout.dtype))
-        return
-    else:
-        row = layout.chunk_bytes // layout.chunk[0]
-        shape = (stop - start, *layout.chunk[1:])
-        # Straight into the result where the file has the same bytes in the same order.
-        if all(isinstance(where, slice) for where in (*at, *inside)):
-            place = out[at]
-            if place.shape == shape and place.flags.c_contiguous:
-                read_chunk_into(root, array, name, start * row, place)
-                return
-        values = np.empty(shape, out.dtype)
-        read_chunk_into(root, array, name, start * row, values)
-    rows = slice(None) if isinstance(inside[0], slice) else inside[0] - start
-    part = values[rows]
-    for axis, where in enumerate(inside[1:], 1):
-        part = part[(slice(None),) * axis + (where,)]
-    out[_grid(at)] = part
+        # A shard is compressed. Noise and the index take no more than this.
+        if state.st_size > 2 * layout.chunk_bytes + 64 * 2**20:
+            raise damaged(root, array, name, f"has {state.st_size:,} bytes, too many")
+    elif state.st_size != layout.chunk_bytes:
+        raise damaged(root, array, name, f"has {state.st_size:,} bytes instead of {layout.chunk_bytes:,}")
+    return state.st_size
 
 
-def _grid(at: tuple[Any, ...]) -> Any:
-    return at if sum(not isinstance(where, slice) for where in at) < 2 else np.ix_(*map(_positions, at))
+def read_chunk(root: Path, array: StoredArray, name: str, start: int, destination: NDArray[Any]) -> None:
+    """Fill a contiguous array from byte `start` on of a chunk that `check_chunk` accepted."""
+    try:
+        descriptor = os.open(f"{root}/{array.path}/{name}", os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise damaged(root, array, name, f"cannot be read ({error.strerror})") from None
+    try:
+        view = destination.reshape(-1).view(np.uint8).data
+        done = 0
+        while done < len(view):
+            count = os.preadv(descriptor, [view[done:]], start + done)
+            if count == 0:
+                raise damaged(root, array, name, f"is shorter than {start + len(view):,} bytes")
+            done += count
+    finally:
+        os.close(descriptor)
 
 
-def _positions(where: Any) -> Any:
-    return np.arange(where.start, where.stop) if isinstance(where, slice) else where
+def check_frames(root: Path, array: StoredArray, name: str, start: int, stop: int) -> None:
+    """Check the frames of a shard's rows `start` to `stop`: zstd takes as much memory as a frame claims.
+
+    Raises
+    ------
+    DamagedError
+        The shard is shorter than its index says, or a frame claims another size than a record has.
+    """
+    rows = array.inner[0]
+    frames = array.layout.chunk[0] // rows
+    size = check_chunk(root, array, name) or 0
+    place_of_index = size - frames * _INDEX_ENTRY - _CHECKSUM
+    if place_of_index < 0:
+        raise damaged(root, array, name, "is shorter than its index")
+    index = np.empty((frames, 2), "<u8")
+    read_chunk(root, array, name, place_of_index, index)
+    for place, length in index[start // rows : -(-stop // rows)].tolist():
+        if place + length > size:
+            raise damaged(root, array, name, "is damaged (its index points beyond its end)")
+        head = np.empty(min(length, _FRAME_HEAD), np.uint8)
+        read_chunk(root, array, name, place, head)
+        claimed = _claimed_bytes(head.tobytes())
+        if claimed != array.inner_bytes:
+            shown = "an unknown number of" if claimed is None else f"{claimed:,}"
+            why = f"is damaged (a record claims to have {shown} bytes instead of {array.inner_bytes:,})"
+            raise damaged(root, array, name, why)
+
+
+def _claimed_bytes(head: bytes) -> int | None:
+    """Return the size that the header of a zstd frame (RFC 8878) claims, None if it claims none."""
+    if head[:4] != b"\x28\xb5\x2f\xfd" or len(head) < 6:
+        return None
+    single, flag = head[4] >> 5 & 1, head[4] >> 6
+    start = 5 + (not single) + (0, 1, 2, 4)[head[4] & 3]
+    length = (single, 2, 4, 8)[flag]
+    if not length:
+        return None
+    return int.from_bytes(head[start : start + length], "little") + (256 if flag == 1 else 0)

@@ -1,4 +1,4 @@
-"""Open a run as an `xarray.DataTree`, lazily, as it was committed at that moment."""
+"""Open a run as an `xarray.DataTree`, or read only what it is."""
 
 import os
 from collections.abc import Mapping
@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING, Literal
 
 from fadiag.errors import DamagedError, FadiagError, StoreError
 from fadiag.store.lock import is_locked
-from fadiag.store.names import JSON
-from fadiag.store.read.chunk_files import check_chunk
-from fadiag.store.read.chunks import read_steps
-from fadiag.store.read.snapshot import Snapshot, read_snapshot
+from fadiag.store.read.arrays import read_steps
+from fadiag.store.read.chunks import check_chunk
+from fadiag.store.read.metadata import read_snapshot
+from fadiag.store.read.snapshot import Snapshot
+from fadiag.store.values import JSON
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["RunInfo", "info_of", "open_run", "run_info", "status_of"]
+__all__ = ["RunInfo", "check_committed", "info_of", "open_run", "run_info", "status_of"]
 
 
 @dataclass(frozen=True)
 class RunInfo:
     """What a run is, without its arrays.
 
-    ``status`` is ``recording`` (a writer holds the store), ``killed`` (none does and nobody closed it),
-    ``complete``, ``failed`` (it ended in an exception) or ``sealed`` (compacted).
+    ``status`` is ``recording`` (a writer holds the store), ``killed`` (no writer holds it, and none closed
+    it), ``complete``, ``failed`` (the run ended in an exception) or ``sealed`` (compacted).
     """
 
     path: Path
@@ -38,7 +39,7 @@ class RunInfo:
 
 
 def status_of(snapshot: Snapshot) -> str:
-    """Return the status of a run; the lock tells a run that is recorded from one that was killed."""
+    """Return the status of a run; only a run that is being recorded has a locked store."""
     status = snapshot.attributes.status
     if status == "recording" and not is_locked(snapshot.path):
         return "killed"
@@ -77,16 +78,16 @@ def run_info(path: str | os.PathLike[str]) -> RunInfo:
 
 def info_of(snapshot: Snapshot) -> RunInfo:
     """Return what a snapshot says of its run."""
-    told = snapshot.attributes
+    attributes = snapshot.attributes
     return RunInfo(
         snapshot.path,
-        told.run_id,
-        told.generation,
+        attributes.run_id,
+        attributes.generation,
         status_of(snapshot),
-        told.created,
-        told.updated,
-        dict(told.committed),
-        told.manifest,
+        attributes.created,
+        attributes.updated,
+        attributes.committed,
+        attributes.manifest,
     )
 
 
@@ -102,8 +103,8 @@ def open_run(
     path : path
         A store: live, killed, complete or sealed.
     chunks : optional
-        As in `xarray.open_datatree`; anything but None gives dask arrays and needs the extra ``dask``. ``{}``
-        takes the store's own chunks.
+        As in `xarray.open_datatree`: anything but None gives dask arrays and needs the extra ``dask``.
+        ``{}`` takes the store's own chunks.
 
     Returns
     -------
@@ -114,13 +115,13 @@ def open_run(
     Raises
     ------
     NotAStoreError
-        No such path, or no fadiag store there.
+        The path does not exist, or holds no fadiag store.
     SchemaError
-        A store of a newer fadiag.
+        Another version of fadiag wrote the store.
     DamagedError
         Metadata that no writer writes, a committed chunk that is missing or short, or steps that do not grow.
     StoreError
-        A run without a single committed record.
+        The run has no committed record.
 
     Examples
     --------
@@ -136,17 +137,17 @@ def open_run(
     """
     import xarray as xr
 
-    from fadiag.store.read.xarray_backend import SnapshotBackend
+    from fadiag.store.read.xarray_backend import SnapshotBackend, tree_of
 
     snapshot = read_snapshot(path)
-    _check_committed(snapshot)
+    check_committed(snapshot)
     try:
+        if chunks is None:
+            return tree_of(snapshot, cache=True)
         return xr.open_datatree(snapshot, engine=SnapshotBackend, chunks=chunks)  # type: ignore[arg-type]
     except FadiagError:
         raise
     except ImportError as error:
-        if chunks is None:
-            raise
         raise StoreError(f"chunks={chunks!r} needs dask: pip install 'fadiag[dask]' ({error})") from None
     except Exception as error:
         raise DamagedError(
@@ -154,15 +155,16 @@ def open_run(
         ) from error
 
 
-def _check_committed(snapshot: Snapshot) -> None:
+def check_committed(snapshot: Snapshot) -> None:
+    """Raise an error if a run has no records, or if its files show that it has fewer than it says."""
     if not any(snapshot.attributes.committed.values()):
         raise StoreError(
             f"run {snapshot.path} is empty: no step was committed to any stream"
             f" ({status_of(snapshot)}); record one"
         )
     for array in snapshot.arrays.values():
-        # One look at the last chunk refuses a length that nobody wrote before any memory is asked for.
+        # A look at the last chunk refuses a length that nobody wrote before any memory is asked for.
         if all(array.layout.shape):
             check_chunk(snapshot.path, array, array.layout.key(*(n - 1 for n in array.layout.grid)))
     for stream in snapshot.attributes.committed:
-        read_steps(snapshot, stream)  # refuses steps that do not grow: a record would be taken for another
+        read_steps(snapshot, stream)

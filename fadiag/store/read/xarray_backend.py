@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
-from fadiag.store.names import COORDINATES, JSON
-from fadiag.store.read.chunks import Key, read_array
+from fadiag.store.names import COORDINATES
+from fadiag.store.read.arrays import Key, read_array
 from fadiag.store.read.snapshot import Snapshot, StoredArray
+from fadiag.store.values import JSON
 
-__all__ = ["SnapshotBackend"]
+__all__ = ["SnapshotBackend", "tree_of"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,26 +47,35 @@ class _LazyArray(BackendArray):  # type: ignore[misc, unused-ignore]
 
 
 class SnapshotBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
-    """What `xarray.open_datatree` opens a `Snapshot` with."""
+    """Lets `xarray.open_datatree` open a `Snapshot`, for dask's sake."""
 
     def open_datatree(self, filename_or_obj: Any, *, drop_variables: Any = None) -> xr.DataTree:
-        """Return the tree of a snapshot; values stay on the disk."""
-        snapshot: Snapshot = filename_or_obj
-        groups: dict[str, dict[str, xr.Variable]] = {path: {} for path in ("", *snapshot.groups)}
-        for path, array in snapshot.arrays.items():
-            home, _, name = path.rpartition("/")
-            groups[home][name] = _variable(snapshot.path, array)
-        attributes = {"": msgspec.to_builtins(snapshot.attributes), **snapshot.groups}
-        return xr.DataTree.from_dict(
-            {f"/{path}": _dataset(variables, attributes[path]) for path, variables in groups.items()}
-        )
+        """Return the tree of a snapshot."""
+        return tree_of(filename_or_obj, cache=False)
 
 
-def _variable(root: Path, array: StoredArray) -> xr.Variable:
+def tree_of(snapshot: Snapshot, *, cache: bool) -> xr.DataTree:
+    """Return the tree of a snapshot; with `cache`, values that were read stay in memory.
+
+    `xarray.open_datatree` does the same and then builds the whole tree a second time.
+    """
+    groups: dict[str, dict[str, xr.Variable]] = {path: {} for path in ("", *snapshot.groups)}
+    for path, array in snapshot.arrays.items():
+        group, _, name = path.rpartition("/")
+        groups[group][name] = _variable(snapshot.path, array, cache=cache)
+    attributes = {"": msgspec.to_builtins(snapshot.attributes), **snapshot.groups}
+    return xr.DataTree.from_dict(
+        {f"/{path}": _dataset(variables, attributes[path]) for path, variables in groups.items()}
+    )
+
+
+def _variable(root: Path, array: StoredArray, *, cache: bool) -> xr.Variable:
     """Return a variable that is read in pieces of a chunk."""
     dims, chunk = array.layout.dims, array.layout.chunk
     encoding = {"preferred_chunks": dict(zip(dims, chunk, strict=True)), "chunks": chunk}
-    lazy = indexing.LazilyIndexedArray(_LazyArray(root, array))
+    lazy: Any = indexing.LazilyIndexedArray(_LazyArray(root, array))
+    if cache:
+        lazy = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(lazy))  # type: ignore[no-untyped-call, unused-ignore]
     return xr.Variable(dims, lazy, dict(array.attrs), encoding, fastpath=True)
 
 

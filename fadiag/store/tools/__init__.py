@@ -1,1 +1,1 @@
-"""Work on a finished store: inspect, verify, compact, export."""
+"""Work on whole stores: summarize, verify, compact and export them."""

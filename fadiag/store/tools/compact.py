@@ -1,9 +1,9 @@
-"""Write a finished run anew: few large files, compressed, with checksums, closed to writers."""
+"""Write a sealed copy of a run: few large files, compressed, with checksums, closed to writers."""
 
+import dataclasses
 import os
 import shutil
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +12,35 @@ import msgspec
 from fadiag.errors import InputError, StoreError
 from fadiag.store.layout import ArrayLayout, fill_value
 from fadiag.store.lock import is_locked
-from fadiag.store.read.chunks import read_array
-from fadiag.store.read.snapshot import Snapshot, StoredArray, read_snapshot
+from fadiag.store.read.arrays import read_array
+from fadiag.store.read.metadata import read_snapshot
+from fadiag.store.read.snapshot import Snapshot, StoredArray
 from fadiag.store.tools.verify import verify_run
 
 __all__ = ["compact"]
 
-#: Bytes of uncompressed data that a shard aims at, which is also what compaction holds in memory.
+#: Bytes that a shard aims at before compression. Compaction holds one shard in memory.
 _SHARD_TARGET = 64 * 2**20
 
 
-def compact(
-    path: str | os.PathLike[str],
-    dest: str | os.PathLike[str],
-    *,
-    progress: Callable[[str], None] | None = None,
-) -> None:
-    """Write a sealed copy of a run: shards of many records, one record an inner chunk, zstd, CRC-32C.
+def compact(path: str | os.PathLike[str], dest: str | os.PathLike[str]) -> None:
+    """Write a sealed copy of a run, compressed (zstd) and with checksums (CRC-32C), its values bit for bit.
 
-    The root's document, which makes the copy a store, is written last: a copy that was cut off is none, and a
-    folder that could not be filled is removed. The values of both are equal bit for bit. A sealed store
-    refuses to be resumed.
+    The root's document, which makes the copy a store, is written last, so a copy that was cut off is no
+    store. A folder that could not be filled is removed. A sealed store cannot be resumed.
 
     Parameters
     ----------
     path : path
         A run that nobody writes to (complete, failed or killed).
     dest : path or URL
-        A path that does not exist, or ``s3://bucket/prefix`` and what else obstore takes (extra ``cloud``;
+        A path that does not exist, or ``s3://bucket/prefix`` and the other URLs of obstore (extra ``cloud``;
         region, endpoint and keys come from the environment, ``AWS_REGION`` and so on).
-    progress : callable, optional
-        Called with the path of each array before it is copied.
 
     Raises
     ------
     StoreError
-        The run is being recorded or is sealed already, `dest` is taken or cannot be written.
+        The run is being recorded or is sealed already, or `dest` is taken or cannot be written.
     DamagedError
         The run is damaged; nothing is written.
 
@@ -71,7 +64,7 @@ def compact(
     verify_run(path).raise_problems()
     target = _target(dest)
     try:
-        _write(target, snapshot, progress)
+        _write(target, snapshot)
     except BaseException as error:
         if "://" not in os.fspath(dest):
             shutil.rmtree(dest, ignore_errors=True)
@@ -84,15 +77,13 @@ def compact(
         raise
 
 
-def _write(target: Any, snapshot: Snapshot, progress: Callable[[str], None] | None) -> None:
+def _write(target: Any, snapshot: Snapshot) -> None:
     import zarr
 
     root = zarr.create_group(target)
     for group in sorted(snapshot.groups, key=lambda name: name.count("/")):
         root.create_group(group, attributes=dict(snapshot.groups[group]))
     for array in snapshot.arrays.values():
-        if progress is not None:
-            progress(array.path)
         _copy(snapshot.path, root, array)
     _seal(target, snapshot)
 
@@ -129,9 +120,7 @@ def _target(dest: str | os.PathLike[str]) -> Any:
 
 def shards(layout: ArrayLayout) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return (shard shape, inner chunk shape): a record an inner chunk, some 64 MiB a shard."""
-    if not layout.stepped:
-        return layout.chunk, layout.chunk
-    if layout.chunk[1:] != layout.record_shape:
+    if not layout.stepped or layout.chunk[1:] != layout.record_shape:
         return layout.chunk, layout.chunk
     records = min(max(_SHARD_TARGET // layout.record_bytes, 1), 1024, max(layout.shape[0], 1))
     return (records, *layout.record_shape), (1, *layout.record_shape)
@@ -156,24 +145,16 @@ def _copy(source: Path, root: Any, array: StoredArray) -> None:
         attributes=dict(array.attrs),
         config={"write_empty_chunks": True},
     )
-    # One block along the first two axes at a time is one shard: memory stays at one shard.
-    size = shard[0]
-    for start in range(0, layout.shape[0], size):
-        rows = slice(start, min(start + size, layout.shape[0]))
-        if layout.stepped and len(shard) > 1:
-            for first in range(0, layout.shape[1], shard[1]):
-                part = slice(first, min(first + shard[1], layout.shape[1]))
-                copy[rows, part] = read_array(source, array, (rows, part))
-        else:
-            copy[rows] = read_array(source, array, (rows,))
+    for region in dataclasses.replace(layout, chunk=shard).regions():
+        copy[region] = read_array(source, array, region)
 
 
 def _seal(target: Any, snapshot: Snapshot) -> None:
     import zarr
 
-    # The attributes that make the group a store come last: a copy that was cut off is not taken for one.
+    # The attributes that make the group a store come last, so a copy that was cut off is none.
     with warnings.catch_warnings():
-        # zarr warns that consolidated metadata are a convention; docs/store-format.md says so.
+        # zarr warns that consolidated metadata are a convention, which docs/store-format.md says too.
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(target)
     group = zarr.open_group(target, mode="r+")

@@ -3,30 +3,31 @@
 import json
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-import numpy as np
-
 from fadiag.errors import StoreError
-from fadiag.store.names import JSON
-from fadiag.store.read.chunks import read_array, read_steps
-from fadiag.store.read.snapshot import Snapshot, StoredArray, read_snapshot
+from fadiag.store.read.metadata import read_snapshot
+from fadiag.store.read.open import check_committed
+from fadiag.store.values import JSON
 
 if TYPE_CHECKING:
-    import netCDF4
+    import xarray as xr
 
 __all__ = ["export_netcdf"]
+
+#: Bytes from which on an array is written chunk by chunk, where dask is installed.
+_LARGE = 64 * 2**20
 
 
 def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) -> None:
     """Write a run as netCDF-4 with the same groups, dimensions and attributes.
 
-    One chunk file is held in memory at a time. What netCDF has no type for is written as JSON text
-    (dictionaries, lists of mixed types, None); booleans become 0 and 1, float16 becomes float32. A layer's
-    key that begins with a sign, as ``(root)`` and ``%5Ffc``, gets a ``_`` before it, since netCDF wants a
-    letter or a digit there; its true name stands in its attribute ``name``.
+    One array at a time is held in memory, and of a large one only a chunk if dask is installed. An attribute
+    that netCDF has no type for becomes JSON text (a dictionary, a list, None); booleans become 0 and 1,
+    float16 becomes float32. netCDF wants a letter or a digit first in a name, so the group ``(root)`` becomes
+    ``_(root)`` and ``%5Ffc`` becomes ``_%5Ffc``; the layer's true name is the attribute ``name``.
 
     Parameters
     ----------
@@ -38,7 +39,8 @@ def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) ->
     Raises
     ------
     StoreError
-        `dest` exists, its folder cannot be written, or netCDF4 (the extra ``netcdf``) is not installed.
+        The run is empty, `dest` exists, its folder cannot be written, or netCDF4 (the extra ``netcdf``) is
+        not installed.
     DamagedError
         As `open_run`.
 
@@ -55,18 +57,15 @@ def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) ->
     >>> xr.load_datatree(f"{folder}/run.nc", engine="netcdf4")["log/loss"].item()
     1.5
     """
-    try:
-        import netCDF4
-    except ImportError:
-        raise StoreError("netCDF export needs netCDF4: pip install 'fadiag[netcdf]'") from None
+    if find_spec("netCDF4") is None:
+        raise StoreError("netCDF export needs netCDF4: pip install 'fadiag[netcdf]'")
     target = Path(dest)
     if target.exists():
         raise StoreError(f"{target} exists; take another path")
-    snapshot = read_snapshot(path)
+    tree = _netcdf_tree(path)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
-        with netCDF4.Dataset(part, "w", format="NETCDF4") as out:
-            _write(out, snapshot)
+        tree.to_netcdf(part, engine="netcdf4")
         part.replace(target)
     except (OSError, RuntimeError) as error:  # netCDF4 has a RuntimeError for a full disk
         raise StoreError(
@@ -76,40 +75,37 @@ def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) ->
         part.unlink(missing_ok=True)
 
 
-def _write(out: "netCDF4.Dataset", snapshot: Snapshot) -> None:
-    out.setncatts(_texts(msgspec.to_builtins(snapshot.attributes)))
-    for group, attrs in snapshot.groups.items():
-        out.createGroup(_netcdf_path(group)).setncatts(_texts(attrs))
-    for stream in snapshot.attributes.committed:
-        out[stream].createDimension("step", len(read_steps(snapshot, stream)))
-    for array in snapshot.arrays.values():
-        _copy(out, snapshot.path, array)
+def _netcdf_tree(path: str | os.PathLike[str]) -> "xr.DataTree":
+    """Return a run's tree with names, types and attributes that netCDF can hold."""
+    import xarray as xr
 
+    from fadiag.store.read.xarray_backend import tree_of
 
-def _copy(out: "netCDF4.Dataset", source: Path, array: StoredArray) -> None:
-    layout = array.layout
-    group, _, name = _netcdf_path(array.path).rpartition("/")
-    for dim, length in zip(layout.dims, layout.shape, strict=True):
-        if dim != "step" and dim not in out[group].dimensions:
-            out[group].createDimension(dim, length)
-    dtype = {"bool": "uint8", "float16": "float32"}.get(layout.dtype, layout.dtype)
-    copy = out[group].createVariable(name, np.dtype(dtype), layout.dims)
-    copy.setncatts(_texts(array.attrs))
-    if not layout.stepped:
-        copy[...] = read_array(source, array).astype(dtype, copy=False)
-        return
-    size = max(1, min(layout.chunk[0], 1024))
-    for start in range(0, layout.shape[0], size):
-        rows = slice(start, min(start + size, layout.shape[0]))
-        copy[rows] = read_array(source, array, (rows,)).astype(dtype, copy=False)
+    snapshot = read_snapshot(path)
+    check_committed(snapshot)
+    tree = tree_of(snapshot, cache=False)
+    return xr.DataTree.from_dict(
+        {_netcdf_path(node.path): _netcdf_dataset(node.to_dataset(inherit=False)) for node in tree.subtree}
+    )
 
 
 def _netcdf_path(path: str) -> str:
-    """Return a path whose names begin as netCDF's must; no key of a store begins with ``_`` itself."""
-    return "/".join(name if name[0].isalnum() else f"_{name}" for name in path.split("/"))
+    """Return a path whose names begin as netCDF wants; no key of a store begins with ``_`` itself."""
+    return "/".join(name if name[0].isalnum() else f"_{name}" for name in path.split("/") if name)
 
 
-def _texts(attrs: Mapping[str, JSON]) -> dict[str, str | int | float]:
+def _netcdf_dataset(dataset: "xr.Dataset") -> "xr.Dataset":
+    dataset.attrs = _netcdf_attrs(dataset.attrs)
+    for name, variable in dataset.variables.items():
+        variable.attrs = _netcdf_attrs(variable.attrs)
+        if variable.dtype == "float16":
+            variable.encoding["dtype"] = "float32"
+        if variable.nbytes > _LARGE and find_spec("dask") is not None:
+            dataset[name] = variable.chunk(variable.encoding["preferred_chunks"])
+    return dataset
+
+
+def _netcdf_attrs(attrs: Mapping[str, JSON]) -> dict[str, str | int | float]:
     plain: dict[str, str | int | float] = {}
     for key, value in attrs.items():
         if isinstance(value, bool):

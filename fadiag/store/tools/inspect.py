@@ -1,24 +1,25 @@
-"""What a store holds, read from metadata and file lengths: `inspect_run`."""
+"""Summarize what a store holds from its metadata and its files' lengths."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from fadiag.store.names import COORDINATES, JSON
-from fadiag.store.read.chunks import read_steps
+from fadiag.store.names import COORDINATES
+from fadiag.store.read.arrays import read_steps
+from fadiag.store.read.metadata import read_snapshot
 from fadiag.store.read.open import RunInfo, info_of
-from fadiag.store.read.snapshot import Snapshot, StoredArray, read_snapshot
+from fadiag.store.read.snapshot import Snapshot, StoredArray
+from fadiag.store.values import JSON
 
 __all__ = ["LayerSummary", "RunSummary", "SignalSummary", "StreamSummary", "inspect_run"]
 
 
 @dataclass(frozen=True)
 class SignalSummary:
-    """One array; ``nan_count``: how many values the recorder found not finite, None where it did not say."""
+    """One array; ``nan_count`` values of it are not finite, None if the recorder did not count them."""
 
     name: str
     dims: tuple[str, ...]
@@ -42,8 +43,8 @@ class LayerSummary:
 class StreamSummary:
     """One stream: its steps, its gaps and its layers.
 
-    A gap ``(a, b)`` lies between two neighboring steps further apart than the stream's ``every`` (or, where
-    it does not say, its most common distance).
+    A gap ``(a, b)`` lies between two neighboring steps further apart than the stream's ``every``, or than its
+    most common distance where it has none.
     """
 
     name: str
@@ -61,7 +62,7 @@ class StreamSummary:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a store holds; `stored_bytes` is what it takes on the disk."""
+    """What a store holds; ``stored_bytes`` is its size on the disk."""
 
     info: RunInfo
     streams: tuple[StreamSummary, ...]
@@ -71,7 +72,7 @@ class RunSummary:
 def inspect_run(path: str | os.PathLike[str]) -> RunSummary:
     """Summarize a run: status, streams, layers, signals, steps, gaps, skipped records, NaN counts, sizes.
 
-    Reads metadata, the step coordinates and file lengths; an empty or live run is summarized too.
+    An empty run or one that is being recorded is summarized too.
 
     Parameters
     ----------
@@ -100,12 +101,25 @@ def inspect_run(path: str | os.PathLike[str]) -> RunSummary:
     ((20, 40),)
     """
     snapshot = read_snapshot(path)
+    arrays: defaultdict[str, list[StoredArray]] = defaultdict(list)  # by group
+    layers: defaultdict[str, list[LayerSummary]] = defaultdict(list)  # by stream
+    stored: Counter[str] = Counter()  # bytes by stream
+    for place, array in snapshot.arrays.items():
+        arrays[place.rpartition("/")[0]].append(array)
+        stored[place.partition("/")[0]] += _stored_bytes(f"{snapshot.path}/{place}")
+    for place, attrs in snapshot.groups.items():
+        stream, _, key = place.partition("/")
+        if key:
+            signals = tuple(_signal(array) for array in arrays[place])
+            layers[stream].append(LayerSummary(str(attrs.get("name", key)), signals, attrs))
     names = [*snapshot.attributes.committed, *(["static"] if "static" in snapshot.groups else [])]
-    streams = tuple(_stream(snapshot, name) for name in names)
+    streams = tuple(_stream(snapshot, name, arrays[name], layers[name], stored[name]) for name in names)
     return RunSummary(info_of(snapshot), streams, sum(stream.stored_bytes for stream in streams))
 
 
-def _stream(snapshot: Snapshot, name: str) -> StreamSummary:
+def _stream(
+    snapshot: Snapshot, name: str, own: list[StoredArray], layers: list[LayerSummary], stored_bytes: int
+) -> StreamSummary:
     steps = read_steps(snapshot, name) if name in snapshot.attributes.committed else np.empty(0, np.int64)
     attrs = snapshot.groups.get(name, {})
     every = attrs.get("every")
@@ -113,17 +127,6 @@ def _stream(snapshot: Snapshot, name: str) -> StreamSummary:
     if type(every) is not int or every < 1:
         every = Counter(distances.tolist()).most_common(1)[0][0] if len(distances) else None
     wide = np.flatnonzero(distances > every) if every else np.empty(0, np.int64)
-    own = [array for path, array in snapshot.arrays.items() if path.startswith(f"{name}/")]
-    layers = tuple(
-        LayerSummary(
-            str(layer.get("name", path.rpartition("/")[2])),
-            tuple(_signal(array) for array in own if array.path.startswith(f"{path}/")),
-            layer,
-        )
-        for path, layer in snapshot.groups.items()
-        if path.startswith(f"{name}/")
-    )
-    scalars = [array for array in own if array.path.count("/") == 1]
     return StreamSummary(
         name,
         len(steps),
@@ -132,9 +135,9 @@ def _stream(snapshot: Snapshot, name: str) -> StreamSummary:
         every,
         tuple((int(steps[i]), int(steps[i + 1])) for i in wide),
         snapshot.attributes.skipped.get(name, {}).get("count", 0),
-        sum(_stored(snapshot.path / array.path) for array in own),
+        stored_bytes,
         tuple(sorted(layers, key=_order)),
-        tuple(_signal(array) for array in scalars if array.path.rpartition("/")[2] not in COORDINATES),
+        tuple(signal for signal in map(_signal, own) if signal.name not in COORDINATES),
         attrs,
     )
 
@@ -148,11 +151,11 @@ def _signal(array: StoredArray) -> SignalSummary:
     layout, count = array.layout, array.attrs.get("nan_count")
     nbytes = layout.record_bytes * (layout.shape[0] if layout.stepped else 1)
     name = array.path.rpartition("/")[2]
-    told = count if type(count) is int else None
-    return SignalSummary(name, layout.dims, layout.shape, layout.dtype, nbytes, told, array.attrs)
+    nan_count = count if type(count) is int else None
+    return SignalSummary(name, layout.dims, layout.shape, layout.dtype, nbytes, nan_count, array.attrs)
 
 
-def _stored(folder: Path) -> int:
+def _stored_bytes(folder: str) -> int:
     try:
         with os.scandir(folder) as entries:
             return sum(entry.stat(follow_symlinks=False).st_blocks * 512 for entry in entries)

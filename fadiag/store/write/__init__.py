@@ -1,1 +1,1 @@
-"""Write a run: the writer thread, the files of each record, commits, locks."""
+"""Writing a store: declare its arrays, append records, commit."""

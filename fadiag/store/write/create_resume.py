@@ -1,5 +1,7 @@
-"""Beginning a store, and going on in one that is there."""
+"""Create a new store to write, or open an existing one to go on."""
 
+import dataclasses
+import os
 import time
 import uuid
 from collections.abc import Mapping
@@ -7,12 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from fadiag.errors import StoreError
+from fadiag.errors import InputError, StoreError
 from fadiag.store.layout import SCHEMA
 from fadiag.store.lock import StoreLock
-from fadiag.store.names import JSON, clean_json
-from fadiag.store.read.snapshot import RootAttributes, read_snapshot, refuse_links
+from fadiag.store.read.arrays import read_steps
+from fadiag.store.read.metadata import read_snapshot
+from fadiag.store.read.snapshot import RootAttributes, Snapshot
+from fadiag.store.values import JSON, clean_json
 from fadiag.store.write.recording import Recording
+from fadiag.store.write.stream import StreamState
+from fadiag.store.write.tree import StoreNode
 
 __all__ = ["create_recording", "resume_recording"]
 
@@ -46,44 +52,73 @@ def create_recording(path: Path, manifest: Mapping[str, JSON]) -> Recording:
 
 
 def resume_recording(path: Path, manifest: Mapping[str, JSON], resume_from: int | None) -> Recording:
-    """Lock a store that is there and go on behind its last committed record.
+    """Lock an existing store and go on behind its last committed record.
 
-    With `resume_from` the records of that step and of later ones are given up: a smaller length is committed
+    With `resume_from`, the records of that step and of later ones are given up: a smaller length is committed
     and the generation rises, so that a reader can tell the two histories apart.
+
+    Raises
+    ------
+    StoreError
+        The store is sealed.
+    InputError
+        The store holds a link, through which a write could leave it.
     """
-    read_snapshot(path)  # a path that is no store is refused before anything is locked
+    read_snapshot(path)  # refuse a path that is no store before anything is locked
     lock = StoreLock(path)
     try:
         snapshot = read_snapshot(path)
         if snapshot.sealed:
             raise StoreError(f"{path} was compacted and is sealed; resume the store it was made from")
-        refuse_links(path)
+        _refuse_links(path)
         recording = Recording(path, lock, snapshot.attributes)
-        recording.restore(snapshot)
-        before = dict(snapshot.attributes.committed)
-        if resume_from is not None:
-            for stream in recording.streams.values():
-                stream.rows = int(np.searchsorted(recording.steps(stream.name), resume_from))
-            recording.attributes.generation += 1
-        recording.attributes.resumes.append(
+        before = snapshot.attributes.committed
+        _restore(recording, snapshot, resume_from)
+        attributes = recording.attributes
+        attributes.generation += resume_from is not None
+        attributes.resumes.append(
             {
                 "time": time.time(),
-                "generation": recording.attributes.generation,
+                "generation": attributes.generation,
                 "resume_from": resume_from,
                 "committed_before": before,
                 "manifest": clean_json("manifest", manifest),
             }
         )
-        was = recording.attributes.status
-        recording.attributes.status = "recording"
-        for node in recording.tree.nodes.values():
-            rows = recording.streams[node.stream].rows if node.stream in recording.streams else 0
-            if node.attrs.get("declared_at", 0) > rows:
-                recording.declare_at(node, rows)
+        was, attributes.status = attributes.status, "recording"
         recording.commit()
         if was != "recording":
-            recording.reset_nodes()
+            recording.write_documents(final=False)
     except BaseException:
         lock.release()
         raise
     return recording
+
+
+def _restore(recording: Recording, snapshot: Snapshot, resume_from: int | None) -> None:
+    """Take over the nodes and the records of a store, up to the step to resume from."""
+    for path, attrs in snapshot.groups.items():
+        recording.tree.add(StoreNode(path, dict(attrs)))
+    for name in snapshot.attributes.committed:
+        steps = read_steps(snapshot, name)
+        records = len(steps) if resume_from is None else int(np.searchsorted(steps, resume_from))
+        recording.streams[name] = StreamState(name, records, int(steps[records - 1]) if records else None)
+    for path, array in snapshot.arrays.items():
+        layout = array.layout
+        if layout.stepped:
+            layout = dataclasses.replace(layout, shape=(0, *layout.record_shape))
+        node = recording.tree.add(StoreNode(path, dict(array.attrs), layout))
+        if layout.stepped:
+            stream = recording.streams[node.stream]
+            stream.arrays.append(node)
+            if array.first_record > stream.records:
+                recording.backfill(node, stream.records)
+    recording.inherited = set(recording.tree.nodes)
+
+
+def _refuse_links(path: Path) -> None:
+    for folder, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            entry = f"{folder}/{name}"
+            if os.path.islink(entry):  # noqa: PTH114 - once a file of the store, where a Path costs as much
+                raise InputError(f"{entry} is a symbolic link; a store that is resumed must hold none")

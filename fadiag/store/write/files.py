@@ -1,32 +1,36 @@
-"""The file operations of a writer: a record into its chunk file, a document in one piece."""
+"""File operations of a writer: records into chunk files, and documents in one piece."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 
 from fadiag.store.layout import ArrayLayout, fill_value
 
-__all__ = ["fill_bytes", "replace_file", "write_record", "write_run"]
+__all__ = ["fill_bytes", "replace_file", "write_file", "write_record", "write_records"]
 
 _PIECE = 2**20
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Put a whole file in place of another at once: a reader sees the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.part")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+def write_file(path: str, data: bytes) -> None:
+    """Write a whole file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
     try:
         _write_all(descriptor, memoryview(data), 0)
     finally:
         os.close(descriptor)
-    temporary.replace(path)
+
+
+def replace_file(folder: str, name: str, data: bytes) -> None:
+    """Replace a file in one step: a reader sees the old file or the new one."""
+    temporary = f"{folder}/.{name}.part"
+    write_file(temporary, data)
+    os.replace(temporary, f"{folder}/{name}")  # noqa: PTH105 - once an array, where a Path costs as much
 
 
 def write_record(folder: str, layout: ArrayLayout, record: int, data: memoryview, *, create: bool) -> None:
-    """Write one record; `create` makes its chunk files, at their full length, and else they must be there.
+    """Write one record, and fill up what it lacks.
 
-    A record shorter than the record (fewer rows) is filled up.
+    `create` makes its chunk files at their full length; without it they must exist.
     """
     for name, offset, start, stop in layout.blocks(record):
         descriptor = _open(f"{folder}/{name}", layout.chunk_bytes, create=create)
@@ -41,8 +45,8 @@ def write_record(folder: str, layout: ArrayLayout, record: int, data: memoryview
             os.close(descriptor)
 
 
-def write_run(folder: str, layout: ArrayLayout, first: int, data: memoryview, *, create: bool) -> None:
-    """Write whole records that follow one another in one chunk file, from record `first` on."""
+def write_records(folder: str, layout: ArrayLayout, first: int, data: memoryview, *, create: bool) -> None:
+    """Write several whole records of one chunk file, from record `first` on."""
     name, offset, _, _ = next(layout.blocks(first))
     descriptor = _open(f"{folder}/{name}", layout.chunk_bytes, create=create)
     try:
@@ -52,7 +56,7 @@ def write_run(folder: str, layout: ArrayLayout, first: int, data: memoryview, *,
 
 
 def fill_bytes(dtype: str, length: int) -> bytes:
-    """Return so many bytes of an array's fill value."""
+    """Return so many bytes of the fill value."""
     value, plain = fill_value(dtype), np.dtype(dtype)
     one = np.array(np.nan if value == "NaN" else value, plain.newbyteorder("<")).tobytes()
     return one * (length // plain.itemsize)
@@ -60,7 +64,7 @@ def fill_bytes(dtype: str, length: int) -> bytes:
 
 def _open(path: str, length: int, *, create: bool) -> int:
     if not create:
-        # Without O_CREAT: a chunk that somebody deleted is an error, not a fresh file of zeros.
+        # Without O_CREAT a chunk that somebody deleted is an error, not a fresh file of zeros.
         return os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     os.ftruncate(descriptor, length)

@@ -1,4 +1,4 @@
-"""Records of small arrays, which wait for the commit: a file is opened once a commit, not once a record."""
+"""Records of small arrays wait for the commit, so a file is opened once a commit and not once a record."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from fadiag.store.write.files import fill_bytes
 
 __all__ = ["SmallRecords"]
 
-#: Bytes of a record up to which opening its file costs more than writing it.
+#: Up to so many bytes of a record, opening its file costs more than writing it.
 _SMALL = 4096
 #: Bytes that may wait in all.
 _LIMIT = 2**22
 
 
 @dataclass
-class _Run:
-    """Records that follow one another in one chunk."""
+class _Waiting:
+    """Consecutive records of one chunk."""
 
     layout: ArrayLayout
     first: int
@@ -24,45 +24,45 @@ class _Run:
 
 
 class SmallRecords:
-    """Collect records and hand each array's on in one piece: ``write(path, layout, first record, bytes)``.
+    """Collect records, then write those of an array at once: ``write(path, layout, first record, bytes)``.
 
-    What waits was not committed, so that a kill loses no more than it would have.
+    The records that wait are not committed, so a kill loses no more than without them.
     """
 
     def __init__(self, write: Callable[[str, ArrayLayout, int, memoryview], None]) -> None:
         self._write = write
-        self._runs: dict[str, _Run] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._bytes = 0
 
     @staticmethod
     def takes(layout: ArrayLayout) -> bool:
-        """Tell whether the records of an array are small."""
+        """Return whether the records of an array are small."""
         return layout.record_bytes <= _SMALL
 
     def add(self, path: str, layout: ArrayLayout, record: int, data: memoryview | None) -> None:
-        """Take one record, behind the last of its array; None stands for the fill value."""
-        run = self._runs.get(path)
-        if run is not None and record % layout.chunk[0] == 0:
-            self._hand_on(path)
-            run = None
-        if run is None:
-            run = self._runs[path] = _Run(layout, record, bytearray())
+        """Take the next record of an array; None is the fill value."""
+        waiting = self._waiting.get(path)
+        if waiting is not None and record % layout.chunk[0] == 0:
+            self._write_array(path)
+            waiting = None
+        if waiting is None:
+            waiting = self._waiting[path] = _Waiting(layout, record, bytearray())
         given = b"" if data is None else data
         assert len(given) <= layout.record_bytes  # more would move every record behind it
-        run.data += given
+        waiting.data += given
         if len(given) < layout.record_bytes:
-            run.data += fill_bytes(layout.dtype, layout.record_bytes - len(given))
+            waiting.data += fill_bytes(layout.dtype, layout.record_bytes - len(given))
         self._bytes += layout.record_bytes
         if self._bytes > _LIMIT:
             self.write()
 
     def write(self) -> None:
-        """Hand on all that waits."""
-        for path in list(self._runs):
-            self._hand_on(path)
+        """Write all that waits."""
+        for path in list(self._waiting):
+            self._write_array(path)
 
-    def _hand_on(self, path: str) -> None:
-        run = self._runs[path]
-        self._write(path, run.layout, run.first, memoryview(run.data))
-        del self._runs[path]  # only now: what could not be written still waits
-        self._bytes -= len(run.data)
+    def _write_array(self, path: str) -> None:
+        waiting = self._waiting[path]
+        self._write(path, waiting.layout, waiting.first, memoryview(waiting.data))
+        del self._waiting[path]  # only now: a write that failed can be tried again
+        self._bytes -= len(waiting.data)

@@ -1,97 +1,124 @@
-"""The tree of groups and arrays that a writer has declared, and the root document that commits it.
+"""The groups and arrays of a store that is being written, and the root document that commits them.
 
-The root ``zarr.json`` holds the metadata of the whole tree, with the number of committed records as the
-length of every array of a stream. Each node's text is kept, cut where that number stands, so that a commit
-joins strings and encodes nothing.
+The root ``zarr.json`` holds the metadata of the whole tree. Every array of a stream has the number of
+committed records as its length there. A node's metadata are encoded once and cut where the length belongs,
+so a commit only joins bytes.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 
 from fadiag.errors import InputError
 from fadiag.store.layout import ArrayLayout, array_document, group_document
-from fadiag.store.names import JSON
+from fadiag.store.values import JSON
 
-__all__ = ["Tree", "TreeNode"]
+__all__ = ["StoreNode", "Tree"]
 
 
-@dataclass(eq=False)
-class TreeNode:
-    """A group (no layout) or an array of the tree."""
+class StoreNode:
+    """An array, or a group (``layout`` is None), with its metadata."""
 
-    path: str
-    attrs: dict[str, JSON]
-    layout: ArrayLayout | None = None
-    text: tuple[bytes, ...] | None = field(default=None, repr=False)
+    def __init__(self, path: str, attrs: dict[str, JSON], layout: ArrayLayout | None = None) -> None:
+        self.path, self.attrs, self.layout = path, attrs, layout
+        self.stream = path.partition("/")[0]
+        self._entry: tuple[bytes, ...] = ()
 
-    @property
-    def stream(self) -> str:
-        """Name of the stream that the node belongs to."""
-        return self.path.partition("/")[0]
+    def entry(self, records: bytes) -> bytes:
+        """Return the node's entry in the root's map, with an array's length in decimal digits."""
+        return records.join(self._entry or self._encode())
 
-    def document(self, records: int = 0) -> JSON:
-        """Return the node's own metadata, an array's at the length given."""
+    def document(self, records: int) -> bytes:
+        """Return the node's own zarr.json, which is its entry without the path."""
+        return self.entry(b"%d" % records)[len(self.path) + 3 :]
+
+    def merge_attrs(self, attrs: Mapping[str, JSON]) -> None:
+        """Merge attributes into the node's."""
+        self.attrs.update(attrs)
+        self._entry = ()
+
+    def _encode(self) -> tuple[bytes, ...]:
         if self.layout is None:
-            return group_document(self.attrs)
-        document = array_document(self.layout, self.attrs)
-        if self.layout.stepped:
-            document["shape"][0] = records
-        return document
-
-    def pieces(self) -> tuple[bytes, ...]:
-        """Return the node's line of the consolidated map, cut where its length stands if it has steps."""
-        if self.text is None:
-            line = f"{json.dumps(self.path)}:{json.dumps(self.document(), separators=(',', ':'))}".encode()
-            if self.layout is not None and self.layout.stepped:
-                # The shape is the document's first entry and starts with the 0 that stands for the length.
-                head, mark, tail = line.partition(b'"shape":[0')
-                self.text = (head + mark[:-1], tail)
-            else:
-                self.text = (line,)
-        return self.text
+            document = group_document(self.attrs)
+        else:
+            document = array_document(self.layout, self.attrs)
+        entry = f"{json.dumps(self.path)}:{json.dumps(document, separators=(',', ':'))}".encode()
+        if self.layout is not None and self.layout.stepped:
+            # The shape is the document's first entry and starts with a 0 in place of the length.
+            head, mark, tail = entry.partition(b'"shape":[0')
+            self._entry = (head + mark[:-1], tail)
+        else:
+            self._entry = (entry,)
+        return self._entry
 
 
 class Tree:
     """All nodes below the root, by path."""
 
     def __init__(self) -> None:
-        self.nodes: dict[str, TreeNode] = {}
-        self._ordered: list[TreeNode] | None = None
+        self.nodes: dict[str, StoreNode] = {}
+        self._ordered: list[StoreNode] | None = None
+        # The lengths of each dimension in a group, each with one array that has it. The group ``<stream>/*``
+        # has those of all layers of a stream.
+        self._lengths: defaultdict[tuple[str, str], dict[int, str]] = defaultdict(dict)
 
-    def add(self, node: TreeNode) -> TreeNode:
-        """Add a node whose path is not taken."""
-        if node.path in self.nodes:
-            raise InputError(f"{node.path} is declared twice; give the layer or the signal another name")
+    def add(self, node: StoreNode) -> StoreNode:
+        """Add a node whose path is free."""
+        self.check_free(node.path)
         self.nodes[node.path] = node
         self._ordered = None
+        if node.layout is not None:
+            group = node.path.rpartition("/")[0]
+            above = group.rpartition("/")[0]
+            for dim, length in _lengths(node.layout):
+                for place in (group, f"{above}/*") if above else (group,):
+                    self._lengths[place, dim].setdefault(length, node.path)
         return node
+
+    def check_free(self, path: str) -> None:
+        """Raise `InputError` if a path is taken."""
+        if path in self.nodes:
+            raise InputError(f"{path} is declared twice; give the layer or the signal another name")
+
+    def check_dims(self, path: str, layout: ArrayLayout) -> None:
+        """Raise `InputError` if an array that is declared has another length of a dimension.
+
+        xarray wants one length of a dimension within a group and the groups above it.
+        """
+        group = path.rpartition("/")[0]
+        above = group.rpartition("/")[0]
+        for dim, length in _lengths(layout):
+            for place in (group, above or f"{group}/*"):
+                for known, other in self._lengths.get((place, dim), {}).items():
+                    if known != length:
+                        raise InputError(
+                            f"{path}: dimension {dim!r} has length {length}, in {other} it has {known};"
+                            " give it another name"
+                        )
 
     def merge_attrs(self, path: str, attrs: Mapping[str, JSON]) -> None:
         """Merge attributes into a node's."""
-        node = self.nodes.get(path)
-        if node is None:
+        if path not in self.nodes:
             raise InputError(f"{path!r} is not in the store; declare it before setting its attributes")
-        node.attrs.update(attrs)
-        node.text = None
+        self.nodes[path].merge_attrs(attrs)
 
     def root_document(self, attributes: Mapping[str, JSON], committed: Mapping[str, int]) -> bytes:
-        """Return the root's zarr.json: its attributes and, inline, the metadata of every node."""
+        """Return the root's zarr.json: its attributes and the metadata of every node."""
         if self._ordered is None:
             # zarr wants parents first and siblings together, so paths are compared part by part.
             self._ordered = sorted(self.nodes.values(), key=lambda node: node.path.split("/"))
-        lengths = {stream: str(n).encode() for stream, n in committed.items()}
-        lines = []
-        for node in self._ordered:
-            pieces = node.text or node.pieces()
-            lines.append(pieces[0] if len(pieces) == 1 else lengths[node.stream].join(pieces))
-        head = json.dumps(dict(attributes), separators=(",", ":")).encode()
+        records = {stream: b"%d" % n for stream, n in committed.items()}
+        entries = [node.entry(records.get(node.stream, b"0")) for node in self._ordered]
         return b"".join(
             (
                 b'{"zarr_format":3,"node_type":"group","attributes":',
-                head,
+                json.dumps(dict(attributes), separators=(",", ":")).encode(),
                 b',"consolidated_metadata":{"kind":"inline","must_understand":false,"metadata":{\n',
-                b",\n".join(lines),
+                b",\n".join(entries),
                 b"\n}}}\n",
             )
         )
+
+
+def _lengths(layout: ArrayLayout) -> Iterator[tuple[str, int]]:
+    return zip(layout.dims[1:] if layout.stepped else layout.dims, layout.record_shape, strict=True)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from fadiag.errors import DamagedError
 from fadiag.store import ArraySpec, RunWriter, compact, open_run
-from fadiag.store.read.chunks import read_array
-from fadiag.store.read.snapshot import read_snapshot
+from fadiag.store.read.arrays import read_array
+from fadiag.store.read.metadata import read_snapshot
 
 RNG = np.random.default_rng(3)
 SMALL = RNG.standard_normal((11, 6, 4)).astype(np.float32)

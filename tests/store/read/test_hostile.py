@@ -17,8 +17,8 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from fadiag.errors import DamagedError, FadiagError, InputError
 from fadiag.store import ArraySpec, RunWriter, compact, inspect_run, open_run, run_info, verify_run
-from fadiag.store.read.chunks import read_steps
-from fadiag.store.read.snapshot import read_snapshot
+from fadiag.store.read.arrays import read_steps
+from fadiag.store.read.metadata import read_snapshot
 
 VALUES = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
 

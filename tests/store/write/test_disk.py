@@ -189,14 +189,14 @@ class SlowDisk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go = threading.Event()
         self.entered = threading.Event()
-        write = Recording.write_record_of_stream
+        write = Recording.write
 
-        def slow(recording: Recording, row: object) -> None:
+        def slow(recording: Recording, record: object) -> None:
             self.entered.set()
             self.go.wait()
-            write(recording, row)  # type: ignore[arg-type]
+            write(recording, record)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(Recording, "write_record_of_stream", slow)
+        monkeypatch.setattr(Recording, "write", slow)
 
 
 def test_slow_disk_skips_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,71 @@
+"""Numbers and attributes that a store can hold, checked when the caller gives them."""
+
+import json
+import numbers
+import reprlib
+from collections.abc import Iterator, Mapping
+from typing import Any, SupportsFloat, TypeAlias
+
+from fadiag.errors import InputError
+
+__all__ = ["JSON", "check_number", "check_whole", "clean_json"]
+
+JSON: TypeAlias = Any
+
+
+def check_number(what: str, value: Any) -> float:
+    """Return one number, which may be a numpy or torch scalar, or raise `InputError` that names it."""
+    try:
+        plain = value.item() if hasattr(value, "item") else value  # of an array with one entry
+        if isinstance(plain, SupportsFloat):  # text is not
+            return float(plain)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        pass
+    shown = " ".join(reprlib.repr(value).split())
+    raise InputError(f"{what} is a {type(value).__name__}; give a number (tensor.item()), not {shown}")
+
+
+def check_whole(what: str, value: Any) -> int:
+    """Return one whole number, 0 or more, or raise `InputError` that names it."""
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and 0 <= int(value) < 2**62:
+        return int(value)
+    raise InputError(f"{what} {reprlib.repr(value)}: give a whole number, 0 or more")
+
+
+def clean_json(what: str, value: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Return a deep copy of attributes, or raise `InputError` for what is not plain JSON, as NaN is not."""
+    try:
+        text = json.dumps(dict(value), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{what} is not plain JSON: {error}; convert it with float(), int() or str()"
+        ) from None
+    copy: dict[str, JSON] = json.loads(text)
+    # json escapes half a surrogate pair, which has no UTF-8, and no reader takes that escape.
+    if "\\ud" in text:
+        _refuse_surrogates(what, copy)
+    return copy
+
+
+def _refuse_surrogates(what: str, value: JSON) -> None:
+    for place, text in _texts(value):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{what} is not plain JSON: {text!r}{place and f' at {place}'} has bytes that are not UTF-8;"
+                " decode it with the encoding that it was written in, or take repr() of it"
+            ) from None
+
+
+def _texts(value: JSON, place: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (place, text) for each text of a JSON value, keys too; a place looks like ``'meta'['data']``."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict):
+        for key, below in value.items():
+            yield place, key
+            yield from _texts(below, f"{place}[{key!r}]" if place else repr(key))
+    elif isinstance(value, list):
+        for index, below in enumerate(value):
+            yield from _texts(below, f"{place}[{index}]")

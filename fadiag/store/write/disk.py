@@ -1,0 +1,60 @@
+"""Messages about a disk: too little room for a run, or a write that failed."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from fadiag.store.lock import MovedError
+from fadiag.store.names import COORDINATES
+from fadiag.store.write.recording import Recording
+from fadiag.store.write.stream import StreamState
+
+__all__ = ["describe_failure", "describe_shortage"]
+
+
+def describe_shortage(path: Path, streams: Iterable[StreamState]) -> str | None:
+    """Return a message if the planned records do not fit the disk, None if they do.
+
+    A stream without a planned number of records counts for nothing.
+    """
+    need = sum(
+        (stream.planned - stream.records) * (stream.record_bytes + 8 * len(COORDINATES))
+        for stream in streams
+        if stream.planned is not None and stream.planned > stream.records
+    )
+    state = os.statvfs(path)
+    free = state.f_bavail * state.f_frsize
+    if need <= free:
+        return None
+    return (
+        f"{path} will write {_size(need)}; {_size(free)} are free: record fewer steps, samples or signals, or"
+        " take another disk"
+    )
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def describe_failure(recording: Recording, failure: BaseException) -> str:
+    """Return what failed, what the store holds, and how to go on."""
+    path = recording.path
+    committed = ", ".join(f"{name}: {n}" for name, n in recording.attributes.committed.items()) or "none"
+    if isinstance(failure, MovedError) or (isinstance(failure, FileNotFoundError) and not path.exists()):
+        return (
+            f"{path} was moved or deleted while it was recorded, and nothing more is written;"
+            f" records committed: {committed}; move it back and go on with resume=True"
+        )
+    if isinstance(failure, OSError):
+        where = f" ({failure.filename})" if failure.filename else ""
+        cause = f"{failure.strerror}{where}"
+    else:
+        cause = f"{type(failure).__name__}: {failure}"
+    return (
+        f"{path} cannot be written: {cause}; records committed: {committed};"
+        " mend the disk and go on with resume=True"
+    )
