@@ -54,7 +54,8 @@ class _Sign(FeedbackLayer):
         raise NotImplementedError
 
     def _weight(self) -> Tensor:
-        return self.get_parameter("weight").detach()
+        assert isinstance(self.weight, Tensor)
+        return self.weight.detach()
 
 
 class UniformSign(_Sign):

@@ -115,8 +115,6 @@ def net() -> nn.Sequential:
     )
 
 
-# torch's own: dynamo instantiates the function to trace it.
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_compiles_without_a_graph_break() -> None:
     x = torch.randn(4, 1, 4, 4)
     model, plain = net(), net()
