@@ -162,3 +162,24 @@ def test_an_optimizer_made_before_trains_the_converted_model() -> None:
     model(torch.randn(8, 6)).square().sum().backward()
     optimizer.step()
     assert all(not torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("law", ["normal", "uniform", "permuted"])
+@pytest.mark.parametrize("elsewhere", ["meta", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("rule", ["fa", "usf", "frsf", "brsf"])
+def test_the_default_device_changes_no_feedback(
+    rule: str, elsewhere: str, law: str, device: torch.device
+) -> None:
+    if elsewhere == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    found, x = [], torch.randn(2, 6).to(device)
+    for default in (torch.device("cpu"), torch.device(elsewhere)):
+        model = mlp().to(device)
+        with default:
+            convert(model, rule=rule, feedback=law)
+            torch.manual_seed(1)
+            model(x).square().sum().backward()
+        layers = [model[i] for i in (0, 2, 4)]
+        assert all(layer.feedback.device == layer.weight.device for layer in layers)
+        found.append([tensor for layer in layers for tensor in (layer.feedback, layer.weight.grad)])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
