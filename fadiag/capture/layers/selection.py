@@ -166,11 +166,21 @@ def in_order(model: nn.Module, layers: Sequence[RecordedLayer]) -> tuple[Recorde
 
 
 def owners_of(layers: Sequence[RecordedLayer]) -> dict[int, RecordedLayer]:
-    """Return the first layer that has each weight, by the weight's id: tied weights are recorded once."""
-    owners: dict[int, RecordedLayer] = {}
+    """Return the layer under which each weight is recorded, by the weight's id.
+
+    Tied weights are recorded once: under the first of their layers that has feedback, so that W and B stand
+    together, else under the first that is no table, else under the first.
+    """
+    tied: dict[int, list[RecordedLayer]] = {}
     for layer in layers:
-        owners.setdefault(id(layer.weight), layer)
-    return owners
+        tied.setdefault(id(layer.weight), []).append(layer)
+    return {
+        weight: min(
+            sharing,
+            key=lambda x: (x.adapter.feedback_kind != "layerwise", isinstance(x.module, nn.Embedding)),
+        )
+        for weight, sharing in tied.items()
+    }
 
 
 def _has_matrix(module: nn.Module) -> bool:
