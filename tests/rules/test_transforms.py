@@ -1,5 +1,6 @@
 """Gradients under torch.compile, torch.func and both, against the oracle that has no autograd function."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -133,7 +134,23 @@ def test_gradients_are_the_oracles_under_every_transform(
     model, (x, y) = network(rule, device), batch_of(device)
     expected = by_autograd(oracle_of(model), x, y, to_input=to_input)
     assert min(float(gradient.abs().max()) for gradient in expected.values()) > 1e-6
-    assert difference(by_transform(transform, model, x, y, to_input=to_input), expected) < 1e-14
+    assert difference(by_transform(transform, model, x, y, to_input=to_input), expected) < 1e-12
+
+
+@pytest.mark.parametrize("transform", ["compile", "vmap-grad", "compile-vmap-grad"])
+def test_transposed_linear_layers_have_the_oracles_gradients(transform: str, device: torch.device) -> None:
+    torch.compiler.reset()
+    conv1d = pytest.importorskip("transformers").pytorch_utils.Conv1D
+    torch.manual_seed(0)
+    true = nn.Sequential(conv1d(5, 6), nn.Tanh(), conv1d(3, 5)).double().to(device)
+    model = convert(copy.deepcopy(true))
+    oracle = nn.Sequential(
+        Straight(true[0], model[0].feedback), true[1], Straight(true[2], model[2].feedback)
+    )
+    x, y = batch_of(device)
+    x = x[:, 0, 0, :6]
+    expected = by_autograd(oracle, x, y, to_input=True)
+    assert difference(by_transform(transform, model, x, y, to_input=True), expected) < 1e-12
 
 
 def test_per_sample_gradients_are_those_of_a_loop(device: torch.device) -> None:
@@ -146,7 +163,7 @@ def test_per_sample_gradients_are_those_of_a_loop(device: torch.device) -> None:
     found = vmap(grad(loss), (None, 0, 0))(trained(model), x, y)
     for i in range(N):
         expected = by_autograd(oracle_of(model), x[i : i + 1], y[i : i + 1])
-        assert difference({name: gradient[i] for name, gradient in found.items()}, expected) < 1e-14
+        assert difference({name: gradient[i] for name, gradient in found.items()}, expected) < 1e-12
 
 
 def test_a_rule_that_draws_is_compiled_with_the_same_draws(device: torch.device) -> None:
@@ -156,7 +173,7 @@ def test_a_rule_that_draws_is_compiled_with_the_same_draws(device: torch.device)
         model = network("brsf", device).train()
         torch.manual_seed(3)
         found.append(by_transform(transform, model, x, y, to_input=False))
-    assert difference(*found) < 1e-14
+    assert difference(*found) < 1e-12
 
 
 def test_compiled_autocast_gives_the_gradients_of_eager_autocast(device: torch.device) -> None:
