@@ -88,7 +88,7 @@ def _absent(signal: str, optimizers: Sequence[Any], layers: Sequence[RecordedLay
 class StateReader:
     """Reads one step's state: begun before the update (W_s), ended after it (W_(s+1)).
 
-    Tied weights are read once, see `owners_of`. Gradients, and a feedback that changes,
+    Tied weights are read once, under the first layer that has them. Gradients, and a feedback that changes,
     are read when the optimizer steps, before it writes (with a closure, after its first evaluation): they
     are those of the last pass of this step at W_s, the ones really used. A gradient that is sparse (a
     table's) is read dense. ``begun`` is the step that is waited for.
