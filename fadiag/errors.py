@@ -1,4 +1,4 @@
-"""The exceptions that fadiag raises on purpose, and its one warning.
+"""The exceptions that fadiag raises on purpose, and its warnings.
 
 Each message names the thing, its value and the way out. The command prints it as one line and exits 1.
 """
@@ -8,6 +8,7 @@ __all__ = [
     "CaptureWarning",
     "ClusterError",
     "ConfigError",
+    "ConvertWarning",
     "DamagedError",
     "FadiagError",
     "InputError",
@@ -29,6 +30,10 @@ class InputError(FadiagError, ValueError):
 
 class ConfigError(InputError):
     """A configuration that does not say what it must, or says what it must not."""
+
+
+class ConvertWarning(UserWarning):
+    """A part of a model keeps its exact backward pass, though the model was converted."""
 
 
 class CaptureError(FadiagError, RuntimeError):

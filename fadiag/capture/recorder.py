@@ -13,7 +13,7 @@ from fadiag.capture.arguments import names_of, whole_number
 from fadiag.capture.layers.adapter import LayerAdapter
 from fadiag.capture.layers.coverage import warn_unknown_layers
 from fadiag.capture.layers.defaults import DEFAULT_ADAPTERS
-from fadiag.capture.layers.selection import LayerChoice, choose_layers, in_order, others_of
+from fadiag.capture.layers.selection import choose_layers, in_order, others_of
 from fadiag.capture.layers.sharding import check_whole
 from fadiag.capture.layers.unchanged import ModelStructure
 from fadiag.capture.layers.wrappers import unwrap_model
@@ -33,6 +33,7 @@ from fadiag.capture.streams.schedule import Schedule, as_schedule
 from fadiag.capture.streams.state import choose_state_signals
 from fadiag.capture.streams.state_reader import StateReader
 from fadiag.errors import CaptureError, InputError
+from fadiag.rules.layer_choice import LayerChoice
 from fadiag.store import check_number
 
 __all__ = ["Recorder"]

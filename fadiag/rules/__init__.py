@@ -3,7 +3,13 @@
 from fadiag.rules.convert import RULES, convert
 from fadiag.rules.feedback import LAWS, draw_feedback, generator_for
 from fadiag.rules.functional import feedback_conv, feedback_linear
-from fadiag.rules.layers import FeedbackConv1d, FeedbackConv2d, FeedbackLayer, FeedbackLinear
+from fadiag.rules.layers import (
+    FeedbackConv1d,
+    FeedbackConv2d,
+    FeedbackLayer,
+    FeedbackLinear,
+    FeedbackTransposedLinear,
+)
 from fadiag.rules.signs import BatchSign, FixedSign, UniformSign
 
 __all__ = [
@@ -14,6 +20,7 @@ __all__ = [
     "FeedbackConv2d",
     "FeedbackLayer",
     "FeedbackLinear",
+    "FeedbackTransposedLinear",
     "FixedSign",
     "UniformSign",
     "convert",

@@ -1,4 +1,4 @@
-"""Turning a model's layers, in place, into layers of a learning rule."""
+"""Make the layers of a model learn by another rule, in place."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -10,32 +10,60 @@ from torch.nn.parameter import is_lazy
 
 from fadiag.errors import InputError
 from fadiag.rules.feedback import LAWS, draw_feedback, generator_for
-from fadiag.rules.layers import FeedbackConv1d, FeedbackConv2d, FeedbackLayer, FeedbackLinear
+from fadiag.rules.layer_choice import LayerChoice, match_layers
+from fadiag.rules.layers import (
+    CONV1D,
+    FeedbackConv1d,
+    FeedbackConv2d,
+    FeedbackLayer,
+    FeedbackLinear,
+    FeedbackTransposedLinear,
+    is_conv1d,
+)
+from fadiag.rules.left_out import check_left_out, listed
 from fadiag.rules.signs import (
     BatchSignConv1d,
     BatchSignConv2d,
     BatchSignLinear,
+    BatchSignTransposedLinear,
     FixedSignConv1d,
     FixedSignConv2d,
     FixedSignLinear,
+    FixedSignTransposedLinear,
     UniformSignConv1d,
     UniformSignConv2d,
     UniformSignLinear,
+    UniformSignTransposedLinear,
 )
 
 __all__ = ["RULES", "convert"]
 
-#: For each rule, the class that takes the place of each of torch's.
-RULES: Mapping[str, Mapping[type[nn.Module], type[FeedbackLayer]]] = MappingProxyType(
+#: A kind of layer: a class, or the path of a class that fadiag does not import.
+_Kind = type[nn.Module] | str
+_KINDS: Mapping[_Kind, str] = MappingProxyType(
     {
-        "bp": {},
-        "fa": {nn.Linear: FeedbackLinear, nn.Conv1d: FeedbackConv1d, nn.Conv2d: FeedbackConv2d},
-        "usf": {nn.Linear: UniformSignLinear, nn.Conv1d: UniformSignConv1d, nn.Conv2d: UniformSignConv2d},
-        "frsf": {nn.Linear: FixedSignLinear, nn.Conv1d: FixedSignConv1d, nn.Conv2d: FixedSignConv2d},
-        "brsf": {nn.Linear: BatchSignLinear, nn.Conv1d: BatchSignConv1d, nn.Conv2d: BatchSignConv2d},
+        nn.Linear: "nn.Linear",
+        nn.Conv1d: "nn.Conv1d",
+        nn.Conv2d: "nn.Conv2d",
+        CONV1D: "transformers' Conv1D",
     }
 )
 
+
+def _by_kind(*classes: type[FeedbackLayer]) -> Mapping[_Kind, type[FeedbackLayer]]:
+    return MappingProxyType(dict(zip(_KINDS, classes, strict=True)))
+
+
+#: For each rule, the class that takes the place of each kind of layer.
+RULES: Mapping[str, Mapping[_Kind, type[FeedbackLayer]]] = MappingProxyType(
+    {
+        "bp": {},
+        "fa": _by_kind(FeedbackLinear, FeedbackConv1d, FeedbackConv2d, FeedbackTransposedLinear),
+        "usf": _by_kind(UniformSignLinear, UniformSignConv1d, UniformSignConv2d, UniformSignTransposedLinear),
+        "frsf": _by_kind(FixedSignLinear, FixedSignConv1d, FixedSignConv2d, FixedSignTransposedLinear),
+        "brsf": _by_kind(BatchSignLinear, BatchSignConv1d, BatchSignConv2d, BatchSignTransposedLinear),
+    }
+)
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -46,30 +74,34 @@ def convert(
     seed: int = 0,
     *,
     feedback: str = "normal",
-    layers: Iterable[str] | None = None,
+    layers: LayerChoice | Iterable[LayerChoice] | None = None,
 ) -> _Model:
     """Make a model learn by another rule: change the class of its linear and convolution layers, in place.
 
     Modules and parameters stay the same objects: an optimizer made before, hooks and references stay valid.
-    Each layer gains ``feedback``, under "fa" a buffer. B is drawn with the scale of the layer's weight at
-    this moment: convert after initializing. The generator depends on ``seed`` and the layer's name, torch's
-    own is not touched. A module used under two names is converted once; two modules that share one weight
-    share its feedback.
+    Each layer gains ``feedback``, the matrix B, which is a buffer under "fa". B has the scale of the layer's
+    weight as it is now, so convert after initializing. It depends on ``seed`` and the layer's name; torch's
+    own generator is left alone.
+
+    A module with two names is converted once. Two layers that share one weight share one B. A table that
+    shares its weight with the output layer, as GPT-2's does, stays a table: only the output layer sends its
+    error through B, and the weight's gradient is still the sum of both.
 
     Parameters
     ----------
     model : nn.Module
-        Its layers of exactly the type ``nn.Linear``, ``nn.Conv1d`` or ``nn.Conv2d`` are converted, also where
-        the model is one itself.
+        Its layers of exactly the type ``nn.Linear``, ``nn.Conv1d`` or ``nn.Conv2d``, and ``Conv1D`` of
+        transformers, are converted. It may be such a layer itself.
     rule : str
         "bp" leaves the model as it is, so that one line serves a whole study; "fa" is Feedback Alignment;
-        "usf", "frsf" and "brsf" have feedback of the weight's own signs, see `fadiag.rules.signs`.
+        "usf", "frsf" and "brsf" have feedback with the weight's own signs, see `fadiag.rules.signs`.
     seed : int
-        Of the feedback, apart from the seeds of initialization and data.
+        The seed of the feedback, apart from those of initialization and data.
     feedback : {"normal", "uniform", "permuted"}
         The law of B's entries, see `fadiag.rules.draw_feedback`.
-    layers : iterable of str, optional
-        Names of the modules to convert; all by default. The model's own name is "".
+    layers : str, module, module class, or iterable of them, optional
+        Names, globs, modules of the model, or classes. The model's own name is "". By default all that can be
+        converted; then a module that keeps a matrix with an exact backward pass is an error or a warning.
 
     Returns
     -------
@@ -79,8 +111,16 @@ def convert(
     Raises
     ------
     InputError
-        Of an unknown rule, law or layer name; of a model without a layer to convert or converted before; of a
-        weight without a scale (all zero, not finite, not yet initialized). The model is then unchanged.
+        The rule, the law or a layer is unknown; the model has nothing to convert, or was converted before. A
+        weight is not initialized yet, all zero or not finite, and so has no scale. More than half of the
+        entries of all matrices would keep their exact backward pass, and ``layers`` is not given. The model
+        is then as it was.
+
+    Warns
+    -----
+    ConvertWarning
+        A smaller part of the matrices keeps its exact backward pass. Tables (``nn.Embedding``) and norms do
+        not count, since no error goes through their matrices to a layer below.
 
     Examples
     --------
@@ -98,21 +138,26 @@ def convert(
     if rule == "bp":
         if converted:
             raise InputError(
-                f"the model learns by another rule already: {_some(converted)} has feedback; "
+                f"the model learns by another rule already: there is feedback in {_quoted(converted)}; "
                 "build a fresh model for rule 'bp'"
             )
         return model
     chosen = _choose(model, classes, layers)
     if not chosen:
-        types = ", ".join(f"nn.{kind.__name__}" for kind in classes)
-        why = f"{_some(converted)} was converted before" if converted else f"it has no module of type {types}"
-        raise InputError(f"nothing to convert in {type(model).__name__}: {why}; build a fresh model")
+        if converted:
+            why = f"already converted are {_quoted(converted)}; build a fresh model"
+        else:
+            why = f"it has no layer of type {', '.join(_KINDS.values())}"
+        raise InputError(f"nothing to convert in {type(model).__name__}: {why}")
+    if layers is None:
+        with_feedback = {model.get_submodule(name) for name in (*converted, *chosen)}
+        check_left_out(model, with_feedback, _KINDS.values(), stacklevel=2)
 
     # Everything is drawn before anything is changed: an error leaves the model whole.
     drawn: dict[int, Tensor] = {}
     for name, module in chosen.items():
         weight = module.weight
-        assert isinstance(weight, Tensor)  # of nn.Linear and nn.Conv
+        assert isinstance(weight, Tensor)  # each kind of layer has one
         if is_lazy(weight) or weight.is_meta:
             raise InputError(
                 f"layer {name!r} has no weights yet; run one batch or initialize it before converting"
@@ -124,20 +169,39 @@ def convert(
                 raise InputError(f"layer {name!r}: {error}") from None
     for module in chosen.values():
         matrix = drawn[id(module.weight)]
-        module.__class__ = classes[type(module)]
+        module.__class__ = classes[_kind_of(module)]
         assert isinstance(module, FeedbackLayer)
         module.attach_feedback(matrix)
     return model
 
 
+def _kind_of(module: nn.Module) -> _Kind:
+    return CONV1D if is_conv1d(module) else type(module)
+
+
 def _choose(
-    model: nn.Module, classes: Mapping[type[nn.Module], type[FeedbackLayer]], layers: Iterable[str] | None
+    model: nn.Module,
+    classes: Mapping[_Kind, type[FeedbackLayer]],
+    layers: LayerChoice | Iterable[LayerChoice] | None,
 ) -> dict[str, nn.Module]:
     """Return the modules to convert by name, each once."""
-    able = {name: module for name, module in model.named_modules() if type(module) in classes}
-    if layers is None:
-        return able
-    return {name: _look_up(name, able, "layer to convert") for name in layers}
+    modules = dict(model.named_modules())
+    able = {name: module for name, module in modules.items() if _kind_of(module) in classes}
+    return (
+        able
+        if layers is None
+        else {name: able[name] for name in match_layers(layers, modules, able, _refusal)}
+    )
+
+
+def _refusal(name: str, module: nn.Module) -> InputError:
+    """Return the error for a module that was asked for by name and cannot be converted."""
+    kind = type(module).__name__
+    if isinstance(module, FeedbackLayer):
+        return InputError(f"layer {name!r} is a {kind}, so it was converted before; build a fresh model")
+    return InputError(
+        f"layer {name!r} is a {kind}, which convert cannot take; it takes {', '.join(_KINDS.values())}"
+    )
 
 
 _Value = TypeVar("_Value")
@@ -147,10 +211,9 @@ def _look_up(key: str, table: Mapping[str, _Value], what: str) -> _Value:
     if key in table:
         return table[key]
     near = get_close_matches(key, table, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {_some(list(table), 12)}"
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {_quoted(table)}"
     raise InputError(f"unknown {what} {key!r}; {hint}")
 
 
-def _some(names: list[str], limit: int = 3) -> str:
-    shown = ", ".join(map(repr, names[:limit])) or "none"
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+def _quoted(names: Iterable[str]) -> str:
+    return listed(map(repr, names), 6)

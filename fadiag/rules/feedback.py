@@ -1,4 +1,4 @@
-"""Drawing feedback matrices: which law, and from which seed."""
+"""Draw feedback matrices: the laws of their entries, and the generator of each layer."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -12,26 +12,31 @@ from fadiag.errors import InputError
 __all__ = ["LAWS", "draw_feedback", "generator_for"]
 
 
+# Every draw names the CPU: torch's default device may be another one.
+
+
 def _normal(weight: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(weight.shape, generator=generator, dtype=torch.float64) * _std(weight)
+    drawn = torch.randn(weight.shape, generator=generator, dtype=torch.float64, device="cpu")
+    return drawn * _rms(weight)
 
 
 def _uniform(weight: Tensor, generator: torch.Generator) -> Tensor:
-    bound = 3**0.5 * _std(weight)
-    return (2 * torch.rand(weight.shape, generator=generator, dtype=torch.float64) - 1) * bound
+    bound = 3**0.5 * _rms(weight)
+    drawn = torch.rand(weight.shape, generator=generator, dtype=torch.float64, device="cpu")
+    return (2 * drawn - 1) * bound
 
 
 def _permuted(weight: Tensor, generator: torch.Generator) -> Tensor:
-    order = torch.randperm(weight.numel(), generator=generator)
+    order = torch.randperm(weight.numel(), generator=generator, device="cpu")
     return weight.detach().cpu().double().flatten()[order].reshape(weight.shape)
 
 
-def _std(weight: Tensor) -> float:
-    # About zero, not about the mean: the laws have mean zero, and a kernel of one entry has a scale too.
+def _rms(weight: Tensor) -> float:
+    # Not the standard deviation: the laws have mean zero, and a kernel of one entry has a scale too.
     return float(weight.detach().cpu().double().square().mean().sqrt())
 
 
-#: How B's entries are drawn, given the forward weight at conversion.
+#: How B's entries are drawn, by the name of the law. Each takes the forward weight and a generator.
 LAWS: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = MappingProxyType(
     {"normal": _normal, "uniform": _uniform, "permuted": _permuted}
 )
@@ -40,7 +45,7 @@ LAWS: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = MappingProxyTy
 def generator_for(seed: int, name: str) -> torch.Generator:
     """Return a CPU generator that depends on the seed and the module's name only.
 
-    A layer added to the model, or converted in another order, leaves the other layers' feedback as it was.
+    So a layer that is added to the model, or converted in another order, changes no other layer's feedback.
 
     Examples
     --------
@@ -48,31 +53,41 @@ def generator_for(seed: int, name: str) -> torch.Generator:
     False
     """
     digest = hashlib.sha256(f"fadiag feedback {seed} {name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def draw_feedback(weight: Tensor, law: str, generator: torch.Generator) -> Tensor:
-    """Draw a feedback matrix of the weight's shape, scale, dtype and device.
+    """Draw a feedback matrix with the weight's shape, scale, dtype and device.
 
-    Drawn in float64 on the CPU, so that it is the same on every device.
+    The draw is made in float64 on the CPU, so that it is the same on every device.
 
     Parameters
     ----------
     weight : Tensor
-        The forward weight; sqrt(mean W^2) is the scale of the draw.
+        The forward weight. The scale of the draw is its root mean square.
     law : {"normal", "uniform", "permuted"}
         Independent Gaussian or uniform entries of mean zero, or the weight's own entries in random order.
     generator : torch.Generator
-        On the CPU.
+        On the CPU, see `generator_for`.
+
+    Returns
+    -------
+    Tensor
 
     Raises
     ------
     InputError
-        Of an unknown law, or of a weight that is all zero or not finite: it has no scale to draw with.
+        The law is unknown, or the weight is all zero or not finite, and so has no scale.
+
+    Examples
+    --------
+    >>> weight = torch.tensor([[1.0, 2.0, 3.0]])
+    >>> draw_feedback(weight, "permuted", generator_for(0, "fc1")).sort().values
+    tensor([[1., 2., 3.]])
     """
     if law not in LAWS:
         raise InputError(f"unknown feedback law {law!r}; it is one of {', '.join(LAWS)}")
-    scale = _std(weight)
+    scale = _rms(weight)
     if not 0 < scale < float("inf"):
         raise InputError(
             f"the weight's root mean square is {scale:g}, so there is no scale to draw its feedback with; "

@@ -1,9 +1,12 @@
-"""The backward pass of Feedback Alignment, as autograd functions.
+"""Linear maps and convolutions whose backward pass uses a feedback matrix in place of the weight.
 
-The forward pass is torch's own. In the backward pass a matrix ``feedback`` stands where the transposed weight
-would; nothing else changes, so the weight's gradient is the outer product of what the layer received and its
-input. Both use ``setup_context`` and a generated vmap rule, which is what lets them work under
-``torch.compile`` with ``fullgraph=True``, ``torch.func.grad`` and ``vmap``.
+The forward pass is torch's own. In the backward pass ``feedback`` takes the place of the weight, and nothing
+else changes: the weight's gradient is still the product of the layer's error and its input.
+
+The functions work under ``torch.compile(fullgraph=True)``, under ``torch.func`` and under both at once.
+``setup_context`` and the generated vmap rule serve ``torch.func``. ``allow_in_graph`` makes the compiler's
+first stage (dynamo) leave the functions whole: where it looks inside, ``ctx.needs_input_grad`` is wrong under
+``torch.func.grad``, and weight gradients get lost without a word. The next stage runs them as autograd does.
 """
 
 from typing import Any, cast
@@ -14,7 +17,7 @@ from torch.nn.functional import conv1d, conv2d, linear
 
 __all__ = ["feedback_conv", "feedback_linear"]
 
-#: Autograd gives a gradient, or None where none is asked for.
+#: None where nobody asks for the gradient.
 _Gradient = Tensor | None
 
 
@@ -38,7 +41,7 @@ class _Linear(torch.autograd.Function):
         input_dtype, weight_dtype, bias_dtype = ctx.dtypes
         rows = error.reshape(-1, error.shape[-1])
         to_input = to_weight = to_bias = None
-        # Under autocast the error is in half precision and what was saved is not; torch's own backward
+        # Under autocast the error is in half precision, the saved tensors are not. torch's own backward pass
         # multiplies in the error's dtype too.
         if ctx.needs_input_grad[0]:
             to_input = (error @ feedback.to(error.dtype)).to(input_dtype)
@@ -82,8 +85,8 @@ class _Conv(torch.autograd.Function):
         stride, padding, dilation, groups = ctx.geometry
         input_dtype, weight_dtype, bias_dtype = ctx.dtypes
         needed = [*ctx.needs_input_grad[:2], bias_dtype is not None and ctx.needs_input_grad[2]]
-        # torch's own kernel for backpropagation, given the feedback in the weight's place: it reads that
-        # argument for the gradient to the input only, and takes just the shape from it for the weight's.
+        # torch's own kernel for backpropagation, with the feedback as its weight. It uses the values of that
+        # argument for the input's gradient only; the weight's gradient needs no more than its shape.
         to_input, to_weight, to_bias = torch.ops.aten.convolution_backward(
             error,
             x.to(error.dtype),
@@ -106,7 +109,7 @@ class _Conv(torch.autograd.Function):
 
 
 def feedback_linear(x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor) -> Tensor:
-    r"""Affine map whose backward pass carries the error through ``feedback`` instead of ``weight``.
+    """Apply a linear map whose backward pass uses ``feedback`` for ``weight``.
 
     Forward ``a = x W^T + b``; backward ``dx = delta B``, ``dW = delta^T x``, ``db = sum delta``.
 
@@ -147,10 +150,10 @@ def feedback_conv(  # noqa: PLR0917 - torch.conv2d's order
     dilation: tuple[int, ...],
     groups: int,
 ) -> Tensor:
-    """Convolution (1-D or 2-D, batched) whose backward pass carries the error through ``feedback``.
+    """Apply a convolution (1-D or 2-D, batched) whose backward pass uses ``feedback`` for ``weight``.
 
-    The gradient to the input is that of a convolution with the kernel ``feedback``; those to weight and bias
-    are torch's.
+    The input's gradient is that of a convolution with the kernel ``feedback``. Weight and bias have torch's
+    own gradients.
 
     Parameters
     ----------
@@ -163,6 +166,19 @@ def feedback_conv(  # noqa: PLR0917 - torch.conv2d's order
     Returns
     -------
     Tensor, shape (sample, out, *space)
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.ones(1, 1, 3, requires_grad=True)
+    >>> W, B = torch.ones(1, 1, 1), torch.full((1, 1, 1), 10.0)
+    >>> feedback_conv(x, W, None, B, (1,), (0,), (1,), 1).sum().backward()
+    >>> x.grad
+    tensor([[[10., 10., 10.]]])
     """
     arguments = (x, weight, bias, feedback, stride, padding, dilation, groups)
     return cast("Tensor", _Conv.apply(*arguments))  # type: ignore[no-untyped-call]
+
+
+torch.compiler.allow_in_graph(feedback_linear)  # type: ignore[no-untyped-call]
+torch.compiler.allow_in_graph(feedback_conv)  # type: ignore[no-untyped-call]

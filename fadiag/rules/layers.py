@@ -1,7 +1,7 @@
 """Layers with a fixed feedback matrix in their backward pass.
 
-Each is torch's layer with one buffer more, so that ``convert`` can turn the one into the other by changing a
-module's class: its parameters, hooks and references stay.
+Each is a plain layer with one buffer more. So ``convert`` only changes a module's class, and its parameters,
+hooks and references stay.
 """
 
 from collections.abc import Iterator
@@ -13,18 +13,35 @@ from torch.nn.functional import pad
 
 from fadiag.rules.functional import feedback_conv, feedback_linear
 
-__all__ = ["FeedbackConv1d", "FeedbackConv2d", "FeedbackLayer", "FeedbackLinear"]
+__all__ = [
+    "CONV1D",
+    "FeedbackConv1d",
+    "FeedbackConv2d",
+    "FeedbackLayer",
+    "FeedbackLinear",
+    "FeedbackTransposedLinear",
+    "is_conv1d",
+]
+
+#: The linear layer of transformers whose weight is (in, out). It is known by its path, never imported.
+CONV1D = "transformers.pytorch_utils.Conv1D"
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Say whether a module is transformers' ``Conv1D``: a linear layer whose weight is (in, out)."""
+    kind = type(module)
+    return f"{kind.__module__}.{kind.__qualname__}" == CONV1D
 
 
 class FeedbackLayer(nn.Module):
-    """What the layers with a feedback matrix have in common.
+    """A layer whose backward pass uses the matrix ``feedback`` in place of its weight.
 
     Attributes
     ----------
     feedback : Tensor
-        Takes the weight's place in the backward pass, in the weight's shape. A persistent buffer.
+        B, in the weight's shape. A buffer that is saved with the model.
     rule : str
-        The name that ``convert`` knows the rule by.
+        The name of its learning rule, as `fadiag.convert` takes it.
     feedback_is_fixed : bool
         Whether the feedback stays the same for a whole run.
     """
@@ -34,18 +51,18 @@ class FeedbackLayer(nn.Module):
     feedback: Tensor
 
     def attach_feedback(self, matrix: Tensor) -> None:
-        """Make ``matrix`` this layer's feedback."""
+        """Make a freshly drawn matrix this layer's feedback."""
         self.register_buffer("feedback", matrix)
 
     def feedback_of_pass(self) -> Tensor:
-        """Return the matrix that the backward pass of the forward pass now running will use."""
+        """Return the matrix for the backward pass that belongs to the forward pass now running."""
         return self.feedback
 
     @contextmanager
     def using_feedback(self, matrix: Tensor) -> Iterator[None]:
         """Use ``matrix`` in the backward pass of every forward pass made inside.
 
-        The true weight gives backpropagation.
+        With the weight as ``matrix`` it is backpropagation.
         """
         kept = self.feedback
         self.feedback = matrix
@@ -55,7 +72,7 @@ class FeedbackLayer(nn.Module):
             self.feedback = kept
 
     def extra_repr(self) -> str:
-        """Return torch's own line, with the rule."""
+        """Return the layer's own description, with the rule."""
         return f"{super().extra_repr()}, rule={self.rule!r}"
 
 
@@ -67,8 +84,26 @@ class FeedbackLinear(FeedbackLayer, nn.Linear):
         return feedback_linear(input, self.weight, self.bias, self.feedback_of_pass())
 
 
+class FeedbackTransposedLinear(FeedbackLayer):
+    """transformers' ``Conv1D`` under Feedback Alignment: its weight and feedback are (in, out).
+
+    Made by `fadiag.convert`. It is no subclass of ``Conv1D``, since fadiag does not import transformers.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out)."""
+        return feedback_linear(x, self.weight.t(), self.bias, self.feedback_of_pass().t())
+
+    def extra_repr(self) -> str:
+        """Return the numbers of outputs and inputs, with the rule."""
+        return f"nf={self.weight.shape[1]}, nx={self.weight.shape[0]}, rule={self.rule!r}"
+
+
 class _FeedbackConv(FeedbackLayer):
-    """The part that convolutions of one and two dimensions share."""
+    """What convolutions of one and two dimensions share."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...] | str
@@ -78,8 +113,8 @@ class _FeedbackConv(FeedbackLayer):
     _reversed_padding_repeated_twice: list[int]
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
-        # torch's layers call this from forward. A padding that the kernel cannot do itself (a mode other than
-        # zeros, 'same' with an even kernel) is a step of its own before it, and has its exact gradient.
+        # torch's layers call this from forward. Some padding is beyond the kernel: a mode other than zeros,
+        # or 'same' with an even kernel. It is then a step before the kernel, with its exact gradient.
         x, padding = input, self.padding
         if isinstance(padding, str) or self.padding_mode != "zeros":
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode

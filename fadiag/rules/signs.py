@@ -1,8 +1,8 @@
-"""Sign-concordant feedback: a backward matrix with the signs of the weight as it is now and other magnitudes.
+"""Sign-concordant feedback: a backward matrix that has the weight's present signs and other magnitudes.
 
-Liao, Leibo, Poggio, "How important is weight symmetry in backpropagation?", AAAI 2016, arXiv 1510.05067, has
-all three. At initialization, for Gaussian (uniform) weights, the cosine of feedback and weight is
-sqrt(2/pi) = 0.798 (sqrt(3)/2) for the uniform rule and 2/pi = 0.637 (3/4) for the other two.
+The three rules are those of Liao, Leibo, Poggio, "How important is weight symmetry in backpropagation?", AAAI
+2016, arXiv 1510.05067. At initialization with Gaussian weights, the cosine of feedback and weight is
+sqrt(2/pi) = 0.798 for uSF and 2/pi = 0.637 for frSF and brSF; with uniform weights sqrt(3)/2 and 3/4.
 """
 
 from collections.abc import Iterator
@@ -12,33 +12,42 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fadiag.rules.layers import FeedbackConv1d, FeedbackConv2d, FeedbackLayer, FeedbackLinear
+from fadiag.rules.layers import (
+    FeedbackConv1d,
+    FeedbackConv2d,
+    FeedbackLayer,
+    FeedbackLinear,
+    FeedbackTransposedLinear,
+)
 
 __all__ = [
     "BatchSign",
     "BatchSignConv1d",
     "BatchSignConv2d",
     "BatchSignLinear",
+    "BatchSignTransposedLinear",
     "FixedSign",
     "FixedSignConv1d",
     "FixedSignConv2d",
     "FixedSignLinear",
+    "FixedSignTransposedLinear",
     "UniformSign",
     "UniformSignConv1d",
     "UniformSignConv2d",
     "UniformSignLinear",
+    "UniformSignTransposedLinear",
 ]
 
 
 class _Sign(FeedbackLayer):
-    """What the sign rules share: ``feedback`` follows the weight, so it is never set."""
+    """What the sign rules share: ``feedback`` is computed from the weight, and cannot be set."""
 
     feedback_is_fixed: ClassVar[bool] = False
     _in_use: Tensor | None = None
 
     @property
     def feedback(self) -> Tensor:  # type: ignore[override]
-        """The matrix that a backward pass uses now: the magnitudes with the weight's signs."""
+        """The matrix of a pass made now: the magnitudes with the weight's signs."""
         return self._magnitude() * self._weight().sign() if self._in_use is None else self._in_use
 
     @contextmanager
@@ -54,11 +63,12 @@ class _Sign(FeedbackLayer):
         raise NotImplementedError
 
     def _weight(self) -> Tensor:
-        return self.get_parameter("weight").detach()
+        assert isinstance(self.weight, Tensor)
+        return self.weight.detach()
 
 
 class UniformSign(_Sign):
-    """uSF: ``feedback = s sign(W)`` with s the root mean square of W, taken at each pass."""
+    """uSF: ``feedback = s sign(W)``, where s is the root mean square of W at each pass."""
 
     rule: ClassVar[str] = "usf"
 
@@ -70,7 +80,7 @@ class UniformSign(_Sign):
 
 
 class FixedSign(_Sign):
-    """frSF: ``feedback = |M| sign(W)`` with M drawn once. Its magnitudes are the buffer ``magnitude``."""
+    """frSF: ``feedback = |M| sign(W)``, where M is drawn once. The buffer ``magnitude`` holds |M|."""
 
     rule: ClassVar[str] = "frsf"
     magnitude: Tensor
@@ -84,9 +94,10 @@ class FixedSign(_Sign):
 
 
 class BatchSign(FixedSign):
-    """brSF: as frSF, with M drawn anew, Gaussian and of the weight's scale, at each pass in training mode.
+    """brSF: ``feedback = |M| sign(W)``, where each pass in training mode draws M anew.
 
-    The draw comes from torch's own generator, as a dropout mask does. In between, ``magnitude`` is the last.
+    M is Gaussian with the weight's scale. It comes from torch's own generator, as a dropout mask does. Until
+    the next draw, ``magnitude`` is that of the last one.
     """
 
     rule: ClassVar[str] = "brsf"
@@ -103,6 +114,10 @@ class UniformSignLinear(UniformSign, FeedbackLinear):
     """``nn.Linear`` under uSF."""
 
 
+class UniformSignTransposedLinear(UniformSign, FeedbackTransposedLinear):
+    """transformers' ``Conv1D`` under uSF."""
+
+
 class UniformSignConv1d(UniformSign, FeedbackConv1d):
     """``nn.Conv1d`` under uSF."""
 
@@ -115,6 +130,10 @@ class FixedSignLinear(FixedSign, FeedbackLinear):
     """``nn.Linear`` under frSF."""
 
 
+class FixedSignTransposedLinear(FixedSign, FeedbackTransposedLinear):
+    """transformers' ``Conv1D`` under frSF."""
+
+
 class FixedSignConv1d(FixedSign, FeedbackConv1d):
     """``nn.Conv1d`` under frSF."""
 
@@ -125,6 +144,10 @@ class FixedSignConv2d(FixedSign, FeedbackConv2d):
 
 class BatchSignLinear(BatchSign, FeedbackLinear):
     """``nn.Linear`` under brSF."""
+
+
+class BatchSignTransposedLinear(BatchSign, FeedbackTransposedLinear):
+    """transformers' ``Conv1D`` under brSF."""
 
 
 class BatchSignConv1d(BatchSign, FeedbackConv1d):

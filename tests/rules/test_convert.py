@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from fadiag import FadiagError
-from fadiag.errors import InputError
-from fadiag.rules import FeedbackConv1d, FeedbackConv2d, FeedbackLinear, convert
+from fadiag.errors import ConvertWarning, InputError
+from fadiag.rules import LAWS, FeedbackConv1d, FeedbackConv2d, FeedbackLinear, convert
 
 
 def mlp() -> nn.Sequential:
@@ -39,7 +39,8 @@ def test_subclasses_are_left_alone() -> None:
     class Mine(nn.Linear):
         pass
 
-    model = convert(nn.Sequential(Mine(2, 2), nn.Linear(2, 2)))
+    with pytest.warns(ConvertWarning, match=r"keeps its exact backward pass: '0' \(Mine\), with 50 %"):
+        model = convert(nn.Sequential(Mine(2, 2), nn.Linear(2, 2)))
     assert [type(m) for m in model] == [Mine, FeedbackLinear]
 
 
@@ -63,8 +64,8 @@ def test_feedback_depends_on_seed_and_name_only() -> None:
 
 
 @pytest.mark.parametrize(("law", "kurtosis"), [("normal", 3.0), ("uniform", 1.8)])
-def test_law_has_the_weights_scale_and_its_own_shape(law: str, kurtosis: float) -> None:
-    layer = convert(nn.Linear(300, 400), feedback=law)
+def test_law_has_the_weights_scale_and_its_own_shape(law: str, kurtosis: float, device: torch.device) -> None:
+    layer = convert(nn.Linear(300, 400).to(device), feedback=law).cpu()
     b = layer.feedback.double().numpy().ravel()
     scale = float(layer.weight.detach().square().mean().sqrt())
     # d = 120,000 entries: the relative sd of the scale is below 0.3 %, that of the kurtosis below 0.015.
@@ -76,24 +77,33 @@ def test_law_has_the_weights_scale_and_its_own_shape(law: str, kurtosis: float) 
     assert abs(cosine) < 5 / np.sqrt(b.size)
 
 
-def test_permuted_law_is_the_weights_own_entries() -> None:
-    layer = convert(nn.Linear(6, 5), feedback="permuted")
+def test_permuted_law_is_the_weights_own_entries(device: torch.device) -> None:
+    layer = convert(nn.Linear(6, 5).to(device), feedback="permuted")
     assert torch.equal(layer.feedback.flatten().sort()[0], layer.weight.detach().flatten().sort()[0])
     assert not torch.equal(layer.feedback, layer.weight)
 
 
-def test_float64_and_float32_models_get_the_same_feedback() -> None:
-    one = nn.Linear(6, 5)
+def test_feedback_is_the_same_on_every_device(device: torch.device) -> None:
+    for law in LAWS:
+        one, other = convert(mlp(), feedback=law), convert(mlp().to(device), feedback=law)
+        assert all(
+            torch.equal(a.feedback, b.feedback.cpu()) for a, b in zip(one[::2], other[::2], strict=True)
+        )
+
+
+def test_float64_and_float32_models_get_the_same_feedback(device: torch.device) -> None:
+    one = nn.Linear(6, 5).to(device)
     two = copy.deepcopy(one).double()
     torch.testing.assert_close(convert(one).feedback.double(), convert(two).feedback, rtol=1e-6, atol=0)
 
 
-def test_feedback_is_in_the_state_dict_and_moves_with_the_model() -> None:
-    model = convert(mlp())
+def test_feedback_is_in_the_state_dict_and_moves_with_the_model(device: torch.device) -> None:
+    model = convert(mlp()).to(device)
     assert {name for name in model.state_dict() if "feedback" in name} == {f"{i}.feedback" for i in (0, 2, 4)}
     other = convert(mlp(), seed=7)
     other.load_state_dict(model.state_dict())
-    assert torch.equal(other[0].feedback, model[0].feedback)
+    assert torch.equal(other[0].feedback, model[0].feedback.cpu())
+    assert model[0].feedback.device.type == device.type
     assert model.double()[0].feedback.dtype == torch.float64
     assert "0.feedback" not in dict(model.named_parameters())
 
@@ -127,16 +137,17 @@ def test_errors_name_the_thing_and_the_way_out() -> None:
         convert(mlp(), rule="xyz")
     with pytest.raises(InputError, match=r"unknown feedback law 'norm'; did you mean 'normal'"):
         convert(mlp(), feedback="norm")
-    with pytest.raises(InputError, match=r"unknown layer to convert 'fc'; there are '0', '2', '4'"):
+    with pytest.raises(InputError, match=r"unknown layer 'fc'; there are '0', '2', '4'"):
         convert(mlp(), layers=["fc"])
-    with pytest.raises(FadiagError, match=r"nothing to convert in ReLU: it has no module of type nn.Linear"):
+    with pytest.raises(FadiagError, match=r"nothing to convert in ReLU: it has no layer of type nn.Linear"):
         convert(nn.ReLU())
     with pytest.raises(
-        InputError, match=r"nothing to convert in Sequential: '0', '2', '4' was converted before"
+        InputError,
+        match=r"nothing to convert in Sequential: already converted are '0', '2', '4'; build a fresh",
     ):
         convert(convert(mlp()))
     with pytest.raises(
-        InputError, match=r"another rule already: '0', '2', '4' has feedback; build a fresh model"
+        InputError, match=r"another rule already: there is feedback in '0', '2', '4'; build a fresh model"
     ):
         convert(convert(mlp()), rule="bp")
     with pytest.raises(InputError, match=r"layer '' has no weights yet"):
@@ -154,11 +165,32 @@ def test_a_weight_without_a_scale_is_refused_and_the_model_left_whole(value: flo
     assert not list(model.buffers())
 
 
-def test_an_optimizer_made_before_trains_the_converted_model() -> None:
-    model = mlp()
+def test_an_optimizer_made_before_trains_the_converted_model(device: torch.device) -> None:
+    model = mlp().to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     before = [p.detach().clone() for p in model.parameters()]
     convert(model)
-    model(torch.randn(8, 6)).square().sum().backward()
+    model(torch.randn(8, 6, device=device)).square().sum().backward()
     optimizer.step()
     assert all(not torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("law", ["normal", "uniform", "permuted"])
+@pytest.mark.parametrize("elsewhere", ["meta", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("rule", ["fa", "usf", "frsf", "brsf"])
+def test_the_default_device_changes_no_feedback(
+    rule: str, elsewhere: str, law: str, device: torch.device
+) -> None:
+    if elsewhere == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    found, x = [], torch.randn(2, 6).to(device)
+    for default in (torch.device("cpu"), torch.device(elsewhere)):
+        model = mlp().to(device)
+        with default:
+            convert(model, rule=rule, feedback=law)
+            torch.manual_seed(1)
+            model(x).square().sum().backward()
+        layers = [model[i] for i in (0, 2, 4)]
+        assert all(layer.feedback.device == layer.weight.device for layer in layers)
+        found.append([tensor for layer in layers for tensor in (layer.feedback, layer.weight.grad)])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

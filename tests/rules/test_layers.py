@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 
-from fadiag.rules import FeedbackLayer, convert, feedback_linear
+from fadiag.rules import FeedbackLayer, FeedbackTransposedLinear, convert, feedback_linear
+from tests.rules.straight import Straight
 
 # torch says so of its own layer; ours pads before the kernel.
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
@@ -26,12 +27,12 @@ CONVS = {
 }
 
 
-def double(layer: nn.Module) -> nn.Module:
-    return copy.deepcopy(layer).double()
+def double(layer: nn.Module, device: torch.device) -> nn.Module:
+    return copy.deepcopy(layer).double().to(device)
 
 
-def fed_by_weight(layer: nn.Module) -> FeedbackLayer:
-    converted = convert(double(layer))
+def fed_by_weight(layer: nn.Module, device: torch.device) -> FeedbackLayer:
+    converted = convert(double(layer, device))
     assert isinstance(converted, FeedbackLayer)
     converted.feedback.copy_(converted.weight.detach())
     return converted
@@ -41,141 +42,109 @@ def gradients(layer: nn.Module, x: Tensor) -> list[Tensor]:
     x = x.clone().requires_grad_()
     torch.manual_seed(1)
     out = layer(x)
-    (out * torch.randn(out.shape, dtype=out.dtype)).sum().backward()
+    (out * torch.randn(out.shape, dtype=out.dtype).to(out.device)).sum().backward()
     return [out.detach(), x.grad, *(p.grad for p in layer.parameters())]
+
+
+def assert_same(got: list[Tensor], expected: list[Tensor]) -> None:
+    """Compare to the last bit; on a GPU, whose kernels may add in another order each time, nearly so."""
+    for one, other in zip(got, expected, strict=True):
+        if one.is_cuda:
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+        else:
+            assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("shape", LINEAR_SHAPES, ids=str)
 def test_linear_with_the_weight_as_feedback_is_backpropagation_to_the_last_bit(
-    shape: tuple[int, ...],
+    shape: tuple[int, ...], device: torch.device
 ) -> None:
-    layer, x = nn.Linear(5, 3), torch.randn(shape, dtype=torch.float64)
-    for got, expected in zip(gradients(fed_by_weight(layer), x), gradients(double(layer), x), strict=True):
-        assert torch.equal(got, expected)
+    layer, x = nn.Linear(5, 3), torch.randn(shape, dtype=torch.float64).to(device)
+    assert_same(gradients(fed_by_weight(layer, device), x), gradients(double(layer, device), x))
 
 
 @pytest.mark.parametrize("case", CONVS)
-def test_conv_with_the_weight_as_feedback_is_backpropagation_to_the_last_bit(case: str) -> None:
+def test_conv_with_the_weight_as_feedback_is_backpropagation_to_the_last_bit(
+    case: str, device: torch.device
+) -> None:
     layer, shape = CONVS[case]
-    x = torch.randn(shape, dtype=torch.float64)
-    for got, expected in zip(gradients(fed_by_weight(layer), x), gradients(double(layer), x), strict=True):
-        assert torch.equal(got, expected)
-
-
-def oracle(layer: nn.Module, feedback: Tensor) -> nn.Module:
-    """The true layer's forward value, the feedback layer's gradient to the input: straight-through."""
-
-    class Oracle(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.true = double(layer)
-
-        def forward(self, x: Tensor) -> Tensor:
-            through = double(layer).requires_grad_(False)
-            through.weight.copy_(feedback)
-            z = through(x)
-            return self.true(x.detach()) + (z - z.detach())
-
-    return Oracle()
+    x = torch.randn(shape, dtype=torch.float64).to(device)
+    assert_same(gradients(fed_by_weight(layer, device), x), gradients(double(layer, device), x))
 
 
 @pytest.mark.parametrize("case", ["linear", *CONVS])
-def test_gradients_are_the_oracles(case: str) -> None:
+def test_gradients_are_the_oracles(case: str, device: torch.device) -> None:
     layer, shape = (nn.Linear(5, 3), (2, 7, 5)) if case == "linear" else CONVS[case]
-    ours = convert(double(layer), seed=3)
-    x = torch.randn(shape, dtype=torch.float64)
-    got, expected = gradients(ours, x), gradients(oracle(layer, ours.feedback), x)
+    true, ours = double(layer, device), convert(double(layer, device), seed=3)
+    x = torch.randn(shape, dtype=torch.float64).to(device)
+    got = gradients(ours, x)
+    for one, other in zip(got, gradients(Straight(true, ours.feedback), x), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(got[1], gradients(double(layer, device), x)[1])  # and not backpropagation's
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (2, 7, 5), (2, 3, 7, 5)], ids=str)
+def test_a_transposed_linear_layer_has_the_oracles_gradients(
+    shape: tuple[int, ...], device: torch.device
+) -> None:
+    layer = pytest.importorskip("transformers").pytorch_utils.Conv1D(3, 5)
+    true, ours = double(layer, device), convert(double(layer, device), seed=3)
+    assert isinstance(ours, FeedbackTransposedLinear)
+    assert ours.feedback.shape == ours.weight.shape == (5, 3)
+    x = torch.randn(shape, dtype=torch.float64).to(device)
+    got, expected = gradients(ours, x), gradients(Straight(true, ours.feedback), x)
     for one, other in zip(got, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
-    assert not torch.allclose(got[1], gradients(double(layer), x)[1])  # and not backpropagation's
+    exact = gradients(double(layer, device), x)
+    assert not torch.allclose(got[1], exact[1])
+    for one, other in zip(gradients(fed_by_weight(layer, device), x), exact, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
     "layer", [nn.Linear(5, 3), nn.Conv1d(4, 2, 2), nn.Conv2d(2, 4, 2, groups=2)], ids=str
 )
-def test_gradcheck_passes_only_with_the_weight_as_feedback(layer: nn.Module) -> None:
+def test_gradcheck_passes_only_with_the_weight_as_feedback(layer: nn.Module, device: torch.device) -> None:
     shape = {nn.Linear: (4, 5), nn.Conv1d: (2, 4, 5), nn.Conv2d: (2, 2, 4, 4)}[type(layer)]
-    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(fed_by_weight(layer), (x,))
+    x = torch.randn(shape, dtype=torch.float64, device=device, requires_grad=True)
+    # cuDNN's kernels may add in another order each time.
+    assert torch.autograd.gradcheck(fed_by_weight(layer, device), (x,), nondet_tol=1e-12)
     with pytest.raises(GradcheckError, match="Jacobian mismatch"):
-        torch.autograd.gradcheck(convert(double(layer)), (x,))
+        torch.autograd.gradcheck(convert(double(layer, device)), (x,), nondet_tol=1e-12)
 
 
-def net() -> nn.Sequential:
-    torch.manual_seed(0)
-    return convert(
-        nn.Sequential(
-            nn.Conv2d(1, 3, 3, padding=1),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(48, 5),
-            nn.ReLU(),
-            nn.Linear(5, 2),
-        )
-    )
-
-
-# torch's own: dynamo instantiates the function to trace it.
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-def test_compiles_without_a_graph_break() -> None:
-    x = torch.randn(4, 1, 4, 4)
-    model, plain = net(), net()
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    compiled(x).square().sum().backward()
-    plain(x).square().sum().backward()
-    for got, expected in zip(model.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(got.grad, expected.grad)
-
-
-def test_per_sample_gradients_by_vmap_are_those_of_a_loop() -> None:
-    model = net()
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    names = [name for name, _ in model.named_parameters()]
-    x = torch.randn(4, 1, 4, 4)
-
-    def loss(parameters: dict[str, Tensor], sample: Tensor) -> Tensor:
-        out = torch.func.functional_call(model, {**state, **parameters}, (sample.unsqueeze(0),))
-        return out.square().sum()
-
-    parameters = {name: state[name].detach() for name in names}
-    batched = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, x)
-    for i in range(len(x)):
-        model.zero_grad()
-        model(x[i : i + 1]).square().sum().backward()
-        for name, parameter in model.named_parameters():
-            torch.testing.assert_close(batched[name][i], parameter.grad)
-
-
-def test_functional_call_with_the_weight_as_feedback_is_the_true_backward() -> None:
-    model, x = convert(nn.Linear(5, 3)), torch.randn(7, 5, requires_grad=True)
+def test_functional_call_with_the_weight_as_feedback_is_the_true_backward(device: torch.device) -> None:
+    model, x = convert(nn.Linear(5, 3)).to(device), torch.randn(7, 5, device=device, requires_grad=True)
     out = torch.func.functional_call(model, {"feedback": model.weight.detach()}, (x,))
     (got,) = torch.autograd.grad(out.sum(), x)
-    torch.testing.assert_close(got, torch.ones(7, 3) @ model.weight.detach())
+    torch.testing.assert_close(got, torch.ones(7, 3, device=device) @ model.weight.detach())
 
 
-def test_using_feedback_holds_inside_only() -> None:
-    layer, x = convert(nn.Linear(5, 3)), torch.randn(7, 5, requires_grad=True)
+def test_using_feedback_holds_inside_only(device: torch.device) -> None:
+    layer, x = convert(nn.Linear(5, 3)).to(device), torch.randn(7, 5, device=device, requires_grad=True)
     before = layer.feedback
     with layer.using_feedback(layer.weight.detach()):
         out = layer(x)
     assert layer.feedback is before
     (got,) = torch.autograd.grad(out.sum(), x)
-    torch.testing.assert_close(got, torch.ones(7, 3) @ layer.weight.detach())
+    torch.testing.assert_close(got, torch.ones(7, 3, device=device) @ layer.weight.detach())
     with pytest.raises(RuntimeError, match="inside"), layer.using_feedback(torch.zeros(3, 5)):
         raise RuntimeError("inside")
     assert layer.feedback is before
 
 
 @pytest.mark.parametrize("case", ["linear", "plain", "one-d"])
-def test_autocast_gives_float32_gradients_near_the_full_precision_ones(case: str) -> None:
+def test_autocast_gives_float32_gradients_near_the_full_precision_ones(
+    case: str, device: torch.device
+) -> None:
     layer, shape = (nn.Linear(5, 3), (7, 5)) if case == "linear" else CONVS[case]
-    ours = convert(copy.deepcopy(layer))
-    x = torch.randn(shape)
+    ours = convert(copy.deepcopy(layer)).to(device)
+    x = torch.randn(shape).to(device)
 
     def run(enabled: bool) -> list[Tensor]:
         ours.zero_grad()
         inputs = x.clone().requires_grad_()
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
             out = ours(inputs)
         assert out.dtype == (torch.bfloat16 if enabled else torch.float32)
         out.float().square().sum().backward()
@@ -186,14 +155,14 @@ def test_autocast_gives_float32_gradients_near_the_full_precision_ones(case: str
         assert (got - expected).norm() < 0.03 * expected.norm()
 
 
-def test_autocast_matches_torchs_own_backward_bit_for_bit() -> None:
-    layer = nn.Linear(16, 8)
-    ours, x = convert(copy.deepcopy(layer)), torch.randn(7, 16)
+def test_autocast_matches_torchs_own_backward_bit_for_bit(device: torch.device) -> None:
+    layer = nn.Linear(16, 8).to(device)
+    ours, x = convert(copy.deepcopy(layer)), torch.randn(7, 16).to(device)
     ours.feedback.copy_(ours.weight.detach())
     results = []
     for module in (layer, ours):
         inputs = x.clone().requires_grad_()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             out = module(inputs)
         out.float().square().sum().backward()
         results.append([inputs.grad, module.weight.grad, module.bias.grad])
@@ -201,18 +170,18 @@ def test_autocast_matches_torchs_own_backward_bit_for_bit() -> None:
         assert torch.equal(got, expected)
 
 
-def test_frozen_weight_still_passes_the_error_on() -> None:
-    layer = convert(nn.Linear(5, 3))
+def test_frozen_weight_still_passes_the_error_on(device: torch.device) -> None:
+    layer = convert(nn.Linear(5, 3)).to(device)
     layer.requires_grad_(False)
-    x = torch.randn(7, 5, requires_grad=True)
+    x = torch.randn(7, 5, device=device, requires_grad=True)
     layer(x).sum().backward()
-    torch.testing.assert_close(x.grad, torch.ones(7, 3) @ layer.feedback)
+    torch.testing.assert_close(x.grad, torch.ones(7, 3, device=device) @ layer.feedback)
     assert layer.weight.grad is None
 
 
-def test_second_order_goes_through_the_feedback_too() -> None:
-    x = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
-    W, B = (torch.randn(3, 5, dtype=torch.float64) for _ in range(2))
+def test_second_order_goes_through_the_feedback_too(device: torch.device) -> None:
+    x = torch.randn(4, 5, dtype=torch.float64, device=device, requires_grad=True)
+    W, B = (torch.randn(3, 5, dtype=torch.float64, device=device) for _ in range(2))
     (first,) = torch.autograd.grad(feedback_linear(x, W, None, B).pow(3).sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), x)
     # first = 3 a^2 B with a = x W^T; its own derivative meets B again, where the rule puts it.
@@ -228,10 +197,9 @@ def test_repr_names_the_rule() -> None:
     )
 
 
-def test_oracle_itself_differs_from_backpropagation_only_in_the_inputs_gradient() -> None:
+def test_oracle_itself_differs_from_backpropagation_only_in_the_inputs_gradient(device: torch.device) -> None:
     # A guard on the oracle: with the weight as feedback it is backpropagation.
-    layer, x = nn.Linear(5, 3), torch.randn(7, 5, dtype=torch.float64)
-    for got, expected in zip(
-        gradients(oracle(layer, layer.weight.detach().double()), x), gradients(double(layer), x), strict=True
-    ):
+    layer, x = double(nn.Linear(5, 3), device), torch.randn(7, 5, dtype=torch.float64).to(device)
+    through = Straight(copy.deepcopy(layer), layer.weight.detach())
+    for got, expected in zip(gradients(through, x), gradients(layer, x), strict=True):
         torch.testing.assert_close(got, expected)

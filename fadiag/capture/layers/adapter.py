@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from fadiag.errors import InputError
-from fadiag.rules import BatchSign, FeedbackConv1d, FeedbackConv2d, FeedbackLayer, FeedbackLinear
+from fadiag.rules import (
+    BatchSign,
+    FeedbackConv1d,
+    FeedbackConv2d,
+    FeedbackLayer,
+    FeedbackLinear,
+    FeedbackTransposedLinear,
+)
+from fadiag.rules.layers import is_conv1d
 
 __all__ = [
     "LayerAdapter",
@@ -18,9 +26,11 @@ __all__ = [
     "has_own_forward",
     "is_transposed",
     "own_layers",
+    "own_transposed_linears",
     "plain_layers",
     "spending",
     "transposed_convolutions",
+    "transposed_linears",
     "unknown_layers",
     "volume_convolutions",
 ]
@@ -155,8 +165,10 @@ def _is_plain(module: nn.Module) -> bool:
 @contextmanager
 def _plain_using(module: nn.Module, matrix: Tensor) -> Iterator[None]:
     kept: type[nn.Module] = type(module)
-    base = next(kind for kind in _WITH_FEEDBACK if isinstance(module, kind))
-    module.__class__ = _WITH_FEEDBACK[base]
+    if is_conv1d(module):
+        module.__class__ = FeedbackTransposedLinear
+    else:
+        module.__class__ = next(fed for kind, fed in _WITH_FEEDBACK.items() if isinstance(module, kind))
     assert isinstance(module, FeedbackLayer)
     module.attach_feedback(matrix)
     try:
@@ -207,8 +219,12 @@ own_layers = LayerAdapter(
     _own_using,
     feedback_is_fixed=lambda module: isinstance(module, FeedbackLayer) and module.feedback_is_fixed,
 )
+#: fadiag's own, with a weight of (in, out).
+own_transposed_linears = replace(own_layers, types=(FeedbackTransposedLinear,), weight_dims=("in", "out"))
 #: torch's layers, whose backward is exact.
 plain_layers = LayerAdapter(_is_plain, _weight, lambda module: None, "exact", _plain_using)
+#: transformers' Conv1D, a linear layer with a weight of (in, out).
+transposed_linears = replace(plain_layers, types=is_conv1d, weight_dims=("in", "out"))
 #: Convolutions that no rule has a feedback for, as torch has them.
 volume_convolutions = replace(plain_layers, types=lambda m: _is_torchs(m, (nn.Conv3d,)), using=_none_using)
 transposed_convolutions = replace(

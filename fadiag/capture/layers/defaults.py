@@ -4,8 +4,10 @@ from fadiag.capture.layers.adapter import (
     LayerAdapter,
     embeddings,
     own_layers,
+    own_transposed_linears,
     plain_layers,
     transposed_convolutions,
+    transposed_linears,
     volume_convolutions,
 )
 from fadiag.capture.layers.biotorch import biotorch_layers
@@ -14,9 +16,11 @@ __all__ = ["DEFAULT_ADAPTERS"]
 
 #: Asked in this order; `Recorder(adapters=...)` are asked before them.
 DEFAULT_ADAPTERS: tuple[LayerAdapter, ...] = (
+    own_transposed_linears,  # before its base class
     own_layers,
     biotorch_layers,
     plain_layers,
+    transposed_linears,
     volume_convolutions,
     transposed_convolutions,
     embeddings,

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -16,12 +14,10 @@ from fadiag.capture.layers.adapter import (
     unknown_layers,
 )
 from fadiag.capture.layers.backward_hooks import has_backward_hooks
-from fadiag.errors import CaptureError, InputError
+from fadiag.errors import CaptureError, FadiagError, InputError
+from fadiag.rules.layer_choice import LayerChoice, match_layers
 
-__all__ = ["LayerChoice", "RecordedLayer", "choose_layers", "in_order", "others_of", "owners_of"]
-
-#: One choice of layers: a name or glob, a module, or a class of them.
-LayerChoice = str | nn.Module | type[nn.Module]
+__all__ = ["RecordedLayer", "choose_layers", "in_order", "others_of", "owners_of"]
 
 
 @dataclass(frozen=True)
@@ -119,8 +115,11 @@ def choose_layers(
         for name, module in modules.items()
         if (adapter := adapter_of(module, adapters)) is not None
     }
-    names = dict.fromkeys(found, False) if chosen is None else _names(chosen, modules, found)
-    if chosen is None:
+    if chosen is not None:
+        able = {name: layer.module for name, layer in found.items()}
+        names = match_layers(chosen, modules, able, _refusal)
+    else:
+        names = dict.fromkeys(found, False)
         for name, module in modules.items():
             if name not in found and has_own_forward(module):
                 raise CaptureError(_own_forward(name, module))
@@ -132,8 +131,6 @@ def choose_layers(
                 "module, so no hook sees its error; build the attention of nn.Linear modules, or leave it "
                 "out by layers=[...]"
             )
-    if chosen is not None and not names:
-        raise InputError("layers is empty, so nothing would be recorded; name layers or leave it out")
     if not names:
         raise CaptureError(
             f"{type(model).__name__} has nothing to record: no layer that an adapter knows among its "
@@ -169,11 +166,21 @@ def in_order(model: nn.Module, layers: Sequence[RecordedLayer]) -> tuple[Recorde
 
 
 def owners_of(layers: Sequence[RecordedLayer]) -> dict[int, RecordedLayer]:
-    """Return the first layer that has each weight, by the weight's id: tied weights are recorded once."""
-    owners: dict[int, RecordedLayer] = {}
+    """Return the layer under which each weight is recorded, by the weight's id.
+
+    Tied weights are recorded once: under the first of their layers that has feedback, so that W and B stand
+    together, else under the first that is no table, else under the first.
+    """
+    tied: dict[int, list[RecordedLayer]] = {}
     for layer in layers:
-        owners.setdefault(id(layer.weight), layer)
-    return owners
+        tied.setdefault(id(layer.weight), []).append(layer)
+    return {
+        weight: min(
+            sharing,
+            key=lambda x: (x.adapter.feedback_kind != "layerwise", isinstance(x.module, nn.Embedding)),
+        )
+        for weight, sharing in tied.items()
+    }
 
 
 def _has_matrix(module: nn.Module) -> bool:
@@ -194,6 +201,16 @@ def _told_outputs(module: nn.Module) -> int:
 
 def _rows_of_matrix(module: nn.Module) -> int:
     return next(len(p) for p in module._parameters.values() if p is not None and p.dim() > 1)
+
+
+def _refusal(name: str, module: nn.Module) -> FadiagError:
+    """Return the error for a module that was asked for by name and that no adapter takes."""
+    if has_own_forward(module):
+        return CaptureError(_own_forward(name, module))
+    kind = type(module).__name__
+    return InputError(
+        f"layer {name!r} is a {kind}, for which there is no adapter; give adapters=(LayerAdapter(...),)"
+    )
 
 
 def _own_forward(name: str, module: nn.Module) -> str:
@@ -236,45 +253,3 @@ def _check_outputs(layer: RecordedLayer) -> None:
             f"outputs by its adapter's weight_dims={dims}{told}; is it kept the other way round? Then give "
             f"exact_layers({kind}, weight_dims={dims[::-1]})"
         )
-
-
-def _names(
-    chosen: LayerChoice | Iterable[LayerChoice],
-    modules: dict[str, nn.Module],
-    found: dict[str, RecordedLayer],
-) -> dict[str, bool]:
-    """Return the names chosen, and whether by the name itself (or the module) or by a glob or class."""
-    wanted: dict[str, bool] = {}
-    for given in [chosen] if isinstance(chosen, (str, type, nn.Module)) else chosen:
-        item = _name_of(given, modules) if isinstance(given, nn.Module) else given
-        if isinstance(item, type):
-            hits = [name for name, layer in found.items() if isinstance(layer.module, item)]
-        elif not isinstance(item, str):
-            raise InputError(
-                f"layers holds {item!r}, a {type(item).__name__}; give names, globs, modules or their classes"
-            )
-        elif item in modules and item not in found:
-            if has_own_forward(modules[item]):
-                raise CaptureError(_own_forward(item, modules[item]))
-            kind = type(modules[item]).__name__
-            raise InputError(
-                f"layer {item!r} is a {kind}, for which there is no adapter; "
-                "give adapters=(LayerAdapter(...),)"
-            )
-        else:
-            hits = [name for name in found if name == item or fnmatchcase(name, item)]
-        if not hits:
-            what = item.__name__ if isinstance(item, type) else repr(item)
-            near = get_close_matches(str(item), found, n=3, cutoff=0.4)
-            names = ", ".join(map(repr, near or list(found)[:6])) or "none that an adapter knows"
-            raise InputError(f"unknown layer {what}; {'near are' if near else 'there are'} {names}")
-        for name in hits:
-            wanted[name] = wanted.get(name, False) or name == item
-    return {name: wanted[name] for name in found if name in wanted}
-
-
-def _name_of(module: nn.Module, modules: dict[str, nn.Module]) -> str:
-    for name, own in modules.items():
-        if own is module:
-            return name
-    raise InputError(f"layers holds a {type(module).__name__} that is no module of the model; give its own")

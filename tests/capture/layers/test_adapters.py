@@ -9,7 +9,7 @@ from torch.nn.utils import prune
 
 from fadiag.analysis import analyze
 from fadiag.capture import DEFAULT_ADAPTERS, LayerAdapter, Probe, Recorder, exact_layers
-from fadiag.capture.layers.selection import choose_layers
+from fadiag.capture.layers.selection import choose_layers, owners_of
 from fadiag.errors import CaptureError, InputError
 from fadiag.rules import convert
 from fadiag.store import open_run
@@ -75,20 +75,40 @@ def test_an_embedding_has_its_output_and_error_and_a_dense_gradient(sparse, tmp_
     assert np.isfinite(results["state/weight_displacement_participation_ratio_raw"].values[..., 1:]).all()
 
 
-def test_a_table_tied_to_the_output_is_recorded_once(tmp_path):
+@pytest.mark.parametrize("rule", ["bp", "fa"])
+def test_a_table_tied_to_the_output_is_recorded_once_as_the_outputs(rule, tmp_path):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(11, 6), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 11, bias=False))
     model[3].weight = model[0].weight
+    convert(model, rule)
     path = tmp_path / "run.zarr"
     with Recorder(
         model, path, probes={"probe": Probe((TOKENS[:, 0], Y), loss_of, signals=["gradient", "error"])}
     ):
         pass
     run = open_run(path)
-    assert list(run["state"].children) == ["0", "1"]
-    assert [name for name in run["probe"].children if "gradient" in run[f"probe/{name}"]] == ["0", "1"]
+    assert set(run["state"].children) == {"1", "3"}
+    assert {name for name in run["probe"].children if "gradient" in run[f"probe/{name}"]} == {"1", "3"}
+    assert run["state/3/weight"].dims == run["probe/3/gradient"].dims == ("step", "out", "in")
+    np.testing.assert_array_equal(run["state/3/weight"].values[0], model[3].weight.detach())
+    # The gradient of both: of the output layer and of the table.
     loss_of(model, (TOKENS[:, 0], Y)).backward()
-    np.testing.assert_allclose(run["probe/0/gradient"].values[0], model[0].weight.grad, atol=1e-7)
+    np.testing.assert_allclose(run["probe/3/gradient"].values[0], model[0].weight.grad, atol=1e-7)
+    if rule == "fa":
+        results = analyze([path], metrics=["weight_feedback_cosine"])
+        found = results["state/weight_feedback_cosine"].sel(layer="3").values
+        expected = functional.cosine_similarity(model[3].weight.flatten(), model[3].feedback.flatten(), 0)
+        np.testing.assert_allclose(found.squeeze(), float(expected.detach()), rtol=1e-5)
+
+
+def test_a_weight_that_two_layers_share_is_recorded_under_the_one_with_feedback():
+    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3))
+    model[2].weight = model[0].weight
+    layers = choose_layers(model, DEFAULT_ADAPTERS, None)
+    assert [layer.name for layer in owners_of(layers).values()] == ["0", "4"]
+    convert(model, layers=["2"])
+    layers = choose_layers(model, DEFAULT_ADAPTERS, None)
+    assert [layer.name for layer in owners_of(layers).values()] == ["2", "4"]
 
 
 def test_a_table_of_positions_with_one_row_for_all_cuts_no_samples(tmp_path):

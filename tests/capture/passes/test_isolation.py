@@ -99,7 +99,8 @@ SIGNALS = ("error", "error_bp", "gradient")
 
 def model_with(part):
     torch.manual_seed(0)
-    return convert(nn.Sequential(nn.Linear(6, 5), part(), nn.Tanh(), nn.Linear(5, 3)))
+    # layers: a part may own matrices of its own.
+    return convert(nn.Sequential(nn.Linear(6, 5), part(), nn.Tanh(), nn.Linear(5, 3)), layers=nn.Linear)
 
 
 STATES = (

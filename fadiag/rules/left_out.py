@@ -1,0 +1,89 @@
+"""Say which matrices of a model keep their exact backward pass when it is converted."""
+
+import warnings
+from collections.abc import Collection, Iterable, Iterator
+
+from torch import nn
+from torch.nn.parameter import Parameter, is_lazy
+
+from fadiag.errors import ConvertWarning, InputError
+
+__all__ = ["check_left_out", "listed"]
+
+#: Modules that own a matrix and carry no error through it: a table has nothing below it, and a norm's weight
+#: multiplies entry by entry.
+_WITHOUT_FEEDBACK = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
+
+
+def check_left_out(
+    model: nn.Module, converted: Collection[nn.Module], kinds: Iterable[str], *, stacklevel: int
+) -> None:
+    """Warn of the matrices that are not converted, and raise where they are most of the model.
+
+    Parameters
+    ----------
+    model : nn.Module
+    converted : collection of nn.Module
+        The modules that have feedback, or are about to get it.
+    kinds : iterable of str
+        The kinds of layer that can be converted, as the message names them.
+    stacklevel : int
+        Of the warning: 1 is the caller of this function.
+
+    Raises
+    ------
+    InputError
+        A module has no weights yet, or the matrices left out have more than half of all entries.
+    """
+    taken = {id(matrix): matrix.numel() for module in converted for matrix in _matrices_of(module)}
+    left: dict[int, int] = {}
+    owners = []
+    for name, module in model.named_modules():
+        if module in converted or isinstance(module, _WITHOUT_FEEDBACK):
+            continue
+        if is_lazy(module._parameters.get("weight")):
+            raise InputError(
+                f"layer {name!r} has no weights yet; run one batch or initialize it before converting, or "
+                "name the layers to convert by layers=[...]"
+            )
+        own = {id(matrix): matrix.numel() for matrix in _matrices_of(module) if id(matrix) not in taken}
+        if own:
+            left |= own
+            owners.append(f"{name!r} ({type(module).__name__})")
+    if not left:
+        return
+    share = sum(left.values()) / (sum(left.values()) + sum(taken.values()))
+    what = f"{listed(owners)}, with {100 * share:.3g} % of the entries of all its matrices"
+    ways = (
+        f"convert takes {', '.join(kinds)}. To say that it is meant so, name the layers to convert by "
+        'layers=[...], or give layers="*" for all that it can take'
+    )
+    if share > 0.5:
+        raise InputError(f"most of {type(model).__name__} would keep its exact backward pass: {what}; {ways}")
+    text = f"a part of {type(model).__name__} keeps its exact backward pass: {what}; {ways}"
+    warnings.warn(text, ConvertWarning, stacklevel=stacklevel + 1)
+
+
+def listed(items: Iterable[str], limit: int = 3) -> str:
+    """Return the first few of some texts, and how many more there are.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    items = list(items)
+    more = len(items) - limit
+    return (", ".join(items[:limit]) or "none") + (f" and {more} more" if more > 0 else "")
+
+
+def _matrices_of(module: nn.Module) -> Iterator[Parameter]:
+    """Yield the matrices and kernels that a module owns itself.
+
+    A parameter of shape (1, tokens, width), as vision transformers have, is added to every sample: no matrix.
+    """
+    for parameter in module._parameters.values():
+        if parameter is None or is_lazy(parameter) or parameter.dim() < 2:
+            continue
+        if not (parameter.dim() == 3 and len(parameter) == 1):
+            yield parameter
