@@ -12,7 +12,7 @@ from fadiag.store import (
 
 
 @pytest.mark.parametrize(
-    ("manifest", "told"),
+    ("manifest", "message"),
     [
         ({"meta": {"data": "/caf\udce9"}}, r"'/caf\\udce9' at 'meta'\['data'\] has bytes that are not UTF-8"),
         ({"config": {"x": [0, {"y": "\ud800"}]}}, r"'\\ud800' at 'config'\['x'\]\[1\]\['y'\] has bytes"),
@@ -21,9 +21,9 @@ from fadiag.store import (
     ],
 )
 def test_the_error_for_a_text_without_utf8_names_its_place(
-    tmp_path: Path, manifest: dict[str, object], told: str
+    tmp_path: Path, manifest: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         RunWriter(tmp_path / "run.zarr", manifest=manifest)
     assert not (tmp_path / "run.zarr").exists()
     with (

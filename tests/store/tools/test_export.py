@@ -67,8 +67,8 @@ def test_netcdf_takes_any_type_and_attribute(tmp_path: Path) -> None:
         for dtype, stored in (("bool", "bool"), ("float16", "float32"), ("uint64", "uint64")):
             array = tree[f"s/a/x_{dtype}"]
             assert (array.dtype, array.values.tolist()) == (np.dtype(stored), [[0, 1]])
-        told = {**attrs, "live": 1, "shape": "[3, 4]", "none": "null"}
-        assert {name: tree["s"].attrs[name] for name in attrs} == told
+        expected = {**attrs, "live": 1, "shape": "[3, 4]", "none": "null"}
+        assert {name: tree["s"].attrs[name] for name in attrs} == expected
         assert json.loads(tree.attrs["manifest"]) == {"meta": {"seed": 1}}
 
 

@@ -37,12 +37,12 @@ def append(writer: RunWriter, step: int) -> None:
 def test_full_disk_is_one_clear_error_and_keeps_what_was_committed(small_disk: Path) -> None:
     path = small_disk / "run.zarr"
     writer = writer_at(path)
-    with pytest.raises(StoreError, match=r"run\.zarr cannot be written: No space left on device") as told:  # noqa: PT012
+    with pytest.raises(StoreError, match=r"run\.zarr cannot be written: No space left on device") as caught:  # noqa: PT012
         for step in range(100):
             append(writer, step)
             writer.flush()
-    assert "records committed: s: " in str(told.value)
-    assert "\n" not in str(told.value)
+    assert "records committed: s: " in str(caught.value)
+    assert "\n" not in str(caught.value)
     writer.close()
     kept = open_run(path)["s/a/x"]
     assert kept.sizes["step"] >= 16
@@ -54,12 +54,12 @@ def test_full_disk_is_one_clear_error_and_keeps_what_was_committed(small_disk: P
 def test_full_disk_is_a_warning_and_training_goes_on(small_disk: Path) -> None:
     path = small_disk / "run.zarr"
     writer = writer_at(path, on_failure="warn")
-    with pytest.warns(RuntimeWarning, match="No space left.*the run goes on unrecorded") as told:  # noqa: PT031
+    with pytest.warns(RuntimeWarning, match="No space left.*the run goes on unrecorded") as caught:  # noqa: PT031
         for step in range(100):
             append(writer, step)
             writer.flush()
         writer.close()
-    assert len(told) == 1
+    assert len(caught) == 1
     assert open_run(path)["s/a/x"].sizes["step"] >= 16
 
 

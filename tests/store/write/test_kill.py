@@ -100,8 +100,8 @@ def kill_again_and_again(folder: Path, kills: int, big: int) -> None:
             process.wait()
         assert run_info(path).status == "killed"
         # Only this process's: what an earlier one lost at its kill was young then.
-        told = [line.split() for line in log.read_text().splitlines()[lines:]]
-        old = [int(step) for step, at in told if float(at) < killed - 2]
+        written = [line.split() for line in log.read_text().splitlines()[lines:]]
+        old = [int(step) for step, at in written if float(at) < killed - 2]
         if any(run_info(path).committed.values()):
             done = check(open_run(path))
             assert check(xr.open_datatree(path, engine="zarr")) == done

@@ -45,7 +45,7 @@ def test_bad_records_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"extra": {"loss": np.array([1.0, 2.0])}}, r"scalar 'loss' is a ndarray; give a number .*array"),
         ({"extra": {"loss": None}}, r"scalar 'loss' is a NoneType; .* not None"),
@@ -60,14 +60,14 @@ def test_bad_records_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
     ],
 )
 def test_a_coordinate_or_scalar_that_is_not_one_number_is_refused(
-    tmp_path: Path, given: dict[str, Any], told: str
+    tmp_path: Path, given: dict[str, Any], message: str
 ) -> None:
     path = tmp_path / "run.zarr"
     with RunWriter(path, manifest={}) as writer:
         writer.declare_stream("log", attrs={})
         writer.declare("log", "", "vector", ArraySpec(("out",), (4,), "float32"))
         writer.append("log", 0, {}, extra={"loss": np.float32(0.5)}, epoch=np.array(0.25))
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             writer.append("log", 1, {}, **given)
         for step in (1, 2):
             writer.append("log", step, {}, extra={"loss": np.array([float(step)])}, epoch=step, rows_valid=3)

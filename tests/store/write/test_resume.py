@@ -67,8 +67,8 @@ def test_resume_from_gives_up_what_the_checkpoint_has_not_seen(tmp_path: Path, c
     tree = open_run(path)
     np.testing.assert_array_equal(tree["s/step"], np.arange(kept + 2))
     np.testing.assert_array_equal(tree["s/a/x"][:, 0], [*range(kept), 100 + kept, 101 + kept])
-    told = tree.attrs["resumes"][0]
-    assert (told["resume_from"], told["committed_before"], told["generation"]) == (cut, {"s": 5}, 1)
+    resumed = tree.attrs["resumes"][0]
+    assert (resumed["resume_from"], resumed["committed_before"], resumed["generation"]) == (cut, {"s": 5}, 1)
 
 
 def test_resume_from_needs_a_store(tmp_path: Path) -> None:
