@@ -136,16 +136,11 @@ class ArrayLayout:
         full = (*index, *(0,) * (len(self.shape) - len(index)))
         return ".".join(("c", *map(str, full)))
 
-    def keys(self) -> Iterator[str]:
-        """Yield the file name of every chunk."""
-        for index in np.ndindex(*self.grid):
-            yield self.key(*index)
-
-    def regions(self) -> Iterator[tuple[slice, ...]]:
-        """Yield the part of the array that each chunk covers."""
+    def chunks(self) -> Iterator[tuple[str, tuple[slice, ...]]]:
+        """Yield (file name, part of the array) of every chunk."""
         for index in np.ndindex(*self.grid):
             places = zip(index, self.chunk, self.shape, strict=True)
-            yield tuple(slice(i * c, min((i + 1) * c, n)) for i, c, n in places)
+            yield self.key(*index), tuple(slice(i * c, min((i + 1) * c, n)) for i, c, n in places)
 
     def blocks(self, record: int) -> Iterator[tuple[str, int, int, int]]:
         """Yield (file name, offset in the file, first byte, last byte + 1 of the record) of one record."""

@@ -1,7 +1,9 @@
-"""Time the store: writing, commit, many small signals, opening, reading.
+"""Time the store: starting and opening with many arrays, writing, commit, reading.
 
-Run as ``python tests/benchmarks/bench_store.py``; prints CPU time and ratios against a baseline that is taken
-in the same run, in turn with what is measured (page cache warm). Nothing is asserted.
+    python tests/benchmarks/bench_store.py
+
+Prints CPU time and ratios to a baseline. Both are taken in turn in the same run, with a warm page cache.
+Nothing is asserted.
 """
 
 import os
@@ -24,6 +26,42 @@ def cpu(work: Callable[[], object]) -> float:
     before = time.process_time()
     work()
     return time.process_time() - before
+
+
+def starting(folder: Path, layers: int, signals: int) -> None:
+    """Time a start with many arrays: to the first committed record, and opening; both are to be linear.
+
+    The baseline makes the same folders and files. ext4 takes several times as long to make files for half a
+    minute after many were deleted, so nothing is deleted here.
+    """
+    path, plain = folder / f"start{layers}.zarr", folder / f"start{layers}.plain"
+    names = [(f"layer.{layer}", f"x{signal}") for layer in range(layers) for signal in range(signals)]
+    writer = None
+
+    def start() -> None:
+        nonlocal writer
+        writer = RunWriter(path, manifest={})
+        writer.declare_stream("s", attrs={})
+        for layer, signal in names:
+            writer.declare("s", layer, signal, ArraySpec(("sample", "out"), (4, 3), "float32"))
+        writer.append("s", 0, dict.fromkeys(names, np.zeros((4, 3), np.float32)))
+        writer.flush()
+
+    def make_files() -> None:
+        for layer, signal in names:
+            place = plain / layer / signal
+            place.mkdir(parents=True)
+            for name in ("zarr.json", "c.0.0.0"):
+                (place / name).write_bytes(bytes(500))
+
+    started, files = cpu(start), cpu(make_files)
+    assert writer is not None
+    closed = cpu(writer.close)
+    opened = [cpu(lambda: open_run(path)) for _ in range(3)]
+    print(
+        f"{layers} layers x {signals} signals, CPU s: start and first record {started:.2f} (its files alone"
+        f" {files:.2f}), close {closed:.2f}, opening {median(opened):.2f}"
+    )
 
 
 def write_store(path: Path, arrays: list[np.ndarray], steps: int) -> None:
@@ -76,9 +114,9 @@ def committing(folder: Path, layers: int, signals: int, steps: int) -> None:
         recording = writer._recording  # the commit alone is what is timed
         times = []
         for rows in np.linspace(1, steps, 20).astype(int):
-            recording.streams["s"].rows = int(rows)
+            recording.streams["s"].records = int(rows)
             times.append(min(cpu(recording.commit) for _ in range(10)))
-        recording.streams["s"].rows = 1
+        recording.streams["s"].records = 1
     print(
         f"commit of {layers} layers x {signals} signals: {1e3 * median(times):.2f} ms CPU;"
         f" last/first over {steps} steps {median(times[-5:]) / median(times[:5]):.2f}"
@@ -140,6 +178,8 @@ def reading(folder: Path) -> None:
 def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="bench-store-"))
     try:
+        for layers in (250, 500, 1000, 2000):
+            starting(folder, layers, 5)
         writing(folder)
         committing(folder, 8, 1, 10_000)
         committing(folder, 1000, 1, 10_000)

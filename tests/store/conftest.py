@@ -1,10 +1,12 @@
-"""Disks of any size."""
+"""A recorded run, and disks of any size."""
 
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.store.runs import record
 
 
 @pytest.fixture
@@ -26,3 +28,9 @@ def disk_of(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield mount
     for place in mounted:
         subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    record(tmp_path / "run.zarr")
+    return tmp_path / "run.zarr"

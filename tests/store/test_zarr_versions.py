@@ -66,7 +66,7 @@ def newer_python() -> str | None:
     [(sys.executable, "zarr==3.1.0"), (newer_python(), "zarr>=3.4,<4")],
     ids=["3.1.0", "3.4"],
 )
-def test_plain_xarray_opens_it(python: str | None, wanted: str, stores: Path, tmp_path: Path) -> None:
+def test_plain_xarray_opens_a_store(python: str | None, wanted: str, stores: Path, tmp_path: Path) -> None:
     if python is None:
         pytest.skip("no Python 3.12 or newer here, which the newest zarr asks for")
     subprocess.run([python, "-m", "venv", tmp_path], check=True)

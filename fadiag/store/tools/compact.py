@@ -68,12 +68,8 @@ def compact(path: str | os.PathLike[str], dest: str | os.PathLike[str]) -> None:
     except BaseException as error:
         if "://" not in os.fspath(dest):
             shutil.rmtree(dest, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise StoreError(f"{dest} cannot be written: {error}") from error
-        if type(error).__module__.startswith("obstore"):
-            raise StoreError(
-                f"{dest} cannot be written: {type(error).__name__}: {str(error)[:300]}"
-            ) from error
+        if isinstance(error, OSError) or type(error).__module__.startswith("obstore"):
+            raise StoreError(f"{dest} cannot be written: {_shown(error)}") from error
         raise
 
 
@@ -81,11 +77,15 @@ def _write(target: Any, snapshot: Snapshot) -> None:
     import zarr
 
     root = zarr.create_group(target)
-    for group in sorted(snapshot.groups, key=lambda name: name.count("/")):
-        root.create_group(group, attributes=dict(snapshot.groups[group]))
+    for group, attrs in snapshot.groups.items():
+        root.create_group(group, attributes=dict(attrs))
     for array in snapshot.arrays.values():
         _copy(snapshot.path, root, array)
     _seal(target, snapshot)
+
+
+def _shown(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error)[:300]}"
 
 
 def _target(dest: str | os.PathLike[str]) -> Any:
@@ -112,7 +112,7 @@ def _target(dest: str | os.PathLike[str]) -> Any:
     try:
         taken = any(store.list(chunk_size=1))
     except Exception as error:
-        raise StoreError(f"{text} cannot be reached: {type(error).__name__}: {str(error)[:300]}") from error
+        raise StoreError(f"{text} cannot be reached: {_shown(error)}") from error
     if taken:
         raise StoreError(f"{text} holds objects already; compaction writes a new store, take another prefix")
     return ObjectStore(store)
@@ -145,7 +145,7 @@ def _copy(source: Path, root: Any, array: StoredArray) -> None:
         attributes=dict(array.attrs),
         config={"write_empty_chunks": True},
     )
-    for region in dataclasses.replace(layout, chunk=shard).regions():
+    for _, region in dataclasses.replace(layout, chunk=shard).chunks():
         copy[region] = read_array(source, array, region)
 
 

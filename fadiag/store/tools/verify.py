@@ -65,7 +65,7 @@ def verify_run(path: str | os.PathLike[str]) -> Verification:
     chunks = 0
     for array in snapshot.arrays.values():
         found = 0
-        for name, region in zip(array.layout.keys(), array.layout.regions(), strict=True):
+        for name, region in array.layout.chunks():
             chunks += 1
             try:
                 _check(snapshot, array, name, region)

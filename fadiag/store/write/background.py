@@ -1,4 +1,4 @@
-"""A recording that is written on a thread of its own, and what happens when that fails."""
+"""Write a recording on a thread, and report what fails there."""
 
 import contextlib
 import threading
@@ -38,7 +38,7 @@ class BackgroundRecording:
         )
 
     def ready(self) -> bool:
-        """Return whether writing goes on; report a failure of the thread, by an error or one warning."""
+        """Return whether writing goes on; report a failure by an error, or by one warning."""
         if self.closed:
             raise StoreError(f"{self.recording.path} is closed; open it again with resume=True")
         failure = self._queue.failure
@@ -54,13 +54,13 @@ class BackgroundRecording:
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep the thread out, which may have to end a write first."""
+        """Keep the writer's thread out, after the write that it is at."""
         with self._reporting(), self._mutex:
             yield
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:
-        """Treat a failure of the disk on the caller's thread like one on the other."""
+        """Treat a failure of the disk on the caller's thread like one on the writer's."""
         try:
             yield
         except OSError as error:
@@ -81,7 +81,7 @@ class BackgroundRecording:
             self.ready()
 
     def close(self, status: str) -> None:
-        """Write what waits, commit under a last status and free the store; a second call does nothing."""
+        """Write all that waits, commit the last status and free the store; a second call does nothing."""
         if self.closed:
             return
         try:

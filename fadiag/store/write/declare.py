@@ -1,6 +1,6 @@
-"""Declaring the streams, layers and arrays of a store that is written.
+"""Declare the streams, layers and arrays of a store that is written.
 
-A resumed store holds them already. Declaring one again then checks that it is the same, once.
+A resumed store has them already. Each is then declared again, once, and must be the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ def declare_stream(recording: Recording, name: str, attrs: Mapping[str, JSON], p
 
 def declare_signal(
     recording: Recording,
-    name: str,
+    stream: str,
     layer: str,
     signal: str,
     spec: ArraySpec,
@@ -51,23 +51,23 @@ def declare_signal(
     layer_attrs: Mapping[str, JSON],
 ) -> None:
     """Add an array with steps to a stream, whose records so far have no values of it."""
-    stream = recording.stream(name)
-    path, layout, attrs = _planned(name, layer, signal, spec, planned=stream.planned)
+    home = recording.stream(stream)
+    path, layout, attrs = _planned(stream, layer, signal, spec, planned=home.planned)
     known = recording.tree.nodes.get(path)
     if known is not None:
         _check_same(known, layout)
         _inherit(recording, path, attrs)
     else:
         recording.tree.check_dims(path, layout)
-        _declare_layer(recording, name, layer, layer_attrs)
+        _declare_layer(recording, stream, layer, layer_attrs)
         node = recording.add(StoreNode(path, attrs, layout))
-        stream.arrays.append(node)
-        if stream.appended:
-            recording.backfill(node, stream.records)
+        home.arrays.append(node)
+        if home.appended:
+            recording.backfill(node, home.records)
             # Records that still wait will be written with the fill value.
-            node.merge_attrs({"declared_at": stream.appended})
-    stream.specs[path] = spec
-    stream.record_bytes += spec.nbytes
+            node.merge_attrs({"declared_at": home.appended})
+    home.specs[path] = spec
+    home.record_bytes += spec.nbytes
 
 
 def declare_static(
@@ -146,7 +146,7 @@ def _check_same(known: StoreNode, layout: ArrayLayout) -> None:
 
 
 def _inherit(recording: Recording, path: str, attrs: Mapping[str, JSON]) -> None:
-    """Declare again, once, what a resumed store holds."""
+    """Accept the second declaration of what a resumed store has, once."""
     if path not in recording.inherited:
         raise InputError(f"{path} is declared twice; declare it once")
     recording.inherited.discard(path)

@@ -31,8 +31,8 @@ __all__ = ["Recording"]
 class Recording:
     """An open store: add nodes, write records, commit, finish.
 
-    Files are opened by the store's path. So the path is checked before each write: the writer of a store that
-    was moved away would else write into whatever the path leads to now.
+    Files are opened by the store's path, so the path is checked before each write: if the store was moved
+    away, the path may lead to another one.
     """
 
     def __init__(self, path: Path, lock: StoreLock, attributes: RootAttributes) -> None:
@@ -43,7 +43,7 @@ class Recording:
         #: Paths that a resumed store holds and that were not declared again yet.
         self.inherited: set[str] = set()
         self._lock = lock
-        self._created: dict[str, int] = {}
+        self._created: dict[str, int] = {}  # the last chunk that was opened of each array
         self._small = SmallRecords(partial(self._write_to, write_records))
 
     def stream(self, name: str) -> StreamState:

@@ -95,16 +95,6 @@ class RunWriter:
             recording, buffer_bytes=buffer_bytes, commit_every=commit_every, on_failure=on_failure
         )
 
-    @property
-    def run_id(self) -> str:
-        """Random name of the run; a resumed run keeps it."""
-        return self._recording.attributes.run_id
-
-    @property
-    def generation(self) -> int:
-        """How often `resume_from` set the run back."""
-        return self._recording.attributes.generation
-
     def declare_stream(self, stream: str, *, attrs: Mapping[str, JSON], planned: int | None = None) -> None:
         """Add a stream; `planned` is the number of records to come, where it is known.
 

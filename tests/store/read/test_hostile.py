@@ -216,7 +216,7 @@ def test_a_sealed_record_that_would_unfold_without_end(run: Path, tmp_path: Path
         fill_value=float("nan"),
     )
     bomb[...] = 0.0
-    # Every checksum holds, and some kilobytes would become 96 MB where the metadata tell of 48 bytes.
+    # Every checksum holds, and some kilobytes would become 96 MB instead of 48 bytes.
     shutil.copy(tmp_path / "bomb.zarr/c/0/0/0", chunk)
     assert chunk.stat().st_size < 10**5
     tree = open_run(tmp_path / "sealed.zarr")

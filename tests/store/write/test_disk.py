@@ -37,12 +37,12 @@ def append(writer: RunWriter, step: int) -> None:
 def test_full_disk_is_one_clear_error_and_keeps_what_was_committed(small_disk: Path) -> None:
     path = small_disk / "run.zarr"
     writer = writer_at(path)
-    with pytest.raises(StoreError, match=r"run\.zarr cannot be written: No space left on device") as told:  # noqa: PT012
+    with pytest.raises(StoreError, match=r"run\.zarr cannot be written: No space left on device") as caught:  # noqa: PT012
         for step in range(100):
             append(writer, step)
             writer.flush()
-    assert "records committed: s: " in str(told.value)
-    assert "\n" not in str(told.value)
+    assert "records committed: s: " in str(caught.value)
+    assert "\n" not in str(caught.value)
     writer.close()
     kept = open_run(path)["s/a/x"]
     assert kept.sizes["step"] >= 16
@@ -54,16 +54,16 @@ def test_full_disk_is_one_clear_error_and_keeps_what_was_committed(small_disk: P
 def test_full_disk_is_a_warning_and_training_goes_on(small_disk: Path) -> None:
     path = small_disk / "run.zarr"
     writer = writer_at(path, on_failure="warn")
-    with pytest.warns(RuntimeWarning, match="No space left.*the run goes on unrecorded") as told:  # noqa: PT031
+    with pytest.warns(RuntimeWarning, match="No space left.*the run goes on unrecorded") as caught:  # noqa: PT031
         for step in range(100):
             append(writer, step)
             writer.flush()
         writer.close()
-    assert len(told) == 1
+    assert len(caught) == 1
     assert open_run(path)["s/a/x"].sizes["step"] >= 16
 
 
-def test_a_recording_that_cannot_fit_is_told_before_it_starts(small_disk: Path) -> None:
+def test_a_run_that_cannot_fit_is_an_error_before_it_starts(small_disk: Path) -> None:
     def begin(**options: object) -> None:
         with RunWriter(small_disk / f"{len(options)}.zarr", manifest={}, **options) as writer:  # type: ignore[arg-type]
             writer.declare_stream("s", attrs={}, planned=1000)
@@ -110,7 +110,7 @@ def small_record(writer: RunWriter, step: int) -> None:
 
 @pytest.mark.parametrize("append", [append, small_record])
 @pytest.mark.parametrize("end", [lambda writer: writer.flush(), lambda writer: writer.close()])
-def test_a_store_moved_away_leaves_alone_what_stands_at_its_path(
+def test_a_store_moved_away_does_not_touch_the_new_one_at_its_path(
     tmp_path: Path, append: Callable[[RunWriter, int], None], end: Callable[[RunWriter], None]
 ) -> None:
     path = tmp_path / "run.zarr"
@@ -133,7 +133,7 @@ def test_a_store_moved_away_leaves_alone_what_stands_at_its_path(
     assert open_run(tmp_path / "old.zarr")["s"].step.values.tolist() == [0]
 
 
-def test_nothing_is_declared_in_what_stands_at_the_path_of_a_store_moved_away(tmp_path: Path) -> None:
+def test_a_store_moved_away_declares_nothing_in_the_new_one_at_its_path(tmp_path: Path) -> None:
     path = tmp_path / "run.zarr"
     writer = writer_at(path)
     path.rename(tmp_path / "old.zarr")

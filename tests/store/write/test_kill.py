@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fadiag.errors import InputError, LockedError, StoreError
-from fadiag.store import ArraySpec, RunWriter, inspect_run, open_run, run_info, verify_run
+from fadiag.store import inspect_run, open_run, run_info, verify_run
 
 # From 40 bytes to some 5 MB a step (beyond the 4 MiB of a chunk), a dead layer among them.
 WRITER = """
@@ -101,8 +100,8 @@ def kill_again_and_again(folder: Path, kills: int, big: int) -> None:
             process.wait()
         assert run_info(path).status == "killed"
         # Only this process's: what an earlier one lost at its kill was young then.
-        told = [line.split() for line in log.read_text().splitlines()[lines:]]
-        old = [int(step) for step, at in told if float(at) < killed - 2]
+        written = [line.split() for line in log.read_text().splitlines()[lines:]]
+        old = [int(step) for step, at in written if float(at) < killed - 2]
         if any(run_info(path).committed.values()):
             done = check(open_run(path))
             assert check(xr.open_datatree(path, engine="zarr")) == done
@@ -129,102 +128,3 @@ def test_ten_kills(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_hundred_kills(tmp_path: Path) -> None:
     kill_again_and_again(tmp_path, kills=100, big=2000)
-
-
-SPEC = ArraySpec(("out",), (3,), "float32")
-
-
-def write(path: Path, steps: range, value: float, **options: object) -> RunWriter:
-    writer = RunWriter(path, manifest={"meta": {"value": value}}, **options)  # type: ignore[arg-type]
-    writer.declare_stream("s", attrs={"kind": "probe"})
-    writer.declare("s", "a", "x", SPEC)
-    for step in steps:
-        writer.append("s", step, {("a", "x"): np.full(3, value + step, np.float32)})
-    writer.flush()
-    return writer
-
-
-def test_resume_goes_on_behind_the_last_record(tmp_path: Path) -> None:
-    path = tmp_path / "run.zarr"
-    write(path, range(5), 0).close()
-    name = run_info(path).run_id
-    writer = RunWriter(path, manifest={}, resume=True)
-    assert writer.last_step("s") == 4
-    assert (writer.run_id, writer.generation) == (name, 0)
-    writer.declare_stream("s", attrs={"kind": "probe"})
-    writer.declare("s", "a", "x", SPEC)
-    with pytest.raises(InputError, match="s/a/x is declared twice"):
-        writer.declare("s", "a", "x", SPEC)
-    with pytest.raises(InputError, match="step 4 of stream 's' comes after step 4"):
-        writer.append("s", 4, {})
-    writer.append("s", 5, {("a", "x"): np.full(3, 5, np.float32)})
-    writer.close()
-    np.testing.assert_array_equal(open_run(path)["s/a/x"][:, 0], np.arange(6))
-    assert run_info(path).manifest == {"meta": {"value": 0}}
-
-
-def test_resume_makes_a_store_where_there_is_none(tmp_path: Path) -> None:
-    write(tmp_path / "run.zarr", range(2), 0, resume=True).close()
-    assert run_info(tmp_path / "run.zarr").committed == {"s": 2}
-
-
-def test_resume_refuses_another_shape(tmp_path: Path) -> None:
-    path = tmp_path / "run.zarr"
-    write(path, range(2), 0).close()
-    with RunWriter(path, manifest={}, resume=True) as writer:
-        writer.declare_stream("s", attrs={})
-        with pytest.raises(
-            InputError, match=r"s/a/x is stored as float32 \(3,\) .* declared now as float32 \(4,\)"
-        ):
-            writer.declare("s", "a", "x", ArraySpec(("out",), (4,), "float32"))
-
-
-@pytest.mark.parametrize("cut", [0, 1, 3, 5, 99])
-def test_resume_from_gives_up_what_the_checkpoint_has_not_seen(tmp_path: Path, cut: int) -> None:
-    path = tmp_path / "run.zarr"
-    write(path, range(5), 0).close()
-    kept = min(cut, 5)
-    writer = write(path, range(kept, kept + 2), 100, resume_from=cut)
-    assert writer.generation == 1
-    writer.close()
-    tree = open_run(path)
-    np.testing.assert_array_equal(tree["s/step"], np.arange(kept + 2))
-    np.testing.assert_array_equal(tree["s/a/x"][:, 0], [*range(kept), 100 + kept, 101 + kept])
-    told = tree.attrs["resumes"][0]
-    assert (told["resume_from"], told["committed_before"], told["generation"]) == (cut, {"s": 5}, 1)
-
-
-def test_resume_from_needs_a_store(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no such file"):
-        RunWriter(tmp_path / "run.zarr", manifest={}, resume_from=3)
-
-
-def test_a_second_writer_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "run.zarr"
-    writer = write(path, range(2), 0)
-    before = time.monotonic()
-    with pytest.raises(LockedError, match=r"run\.zarr is being written by another recorder"):
-        RunWriter(path, manifest={}, resume=True)
-    assert time.monotonic() - before < 0.5
-    code = f"from fadiag.store import RunWriter; RunWriter({str(path)!r}, manifest={{}}, resume=True)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "LockedError" in done.stderr
-    writer.close()
-    RunWriter(path, manifest={}, resume=True).close()
-
-
-def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
-    # A data loader's worker that outlives a killed trainer must not lock its store.
-    code = f"""
-import os, signal, time
-from fadiag.store import RunWriter
-writer = RunWriter({str(tmp_path / "run.zarr")!r}, manifest={{}})
-if os.fork() == 0:
-    os.close(1); os.close(2); time.sleep(20); os._exit(0)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code])
-    assert process.wait() == -signal.SIGKILL
-    time.sleep(0.1)
-    assert run_info(tmp_path / "run.zarr").status == "killed"
-    RunWriter(tmp_path / "run.zarr", manifest={}, resume=True).close()

@@ -64,7 +64,7 @@ def test_any_part_is_what_numpy_gives(run: Path, key: tuple[Any, ...]) -> None:
     "key",
     [(1,), (slice(None), slice(1040, 1060)), (2, 1099, 999), (slice(None, None, -2), slice(3, None, 7))],
 )
-def test_a_split_slab(run: Path, key: tuple[Any, ...]) -> None:
+def test_a_split_record(run: Path, key: tuple[Any, ...]) -> None:
     snapshot = read_snapshot(run)
     np.testing.assert_array_equal(read_array(run, snapshot.arrays["t/big/x"], key), BIG[key])
     static = read_array(run, snapshot.arrays["static/a/w"], key[1:])
