@@ -69,6 +69,7 @@ class Session:
         """Make the store, or open the one that the run goes on in, and declare the streams."""
         if earlier is not None:  # before the records of that step are given up
             self.step, self._epoch = earlier.step, earlier.epoch
+            self._probes.start = earlier.step
         else:  # before the store exists: a probe that does not fit leaves nothing behind
             self._probes.read_ahead()
         writer = self._writer = RunWriter(path, manifest=manifest, **asdict(storage), **resuming)
@@ -194,7 +195,7 @@ class Session:
 
     def _read_probe(self, name: str) -> None:
         if not self._has(name):
-            read = self._probes.read(name, first=self._streams[name].last_step is None)
+            read = self._probes.read(name, self.step, first=self._streams[name].last_step is None)
             self._streams[name].layers(self.step, read, epoch=self._epoch)
 
     def _begin_state(self) -> None:
