@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "store": {"errors", "zarr", "xarray"},
     "rules": {"errors", "torch"},
     "capture": {"errors", "signals", "torch", "store", "spectra", "rules"},
+    "testing": {"errors", "torch", "capture"},
     "training": {"errors", "torch", "rules", "capture", "store"},
     "results": {"errors", "xarray", "zarr", "pandas", "spectra"},
     # scipy: loaded for its BLAS, which is held at one thread; no function of it is called.

@@ -1,6 +1,7 @@
 """Check that an adapter does what it says: that its ``using`` changes the backward pass, and is undone."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -12,11 +13,13 @@ from fadiag.capture.passes.passes import Passes
 from fadiag.capture.tracing.tracked_tensors import tensors_in
 from fadiag.errors import CaptureError
 
-__all__ = ["check_effect", "check_effects"]
+__all__ = ["check_effect", "check_effects", "check_exact_gradient"]
 
 #: Gradients that differ by less, relatively, are the same: on a GPU sums are not always in one order.
 _SAME = 1e-4
 _SEED = 0
+#: A step of the input, and how far the gradient may be from the difference that it makes.
+_STEP, _OFF = 1e-3, 0.05
 
 
 def check_effects(passes: Passes, layers: Sequence[RecordedLayer]) -> None:
@@ -44,7 +47,7 @@ def check_effects(passes: Passes, layers: Sequence[RecordedLayer]) -> None:
 
     handles = [m.register_forward_hook(on_call, with_kwargs=True) for m in of_module]
     try:
-        passes.loss_with(lambda layer, index, output: None)
+        passes.loss_with(lambda layer, index, output: None, hooks="feedback")
     finally:
         for handle in handles:
             handle.remove()
@@ -102,6 +105,52 @@ def check_effect(
         )
 
 
+def check_exact_gradient(
+    adapter: LayerAdapter, module: nn.Module, inputs: Sequence[Any], *, what: str
+) -> None:
+    """Check that with the weight as the matrix the gradient at the input is that of backpropagation.
+
+    It is held against a difference of the module's output, along the gradient.
+
+    Raises
+    ------
+    CaptureError
+        It is not.
+    """
+    with ExitStack() as stack:
+        if adapter.feedback_kind != "exact":
+            stack.enter_context(adapter.using(module, adapter.weight(module).detach()))
+        gradients = iter(_input_gradients(module, inputs, {}))
+
+        moved = [next(gradients) if isinstance(x, Tensor) and x.requires_grad else None for x in inputs]
+        largest = max(float(g.abs().max()) for g in moved if g is not None)
+        squared = sum(float(g.square().sum(dtype=torch.float64)) for g in moved if g is not None)
+        scale = max(
+            float(x.detach().abs().max()) for x in inputs if isinstance(x, Tensor) and x.requires_grad
+        )
+        step = _STEP * (scale or 1.0) / (largest or 1.0)
+
+        def along(sign: float) -> float:
+            with torch.random.fork_rng(devices=_cuda_devices(module)):
+                torch.manual_seed(_SEED)
+                given = [
+                    x if g is None else x.detach() + sign * step * g
+                    for x, g in zip(inputs, moved, strict=True)
+                ]
+                output = module(*given).detach()
+                torch.manual_seed(_SEED)
+                return float((output * torch.randn_like(output)).sum(dtype=torch.float64))
+
+        found = (along(1.0) - along(-1.0)) / (2 * step)
+    if not abs(found - squared) <= _OFF * squared:
+        given = "" if adapter.feedback_kind == "exact" else " with using(module, weight)"
+        raise CaptureError(
+            f"{what} is a {type(module).__name__} whose gradient at the input{given} is not that of "
+            f"backpropagation: along it the output changes by {found / (squared or 1):.3g} of what it should; "
+            "is the matrix transposed, or the backward pass not the one that the adapter says?"
+        )
+
+
 def _input_gradients(module: nn.Module, inputs: Sequence[Any], named: Mapping[str, Any]) -> list[Tensor]:
     """Return the gradients at the inputs for one random error above, the same one each time."""
     leaves: list[Tensor] = []
@@ -113,7 +162,9 @@ def _input_gradients(module: nn.Module, inputs: Sequence[Any], named: Mapping[st
         # As it comes to the module: no leaf, so that it may be changed in place.
         return leaves[-1].clone()
 
-    with torch.random.fork_rng(devices=_cuda_devices(module)):
+    # With hooks of its own: those of a checkpoint around the module would run its block anew.
+    keep = torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x)
+    with torch.random.fork_rng(devices=_cuda_devices(module)), keep:
         torch.manual_seed(_SEED)
         output = module(*map(leaf, inputs), **{name: leaf(value) for name, value in named.items()})
         torch.manual_seed(_SEED)

@@ -20,6 +20,9 @@ _GROUP = 7
 _LARGEST_RANDOM = 0.25
 #: Where the loss has kinks, only the larger step may be wrong: a failure needs both.
 _LARGER_STEP = 3
+#: The largest step, in units of the output's root mean square, and the largest one that may fail: with more,
+#: a loss that bends could look wrong, but hardly right.
+_LARGEST_STEP, _LARGEST_FAILING_STEP = 10.0, 0.3
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class _Limits:
 
 
 _FULL = _Limits(eta=1e-3, along=0.05, wrong_below=0.95, wrong_above=1.05, random_may_fail=True)
+#: With a larger step, since the loss does not show the smaller one: the curve of the loss counts more.
+_COARSE = _Limits(eta=1e-3, along=0.05, wrong_below=0.5, wrong_above=2.0, random_may_fail=False)
 _HALF = _Limits(eta=0.1, along=0.1, wrong_below=0.5, wrong_above=2.0, random_may_fail=False)
 
 
@@ -75,13 +80,13 @@ def check_errors(passes: Passes, calls: Sequence[Call]) -> Iterator[tuple[Call, 
     is_half = any(place.call.values["error"].dtype in HALF for place in differences.places)
     limits = _HALF if is_half else _FULL
     downwards = differences.places[::-1]
-    nonzero = [place for place in downwards if place.largest > 0 and isfinite(place.norm)]
-    zeros = [place for place in downwards if place.largest == 0]
-    if not differences.is_stable:
-        nonzero, zeros = [], []
+    nonzero, zeros = list[Place](), list[Place]()
+    if differences.is_stable:
+        nonzero = [place for place in downwards if isfinite(place.norm) and _step(place, limits) > 0]
+        zeros = [place for place in downwards if place.largest == 0]
     for start in range(0, len(nonzero), _GROUP):
         group = nonzero[start : start + _GROUP]
-        found = differences.figures(group, limits.eta)
+        found = differences.figures(group, [_step(place, limits) for place in group])
         for place in group:
             if limits.pass_(found):
                 yield place.call, ErrorCheck("passed", found.along, found.random)
@@ -97,14 +102,28 @@ def check_errors(passes: Passes, calls: Sequence[Call]) -> Iterator[tuple[Call, 
             yield place.call, ErrorCheck("inconclusive")
 
 
+def _step(place: Place, limits: _Limits) -> float:
+    """Return the step of a call in units of its scale; 0 if none is large enough for the loss's rounding.
+
+    A branch that adds little to a residual stream needs a larger one than a layer that all passes through.
+    """
+    if limits is _HALF:
+        return limits.eta if place.largest > 0 else 0.0
+    return max(limits.eta, place.resolved) if place.resolved <= _LARGEST_STEP else 0.0
+
+
 def _alone(differences: Differences, place: Place, limits: _Limits) -> ErrorCheck:
     """Return the verdict on one call, moved alone."""
-    found = differences.figures([place], limits.eta)
+    eta = _step(place, limits)
+    limits = _COARSE if limits is _FULL and eta > limits.eta else limits
+    found = differences.figures([place], [eta])
     if limits.pass_(found):
         return ErrorCheck("passed", found.along, found.random)
     verdict: Verdict = "inconclusive"
+    if eta > _LARGEST_FAILING_STEP:
+        return ErrorCheck(verdict, found.along, found.random)
     if limits.along_is_wrong(found) or limits.random_is_wrong(found):
-        larger = differences.figures([place], _LARGER_STEP * limits.eta)
+        larger = differences.figures([place], [_LARGER_STEP * eta])
         for is_wrong in (limits.along_is_wrong, limits.random_is_wrong):
             if is_wrong(found) and is_wrong(larger):
                 verdict = "failed"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -15,8 +15,12 @@ from fadiag.capture.tracing.layer_call import Call
 __all__ = ["Differences", "Figures", "Place"]
 
 _DIRECTIONS = 4
-#: How many units in the last place a forward pass may be off by rounding.
-_ULPS = 4
+#: Rounding that moves a figure by more than this hides what the check looks for.
+_ALONG_ROUNDING, _RANDOM_ROUNDING = 0.025, 0.25
+#: About the largest of many Gaussian numbers.
+_LARGEST_DRAW = 5
+#: A change of the loss by fewer roundings is none.
+_ULPS_OF_ZERO = 4
 
 #: By the name of a call, the length of a step and the direction in which its output moves.
 _Shifts = Mapping[str, tuple[float, Callable[[], Tensor]]]
@@ -33,12 +37,20 @@ class Place:
         The root mean square of the output.
     norm, largest : float
         The norm of the error and its largest entry.
+    resolved : float
+        The step, in units of the scale, at which the loss's rounding no longer hides the figures.
     """
 
     call: Call
     scale: float
     norm: float
     largest: float
+    resolved: float = math.inf
+
+    @property
+    def slope(self) -> float:
+        """The derivative of the loss along the error with 1 as its largest entry."""
+        return self.norm**2 / self.largest
 
     @property
     def name(self) -> str:
@@ -98,36 +110,34 @@ class Differences:
 
         loss = passes.loss_with(measure)
         self.is_stable = bool(loss == passes.loss_with(lambda layer, index, output: None))
-        self.places = [
+        places = [
             Place(call, scales[call.name], _norm(error), float(error.abs().max()))
             for call in calls
             if (error := call.values.get("error")) is not None and error.numel() and call.name in scales
         ]
         # Each output is rounded, and its error says how much that moves the loss.
         of_outputs = sum(
-            (torch.finfo(p.call.values["error"].dtype).eps * p.scale * p.norm) ** 2 for p in self.places
+            (torch.finfo(p.call.values["error"].dtype).eps * p.scale * p.norm) ** 2 for p in places
         )
-        self._rounding = _ULPS * (torch.finfo(loss.dtype).eps * abs(float(loss)) + math.sqrt(of_outputs))
+        self._rounding = torch.finfo(loss.dtype).eps * abs(float(loss)) + math.sqrt(of_outputs)
+        self.places = [replace(place, resolved=self._resolved(place)) for place in places]
 
-    def figures(self, places: Sequence[Place], eta: float) -> Figures:
+    def figures(self, places: Sequence[Place], etas: Sequence[float]) -> Figures:
         """Return the figures of places that are moved together, each with an equal share of the derivative.
 
-        The largest entry of a step is at most ``eta`` times the root mean square of the output.
+        The largest entry of each step is at most its ``eta`` times the root mean square of the output.
         """
-        slopes = [place.norm**2 / place.largest for place in places]
-        share = min(eta * place.scale * slope for place, slope in zip(places, slopes, strict=True))
-        shifts = {
-            place.name: (share / slope, partial(_unit, place))
-            for place, slope in zip(places, slopes, strict=True)
-        }
+        reach = [eta * place.scale for place, eta in zip(places, etas, strict=True)]
+        share = min(r * place.slope for place, r in zip(places, reach, strict=True))
+        shifts = {place.name: (share / place.slope, partial(_unit, place)) for place in places}
         expected = share * len(places)
         along = self._difference(shifts) / expected
         found, shares = [], []
         for draw in range(_DIRECTIONS):
             drawn = [self._drawn(place, draw) for place in places]
             share = min(
-                eta * place.scale * place.norm / float(v.abs().max())
-                for place, v in zip(places, drawn, strict=True)
+                r * place.norm / float(v.abs().max())
+                for place, r, v in zip(places, reach, drawn, strict=True)
             )
             claimed = sum(
                 share * float((place.error * v).sum(dtype=torch.float64)) / place.norm
@@ -152,7 +162,13 @@ class Differences:
             }
             found.append(self._difference(shifts))
         changes = math.sqrt(sum(x**2 for x in found) / _DIRECTIONS)
-        return changes if not changes <= self._rounding else 0.0
+        return 0.0 if changes <= _ULPS_OF_ZERO * self._rounding else changes
+
+    def _resolved(self, place: Place) -> float:
+        if not place.largest > 0:
+            return math.inf
+        along = self._rounding / (_ALONG_ROUNDING * place.scale * place.slope)
+        return max(along, _LARGEST_DRAW * self._rounding / (_RANDOM_ROUNDING * place.scale * place.norm))
 
     def _random_shifts(self, places: Sequence[Place], draw: int, share: float) -> _Shifts:
         return {p.name: (share / p.norm, partial(self._drawn, p, draw)) for p in places}

@@ -111,7 +111,7 @@ class Passes:
                     call.values["gradient"] = gradient.to_dense()  # that of a table may be sparse
         return trace
 
-    def loss_with(self, change: ChangeOutput) -> Tensor:
+    def loss_with(self, change: ChangeOutput, *, hooks: HookChoice = "all") -> Tensor:
         """Return the loss of a forward pass in which ``change`` replaces what the recorded layers return.
 
         Where it returns None, the output stays as it is. The pass runs with autograd, as `run` does: under
@@ -125,7 +125,7 @@ class Passes:
             counts[layer.name] += 1
             return change(layer, counts[layer.name] - 1, output)
 
-        with self.under({}), ExitStack() as stack:
+        with self.under({}, hooks=hooks), ExitStack() as stack:
             for layer in self.layers:
                 stack.callback(layer.module.register_forward_hook(partial(on_call, layer)).remove)
             return self._loss().detach()

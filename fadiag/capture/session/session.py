@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from fadiag.capture.checks.loss_scale import LossScaleCheck
 from fadiag.capture.layers.coverage import warn_missing_signals
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.session.resume import EarlierRun
@@ -52,6 +53,7 @@ class Session:
         self._probes, self._state, self._live = probes, state, live
         self._schedule = schedule
         self._scaler = scaler
+        self._loss_scale = LossScaleCheck()
         self._streams: dict[str, StreamWriter] = {}
         self._logged: dict[str, float] = {}
 
@@ -124,6 +126,8 @@ class Session:
             read = self._live.disarm(self.step)
             if self._scaler is not None:
                 self.log({"loss_scale": scale})
+            else:
+                self._loss_scale.see_live(read)
             if not self._has("live"):
                 self._streams["live"].layers(self.step, read, epoch=self._epoch)
         self.log(scalars)
@@ -196,6 +200,7 @@ class Session:
     def _read_probe(self, name: str) -> None:
         if not self._has(name):
             read = self._probes.read(name, self.step, first=self._streams[name].last_step is None)
+            self._loss_scale.see_probe(read)
             self._streams[name].layers(self.step, read, epoch=self._epoch)
 
     def _begin_state(self) -> None:

@@ -42,6 +42,7 @@ class StreamWriter:
         self._shapes: dict[tuple[str, str], tuple[int, ...]] = {}
         self._ways: dict[str, tuple[str, ...]] = {}  # norm and gate of each layer, in the first record
         self._told: set[str] = set()
+        self._checks: dict[str, dict[str, Any]] = {}  # of each layer, as written
         self._invalid: Counter[tuple[str, str]] = Counter()
         writer.declare_stream(stream, attrs=dict(attrs), planned=planned)
 
@@ -90,8 +91,17 @@ class StreamWriter:
                 arrays[key] = self._fitted(key, layer, signal, step)
                 if "nan_means" not in signal.attrs:
                     whole[key] = signal.array
+            self._update_check(layer)
         self._count(whole)
         self._writer.append(self.stream, step, arrays, epoch=epoch, rows_valid=batch)
+
+    def _update_check(self, layer: LayerSignals) -> None:
+        """Write what the check of error_bp says, if it says something else than before."""
+        now = {key: x for key, x in layer.attrs.items() if key.startswith("error_bp_check")}
+        if now and now != self._checks.setdefault(layer.name, now):
+            self._checks[layer.name] = now
+            place = "/".join((self.stream, layer_key(layer.name or ROOT)))
+            self._writer.set_attrs(place, {**now, "feedback_kind": layer.attrs["feedback_kind"]})
 
     def _of_one_way(self, layer: LayerSignals, step: int) -> dict[str, SignalArray]:
         """Return the signals that mean what they meant in the first record: those of its gate and norm.

@@ -60,8 +60,6 @@ def read_signals(
     twins = {signal: twin for signal, twin in TWINS.items() if twin in request.signals}
     claims = bool(twins or redraws or vectors)  # whether anything is said of backpropagation
     checks = checks if claims or request.feedbacks else None
-    if checks is not None:
-        checks.check_adapters(passes, {name for given in request.feedbacks.values() for name in given})
     is_checked = claims and checks is not None and checks.needs_errors
     exact = {"error", *twins} if redraws or vectors or is_checked else set(twins)
     wanted = set(request.signals) - set(TWINS.values())
@@ -73,6 +71,8 @@ def read_signals(
     _check_last_layer(request, last, passes.others)
     if all(call.a_shape.numel() == 0 for call in own.calls):  # a single expert may have no sample
         raise CaptureError("the batch is empty; give Probe a batch with at least one sample")
+    if checks is not None:
+        checks.check_adapters(passes, {name for given in request.feedbacks.values() for name in given})
     true, others = own, list[_Renamed]()
     if claims:
         if not is_true:
