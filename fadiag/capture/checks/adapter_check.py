@@ -146,8 +146,8 @@ def check_exact_gradient(
         given = "" if adapter.feedback_kind == "exact" else " with using(module, weight)"
         raise CaptureError(
             f"{what} is a {type(module).__name__} whose gradient at the input{given} is not that of "
-            f"backpropagation: along it the output changes by {found / (squared or 1):.3g} of what it should; "
-            "is the matrix transposed, or the backward pass not the one that the adapter says?"
+            f"backpropagation: along it the output changes by {found / (squared or 1):.3g} of what it "
+            "should; is the matrix transposed, or the backward pass not the one that the adapter says?"
         )
 
 

@@ -36,9 +36,9 @@ class LossScaleCheck:
         self._is_done, ratio = True, float(np.median(ratios))
         if ratio > _LARGEST_RATIO:
             warnings.warn(
-                f"live errors are about {ratio:,.0f} times those of the probe. Does a GradScaler multiply the "
-                "loss? Then give Recorder(..., scaler=scaler), which divides them again. Is it a sum over the "
-                "batch? Then errors of the two streams are of different losses",
+                f"live errors are about {ratio:,.0f} times those of the probe. Does a GradScaler multiply "
+                "the loss? Then give Recorder(..., scaler=scaler), which divides them again. Is it a sum "
+                "over the batch? Then the two streams have errors of different losses",
                 CaptureWarning,
                 stacklevel=4,
             )

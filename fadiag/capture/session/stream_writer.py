@@ -42,7 +42,6 @@ class StreamWriter:
         self._shapes: dict[tuple[str, str], tuple[int, ...]] = {}
         self._ways: dict[str, tuple[str, ...]] = {}  # norm and gate of each layer, in the first record
         self._told: set[str] = set()
-        self._checks: dict[str, dict[str, Any]] = {}  # of each layer, as written
         self._invalid: Counter[tuple[str, str]] = Counter()
         writer.declare_stream(stream, attrs=dict(attrs), planned=planned)
 
@@ -97,10 +96,10 @@ class StreamWriter:
 
     def _update_check(self, layer: LayerSignals) -> None:
         """Write what the check of error_bp says, if it says something else than before."""
+        place = "/".join((self.stream, layer_key(layer.name or ROOT)))
         now = {key: x for key, x in layer.attrs.items() if key.startswith("error_bp_check")}
-        if now and now != self._checks.setdefault(layer.name, now):
-            self._checks[layer.name] = now
-            place = "/".join((self.stream, layer_key(layer.name or ROOT)))
+        known = self._writer.attrs(place)
+        if known and any(known.get(key) != x for key, x in now.items()):
             self._writer.set_attrs(place, {**now, "feedback_kind": layer.attrs["feedback_kind"]})
 
     def _of_one_way(self, layer: LayerSignals, step: int) -> dict[str, SignalArray]:
