@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fadiag.capture.arguments import names_of, whole_number
+from fadiag.capture.checks.probe_checks import CheckMode
 from fadiag.capture.layers.adapter import LayerAdapter
 from fadiag.capture.layers.coverage import warn_unknown_layers
 from fadiag.capture.layers.defaults import DEFAULT_ADAPTERS
@@ -70,6 +71,9 @@ class Recorder:
         Written into the manifest as they are; plain JSON.
     adapters : sequence of LayerAdapter
         Asked before the default ones.
+    check : {"raise", "warn", "off"}
+        What to do if a probe's error_bp is not the derivative of the loss, or an adapter has no effect.
+        "warn" leaves error_bp, modulator_bp and gradient_bp of the layer out, as "raise" does in mid-run.
     scaler : torch.amp.GradScaler, optional
         The run's own. Live errors are divided by its scale, which is logged as ``loss_scale``.
     processes : {"first"}
@@ -123,6 +127,7 @@ class Recorder:
         meta: Mapping[str, Any] | None = None,
         config: Any = None,
         adapters: Sequence[LayerAdapter] = (),
+        check: CheckMode = "raise",
         scaler: torch.amp.GradScaler | None = None,
         processes: Literal["first"] = "first",
         storage: Storage | None = None,
@@ -145,7 +150,7 @@ class Recorder:
         self._state = StateReader(self._layers, signals, optimizers, whole) if signals else None
         schedule, by_name = as_schedule(every), check_probes(probes, self._layers)
         readers = self._model, self._layers, others
-        self._probes = ProbeReader(*readers, by_name, flags=self._flags, schedule=schedule)
+        self._probes = ProbeReader(*readers, by_name, flags=self._flags, schedule=schedule, check=check)
         if live is not None:
             check_live(model, live)
         self._live = None if live is None else LiveReader(self._model, self._layers, live, others)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from fadiag.rules import (
 from fadiag.rules.layers import is_conv1d
 
 __all__ = [
+    "FeedbackKind",
     "LayerAdapter",
     "adapter_of",
     "embeddings",
@@ -36,11 +38,20 @@ __all__ = [
 ]
 
 
+#: How a layer passes its error down: by a matrix in its weight's place, by one from the outputs, exactly.
+FeedbackKind = Literal["layerwise", "direct", "exact", "unknown"]
+
+
 def _weight(module: nn.Module) -> Tensor:
     weight = getattr(module, "weight", None)
     if not isinstance(weight, Tensor):
         raise InputError(f"{type(module).__name__} has no tensor named weight; give its adapter a weight=")
     return weight
+
+
+def _bias(module: nn.Module) -> Tensor | None:
+    bias = getattr(module, "bias", None)
+    return bias if isinstance(bias, Tensor) else None
 
 
 def _always(module: nn.Module) -> bool:
@@ -61,7 +72,7 @@ class LayerAdapter:
         Module to the matrix in W's place in its backward pass; None where the backward is exact. Where it
         depends on the weight, the matrix that a pass with the weight as it is now would use; where it is
         drawn at each pass, that of the last one.
-    feedback_kind : {"layerwise", "exact"}
+    feedback_kind : {"layerwise", "direct", "exact", "unknown"}
     using : callable
         ``using(module, matrix)`` is a context; a forward pass made inside it takes the matrix in its
         backward pass.
@@ -74,16 +85,35 @@ class LayerAdapter:
     weight_dims : {("out", "in"), ("in", "out")}
         What the weight's first two axes are; the second is for tables, for matrices kept transposed, and for
         the kernels of transposed convolutions, (in, out / groups, *kernel).
+    bias : callable
+        Module to its bias, or None; by default its attribute ``bias``.
+
+    Raises
+    ------
+    InputError
+        A feedback_kind that there is not.
+
+    See Also
+    --------
+    fadiag.testing.check_adapter : tries an adapter on a module.
     """
 
     types: tuple[type[nn.Module], ...] | Callable[[nn.Module], bool]
     weight: Callable[[nn.Module], Tensor]
     feedback: Callable[[nn.Module], Tensor | None]
-    feedback_kind: str
+    feedback_kind: FeedbackKind
     using: Callable[[nn.Module, Tensor], AbstractContextManager[None]]
     redraw: Callable[[nn.Module, torch.Generator], Tensor] | None = None
     feedback_is_fixed: Callable[[nn.Module], bool] = _always
     weight_dims: tuple[str, str] = ("out", "in")
+    bias: Callable[[nn.Module], Tensor | None] = _bias
+
+    def __post_init__(self) -> None:
+        """Check the kind, which decides what is recorded."""
+        if self.feedback_kind not in (kinds := get_args(FeedbackKind)):
+            raise InputError(
+                f"an adapter has the feedback_kind {self.feedback_kind!r}; it is one of {', '.join(kinds)}"
+            )
 
     def redrawn(self, module: nn.Module, generator: torch.Generator) -> Tensor:
         """Return a fresh feedback of the module's law."""

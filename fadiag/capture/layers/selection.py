@@ -13,6 +13,7 @@ from fadiag.capture.layers.adapter import (
     is_transposed,
     unknown_layers,
 )
+from fadiag.capture.layers.adapter_tensors import check_tensors
 from fadiag.capture.layers.backward_hooks import has_backward_hooks
 from fadiag.errors import CaptureError, FadiagError, InputError
 from fadiag.rules.layer_choice import LayerChoice, match_layers
@@ -73,8 +74,7 @@ class RecordedLayer:
     @property
     def bias(self) -> Tensor | None:
         """The bias, where there is one."""
-        bias = getattr(self.module, "bias", None)
-        return bias if isinstance(bias, Tensor) else None
+        return self.adapter.bias(self.module)
 
     @property
     def feedback(self) -> Tensor | None:
@@ -103,8 +103,8 @@ def choose_layers(
     Raises
     ------
     InputError
-        A name that no module has (the near ones are listed), or whose module no adapter takes; a bias that is
-        not as long as the weight has outputs.
+        A name that no module has (the near ones are listed), or whose module no adapter takes; a weight, bias
+        or feedback that is no tensor or does not fit the others.
     CaptureError
         There is nothing to record, or a layer cannot be: of an ``nn.MultiheadAttention``, a linear layer or
         convolution with a forward pass of its own, a weight that is not there yet or computed at each pass.
@@ -138,6 +138,7 @@ def choose_layers(
         )
     for name in names:
         _check_weight(name, found[name].module)
+        check_tensors(found[name].adapter, found[name].module, f"layer {name!r}")
         _check_outputs(found[name])
     return tuple(replace(found[name], named=named) for name, named in names.items())
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fadiag.capture.passes.module_state import guard_parameters, preserve_module_state
+from fadiag.capture.passes.module_state import guard_parameters, preserve_gradients, preserve_module_state
 
 __all__ = ["Mode", "TrainingFlags", "is_out_of_band", "isolated", "out_of_band", "outside_of_contexts"]
 
@@ -53,6 +53,7 @@ def isolated(model: nn.Module, flags: TrainingFlags, *, mode: Mode, seed: int) -
     fadiag.capture.passes.module_state : what is put back of modules and parameters.
     """
     with (
+        preserve_gradients(model),
         preserve_module_state(model),
         guard_parameters(model),
         _drawing_from(seed, model),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fadiag.errors import CaptureError
 
-__all__ = ["guard_parameters", "preserve_module_state"]
+__all__ = ["guard_parameters", "preserve_gradients", "preserve_module_state"]
 
 _BOUND = {"training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
 #: The framework's own entries of a module that are left alone: what hooks hang on it.
@@ -58,6 +58,27 @@ def preserve_module_state(model: nn.Module) -> Iterator[None]:
     finally:
         for put_back, given in reversed(undo):
             put_back(*given)
+
+
+@contextmanager
+def preserve_gradients(model: nn.Module) -> Iterator[None]:
+    """Hide every ``.grad`` of the model inside, and put the same tensors back on leaving.
+
+    A backward pass inside an autograd function's backward pass adds to ``.grad``, also under
+    ``torch.autograd.grad``. It then adds to new tensors, so that nothing has to be copied.
+    """
+    held = [x for module in model.modules() for x in (*module._parameters.values(), *vars(module).values())]
+    leaves = {id(x): x for x in held if isinstance(x, Tensor) and x.is_leaf}
+    kept = [(leaf, leaf.grad) for leaf in leaves.values()]
+    try:
+        for leaf, gradient in kept:
+            if gradient is not None:
+                leaf.grad = None
+        yield
+    finally:
+        for leaf, gradient in kept:
+            if leaf.grad is not gradient:
+                leaf.grad = gradient
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """Forward and backward passes of one batch through a model, out of band and under any feedback."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,13 @@ from fadiag.capture.tracing.module_hooks import trace_calls
 from fadiag.capture.tracing.trace import Trace
 from fadiag.errors import CaptureError
 
-__all__ = ["Passes"]
+__all__ = ["ChangeOutput", "HookChoice", "Passes"]
+
+#: Whose backward hooks a pass calls: those of all modules, of the layers whose feedback an adapter knows (it
+#: may act by a hook), or none.
+HookChoice = Literal["all", "feedback", "none"]
+#: Takes a layer, the number of its call in the pass and what it returned; returns what takes its place.
+ChangeOutput = Callable[[RecordedLayer, int, Tensor], Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -71,11 +78,11 @@ class Passes:
         wanted: Collection[str],
         *,
         keep_graph: bool = False,
-        hooks: bool = True,
+        hooks: HookChoice = "all",
     ) -> Trace:
         """Run forward and backward once, with the given matrices in the backward pass of some layers.
 
-        ``hooks``: whether the modules' own backward hooks are called, which may change what goes down.
+        ``hooks``: which of the modules' own backward hooks are called. They may change what goes down.
         """
         weights = self._weights()
         with self.under(matrices, hooks=hooks):
@@ -104,8 +111,27 @@ class Passes:
                     call.values["gradient"] = gradient.to_dense()  # that of a table may be sparse
         return trace
 
+    def loss_with(self, change: ChangeOutput, *, hooks: HookChoice = "all") -> Tensor:
+        """Return the loss of a forward pass in which ``change`` replaces what the recorded layers return.
+
+        Where it returns None, the output stays as it is. The pass runs with autograd, as `run` does: under
+        ``no_grad`` some of torch's modules take another way, on which they do not call the layers inside.
+        """
+        counts: Counter[str] = Counter()
+
+        def on_call(layer: RecordedLayer, module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
+            if not (torch.is_grad_enabled() and isinstance(output, Tensor)):
+                return None
+            counts[layer.name] += 1
+            return change(layer, counts[layer.name] - 1, output)
+
+        with self.under({}, hooks=hooks), ExitStack() as stack:
+            for layer in self.layers:
+                stack.callback(layer.module.register_forward_hook(partial(on_call, layer)).remove)
+            return self._loss().detach()
+
     @contextmanager
-    def under(self, matrices: Mapping[str, Tensor], *, hooks: bool = True) -> Iterator[None]:
+    def under(self, matrices: Mapping[str, Tensor], *, hooks: HookChoice = "all") -> Iterator[None]:
         """Set the model up as `run` does.
 
         Another backward pass through a graph that was kept needs it too: what is checkpointed runs forward
@@ -113,8 +139,10 @@ class Passes:
         """
         frozen = [weight for weight in self._weights().values() if not weight.requires_grad]
         with self._isolated(), ExitStack() as stack:
-            if not hooks:
-                stack.enter_context(without_backward_hooks(self.model))
+            if hooks != "all":
+                keep = {x.module for x in (*self.layers, *self.others) if x.feedback is not None}
+                keep = keep if hooks == "feedback" else set()
+                stack.enter_context(without_backward_hooks(self.model, keep=keep))
             for weight in frozen:
                 weight.requires_grad_(True)
                 stack.callback(weight.requires_grad_, False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from fadiag.capture.checks.loss_scale import LossScaleCheck
 from fadiag.capture.layers.coverage import warn_missing_signals
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.session.resume import EarlierRun
@@ -52,6 +53,7 @@ class Session:
         self._probes, self._state, self._live = probes, state, live
         self._schedule = schedule
         self._scaler = scaler
+        self._loss_scale = LossScaleCheck()
         self._streams: dict[str, StreamWriter] = {}
         self._logged: dict[str, float] = {}
 
@@ -69,6 +71,7 @@ class Session:
         """Make the store, or open the one that the run goes on in, and declare the streams."""
         if earlier is not None:  # before the records of that step are given up
             self.step, self._epoch = earlier.step, earlier.epoch
+            self._probes.start = earlier.step
         else:  # before the store exists: a probe that does not fit leaves nothing behind
             self._probes.read_ahead()
         writer = self._writer = RunWriter(path, manifest=manifest, **asdict(storage), **resuming)
@@ -123,6 +126,8 @@ class Session:
             read = self._live.disarm(self.step)
             if self._scaler is not None:
                 self.log({"loss_scale": scale})
+            else:
+                self._loss_scale.see_live(read)
             if not self._has("live"):
                 self._streams["live"].layers(self.step, read, epoch=self._epoch)
         self.log(scalars)
@@ -194,7 +199,8 @@ class Session:
 
     def _read_probe(self, name: str) -> None:
         if not self._has(name):
-            read = self._probes.read(name, first=self._streams[name].last_step is None)
+            read = self._probes.read(name, self.step, first=self._streams[name].last_step is None)
+            self._loss_scale.see_probe(read)
             self._streams[name].layers(self.step, read, epoch=self._epoch)
 
     def _begin_state(self) -> None:

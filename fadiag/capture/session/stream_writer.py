@@ -90,8 +90,17 @@ class StreamWriter:
                 arrays[key] = self._fitted(key, layer, signal, step)
                 if "nan_means" not in signal.attrs:
                     whole[key] = signal.array
+            self._update_check(layer)
         self._count(whole)
         self._writer.append(self.stream, step, arrays, epoch=epoch, rows_valid=batch)
+
+    def _update_check(self, layer: LayerSignals) -> None:
+        """Write what the check of error_bp says, if it says something else than before."""
+        place = "/".join((self.stream, layer_key(layer.name or ROOT)))
+        now = {key: x for key, x in layer.attrs.items() if key.startswith("error_bp_check")}
+        known = self._writer.attrs(place)
+        if known and any(known.get(key) != x for key, x in now.items()):
+            self._writer.set_attrs(place, {**now, "feedback_kind": layer.attrs["feedback_kind"]})
 
     def _of_one_way(self, layer: LayerSignals, step: int) -> dict[str, SignalArray]:
         """Return the signals that mean what they meant in the first record: those of its gate and norm.

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fadiag.capture.arguments import names_of, whole_number
+from fadiag.capture.checks.probe_checks import ProbeChecks
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.passes.batch_guard import Contents, change_between, contents_of
 from fadiag.capture.passes.error_context import name_probe
@@ -65,6 +66,8 @@ class Probe:
         recorded as ``error_b``, ``modulator_b`` and ``gradient_b``.
     every : int, iterable of int, or callable, optional
         The probe's own schedule; the recorder's by default.
+    check_every : int, iterable of int, or callable, optional
+        At which of these readings error_bp is checked again, beside the first one (see ``Recorder(check=)``).
     seed : int
         The seed of the random numbers in a reading, and of the draws.
     reduction : {"raw", "factor"}
@@ -103,6 +106,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         jacobian_vectors: int = 0,
         feedbacks: Mapping[str, Mapping[str, Tensor]] | None = None,
         every: int | Iterable[int] | Schedule | None = None,
+        check_every: int | Iterable[int] | Schedule | None = None,
         seed: int = 0,
         reduction: ReductionName = "raw",
         unfolding: Unfolding = "samples",
@@ -136,6 +140,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         self.jacobian_vectors = int(jacobian_vectors)
         self.feedbacks = dict(feedbacks or {})
         self.schedule = None if every is None else as_schedule(every)
+        self.check_schedule = None if check_every is None else as_schedule(check_every)
         self.seed = int(seed)
         self.reduction: ReductionName = reduction
         self.unfolding: Unfolding = unfolding
@@ -176,6 +181,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         *,
         name: str = "probe",
         flags: TrainingFlags | None = None,
+        checks: ProbeChecks | None = None,
     ) -> list[LayerSignals]:
         """Return the signals of every call of every layer, in forward order.
 
@@ -190,13 +196,15 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         flags : TrainingFlags, optional
             The flags of the modules in mode "train"; by default their flags now, if the model is in training
             mode.
+        checks : ProbeChecks, optional
+            The checks to make; by default none.
 
         Raises
         ------
         CaptureError
             The batch does not fit the model, the loss is not a scalar or changes the batch, no layer received
-            an error, memory is short, or mask_draws or jacobian_vectors needs a last layer that is not
-            recorded.
+            an error, memory is short, mask_draws or jacobian_vectors needs a last layer that is not recorded,
+            or a check fails.
         """
         with name_probe(name), outside_of_contexts(model):
             self._check_batch(name)
@@ -218,7 +226,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 self.feedbacks,
                 self.unfolding,
             )
-            return read_signals(passes, request, self._reduce)
+            return read_signals(passes, request, self._reduce, checks)
 
     def _check_batch(self, name: str) -> None:
         now = contents_of(self.batch)

@@ -1,10 +1,11 @@
 """Read the probes of a run when they are due."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
+from fadiag.capture.checks.probe_checks import CheckMode, ProbeChecks
 from fadiag.capture.layers.coverage import warn_missing_signals
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.passes.isolation import TrainingFlags
@@ -52,6 +53,14 @@ class ProbeReader:
     flags : TrainingFlags
     schedule : callable
         The schedule of probes without one of their own.
+    check : {"raise", "warn", "off"}
+        What a failed check of a probe does, see `fadiag.Recorder`.
+
+    Attributes
+    ----------
+    by_name : mapping of str to Probe
+    start : int
+        The step at which the recorder is built. Only there may a check raise.
     """
 
     def __init__(
@@ -63,11 +72,17 @@ class ProbeReader:
         *,
         flags: TrainingFlags,
         schedule: Schedule,
+        check: CheckMode = "raise",
     ) -> None:
+        if check not in get_args(CheckMode):
+            raise InputError(f"check is {check!r}; it is 'raise', 'warn' or 'off'")
         self.by_name = probes
+        self.start = 0
+        self._checks = {name: ProbeChecks(check) for name in probes}
         self._model, self._layers, self._others = model, layers, others
         self._flags = flags
         self._schedule = schedule
+        self._checked: set[str] = set()
         self._ahead: dict[str, list[LayerSignals]] = {}
 
     def schedule_of(self, name: str) -> Schedule:
@@ -84,21 +99,27 @@ class ProbeReader:
 
         An error in a probe is then raised before the store is made.
         """
-        self._ahead = {name: self._read(name) for name in self.due(0)}
+        self._ahead = {name: self._read(name, 0) for name in self.due(0)}
         for name, read in self._ahead.items():
             self._warn_missing(name, read, stacklevel=5)
 
-    def read(self, name: str, *, first: bool) -> list[LayerSignals]:
+    def read(self, name: str, step: int, *, first: bool) -> list[LayerSignals]:
         """Return the signals of a probe; warn of layers without signals in its ``first`` reading."""
         if name in self._ahead:
             return self._ahead.pop(name)
-        read = self._read(name)
+        read = self._read(name, step)
         if first:
             self._warn_missing(name, read, stacklevel=5)
         return read
 
-    def _read(self, name: str) -> list[LayerSignals]:
-        return self.by_name[name].read(self._model, self._layers, self._others, name=name, flags=self._flags)
+    def _read(self, name: str, step: int) -> list[LayerSignals]:
+        probe, checks = self.by_name[name], self._checks[name]
+        again = probe.check_schedule is not None and probe.check_schedule(step)
+        checks.is_due, checks.may_raise = name not in self._checked or again, step == self.start
+        self._checked.add(name)
+        return probe.read(
+            self._model, self._layers, self._others, name=name, flags=self._flags, checks=checks
+        )
 
     def _warn_missing(self, name: str, read: Sequence[LayerSignals], *, stacklevel: int) -> None:
         found, asked = {layer.name: layer.signals.keys() for layer in read}, self.by_name[name].signals

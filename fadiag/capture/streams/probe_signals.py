@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from fadiag.capture.checks.probe_checks import ProbeChecks
 from fadiag.capture.layers.adapter import unknown_layers
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.passes.passes import Passes
@@ -20,7 +21,7 @@ from fadiag.capture.streams.nulls import mask_nulls, redraw_nulls
 from fadiag.capture.tracing.layer_call import Call
 from fadiag.capture.tracing.trace import Trace
 from fadiag.errors import CaptureError
-from fadiag.signals import NULLS, TWINS, signal_of, under_feedback
+from fadiag.signals import NULLS, TWINS, role_of, signal_of, under_feedback
 from fadiag.store import Unfolding
 
 __all__ = ["ProbeRequest", "read_signals"]
@@ -41,13 +42,15 @@ class ProbeRequest:
     unfolding: Unfolding
 
 
-def read_signals(passes: Passes, request: ProbeRequest, reduce: Reduction) -> list[LayerSignals]:
+def read_signals(
+    passes: Passes, request: ProbeRequest, reduce: Reduction, checks: ProbeChecks | None = None
+) -> list[LayerSignals]:
     """Return the signals of every call of every layer, in forward order.
 
     Raises
     ------
     CaptureError
-        The batch is empty, or a null or the Jacobian needs a last layer that is not recorded.
+        The batch is empty, a null or the Jacobian needs a last layer that is not recorded, or a check fails.
     """
     layers = passes.layers
     truth = passes.truth()
@@ -55,29 +58,36 @@ def read_signals(passes: Passes, request: ProbeRequest, reduce: Reduction) -> li
     redraws = request.redraws if truth else 0
     vectors = 0 if is_true else request.jacobian_vectors
     twins = {signal: twin for signal, twin in TWINS.items() if twin in request.signals}
+    claims = bool(twins or redraws or vectors)  # whether anything is said of backpropagation
+    checks = checks if claims or request.feedbacks else None
+    is_checked = claims and checks is not None and checks.needs_errors
+    exact = {"error", *twins} if redraws or vectors or is_checked else set(twins)
     wanted = set(request.signals) - set(TWINS.values())
     if is_true:  # without feedback and hooks the model's own pass is the exact one
-        wanted |= set(twins)
+        wanted |= exact
     wanted |= {"error", "modulator"} if request.mask_draws else {"error"} if vectors else set()
     own = passes.run({}, wanted, keep_graph=bool(request.mask_draws or vectors))
     last = own.last or layers[-1]
     _check_last_layer(request, last, passes.others)
     if all(call.a_shape.numel() == 0 for call in own.calls):  # a single expert may have no sample
         raise CaptureError("the batch is empty; give Probe a batch with at least one sample")
+    if checks is not None:
+        checks.check_adapters(passes, {name for given in request.feedbacks.values() for name in given})
     true, others = own, list[_Renamed]()
-    if twins or redraws or vectors:
-        wanted_true = {*twins, "error"} if redraws or vectors else set(twins)
+    if claims:
         if not is_true:
-            true = passes.run(truth, wanted_true, keep_graph=bool(vectors), hooks=False)
+            true = passes.run(truth, exact, keep_graph=bool(vectors), hooks="none")
         others.append((true, twins))
+    if is_checked and checks is not None:
+        checks.check_errors(passes, true.calls)
     for label, matrices in request.feedbacks.items():
         names = {signal: under_feedback(signal, label) for signal in TWINS}
-        others.append((passes.run(matrices, TWINS, hooks=False), names))
+        others.append((passes.run(matrices, TWINS, hooks="feedback"), names))
     cosines: Mapping[str, Array] = {}
     if vectors:
         cosines = jacobian_cosines(
             (own.calls, partial(passes.under, {})),
-            (true.calls, partial(passes.under, truth, hooks=False)),
+            (true.calls, partial(passes.under, truth, hooks="none")),
             vectors,
             torch.Generator().manual_seed(passes.seed),
         )
@@ -96,8 +106,21 @@ def read_signals(passes: Passes, request: ProbeRequest, reduce: Reduction) -> li
                 arrays[name] = replace(array, attrs={**array.attrs, "samples": batch})
         for null, by_call in nulls.items():
             arrays |= _arrays_of_null(null, by_call.get(call.name, {}), call, selection, k)
-        found.append(LayerSignals(call.name, call_attrs(call, own), arrays))
+        attrs = call_attrs(call, own)
+        if checks is not None and claims:
+            attrs |= checks.attrs(call)
+            if checks.has_failed(call):
+                arrays = {name: array for name, array in arrays.items() if not _needs_truth(name)}
+        found.append(LayerSignals(call.name, attrs, arrays))
     return found
+
+
+def _needs_truth(array: str) -> bool:
+    """Say whether an array is of the exact pass, or compares something with it."""
+    role = role_of(array)
+    name = "" if role.signal is None else role.signal.name
+    against_twin = role.part == "cosine" and not role.feedback
+    return name in {*TWINS.values(), "jacobian_cosine"} or role.null == "error_null" or against_twin
 
 
 def _signals_of_call(

@@ -1,0 +1,186 @@
+"""Check that an adapter does what it says: that its ``using`` changes the backward pass, and is undone."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fadiag.capture.layers.adapter import LayerAdapter
+from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.passes.passes import Passes
+from fadiag.capture.tracing.tracked_tensors import tensors_in
+from fadiag.errors import CaptureError
+
+__all__ = ["check_effect", "check_effects", "check_exact_gradient"]
+
+#: Gradients that differ by less, relatively, are the same: on a GPU sums are not always in one order.
+_SAME = 1e-4
+_SEED = 0
+#: A step of the input, and how far the gradient may be from the difference that it makes.
+_STEP, _OFF = 1e-3, 0.05
+
+
+def check_effects(passes: Passes, layers: Sequence[RecordedLayer]) -> None:
+    """Check the adapters of some layers on the inputs that a probe gives them, in one forward pass.
+
+    A layer that is not called, or whose input needs no gradient, is left out: there a matrix has no effect.
+
+    Raises
+    ------
+    CaptureError
+        As `check_effect`.
+    """
+    of_module = {layer.module: layer for layer in layers}
+    inside = False
+
+    def on_call(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        nonlocal inside
+        if inside or not torch.is_grad_enabled() or module not in of_module:
+            return
+        layer, inside = of_module.pop(module), True
+        try:
+            check_effect(layer.adapter, module, inputs, named, what=f"layer {layer.name!r}")
+        finally:
+            inside = False
+
+    handles = [m.register_forward_hook(on_call, with_kwargs=True) for m in of_module]
+    try:
+        passes.loss_with(lambda layer, index, output: None, hooks="feedback")
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def check_effect(
+    adapter: LayerAdapter,
+    module: nn.Module,
+    inputs: Sequence[Any],
+    named: Mapping[str, Any],
+    *,
+    what: str,
+) -> None:
+    """Check that ``using`` changes the gradient at the module's input, and that nothing of it stays.
+
+    Parameters
+    ----------
+    adapter : LayerAdapter
+    module : nn.Module
+    inputs, named : sequence and mapping
+        What the module is called with. Without a float tensor that needs a gradient there is no check.
+    what : str
+        The module's name in messages.
+
+    Raises
+    ------
+    CaptureError
+        ``using`` has no effect, or one that stays.
+    """
+    if not any(x.requires_grad for x in tensors_in((*inputs, *named.values()))):
+        return
+    kind = type(module).__name__
+
+    def gradients() -> list[Tensor]:
+        return _input_gradients(module, inputs, named)
+
+    feedback = adapter.feedback(module)
+    like = (adapter.weight(module) if feedback is None else feedback).detach()
+    before = gradients()
+    is_random = not _all_same(before, gradients())
+    generator = torch.Generator(like.device).manual_seed(_SEED)
+    matrix = torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+    with adapter.using(module, matrix * (float(like.float().square().mean().sqrt()) or 1.0)):
+        inside = gradients()
+    if _all_same(before, inside):
+        raise CaptureError(
+            f"{what} is a {kind} whose adapter's using(module, matrix) has no effect: the gradient at the "
+            "module's input is the same with any matrix; let it put the matrix where the module's backward "
+            "pass reads it"
+        )
+    if not is_random and not _all_same(before, gradients()):
+        raise CaptureError(
+            f"{what} is a {kind} whose adapter's using(module, matrix) is not undone: the gradient at the "
+            "module's input is another one after it; let it put back what was there, in a finally"
+        )
+
+
+def check_exact_gradient(
+    adapter: LayerAdapter, module: nn.Module, inputs: Sequence[Any], *, what: str
+) -> None:
+    """Check that with the weight as the matrix the gradient at the input is that of backpropagation.
+
+    It is held against a difference of the module's output, along the gradient.
+
+    Raises
+    ------
+    CaptureError
+        It is not.
+    """
+    with ExitStack() as stack:
+        if adapter.feedback_kind != "exact":
+            stack.enter_context(adapter.using(module, adapter.weight(module).detach()))
+        gradients = iter(_input_gradients(module, inputs, {}))
+
+        moved = [next(gradients) if isinstance(x, Tensor) and x.requires_grad else None for x in inputs]
+        largest = max(float(g.abs().max()) for g in moved if g is not None)
+        squared = sum(float(g.square().sum(dtype=torch.float64)) for g in moved if g is not None)
+        scale = max(
+            float(x.detach().abs().max()) for x in inputs if isinstance(x, Tensor) and x.requires_grad
+        )
+        step = _STEP * (scale or 1.0) / (largest or 1.0)
+
+        def along(sign: float) -> float:
+            with torch.random.fork_rng(devices=_cuda_devices(module)):
+                torch.manual_seed(_SEED)
+                given = [
+                    x if g is None else x.detach() + sign * step * g
+                    for x, g in zip(inputs, moved, strict=True)
+                ]
+                output = module(*given).detach()
+                torch.manual_seed(_SEED)
+                return float((output * torch.randn_like(output)).sum(dtype=torch.float64))
+
+        found = (along(1.0) - along(-1.0)) / (2 * step)
+    if not abs(found - squared) <= _OFF * squared:
+        given = "" if adapter.feedback_kind == "exact" else " with using(module, weight)"
+        raise CaptureError(
+            f"{what} is a {type(module).__name__} whose gradient at the input{given} is not that of "
+            f"backpropagation: along it the output changes by {found / (squared or 1):.3g} of what it "
+            "should; is the matrix transposed, or the backward pass not the one that the adapter says?"
+        )
+
+
+def _input_gradients(module: nn.Module, inputs: Sequence[Any], named: Mapping[str, Any]) -> list[Tensor]:
+    """Return the gradients at the inputs for one random error above, the same one each time."""
+    leaves: list[Tensor] = []
+
+    def leaf(value: Any) -> Any:
+        if not (isinstance(value, Tensor) and value.requires_grad):
+            return value
+        leaves.append(value.detach().requires_grad_())
+        # As it comes to the module: no leaf, so that it may be changed in place.
+        return leaves[-1].clone()
+
+    # With hooks of its own: those of a checkpoint around the module would run its block anew.
+    keep = torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x)
+    with torch.random.fork_rng(devices=_cuda_devices(module)), keep:
+        torch.manual_seed(_SEED)
+        output = module(*map(leaf, inputs), **{name: leaf(value) for name, value in named.items()})
+        torch.manual_seed(_SEED)
+        outputs = [x for x in tensors_in(output) if x.requires_grad]
+        errors = [torch.randn_like(x) for x in outputs]
+        given = torch.autograd.grad(outputs, leaves, errors, allow_unused=True)
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, given, strict=True)]
+
+
+def _cuda_devices(module: nn.Module) -> list[int]:
+    return sorted({p.device.index or 0 for p in module.parameters() if p.device.type == "cuda"})
+
+
+def _all_same(ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    return all(map(_same, ones, others))
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return bool((one - other).norm() <= _SAME * one.norm())

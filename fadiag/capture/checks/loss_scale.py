@@ -1,0 +1,56 @@
+"""Notice a GradScaler that the recorder was not given."""
+
+import warnings
+from collections.abc import Sequence
+from math import sqrt
+
+import numpy as np
+
+from fadiag.capture.signals.layer_signals import LayerSignals
+from fadiag.errors import CaptureWarning
+
+__all__ = ["LossScaleCheck"]
+
+#: A GradScaler begins with 65,536. Batches of one run differ by far less, and so do their sizes.
+_LARGEST_RATIO = 1000
+
+
+class LossScaleCheck:
+    """Compare the live errors with those of a probe, once: both are of the mean loss of the same network."""
+
+    def __init__(self) -> None:
+        self._probe: dict[str, float] = {}
+        self._is_done = False
+
+    def see_probe(self, read: Sequence[LayerSignals]) -> None:
+        """Take the errors of a probe's reading, the last of which is compared."""
+        if not self._is_done:
+            self._probe |= _per_sample(read)
+
+    def see_live(self, read: Sequence[LayerSignals]) -> None:
+        """Warn if the errors of a training step are far larger than the probe's."""
+        live = _per_sample(read)
+        ratios = [live[name] / norm for name, norm in self._probe.items() if name in live and norm > 0]
+        if self._is_done or not ratios:
+            return
+        self._is_done, ratio = True, float(np.median(ratios))
+        if ratio > _LARGEST_RATIO:
+            warnings.warn(
+                f"live errors are about {ratio:,.0f} times those of the probe. Does a GradScaler multiply "
+                "the loss? Then give Recorder(..., scaler=scaler), which divides them again. Is it a sum "
+                "over the batch? Then the two streams have errors of different losses",
+                CaptureWarning,
+                stacklevel=4,
+            )
+
+
+def _per_sample(read: Sequence[LayerSignals]) -> dict[str, float]:
+    """Return the root mean square, over the samples, of the norm of each sample's error, by layer.
+
+    A factor has the norm of its signal.
+    """
+    return {
+        layer.name: float(np.linalg.norm(layer.signals["error"].array.astype(np.float64))) * sqrt(layer.rows)
+        for layer in read
+        if "error" in layer.signals and layer.rows
+    }

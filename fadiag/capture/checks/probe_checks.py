@@ -1,0 +1,158 @@
+"""What the checks of a probe do: raise, warn, and leave out what is not what it is called."""
+
+import warnings
+from collections.abc import Collection, Sequence
+from math import isfinite
+from typing import Any, Literal
+
+from fadiag.capture.checks.adapter_check import check_effects
+from fadiag.capture.checks.error_check import ErrorCheck, check_errors
+from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.passes.passes import Passes
+from fadiag.capture.tracing.layer_call import Call
+from fadiag.errors import CaptureError, CaptureWarning
+
+__all__ = ["CheckMode", "ProbeChecks"]
+
+#: What a failed check does.
+CheckMode = Literal["raise", "warn", "off"]
+
+
+class ProbeChecks:
+    """The checks of one probe, and what came of them so far.
+
+    Parameters
+    ----------
+    mode : {"raise", "warn", "off"}
+
+    Attributes
+    ----------
+    is_due : bool
+        Whether the next reading is checked.
+    may_raise : bool
+        Whether a failure may raise: once the training runs it only warns.
+    """
+
+    def __init__(self, mode: CheckMode) -> None:
+        self.mode = mode
+        self.is_due = True
+        self.may_raise = True
+        self._found: dict[str, ErrorCheck] = {}
+        self._failed: list[RecordedLayer] = []
+
+    @property
+    def needs_errors(self) -> bool:
+        """Whether the next reading needs the errors of the exact pass."""
+        waits = any(found.verdict == "zero" for found in self._found.values())
+        return self.mode != "off" and (self.is_due or waits)
+
+    def check_adapters(self, passes: Passes, named: Collection[str]) -> None:
+        """Check that a matrix given to a layer is used: of layers with a feedback, and of those named.
+
+        Raises
+        ------
+        CaptureError
+            An adapter's ``using`` has no effect, or stays.
+        """
+        chosen = [
+            layer
+            for layer in (*passes.layers, *passes.others)
+            if layer.adapter.feedback_kind not in ("exact", "unknown") or layer.name in named
+        ]
+        if self.mode == "off" or not self.is_due or not chosen:
+            return
+        try:
+            check_effects(passes, chosen)
+        except CaptureError as error:
+            if self.mode == "raise" and self.may_raise:
+                raise
+            warnings.warn(str(error), CaptureWarning, stacklevel=2)
+
+    def check_errors(self, passes: Passes, calls: Sequence[Call]) -> None:
+        """Check the errors of the exact pass: all of them, or those that were 0 and are no longer.
+
+        Raises
+        ------
+        CaptureError
+            One is not the derivative of the loss.
+        """
+        if not self.needs_errors:
+            return
+        chosen = [
+            call
+            for call in calls
+            if not self.has_failed(call) and (self.is_due or self._is_no_longer_zero(call))
+        ]
+        if not chosen:
+            return
+        failed, unclear = dict[str, ErrorCheck](), list[str]()
+        for call, found in check_errors(passes, chosen):
+            if found.verdict == "failed":
+                if self.mode == "raise" and self.may_raise:
+                    raise CaptureError(_failure(call.name, found))
+                failed[call.name] = found
+                self._failed.append(call.layer)
+            elif found.verdict == "inconclusive":
+                unclear.append(call.name)
+            self._found[call.name] = found
+        if failed:
+            name, found = next(iter(failed.items()))
+            warnings.warn(
+                f"{_failure(name, found)}. Left out from now on: error_bp, modulator_bp and gradient_bp of "
+                f"{_listed(list(failed))}",
+                CaptureWarning,
+                stacklevel=2,
+            )
+        if unclear:
+            warnings.warn(
+                f"it cannot be said whether error_bp is the derivative of the loss at {_listed(unclear)}: "
+                "equal passes give different losses, the loss is too coarse for the step, or it has a kink "
+                "there; the attribute error_bp_check says 'inconclusive'",
+                CaptureWarning,
+                stacklevel=2,
+            )
+
+    def has_failed(self, call: Call) -> bool:
+        """Say whether a call's error_bp is known to be wrong, or that of a call with the same weight.
+
+        A gradient belongs to the weight, so it is wrong with any of them.
+        """
+        return any(call.layer is other or call.layer.weight is other.weight for other in self._failed)
+
+    def attrs(self, call: Call) -> dict[str, Any]:
+        """Return what the store says of the check, with the figures where there are any."""
+        if self.mode == "off":
+            return {"error_bp_check": "off"}
+        found = self._found.get(call.name)
+        if self.has_failed(call):
+            own = found is not None and found.verdict == "failed"
+            found = found if own else ErrorCheck("failed")
+        if found is None:
+            return {}
+        figures = {"along": found.along, "random": found.random}
+        return {
+            "error_bp_check": found.verdict,
+            **{f"error_bp_check_{name}": x for name, x in figures.items() if isfinite(x)},
+            **({"feedback_kind": "unknown"} if found.verdict == "failed" else {}),
+        }
+
+    def _is_no_longer_zero(self, call: Call) -> bool:
+        found, error = self._found.get(call.name), call.values.get("error")
+        return found is not None and found.verdict == "zero" and error is not None and bool(error.any())
+
+
+def _failure(name: str, found: ErrorCheck) -> str:
+    return (
+        f"error_bp of layer {name!r} is not the derivative of the loss. Along it the loss changes by "
+        f"{found.along:.3g} of what it should (1 where right); along random directions it is off by "
+        f"{found.random:.2g} |error_bp| (0 where right). Something between this layer and the loss has a "
+        "backward pass that is not autograd's and that no adapter knows, or cuts the graph (detach). Give "
+        "adapters=(LayerAdapter(...),) for it, leave the layer out by layers=[...], or give check='warn' "
+        "(its error_bp, modulator_bp and gradient_bp are left out, its feedback_kind is 'unknown') or "
+        "check='off'"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(map(repr, names[:4])) + more

@@ -1,0 +1,34 @@
+"""Check that what an adapter reads from a module is tensors that fit each other."""
+
+from torch import Tensor, nn
+
+from fadiag.capture.layers.adapter import LayerAdapter
+from fadiag.errors import InputError
+
+__all__ = ["check_tensors"]
+
+
+def check_tensors(adapter: LayerAdapter, module: nn.Module, what: str) -> None:
+    """Raise InputError if an adapter's weight, feedback or bias is no tensor, or the shapes do not fit.
+
+    ``what`` names the module in the message. How long the bias must be, `choose_layers` says.
+    """
+    kind = type(module).__name__
+    weight, feedback, bias = adapter.weight(module), adapter.feedback(module), adapter.bias(module)
+    for name, found in (("weight", weight), ("feedback", feedback), ("bias", bias)):
+        if not isinstance(found, Tensor) and (name == "weight" or found is not None):
+            raise InputError(
+                f"{what} is a {kind} whose adapter's {name}(module) returns a {type(found).__name__}; let it "
+                f"return a tensor{'' if name == 'weight' else ' or None'}"
+            )
+    if adapter.feedback_kind == "layerwise" and (feedback is None or feedback.shape != weight.shape):
+        shape = "None" if feedback is None else str(tuple(feedback.shape))
+        raise InputError(
+            f"{what} is a {kind} whose adapter says 'layerwise', and its feedback is {shape} where the "
+            f"weight is {tuple(weight.shape)}; it must have the weight's shape"
+        )
+    if adapter.feedback_kind == "exact" and feedback is not None:
+        raise InputError(
+            f"{what} is a {kind} whose adapter says 'exact' and gives a feedback; let feedback(module) "
+            "return None, or say feedback_kind='layerwise'"
+        )
