@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fadiag.capture import Live, Probe, Recorder
+from fadiag.errors import CaptureError
 from fadiag.rules import convert
 from fadiag.store import open_run
 from tests.capture.toy import loss_of
@@ -27,6 +28,52 @@ def cnn():
         nn.Unflatten(1, (3, 2, 2)), nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5), nn.ReLU(inplace=True),
         nn.Dropout2d(0.3), nn.Conv2d(5, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3),
     )  # fmt: skip
+
+
+class Kinds(nn.Module):
+    """A layer of every kind that a default adapter knows."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(2, 12)
+        self.volume = nn.Conv3d(1, 2, 2, padding=1)
+        self.line = nn.Conv1d(2, 4, 3)
+        self.turned = nn.ConvTranspose2d(4, 3, 2)
+        self.plane = nn.Conv2d(3, 2, 2)
+        self.out = nn.LazyLinear(3)
+        self(torch.zeros(2, 12))
+
+    def forward(self, x):
+        x = x + self.table((x > 0).long()).mean(1)
+        h = torch.relu(self.volume(x.reshape(-1, 1, 3, 2, 2))).flatten(2)
+        h = torch.tanh(self.line(h))
+        h = torch.relu_(self.turned(h[..., :32].reshape(-1, 4, 4, 8)))
+        return self.out(torch.tanh(self.plane(h)).flatten(1))
+
+
+class Send(torch.autograd.Function):
+    """A backward pass inside a backward pass, as some direct rules have it."""
+
+    @staticmethod
+    def forward(ctx, y, places):
+        ctx.places = places
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        ctx.places["h"].backward((gradient.float() @ ctx.places["matrix"]).to(ctx.places["h"].dtype))
+        return gradient, None
+
+
+class Nested(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(12, 16), nn.Linear(16, 3)
+        self.places = {"matrix": torch.randn(3, 16)}
+
+    def forward(self, x):
+        self.places["h"] = h = torch.tanh(self.first(x))
+        return Send.apply(self.last(h.detach().requires_grad_(torch.is_grad_enabled())), self.places)
 
 
 def sgd(model):
@@ -66,6 +113,8 @@ def run(
     amp=False,
     streams=STREAMS,
     closure=False,
+    check="raise",
+    mask_draws=1,
 ):
     loss_fn = half_loss_of if amp else loss_of
     random.seed(0)
@@ -76,13 +125,14 @@ def run(
     x, y = torch.randn(STEPS, 8, 12), torch.randint(3, (STEPS, 8))
     recorder = None
     if path is not None:
-        probe = Probe((x[0], y[0]), loss_fn, mode=mode, redraws=1, mask_draws=1)
+        probe = Probe((x[0], y[0]), loss_fn, mode=mode, redraws=1, mask_draws=mask_draws)
         recorder = Recorder(
             model,
             path,
             optimizer=optimizers,
             probes={"probe": probe} if "probe" in streams else {},
             every=2,
+            check=check,
             live=Live(every=1) if "live" in streams else None,
         )
     for step in range(STEPS):
@@ -119,7 +169,8 @@ def check_same_bits(bare, recorded):
     """Check what two runs leave: weights, buffers and optimizer, then random states and modes."""
     assert bare[0].keys() == recorded[0].keys()
     for name, tensor in bare[0].items():
-        assert torch.equal(tensor, recorded[0][name]), name
+        other = recorded[0][name]
+        assert other is None if tensor is None else torch.equal(tensor, other), name
     assert bare[1:3] == recorded[1:3]
 
 
@@ -129,6 +180,8 @@ def check_same_bits(bare, recorded):
         {},
         {"mode": "eval"},
         {"rule": "bp"},
+        {"rule": "usf"},
+        {"rule": "frsf"},
         {"rule": "brsf"},
         {"accumulate": 2},
         {"amp": True},
@@ -188,3 +241,56 @@ def test_recording_a_step_with_a_closure_changes_no_bit(optimizers_of, options, 
     recorded = run(mlp, optimizers_of, tmp_path / "run.zarr", **options)
     check_same_bits(bare, recorded)
     assert open_run(tmp_path / "run.zarr")["state/0/gradient"].values[:-1].any()
+
+
+@pytest.mark.parametrize("rule", ["bp", "fa", "usf", "frsf", "brsf"])
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+def test_recording_every_kind_of_layer_changes_no_bit(rule, tmp_path):
+    bare = run(Kinds, adam, None, rule=rule)
+    recorded = run(Kinds, adam, tmp_path / "run.zarr", rule=rule)
+    check_same_bits(bare, recorded)
+    kinds = {"table", "volume", "line", "turned", "plane", "out"}
+    probe = open_run(tmp_path / "run.zarr")["probe"]
+    assert set(probe.children) == kinds
+    assert {probe[kind].attrs["error_bp_check"] for kind in kinds} == {"passed"}
+
+
+@pytest.mark.parametrize("rule", ["fa", "usf", "frsf", "brsf"])
+def test_recording_layers_of_biotorch_changes_no_bit(rule, tmp_path):
+    constructor = pytest.importorskip("biotorch.layers.fa_constructor")
+
+    def build():
+        layers = [constructor.Linear(*sizes, layer_config={"type": rule}) for sizes in ((12, 9), (9, 3))]
+        return nn.Sequential(layers[0], nn.BatchNorm1d(9), nn.ReLU(inplace=True), nn.Dropout(0.3), layers[1])
+
+    bare = run(build, adam, None, rule="bp")
+    recorded = run(build, adam, tmp_path / "run.zarr", rule="bp")
+    check_same_bits(bare, recorded)
+    assert open_run(tmp_path / "run.zarr")["probe/0"].attrs["error_bp_check"] == "passed"
+
+
+@pytest.mark.filterwarnings("ignore:.*it is not known which gate:fadiag.errors.CaptureWarning")
+@pytest.mark.parametrize("optimizers_of", [sgd, adam])
+@pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"amp": True}, {"streams": ("probe",)}], ids=str)
+def test_a_backward_pass_inside_a_backward_pass_leaves_no_bit(optimizers_of, options, tmp_path):
+    # The rule is not backpropagation, and no adapter says so. It goes through its inner graph only once.
+    options = {**options, "rule": "bp", "check": "off", "mask_draws": 0}
+    bare = run(Nested, optimizers_of, None, **options)
+    recorded = run(Nested, optimizers_of, tmp_path / "run.zarr", **options)
+    check_same_bits(bare, recorded)
+    assert bare[0]["first.weight.grad"].any()
+    assert open_run(tmp_path / "run.zarr")["probe/first/error"].values.any()
+
+
+def test_a_reading_leaves_the_very_gradients_that_there_were(tmp_path):
+    model = Nested()
+    held = model.last.weight.grad = torch.ones(3, 16)
+    batch = torch.randn(8, 12), torch.randint(3, (8,))
+    probes = {"probe": Probe(batch, loss_of, signals=["error", "error_bp"], redraws=1)}
+    with pytest.raises(CaptureError, match="error_bp of layer 'first' is not the derivative"):
+        Recorder(model, tmp_path / "run.zarr", probes=probes)
+    Recorder(model, tmp_path / "run.zarr", probes=probes, check="off").close()
+    assert model.last.weight.grad is held
+    assert (held == 1).all()
+    others = [model.first.weight, model.first.bias, model.last.bias]
+    assert all(parameter.grad is None for parameter in others)

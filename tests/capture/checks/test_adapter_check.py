@@ -138,7 +138,7 @@ def test_warn_says_that_an_adapter_has_no_effect_and_goes_on(tmp_path):
 
 
 def test_using_that_gives_the_wrong_gradient_is_refused():
-    with pytest.raises(CaptureError, match=r"the gradient at the input with using.*is the matrix transposed"):
+    with pytest.raises(CaptureError, match=r"gradient at the input with using\(.*is the matrix transposed"):
         check_adapter(adapter(using=transposed), Home(8, 8), torch.randn(4, 8))
 
 
@@ -204,11 +204,13 @@ def test_the_default_adapters_are_right(layer, shape, rule):
 
 
 @pytest.mark.parametrize("rule", ["fa", "usf", "brsf", "frsf"])
-def test_the_adapter_of_biotorch_is_right(rule):
-    layers = pytest.importorskip("biotorch.layers")
+@pytest.mark.parametrize("kind", ["Linear", "Conv2d"])
+def test_the_adapter_of_biotorch_is_right(kind, rule):
+    constructor = pytest.importorskip("biotorch.layers.fa_constructor")
     torch.manual_seed(0)
-    module = getattr(layers, rule).Linear(8, 3)
-    check_adapter(adapter_of(module, DEFAULT_ADAPTERS), module, torch.randn(4, 8))
+    sizes, shape = ((8, 3), (4, 8)) if kind == "Linear" else ((2, 4, 3), (2, 2, 6, 6))
+    module = getattr(constructor, kind)(*sizes, layer_config={"type": rule})
+    check_adapter(adapter_of(module, DEFAULT_ADAPTERS), module, torch.randn(shape))
 
 
 def test_without_an_input_that_has_a_gradient_nothing_can_be_tried():

@@ -257,7 +257,8 @@ def test_the_limits_in_full_precision(along, random, passes, along_fails, random
 @pytest.mark.parametrize(
     ("along", "random", "passes", "fails"),
     [(1.099, 0.2, True, False), (1.101, 0.2, False, False), (1.0, 0.26, False, False),
-     (0.51, 3.0, False, False), (1.99, 0.0, False, False), (0.49, 0.0, False, True), (2.01, 0.0, False, True)],
+     (0.51, 3.0, False, False), (1.99, 0.0, False, False), (0.49, 0.0, False, True),
+     (2.01, 0.0, False, True)],
 )  # fmt: skip
 def test_the_limits_in_half_precision(along, random, passes, fails):
     found = Figures(along, random, 0.0, 0.0)
