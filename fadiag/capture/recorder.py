@@ -28,6 +28,7 @@ from fadiag.capture.streams.live import Live, check_live
 from fadiag.capture.streams.live_reader import LiveReader
 from fadiag.capture.streams.optimizer_steps import as_optimizers
 from fadiag.capture.streams.probe import Probe
+from fadiag.capture.streams.probe_links import link_layers
 from fadiag.capture.streams.probe_reader import ProbeReader, check_probes
 from fadiag.capture.streams.schedule import Schedule, as_schedule
 from fadiag.capture.streams.state import choose_state_signals
@@ -133,8 +134,12 @@ class Recorder:
         known = (*adapters, *DEFAULT_ADAPTERS)
         self._layers = choose_layers(self._model, known, layers)
         others = others_of(self._model, known, self._layers)
-        self._structure = ModelStructure(self._model, self._layers, others, known)
         self._flags = TrainingFlags(self._model)
+        by_name = check_probes(probes)
+        self._layers, others = link_layers(
+            self._model, self._layers, others, adapters=known, probes=by_name, flags=self._flags
+        )
+        self._structure = ModelStructure(self._model, self._layers, others, known)
         if steps is not None and whole_number(steps, 1) is None:
             raise InputError(f"steps is {steps!r}; give the number of updates to come, at least 1")
         self._asked_state = () if state is None else names_of(state)
@@ -142,7 +147,7 @@ class Recorder:
         signals = choose_state_signals(None if state is None else self._asked_state, optimizers, self._layers)
         whole = in_order(self._model, (*self._layers, *others))
         self._state = StateReader(self._layers, signals, optimizers, whole) if signals else None
-        schedule, by_name = as_schedule(every), check_probes(probes, self._layers)
+        schedule = as_schedule(every)
         readers = self._model, self._layers, others
         self._probes = ProbeReader(*readers, by_name, flags=self._flags, schedule=schedule)
         if live is not None:

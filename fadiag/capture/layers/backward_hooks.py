@@ -5,7 +5,7 @@ the true one is made without them.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from torch import nn
@@ -21,13 +21,16 @@ def has_backward_hooks(module: nn.Module) -> bool:
 
 
 @contextmanager
-def without_backward_hooks(model: nn.Module) -> Iterator[None]:
-    """Make forward passes inside whose backward pass calls no module's backward hook."""
+def without_backward_hooks(model: nn.Module, keep: Collection[nn.Module] = ()) -> Iterator[None]:
+    """Make forward passes inside whose backward pass calls no module's backward hook.
+
+    Modules to ``keep`` keep theirs.
+    """
     kept = [
         (module, kind, getattr(module, kind))
         for module in model.modules()
         for kind in _KEPT
-        if getattr(module, kind)
+        if module not in keep and getattr(module, kind)
     ]
     for module, kind, _ in kept:
         setattr(module, kind, OrderedDict())

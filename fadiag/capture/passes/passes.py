@@ -39,10 +39,12 @@ class Passes:
     seed: int
     flags: TrainingFlags
 
-    def truth(self) -> dict[str, Tensor]:
-        """Return W of every layer that has a feedback, by layer: what makes a pass the true one."""
+    def truth(self) -> dict[str, Tensor | None]:
+        """Return what makes a pass the true one, by layer: W for a feedback, None for a direct one."""
         # Of all layers: an error that came through the feedback of one left out is not the true one.
-        truth = {layer.name: layer.weight for layer in self.layers if layer.feedback is not None}
+        truth: dict[str, Tensor | None] = {
+            layer.name: layer.weight for layer in self.layers if layer.feedback is not None
+        }
         if self.others:
             # A weight may be computed when it is read.
             with self._isolated():
@@ -51,23 +53,23 @@ class Passes:
                     # Or by a hook before each forward pass: what is there is that of the last one.
                     self._call_loss()
                 truth |= {layer.name: layer.weight.detach().clone() for layer in others}
-        return truth
+        return truth | {layer.name: None for layer in self._all if layer.sender is not None}
 
-    def is_true(self, truth: Mapping[str, Tensor]) -> bool:
+    def is_true(self, truth: Mapping[str, Tensor | None]) -> bool:
         """Say whether the model's own pass is the true one: no layer has a feedback or a backward hook."""
         return not truth and not any(has_backward_hooks(module) for module in self.model.modules())
 
     def redrawn(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return fresh feedback of every layer that has one, by layer."""
         return {
-            layer.name: layer.adapter.redrawn(layer.module, generator)
-            for layer in in_order(self.model, (*self.layers, *self.others))
+            layer.name: layer.redrawn(generator)
+            for layer in in_order(self.model, self._all)
             if layer.feedback is not None
         }
 
     def run(
         self,
-        matrices: Mapping[str, Tensor],
+        matrices: Mapping[str, Tensor | None],
         wanted: Collection[str],
         *,
         keep_graph: bool = False,
@@ -75,14 +77,15 @@ class Passes:
     ) -> Trace:
         """Run forward and backward once, with the given matrices in the backward pass of some layers.
 
-        ``hooks``: whether the modules' own backward hooks are called, which may change what goes down.
+        None in the place of a matrix makes the layer's direct feedback exact. ``hooks``: whether the modules'
+        own backward hooks are called, which may change what goes down.
         """
         weights = self._weights()
         with self.under(matrices, hooks=hooks):
             with trace_calls(
                 self.model, self.layers, wanted, others=self.others, save_edges=keep_graph
             ) as trace:
-                loss = self._loss()
+                loss = self.loss_of_batch()
             trace.reset_gradients()
             backward = partial(
                 torch.autograd.grad, loss, [*weights.values()], allow_unused=True, retain_graph=keep_graph
@@ -105,7 +108,7 @@ class Passes:
         return trace
 
     @contextmanager
-    def under(self, matrices: Mapping[str, Tensor], *, hooks: bool = True) -> Iterator[None]:
+    def under(self, matrices: Mapping[str, Tensor | None], *, hooks: bool = True) -> Iterator[None]:
         """Set the model up as `run` does.
 
         Another backward pass through a graph that was kept needs it too: what is checkpointed runs forward
@@ -114,18 +117,22 @@ class Passes:
         frozen = [weight for weight in self._weights().values() if not weight.requires_grad]
         with self._isolated(), ExitStack() as stack:
             if not hooks:
-                stack.enter_context(without_backward_hooks(self.model))
+                # A hook that sends direct feedback is the rule itself, unless the rule is to be exact.
+                sending = [
+                    x.sender.module for x in self._all if x.sender and matrices.get(x.name, 0) is not None
+                ]
+                stack.enter_context(without_backward_hooks(self.model, sending))
             for weight in frozen:
                 weight.requires_grad_(True)
                 stack.callback(weight.requires_grad_, False)
-            for layer in (*self.layers, *self.others):
+            for layer in self._all:
                 if layer.name in matrices:
-                    matrix = matrices[layer.name].to(layer.weight)
-                    if matrix is layer.weight:
-                        # Not a copy: a penalty on a gradient has a gradient of its own to the weight in it.
-                        matrix = matrix.view_as(matrix)
-                    stack.enter_context(layer.adapter.using(layer.module, matrix))
+                    stack.enter_context(layer.using(matrices[layer.name]))
             yield
+
+    @property
+    def _all(self) -> Sequence[RecordedLayer]:
+        return (*self.layers, *self.others)
 
     def _weights(self) -> dict[int, Tensor]:
         """Return the recorded weights by their ids, a shared one once."""
@@ -134,7 +141,8 @@ class Passes:
     def _isolated(self) -> AbstractContextManager[None]:
         return isolated(self.model, self.flags, mode=self.mode, seed=self.seed)
 
-    def _loss(self) -> Tensor:
+    def loss_of_batch(self) -> Tensor:
+        """Return the loss of the batch, checked; call it inside `under`."""
         before = contents_of(self.batch)
         loss = self._call_loss()
         change = change_between(before, contents_of(self.batch))

@@ -162,10 +162,18 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                     raise InputError(
                         f"feedbacks[{label!r}] names the layer {name!r}; recorded are {', '.join(by_name)}"
                     )
-                if matrix.shape != by_name[name].weight.shape:
+                layer = by_name[name]
+                if layer.sender is None and layer.adapter.is_direct:
+                    raise InputError(
+                        f"feedbacks[{label!r}] names the layer {name!r}, which gets no direct feedback; "
+                        "name the layer whose output it credits"
+                    )
+                what = "weight" if layer.sender is None else "direct feedback"
+                own = layer.weight if layer.sender is None else layer.sender.feedback
+                if matrix.shape != own.shape:
                     raise InputError(
                         f"feedbacks[{label!r}][{name!r}] has shape {tuple(matrix.shape)}, "
-                        f"the weight {tuple(by_name[name].weight.shape)}; they must be equal"
+                        f"the {what} {tuple(own.shape)}; they must be equal"
                     )
 
     def read(
@@ -200,16 +208,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         """
         with name_probe(name), outside_of_contexts(model):
             self._check_batch(name)
-            passes = Passes(
-                model,
-                layers,
-                others,
-                self.batch,
-                self.loss,
-                mode=self.mode,
-                seed=self.seed,
-                flags=flags or TrainingFlags(model),
-            )
+            passes = self.passes_on(model, layers, others, flags or TrainingFlags(model))
             request = ProbeRequest(
                 self.signals,
                 self.redraws,
@@ -219,6 +218,18 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 self.unfolding,
             )
             return read_signals(passes, request, self._reduce)
+
+    def passes_on(
+        self,
+        model: nn.Module,
+        layers: Sequence[RecordedLayer],
+        others: Sequence[RecordedLayer],
+        flags: TrainingFlags,
+    ) -> Passes:
+        """Return the passes of this probe's batch through a model."""
+        return Passes(
+            model, layers, others, self.batch, self.loss, mode=self.mode, seed=self.seed, flags=flags
+        )
 
     def _check_batch(self, name: str) -> None:
         now = contents_of(self.batch)

@@ -18,13 +18,13 @@ __all__ = ["ProbeReader", "check_probes"]
 _RESERVED = ("state", "live", "log", "static")
 
 
-def check_probes(probes: Any, layers: Sequence[RecordedLayer]) -> dict[str, Probe]:
+def check_probes(probes: Any) -> dict[str, Probe]:
     """Return the probes by name.
 
     Raises
     ------
     InputError
-        A value that is no probe, the name of another stream, or a probe that does not fit the layers.
+        A value that is no probe, or the name of another stream.
     """
     if probes is not None and not isinstance(probes, Mapping):
         raise InputError(
@@ -36,7 +36,6 @@ def check_probes(probes: Any, layers: Sequence[RecordedLayer]) -> dict[str, Prob
             raise InputError(f"a probe is named {name!r}, which is a stream of its own; take another name")
         if not isinstance(probe, Probe):
             raise InputError(f"probe {name!r} is a {type(probe).__name__}; give a fadiag.Probe")
-        probe.check(layers)
     return found
 
 
@@ -52,6 +51,11 @@ class ProbeReader:
     flags : TrainingFlags
     schedule : callable
         The schedule of probes without one of their own.
+
+    Raises
+    ------
+    InputError
+        A probe does not fit the layers.
     """
 
     def __init__(
@@ -64,6 +68,8 @@ class ProbeReader:
         flags: TrainingFlags,
         schedule: Schedule,
     ) -> None:
+        for probe in probes.values():
+            probe.check(layers)
         self.by_name = probes
         self._model, self._layers, self._others = model, layers, others
         self._flags = flags

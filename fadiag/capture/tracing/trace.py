@@ -5,7 +5,7 @@ that torch does not report, such as an autograd function, is known by its node i
 """
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,17 @@ from fadiag.capture.tracing.pass_graph import PassGraph
 from fadiag.capture.tracing.tracked_tensors import tensors_in
 from fadiag.errors import CaptureError
 
-__all__ = ["Trace"]
+__all__ = ["LayerInput", "Trace"]
+
+
+@dataclass(frozen=True)
+class LayerInput:
+    """A tensor that a layer was called with: the layers whose outputs it was made from, and its shape."""
+
+    layer: str
+    sources: tuple[str, ...]
+    shape: torch.Size
+    requires_grad: bool
 
 
 class Trace(TorchFunctionMode):
@@ -44,6 +54,8 @@ class Trace(TorchFunctionMode):
         The number of calls of all layers, recorded or not.
     last : RecordedLayer or None
         The layer that was called last.
+    inputs : list of LayerInput
+        What each layer was called with, and whose outputs that was made from.
     """
 
     def __init__(self, signals: Collection[str], *, save_edges: bool = False) -> None:
@@ -51,6 +63,7 @@ class Trace(TorchFunctionMode):
         self.calls: list[Call] = []
         self.count = 0
         self.last: RecordedLayer | None = None
+        self.inputs: list[LayerInput] = []
         self._wanted = frozenset(signals)
         self._recorder = GradientRecorder(signals, save_edges=save_edges)
         self._with_grad = torch.is_grad_enabled()
@@ -95,6 +108,8 @@ class Trace(TorchFunctionMode):
             # Noted here, because the operations inside a feedback layer are not reported.
             for tensor in tensors_in(inputs):
                 nodes = self._graph.nodes_of(tensor)
+                sources = tuple(dict.fromkeys(call.layer.name for call, _ in nodes))
+                self.inputs.append(LayerInput(layer.name, sources, tensor.shape, tensor.requires_grad))
                 self._recorder.resave(tensor, (node for _, node in nodes))
                 for _, node in nodes:
                     use = Node("end", layer.name, node.stage, tensor.shape, node, got_gradient=True)
