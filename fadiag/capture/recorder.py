@@ -11,9 +11,10 @@ from torch import nn
 
 from fadiag.capture.arguments import names_of, whole_number
 from fadiag.capture.layers.adapter import LayerAdapter
+from fadiag.capture.layers.chosen_names import LayerChoice
 from fadiag.capture.layers.coverage import warn_unknown_layers
 from fadiag.capture.layers.defaults import DEFAULT_ADAPTERS
-from fadiag.capture.layers.selection import LayerChoice, choose_layers, in_order, others_of
+from fadiag.capture.layers.selection import choose_layers, in_order, others_of
 from fadiag.capture.layers.sharding import check_whole
 from fadiag.capture.layers.unchanged import ModelStructure
 from fadiag.capture.layers.wrappers import unwrap_model
@@ -33,6 +34,7 @@ from fadiag.capture.streams.probe_reader import ProbeReader, check_probes
 from fadiag.capture.streams.schedule import Schedule, as_schedule
 from fadiag.capture.streams.state import choose_state_signals
 from fadiag.capture.streams.state_reader import StateReader
+from fadiag.capture.tracing.declared_ops import declare_ops
 from fadiag.errors import CaptureError, InputError
 from fadiag.store import check_number
 
@@ -70,6 +72,9 @@ class Recorder:
         Written into the manifest as they are; plain JSON.
     adapters : sequence of LayerAdapter
         Asked before the default ones.
+    passes, gates : sequence
+        What the recorder does not know: autograd functions (or their ``apply``), functions, and module
+        classes that only pass their input on, or that are a gate between a layer and the next.
     scaler : torch.amp.GradScaler, optional
         The run's own. Live errors are divided by its scale, which is logged as ``loss_scale``.
     processes : {"first"}
@@ -123,6 +128,8 @@ class Recorder:
         meta: Mapping[str, Any] | None = None,
         config: Any = None,
         adapters: Sequence[LayerAdapter] = (),
+        passes: Sequence[Any] = (),
+        gates: Sequence[Any] = (),
         scaler: torch.amp.GradScaler | None = None,
         processes: Literal["first"] = "first",
         storage: Storage | None = None,
@@ -139,6 +146,7 @@ class Recorder:
         self._layers, others = link_layers(
             self._model, self._layers, others, adapters=known, probes=by_name, flags=self._flags
         )
+        ops = declare_ops(self._model, passes, gates, self._layers)
         self._structure = ModelStructure(self._model, self._layers, others, known)
         if steps is not None and whole_number(steps, 1) is None:
             raise InputError(f"steps is {steps!r}; give the number of updates to come, at least 1")
@@ -149,10 +157,10 @@ class Recorder:
         self._state = StateReader(self._layers, signals, optimizers, whole) if signals else None
         schedule = as_schedule(every)
         readers = self._model, self._layers, others
-        self._probes = ProbeReader(*readers, by_name, flags=self._flags, schedule=schedule)
+        self._probes = ProbeReader(*readers, by_name, flags=self._flags, schedule=schedule, ops=ops)
         if live is not None:
             check_live(model, live)
-        self._live = None if live is None else LiveReader(self._model, self._layers, live, others)
+        self._live = None if live is None else LiveReader(self._model, self._layers, live, others, ops)
         self._session = Session(self._probes, self._state, self._live, schedule, scaler)
         self._session.step = resume_from or 0
         self._closed = False

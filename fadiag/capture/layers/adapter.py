@@ -72,6 +72,8 @@ class LayerAdapter:
     credits : {"input", "output"}
         Of a direct adapter: whether the feedback is the credit of the layer whose output arrives at the
         module (it is the consumer, or lies before it), or of the module's own output.
+    passes_on : bool
+        Whether the modules return their first argument as it is.
 
     Raises
     ------
@@ -89,6 +91,7 @@ class LayerAdapter:
     weight_dims: tuple[str, str] = ("out", "in")
     exact: Callable[[nn.Module], AbstractContextManager[None]] | None = None
     credits: Literal["input", "output"] = "input"
+    passes_on: bool = False
 
     def __post_init__(self) -> None:
         if self.is_direct and self.exact is None:
@@ -98,8 +101,8 @@ class LayerAdapter:
             )
         if self.weight is None and not (self.is_direct and self.credits == "input"):
             raise InputError(
-                "an adapter has weight=None; only one of modules that send direct feedback to the layer below "
-                "may (feedback_kind='direct', credits='input'); give weight=lambda module: module.weight"
+                "an adapter has weight=None; only one of modules that send direct feedback to the layer "
+                "below may (feedback_kind='direct', credits='input'); give weight=lambda m: m.weight"
             )
 
     @property

@@ -6,7 +6,7 @@ of the layer whose output arrives at the sending module, or of the module itself
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -89,7 +89,8 @@ def direct_identity(*types: type[nn.Module], feedback: str, transposed: bool = F
     >>> direct_identity(TrainingHook, feedback="fixed_fb_weights").feedback_kind
     'direct'
     """
-    return _direct(types, None, feedback, transposed, partial(_with_forward, forward=_first_argument))
+    exact = partial(_with_forward, forward=_first_argument)
+    return replace(_direct(types, None, feedback, transposed, exact), passes_on=True)
 
 
 def direct_layers(

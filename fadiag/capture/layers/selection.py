@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 
 from torch import Generator, Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -17,13 +15,11 @@ from fadiag.capture.layers.adapter import (
     unknown_layers,
 )
 from fadiag.capture.layers.backward_hooks import has_backward_hooks
+from fadiag.capture.layers.chosen_names import LayerChoice, chosen_names, own_forward_message
 from fadiag.capture.layers.direct import DirectSender
 from fadiag.errors import CaptureError, InputError
 
-__all__ = ["LayerChoice", "RecordedLayer", "choose_layers", "in_order", "others_of", "owners_of"]
-
-#: One choice of layers: a name or glob, a module, or a class of them.
-LayerChoice = str | nn.Module | type[nn.Module]
+__all__ = ["RecordedLayer", "choose_layers", "in_order", "others_of", "owners_of"]
 
 
 @dataclass(frozen=True)
@@ -167,11 +163,15 @@ def choose_layers(
         for name, module in modules.items()
         if (adapter := adapter_of(module, adapters)) is not None
     }
-    names = dict.fromkeys(found, False) if chosen is None else _names(chosen, modules, found)
+    names = (
+        dict.fromkeys(found, False)
+        if chosen is None
+        else chosen_names(chosen, modules, {name: layer.module for name, layer in found.items()})
+    )
     if chosen is None:
         for name, module in modules.items():
             if name not in found and has_own_forward(module):
-                raise CaptureError(_own_forward(name, module))
+                raise CaptureError(own_forward_message(name, module))
     for name in names:
         parent = modules.get(name.rpartition(".")[0])
         if isinstance(parent, nn.MultiheadAttention):
@@ -244,15 +244,6 @@ def _rows_of_matrix(module: nn.Module) -> int:
     return next(len(p) for p in module._parameters.values() if p is not None and p.dim() > 1)
 
 
-def _own_forward(name: str, module: nn.Module) -> str:
-    kind = type(module).__name__
-    return (
-        f"layer {name!r} is a {kind} with a forward pass of its own, so its feedback is not known; give "
-        f"adapters=(exact_layers({kind}),) where its backward pass is autograd's, a LayerAdapter where it is "
-        "not, or leave it out by layers=[...]"
-    )
-
-
 def _check_weight(name: str, module: nn.Module) -> None:
     weight = module._parameters.get("weight")
     if weight is not None and is_lazy(weight):
@@ -284,45 +275,3 @@ def _check_outputs(layer: RecordedLayer) -> None:
             f"outputs by its adapter's weight_dims={dims}{told}; is it kept the other way round? Then give "
             f"exact_layers({kind}, weight_dims={dims[::-1]})"
         )
-
-
-def _names(
-    chosen: LayerChoice | Iterable[LayerChoice],
-    modules: dict[str, nn.Module],
-    found: dict[str, RecordedLayer],
-) -> dict[str, bool]:
-    """Return the names chosen, and whether by the name itself (or the module) or by a glob or class."""
-    wanted: dict[str, bool] = {}
-    for given in [chosen] if isinstance(chosen, (str, type, nn.Module)) else chosen:
-        item = _name_of(given, modules) if isinstance(given, nn.Module) else given
-        if isinstance(item, type):
-            hits = [name for name, layer in found.items() if isinstance(layer.module, item)]
-        elif not isinstance(item, str):
-            raise InputError(
-                f"layers holds {item!r}, a {type(item).__name__}; give names, globs, modules or their classes"
-            )
-        elif item in modules and item not in found:
-            if has_own_forward(modules[item]):
-                raise CaptureError(_own_forward(item, modules[item]))
-            kind = type(modules[item]).__name__
-            raise InputError(
-                f"layer {item!r} is a {kind}, for which there is no adapter; "
-                "give adapters=(LayerAdapter(...),)"
-            )
-        else:
-            hits = [name for name in found if name == item or fnmatchcase(name, item)]
-        if not hits:
-            what = item.__name__ if isinstance(item, type) else repr(item)
-            near = get_close_matches(str(item), found, n=3, cutoff=0.4)
-            names = ", ".join(map(repr, near or list(found)[:6])) or "none that an adapter knows"
-            raise InputError(f"unknown layer {what}; {'near are' if near else 'there are'} {names}")
-        for name in hits:
-            wanted[name] = wanted.get(name, False) or name == item
-    return {name: wanted[name] for name in found if name in wanted}
-
-
-def _name_of(module: nn.Module, modules: dict[str, nn.Module]) -> str:
-    for name, own in modules.items():
-        if own is module:
-            return name
-    raise InputError(f"layers holds a {type(module).__name__} that is no module of the model; give its own")

@@ -55,8 +55,8 @@ def link_senders(
         layer = by_name[name]
         if name in found:
             raise CaptureError(
-                f"layer {name!r} gets direct feedback from {found[name].name!r} and {sender.name!r}; one matrix "
-                "F is recorded for each layer, so give an adapter for one of them"
+                f"layer {name!r} gets direct feedback from {found[name].name!r} and {sender.name!r}; one "
+                "matrix is recorded for each layer, so give an adapter for one of them"
             )
         if not layer.adapter.is_direct and layer.adapter.feedback(layer.module) is not None:
             raise CaptureError(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from fadiag.capture.layers.selection import RecordedLayer, in_order, owners_of
 from fadiag.capture.passes.batch_guard import change_between, contents_of
 from fadiag.capture.passes.error_context import explain_errors
 from fadiag.capture.passes.isolation import Mode, TrainingFlags, isolated
+from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.capture.tracing.module_hooks import trace_calls
 from fadiag.capture.tracing.trace import Trace
 from fadiag.errors import CaptureError
@@ -26,7 +27,7 @@ class Passes:
     """What a pass needs. Every pass sees the same weights, masks and random numbers, and leaves no trace.
 
     ``others`` are the layers of the model that are not recorded: their feedback is replaced too. ``flags``
-    are those of the modules in mode "train".
+    are those of the modules in mode "train". ``ops`` is what the user says of operations that are not known.
     """
 
     model: nn.Module
@@ -38,6 +39,7 @@ class Passes:
     mode: Mode
     seed: int
     flags: TrainingFlags
+    ops: DeclaredOps = field(default_factory=DeclaredOps)
 
     def truth(self) -> dict[str, Tensor | None]:
         """Return what makes a pass the true one, by layer: W for a feedback, None for a direct one."""
@@ -83,7 +85,7 @@ class Passes:
         weights = self._weights()
         with self.under(matrices, hooks=hooks):
             with trace_calls(
-                self.model, self.layers, wanted, others=self.others, save_edges=keep_graph
+                self.model, self.layers, wanted, others=self.others, save_edges=keep_graph, ops=self.ops
             ) as trace:
                 loss = self.loss_of_batch()
             trace.reset_gradients()

@@ -17,6 +17,7 @@ from fadiag.capture.signals.reduction import ReductionName, reduction_of
 from fadiag.capture.signals.samples import Rows
 from fadiag.capture.streams.probe_signals import ProbeRequest, read_signals
 from fadiag.capture.streams.schedule import Schedule, as_schedule
+from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.errors import CaptureWarning, InputError
 from fadiag.signals import is_free_label, signals_of
 from fadiag.store import Unfolding
@@ -184,6 +185,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         *,
         name: str = "probe",
         flags: TrainingFlags | None = None,
+        ops: DeclaredOps | None = None,
     ) -> list[LayerSignals]:
         """Return the signals of every call of every layer, in forward order.
 
@@ -198,6 +200,8 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         flags : TrainingFlags, optional
             The flags of the modules in mode "train"; by default their flags now, if the model is in training
             mode.
+        ops : DeclaredOps, optional
+            What the user says of operations that are not known.
 
         Raises
         ------
@@ -208,7 +212,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         """
         with name_probe(name), outside_of_contexts(model):
             self._check_batch(name)
-            passes = self.passes_on(model, layers, others, flags or TrainingFlags(model))
+            passes = self.passes_on(model, layers, others, flags or TrainingFlags(model), ops)
             request = ProbeRequest(
                 self.signals,
                 self.redraws,
@@ -225,11 +229,11 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         layers: Sequence[RecordedLayer],
         others: Sequence[RecordedLayer],
         flags: TrainingFlags,
+        ops: DeclaredOps | None = None,
     ) -> Passes:
         """Return the passes of this probe's batch through a model."""
-        return Passes(
-            model, layers, others, self.batch, self.loss, mode=self.mode, seed=self.seed, flags=flags
-        )
+        given = model, layers, others, self.batch, self.loss
+        return Passes(*given, mode=self.mode, seed=self.seed, flags=flags, ops=ops or DeclaredOps())
 
     def _check_batch(self, name: str) -> None:
         now = contents_of(self.batch)

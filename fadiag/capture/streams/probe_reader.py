@@ -11,6 +11,7 @@ from fadiag.capture.passes.isolation import TrainingFlags
 from fadiag.capture.signals.layer_signals import LayerSignals
 from fadiag.capture.streams.probe import Probe
 from fadiag.capture.streams.schedule import Schedule
+from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.errors import InputError
 
 __all__ = ["ProbeReader", "check_probes"]
@@ -51,6 +52,7 @@ class ProbeReader:
     flags : TrainingFlags
     schedule : callable
         The schedule of probes without one of their own.
+    ops : DeclaredOps, optional
 
     Raises
     ------
@@ -67,12 +69,13 @@ class ProbeReader:
         *,
         flags: TrainingFlags,
         schedule: Schedule,
+        ops: DeclaredOps | None = None,
     ) -> None:
         for probe in probes.values():
             probe.check(layers)
         self.by_name = probes
         self._model, self._layers, self._others = model, layers, others
-        self._flags = flags
+        self._flags, self._ops = flags, ops
         self._schedule = schedule
         self._ahead: dict[str, list[LayerSignals]] = {}
 
@@ -104,7 +107,8 @@ class ProbeReader:
         return read
 
     def _read(self, name: str) -> list[LayerSignals]:
-        return self.by_name[name].read(self._model, self._layers, self._others, name=name, flags=self._flags)
+        given = self._model, self._layers, self._others
+        return self.by_name[name].read(*given, name=name, flags=self._flags, ops=self._ops)
 
     def _warn_missing(self, name: str, read: Sequence[LayerSignals], *, stacklevel: int) -> None:
         found, asked = {layer.name: layer.signals.keys() for layer in read}, self.by_name[name].signals
