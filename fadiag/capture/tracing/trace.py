@@ -225,20 +225,23 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         if not self._graph.tensors or self._declared is not None or is_metadata_query(func):
             return func(*args, **kwargs)
-        inputs = list(tensors_in((*args, *kwargs.values())))
         name = name_of(func)
-        frame = self._ops.on_stack()
+        if name.endswith("_like") or name.startswith("new_"):
+            return func(*args, **kwargs)
+        writes = name == "__setitem__"
+        inputs = list(tensors_in((*args, *kwargs.values())))
         kind = self._ops.named.get(name) or kind_of(name)
+        frame = self._ops.on_stack()
         if frame is not None:
             name, kind = frame.f_code.co_name, self._ops.code[frame.f_code]
         sources = self._prepare(inputs, kind)
-        if not sources or name.endswith("_like") or name.startswith("new_"):
+        if not sources:
             return func(*args, **kwargs)
         first = args[0] if args else next(iter(kwargs.values()))
         needed = any(tensor.requires_grad for tensor, _ in sources)
         views = [(tensor, tensor._version, nodes) for tensor, nodes in sources if tensor._is_view()]
         result = func(*args, **kwargs)
-        outputs = list(tensors_in(first if name == "__setitem__" else result))
+        outputs = list(tensors_in(first if writes else result))
         for view, version, nodes in views:
             if view._version != version:
                 self._recorder.watch_view(view, [node for _, node in nodes])

@@ -139,12 +139,15 @@ def test_the_warning_of_an_unknown_gate_names_this_way_out(tmp_path):
 def test_two_calls_of_a_declared_function_are_two_gates(tmp_path):
     net = nn.Sequential(Net(new_gelu), Net(new_gelu))
     net[0].b = nn.Linear(8, 6).double()
-    with Recorder(
-        net, tmp_path / "run.zarr", probes={"p": Probe((X, Y), loss_of)}, gates=(new_gelu,)
-    ):
+    with Recorder(net, tmp_path / "run.zarr", probes={"p": Probe((X, Y), loss_of)}, gates=(new_gelu,)):
         pass
     run = open_run(tmp_path / "run.zarr")["p"]
-    assert [run[name].attrs["gate"] for name in ("0.a", "0.b", "1.a", "1.b")] == ["new_gelu", "", "new_gelu", ""]
+    assert [run[name].attrs["gate"] for name in ("0.a", "0.b", "1.a", "1.b")] == [
+        "new_gelu",
+        "",
+        "new_gelu",
+        "",
+    ]
     inner = net[0](X)
     expected = new_gelu(net[1].a(inner)).detach()
     torch.testing.assert_close(torch.from_numpy(run["1.a/activation"].values[0]), expected)
