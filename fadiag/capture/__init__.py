@@ -2,6 +2,7 @@
 
 from fadiag.capture.layers.adapter import LayerAdapter, exact_layers
 from fadiag.capture.layers.defaults import DEFAULT_ADAPTERS
+from fadiag.capture.layers.direct import direct_hooks, direct_identity, direct_layers
 from fadiag.capture.recorder import Recorder
 from fadiag.capture.session.storage import Storage
 from fadiag.capture.signals.factors import Factors
@@ -28,6 +29,9 @@ __all__ = [
     "Storage",
     "Subset",
     "as_schedule",
+    "direct_hooks",
+    "direct_identity",
+    "direct_layers",
     "every",
     "exact_layers",
     "listed",

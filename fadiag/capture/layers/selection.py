@@ -204,7 +204,14 @@ def others_of(
     recorded = {layer.name for layer in layers}
     others = []
     for name, module in model.named_modules():
-        adapter = adapter_of(module, adapters) or (unknown_layers if _has_matrix(module) else None)
+        adapter = adapter_of(module, adapters)
+        # A module that only sends direct feedback holds F, which is no layer's weight.
+        if (
+            adapter is None
+            and _has_matrix(module)
+            and not any(a.is_direct and a.takes(module) for a in adapters)
+        ):
+            adapter = unknown_layers
         if name not in recorded and adapter is not None:
             others.append(RecordedLayer(name, module, adapter))
     return tuple(others)

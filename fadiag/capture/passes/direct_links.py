@@ -4,23 +4,83 @@ Which layer's output arrives at a module is seen in a forward pass. A skip conne
 credit that F says nothing of, so it is refused.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fadiag.capture.layers.adapter import unknown_layers
 from fadiag.capture.layers.direct import DirectSender
 from fadiag.capture.layers.selection import RecordedLayer, in_order
 from fadiag.capture.passes.passes import Passes
-from fadiag.capture.tracing.module_hooks import trace_calls
-from fadiag.capture.tracing.trace import LayerInput
+from fadiag.capture.tracing.tracked_tensors import tensors_in
 from fadiag.errors import CaptureError, InputError
 
 __all__ = ["check_senders", "link_senders"]
 
-_LEFT_OUT = "leave the direct adapter out, and record the layers with check='warn'"
+#: The name of the loss among the consumers of a layer's output.
+_LOSS = "the loss"
+_LEFT_OUT = (
+    "leave the direct adapter out and give check='warn': the error is recorded then, and error_bp is not"
+)
+
+
+@dataclass
+class _Consumers:
+    """Which layers' outputs each module was called with in one forward pass, by autograd's graph.
+
+    Attributes
+    ----------
+    sources : dict of str to set of str
+        The layers and senders whose outputs a module's input was made from, with none in between.
+    shapes : dict of str to torch.Size
+        The shape of the first input that was made from such an output.
+    graded : set of str
+        The modules with an input that requires a gradient.
+    called : list of str
+    """
+
+    sources: dict[str, set[str]] = field(default_factory=dict)
+    shapes: dict[str, torch.Size] = field(default_factory=dict)
+    graded: set[str] = field(default_factory=set)
+    called: list[str] = field(default_factory=list)
+    _outputs: dict[Any, str] = field(default_factory=dict)  # by their nodes in autograd's graph
+
+    def on_call(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        """Note a call of a module, as a forward hook."""
+        self.called.append(name)
+        self.add(name, inputs)
+        self._outputs |= {tensor.grad_fn: name for tensor in tensors_in(output) if tensor.grad_fn}
+
+    def add(self, name: str, inputs: Any) -> None:
+        """Find the layers whose outputs a module was called with."""
+        for tensor in tensors_in(inputs):
+            if tensor.requires_grad:
+                self.graded.add(name)
+            if found := self._sources_of(tensor):
+                self.sources.setdefault(name, set()).update(found)
+                self.shapes.setdefault(name, tensor.shape)
+
+    def of(self, layer: str, *, beside: str) -> list[str]:
+        """Return the modules that take a layer's output; those inside ``beside`` are parts of it."""
+        named = [n for n, found in self.sources.items() if layer in found]
+        return sorted(name for name in named if not name.startswith(f"{beside}."))
+
+    def _sources_of(self, tensor: Tensor) -> set[str]:
+        nodes, seen, found = [tensor.grad_fn], set(), set()
+        while nodes:
+            node = nodes.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if node in self._outputs:
+                found.add(self._outputs[node])
+            else:
+                nodes += [parent for parent, _ in node.next_functions]
+        return found
 
 
 def link_senders(
@@ -44,14 +104,15 @@ def link_senders(
     """
     every = in_order(passes.model, (*passes.layers, *passes.others))
     by_name = {layer.name: layer for layer in every}
-    inputs, last = _inputs(passes, every, senders)
+    consumers = _consumers(passes, {s.name: s.module for s in senders} | {x.name: x.module for x in every})
+    last = next(by_name[name] for name in reversed(consumers.called) if name in by_name)
     _check_head(last, every)
     found: dict[str, DirectSender] = {}
     for sender in senders:
-        arriving = _credited(sender, inputs)
-        if arriving is None:
+        credit = _credited(sender, consumers)
+        if credit is None:
             continue
-        name, consumed = arriving
+        name, consumed = credit
         layer = by_name[name]
         if name in found:
             raise CaptureError(
@@ -63,7 +124,7 @@ def link_senders(
                 f"layer {name!r} has a layerwise feedback, and {sender.name!r} sends direct feedback to it; "
                 "one feedback is recorded for each layer, so record them in models of their own"
             )
-        _check_shape(sender, name, last.outputs, consumed.shape)
+        _check_shape(sender, name, last.outputs, consumed)
         found[name] = sender
     sending = {id(sender.module) for sender in found.values()}
 
@@ -76,64 +137,49 @@ def link_senders(
     return linked(passes.layers), linked(passes.others)
 
 
-def _inputs(
-    passes: Passes, every: Sequence[RecordedLayer], senders: Sequence[DirectSender]
-) -> tuple[list[LayerInput], RecordedLayer]:
-    """Return what each layer and sender was called with in a forward pass, and the last layer."""
-    known = [layer for layer in every if layer.adapter is not unknown_layers]
-    modules = {id(layer.module) for layer in every}
-    further = [RecordedLayer(s.name, s.module, s.adapter) for s in senders if id(s.module) not in modules]
-    unknown = [layer for layer in every if layer.adapter is unknown_layers]
-    with (
-        passes.under({}),
-        trace_calls(passes.model, known, (), others=(*unknown, *further)) as trace,
-    ):
-        passes.loss_of_batch()
-    trace.stop()
-    called = [given.layer for given in trace.inputs]
-    by_name = {layer.name: layer for layer in every}
-    last = next((by_name[name] for name in reversed(called) if name in by_name), every[-1])
-    return trace.inputs, last
+def _consumers(passes: Passes, modules: Mapping[str, nn.Module]) -> _Consumers:
+    consumers = _Consumers()
+    with passes.under({}):
+        handles = [
+            module.register_forward_hook(partial(consumers.on_call, name)) for name, module in modules.items()
+        ]
+        try:
+            consumers.add(_LOSS, passes.loss_of_batch())
+        finally:
+            for handle in handles:
+                handle.remove()
+    return consumers
 
 
-def _credited(sender: DirectSender, inputs: Sequence[LayerInput]) -> tuple[str, LayerInput] | None:
-    """Return the layer that a module credits, and what the consumer was called with; None without credit."""
-    name = sender.name
-    outside = [given for given in inputs if not given.layer.startswith(f"{name}.")]
+def _credited(sender: DirectSender, consumers: _Consumers) -> tuple[str, torch.Size] | None:
+    """Return the layer that a module credits, and the shape of the consumer's input; None without credit."""
+    name = layer = sender.name
     if sender.adapter.credits == "input":
-        given = [x for x in outside if x.layer == name and x.requires_grad]
-        sources = dict.fromkeys(source for x in given for source in x.sources)
-        if not given:  # it is not called, or with data, which need no credit
+        if name not in consumers.graded:  # it is not called, or with data, which need no credit
             return None
-        if not sources:
+        sources = consumers.sources.get(name, set())
+        if len(sources) != 1:
+            what = f"the outputs of {_listed(sorted(sources))}" if sources else "no layer's output"
             raise CaptureError(
-                f"module {name!r} sends direct feedback, and it cannot be seen which layer's output it is "
-                "called with; give an adapter for that layer with credits='output'"
+                f"module {name!r} sends direct feedback, and its input is made of {what}: F is the credit of "
+                f"one layer, and of none across a skip connection; {_LEFT_OUT}"
             )
-        if len(sources) > 1:
-            raise CaptureError(
-                f"module {name!r} sends direct feedback, and its input is made of the outputs of "
-                f"{_listed(sources)}: with a skip connection F is not the credit of one layer; {_LEFT_OUT}"
-            )
-        layer = next(iter(sources))
-    else:
-        layer = name
-    uses = [x for x in outside if layer in x.sources]
-    consumers = dict.fromkeys(x.layer for x in uses)
-    if not uses:
+        (layer,) = sources
+    uses = consumers.of(layer, beside=name)
+    if len(uses) > 1:
         raise CaptureError(
-            f"module {name!r} sends direct feedback to layer {layer!r}, whose output no layer takes; the "
-            "last layer's error is the loss's own"
+            f"layer {layer!r} gets direct feedback from {name!r}, and its output goes to {_listed(uses)}: "
+            f"across a skip connection F is not the layer's whole credit; {_LEFT_OUT}"
         )
-    if len(consumers) > 1:
+    if uses in ([], [_LOSS]):
         raise CaptureError(
-            f"layer {layer!r} gets direct feedback from {name!r}, and its output goes to "
-            f"{_listed(consumers)}: with a skip connection F is not the layer's whole credit; {_LEFT_OUT}"
+            f"module {name!r} sends direct feedback to layer {layer!r}, whose output goes to no other layer; "
+            "the error of the last layer is the loss's own"
         )
-    return layer, uses[0]
+    return layer, consumers.shapes[uses[0]]
 
 
-def _listed(names: Sequence[str] | dict[str, None]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return " and ".join(map(repr, names))
 
 

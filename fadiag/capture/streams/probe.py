@@ -150,8 +150,14 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         return {"kind": "probe", "loss_reduction": "mean", **how}
 
     def check(self, layers: Sequence[RecordedLayer]) -> None:
-        """Raise InputError if ``feedbacks`` does not fit the layers."""
+        """Raise InputError if ``feedbacks`` or ``jacobian_vectors`` does not fit the layers."""
         by_name = {layer.name: layer for layer in layers}
+        direct = next((layer.name for layer in layers if layer.sender is not None), None)
+        if self.jacobian_vectors and direct is not None:
+            raise InputError(
+                f"jacobian_vectors is {self.jacobian_vectors}, and layer {direct!r} gets direct "
+                "feedback, so that its backward map is F itself; leave it out"
+            )
         for label, matrices in self.feedbacks.items():
             if not label.isidentifier() or not is_free_label(label):
                 raise InputError(

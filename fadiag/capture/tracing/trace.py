@@ -5,7 +5,7 @@ that torch does not report, such as an autograd function, is known by its node i
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,21 +23,11 @@ from fadiag.capture.tracing.pass_graph import PassGraph
 from fadiag.capture.tracing.tracked_tensors import CallNodes, tensors_in
 from fadiag.errors import CaptureError
 
-__all__ = ["LayerInput", "Trace"]
+__all__ = ["Trace"]
 
 
 #: Tensors that were made from the output of a layer, with their nodes.
 Sources = Sequence[tuple[Tensor, CallNodes]]
-
-
-@dataclass(frozen=True)
-class LayerInput:
-    """A tensor that a layer was called with: the layers whose outputs it was made from, and its shape."""
-
-    layer: str
-    sources: tuple[str, ...]
-    shape: torch.Size
-    requires_grad: bool
 
 
 class Trace(TorchFunctionMode):
@@ -61,8 +51,6 @@ class Trace(TorchFunctionMode):
         The number of calls of all layers, recorded or not.
     last : RecordedLayer or None
         The layer that was called last.
-    inputs : list of LayerInput
-        What each layer was called with, and whose outputs that was made from.
     """
 
     def __init__(
@@ -72,7 +60,6 @@ class Trace(TorchFunctionMode):
         self.calls: list[Call] = []
         self.count = 0
         self.last: RecordedLayer | None = None
-        self.inputs: list[LayerInput] = []
         self._wanted = frozenset(signals)
         self._recorder = GradientRecorder(signals, save_edges=save_edges)
         self._with_grad = torch.is_grad_enabled()
@@ -120,8 +107,6 @@ class Trace(TorchFunctionMode):
             # Noted here, because the operations inside a feedback layer are not reported.
             for tensor in tensors_in(inputs):
                 nodes = self._graph.nodes_of(tensor)
-                sources = tuple(dict.fromkeys(call.layer.name for call, _ in nodes))
-                self.inputs.append(LayerInput(layer.name, sources, tensor.shape, tensor.requires_grad))
                 self._recorder.resave(tensor, (node for _, node in nodes))
                 for _, node in nodes:
                     use = Node("end", layer.name, node.stage, tensor.shape, node, got_gradient=True)

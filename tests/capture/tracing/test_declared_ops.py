@@ -1,4 +1,4 @@
-"""Functions and modules of which the user says that they pass, or are the gate; held against autograd by hand."""
+"""Functions and modules that the user says merely pass, or are the gate: held against autograd by hand."""
 
 import warnings
 
