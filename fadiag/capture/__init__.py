@@ -1,5 +1,6 @@
 """Recording what each layer of a network receives, without changing the run."""
 
+from fadiag.capture.array_recorder import ArrayRecorder, record_arrays
 from fadiag.capture.layers.adapter import LayerAdapter, exact_layers
 from fadiag.capture.layers.defaults import DEFAULT_ADAPTERS
 from fadiag.capture.layers.direct import direct_hooks, direct_identity, direct_layers
@@ -18,6 +19,7 @@ __all__ = [
     "LIVE_SIGNALS",
     "PROBE_SIGNALS",
     "STATE_SIGNALS",
+    "ArrayRecorder",
     "Factors",
     "LayerAdapter",
     "LayerSignals",
@@ -36,4 +38,5 @@ __all__ = [
     "exact_layers",
     "listed",
     "logarithmic",
+    "record_arrays",
 ]

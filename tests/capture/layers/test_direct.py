@@ -439,6 +439,7 @@ def with_f(module, matrix):
     module.F = kept
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook")
 def test_a_layer_may_hold_the_f_that_credits_its_own_output(tmp_path):
     torch.manual_seed(0)
     top = {}
