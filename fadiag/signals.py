@@ -234,8 +234,8 @@ SIGNALS: Mapping[str, SignalSpec] = _table(
         "the layer: once if it is fixed, with each record if the rule changes it",
         ("state", "static"),
         "weight",
-        "B_l, which takes the place of W_l in the backward pass; of a direct rule F_l, (outputs, consumer's input), "
-        "whose product with the network's error is the layer's modulator",
+        "B_l, which takes the place of W_l in the backward pass; under a direct rule F_l, from the network's "
+        "outputs to the input of the layer's consumer",
     ),
     SignalSpec(
         "momentum",

@@ -111,7 +111,8 @@ def test_layerwise_feedback_torch_tensors_and_kernels_are_taken(tmp_path):
     np.testing.assert_array_equal(run["static/conv/weight_init"].values, kernel.reshape(4, 18).numpy())
     found = fadiag.analyze(tmp_path / "run.zarr")
     expected = cosine(kernel.double().numpy(), feedback.double().numpy())
-    assert float(found["state/weight_feedback_cosine"].sel(layer="conv", step=0)) == pytest.approx(expected)
+    measured = found["state/weight_feedback_cosine"].isel(run=0).sel(layer="conv", step=0)
+    assert float(measured) == pytest.approx(expected)
 
 
 def test_a_signal_may_be_missing_at_a_step_and_the_last_batch_be_short(tmp_path):

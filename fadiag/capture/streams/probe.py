@@ -63,7 +63,8 @@ class Probe:
         vectors it is exact, otherwise estimated from random vectors. Needs feedback; 0 leaves it out.
     feedbacks : mapping of str to mapping of str to Tensor
         ``{"b": {"fc2": B}}`` adds a backward pass with the matrix B in layer ``fc2``. Its signals are
-        recorded as ``error_b``, ``modulator_b`` and ``gradient_b``.
+        recorded as ``error_b``, ``modulator_b`` and ``gradient_b``. Where ``fc2`` gets direct feedback, B is
+        in F's place.
     every : int, iterable of int, or callable, optional
         The probe's own schedule; the recorder's by default.
     seed : int

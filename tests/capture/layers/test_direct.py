@@ -253,6 +253,17 @@ def test_a_probe_leaves_the_training_as_it_is(tmp_path):
         assert torch.equal(one, two)
 
 
+def test_a_run_goes_on_with_its_f_only(tmp_path):
+    net = Net("identity")
+    recorded(net, tmp_path / "run.zarr", "identity", updates=1)
+    run = recorded(net, tmp_path / "run.zarr", "identity", updates=1, resume_from=1)
+    assert list(run["probe/step"].values) == [0, 1, 2]
+    with torch.no_grad():
+        net.hook1.fixed_fb_weights += 1
+    with pytest.raises(CaptureError, match="feedback B of layer 'fc1' is not that of"):
+        recorded(net, tmp_path / "run.zarr", "identity", resume_from=2)
+
+
 class Pooled(nn.Module):
     """A convolution, a pool and a flatten below a consumer that holds F: of another size than the layer."""
 
