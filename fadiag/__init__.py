@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fadiag.capture import Probe as Probe
     from fadiag.capture import Recorder as Recorder
     from fadiag.capture import Storage as Storage
+    from fadiag.capture import record_arrays as record_arrays
     from fadiag.errors import FadiagError as FadiagError
     from fadiag.results import load as load
     from fadiag.results import select as select
@@ -44,6 +45,7 @@ _HOME = {
     "load": "fadiag.results",
     "open_run": "fadiag.store",
     "participation_ratio": "fadiag.analysis",
+    "record_arrays": "fadiag.capture",
     "select": "fadiag.results",
     "stable_rank": "fadiag.analysis",
 }

@@ -18,6 +18,7 @@ __all__ = [
     "PartSpec",
     "SignalRole",
     "SignalSpec",
+    "StreamKind",
     "is_batch_sum",
     "is_free_label",
     "nulls_of",
@@ -233,7 +234,8 @@ SIGNALS: Mapping[str, SignalSpec] = _table(
         "the layer: once if it is fixed, with each record if the rule changes it",
         ("state", "static"),
         "weight",
-        "B_l, which takes the place of W_l in the backward pass",
+        "B_l, which takes the place of W_l in the backward pass; under a direct rule F_l, from the network's "
+        "outputs to the input of the layer's consumer",
     ),
     SignalSpec(
         "momentum",

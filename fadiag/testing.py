@@ -62,10 +62,10 @@ module's backward pass reads it
     choose_layers(module, (adapter,), [""])
     if adapter.feedback_kind == "layerwise":
         drawn = adapter.redrawn(module, torch.Generator().manual_seed(0))
-        if drawn.shape != adapter.weight(module).shape:
+        if drawn.shape != adapter.weight_of(module).shape:
             raise InputError(
                 f"the module is a {kind} whose adapter's redraw gives {tuple(drawn.shape)} where the weight "
-                f"is {tuple(adapter.weight(module).shape)}; let it draw a matrix of the weight's shape"
+                f"is {tuple(adapter.weight_of(module).shape)}; let it draw a matrix of the weight's shape"
             )
     given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     given = [x.detach().requires_grad_() if _is_float(x) else x for x in given]

@@ -40,6 +40,7 @@ ROOMS = {
         "streams",
         "session",
         "recorder",
+        "array_recorder",
     ),
     "store": ("names", "values", "layout", "axes", "lock", "read", "write", "tools"),
     "spectra": ("validate", "linalg", "ranks", "alignment", "statistics", "updates"),

@@ -1,7 +1,9 @@
 """Recording what each layer of a network receives, without changing the run."""
 
+from fadiag.capture.array_recorder import ArrayRecorder, record_arrays
 from fadiag.capture.layers.adapter import LayerAdapter, exact_layers
 from fadiag.capture.layers.defaults import DEFAULT_ADAPTERS
+from fadiag.capture.layers.direct import direct_hooks, direct_identity, direct_layers
 from fadiag.capture.recorder import Recorder
 from fadiag.capture.session.storage import Storage
 from fadiag.capture.signals.factors import Factors
@@ -17,6 +19,7 @@ __all__ = [
     "LIVE_SIGNALS",
     "PROBE_SIGNALS",
     "STATE_SIGNALS",
+    "ArrayRecorder",
     "Factors",
     "LayerAdapter",
     "LayerSignals",
@@ -28,8 +31,12 @@ __all__ = [
     "Storage",
     "Subset",
     "as_schedule",
+    "direct_hooks",
+    "direct_identity",
+    "direct_layers",
     "every",
     "exact_layers",
     "listed",
     "logarithmic",
+    "record_arrays",
 ]

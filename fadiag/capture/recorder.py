@@ -29,10 +29,12 @@ from fadiag.capture.streams.live import Live, check_live
 from fadiag.capture.streams.live_reader import LiveReader
 from fadiag.capture.streams.optimizer_steps import as_optimizers
 from fadiag.capture.streams.probe import Probe
+from fadiag.capture.streams.probe_links import link_layers
 from fadiag.capture.streams.probe_reader import ProbeReader, check_probes
 from fadiag.capture.streams.schedule import Schedule, as_schedule
 from fadiag.capture.streams.state import choose_state_signals
 from fadiag.capture.streams.state_reader import StateReader
+from fadiag.capture.tracing.declared_ops import declare_ops
 from fadiag.errors import CaptureError, InputError
 from fadiag.rules.layer_choice import LayerChoice
 from fadiag.store import check_number
@@ -74,6 +76,9 @@ class Recorder:
     check : {"raise", "warn", "off"}
         What to do if a probe's error_bp is not the derivative of the loss, or an adapter has no effect.
         "warn" leaves error_bp, modulator_bp and gradient_bp of the layer out, as "raise" does in mid-run.
+    passes, gates : sequence
+        What the recorder does not know: autograd functions (or their ``apply``), functions, and module
+        classes that only pass their input on, or that are a gate between a layer and the next.
     scaler : torch.amp.GradScaler, optional
         The run's own. Live errors are divided by its scale, which is logged as ``loss_scale``.
     processes : {"first"}
@@ -128,6 +133,8 @@ class Recorder:
         config: Any = None,
         adapters: Sequence[LayerAdapter] = (),
         check: CheckMode = "raise",
+        passes: Sequence[Any] = (),
+        gates: Sequence[Any] = (),
         scaler: torch.amp.GradScaler | None = None,
         processes: Literal["first"] = "first",
         storage: Storage | None = None,
@@ -139,8 +146,13 @@ class Recorder:
         known = (*adapters, *DEFAULT_ADAPTERS)
         self._layers = choose_layers(self._model, known, layers)
         others = others_of(self._model, known, self._layers)
-        self._structure = ModelStructure(self._model, self._layers, others, known)
         self._flags = TrainingFlags(self._model)
+        by_name = check_probes(probes)
+        self._layers, others = link_layers(
+            self._model, self._layers, others, adapters=known, probes=by_name, flags=self._flags
+        )
+        ops = declare_ops(self._model, passes, gates, self._layers)
+        self._structure = ModelStructure(self._model, self._layers, others, known)
         if steps is not None and whole_number(steps, 1) is None:
             raise InputError(f"steps is {steps!r}; give the number of updates to come, at least 1")
         self._asked_state = () if state is None else names_of(state)
@@ -148,12 +160,14 @@ class Recorder:
         signals = choose_state_signals(None if state is None else self._asked_state, optimizers, self._layers)
         whole = in_order(self._model, (*self._layers, *others))
         self._state = StateReader(self._layers, signals, optimizers, whole) if signals else None
-        schedule, by_name = as_schedule(every), check_probes(probes, self._layers)
+        schedule = as_schedule(every)
         readers = self._model, self._layers, others
-        self._probes = ProbeReader(*readers, by_name, flags=self._flags, schedule=schedule, check=check)
+        self._probes = ProbeReader(
+            *readers, by_name, flags=self._flags, schedule=schedule, check=check, ops=ops
+        )
         if live is not None:
             check_live(model, live)
-        self._live = None if live is None else LiveReader(self._model, self._layers, live, others)
+        self._live = None if live is None else LiveReader(self._model, self._layers, live, others, ops)
         self._session = Session(self._probes, self._state, self._live, schedule, scaler)
         self._session.step = resume_from or 0
         self._closed = False

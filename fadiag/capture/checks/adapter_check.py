@@ -85,7 +85,7 @@ def check_effect(
         return _input_gradients(module, inputs, named)
 
     feedback = adapter.feedback(module)
-    like = (adapter.weight(module) if feedback is None else feedback).detach()
+    like = (adapter.weight_of(module) if feedback is None else feedback).detach()
     before = gradients()
     is_random = not _all_same(before, gradients())
     generator = torch.Generator(like.device).manual_seed(_SEED)
@@ -119,7 +119,7 @@ def check_exact_gradient(
     """
     with ExitStack() as stack:
         if adapter.feedback_kind != "exact":
-            stack.enter_context(adapter.using(module, adapter.weight(module).detach()))
+            stack.enter_context(adapter.using(module, adapter.weight_of(module).detach()))
         gradients = iter(_input_gradients(module, inputs, {}))
 
         moved = [next(gradients) if isinstance(x, Tensor) and x.requires_grad else None for x in inputs]

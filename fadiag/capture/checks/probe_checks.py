@@ -58,6 +58,7 @@ class ProbeChecks:
             layer
             for layer in (*passes.layers, *passes.others)
             if layer.adapter.feedback_kind not in ("exact", "unknown") or layer.name in named
+            if layer.sender is None and not layer.adapter.is_direct  # checked where they are linked
         ]
         if self.mode == "off" or not self.is_due or not chosen:
             return

@@ -66,12 +66,13 @@ class LayerAdapter:
     ----------
     types : tuple of module classes, or callable
         The modules it is for: instances of the classes, or those of which the callable says True.
-    weight : callable
-        Module to W.
+    weight : callable, optional
+        Module to W. A direct adapter may leave it out: the modules then only send feedback, and if they have
+        a weight, the next adapter reads it.
     feedback : callable
         Module to the matrix in W's place in its backward pass; None where the backward is exact. Where it
         depends on the weight, the matrix that a pass with the weight as it is now would use; where it is
-        drawn at each pass, that of the last one.
+        drawn at each pass, that of the last one. Of a direct rule: F, (outputs, consumer's input).
     feedback_kind : {"layerwise", "direct", "exact", "unknown"}
     using : callable
         ``using(module, matrix)`` is a context; a forward pass made inside it takes the matrix in its
@@ -87,11 +88,20 @@ class LayerAdapter:
         the kernels of transposed convolutions, (in, out / groups, *kernel).
     bias : callable
         Module to its bias, or None; by default its attribute ``bias``.
+    exact : callable, optional
+        ``exact(module)`` is a context; a forward pass made inside it has a true backward pass through the
+        module. A direct adapter needs it: ``using`` cannot say so where F and W have one shape.
+    credits : {"input", "output"}
+        Of a direct adapter: whether the feedback is the credit of the layer whose output arrives at the
+        module (it is the consumer, or lies before it), or of the module's own output.
+    passes_on : bool
+        Whether the modules return their first argument as it is.
 
     Raises
     ------
     InputError
-        A feedback_kind that there is not.
+        A feedback_kind that there is not, a direct adapter without ``exact``, or one of another kind without
+        ``weight``.
 
     See Also
     --------
@@ -99,7 +109,7 @@ class LayerAdapter:
     """
 
     types: tuple[type[nn.Module], ...] | Callable[[nn.Module], bool]
-    weight: Callable[[nn.Module], Tensor]
+    weight: Callable[[nn.Module], Tensor] | None
     feedback: Callable[[nn.Module], Tensor | None]
     feedback_kind: FeedbackKind
     using: Callable[[nn.Module, Tensor], AbstractContextManager[None]]
@@ -107,20 +117,46 @@ class LayerAdapter:
     feedback_is_fixed: Callable[[nn.Module], bool] = _always
     weight_dims: tuple[str, str] = ("out", "in")
     bias: Callable[[nn.Module], Tensor | None] = _bias
+    exact: Callable[[nn.Module], AbstractContextManager[None]] | None = None
+    credits: Literal["input", "output"] = "input"
+    passes_on: bool = False
 
     def __post_init__(self) -> None:
-        """Check the kind, which decides what is recorded."""
+        """Check the kind, which decides what is recorded, and what a direct adapter needs."""
         if self.feedback_kind not in (kinds := get_args(FeedbackKind)):
             raise InputError(
                 f"an adapter has the feedback_kind {self.feedback_kind!r}; it is one of {', '.join(kinds)}"
             )
+        if self.is_direct and self.exact is None:
+            raise InputError(
+                "an adapter with feedback_kind='direct' has no exact=; give a context, exact(module), in "
+                "which the module's backward pass is autograd's own: error_bp is read in it"
+            )
+        if self.weight is None and not (self.is_direct and self.credits == "input"):
+            raise InputError(
+                "an adapter has weight=None; only one of modules that send direct feedback to the layer "
+                "below may (feedback_kind='direct', credits='input'); give weight=lambda m: m.weight"
+            )
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether its modules send the network's error straight to a layer."""
+        return self.feedback_kind == "direct"
+
+    def weight_of(self, module: nn.Module) -> Tensor:
+        """Return the weight of a module that has one."""
+        assert self.weight is not None
+        return self.weight(module)
 
     def redrawn(self, module: nn.Module, generator: torch.Generator) -> Tensor:
         """Return a fresh feedback of the module's law."""
         if self.redraw is not None:
             return self.redraw(module, generator)
         feedback = self.feedback(module)
-        given = self.weight(module) if feedback is None else feedback
+        if feedback is None:
+            assert self.weight is not None  # direct feedback is there, or its module sends none
+            feedback = self.weight(module)
+        given = feedback
         order = torch.randperm(given.numel(), generator=generator).to(given.device)
         return given.detach().flatten()[order].reshape(given.shape)
 
@@ -267,5 +303,6 @@ embeddings = exact_layers(nn.Embedding, weight_dims=("in", "out"))
 
 
 def adapter_of(module: nn.Module, adapters: Sequence[LayerAdapter]) -> LayerAdapter | None:
-    """Return the first adapter that takes the module, or None."""
-    return next((adapter for adapter in adapters if adapter.takes(module)), None)
+    """Return the first adapter that reads the module's weight, or None."""
+    reading = (adapter for adapter in adapters if adapter.weight is not None)
+    return next((adapter for adapter in reading if adapter.takes(module)), None)

@@ -14,13 +14,15 @@ def check_tensors(adapter: LayerAdapter, module: nn.Module, what: str) -> None:
     ``what`` names the module in the message. How long the bias must be, `choose_layers` says.
     """
     kind = type(module).__name__
-    weight, feedback, bias = adapter.weight(module), adapter.feedback(module), adapter.bias(module)
+    feedback, bias = adapter.feedback(module), adapter.bias(module)
+    weight = feedback if adapter.weight is None else adapter.weight(module)
     for name, found in (("weight", weight), ("feedback", feedback), ("bias", bias)):
         if not isinstance(found, Tensor) and (name == "weight" or found is not None):
             raise InputError(
                 f"{what} is a {kind} whose adapter's {name}(module) returns a {type(found).__name__}; let it "
                 f"return a tensor{'' if name == 'weight' else ' or None'}"
             )
+    assert isinstance(weight, Tensor)
     if adapter.feedback_kind == "layerwise" and (feedback is None or feedback.shape != weight.shape):
         shape = "None" if feedback is None else str(tuple(feedback.shape))
         raise InputError(

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fadiag.capture.layers.selection import RecordedLayer
 
-__all__ = ["kernel_attrs", "layer_attrs"]
+__all__ = ["feedback_attrs", "kernel_attrs", "layer_attrs"]
 
 
 def kernel_attrs(weight: Tensor) -> dict[str, Any]:
@@ -14,6 +14,13 @@ def kernel_attrs(weight: Tensor) -> dict[str, Any]:
     if weight.dim() <= 2:
         return {}
     return {"unfolding": "out x in*kernel", "kernel_shape": list(weight.shape[2:])}
+
+
+def feedback_attrs(layer: RecordedLayer) -> dict[str, Any]:
+    """Return the attributes of a feedback: a direct one names the module that sends it."""
+    if layer.sender is None:
+        return kernel_attrs(layer.weight)
+    return {"sender": layer.sender.name, "consumer_shape": list(layer.sender.feedback.shape[1:])}
 
 
 def layer_attrs(layer: RecordedLayer, order: int, count: int, last: RecordedLayer) -> dict[str, Any]:

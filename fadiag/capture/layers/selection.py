@@ -1,9 +1,10 @@
 """Which modules of a model are recorded."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from fadiag.capture.layers.adapter import (
@@ -15,6 +16,7 @@ from fadiag.capture.layers.adapter import (
 )
 from fadiag.capture.layers.adapter_tensors import check_tensors
 from fadiag.capture.layers.backward_hooks import has_backward_hooks
+from fadiag.capture.layers.direct import DirectSender
 from fadiag.errors import CaptureError, FadiagError, InputError
 from fadiag.rules.layer_choice import LayerChoice, match_layers
 
@@ -23,17 +25,23 @@ __all__ = ["RecordedLayer", "choose_layers", "in_order", "others_of", "owners_of
 
 @dataclass(frozen=True)
 class RecordedLayer:
-    """A module that is recorded, under its name and with its adapter; ``named``: asked for by that name."""
+    """A module that is recorded, under its name and with its adapter.
+
+    ``named``: asked for by that name. ``sender``: the module that sends direct feedback to this layer's
+    output. ``sends``: whether the layer itself sends such feedback to a layer below.
+    """
 
     name: str
     module: nn.Module
     adapter: LayerAdapter
     named: bool = False
+    sender: DirectSender | None = None
+    sends: bool = False
 
     @property
     def weight(self) -> Tensor:
         """The forward weight."""
-        return self.adapter.weight(self.module)
+        return self.adapter.weight_of(self.module)
 
     @property
     def outputs(self) -> int:
@@ -78,14 +86,53 @@ class RecordedLayer:
 
     @property
     def feedback(self) -> Tensor | None:
-        """The matrix in the weight's place in the backward pass; None where the backward is exact."""
-        return self.adapter.feedback(self.module)
+        """The matrix in the weight's place in the backward pass, or the direct feedback that arrives here.
+
+        None where the backward pass is exact.
+        """
+        if self.sender is not None:
+            return self.sender.feedback
+        return None if self.adapter.is_direct else self.adapter.feedback(self.module)
+
+    @property
+    def feedback_is_fixed(self) -> bool:
+        """Whether the feedback stays the same for the whole run."""
+        if self.sender is not None:
+            return self.sender.adapter.feedback_is_fixed(self.sender.module)
+        return self.adapter.is_direct or self.adapter.feedback_is_fixed(self.module)
+
+    @property
+    def feedback_dims(self) -> tuple[str, str]:
+        """What the axes of the feedback as a matrix are: direct feedback goes from the outputs to h."""
+        return self.matrix_dims if self.sender is None else ("output", "consumer_in")
+
+    def feedback_matrix(self, feedback: Tensor) -> Tensor:
+        """Unfold a feedback to the two axes of `feedback_dims`."""
+        return self.matrix(feedback) if self.sender is None else feedback.flatten(1)
+
+    def redrawn(self, generator: Generator) -> Tensor:
+        """Return a fresh feedback of the layer's law."""
+        source = self if self.sender is None else self.sender
+        return source.adapter.redrawn(source.module, generator)
+
+    def using(self, matrix: Tensor | None) -> AbstractContextManager[None]:
+        """Make forward passes inside whose backward pass takes a matrix; None: is exact (direct feedback)."""
+        if self.sender is not None:
+            return self.sender.using(matrix)
+        assert matrix is not None
+        matrix = matrix.to(self.weight)
+        if matrix is self.weight:
+            # Not a copy: a penalty on a gradient has a gradient of its own to the weight in it.
+            matrix = matrix.view_as(matrix)
+        return self.adapter.using(self.module, matrix)
 
     @property
     def feedback_kind(self) -> str:
         """The adapter's; "hook" where it is exact but for what the module's own backward hooks do."""
-        kind = self.adapter.feedback_kind
-        return "hook" if kind == "exact" and has_backward_hooks(self.module) else kind
+        if self.sender is not None:
+            return "direct"
+        kind = "exact" if self.adapter.is_direct else self.adapter.feedback_kind
+        return "hook" if kind == "exact" and not self.sends and has_backward_hooks(self.module) else kind
 
 
 def choose_layers(
@@ -154,7 +201,14 @@ def others_of(
     recorded = {layer.name for layer in layers}
     others = []
     for name, module in model.named_modules():
-        adapter = adapter_of(module, adapters) or (unknown_layers if _has_matrix(module) else None)
+        adapter = adapter_of(module, adapters)
+        # A module that only sends direct feedback holds F, which is no layer's weight.
+        if (
+            adapter is None
+            and _has_matrix(module)
+            and not any(a.is_direct and a.takes(module) for a in adapters)
+        ):
+            adapter = unknown_layers
         if name not in recorded and adapter is not None:
             others.append(RecordedLayer(name, module, adapter))
     return tuple(others)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from fadiag.capture.layers.selection import RecordedLayer, in_order, owners_of
 from fadiag.capture.passes.batch_guard import change_between, contents_of
 from fadiag.capture.passes.error_context import explain_errors
 from fadiag.capture.passes.isolation import Mode, TrainingFlags, isolated
+from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.capture.tracing.module_hooks import trace_calls
 from fadiag.capture.tracing.trace import Trace
 from fadiag.errors import CaptureError
@@ -33,7 +34,7 @@ class Passes:
     """What a pass needs. Every pass sees the same weights, masks and random numbers, and leaves no trace.
 
     ``others`` are the layers of the model that are not recorded: their feedback is replaced too. ``flags``
-    are those of the modules in mode "train".
+    are those of the modules in mode "train". ``ops`` is what the user says of operations that are not known.
     """
 
     model: nn.Module
@@ -45,11 +46,14 @@ class Passes:
     mode: Mode
     seed: int
     flags: TrainingFlags
+    ops: DeclaredOps = field(default_factory=DeclaredOps)
 
-    def truth(self) -> dict[str, Tensor]:
-        """Return W of every layer that has a feedback, by layer: what makes a pass the true one."""
+    def truth(self) -> dict[str, Tensor | None]:
+        """Return what makes a pass the true one, by layer: W for a feedback, None for a direct one."""
         # Of all layers: an error that came through the feedback of one left out is not the true one.
-        truth = {layer.name: layer.weight for layer in self.layers if layer.feedback is not None}
+        truth: dict[str, Tensor | None] = {
+            layer.name: layer.weight for layer in self.layers if layer.feedback is not None
+        }
         if self.others:
             # A weight may be computed when it is read.
             with self._isolated():
@@ -58,23 +62,23 @@ class Passes:
                     # Or by a hook before each forward pass: what is there is that of the last one.
                     self._call_loss()
                 truth |= {layer.name: layer.weight.detach().clone() for layer in others}
-        return truth
+        return truth | {layer.name: None for layer in self._all if layer.sender is not None}
 
-    def is_true(self, truth: Mapping[str, Tensor]) -> bool:
+    def is_true(self, truth: Mapping[str, Tensor | None]) -> bool:
         """Say whether the model's own pass is the true one: no layer has a feedback or a backward hook."""
         return not truth and not any(has_backward_hooks(module) for module in self.model.modules())
 
     def redrawn(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return fresh feedback of every layer that has one, by layer."""
         return {
-            layer.name: layer.adapter.redrawn(layer.module, generator)
-            for layer in in_order(self.model, (*self.layers, *self.others))
+            layer.name: layer.redrawn(generator)
+            for layer in in_order(self.model, self._all)
             if layer.feedback is not None
         }
 
     def run(
         self,
-        matrices: Mapping[str, Tensor],
+        matrices: Mapping[str, Tensor | None],
         wanted: Collection[str],
         *,
         keep_graph: bool = False,
@@ -82,14 +86,15 @@ class Passes:
     ) -> Trace:
         """Run forward and backward once, with the given matrices in the backward pass of some layers.
 
-        ``hooks``: which of the modules' own backward hooks are called. They may change what goes down.
+        None in the place of a matrix makes the layer's direct feedback exact. ``hooks`` chooses the modules'
+        own backward hooks that are called. They may change what goes down.
         """
         weights = self._weights()
         with self.under(matrices, hooks=hooks):
             with trace_calls(
-                self.model, self.layers, wanted, others=self.others, save_edges=keep_graph
+                self.model, self.layers, wanted, others=self.others, save_edges=keep_graph, ops=self.ops
             ) as trace:
-                loss = self._loss()
+                loss = self.loss_of_batch()
             trace.reset_gradients()
             backward = partial(
                 torch.autograd.grad, loss, [*weights.values()], allow_unused=True, retain_graph=keep_graph
@@ -128,10 +133,10 @@ class Passes:
         with self.under({}, hooks=hooks), ExitStack() as stack:
             for layer in self.layers:
                 stack.callback(layer.module.register_forward_hook(partial(on_call, layer)).remove)
-            return self._loss().detach()
+            return self.loss_of_batch().detach()
 
     @contextmanager
-    def under(self, matrices: Mapping[str, Tensor], *, hooks: HookChoice = "all") -> Iterator[None]:
+    def under(self, matrices: Mapping[str, Tensor | None], *, hooks: HookChoice = "all") -> Iterator[None]:
         """Set the model up as `run` does.
 
         Another backward pass through a graph that was kept needs it too: what is checkpointed runs forward
@@ -140,20 +145,24 @@ class Passes:
         frozen = [weight for weight in self._weights().values() if not weight.requires_grad]
         with self._isolated(), ExitStack() as stack:
             if hooks != "all":
-                keep = {x.module for x in (*self.layers, *self.others) if x.feedback is not None}
-                keep = keep if hooks == "feedback" else set()
+                # A hook that sends direct feedback is the rule itself, unless the rule is to be exact.
+                keep = {
+                    x.sender.module for x in self._all if x.sender and matrices.get(x.name, 0) is not None
+                }
+                if hooks == "feedback":
+                    keep |= {x.module for x in self._all if x.feedback is not None}
                 stack.enter_context(without_backward_hooks(self.model, keep=keep))
             for weight in frozen:
                 weight.requires_grad_(True)
                 stack.callback(weight.requires_grad_, False)
-            for layer in (*self.layers, *self.others):
+            for layer in self._all:
                 if layer.name in matrices:
-                    matrix = matrices[layer.name].to(layer.weight)
-                    if matrix is layer.weight:
-                        # Not a copy: a penalty on a gradient has a gradient of its own to the weight in it.
-                        matrix = matrix.view_as(matrix)
-                    stack.enter_context(layer.adapter.using(layer.module, matrix))
+                    stack.enter_context(layer.using(matrices[layer.name]))
             yield
+
+    @property
+    def _all(self) -> Sequence[RecordedLayer]:
+        return (*self.layers, *self.others)
 
     def _weights(self) -> dict[int, Tensor]:
         """Return the recorded weights by their ids, a shared one once."""
@@ -162,7 +171,8 @@ class Passes:
     def _isolated(self) -> AbstractContextManager[None]:
         return isolated(self.model, self.flags, mode=self.mode, seed=self.seed)
 
-    def _loss(self) -> Tensor:
+    def loss_of_batch(self) -> Tensor:
+        """Return the loss of the batch, checked; call it inside `under`."""
         before = contents_of(self.batch)
         loss = self._call_loss()
         change = change_between(before, contents_of(self.batch))

@@ -199,7 +199,7 @@ class EarlierRun:
         held = self.summary.info.manifest.get("feedback_hash", {})
         for layer in layers:
             have, own = held.get(layer.name), now.get(layer.name)
-            if have and own and have != own and layer.adapter.feedback_is_fixed(layer.module):
+            if have and own and have != own and layer.feedback_is_fixed:
                 raise CaptureError(
                     f"the feedback B of layer {layer.name!r} is not that of {self._path} (SHA-256 "
                     f"{have[:12]}... there, {own[:12]}... now); convert the model under the seed it had, or "

@@ -1,8 +1,9 @@
 """What is written once: the weights, biases and feedback that a run begins with."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from fadiag.capture.layers.attributes import kernel_attrs
+from fadiag.capture.layers.attributes import feedback_attrs, kernel_attrs
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.session.stream_writer import ROOT
 from fadiag.capture.signals.arrays import to_array
@@ -18,11 +19,17 @@ def put_static(writer: RunWriter, layers: Sequence[RecordedLayer]) -> None:
         for signal, given in tensors.items():
             if given is None:
                 continue
-            tensor, matrix = given.detach().clone(), given.dim() > 1
+            tensor = given.detach().clone()
+            dims: tuple[str, ...] = ("out",)
+            attrs: dict[str, Any] = {}
+            if signal == "feedback":
+                tensor, dims, attrs = (
+                    layer.feedback_matrix(tensor),
+                    layer.feedback_dims,
+                    feedback_attrs(layer),
+                )
+            elif given.dim() > 1:
+                tensor, dims, attrs = layer.matrix(tensor), layer.matrix_dims, kernel_attrs(layer.weight)
             writer.put_static(
-                layer.name or ROOT,
-                signal,
-                to_array(layer.matrix(tensor) if matrix else tensor),
-                dims=layer.matrix_dims if matrix else ("out",),
-                attrs={"signal": signal, **(kernel_attrs(layer.weight) if matrix else {})},
+                layer.name or ROOT, signal, to_array(tensor), dims=dims, attrs={"signal": signal, **attrs}
             )

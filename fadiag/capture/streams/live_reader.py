@@ -14,6 +14,7 @@ from fadiag.capture.signals.arrays import HALF
 from fadiag.capture.signals.layer_signals import LayerSignals, SignalTensor, batch_size
 from fadiag.capture.streams.call_signals import call_attrs, read_signal
 from fadiag.capture.streams.live import Live
+from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.capture.tracing.grad_hooks import Purpose
 from fadiag.capture.tracing.layer_call import Call
 from fadiag.capture.tracing.module_hooks import Hook, attach_hooks
@@ -37,6 +38,7 @@ class LiveReader:
     live : Live
     others : sequence of RecordedLayer
         The layers that are not recorded; their calls are counted.
+    ops : DeclaredOps, optional
 
     Attributes
     ----------
@@ -52,12 +54,14 @@ class LiveReader:
         layers: Sequence[RecordedLayer],
         live: Live,
         others: Sequence[RecordedLayer] = (),
+        ops: DeclaredOps | None = None,
     ) -> None:
         self.asked = live
         self.scale: float | None = None
         self._model = model
         self._layers = layers
         self._others = others
+        self._ops = ops or DeclaredOps()
         self._reduce = live.reduce()
         self._handles: list[RemovableHandle] = []
         self._traces: list[Trace] = []
@@ -70,13 +74,13 @@ class LiveReader:
     def arm(self, scale: float = 1.0) -> None:
         """Attach the hooks to the model."""
         self.scale = scale
-        self._handles = attach_hooks(self._layers, self._others, lambda: self._running)
+        self._handles = attach_hooks(self._layers, self._others, lambda: self._running, self._ops.modules)
         self._handles.append(self._model.register_forward_pre_hook(Hook(self._on_model_call)))
         self._handles.append(self._model.register_forward_hook(Hook(self._on_model_output), always_call=True))
 
     def _on_model_call(self, module: nn.Module, inputs: Any) -> None:
         if torch.is_grad_enabled() and self._running is None and not is_out_of_band():
-            self._running = Trace(self.asked.signals)
+            self._running = Trace(self.asked.signals, ops=self._ops)
             self._running.__enter__()  # type: ignore[no-untyped-call]
         if self._running is not None:
             self._running.enter_model()

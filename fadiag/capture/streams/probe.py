@@ -18,6 +18,7 @@ from fadiag.capture.signals.reduction import ReductionName, reduction_of
 from fadiag.capture.signals.samples import Rows
 from fadiag.capture.streams.probe_signals import ProbeRequest, read_signals
 from fadiag.capture.streams.schedule import Schedule, as_schedule
+from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.errors import CaptureWarning, InputError
 from fadiag.signals import is_free_label, signals_of
 from fadiag.store import Unfolding
@@ -63,7 +64,8 @@ class Probe:
         vectors it is exact, otherwise estimated from random vectors. Needs feedback; 0 leaves it out.
     feedbacks : mapping of str to mapping of str to Tensor
         ``{"b": {"fc2": B}}`` adds a backward pass with the matrix B in layer ``fc2``. Its signals are
-        recorded as ``error_b``, ``modulator_b`` and ``gradient_b``.
+        recorded as ``error_b``, ``modulator_b`` and ``gradient_b``. Where ``fc2`` gets direct feedback, B is
+        in F's place.
     every : int, iterable of int, or callable, optional
         The probe's own schedule; the recorder's by default.
     check_every : int, iterable of int, or callable, optional
@@ -154,8 +156,14 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         return {"kind": "probe", "loss_reduction": "mean", **how}
 
     def check(self, layers: Sequence[RecordedLayer]) -> None:
-        """Raise InputError if ``feedbacks`` does not fit the layers."""
+        """Raise InputError if ``feedbacks`` or ``jacobian_vectors`` does not fit the layers."""
         by_name = {layer.name: layer for layer in layers}
+        direct = next((layer.name for layer in layers if layer.sender is not None), None)
+        if self.jacobian_vectors and direct is not None:
+            raise InputError(
+                f"jacobian_vectors is {self.jacobian_vectors}, and layer {direct!r} gets direct "
+                "feedback, so that its backward map is F itself; leave it out"
+            )
         for label, matrices in self.feedbacks.items():
             if not label.isidentifier() or not is_free_label(label):
                 raise InputError(
@@ -167,10 +175,18 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                     raise InputError(
                         f"feedbacks[{label!r}] names the layer {name!r}; recorded are {', '.join(by_name)}"
                     )
-                if matrix.shape != by_name[name].weight.shape:
+                layer = by_name[name]
+                if layer.sender is None and layer.adapter.is_direct:
+                    raise InputError(
+                        f"feedbacks[{label!r}] names the layer {name!r}, which gets no direct feedback; "
+                        "name the layer whose output it credits"
+                    )
+                what = "weight" if layer.sender is None else "direct feedback"
+                own = layer.weight if layer.sender is None else layer.sender.feedback
+                if matrix.shape != own.shape:
                     raise InputError(
                         f"feedbacks[{label!r}][{name!r}] has shape {tuple(matrix.shape)}, "
-                        f"the weight {tuple(by_name[name].weight.shape)}; they must be equal"
+                        f"the {what} {tuple(own.shape)}; they must be equal"
                     )
 
     def read(
@@ -182,6 +198,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         name: str = "probe",
         flags: TrainingFlags | None = None,
         checks: ProbeChecks | None = None,
+        ops: DeclaredOps | None = None,
     ) -> list[LayerSignals]:
         """Return the signals of every call of every layer, in forward order.
 
@@ -198,6 +215,8 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
             mode.
         checks : ProbeChecks, optional
             The checks to make; by default none.
+        ops : DeclaredOps, optional
+            What the user says of operations that are not known.
 
         Raises
         ------
@@ -208,16 +227,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         """
         with name_probe(name), outside_of_contexts(model):
             self._check_batch(name)
-            passes = Passes(
-                model,
-                layers,
-                others,
-                self.batch,
-                self.loss,
-                mode=self.mode,
-                seed=self.seed,
-                flags=flags or TrainingFlags(model),
-            )
+            passes = self.passes_on(model, layers, others, flags or TrainingFlags(model), ops)
             request = ProbeRequest(
                 self.signals,
                 self.redraws,
@@ -227,6 +237,18 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 self.unfolding,
             )
             return read_signals(passes, request, self._reduce, checks)
+
+    def passes_on(
+        self,
+        model: nn.Module,
+        layers: Sequence[RecordedLayer],
+        others: Sequence[RecordedLayer],
+        flags: TrainingFlags,
+        ops: DeclaredOps | None = None,
+    ) -> Passes:
+        """Return the passes of this probe's batch through a model."""
+        given = model, layers, others, self.batch, self.loss
+        return Passes(*given, mode=self.mode, seed=self.seed, flags=flags, ops=ops or DeclaredOps())
 
     def _check_batch(self, name: str) -> None:
         now = contents_of(self.batch)

@@ -12,6 +12,7 @@ from fadiag.capture.passes.isolation import TrainingFlags
 from fadiag.capture.signals.layer_signals import LayerSignals
 from fadiag.capture.streams.probe import Probe
 from fadiag.capture.streams.schedule import Schedule
+from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.errors import InputError
 
 __all__ = ["ProbeReader", "check_probes"]
@@ -19,13 +20,13 @@ __all__ = ["ProbeReader", "check_probes"]
 _RESERVED = ("state", "live", "log", "static")
 
 
-def check_probes(probes: Any, layers: Sequence[RecordedLayer]) -> dict[str, Probe]:
+def check_probes(probes: Any) -> dict[str, Probe]:
     """Return the probes by name.
 
     Raises
     ------
     InputError
-        A value that is no probe, the name of another stream, or a probe that does not fit the layers.
+        A value that is no probe, or the name of another stream.
     """
     if probes is not None and not isinstance(probes, Mapping):
         raise InputError(
@@ -37,7 +38,6 @@ def check_probes(probes: Any, layers: Sequence[RecordedLayer]) -> dict[str, Prob
             raise InputError(f"a probe is named {name!r}, which is a stream of its own; take another name")
         if not isinstance(probe, Probe):
             raise InputError(f"probe {name!r} is a {type(probe).__name__}; give a fadiag.Probe")
-        probe.check(layers)
     return found
 
 
@@ -55,6 +55,12 @@ class ProbeReader:
         The schedule of probes without one of their own.
     check : {"raise", "warn", "off"}
         What a failed check of a probe does, see `fadiag.Recorder`.
+    ops : DeclaredOps, optional
+
+    Raises
+    ------
+    InputError
+        A probe does not fit the layers.
 
     Attributes
     ----------
@@ -73,14 +79,17 @@ class ProbeReader:
         flags: TrainingFlags,
         schedule: Schedule,
         check: CheckMode = "raise",
+        ops: DeclaredOps | None = None,
     ) -> None:
         if check not in get_args(CheckMode):
             raise InputError(f"check is {check!r}; it is 'raise', 'warn' or 'off'")
+        for probe in probes.values():
+            probe.check(layers)
         self.by_name = probes
         self.start = 0
         self._checks = {name: ProbeChecks(check) for name in probes}
         self._model, self._layers, self._others = model, layers, others
-        self._flags = flags
+        self._flags, self._ops = flags, ops
         self._schedule = schedule
         self._checked: set[str] = set()
         self._ahead: dict[str, list[LayerSignals]] = {}
@@ -117,9 +126,8 @@ class ProbeReader:
         again = probe.check_schedule is not None and probe.check_schedule(step)
         checks.is_due, checks.may_raise = name not in self._checked or again, step == self.start
         self._checked.add(name)
-        return probe.read(
-            self._model, self._layers, self._others, name=name, flags=self._flags, checks=checks
-        )
+        given = self._model, self._layers, self._others
+        return probe.read(*given, name=name, flags=self._flags, checks=checks, ops=self._ops)
 
     def _warn_missing(self, name: str, read: Sequence[LayerSignals], *, stacklevel: int) -> None:
         found, asked = {layer.name: layer.signals.keys() for layer in read}, self.by_name[name].signals

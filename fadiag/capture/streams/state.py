@@ -51,7 +51,7 @@ def choose_state_signals(
 
 def _why_impossible(signal: str, optimizers: Sequence[Any], layers: Sequence[RecordedLayer]) -> str | None:
     """Return why no record can hold a signal; None if that is not known before the first update."""
-    if signal == "feedback" and all(x.adapter.feedback_is_fixed(x.module) for x in layers):
+    if signal == "feedback" and all(x.feedback_is_fixed for x in layers):
         return "no recorded layer's feedback changes (one that stays is in the static stream)"
     if SIGNALS[signal].shape == "bias" and all(layer.bias is None for layer in layers):
         return "no recorded layer has a bias"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fadiag.capture.layers.attributes import kernel_attrs, layer_attrs
+from fadiag.capture.layers.attributes import feedback_attrs, kernel_attrs, layer_attrs
 from fadiag.capture.layers.selection import RecordedLayer, owners_of
 from fadiag.capture.signals.arrays import to_array
 from fadiag.capture.signals.layer_signals import LayerSignals, SignalArray
@@ -84,7 +84,7 @@ class StateReader:
         self._monitor.start()
 
     def _read_feedback(self, i: int, layer: RecordedLayer) -> None:
-        if not layer.adapter.feedback_is_fixed(layer.module) and layer.feedback is not None:
+        if not layer.feedback_is_fixed and layer.feedback is not None:
             self._feedbacks[i] = layer.feedback.detach().clone()
 
     def _on_gradients(self, optimizer: Any) -> None:
@@ -177,6 +177,9 @@ class StateReader:
                 signals[name] = SignalArray(np.array(value), (), {"limit": ROUNDING_LIMIT})
             elif SIGNALS[name].shape == "bias":
                 signals[name] = SignalArray(to_array(value), ("out",))
+            elif name == "feedback":
+                matrix = to_array(layer.feedback_matrix(value))
+                signals[name] = SignalArray(matrix, layer.feedback_dims, feedback_attrs(layer))
             else:
                 signals[name] = SignalArray(
                     to_array(layer.matrix(value)), layer.matrix_dims, kernel_attrs(layer.weight)

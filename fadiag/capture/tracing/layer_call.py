@@ -89,8 +89,9 @@ def _warn_unknown_gate(call: Call, path: ActivationPath) -> None:
     warnings.warn(
         f"layer {call.name!r}: its output goes through {' and '.join(map(repr, path.through))}, and it is "
         "not known which gate that is; its activation, modulator and error_post are not recorded, its error "
-        "and gradient are; use the gate's own function (torch.nn.functional.silu, say, and not its formula), "
-        "or leave these signals out by signals=[...]",
+        "and gradient are; say by Recorder(passes=..., gates=...) which function or module merely passes its "
+        "input on and which is the gate, use the gate's own function (torch.nn.functional.silu, say, and not "
+        "its formula), or leave these signals out by signals=[...]",
         CaptureWarning,
         stacklevel=2,
     )

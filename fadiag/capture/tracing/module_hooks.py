@@ -1,6 +1,6 @@
 """Forward hooks that report the calls of layers to a trace."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.capture.tracing.trace import Trace
 
 __all__ = ["Hook", "attach_hooks", "trace_calls"]
@@ -50,9 +51,12 @@ class Hook:
 
 
 def attach_hooks(
-    layers: Sequence[RecordedLayer], others: Sequence[RecordedLayer], running: Callable[[], Trace | None]
+    layers: Sequence[RecordedLayer],
+    others: Sequence[RecordedLayer],
+    running: Callable[[], Trace | None],
+    declared: Iterable[nn.Module] = (),
 ) -> list[RemovableHandle]:
-    """Attach hooks that report each call of a layer to the running trace.
+    """Attach hooks that report each call of a layer, and of a declared module, to the running trace.
 
     Parameters
     ----------
@@ -61,6 +65,8 @@ def attach_hooks(
         The layers whose calls are only counted.
     running : callable
         Returns the running trace, or None.
+    declared : iterable of nn.Module
+        Modules that the user declared as a gate, or to pass their input on.
     """
 
     def on_call(layer: RecordedLayer, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -71,8 +77,21 @@ def attach_hooks(
         if (trace := running()) is not None:
             trace.count_layer_call(layer, inputs, output)
 
+    def on_declared_call(module: nn.Module, inputs: Any) -> None:
+        if (trace := running()) is not None:
+            trace.enter_declared(module, inputs)
+
+    def on_declared_output(module: nn.Module, inputs: Any, output: Any) -> None:
+        if (trace := running()) is not None:
+            trace.leave_declared(module, output)
+
+    handles: list[RemovableHandle] = []
+    for module in declared:
+        handles.append(module.register_forward_pre_hook(Hook(on_declared_call)))
+        handles.append(module.register_forward_hook(Hook(on_declared_output)))
     hooks = [*((layer, on_call) for layer in layers), *((layer, on_other_call) for layer in others)]
-    return [layer.module.register_forward_hook(Hook(partial(hook, layer))) for layer, hook in hooks]
+    handles += [layer.module.register_forward_hook(Hook(partial(hook, layer))) for layer, hook in hooks]
+    return handles
 
 
 @contextmanager
@@ -83,6 +102,7 @@ def trace_calls(
     *,
     others: Sequence[RecordedLayer] = (),
     save_edges: bool = False,
+    ops: DeclaredOps | None = None,
 ) -> Iterator[Trace]:
     """Trace the forward pass of a model that is made inside the context.
 
@@ -96,13 +116,16 @@ def trace_calls(
         The layers whose calls are only counted.
     save_edges : bool
         Whether to save the places of the layers' outputs and activations in autograd's graph.
+    ops : DeclaredOps, optional
+        What the user says of operations that are not known.
     """
-    trace = Trace(signals, save_edges=save_edges)
+    ops = ops or DeclaredOps()
+    trace = Trace(signals, save_edges=save_edges, ops=ops)
 
     def on_model_output(module: nn.Module, inputs: Any, output: Any) -> None:
         trace.leave_model(output)
 
-    handles = attach_hooks(layers, others, lambda: trace)
+    handles = attach_hooks(layers, others, lambda: trace, ops.modules)
     handles.append(model.register_forward_pre_hook(lambda module, inputs: trace.enter_model()))
     handles.append(model.register_forward_hook(on_model_output))
     try:

@@ -1,11 +1,13 @@
 """Build the dataflow graphs of one forward pass: one graph for each call of a recorded layer."""
 
 from collections.abc import Collection, Sequence
+from types import FrameType
 from typing import Any
 
 from torch import Tensor
 
 from fadiag.capture.tracing.dataflow import Node, advance
+from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.capture.tracing.grad_hooks import GradientRecorder
 from fadiag.capture.tracing.layer_call import Call
 from fadiag.capture.tracing.op_kinds import Kind, op_of_node
@@ -23,16 +25,20 @@ class PassGraph:
         The signals to save.
     recorder : GradientRecorder
         Watches the tensors.
+    ops : DeclaredOps
 
     Attributes
     ----------
     tensors : TrackedTensors
     """
 
-    def __init__(self, wanted: Collection[str], recorder: GradientRecorder) -> None:
+    def __init__(self, wanted: Collection[str], recorder: GradientRecorder, ops: DeclaredOps) -> None:
         self.tensors = TrackedTensors()
         self._wanted = wanted
         self._recorder = recorder
+        self._ops = ops
+        self._frame: FrameType | None = None  # of the declared function that is running
+        self._inside: list[Node] = []  # what that function has made
 
     def add_operation(
         self,
@@ -93,6 +99,41 @@ class PassGraph:
             if graded or all(output is not source for source, _ in sources):
                 self.tensors.add(output, output_nodes)
 
+    def add_inside(
+        self,
+        frame: FrameType,
+        operation: tuple[str, Kind],
+        inputs: Sequence[Tensor],
+        sources: Sequence[tuple[Tensor, CallNodes]],
+        outputs: Sequence[Tensor],
+        **how: bool,
+    ) -> None:
+        """Add an operation inside a declared function, as one on what the function was called with.
+
+        The result of the function is the last of them, so what is made on the way is no use of the input.
+        """
+        if frame is not self._frame:
+            self._frame, self._inside = frame, []
+        whole: dict[tuple[str, int], tuple[Tensor, tuple[Call, Node]]] = {}
+        for tensor, call_nodes in sources:
+            for call, node in call_nodes:
+                argument = node
+                if node in self._inside and node.parent is not None:
+                    argument = node.parent
+                    if node in argument.uses:
+                        argument.uses.remove(node)
+                whole.setdefault((call.name, id(argument)), (tensor, (call, argument)))
+        arguments = [(tensor, [one]) for tensor, one in whole.values()]
+        self.add_operation(operation, arguments[0][0], inputs, arguments, outputs, **how)
+        for output in outputs:
+            if (tracked := self.tensors.get(output)) is not None:
+                self._inside += [node for _, node in tracked.nodes]
+
+    def clear(self) -> None:
+        """Forget all tensors, at the end of a forward pass."""
+        self.tensors.clear()
+        self._frame, self._inside = None, []
+
     def nodes_of(self, tensor: Tensor) -> CallNodes:
         """Return the nodes of a tensor.
 
@@ -106,7 +147,7 @@ class PassGraph:
         edges = () if grad_fn is None else grad_fn.next_functions
         if not self.tensors.at_edges(edges):
             return () if tracked is None else tracked.nodes
-        name, kind = op_of_node(grad_fn)
+        name, kind = self._ops.of_node(grad_fn) or op_of_node(grad_fn)
         if name == "backward_hook_function":
             edges = edges[tensor.output_nr : tensor.output_nr + 1]
         sources: list[tuple[Tensor | None, CallNodes]] = []

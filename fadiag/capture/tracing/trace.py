@@ -4,25 +4,30 @@ A tensor is known by its identity. So functions, methods and modules look alike,
 that torch does not report, such as an autograd function, is known by its node in autograd's graph.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.tracing.dataflow import Node
+from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.capture.tracing.grad_hooks import GradientRecorder, Purpose
 from fadiag.capture.tracing.layer_call import Call
-from fadiag.capture.tracing.op_kinds import is_metadata_query, kind_of, name_of
+from fadiag.capture.tracing.op_kinds import Kind, is_metadata_query, kind_of, name_of
 from fadiag.capture.tracing.pass_graph import PassGraph
-from fadiag.capture.tracing.tracked_tensors import tensors_in
+from fadiag.capture.tracing.tracked_tensors import CallNodes, tensors_in
 from fadiag.errors import CaptureError
 
 __all__ = ["Trace"]
+
+
+#: Tensors that were made from the output of a layer, with their nodes.
+Sources = Sequence[tuple[Tensor, CallNodes]]
 
 
 class Trace(TorchFunctionMode):
@@ -36,6 +41,8 @@ class Trace(TorchFunctionMode):
         The signals to save.
     save_edges : bool
         Whether to save the places of the layers' outputs and activations in autograd's graph.
+    ops : DeclaredOps, optional
+        What the user says of operations that are not known.
 
     Attributes
     ----------
@@ -46,7 +53,9 @@ class Trace(TorchFunctionMode):
         The layer that was called last.
     """
 
-    def __init__(self, signals: Collection[str], *, save_edges: bool = False) -> None:
+    def __init__(
+        self, signals: Collection[str], *, save_edges: bool = False, ops: DeclaredOps | None = None
+    ) -> None:
         super().__init__()
         self.calls: list[Call] = []
         self.count = 0
@@ -56,7 +65,10 @@ class Trace(TorchFunctionMode):
         self._with_grad = torch.is_grad_enabled()
         self._without_grad: RecordedLayer | None = None  # a layer that ran under no_grad
         self._depth = 0  # of the model's own calls: a model may call itself
-        self._graph = PassGraph(self._wanted, self._recorder)
+        self._ops = ops or DeclaredOps()
+        self._graph = PassGraph(self._wanted, self._recorder, self._ops)
+        # The declared module that is running, and what it was called with.
+        self._declared: tuple[nn.Module, Sources] | None = None
 
     def on_layer_call(self, layer: RecordedLayer, inputs: Any, output: Any) -> None:
         """Start to trace the output of a recorded layer."""
@@ -101,6 +113,40 @@ class Trace(TorchFunctionMode):
                     node.uses.append(use)
             for tensor in tensors_in(output):
                 self._graph.tensors.add(tensor, ())
+
+    def enter_declared(self, module: nn.Module, inputs: Any) -> None:
+        """Note that a module is called that the user declared; what happens inside it is not traced."""
+        if self._declared is None:
+            with torch._C.DisableTorchFunction():
+                self._declared = module, self._prepare(list(tensors_in(inputs)), self._ops.modules[module])
+
+    def leave_declared(self, module: nn.Module, output: Any) -> None:
+        """Add the output of a declared module to the dataflow graphs of its input."""
+        if self._declared is None or self._declared[0] is not module:
+            return
+        sources, self._declared = self._declared[1], None
+        with torch._C.DisableTorchFunction():
+            outputs = list(tensors_in(output))
+            if sources and outputs:
+                operation = type(module).__name__, self._ops.modules[module]
+                first = sources[0][0]
+                needed = any(tensor.requires_grad for tensor, _ in sources)
+                graded = torch.is_grad_enabled()
+                inputs = [tensor for tensor, _ in sources]
+                self._graph.add_operation(
+                    operation, first, inputs, sources, outputs, needed=needed, graded=graded
+                )
+
+    def _prepare(self, inputs: Sequence[Tensor], kind: Kind) -> Sources:
+        """Return the tensors with nodes, watched for an operation to come, which may be in place."""
+        sources = [(tensor, nodes) for tensor in inputs if (nodes := self._graph.nodes_of(tensor))]
+        for tensor, nodes in sources:
+            if kind != "unclear":
+                self._recorder.resave(tensor, (node for _, node in nodes))
+            if kind == "gate":
+                for _, node in nodes:
+                    self._recorder.watch(tensor, node, "error_post")
+        return sources
 
     def enter_model(self) -> None:
         """Note that the model is called, by the user or by itself."""
@@ -148,7 +194,7 @@ class Trace(TorchFunctionMode):
 
     def forget_tensors(self) -> None:
         """Forget the tracked tensors, at the end of the forward pass."""
-        self._graph.tensors.clear()
+        self._graph.clear()
 
     def reset_gradients(self) -> None:
         """Drop the gradients so far: those of a backward pass inside the loss."""
@@ -162,34 +208,38 @@ class Trace(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, and add its results to the dataflow graphs of its inputs."""
         kwargs = kwargs or {}
-        if not self._graph.tensors or is_metadata_query(func):
+        if not self._graph.tensors or self._declared is not None or is_metadata_query(func):
             return func(*args, **kwargs)
-        inputs = list(tensors_in((*args, *kwargs.values())))
-        sources = [(tensor, nodes) for tensor in inputs if (nodes := self._graph.nodes_of(tensor))]
         name = name_of(func)
-        if not sources or name.endswith("_like") or name.startswith("new_"):
+        if name.endswith("_like") or name.startswith("new_"):
             return func(*args, **kwargs)
-        kind = kind_of(name)
+        writes = name == "__setitem__"
+        inputs = list(tensors_in((*args, *kwargs.values())))
+        kind = self._ops.named.get(name) or kind_of(name)
+        frame = self._ops.on_stack()
+        if frame is not None:
+            name, kind = frame.f_code.co_name, self._ops.code[frame.f_code]
+        sources = self._prepare(inputs, kind)
+        if not sources:
+            return func(*args, **kwargs)
         first = args[0] if args else next(iter(kwargs.values()))
-        # Before the operation, which may be in place.
-        for tensor, nodes in sources:
-            if kind != "unclear":
-                self._recorder.resave(tensor, (node for _, node in nodes))
-            if kind == "gate":
-                for _, node in nodes:
-                    self._recorder.watch(tensor, node, "error_post")
         needed = any(tensor.requires_grad for tensor, _ in sources)
         views = [(tensor, tensor._version, nodes) for tensor, nodes in sources if tensor._is_view()]
         result = func(*args, **kwargs)
-        outputs = list(tensors_in(first if name == "__setitem__" else result))
+        outputs = list(tensors_in(first if writes else result))
         for view, version, nodes in views:
             if view._version != version:
                 self._recorder.watch_view(view, [node for _, node in nodes])
         if outputs and not (kind == "pass" and outputs[0] is first):
             graded = torch.is_grad_enabled()
-            self._graph.add_operation(
-                (name, kind), first, inputs, sources, outputs, needed=needed, graded=graded
-            )
+            if frame is not None:
+                self._graph.add_inside(
+                    frame, (name, kind), inputs, sources, outputs, needed=needed, graded=graded
+                )
+            else:
+                self._graph.add_operation(
+                    (name, kind), first, inputs, sources, outputs, needed=needed, graded=graded
+                )
         return result
 
 

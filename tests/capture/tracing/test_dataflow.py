@@ -134,9 +134,10 @@ def test_a_gate_that_is_not_known_is_reported_and_not_guessed(name):
         layer = read(model)["first"]
     assert str(caught[0].message) == (
         f"layer 'first': its output goes through {through}, and it is not known which gate that is; its "
-        "activation, modulator and error_post are not recorded, its error and gradient are; use the gate's "
-        "own function (torch.nn.functional.silu, say, and not its formula), or leave these signals out by "
-        "signals=[...]"
+        "activation, modulator and error_post are not recorded, its error and gradient are; say by "
+        "Recorder(passes=..., gates=...) which function or module merely passes its input on and which is "
+        "the gate, use the gate's own function (torch.nn.functional.silu, say, and not its formula), or "
+        "leave these signals out by signals=[...]"
     )
     assert layer.attrs["gate"] == "unknown"
     assert layer.attrs["norm"] == ""

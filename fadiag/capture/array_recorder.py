@@ -1,0 +1,275 @@
+"""Record signals that the user's own code makes: a backward pass written by hand, numpy, another library."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from os import PathLike
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from fadiag import __version__
+from fadiag.capture.session.given_arrays import Floats, as_floats, check_layer, check_signal, with_dims
+from fadiag.capture.session.stream_writer import StreamWriter, checked_scalars
+from fadiag.capture.signals.layer_signals import LayerSignals
+from fadiag.errors import InputError
+from fadiag.signals import SIGNALS, StreamKind
+from fadiag.store import RunWriter, check_number
+
+__all__ = ["ArrayRecorder", "record_arrays"]
+
+
+def record_arrays(
+    path: str | PathLike[str],
+    *,
+    layers: Sequence[str],
+    feedback: Mapping[str, Any] | None = None,
+    feedback_kind: Literal["layerwise", "direct"] | None = None,
+    classes: int | None = None,
+    stream: str = "probe",
+    meta: Mapping[str, Any] | None = None,
+) -> "ArrayRecorder":
+    """Record arrays that your own code computes, as a run that `fadiag.analyze` measures like any other.
+
+    For errors that autograd never makes. Where autograd makes them, `fadiag.Recorder` reads them itself, with
+    error_bp and nulls, which nobody else computes here.
+
+    Parameters
+    ----------
+    path : str or path
+        The store, which must not exist yet.
+    layers : sequence of str
+        The names of all layers of the network, from the first to the last.
+    feedback : mapping of str to array, optional
+        The fixed feedback of each layer that has one. Layerwise: B in the weight's shape, (out, in), under
+        the layer whose weight it replaces. Direct: F of (outputs, units), under the layer whose output it
+        credits. Feedback that changes is given with each record.
+    feedback_kind : {"layerwise", "direct"}, optional
+        Needed with feedback.
+    classes : int, optional
+        How many outputs the network has; by default the width of the last layer's error.
+    stream : str
+        "live" if the batch is the training's own; any other name for a batch that stays the same.
+    meta : mapping, optional
+        Written into the manifest, say ``{"condition": "dfa", "seed": 0}``; plain JSON.
+
+    Returns
+    -------
+    ArrayRecorder
+        Call it once a step; it closes itself as a context manager.
+
+    Raises
+    ------
+    InputError
+        A layer that is named twice, a feedback of an unknown layer, or one without its kind.
+
+    Examples
+    --------
+    One hidden layer, and direct feedback alignment by hand:
+
+    >>> import tempfile, fadiag
+    >>> rng = np.random.default_rng(0)
+    >>> x, y = rng.normal(size=(32, 5)), np.eye(3)[rng.integers(3, size=32)]
+    >>> w1, w2, f1 = (rng.normal(size=shape) / 2 for shape in [(8, 5), (3, 8), (3, 8)])
+    >>> path = tempfile.mkdtemp() + "/run.zarr"
+    >>> with record_arrays(
+    ...     path, layers=["hidden", "out"], feedback={"hidden": f1}, feedback_kind="direct"
+    ... ) as record:
+    ...     for step in range(3):
+    ...         h = np.tanh(x @ w1.T)
+    ...         delta2 = (h @ w2.T - y) / len(x)  # of the mean loss, |h W2^T - y|^2 / 2
+    ...         delta1 = delta2 @ f1 * (1 - h**2)
+    ...         bp = delta2 @ w2 * (1 - h**2)
+    ...         hidden = {"error": delta1, "error_bp": bp, "activation": h, "weight": w1}
+    ...         record(step, {"hidden": hidden, "out": {"error": delta2, "weight": w2}})
+    ...         w1, w2 = w1 - 0.1 * delta1.T @ x, w2 - 0.1 * delta2.T @ h
+    >>> results = fadiag.analyze(path)
+    >>> results["probe/error_cosine"].sel(layer="hidden").shape
+    (1, 3)
+    >>> "path_alignment_direct" in results["state"]
+    True
+    """
+    return ArrayRecorder(
+        path,
+        layers,
+        feedback=feedback or {},
+        feedback_kind=feedback_kind or "",
+        classes=classes,
+        stream=stream,
+        meta=meta or {},
+    )
+
+
+class ArrayRecorder:
+    """Writes the arrays of each step; see `record_arrays`, which makes it."""
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        layers: Sequence[str],
+        *,
+        feedback: Mapping[str, Any],
+        feedback_kind: str,
+        classes: int | None,
+        stream: str,
+        meta: Mapping[str, Any],
+    ) -> None:
+        self._layers = list(layers)
+        if isinstance(layers, str) or not layers or len(set(layers)) < len(layers):
+            raise InputError(
+                f"layers is {layers!r}; give the name of each layer once, from the first to the last"
+            )
+        if feedback and feedback_kind not in ("layerwise", "direct"):
+            raise InputError(
+                f"feedback_kind is {feedback_kind!r}; say 'layerwise' for B in a weight's shape, or "
+                "'direct' for F of (outputs, units)"
+            )
+        for name in feedback:
+            self._check_name(name)
+        self._feedback = {
+            name: as_floats(f"the feedback of layer {name!r}", given) for name, given in feedback.items()
+        }
+        self._kind, self._classes, self._stream = feedback_kind, classes, stream
+        if stream in ("state", "log", "static"):
+            raise InputError(f"stream is {stream!r}, which is a stream of its own; take another name")
+        self._batch: StreamKind = "live" if stream == "live" else "probe"
+        versions = {"fadiag": __version__, "numpy": np.__version__, "python": platform.python_version()}
+        manifest = {
+            "meta": dict(meta),
+            "versions": versions,
+            "host": platform.node(),
+            "source": "record_arrays",
+        }
+        self._writer = RunWriter(path, manifest=manifest)
+        self._streams: dict[str, StreamWriter] = {}
+
+    def __call__(
+        self,
+        step: int,
+        layers: Mapping[str, Mapping[str, Any]],
+        *,
+        epoch: float | None = None,
+        **scalars: float,
+    ) -> None:
+        """Record one step.
+
+        Parameters
+        ----------
+        step : int
+            How many updates the weights had before this step; it grows from call to call.
+        layers : mapping of str to mapping of str to array
+            The signals of each layer by the names of `fadiag.signals.SIGNALS`: numpy arrays or torch tensors.
+            What has samples is (samples, units) or (samples, channels, *positions); a weight, and all that is
+            in its shape, is (out, in) or a kernel of (out, in, *kernel). Errors are those of the mean loss.
+        epoch : float, optional
+        **scalars : float
+            Recorded in the log, such as the loss.
+
+        Raises
+        ------
+        InputError
+            An unknown layer or signal (near names are listed), or arrays that do not fit each other. Nothing
+            of the step is recorded then.
+        """
+        logged = checked_scalars(scalars)
+        epoch = None if epoch is None else check_number("epoch", epoch)
+        arrays = {name: self._checked(name, signals) for name, signals in layers.items()}
+        self._check_samples(arrays)
+        if not self._streams:
+            self._put_static(step, arrays)
+        found: dict[str, list[LayerSignals]] = {}
+        for name in self._layers:
+            signals = with_dims(arrays.get(name, {}), is_direct=self._kind == "direct")
+            for stream in (self._stream, "state"):
+                own = {
+                    s: a
+                    for s, a in signals.items()
+                    if (self._batch in SIGNALS[s].streams) == (stream != "state")
+                }
+                if own:
+                    found.setdefault(stream, []).append(LayerSignals(name, self._attrs(name), own))
+        for stream, read in found.items():
+            self._open(stream).layers(step, read, epoch=epoch)
+        if logged:
+            self._open("log").scalars(step, logged, epoch)
+
+    def close(self) -> None:
+        """Close the store as a complete run."""
+        self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close(status="complete" if kind is None else "failed")
+
+    def _check_name(self, name: str) -> None:
+        if name not in self._layers:
+            near = get_close_matches(str(name), self._layers, n=3, cutoff=0.4)
+            names = ", ".join(map(repr, near or self._layers))
+            raise InputError(f"unknown layer {name!r}; {'near are' if near else 'there are'} {names}")
+
+    def _checked(self, name: str, signals: Mapping[str, Any]) -> dict[str, Floats]:
+        self._check_name(name)
+        for signal in signals:
+            check_signal(signal, f"{signal} of layer {name!r}", self._batch)
+        arrays = {
+            signal: as_floats(f"{signal} of layer {name!r}", given) for signal, given in signals.items()
+        }
+        check_layer(name, arrays, feedback=self._feedback.get(name), is_direct=self._kind == "direct")
+        return arrays
+
+    def _check_samples(self, layers: Mapping[str, Mapping[str, Floats]]) -> None:
+        """Check that all signals are of one batch, and count the classes."""
+        counts: dict[int, str] = {}
+        for name, arrays in layers.items():
+            for signal, array in arrays.items():
+                if SIGNALS[signal].per_sample:
+                    counts.setdefault(len(array), f"{signal} of layer {name!r}")
+        if len(counts) > 1:
+            told = " and ".join(f"{what} has {count}" for count, what in counts.items())
+            raise InputError(f"the signals of a step are of one batch, and {told} samples")
+        last = layers.get(self._layers[-1], {})
+        if self._classes is None and (top := last.get("error", last.get("weight"))) is not None:
+            self._classes = top.shape[1] if "error" in last else len(top)
+        for name, given in self._feedback.items():
+            if self._kind == "direct" and self._classes not in (None, len(given)):
+                raise InputError(
+                    f"the feedback of layer {name!r} has shape {given.shape}, and the network "
+                    f"{self._classes} outputs; direct feedback is (outputs, units), under the layer that it "
+                    "credits"
+                )
+
+    def _put_static(self, step: int, layers: Mapping[str, Mapping[str, Floats]]) -> None:
+        """Write the feedback, and the weights and biases of step 0."""
+        for name in self._layers:
+            arrays = layers.get(name, {})
+            once = {"feedback": self._feedback[name]} if name in self._feedback else {}
+            if step == 0:
+                once |= {
+                    f"{signal}_init": arrays[signal] for signal in ("weight", "bias") if signal in arrays
+                }
+            for signal, found in with_dims(once, is_direct=self._kind == "direct").items():
+                attrs = {"signal": signal, **found.attrs}
+                self._writer.put_static(name, signal, found.array, dims=found.dims, attrs=attrs)
+
+    def _open(self, stream: str) -> StreamWriter:
+        if stream not in self._streams:
+            attrs = {"kind": stream}
+            if stream == self._stream:
+                how = {"reduction": "raw", "unfolding": "samples", "split": stream}
+                attrs = {"kind": self._batch, "loss_reduction": "mean", **how}
+            self._streams[stream] = StreamWriter(self._writer, stream, attrs)
+        return self._streams[stream]
+
+    def _attrs(self, name: str) -> dict[str, Any]:
+        attrs = {
+            "name": name,
+            "order": self._layers.index(name),
+            "layers_in_model": len(self._layers),
+            "feedback_kind": self._kind if name in self._feedback else "exact",
+        }
+        return attrs if self._classes is None else {**attrs, "classes": self._classes}

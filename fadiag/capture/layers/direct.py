@@ -1,0 +1,188 @@
+"""Modules that send the network's error straight to a hidden layer (DFA, DRTP), and adapters for them.
+
+Whatever the code looks like, the feedback F of shape (outputs, consumer's input) is the credit of one layer:
+of the layer whose output arrives at the sending module, or of the module itself.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from fadiag.capture.layers.adapter import LayerAdapter
+from fadiag.capture.layers.backward_hooks import without_backward_hooks
+from fadiag.errors import InputError
+
+__all__ = ["DirectSender", "direct_hooks", "direct_identity", "direct_layers", "find_senders"]
+
+
+@dataclass(frozen=True)
+class DirectSender:
+    """A module that sends direct feedback, under its name and with its adapter."""
+
+    name: str
+    module: nn.Module
+    adapter: LayerAdapter
+
+    @property
+    def feedback(self) -> Tensor:
+        """F as its adapter reads it: (outputs, *consumer's input)."""
+        feedback = self.adapter.feedback(self.module)
+        assert feedback is not None  # a module without one is no sender
+        return feedback
+
+    def using(self, matrix: Tensor | None) -> AbstractContextManager[None]:
+        """Make forward passes inside with another F, or with an exact backward pass for None."""
+        if matrix is None:
+            assert self.adapter.exact is not None
+            return self.adapter.exact(self.module)
+        own = self.feedback
+        return self.adapter.using(self.module, matrix.to(own).reshape(own.shape))
+
+
+def find_senders(model: nn.Module, adapters: Sequence[LayerAdapter]) -> tuple[DirectSender, ...]:
+    """Return the modules that send direct feedback, in the model's order.
+
+    Raises
+    ------
+    InputError
+        A feedback that is not a matrix.
+    """
+    direct = [adapter for adapter in adapters if adapter.is_direct]
+    found = []
+    for name, module in model.named_modules():
+        adapter = next((adapter for adapter in direct if adapter.takes(module)), None)
+        feedback = None if adapter is None else adapter.feedback(module)
+        if adapter is None or feedback is None:
+            continue
+        if not isinstance(feedback, Tensor) or feedback.dim() < 2:
+            what = f"of shape {tuple(feedback.shape)}" if isinstance(feedback, Tensor) else type(feedback)
+            raise InputError(
+                f"the direct feedback of module {name!r} is {what}; it is (outputs, consumer's input)"
+            )
+        found.append(DirectSender(name, module, adapter))
+    return tuple(found)
+
+
+def direct_identity(*types: type[nn.Module], feedback: str, transposed: bool = False) -> LayerAdapter:
+    """Return the adapter of modules that pass their input on, and send direct feedback backward.
+
+    Such a module lies behind a gate and calls an autograd function: the identity in the forward pass, the
+    error times F in the backward pass.
+
+    Parameters
+    ----------
+    *types : module classes
+        Their forward pass returns its first argument.
+    feedback : str
+        The attribute that holds F.
+    transposed : bool
+        Whether it holds F as (consumer's input, outputs).
+
+    Examples
+    --------
+    >>> class TrainingHook(nn.Module):
+    ...     pass
+    >>> direct_identity(TrainingHook, feedback="fixed_fb_weights").feedback_kind
+    'direct'
+    """
+    exact = partial(_with_forward, forward=_first_argument)
+    return replace(_direct(types, None, feedback, transposed, exact), passes_on=True)
+
+
+def direct_layers(
+    *types: type[nn.Module], feedback: str, base: type[nn.Module], transposed: bool = False
+) -> LayerAdapter:
+    """Return the adapter of layers with a forward pass of their own that send the error times F backward.
+
+    Parameters
+    ----------
+    *types : module classes
+        With a parameter ``weight``. They are the consumers: F is the credit of the layer below.
+    feedback : str
+        The attribute that holds F; a layer where it is None has an exact backward pass.
+    base : module class
+        The class with the same forward pass and autograd's own backward pass, say ``nn.Linear``.
+    transposed : bool
+        Whether the attribute holds F as (consumer's input, outputs).
+
+    Examples
+    --------
+    >>> class DFALinear(nn.Linear):
+    ...     pass
+    >>> direct_layers(DFALinear, feedback="F", base=nn.Linear).credits
+    'input'
+    """
+
+    def weight(module: nn.Module) -> Tensor:
+        return module.get_parameter("weight")
+
+    return _direct(types, weight, feedback, transposed, partial(_with_forward, forward=base.forward))
+
+
+def direct_hooks(*types: type[nn.Module], feedback: str, transposed: bool = False) -> LayerAdapter:
+    """Return the adapter of modules whose backward hook sends the error times F to their input.
+
+    Parameters
+    ----------
+    *types : module classes
+        A module that lacks the attribute is left alone.
+    feedback : str
+        The attribute of the module from which the hook reads F.
+    transposed : bool
+        Whether it holds F as (consumer's input, outputs).
+
+    Examples
+    --------
+    >>> direct_hooks(nn.Linear, feedback="F").weight is None
+    True
+    """
+    return _direct(types, None, feedback, transposed, without_backward_hooks)
+
+
+def _direct(
+    types: tuple[type[nn.Module], ...],
+    weight: Callable[[nn.Module], Tensor] | None,
+    name: str,
+    transposed: bool,
+    exact: Callable[[nn.Module], AbstractContextManager[None]],
+) -> LayerAdapter:
+    def feedback(module: nn.Module) -> Tensor | None:
+        held: Tensor | None = getattr(module, name, None)
+        return held.transpose(0, 1) if transposed and held is not None else held
+
+    def using(module: nn.Module, matrix: Tensor) -> AbstractContextManager[None]:
+        return _with_attribute(module, name, matrix.transpose(0, 1) if transposed else matrix)
+
+    return LayerAdapter(types, weight, feedback, "direct", using, exact=exact)
+
+
+@contextmanager
+def _with_attribute(module: nn.Module, name: str, tensor: Tensor) -> Iterator[None]:
+    """Put a tensor in the place of a parameter, buffer or attribute of a module, without registering it."""
+    held: Any = next(table for table in (module._parameters, module._buffers, vars(module)) if name in table)
+    kept, held[name] = held[name], tensor
+    try:
+        yield
+    finally:
+        held[name] = kept
+
+
+@contextmanager
+def _with_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Give a module another forward pass."""
+    kept = vars(module).get("forward")
+    module.__dict__["forward"] = partial(forward, module)
+    try:
+        yield
+    finally:
+        del module.__dict__["forward"]
+        if kept is not None:
+            module.__dict__["forward"] = kept
+
+
+def _first_argument(module: nn.Module, first: Any, *others: Any, **options: Any) -> Any:
+    return first

@@ -1,0 +1,136 @@
+"""Functions and modules of which the user says that they pass their input on, or are a gate."""
+
+import inspect
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import CodeType, FrameType
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.tracing.op_kinds import name_of
+from fadiag.errors import InputError
+
+__all__ = ["DeclaredOps", "declare_ops"]
+
+_Declared = Literal["pass", "gate"]
+
+
+@dataclass(frozen=True)
+class DeclaredOps:
+    """What the user says of operations that are not known; see `declare_ops`.
+
+    Attributes
+    ----------
+    named : mapping of str
+        torch's functions, by their name in a trace.
+    autograd : mapping of autograd function
+    code : mapping of code object
+        Functions written in Python. Torch reports what they call, so they are found on the stack.
+    modules : mapping of nn.Module
+        The modules themselves, not their classes.
+    """
+
+    named: Mapping[str, _Declared] = field(default_factory=dict)
+    autograd: Mapping[Any, _Declared] = field(default_factory=dict)
+    code: Mapping[CodeType, _Declared] = field(default_factory=dict)
+    modules: Mapping[nn.Module, _Declared] = field(default_factory=dict)
+
+    def of_node(self, grad_fn: Any) -> tuple[str, _Declared] | None:
+        """Return the name and kind of the autograd function behind a node of autograd's graph."""
+        function: Any = getattr(grad_fn, "_forward_cls", None)
+        kind = self.autograd.get(function)
+        return None if kind is None else (function.__name__, kind)
+
+    def on_stack(self) -> FrameType | None:
+        """Return the outermost call on the stack of a function that is declared."""
+        found, frame = None, sys._getframe(1) if self.code else None
+        while frame is not None:
+            if frame.f_code in self.code:
+                found = frame
+            frame = frame.f_back
+        return found
+
+
+def declare_ops(
+    model: nn.Module,
+    passes: Iterable[Any] = (),
+    gates: Iterable[Any] = (),
+    layers: Sequence[RecordedLayer] = (),
+) -> DeclaredOps:
+    """Read ``Recorder(passes=..., gates=...)``.
+
+    Parameters
+    ----------
+    model : nn.Module
+    passes, gates : iterable
+        Autograd functions or their ``apply``, functions, and module classes.
+    layers : sequence of RecordedLayer
+        Modules that send direct feedback to them may pass their input on, as their adapter says.
+
+    Raises
+    ------
+    InputError
+        An entry that is none of these, one in both, a class of which the model has no module, or has one with
+        a recorded layer inside.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+    >>> declare_ops(model, gates=[nn.Tanh]).modules
+    {Tanh(): 'gate'}
+    """
+    senders = [layer.sender for layer in layers if layer.sender is not None]
+    ops = DeclaredOps({}, {}, {}, {s.module: "pass" for s in senders if s.adapter.passes_on})
+    kinds: dict[Any, _Declared] = {}
+    given: tuple[tuple[str, _Declared, Iterable[Any]], ...] = (
+        ("passes", "pass", passes),
+        ("gates", "gate", gates),
+    )
+    for option, kind, entries in given:
+        for entry in _listed(option, entries):
+            key = _declare(ops, model, option, entry, kind)
+            if kinds.setdefault(key, kind) != kind:
+                raise InputError(f"{entry!r} is in passes and in gates; leave it out of one")
+    recorded = {layer.module for layer in layers}
+    for module, kind in ops.modules.items():
+        if not recorded.isdisjoint(module.modules()):
+            raise InputError(
+                f"a {type(module).__name__} has a recorded layer inside, so it is no {kind} behind a layer; "
+                "give the class of the module without layers"
+            )
+    return ops
+
+
+def _listed(option: str, entries: Any) -> tuple[Any, ...]:
+    if isinstance(entries, Iterable):
+        return tuple(entries)
+    raise InputError(
+        f"{option} is {entries!r}; give a tuple, {option}=({getattr(entries, '__name__', '...')},)"
+    )
+
+
+def _declare(ops: Any, model: nn.Module, option: str, entry: Any, kind: _Declared) -> Any:
+    """Add an entry to the operations, and return what stands for it."""
+    function = getattr(entry, "__self__", None) if getattr(entry, "__name__", "") == "apply" else entry
+    if isinstance(function, type) and issubclass(function, torch.autograd.Function):
+        ops.autograd[function] = kind
+        return function
+    if isinstance(entry, type) and issubclass(entry, nn.Module):
+        modules = [module for module in model.modules() if isinstance(module, entry)]
+        if not modules:
+            raise InputError(f"{option} has {entry.__name__}, and the model has no such module; leave it out")
+        ops.modules.update(dict.fromkeys(modules, kind))
+        return entry
+    if inspect.isfunction(entry) and not entry.__module__.startswith("torch"):
+        ops.code[entry.__code__] = kind
+        return entry.__code__
+    if not callable(entry) or isinstance(entry, (type, nn.Module)) or not (name := name_of(entry)):
+        raise InputError(
+            f"{option} has {entry!r}; give autograd functions or their apply, functions, or module classes"
+        )
+    ops.named[name] = kind
+    return name
