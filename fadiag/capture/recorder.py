@@ -230,7 +230,7 @@ class Recorder:
         Raises
         ------
         InputError
-            A name (letters, digits, underscores; a letter first) or number that is none. Nothing is logged then.
+            A name (letters, digits, underscores, a letter first) or number that is none. Nothing is logged.
         """
         self._check_open()
         numbers = checked_scalars(scalars)
