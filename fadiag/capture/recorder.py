@@ -61,8 +61,7 @@ class Recorder:
     every : int, iterable of int, or callable
         The schedule of probes and state, see `fadiag.capture.as_schedule`.
     steps : int, optional
-        How many updates the run will make. It sizes the store's files, and the disk is checked for room
-        before the start. A run may make fewer or more.
+        How many updates the run will make, more or less: it sizes files, and the disk is checked for room.
     live : Live, optional
         Signals of the training batches themselves, with a schedule of their own.
     state : iterable of str, optional
@@ -75,15 +74,14 @@ class Recorder:
         Asked before the default ones.
     check : {"raise", "warn", "off"}
         What to do if a probe's error_bp is not the derivative of the loss, or an adapter has no effect.
-        "warn" leaves error_bp, modulator_bp and gradient_bp of the layer out, as "raise" does in mid-run.
+        "warn" leaves error_bp, modulator_bp and gradient_bp of the layer out, "raise" does so in mid-run.
     passes, gates : sequence
         What the recorder does not know: autograd functions (or their ``apply``), functions, and module
         classes that only pass their input on, or that are a gate between a layer and the next.
     scaler : torch.amp.GradScaler, optional
         The run's own. Live errors are divided by its scale, which is logged as ``loss_scale``.
     processes : {"first"}
-        Which processes of a distributed run (torch.distributed) record: rank 0 alone. Build a recorder on
-        every rank; they compare their feedback first.
+        Rank 0 of a distributed run records. Build a recorder on every rank: they compare their feedback.
     storage : Storage, optional
         Buffers, and what to do if the disk is slow, full or gone.
     resume : bool
@@ -96,8 +94,8 @@ class Recorder:
     InputError
         An unknown layer (the error lists near names), an unknown signal, or one that cannot be known.
     CaptureError
-        A model with nothing to record, a probe that does not fit it, ranks that differ in their feedback, or
-        a store that holds another run.
+        A model with nothing to record, a probe that does not fit it or fails its check, ranks that differ in
+        their feedback, or a store that holds another run.
 
     Examples
     --------
@@ -215,8 +213,7 @@ class Recorder:
         Raises
         ------
         InputError
-            An epoch that is no number, or a scalar that `log` would refuse. The step is not counted, and the
-            recording goes on.
+            An epoch that is no number, or a scalar that `log` would refuse. The step is not counted then.
         CaptureError
             The recorder is closed, the model changed, the optimizer did not make exactly one update, or a
             signal does not fit the records before. After an error nothing more is recorded: the store keeps
@@ -248,8 +245,7 @@ class Recorder:
         Raises
         ------
         InputError
-            A name that is none (letters, digits and underscores, a letter first), or a value that is no
-            number. Nothing is logged then, and the recording goes on.
+            A name (letters, digits, underscores, a letter first) or number that is none. Nothing is logged.
         """
         self._check_open()
         numbers = checked_scalars(scalars)
