@@ -1,5 +1,7 @@
 """The recorder: what a user attaches to a training run."""
 
+import os
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -19,9 +21,10 @@ from fadiag.capture.layers.unchanged import ModelStructure
 from fadiag.capture.layers.wrappers import unwrap_model
 from fadiag.capture.passes.isolation import TrainingFlags
 from fadiag.capture.session.distributed import Processes
+from fadiag.capture.session.existing import IfExists, check_free
 from fadiag.capture.session.manifest import manifest_of
 from fadiag.capture.session.resume import earlier_run
-from fadiag.capture.session.session import Session
+from fadiag.capture.session.session import Session, close_unfinished
 from fadiag.capture.session.storage import Storage
 from fadiag.capture.session.stream_writer import checked_scalars
 from fadiag.capture.streams.live import Live, check_live
@@ -42,14 +45,16 @@ class Recorder:
     """Record a training run into a store, and change nothing of the run.
 
     The recorder writes step 0 when it is built. Call `step` after each update of the optimizer, and `close`
-    at the end. As a context manager it closes itself. The last step is always recorded.
+    at the end, which records the last step. As a context manager it closes itself. A recorder that nobody
+    closes keeps its records: the store is closed, with the status ``unfinished``, when Python deletes the
+    recorder or ends.
 
     Parameters
     ----------
     model : nn.Module
         A compiled or data-parallel model is recorded at the module inside.
     path : str or path
-        The store, which must not exist yet.
+        The store.
     optimizer : torch.optim.Optimizer or a sequence of them, optional
         The state stream needs it for gradient, momentum and update.
     probes : mapping of str to Probe
@@ -76,8 +81,9 @@ class Recorder:
         every rank; they compare their feedback first.
     storage : Storage, optional
         Buffers, and what to do if the disk is slow, full or gone.
-    resume : bool
-        Go on in a store that exists, after its last record. The model must have the weights of that step.
+    if_exists : {"error", "resume", "replace"}
+        What to do with a store that exists: refuse it; go on after its last record, for which the model must
+        have the weights of that step; or delete it first, if nobody is writing it.
     resume_from : int, optional
         Go on from a checkpoint of this step. Records of this step and of later ones are given up.
 
@@ -125,7 +131,7 @@ class Recorder:
         scaler: torch.amp.GradScaler | None = None,
         processes: Literal["first"] = "first",
         storage: Storage | None = None,
-        resume: bool = False,
+        if_exists: IfExists = "error",
         resume_from: int | None = None,
     ) -> None:
         self._model = unwrap_model(model)
@@ -150,6 +156,8 @@ class Recorder:
         self._live = None if live is None else LiveReader(self._model, self._layers, live, others)
         self._session = Session(self._probes, self._state, self._live, schedule, scaler)
         self._session.step = resume_from or 0
+        # The session does not know the recorder, so this does not keep the recorder alive.
+        self._at_end = weakref.finalize(self, close_unfinished, self._session, os.getpid())
         self._closed = False
         self._failure: str | None = None
         peers = Processes(processes)
@@ -160,12 +168,14 @@ class Recorder:
             if self._records:
                 if layers is None:
                     warn_unknown_layers(others, stacklevel=2)
+                check_free(Path(path), if_exists, resume_from)
                 manifest = manifest_of(self._layers, others, meta, config)
+                resume = if_exists == "resume"
                 earlier = earlier_run(Path(path), resume=resume, resume_from=resume_from)
                 if earlier is not None:
                     hashes = manifest["feedback_hash"]
                     earlier.check(self._model, self._layers, by_name, live, hashes)
-                resuming = {"earlier": earlier, "resume": resume, "resume_from": resume_from}
+                resuming = {"earlier": earlier, "if_exists": if_exists, "resume_from": resume_from}
                 self._start(path, manifest, storage=storage or Storage(), steps=steps, **resuming)
         except Exception as error:
             peers.agree(self.current_step, error)
@@ -257,6 +267,7 @@ class Recorder:
             self._abandon()
             raise
         self._closed = True
+        self._at_end.detach()
         self._session.close()
         self._session.check_complete(self._layers, self._asked_state)
 
@@ -290,10 +301,11 @@ class Recorder:
             )
         if self._closed:
             raise CaptureError(
-                "the recorder is closed; make a new one, with resume=True to go on in its store"
+                "the recorder is closed; make a new one, with if_exists='resume' to go on in its store"
             )
 
     def _abandon(self) -> None:
         if not self._closed and self._records:
+            self._at_end.detach()
             self._session.abandon()
         self._closed = True

@@ -266,7 +266,7 @@ def test_a_model_changed_in_mid_run_and_a_closed_recorder_are_told(tmp_path):
     recorder = Recorder(small(), tmp_path / "other.zarr")
     recorder.close()
     recorder.close()
-    with pytest.raises(CaptureError, match=r"the recorder is closed; .*resume=True"):
+    with pytest.raises(CaptureError, match=r"the recorder is closed; .*if_exists='resume'"):
         recorder.step()
 
 
@@ -311,7 +311,7 @@ def test_a_resumed_run_goes_on_where_it_stopped(tmp_path):
     with Recorder(model, tmp_path / "run.zarr", probes={"probe": probe}, every=2) as recorder:
         for _ in range(4):
             recorder.step(loss=1.0)
-    options = {"probes": {"probe": probe}, "every": 2, "resume": True}
+    options = {"probes": {"probe": probe}, "every": 2, "if_exists": "resume"}
     with Recorder(model, tmp_path / "run.zarr", **options) as recorder:
         assert recorder.current_step == 4
         for _ in range(3):

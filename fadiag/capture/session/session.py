@@ -1,15 +1,20 @@
 """One recording: its store, its streams, and the order in which they are read at each step."""
 
+import contextlib
+import os
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from fadiag.capture.layers.coverage import warn_missing_signals
 from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.session.existing import IfExists, delete_store
 from fadiag.capture.session.resume import EarlierRun
 from fadiag.capture.session.static import put_static
 from fadiag.capture.session.storage import Storage
@@ -18,10 +23,10 @@ from fadiag.capture.streams.live_reader import LiveReader
 from fadiag.capture.streams.probe_reader import ProbeReader
 from fadiag.capture.streams.schedule import Schedule
 from fadiag.capture.streams.state_reader import StateReader
-from fadiag.errors import CaptureError, StoreError
+from fadiag.errors import CaptureError, FadiagError, StoreError
 from fadiag.store import RunWriter
 
-__all__ = ["Session"]
+__all__ = ["Session", "close_unfinished"]
 
 
 class Session:
@@ -64,14 +69,20 @@ class Session:
         storage: Storage,
         steps: int | None,
         earlier: EarlierRun | None,
-        **resuming: Any,
+        if_exists: IfExists,
+        resume_from: int | None,
     ) -> None:
         """Make the store, or open the one that the run goes on in, and declare the streams."""
         if earlier is not None:  # before the records of that step are given up
             self.step, self._epoch = earlier.step, earlier.epoch
         else:  # before the store exists: a probe that does not fit leaves nothing behind
             self._probes.read_ahead()
-        writer = self._writer = RunWriter(path, manifest=manifest, **asdict(storage), **resuming)
+        if if_exists == "replace":
+            delete_store(Path(path))
+        resume = if_exists == "resume"
+        writer = self._writer = RunWriter(
+            path, manifest=manifest, **asdict(storage), resume=resume, resume_from=resume_from
+        )
 
         def add(name: str, schedule: Schedule, attrs: dict[str, Any], **options: Any) -> None:
             planned = None if steps is None else sum(map(schedule, range(int(steps)))) + 1  # and the last
@@ -171,17 +182,24 @@ class Session:
         if self._state is not None:
             self._state.check_found(asked)
 
-    def abandon(self) -> None:
-        """Close the store as a failed run: what was committed stays."""
+    def abandon(self, status: str = "failed") -> None:
+        """Stop to read and close the store: all that was recorded stays."""
         for reader in (self._state, self._live):
             if reader is not None:
                 reader.abandon()
         if self._writer is None:
             return
         try:
-            self._writer.close(status="failed")
+            self._writer.close(status)
         except StoreError as error:  # raised, it would hide what failed first
             warnings.warn(str(error), RuntimeWarning, stacklevel=4)
+
+    def leave(self) -> None:
+        """Close the store of a recorder that nobody closed; a second closing does nothing."""
+        if self._writer is not None and self._logged:
+            with contextlib.suppress(FadiagError):
+                self._flush_log(self._epoch)
+        self.abandon("unfinished")
 
     @property
     def _has_begun_state(self) -> bool:
@@ -210,3 +228,21 @@ class Session:
         if self._logged and not self._has("log"):
             self._streams["log"].scalars(self.step, self._logged, epoch)
         self._logged = {}
+
+
+def close_unfinished(session: Session, process: int) -> None:
+    """Close the store of a recorder that was deleted, or that the end of Python left open.
+
+    Parameters
+    ----------
+    session : Session
+    process : int
+        The process that made the recorder. A forked copy of it must not write to the store.
+    """
+    if os.getpid() != process:
+        return
+    if threading.current_thread().name == "fadiag-writer":
+        # The garbage collector may run on the writer's own thread, which cannot wait for its own end.
+        threading.Thread(target=session.leave, name="fadiag-close").start()
+    else:
+        session.leave()

@@ -24,7 +24,7 @@ class RunInfo:
     """What a run is, without its arrays.
 
     ``status`` is ``recording`` (a writer holds the store), ``killed`` (none does and nobody closed it),
-    ``complete``, ``failed`` (it ended in an exception) or ``sealed`` (compacted).
+    ``complete``, ``unfinished`` (closed by the end of Python), ``failed`` (an exception) or ``sealed``.
     """
 
     path: Path

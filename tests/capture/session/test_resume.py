@@ -68,12 +68,12 @@ def refused(model, path, match, **options):
     """Nothing of the store was changed: what a checkpoint sets back is still there, too."""
     before = files(path)
     with pytest.raises(CaptureError, match=match):
-        train(model, path, resume=True, **options)
+        train(model, path, if_exists="resume", **options)
     assert files(path) == before
 
 
 def test_a_run_goes_on_from_its_checkpoint(at4, path):
-    train(network(like=at4), path, resume=True)
+    train(network(like=at4), path, if_exists="resume")
     run = open_run(path)
     assert list(run["state"]["step"].values) == [0, 3, 4, 6, 8]
     again = path.with_name("again.zarr")
@@ -129,7 +129,7 @@ def test_another_type_is_refused(path):
 
 def test_another_gate_is_refused_when_a_pass_shows_it(at4, path):
     with pytest.raises(CaptureError, match=r"layer '0' has gate 'relu' in .*run.zarr and 'tanh' now"):
-        train(network(gate=nn.Tanh, like=at4), path, resume=True)
+        train(network(gate=nn.Tanh, like=at4), path, if_exists="resume")
     assert open_run(path)["p/0"].attrs["gate"] == "relu"
     assert list(open_run(path)["p"]["step"].values) == [0, 3, 4]
 
@@ -162,14 +162,14 @@ def test_another_unfolding_is_refused(path):
 
     resume("samples")
     with pytest.raises(CaptureError, match=r"live has unfolding 'samples' in .*run.zarr and 'channels' now"):
-        resume("channels", resume=True)
-    resume("samples", resume=True)
+        resume("channels", if_exists="resume")
+    resume("samples", if_exists="resume")
 
 
 def test_a_signal_without_samples_does_not_tell_the_reduction(path):
     probes = {"p": probe(signals=["gradient"], reduction="factor")}
     at4 = train(network(), path, probes=probes)
-    train(network(like=at4), path, resume=True, probes=probes)
+    train(network(like=at4), path, if_exists="resume", probes=probes)
 
 
 def test_weights_that_were_not_restored_are_refused(at4, path):
@@ -185,7 +185,7 @@ def test_weights_that_were_not_restored_are_refused(at4, path):
 
 
 def test_a_step_without_a_record_of_the_weights_is_taken_on_trust(at4, path):
-    train(network(like=at4), path, resume=True, resume_from=2)
+    train(network(like=at4), path, resume_from=2)
     assert list(open_run(path)["state"]["step"].values) == [0, 3, 6]
 
 
@@ -226,13 +226,13 @@ def failed(path):
 
 def test_the_log_of_a_failed_run_tells_where_it_ended(failed):
     refused(network(), failed, r"resume_from is 3, and .*run.zarr ends at step 2", resume_from=3)
-    train(network(), failed, resume=True, resume_from=2)
+    train(network(), failed, resume_from=2)
 
 
 def test_without_a_full_log_it_is_not_known_where_a_failed_run_ended(path):
     with pytest.raises(KeyError), Recorder(network(), path, every=3):
         raise KeyError
-    train(network(), path, resume=True, resume_from=2, log=False)
+    train(network(), path, resume_from=2, log=False)
 
 
 KILLED = """
@@ -258,13 +258,15 @@ def test_what_a_killed_run_had_not_committed_is_told(path):
     assert run_info(path).status == "killed"
     told = r"run.zarr was killed and holds nothing beyond step 0: what was recorded from there to step 5"
     with pytest.warns(CaptureWarning, match=told):
-        train(network(), path, resume=True, resume_from=5)
+        train(network(), path, resume_from=5)
     assert list(open_run(path)["state"]["step"].values) == [0, 6, 9]
 
 
 def test_a_step_is_that_of_the_whole_store(at4, path):
     model = network(like=at4)
-    with Recorder(model, path, state=(), resume=True) as recorder:  # no stream of this recorder has a record
+    with Recorder(
+        model, path, state=(), if_exists="resume"
+    ) as recorder:  # no stream of this recorder has a record
         assert recorder.current_step == 4
 
 
