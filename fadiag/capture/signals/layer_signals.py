@@ -49,11 +49,25 @@ class SignalTensor:
 
 @dataclass(frozen=True)
 class LayerSignals:
-    """The signals of one layer in one record; in a pass, those of one call of the layer."""
+    """The signals of one layer in one record; in a pass, those of one call of the layer.
+
+    Attributes
+    ----------
+    name : str
+    attrs : mapping
+        What the store says of the layer.
+    signals : mapping of str to SignalArray
+    batch : int
+        How many samples of the step's batch are recorded; 0 if the signals are not those of a batch.
+    room : int
+        For how many samples the store needs room, if the layer saw fewer.
+    """
 
     name: str
     attrs: Mapping[str, Any]
     signals: Mapping[str, SignalArray]
+    batch: int = 0
+    room: int = 0
 
     @property
     def rows(self) -> int | None:
@@ -61,19 +75,22 @@ class LayerSignals:
         return max((len(s.array) for s in self.signals.values() if s.dims[:1] == ("sample",)), default=None)
 
 
-def batch_size(layers: Iterable[Mapping[str, Sequence[SignalTensor]]]) -> int:
+def batch_size(layers: Iterable[Mapping[str, Sequence[SignalTensor]]], outputs: int) -> int:
     """Return the number of samples in a batch, from the signals of its layers in forward order.
 
-    The last layer with samples decides, since the loss is taken there. Layers below may see other samples: an
-    expert sees a share of them, a siamese network both halves of each pair.
+    The last layer with samples decides, since the loss is taken there, or the model's outputs, where these
+    are more: the last layer may be an expert or the head of one task, which sees a share of the batch.
+    Layers below may see other samples, as both halves of each pair in a siamese network.
 
     Parameters
     ----------
     layers : iterable of mapping of str to sequence of SignalTensor
         Each signal as a list of micro-batches.
+    outputs : int
+        The number of samples in what the model returned.
     """
     size = 0
     for signals in layers:
         counts = [sum(len(p.values) for p in parts) for parts in signals.values() if parts[0].per_sample]
         size = max(counts, default=size)
-    return size
+    return max(size, outputs)

@@ -12,7 +12,7 @@ from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.passes.isolation import is_out_of_band
 from fadiag.capture.signals.arrays import HALF
 from fadiag.capture.signals.layer_signals import LayerSignals, SignalTensor, batch_size
-from fadiag.capture.streams.call_signals import call_attrs, read_signal
+from fadiag.capture.streams.call_signals import call_attrs, is_table, read_signal
 from fadiag.capture.streams.live import Live
 from fadiag.capture.tracing.grad_hooks import Purpose
 from fadiag.capture.tracing.layer_call import Call
@@ -133,15 +133,26 @@ class LiveReader:
         batch = 0
         for trace in traces:
             read = [self._read(call, scale) for call in trace.calls]
-            batch += batch_size({name: [one] for name, one in signals.items()} for signals in read)
+            seen = ({name: [one] for name, one in signals.items()} for signals in read)
+            batch += batch_size(seen, trace.outputs)
             for call, signals in zip(trace.calls, read, strict=True):
                 first.setdefault(call.name, (call, trace))
                 of_call = parts.setdefault(call.name, {})
                 for name, one in signals.items():
                     of_call.setdefault(name, []).append(one)
+        calls = sorted(first.values(), key=lambda found: found[0].order)
+        samples = self._reduce.samples
+        samples.tables = {call.name for call, _ in calls if is_table(call)}
+        recorded = samples.recorded_of(batch)
         return [
-            LayerSignals(call.name, call_attrs(call, trace), self._reduce(call.name, parts[call.name], batch))
-            for call, trace in sorted(first.values(), key=lambda found: found[0].order)
+            LayerSignals(
+                call.name,
+                call_attrs(call, trace),
+                self._reduce(call.name, parts[call.name], batch),
+                recorded,
+                samples.room_of(call.name),
+            )
+            for call, trace in calls
         ]
 
     def _read(self, call: Call, scale: float) -> dict[str, SignalTensor]:

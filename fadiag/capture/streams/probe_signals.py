@@ -13,7 +13,7 @@ from fadiag.capture.passes.passes import Passes
 from fadiag.capture.signals.arrays import Array
 from fadiag.capture.signals.layer_signals import LayerSignals, SignalArray, SignalTensor, batch_size
 from fadiag.capture.signals.reduction import Reduction
-from fadiag.capture.streams.call_signals import call_attrs, read_signal
+from fadiag.capture.streams.call_signals import call_attrs, is_table, read_signal
 from fadiag.capture.streams.jacobian import jacobian_cosines
 from fadiag.capture.streams.null_samples import SampleSelection
 from fadiag.capture.streams.nulls import mask_nulls, redraw_nulls
@@ -82,7 +82,8 @@ def read_signals(passes: Passes, request: ProbeRequest, reduce: Reduction) -> li
             torch.Generator().manual_seed(passes.seed),
         )
     read = [_signals_of_call(call, request.signals, others, cosines) for call in own.calls]
-    batch = batch_size(read) or own.calls[-1].a_shape[:1].numel()
+    batch = batch_size(read, own.outputs) or own.calls[-1].a_shape[:1].numel()
+    reduce.samples.tables = {call.name for call in own.calls if is_table(call)}
     selection = SampleSelection(reduce.samples, request.unfolding, batch)
     k = max(1, (last.outputs or layers[-1].outputs) - 1)  # the number of classes less one
     nulls = {"mask_null": mask_nulls(passes, own.calls, selection, request.mask_draws)}
@@ -96,7 +97,8 @@ def read_signals(passes: Passes, request: ProbeRequest, reduce: Reduction) -> li
                 arrays[name] = replace(array, attrs={**array.attrs, "samples": batch})
         for null, by_call in nulls.items():
             arrays |= _arrays_of_null(null, by_call.get(call.name, {}), call, selection, k)
-        found.append(LayerSignals(call.name, call_attrs(call, own), arrays))
+        recorded, room = reduce.samples.recorded_of(batch), reduce.samples.room_of(call.name)
+        found.append(LayerSignals(call.name, call_attrs(call, own), arrays, recorded, room))
     return found
 
 
