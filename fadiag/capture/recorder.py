@@ -36,6 +36,7 @@ from fadiag.capture.streams.schedule import Schedule, as_schedule
 from fadiag.capture.streams.state import choose_state_signals
 from fadiag.capture.streams.state_reader import StateReader
 from fadiag.errors import CaptureError, InputError
+from fadiag.paths import absolute_path
 from fadiag.store import check_number
 
 __all__ = ["Recorder"]
@@ -134,6 +135,7 @@ class Recorder:
         if_exists: IfExists = "error",
         resume_from: int | None = None,
     ) -> None:
+        store = absolute_path(path)
         self._model = unwrap_model(model)
         check_whole(self._model)
         known = (*adapters, *DEFAULT_ADAPTERS)
@@ -168,15 +170,15 @@ class Recorder:
             if self._records:
                 if layers is None:
                     warn_unknown_layers(others, stacklevel=2)
-                check_free(Path(path), if_exists, resume_from)
+                check_free(store, if_exists, resume_from)
                 manifest = manifest_of(self._layers, others, meta, config)
                 resume = if_exists == "resume"
-                earlier = earlier_run(Path(path), resume=resume, resume_from=resume_from)
+                earlier = earlier_run(store, resume=resume, resume_from=resume_from)
                 if earlier is not None:
                     hashes = manifest["feedback_hash"]
                     earlier.check(self._model, self._layers, by_name, live, hashes)
                 resuming = {"earlier": earlier, "if_exists": if_exists, "resume_from": resume_from}
-                self._start(path, manifest, storage=storage or Storage(), steps=steps, **resuming)
+                self._start(store, manifest, storage=storage or Storage(), steps=steps, **resuming)
         except Exception as error:
             peers.agree(self.current_step, error)
             raise
@@ -282,7 +284,7 @@ class Recorder:
         else:
             self._abandon()
 
-    def _start(self, path: str | PathLike[str], manifest: Mapping[str, Any], **options: Any) -> None:
+    def _start(self, path: Path, manifest: Mapping[str, Any], **options: Any) -> None:
         """Open the store and record the step that the run is at."""
         try:
             self._session.open(path, self._layers, manifest, **options)

@@ -6,7 +6,6 @@ import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ class Session:
 
     def open(
         self,
-        path: str | PathLike[str],
+        path: Path,
         layers: tuple[RecordedLayer, ...],
         manifest: Mapping[str, Any],
         *,
@@ -78,7 +77,7 @@ class Session:
         else:  # before the store exists: a probe that does not fit leaves nothing behind
             self._probes.read_ahead()
         if if_exists == "replace":
-            delete_store(Path(path))
+            delete_store(path)
         resume = if_exists == "resume"
         writer = self._writer = RunWriter(
             path, manifest=manifest, **asdict(storage), resume=resume, resume_from=resume_from

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from fadiag.errors import DamagedError, InputError, NotAStoreError, SchemaError
+from fadiag.paths import absolute_path
 from fadiag.store.layout import DTYPES, MAX_CHUNK, RAW_CODECS, SCHEMA, ArrayLayout, array_document, fill_value
 from fadiag.store.names import COORDINATES, JSON, MAX_KEY
 
@@ -131,7 +132,7 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
     DamagedError
         The document says something that no writer writes.
     """
-    place = Path(path)
+    place = absolute_path(path)
     document = _root_bytes(place)
     try:
         root = msgspec.json.decode(document, type=_Root)

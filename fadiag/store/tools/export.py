@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from fadiag.errors import StoreError
+from fadiag.paths import absolute_path
 from fadiag.store.names import JSON
 from fadiag.store.read.chunks import read_array, read_steps
 from fadiag.store.read.snapshot import Snapshot, StoredArray, read_snapshot
@@ -59,7 +60,7 @@ def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) ->
         import netCDF4
     except ImportError:
         raise StoreError("netCDF export needs netCDF4: pip install 'fadiag[netcdf]'") from None
-    target = Path(dest)
+    target = absolute_path(dest)
     if target.exists():
         raise StoreError(f"{target} exists; take another path")
     snapshot = read_snapshot(path)

@@ -6,7 +6,6 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fadiag.errors import InputError, StoreError
+from fadiag.paths import absolute_path
 from fadiag.store.layout import ArraySpec
 from fadiag.store.lock import MovedError
 from fadiag.store.names import JSON, check_number, check_whole, clean_json
@@ -81,7 +81,7 @@ class RunWriter:
         resume: bool = False,
         resume_from: int | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = absolute_path(path)
         if on_full not in {"block", "skip"}:
             raise InputError(f"on_full is {on_full!r}; use 'block' or 'skip'")
         if on_failure not in {"raise", "warn"}:
