@@ -2,6 +2,7 @@
 
 from fadiag.capture.layers.adapter import LayerAdapter, exact_layers
 from fadiag.capture.layers.defaults import DEFAULT_ADAPTERS
+from fadiag.capture.passes.isolation import is_out_of_band
 from fadiag.capture.recorder import Recorder
 from fadiag.capture.session.storage import Storage
 from fadiag.capture.signals.factors import Factors
@@ -30,6 +31,7 @@ __all__ = [
     "as_schedule",
     "every",
     "exact_layers",
+    "is_out_of_band",
     "listed",
     "logarithmic",
 ]

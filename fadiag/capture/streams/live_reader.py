@@ -62,6 +62,7 @@ class LiveReader:
         self._handles: list[RemovableHandle] = []
         self._traces: list[Trace] = []
         self._running: Trace | None = None
+        self._saw_transform = False
 
     def restore_capacities(self, capacities: Mapping[tuple[str, str], int]) -> None:
         """Give signals the capacity of an earlier session, by layer and array."""
@@ -70,12 +71,15 @@ class LiveReader:
     def arm(self, scale: float = 1.0) -> None:
         """Attach the hooks to the model."""
         self.scale = scale
+        self._saw_transform = False
         self._handles = attach_hooks(self._layers, self._others, lambda: self._running)
         self._handles.append(self._model.register_forward_pre_hook(Hook(self._on_model_call)))
         self._handles.append(self._model.register_forward_hook(Hook(self._on_model_output), always_call=True))
 
     def _on_model_call(self, module: nn.Module, inputs: Any) -> None:
-        if torch.is_grad_enabled() and self._running is None and not is_out_of_band():
+        if _is_transformed():
+            self._saw_transform = True
+        elif torch.is_grad_enabled() and self._running is None and not is_out_of_band():
             self._running = Trace(self.asked.signals)
             self._running.__enter__()  # type: ignore[no-untyped-call]
         if self._running is not None:
@@ -123,6 +127,12 @@ class LiveReader:
                 f"a forward pass of step {step} was interrupted, and what came after it was taken for a part "
                 "of it; close the recorder when the training is interrupted, and go on with resume_from="
             )
+        if not traces and self._saw_transform:
+            raise CaptureError(
+                f"live recording saw no backward pass in step {step} but one inside a transformation of "
+                "torch.func (grad, vmap, jacrev) or a trace, where signals cannot be seen; train by "
+                "loss.backward(), or leave live= out and record a Probe"
+            )
         if not traces:
             raise CaptureError(
                 f"live recording saw no backward pass in step {step}; call the recorded model itself (not "
@@ -161,6 +171,12 @@ class LiveReader:
             for name in self.asked.signals
             if name in call.values
         }
+
+
+def _is_transformed() -> bool:
+    """Return whether a pass runs inside torch.func or is traced: such a pass is not the training's."""
+    interpreter = torch._C._functorch.peek_interpreter_stack()
+    return interpreter is not None or torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 def _unscaled(signal: SignalTensor, scale: float) -> SignalTensor:
