@@ -41,7 +41,17 @@ MAY_IMPORT = {
 }
 #: The rooms of a package from the ground up: a room imports from the rooms before it in its row.
 ROOMS = {
-    "capture": ("arguments", "layers", "signals", "tracing", "passes", "streams", "session", "recorder"),
+    "capture": (
+        "arguments",
+        "warn",
+        "layers",
+        "signals",
+        "tracing",
+        "passes",
+        "streams",
+        "session",
+        "recorder",
+    ),
     "store": ("names", "layout", "axes", "lock", "read", "write", "tools"),
     "spectra": ("validate", "linalg", "ranks", "alignment", "statistics", "updates"),
     "analysis": (

@@ -20,8 +20,10 @@ from fadiag.capture.layers.sharding import check_whole
 from fadiag.capture.layers.unchanged import ModelStructure
 from fadiag.capture.layers.wrappers import unwrap_model
 from fadiag.capture.passes.isolation import TrainingFlags
+from fadiag.capture.session.checkpoint import checked_checkpoint
 from fadiag.capture.session.distributed import Processes
 from fadiag.capture.session.existing import IfExists, check_free
+from fadiag.capture.session.last_weights import LastWeights
 from fadiag.capture.session.manifest import manifest_of
 from fadiag.capture.session.resume import earlier_run
 from fadiag.capture.session.session import Session, close_unfinished
@@ -156,10 +158,14 @@ class Recorder:
         if live is not None:
             check_live(model, live)
         self._live = None if live is None else LiveReader(self._model, self._layers, live, others)
-        self._session = Session(self._probes, self._state, self._live, schedule, scaler)
+        last_weights = LastWeights(self._layers)
+        self._session = Session(
+            self._probes, self._state, self._live, schedule, scaler, last_weights=last_weights
+        )
         self._session.step = resume_from or 0
         # The session does not know the recorder, so this does not keep the recorder alive.
         self._at_end = weakref.finalize(self, close_unfinished, self._session, os.getpid())
+        self._is_live_run = bool(optimizers) or live is not None
         self._closed = False
         self._failure: str | None = None
         peers = Processes(processes)
@@ -169,7 +175,7 @@ class Recorder:
         try:
             if self._records:
                 if layers is None:
-                    warn_unknown_layers(others, stacklevel=2)
+                    warn_unknown_layers(others)
                 check_free(store, if_exists, resume_from)
                 manifest = manifest_of(self._layers, others, meta, config)
                 resume = if_exists == "resume"
@@ -193,11 +199,14 @@ class Recorder:
         """The number of updates applied so far."""
         return self._session.step
 
-    def step(self, *, epoch: float | None = None, **scalars: float) -> None:
-        """Call this after each update of the optimizer.
+    def step(self, *, step: int | None = None, epoch: float | None = None, **scalars: float) -> None:
+        """Call this after each update of the optimizer, or with ``step=`` after a checkpoint was loaded.
 
         Parameters
         ----------
+        step : int, optional
+            Record the model as it is now under this step, whatever the schedule: its probes, and its state
+            without an update. It is for the checkpoints of a run that is over, without an optimizer.
         epoch : float, optional
             How many epochs the run has seen.
         **scalars : float
@@ -207,8 +216,8 @@ class Recorder:
         Raises
         ------
         InputError
-            An epoch that is no number, or a scalar that `log` would refuse. The step is not counted, and the
-            recording goes on.
+            An epoch that is no number, a scalar that `log` would refuse, or a ``step`` that does not grow or
+            is one of a live run. The step is not counted, and the recording goes on.
         CaptureError
             The recorder is closed, the model changed, the optimizer did not make exactly one update, or a
             signal does not fit the records before. After an error nothing more is recorded: the store keeps
@@ -217,11 +226,19 @@ class Recorder:
         self._check_open()
         numbers = checked_scalars(scalars)
         epoch = None if epoch is None else check_number("epoch", epoch)
+        checkpoint = None
+        if step is not None:
+            last = self._session.last_step
+            checkpoint = checked_checkpoint(step, last=last, is_live_run=self._is_live_run)
         if not self._records:
-            self._session.step += 1
+            self._session.step = self.current_step + 1 if checkpoint is None else checkpoint
             return
         self._flags.look()
         try:
+            if checkpoint is not None:
+                self._structure.check(checkpoint)
+                self._session.record_checkpoint(checkpoint, numbers, epoch)
+                return
             if waiting := self._session.is_waiting:
                 self._structure.check(self.current_step)
             self._session.end(numbers, epoch)

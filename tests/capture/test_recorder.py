@@ -297,7 +297,7 @@ def test_a_number_that_is_none_is_told_and_the_recording_goes_on(scalars, match,
 def test_a_scalar_that_cannot_be_stored_is_told_at_once(name, match, tmp_path):
     """And not when it is written, a step later: the recording goes on without it."""
     with Recorder(small(), tmp_path / "run.zarr") as recorder:
-        for tell in (recorder.log, recorder.step):
+        for tell in (recorder.log, *([] if name == "step" else [recorder.step])):  # step= names a checkpoint
             with pytest.raises(InputError, match=match):
                 tell(**{name: 0.5, "loss": 2.0})
         recorder.step(val_acc=0.5)

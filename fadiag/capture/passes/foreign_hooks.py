@@ -1,6 +1,5 @@
 """Forward hooks that other libraries attached to a model, while a pass runs that they do not expect."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -9,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from fadiag.capture.passes.error_context import is_out_of_memory
-from fadiag.errors import CaptureWarning, FadiagError
+from fadiag.capture.warn import warn_user
+from fadiag.errors import FadiagError
 
 __all__ = ["guard_forward_hooks"]
 
@@ -53,13 +53,11 @@ def _guarded(hook: Callable[..., Any], layer: str) -> Callable[..., Any]:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            warnings.warn(
+            warn_user(
                 f"the forward hook {_name_of(hook)} of module {layer or '(root)'!r} raised "
                 f"{type(error).__name__}: {error}, and was left out of the probe's pass; if it changes the "
                 "output, the signals are not those of the model that trains. fadiag.capture.is_out_of_band() "
-                "tells a hook that a pass is none of the training's",
-                CaptureWarning,
-                stacklevel=2,
+                "tells a hook that a pass is none of the training's"
             )
             return None
 

@@ -1,6 +1,5 @@
 """Go on in a store: check that the run to come is the one that the store holds."""
 
-import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from fadiag.capture.signals.layer_signals import LayerSignals
 from fadiag.capture.signals.samples import Subset
 from fadiag.capture.streams.live import Live
 from fadiag.capture.streams.probe import Probe
-from fadiag.errors import CaptureError, CaptureWarning
+from fadiag.capture.warn import warn_user
+from fadiag.errors import CaptureError
 from fadiag.signals import is_batch_sum
 from fadiag.store import RunSummary, StreamSummary, inspect_run, layer_key, open_run
 
@@ -126,11 +126,9 @@ class EarlierRun:
     def warn_unfinished(self, state_signals: Collection[str]) -> None:
         """Warn that the run was closed at this step, so that its record has no update."""
         if self.resume_from is None and "update" in state_signals:
-            warnings.warn(
+            warn_user(
                 f"the state of step {self.step} has no gradient and update, since the run was closed there; "
-                f"give resume_from={self.step} to record that step anew",
-                CaptureWarning,
-                stacklevel=5,
+                f"give resume_from={self.step} to record that step anew"
             )
 
     @property
@@ -167,11 +165,9 @@ class EarlierRun:
         if end is None or self.step <= end or any(s.skipped for s in streams):
             return
         if status == "killed":
-            warnings.warn(
+            warn_user(
                 f"{self._path} was killed and holds nothing beyond step {self._last}: what was recorded from "
-                f"there to step {self.step}, where the run goes on, is lost",
-                CaptureWarning,
-                stacklevel=4,
+                f"there to step {self.step}, where the run goes on, is lost"
             )
             return
         raise CaptureError(

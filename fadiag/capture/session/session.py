@@ -3,7 +3,6 @@
 import contextlib
 import os
 import threading
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from fadiag.capture.layers.coverage import warn_missing_signals
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.session.existing import IfExists, delete_store
+from fadiag.capture.session.last_weights import LastWeights
 from fadiag.capture.session.resume import EarlierRun
 from fadiag.capture.session.static import put_static
 from fadiag.capture.session.storage import Storage
@@ -22,6 +22,7 @@ from fadiag.capture.streams.live_reader import LiveReader
 from fadiag.capture.streams.probe_reader import ProbeReader
 from fadiag.capture.streams.schedule import Schedule
 from fadiag.capture.streams.state_reader import StateReader
+from fadiag.capture.warn import warn_user
 from fadiag.errors import CaptureError, FadiagError, StoreError
 from fadiag.store import RunWriter
 
@@ -40,6 +41,7 @@ class Session:
         Of the state stream.
     scaler : torch.amp.GradScaler, optional
         By whose scale live errors are divided.
+    last_weights : LastWeights
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class Session:
         live: LiveReader | None,
         schedule: Schedule,
         scaler: torch.amp.GradScaler | None,
+        *,
+        last_weights: LastWeights,
     ) -> None:
         self.step = 0
         self._epoch: float | None = None
@@ -56,6 +60,7 @@ class Session:
         self._probes, self._state, self._live = probes, state, live
         self._schedule = schedule
         self._scaler = scaler
+        self._last_weights = last_weights
         self._streams: dict[str, StreamWriter] = {}
         self._logged: dict[str, float] = {}
 
@@ -107,6 +112,13 @@ class Session:
             earlier.warn_unfinished(self._state.signals)
 
     @property
+    def last_step(self) -> int | None:
+        """The last step of which a stream has a record; a state that waits for its update counts."""
+        begun = None if self._state is None else self._state.begun
+        steps = [begun, *(stream.last_step for stream in self._streams.values())]
+        return max((step for step in steps if step is not None), default=None)
+
+    @property
     def is_waiting(self) -> bool:
         """Whether a record was begun before the update and ends after it."""
         return self._has_begun_state or (self._live is not None and self._live.scale is not None)
@@ -126,6 +138,7 @@ class Session:
             self._begin_state()
         if self._live is not None and self._live.asked.schedule(self.step):
             self._live.arm(1.0 if self._scaler is None else float(self._scaler.get_scale()))
+        self._last_weights.keep()
 
     def end(self, scalars: Mapping[str, float], epoch: float | None) -> None:
         """Record what the update of the current step has made, and go to the next step."""
@@ -146,15 +159,41 @@ class Session:
         self._logged |= scalars
 
     def finish(self) -> None:
-        """Record the last step, which has no update."""
+        """Record the last step, which has no update, if the model still has its weights.
+
+        Warns
+        -----
+        CaptureWarning
+            The model has other weights than the last update left, so they are not recorded.
+        """
         if self._live is not None:
             self._live.abandon()  # without an update there is no batch
-        if not self._has_begun_state:
-            self._begin_state()
+        self._end_state(updated=False)  # the weights were copied when it was begun
+        if self._is_recorded or self._last_weights.are_there():
+            self._record_without_update()
+            return
+        self._flush_log(self._epoch)
+        warn_user(
+            f"at close() the model has other weights than the last update left, so step {self.step} is not "
+            "recorded: was an average or the best checkpoint loaded, or recorder.step() left out? Close the "
+            "recorder before other weights are loaded"
+        )
+
+    def record_checkpoint(self, step: int, scalars: Mapping[str, float], epoch: float | None) -> None:
+        """Record the model as it is now under a step that the user names."""
+        self._end_state(updated=False)
+        self._flush_log(self._epoch)
+        self.step, self._epoch = step, epoch
+        self.log(scalars)
+        self._record_without_update()
+
+    def _record_without_update(self) -> None:
+        self._begin_state()
         self._end_state(updated=False)
         self._flush_log(self._epoch)
         for name in self._probes.by_name:
             self._read_probe(name)
+        self._last_weights.keep()
 
     def close(self) -> None:
         """Close the store as a complete run."""
@@ -177,7 +216,7 @@ class Session:
                 )
             if recorded := self._streams["live"].recorded:
                 where = "the training's own passes (live)"
-                warn_missing_signals(recorded, layers, self._live.asked.signals, where, stacklevel=3)
+                warn_missing_signals(recorded, layers, self._live.asked.signals, where)
         if self._state is not None:
             self._state.check_found(asked)
 
@@ -191,7 +230,7 @@ class Session:
         try:
             self._writer.close(status)
         except StoreError as error:  # raised, it would hide what failed first
-            warnings.warn(str(error), RuntimeWarning, stacklevel=4)
+            warn_user(str(error), RuntimeWarning)
 
     def leave(self) -> None:
         """Close the store of a recorder that nobody closed; a second closing does nothing."""
@@ -203,6 +242,12 @@ class Session:
     @property
     def _has_begun_state(self) -> bool:
         return self._state is not None and self._state.begun is not None
+
+    @property
+    def _is_recorded(self) -> bool:
+        """Whether all streams of the model itself have the current step."""
+        names = [*self._probes.by_name, *([] if self._state is None else ["state"])]
+        return all(map(self._has, names))
 
     def _has(self, stream: str) -> bool:
         """Say whether a stream has the record of the current step, or of a later one."""

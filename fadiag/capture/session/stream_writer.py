@@ -1,6 +1,5 @@
 """From what was read to the store: declares, checks shapes, counts what is not finite."""
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +9,8 @@ import numpy as np
 from fadiag.capture.session.resume import EarlierRun
 from fadiag.capture.signals.arrays import Array
 from fadiag.capture.signals.layer_signals import ONE_SHAPE, LayerSignals, SignalArray
-from fadiag.errors import CaptureError, CaptureWarning
+from fadiag.capture.warn import warn_user
+from fadiag.errors import CaptureError
 from fadiag.signals import signal_of
 from fadiag.store import ROWS, ArraySpec, RunWriter, check_number, check_scalar, layer_key
 
@@ -104,12 +104,10 @@ class StreamWriter:
         if layer.name not in self._told:
             self._told.add(layer.name)
             was, has = (" and ".join(filter(None, way)) or "no norm or gate" for way in (first, now))
-            warnings.warn(
+            warn_user(
                 f"layer {layer.name!r} had {was} behind it in the first record of {self.stream!r} and has "
                 f"{has} at step {step}: where that is so, its activation, modulator and error_post are not "
-                "recorded, since they would be those of something else; its error is",
-                CaptureWarning,
-                stacklevel=2,
+                "recorded, since they would be those of something else; its error is"
             )
         return {name: s for name, s in layer.signals.items() if not signal_of(name).needs_gate}
 

@@ -1,6 +1,5 @@
 """Choose which samples of a batch are recorded."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +7,8 @@ import torch
 from torch import Tensor
 
 from fadiag.capture.arguments import whole_number
-from fadiag.errors import CaptureWarning, InputError
+from fadiag.capture.warn import warn_user
+from fadiag.errors import InputError
 from fadiag.signals import signal_of
 
 __all__ = ["Rows", "SampleSubset", "Subset", "check_rows", "chosen_samples"]
@@ -138,10 +138,8 @@ class SampleSubset:
     def _warn(self, layer: str, wanted: int, room: int) -> None:
         if not self._warned:
             self._warned = True
-            warnings.warn(
+            warn_user(
                 f"layer {layer!r} has {wanted} samples in one step, and room for the {room} of the first "
                 f"that was recorded, so {wanted - room} are left out: there, and wherever else a step has "
-                "more than the first. Begin with the largest batch, or take fewer of each by rows=",
-                CaptureWarning,
-                stacklevel=2,
+                "more than the first. Begin with the largest batch, or take fewer of each by rows="
             )

@@ -1,6 +1,5 @@
 """A fixed batch on which the signals of every layer are read, apart from the training."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,8 @@ from fadiag.capture.signals.reduction import ReductionName, reduction_of
 from fadiag.capture.signals.samples import Rows
 from fadiag.capture.streams.probe_signals import ProbeRequest, read_signals
 from fadiag.capture.streams.schedule import Schedule, as_schedule
-from fadiag.errors import CaptureWarning, InputError
+from fadiag.capture.warn import warn_user
+from fadiag.errors import InputError
 from fadiag.signals import is_free_label, signals_of
 from fadiag.store import Unfolding
 
@@ -224,10 +224,8 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         now = contents_of(self.batch)
         change = "" if self._contents is None else change_between(self._contents, now)
         if change:
-            warnings.warn(
+            warn_user(
                 f"probe {name!r}: {change} since the last reading, so that its signals are not of one batch; "
-                "give Probe a copy that nobody writes to",
-                CaptureWarning,
-                stacklevel=2,
+                "give Probe a copy that nobody writes to"
             )
         self._contents = now

@@ -86,7 +86,7 @@ class ProbeReader:
         """
         self._ahead = {name: self._read(name) for name in self.due(0)}
         for name, read in self._ahead.items():
-            self._warn_missing(name, read, stacklevel=5)
+            self._warn_missing(name, read)
 
     def read(self, name: str, *, first: bool) -> list[LayerSignals]:
         """Return the signals of a probe; warn of layers without signals in its ``first`` reading."""
@@ -94,13 +94,13 @@ class ProbeReader:
             return self._ahead.pop(name)
         read = self._read(name)
         if first:
-            self._warn_missing(name, read, stacklevel=5)
+            self._warn_missing(name, read)
         return read
 
     def _read(self, name: str) -> list[LayerSignals]:
         return self.by_name[name].read(self._model, self._layers, self._others, name=name, flags=self._flags)
 
-    def _warn_missing(self, name: str, read: Sequence[LayerSignals], *, stacklevel: int) -> None:
+    def _warn_missing(self, name: str, read: Sequence[LayerSignals]) -> None:
         found, asked = {layer.name: layer.signals.keys() for layer in read}, self.by_name[name].signals
         where = f"the pass of probe {name!r}"
-        warn_missing_signals(found, self._layers, asked, where, stacklevel=stacklevel + 1)
+        warn_missing_signals(found, self._layers, asked, where)
