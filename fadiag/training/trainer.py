@@ -106,7 +106,7 @@ def train(
         model.train()
         for step in range(steps):
             if step % per_epoch == 0:
-                order = torch.randperm(len(x), generator=shuffle).to(place)
+                order = torch.randperm(len(x), generator=shuffle, device="cpu").to(place)
                 batches = torch.split(order, config.batch_size)
             batch = batches[step % per_epoch]
             loss = loss_of(model, (x[batch], y[batch]))

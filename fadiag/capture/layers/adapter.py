@@ -81,7 +81,7 @@ class LayerAdapter:
             return self.redraw(module, generator)
         feedback = self.feedback(module)
         given = self.weight(module) if feedback is None else feedback
-        order = torch.randperm(given.numel(), generator=generator).to(given.device)
+        order = torch.randperm(given.numel(), generator=generator, device=generator.device).to(given.device)
         return given.detach().flatten()[order].reshape(given.shape)
 
     def takes(self, module: nn.Module) -> bool:

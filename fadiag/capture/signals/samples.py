@@ -49,8 +49,8 @@ def chosen_samples(rows: Rows, samples: int) -> Tensor:
     """Return the indices of the chosen samples in a batch, in ascending order."""
     if isinstance(rows, Subset):
         generator = torch.Generator().manual_seed(int(rows.seed))
-        return torch.randperm(samples, generator=generator)[: rows.n].sort().values
-    return torch.arange(samples if rows is None else min(rows, samples))
+        return torch.randperm(samples, generator=generator, device="cpu")[: rows.n].sort().values
+    return torch.arange(samples if rows is None else min(rows, samples), device="cpu")
 
 
 class SampleSubset:
@@ -88,7 +88,7 @@ class SampleSubset:
         """
         for (layer, array), samples in capacities.items():
             self._first_batch = max(self._first_batch, samples)
-            self._indices.setdefault((layer, signal_of(array).name), torch.arange(samples))
+            self._indices.setdefault((layer, signal_of(array).name), torch.arange(samples, device="cpu"))
 
     def recorded_of(self, batch: int) -> int:
         """Return how many samples of a batch are recorded at a layer that sees the whole batch."""
