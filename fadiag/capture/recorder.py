@@ -15,28 +15,27 @@ from fadiag.capture.arguments import names_of, whole_number
 from fadiag.capture.layers.adapter import LayerAdapter
 from fadiag.capture.layers.coverage import warn_unknown_layers
 from fadiag.capture.layers.defaults import DEFAULT_ADAPTERS
-from fadiag.capture.layers.selection import LayerChoice, choose_layers, in_order, others_of
+from fadiag.capture.layers.selection import LayerChoice, choose_layers, others_of
 from fadiag.capture.layers.sharding import check_whole
 from fadiag.capture.layers.unchanged import ModelStructure
 from fadiag.capture.layers.wrappers import unwrap_model
 from fadiag.capture.passes.isolation import TrainingFlags
 from fadiag.capture.session.checkpoint import checked_checkpoint
+from fadiag.capture.session.cost import Watch
 from fadiag.capture.session.distributed import Processes
-from fadiag.capture.session.existing import IfExists, check_free
+from fadiag.capture.session.dry_run import estimate
+from fadiag.capture.session.existing import IfExists
 from fadiag.capture.session.last_weights import LastWeights
 from fadiag.capture.session.manifest import manifest_of
-from fadiag.capture.session.resume import earlier_run
-from fadiag.capture.session.session import Session, close_unfinished
+from fadiag.capture.session.readers import build_readers
+from fadiag.capture.session.session import Session
 from fadiag.capture.session.storage import Storage
 from fadiag.capture.session.stream_writer import checked_scalars
+from fadiag.capture.session.unclosed import close_unfinished
 from fadiag.capture.streams.live import Live, check_live
-from fadiag.capture.streams.live_reader import LiveReader
 from fadiag.capture.streams.optimizer_steps import as_optimizers
 from fadiag.capture.streams.probe import Probe
-from fadiag.capture.streams.probe_reader import ProbeReader, check_probes
-from fadiag.capture.streams.schedule import Schedule, as_schedule
-from fadiag.capture.streams.state import choose_state_signals
-from fadiag.capture.streams.state_reader import StateReader
+from fadiag.capture.streams.schedule import Schedule
 from fadiag.errors import CaptureError, InputError
 from fadiag.paths import absolute_path
 from fadiag.store import check_number
@@ -89,6 +88,14 @@ class Recorder:
         have the weights of that step; or delete it first, if nobody is writing it.
     resume_from : int, optional
         Go on from a checkpoint of this step. Records of this step and of later ones are given up.
+    dry_run : bool
+        Write nothing. Read the probes and the state once, print what a record costs (bytes, time, memory),
+        and let all later calls do nothing.
+
+    Attributes
+    ----------
+    cost : Cost or None
+        What a record costs, of a dry run.
 
     Raises
     ------
@@ -136,12 +143,14 @@ class Recorder:
         storage: Storage | None = None,
         if_exists: IfExists = "error",
         resume_from: int | None = None,
+        dry_run: bool = False,
     ) -> None:
         store = absolute_path(path)
         self._model = unwrap_model(model)
         check_whole(self._model)
         known = (*adapters, *DEFAULT_ADAPTERS)
         self._layers = choose_layers(self._model, known, layers)
+        watch = Watch(self._layers[0].weight.device)
         others = others_of(self._model, known, self._layers)
         self._structure = ModelStructure(self._model, self._layers, others, known)
         self._flags = TrainingFlags(self._model)
@@ -149,19 +158,21 @@ class Recorder:
             raise InputError(f"steps is {steps!r}; give the number of updates to come, at least 1")
         self._asked_state = () if state is None else names_of(state)
         optimizers = as_optimizers(optimizer)
-        signals = choose_state_signals(None if state is None else self._asked_state, optimizers, self._layers)
-        whole = in_order(self._model, (*self._layers, *others))
-        self._state = StateReader(self._layers, signals, optimizers, whole) if signals else None
-        schedule, by_name = as_schedule(every), check_probes(probes, self._layers)
-        readers = self._model, self._layers, others
-        self._probes = ProbeReader(*readers, by_name, flags=self._flags, schedule=schedule)
         if live is not None:
             check_live(model, live)
-        self._live = None if live is None else LiveReader(self._model, self._layers, live, others)
-        last_weights = LastWeights(self._layers)
-        self._session = Session(
-            self._probes, self._state, self._live, schedule, scaler, last_weights=last_weights
+        readers = build_readers(
+            self._model,
+            self._layers,
+            others,
+            self._flags,
+            probes=probes,
+            every=every,
+            live=live,
+            state=None if state is None else self._asked_state,
+            optimizers=optimizers,
         )
+        by_name = readers.probes.by_name
+        self._session = Session(readers, scaler, last_weights=LastWeights(self._layers), watch=watch)
         self._session.step = resume_from or 0
         # The session does not know the recorder, so this does not keep the recorder alive.
         self._at_end = weakref.finalize(self, close_unfinished, self._session, os.getpid())
@@ -171,20 +182,17 @@ class Recorder:
         peers = Processes(processes)
         peers.check_feedback(self._layers)
         peers.check_probes(self._model, by_name)
-        self._records = peers.records
+        self._records = peers.records and not dry_run
+        self.cost = estimate(readers, watch, storage or Storage(), steps) if dry_run else None
+        if dry_run:
+            print(self.cost)
         try:
             if self._records:
                 if layers is None:
                     warn_unknown_layers(others)
-                check_free(store, if_exists, resume_from)
                 manifest = manifest_of(self._layers, others, meta, config)
-                resume = if_exists == "resume"
-                earlier = earlier_run(store, resume=resume, resume_from=resume_from)
-                if earlier is not None:
-                    hashes = manifest["feedback_hash"]
-                    earlier.check(self._model, self._layers, by_name, live, hashes)
-                resuming = {"earlier": earlier, "if_exists": if_exists, "resume_from": resume_from}
-                self._start(store, manifest, storage=storage or Storage(), steps=steps, **resuming)
+                options = {"if_exists": if_exists, "resume_from": resume_from}
+                self._start(store, manifest, storage=storage or Storage(), steps=steps, **options)
         except Exception as error:
             peers.agree(self.current_step, error)
             raise
@@ -193,6 +201,7 @@ class Recorder:
         except BaseException:
             self._abandon()
             raise
+        watch.count_all()
 
     @property
     def current_step(self) -> int:
@@ -233,23 +242,27 @@ class Recorder:
         if not self._records:
             self._session.step = self.current_step + 1 if checkpoint is None else checkpoint
             return
-        self._flags.look()
         try:
-            if checkpoint is not None:
-                self._structure.check(checkpoint)
-                self._session.record_checkpoint(checkpoint, numbers, epoch)
-                return
-            if waiting := self._session.is_waiting:
-                self._structure.check(self.current_step)
-            self._session.end(numbers, epoch)
-            if not waiting and self._session.is_due:
-                self._structure.check(self.current_step)
-            self._session.begin()
+            with self._session.watch.recording():
+                self._record_step(checkpoint, numbers, epoch)
         except BaseException as error:
             # Half a step may be recorded: to go on would put the next one under a wrong number.
             self._failure = f"{type(error).__name__}: {error}"
             self._abandon()
             raise
+
+    def _record_step(self, checkpoint: int | None, numbers: dict[str, float], epoch: float | None) -> None:
+        self._flags.look()
+        if checkpoint is not None:
+            self._structure.check(checkpoint)
+            self._session.record_checkpoint(checkpoint, numbers, epoch)
+            return
+        if waiting := self._session.is_waiting:
+            self._structure.check(self.current_step)
+        self._session.end(numbers, epoch)
+        if not waiting and self._session.is_due:
+            self._structure.check(self.current_step)
+        self._session.begin()
 
     def log(self, **scalars: float) -> None:
         """Add scalars to the log under the current step.
@@ -279,9 +292,10 @@ class Recorder:
             return
         self._flags.look()
         try:
-            if self._state is not None or self._probes.by_name:
-                self._structure.check(self.current_step)
-            self._session.finish()
+            with self._session.watch.recording():
+                if self._session.reads_the_model:
+                    self._structure.check(self.current_step)
+                self._session.finish()
         except BaseException:
             self._abandon()
             raise
@@ -304,7 +318,7 @@ class Recorder:
     def _start(self, path: Path, manifest: Mapping[str, Any], **options: Any) -> None:
         """Open the store and record the step that the run is at."""
         try:
-            self._session.open(path, self._layers, manifest, **options)
+            self._session.open(path, self._model, self._layers, manifest, **options)
             if self._session.is_due:
                 self._structure.check(self.current_step)
             self._session.begin()

@@ -16,22 +16,8 @@ from tests.capture.toy import labelled, loss_of
 
 X, Y = labelled(12)
 #: What makes a tensor on the default device, unless it is given one.
-MAKERS = set(
-    [
-        "arange",
-        "empty",
-        "eye",
-        "full",
-        "linspace",
-        "ones",
-        "rand",
-        "randint",
-        "randn",
-        "randperm",
-        "tensor",
-        "zeros",
-    ]
-)
+MAKERS = {"arange", "empty", "eye", "full", "linspace", "ones", "tensor", "zeros"}
+MAKERS |= {"rand", "randint", "randn", "randperm"}
 
 
 def record(path, reduction):

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
@@ -74,6 +74,14 @@ class EarlierRun:
             if "sample" in signal.dims
         }
 
+    def reduction(self, stream: str) -> Literal["raw", "factor"] | None:
+        """Return how a stream's signals of samples were reduced; None if it has none."""
+        held = self._stream(stream)
+        signals = [signal for layer in held.layers for signal in layer.signals] if held else []
+        if any(signal.attrs.get("reduction") == "factor" for signal in signals):
+            return "factor"
+        return "raw" if any("sample" in signal.dims for signal in signals) else None
+
     def check(
         self,
         model: nn.Module,
@@ -101,7 +109,11 @@ class EarlierRun:
         for name, given in streams.items():
             if (stream := self._stream(name)) is not None:
                 what = f"probe {name!r}" if isinstance(given, Probe) else name
-                self._same(what, stream.attrs, given.attrs, given.attrs)
+                have, now = {**stream.attrs}, {**given.attrs}
+                if (reduction := self.reduction(name)) is not None:
+                    have["reduction"] = reduction
+                    now["reduction"] = reduction if given.reduction == "auto" else given.reduction
+                self._same(what, have, now, now)
         self._check_weights(layers)
 
     def check_declared(self, stream: str, layer: LayerSignals, signal: str, attrs: Mapping[str, Any]) -> None:

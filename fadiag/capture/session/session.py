@@ -1,32 +1,30 @@
 """One recording: its store, its streams, and the order in which they are read at each step."""
 
 import contextlib
-import os
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from fadiag.capture.layers.coverage import warn_missing_signals
 from fadiag.capture.layers.selection import RecordedLayer
-from fadiag.capture.session.existing import IfExists, delete_store
+from fadiag.capture.session.cost import Watch, buffer_for, bytes_of, records_planned
+from fadiag.capture.session.existing import IfExists, check_free, delete_store
 from fadiag.capture.session.last_weights import LastWeights
-from fadiag.capture.session.resume import EarlierRun
+from fadiag.capture.session.readers import Readers
+from fadiag.capture.session.resume import earlier_run
 from fadiag.capture.session.static import put_static
 from fadiag.capture.session.storage import Storage
 from fadiag.capture.session.stream_writer import StreamWriter
-from fadiag.capture.streams.live_reader import LiveReader
-from fadiag.capture.streams.probe_reader import ProbeReader
 from fadiag.capture.streams.schedule import Schedule
-from fadiag.capture.streams.state_reader import StateReader
 from fadiag.capture.warn import warn_user
 from fadiag.errors import CaptureError, FadiagError, StoreError
 from fadiag.store import RunWriter
 
-__all__ = ["Session", "close_unfinished"]
+__all__ = ["Session"]
 
 
 class Session:
@@ -34,31 +32,27 @@ class Session:
 
     Parameters
     ----------
-    probes : ProbeReader
-    state : StateReader, optional
-    live : LiveReader, optional
-    schedule : callable
-        Of the state stream.
+    readers : Readers
     scaler : torch.amp.GradScaler, optional
         By whose scale live errors are divided.
     last_weights : LastWeights
+    watch : Watch
     """
 
     def __init__(
         self,
-        probes: ProbeReader,
-        state: StateReader | None,
-        live: LiveReader | None,
-        schedule: Schedule,
+        readers: Readers,
         scaler: torch.amp.GradScaler | None,
         *,
         last_weights: LastWeights,
+        watch: Watch,
     ) -> None:
         self.step = 0
+        self.watch = watch
         self._epoch: float | None = None
         self._writer: RunWriter | None = None
-        self._probes, self._state, self._live = probes, state, live
-        self._schedule = schedule
+        self._probes, self._state, self._live = readers.probes, readers.state, readers.live
+        self._schedule = readers.schedule
         self._scaler = scaler
         self._last_weights = last_weights
         self._streams: dict[str, StreamWriter] = {}
@@ -67,38 +61,47 @@ class Session:
     def open(
         self,
         path: Path,
+        model: nn.Module,
         layers: tuple[RecordedLayer, ...],
         manifest: Mapping[str, Any],
         *,
         storage: Storage,
         steps: int | None,
-        earlier: EarlierRun | None,
         if_exists: IfExists,
         resume_from: int | None,
     ) -> None:
         """Make the store, or open the one that the run goes on in, and declare the streams."""
+        check_free(path, if_exists, resume_from)
+        earlier = earlier_run(path, resume=if_exists == "resume", resume_from=resume_from)
+        if earlier is not None:
+            live = None if self._live is None else self._live.asked
+            earlier.check(model, layers, self._probes.by_name, live, manifest["feedback_hash"])
+        sizes = {} if self._state is None else {"state": self._state.record_bytes()}
         if earlier is not None:  # before the records of that step are given up
             self.step, self._epoch = earlier.step, earlier.epoch
         else:  # before the store exists: a probe that does not fit leaves nothing behind
-            self._probes.read_ahead()
+            sizes |= {name: bytes_of(read) for name, read in self._probes.read_ahead().items()}
+        options = asdict(storage) | {"buffer_bytes": buffer_for(sizes, storage.buffer_bytes)}
         if if_exists == "replace":
             delete_store(path)
         resume = if_exists == "resume"
         writer = self._writer = RunWriter(
-            path, manifest=manifest, **asdict(storage), resume=resume, resume_from=resume_from
+            path, manifest=manifest, **options, resume=resume, resume_from=resume_from
         )
 
-        def add(name: str, schedule: Schedule, attrs: dict[str, Any], **options: Any) -> None:
-            planned = None if steps is None else sum(map(schedule, range(int(steps)))) + 1  # and the last
-            self._streams[name] = StreamWriter(writer, name, attrs, planned, earlier, **options)
+        def add(name: str, schedule: Schedule, attrs: dict[str, Any], **how: Any) -> None:
+            planned = records_planned(schedule, steps)
+            self._streams[name] = StreamWriter(writer, name, attrs, planned, earlier, **how)
 
         for name, probe in self._probes.by_name.items():
+            if earlier is not None and (reduction := earlier.reduction(name)) is not None:
+                probe.adopt(reduction)
             add(name, self._probes.schedule_of(name), {**probe.attrs, "split": name})
         if self._state is not None:
             add("state", self._schedule, {"kind": "state"})
         if self._live is not None:
             capacities = {} if earlier is None else earlier.capacities(self._live.asked)
-            self._live.restore_capacities(capacities)
+            self._live.restore(capacities, None if earlier is None else earlier.reduction("live"))
             add("live", self._live.asked.schedule, self._live.asked.attrs, capacities=capacities)
         add("log", lambda step: True, {"kind": "log"})
         if all(stream.last_step is None for stream in self._streams.values()):
@@ -110,6 +113,11 @@ class Session:
             and self._schedule(self.step)
         ):
             earlier.warn_unfinished(self._state.signals)
+
+    @property
+    def reads_the_model(self) -> bool:
+        """Whether the last step has anything to record of the model itself."""
+        return self._state is not None or bool(self._probes.by_name)
 
     @property
     def last_step(self) -> int | None:
@@ -198,6 +206,7 @@ class Session:
     def close(self) -> None:
         """Close the store as a complete run."""
         assert self._writer is not None
+        self._note_time()
         self._writer.close()
 
     def check_complete(self, layers: Sequence[RecordedLayer], asked: Sequence[str]) -> None:
@@ -227,10 +236,21 @@ class Session:
                 reader.abandon()
         if self._writer is None:
             return
+        with contextlib.suppress(StoreError):
+            self._note_time()
         try:
             self._writer.close(status)
         except StoreError as error:  # raised, it would hide what failed first
             warn_user(str(error), RuntimeWarning)
+
+    def _note_time(self) -> None:
+        """Let the store say how much of the run's time the recorder took, in all its sessions."""
+        if self._writer is not None and "log" in self._streams:
+            before, names = self._writer.attrs("log"), ("recording_seconds", "run_seconds")
+            own = dict(zip(names, self.watch.seconds, strict=True))
+            self._writer.set_attrs(
+                "log", {name: seconds + float(before.get(name, 0.0)) for name, seconds in own.items()}
+            )
 
     def leave(self) -> None:
         """Close the store of a recorder that nobody closed; a second closing does nothing."""
@@ -272,21 +292,3 @@ class Session:
         if self._logged and not self._has("log"):
             self._streams["log"].scalars(self.step, self._logged, epoch)
         self._logged = {}
-
-
-def close_unfinished(session: Session, process: int) -> None:
-    """Close the store of a recorder that was deleted, or that the end of Python left open.
-
-    Parameters
-    ----------
-    session : Session
-    process : int
-        The process that made the recorder. A forked copy of it must not write to the store.
-    """
-    if os.getpid() != process:
-        return
-    if threading.current_thread().name == "fadiag-writer":
-        # The garbage collector may run on the writer's own thread, which cannot wait for its own end.
-        threading.Thread(target=session.leave, name="fadiag-close").start()
-    else:
-        session.leave()

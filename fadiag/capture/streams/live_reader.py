@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.passes.isolation import is_out_of_band
 from fadiag.capture.signals.arrays import HALF
 from fadiag.capture.signals.layer_signals import LayerSignals, SignalTensor, batch_size
+from fadiag.capture.signals.reduction import Auto
 from fadiag.capture.streams.call_signals import call_attrs, is_table, read_signal
 from fadiag.capture.streams.live import Live
 from fadiag.capture.tracing.grad_hooks import Purpose
@@ -64,9 +65,13 @@ class LiveReader:
         self._running: Trace | None = None
         self._saw_transform = False
 
-    def restore_capacities(self, capacities: Mapping[tuple[str, str], int]) -> None:
-        """Give signals the capacity of an earlier session, by layer and array."""
+    def restore(
+        self, capacities: Mapping[tuple[str, str], int], reduction: Literal["raw", "factor"] | None
+    ) -> None:
+        """Give signals the capacity of an earlier session, by layer and array, and its reduction."""
         self._reduce.samples.restore(capacities)
+        if reduction is not None and isinstance(self._reduce, Auto):
+            self._reduce.adopt(reduction)
 
     def arm(self, scale: float = 1.0) -> None:
         """Attach the hooks to the model."""
@@ -154,6 +159,8 @@ class LiveReader:
         samples = self._reduce.samples
         samples.tables = {call.name for call, _ in calls if is_table(call)}
         recorded = samples.recorded_of(batch)
+        if isinstance(self._reduce, Auto):
+            self._reduce.choose(parts.values(), batch)
         return [
             LayerSignals(
                 call.name,

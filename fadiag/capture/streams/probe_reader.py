@@ -79,14 +79,15 @@ class ProbeReader:
         """Return the names of the probes to read at a step."""
         return [name for name in self.by_name if self.schedule_of(name)(step)]
 
-    def read_ahead(self) -> None:
-        """Read the probes that are due at step 0 and store the result for `read`.
+    def read_ahead(self) -> Mapping[str, Sequence[LayerSignals]]:
+        """Read the probes that are due at step 0, store the result for `read` and return it.
 
         An error in a probe is then raised before the store is made.
         """
         self._ahead = {name: self._read(name) for name in self.due(0)}
         for name, read in self._ahead.items():
             self._warn_missing(name, read)
+        return dict(self._ahead)
 
     def read(self, name: str, *, first: bool) -> list[LayerSignals]:
         """Return the signals of a probe; warn of layers without signals in its ``first`` reading."""

@@ -12,7 +12,7 @@ from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.passes.passes import Passes
 from fadiag.capture.signals.arrays import Array
 from fadiag.capture.signals.layer_signals import LayerSignals, SignalArray, SignalTensor, batch_size
-from fadiag.capture.signals.reduction import Reduction
+from fadiag.capture.signals.reduction import Auto, Reduction
 from fadiag.capture.streams.call_signals import call_attrs, is_table, read_signal
 from fadiag.capture.streams.jacobian import jacobian_cosines
 from fadiag.capture.streams.null_samples import SampleSelection
@@ -83,6 +83,8 @@ def read_signals(passes: Passes, request: ProbeRequest, reduce: Reduction) -> li
         )
     read = [_signals_of_call(call, request.signals, others, cosines) for call in own.calls]
     batch = batch_size(read, own.outputs) or own.calls[-1].a_shape[:1].numel()
+    if isinstance(reduce, Auto):
+        reduce.choose(read, batch)
     reduce.samples.tables = {call.name for call in own.calls if is_table(call)}
     selection = SampleSelection(reduce.samples, request.unfolding, batch)
     k = max(1, (last.outputs or layers[-1].outputs) - 1)  # the number of classes less one

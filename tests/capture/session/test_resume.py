@@ -91,6 +91,19 @@ def test_a_probe_that_is_not_due_at_the_checkpoint_is_read_when_it_is_due(at4, p
     np.testing.assert_array_equal(here, there)
 
 
+@pytest.mark.parametrize("reduction", ["raw", "factor"])
+def test_the_reduction_that_was_chosen_stays(reduction, path):
+    how = {"reduction": reduction}
+    at4 = train(network(), path, probes={"p": probe(**how)}, live=Live(every=1, **how))
+    train(network(like=at4), path, if_exists="resume", live=Live(every=1))  # "auto" takes what is there
+    run = open_run(path)
+    for stream, count in (("p", 5), ("live", 8)):
+        assert run[f"{stream}/0/error"].attrs["reduction"] == reduction
+        assert np.isfinite(run[f"{stream}/0/error"].values).all()
+        assert run.sizes.get("step") is None
+        assert len(run[stream]["step"]) == count
+
+
 def test_another_feedback_is_refused(at4, path):
     model = network(seed=5)
     with torch.no_grad():
@@ -139,7 +152,11 @@ def test_another_gate_is_refused_when_a_pass_shows_it(at4, path):
     [
         ({}, {"mode": "train"}, "probe 'p' has mode 'eval' in .*run.zarr and 'train' now"),
         ({}, {"reduction": "factor"}, "probe 'p' has reduction 'raw' in .*run.zarr and 'factor' now"),
-        ({"reduction": "factor"}, {}, "probe 'p' has reduction 'factor' in .*run.zarr and 'raw' now"),
+        (
+            {"reduction": "factor"},
+            {"reduction": "raw"},
+            "probe 'p' has reduction 'factor' in .*run.zarr and 'raw' now",
+        ),
     ],
 )
 def test_another_kind_of_probe_is_refused(before, now, match, path):
