@@ -43,7 +43,6 @@ class Record(TrainerCallback):
             self.path,
             optimizer=getattr(optimizer, "optimizer", optimizer),  # the one inside accelerate's
             steps=state.max_steps,
-            resume=state.global_step > 0,
             resume_from=state.global_step or None,
             **self.options,
         )

@@ -44,7 +44,6 @@ class Record(lightning.Callback):
             pl_module,
             self.path,
             optimizer=trainer.optimizers,
-            resume=self.step > 0,
             resume_from=self.step or None,
             **self.options,
         )

@@ -15,23 +15,36 @@ PACKAGE = Path(fadiag.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "cores": set(),
+    "paths": set(),
     "signals": set(),
     "spectra": {"errors", "scipy", "numba"},
-    "store": {"errors", "zarr", "xarray"},
+    "store": {"errors", "paths", "zarr", "xarray"},
     "rules": {"errors", "torch"},
-    "capture": {"errors", "signals", "torch", "store", "spectra", "rules"},
+    "capture": {"errors", "paths", "signals", "torch", "store", "spectra", "rules"},
     "testing": {"errors", "torch", "capture"},
-    "training": {"errors", "torch", "rules", "capture", "store"},
-    "results": {"errors", "xarray", "zarr", "pandas", "spectra"},
+    "training": {"errors", "paths", "torch", "rules", "capture", "store"},
+    "results": {"errors", "paths", "xarray", "zarr", "pandas", "spectra"},
     # scipy: loaded for its BLAS, which is held at one thread; no function of it is called.
-    "analysis": {"errors", "signals", "cores", "xarray", "store", "spectra", "results", "pandas", "scipy"},
-    "figures": {"errors", "xarray", "matplotlib", "results"},
-    "report": {"errors", "xarray", "matplotlib", "figures", "results"},
+    "analysis": {
+        "errors",
+        "paths",
+        "signals",
+        "cores",
+        "xarray",
+        "store",
+        "spectra",
+        "results",
+        "pandas",
+        "scipy",
+    },
+    "figures": {"errors", "paths", "xarray", "matplotlib", "results"},
+    "report": {"errors", "paths", "xarray", "matplotlib", "figures", "results"},
 }
 #: The rooms of a package from the ground up: a room imports from the rooms before it in its row.
 ROOMS = {
     "capture": (
         "arguments",
+        "warn",
         "layers",
         "signals",
         "tracing",

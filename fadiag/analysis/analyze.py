@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
-from pathlib import Path
 from typing import Any
 
 import xarray as xr
@@ -114,7 +113,7 @@ def analyze(
     if k is not None:
         k = as_count(k, "k", 1)
     if output is not None:
-        check_output(output)
+        output = check_output(output)
     chosen = choose(metrics)
     opened = open_runs(runs, meta)
     check_unfolding(opened, unfolding)
@@ -122,8 +121,8 @@ def analyze(
         check_asked(opened, chosen)
     options = Options(unfolding, k, skip_invalid)
     assembly = Assembly(opened, chosen, options)
-    resumable = output is not None and Path(output).suffix in READABLE
-    if resumable and output is not None and Path(output).exists():
+    resumable = output is not None and output.suffix in READABLE
+    if resumable and output is not None and output.exists():
         assembly.adopt(load(output))
     tasks = plan(opened, chosen, options, assembly.known)
     finished, saved = 0, time.monotonic()

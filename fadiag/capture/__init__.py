@@ -4,6 +4,7 @@ from fadiag.capture.array_recorder import ArrayRecorder, record_arrays
 from fadiag.capture.layers.adapter import LayerAdapter, exact_layers
 from fadiag.capture.layers.defaults import DEFAULT_ADAPTERS
 from fadiag.capture.layers.direct import direct_hooks, direct_identity, direct_layers
+from fadiag.capture.passes.isolation import is_out_of_band
 from fadiag.capture.recorder import Recorder
 from fadiag.capture.session.storage import Storage
 from fadiag.capture.signals.factors import Factors
@@ -36,6 +37,7 @@ __all__ = [
     "direct_layers",
     "every",
     "exact_layers",
+    "is_out_of_band",
     "listed",
     "logarithmic",
     "record_arrays",

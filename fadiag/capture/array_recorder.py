@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from os import PathLike
 from types import TracebackType
@@ -188,7 +189,8 @@ class ArrayRecorder:
                     if (self._batch in SIGNALS[s].streams) == (stream != "state")
                 }
                 if own:
-                    found.setdefault(stream, []).append(LayerSignals(name, self._attrs(name), own))
+                    layer = LayerSignals(name, self._attrs(name), own)
+                    found.setdefault(stream, []).append(replace(layer, batch=layer.rows or 0))
         for stream, read in found.items():
             self._open(stream).layers(step, read, epoch=epoch)
         if logged:

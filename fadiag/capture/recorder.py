@@ -1,5 +1,7 @@
 """The recorder: what a user attaches to a training run."""
 
+import os
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -14,28 +16,32 @@ from fadiag.capture.checks.probe_checks import CheckMode
 from fadiag.capture.layers.adapter import LayerAdapter
 from fadiag.capture.layers.coverage import warn_unknown_layers
 from fadiag.capture.layers.defaults import DEFAULT_ADAPTERS
-from fadiag.capture.layers.selection import choose_layers, in_order, others_of
+from fadiag.capture.layers.selection import choose_layers, others_of
 from fadiag.capture.layers.sharding import check_whole
 from fadiag.capture.layers.unchanged import ModelStructure
 from fadiag.capture.layers.wrappers import unwrap_model
 from fadiag.capture.passes.isolation import TrainingFlags
+from fadiag.capture.session.checkpoint import checked_checkpoint
+from fadiag.capture.session.cost import Watch
 from fadiag.capture.session.distributed import Processes
+from fadiag.capture.session.dry_run import estimate
+from fadiag.capture.session.existing import IfExists
+from fadiag.capture.session.last_weights import LastWeights
 from fadiag.capture.session.manifest import manifest_of
-from fadiag.capture.session.resume import earlier_run
+from fadiag.capture.session.readers import build_readers
 from fadiag.capture.session.session import Session
 from fadiag.capture.session.storage import Storage
 from fadiag.capture.session.stream_writer import checked_scalars
+from fadiag.capture.session.unclosed import close_unfinished
 from fadiag.capture.streams.live import Live, check_live
-from fadiag.capture.streams.live_reader import LiveReader
 from fadiag.capture.streams.optimizer_steps import as_optimizers
 from fadiag.capture.streams.probe import Probe
 from fadiag.capture.streams.probe_links import link_layers
-from fadiag.capture.streams.probe_reader import ProbeReader, check_probes
-from fadiag.capture.streams.schedule import Schedule, as_schedule
-from fadiag.capture.streams.state import choose_state_signals
-from fadiag.capture.streams.state_reader import StateReader
+from fadiag.capture.streams.probe_reader import check_probes
+from fadiag.capture.streams.schedule import Schedule
 from fadiag.capture.tracing.declared_ops import declare_ops
 from fadiag.errors import CaptureError, InputError
+from fadiag.paths import absolute_path
 from fadiag.rules.layer_choice import LayerChoice
 from fadiag.store import check_number
 
@@ -46,14 +52,16 @@ class Recorder:
     """Record a training run into a store, and change nothing of the run.
 
     The recorder writes step 0 when it is built. Call `step` after each update of the optimizer, and `close`
-    at the end. As a context manager it closes itself. The last step is always recorded.
+    at the end, which records the last step. As a context manager it closes itself. A recorder that nobody
+    closes keeps its records: the store is closed, with the status ``unfinished``, when Python deletes the
+    recorder or ends.
 
     Parameters
     ----------
     model : nn.Module
         A compiled or data-parallel model is recorded at the module inside.
     path : str or path
-        The store, which must not exist yet.
+        The store.
     optimizer : torch.optim.Optimizer or a sequence of them, optional
         The state stream needs it for gradient, momentum and update.
     probes : mapping of str to Probe
@@ -84,10 +92,19 @@ class Recorder:
         Rank 0 of a distributed run records. Build a recorder on every rank: they compare their feedback.
     storage : Storage, optional
         Buffers, and what to do if the disk is slow, full or gone.
-    resume : bool
-        Go on in a store that exists, after its last record. The model must have the weights of that step.
+    if_exists : {"error", "resume", "replace"}
+        What to do with a store that exists: refuse it; go on after its last record, for which the model must
+        have the weights of that step; or delete it first, if nobody is writing it.
     resume_from : int, optional
         Go on from a checkpoint of this step. Records of this step and of later ones are given up.
+    dry_run : bool
+        Write nothing. Read the probes and the state once, print what a record costs (bytes, time, memory),
+        and let all later calls do nothing.
+
+    Attributes
+    ----------
+    cost : Cost or None
+        What a record costs, of a dry run.
 
     Raises
     ------
@@ -136,13 +153,16 @@ class Recorder:
         scaler: torch.amp.GradScaler | None = None,
         processes: Literal["first"] = "first",
         storage: Storage | None = None,
-        resume: bool = False,
+        if_exists: IfExists = "error",
         resume_from: int | None = None,
+        dry_run: bool = False,
     ) -> None:
+        store = absolute_path(path)
         self._model = unwrap_model(model)
         check_whole(self._model)
         known = (*adapters, *DEFAULT_ADAPTERS)
         self._layers = choose_layers(self._model, known, layers)
+        watch = Watch(self._layers[0].weight.device)
         others = others_of(self._model, known, self._layers)
         self._flags = TrainingFlags(self._model)
         by_name = check_probes(probes)
@@ -155,36 +175,42 @@ class Recorder:
             raise InputError(f"steps is {steps!r}; give the number of updates to come, at least 1")
         self._asked_state = () if state is None else names_of(state)
         optimizers = as_optimizers(optimizer)
-        signals = choose_state_signals(None if state is None else self._asked_state, optimizers, self._layers)
-        whole = in_order(self._model, (*self._layers, *others))
-        self._state = StateReader(self._layers, signals, optimizers, whole) if signals else None
-        schedule = as_schedule(every)
-        readers = self._model, self._layers, others
-        self._probes = ProbeReader(
-            *readers, by_name, flags=self._flags, schedule=schedule, check=check, ops=ops
-        )
         if live is not None:
             check_live(model, live)
-        self._live = None if live is None else LiveReader(self._model, self._layers, live, others, ops)
-        self._session = Session(self._probes, self._state, self._live, schedule, scaler)
+        readers = build_readers(
+            self._model,
+            self._layers,
+            others,
+            self._flags,
+            probes=by_name,
+            every=every,
+            live=live,
+            state=None if state is None else self._asked_state,
+            optimizers=optimizers,
+            check=check,
+            ops=ops,
+        )
+        self._session = Session(readers, scaler, last_weights=LastWeights(self._layers), watch=watch)
         self._session.step = resume_from or 0
+        # The session does not know the recorder, so this does not keep the recorder alive.
+        self._at_end = weakref.finalize(self, close_unfinished, self._session, os.getpid())
+        self._is_live_run = bool(optimizers) or live is not None
         self._closed = False
         self._failure: str | None = None
         peers = Processes(processes)
         peers.check_feedback(self._layers)
         peers.check_probes(self._model, by_name)
-        self._records = peers.records
+        self._records = peers.records and not dry_run
+        self.cost = estimate(readers, watch, storage or Storage(), steps) if dry_run else None
+        if dry_run:
+            print(self.cost)
         try:
             if self._records:
                 if layers is None:
-                    warn_unknown_layers(others, stacklevel=2)
+                    warn_unknown_layers(others)
                 manifest = manifest_of(self._layers, others, meta, config)
-                earlier = earlier_run(Path(path), resume=resume, resume_from=resume_from)
-                if earlier is not None:
-                    hashes = manifest["feedback_hash"]
-                    earlier.check(self._model, self._layers, by_name, live, hashes)
-                resuming = {"earlier": earlier, "resume": resume, "resume_from": resume_from}
-                self._start(path, manifest, storage=storage or Storage(), steps=steps, **resuming)
+                options = {"if_exists": if_exists, "resume_from": resume_from}
+                self._start(store, manifest, storage=storage or Storage(), steps=steps, **options)
         except Exception as error:
             peers.agree(self.current_step, error)
             raise
@@ -193,17 +219,21 @@ class Recorder:
         except BaseException:
             self._abandon()
             raise
+        watch.count_all()
 
     @property
     def current_step(self) -> int:
         """The number of updates applied so far."""
         return self._session.step
 
-    def step(self, *, epoch: float | None = None, **scalars: float) -> None:
-        """Call this after each update of the optimizer.
+    def step(self, *, step: int | None = None, epoch: float | None = None, **scalars: float) -> None:
+        """Call this after each update of the optimizer, or with ``step=`` after a checkpoint was loaded.
 
         Parameters
         ----------
+        step : int, optional
+            Record the model as it is now under this step, whatever the schedule: its probes, and its state
+            without an update. It is for the checkpoints of a run that is over, without an optimizer.
         epoch : float, optional
             How many epochs the run has seen.
         **scalars : float
@@ -213,7 +243,8 @@ class Recorder:
         Raises
         ------
         InputError
-            An epoch that is no number, or a scalar that `log` would refuse. The step is not counted then.
+            An epoch that is no number, a scalar that `log` would refuse, or a ``step`` that does not grow or
+            is one of a live run. The step is not counted, and the recording goes on.
         CaptureError
             The recorder is closed, the model changed, the optimizer did not make exactly one update, or a
             signal does not fit the records before. After an error nothing more is recorded: the store keeps
@@ -222,22 +253,34 @@ class Recorder:
         self._check_open()
         numbers = checked_scalars(scalars)
         epoch = None if epoch is None else check_number("epoch", epoch)
+        checkpoint = None
+        if step is not None:
+            last = self._session.last_step
+            checkpoint = checked_checkpoint(step, last=last, is_live_run=self._is_live_run)
         if not self._records:
-            self._session.step += 1
+            self._session.step = self.current_step + 1 if checkpoint is None else checkpoint
             return
-        self._flags.look()
         try:
-            if waiting := self._session.is_waiting:
-                self._structure.check(self.current_step)
-            self._session.end(numbers, epoch)
-            if not waiting and self._session.is_due:
-                self._structure.check(self.current_step)
-            self._session.begin()
+            with self._session.watch.recording():
+                self._record_step(checkpoint, numbers, epoch)
         except BaseException as error:
             # Half a step may be recorded: to go on would put the next one under a wrong number.
             self._failure = f"{type(error).__name__}: {error}"
             self._abandon()
             raise
+
+    def _record_step(self, checkpoint: int | None, numbers: dict[str, float], epoch: float | None) -> None:
+        self._flags.look()
+        if checkpoint is not None:
+            self._structure.check(checkpoint)
+            self._session.record_checkpoint(checkpoint, numbers, epoch)
+            return
+        if waiting := self._session.is_waiting:
+            self._structure.check(self.current_step)
+        self._session.end(numbers, epoch)
+        if not waiting and self._session.is_due:
+            self._structure.check(self.current_step)
+        self._session.begin()
 
     def log(self, **scalars: float) -> None:
         """Add scalars to the log under the current step.
@@ -266,13 +309,15 @@ class Recorder:
             return
         self._flags.look()
         try:
-            if self._state is not None or self._probes.by_name:
-                self._structure.check(self.current_step)
-            self._session.finish()
+            with self._session.watch.recording():
+                if self._session.reads_the_model:
+                    self._structure.check(self.current_step)
+                self._session.finish()
         except BaseException:
             self._abandon()
             raise
         self._closed = True
+        self._at_end.detach()
         self._session.close()
         self._session.check_complete(self._layers, self._asked_state)
 
@@ -287,10 +332,10 @@ class Recorder:
         else:
             self._abandon()
 
-    def _start(self, path: str | PathLike[str], manifest: Mapping[str, Any], **options: Any) -> None:
+    def _start(self, path: Path, manifest: Mapping[str, Any], **options: Any) -> None:
         """Open the store and record the step that the run is at."""
         try:
-            self._session.open(path, self._layers, manifest, **options)
+            self._session.open(path, self._model, self._layers, manifest, **options)
             if self._session.is_due:
                 self._structure.check(self.current_step)
             self._session.begin()
@@ -306,10 +351,11 @@ class Recorder:
             )
         if self._closed:
             raise CaptureError(
-                "the recorder is closed; make a new one, with resume=True to go on in its store"
+                "the recorder is closed; make a new one, with if_exists='resume' to go on in its store"
             )
 
     def _abandon(self) -> None:
         if not self._closed and self._records:
+            self._at_end.detach()
             self._session.abandon()
         self._closed = True

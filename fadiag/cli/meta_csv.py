@@ -2,9 +2,9 @@
 
 import csv
 import re
-from pathlib import Path
 
 from fadiag.errors import InputError
+from fadiag.paths import absolute_path
 
 __all__ = ["read_meta"]
 
@@ -23,7 +23,7 @@ def read_meta(path: str) -> dict[str, dict[str, str | int | float]]:
         No column ``path``, a row with more or fewer cells than columns, a path twice, or no text file.
     """
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+        with absolute_path(path).open(encoding="utf-8-sig", newline="") as file:
             head, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as cause:
         raise InputError(f"{path} cannot be read as CSV: {cause}") from None

@@ -2,12 +2,25 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fadiag.errors import InputError
+from fadiag.paths import absolute_path
 
-__all__ = ["checked_path", "new_store"]
+__all__ = ["ExistingFile", "checked_path", "new_store"]
+
+
+class ExistingFile(click.Path):
+    """A file that a command reads."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path of the file, or fail as click does."""
+        return super().convert(absolute_path(value), param, ctx)
 
 
 def checked_path(check: Callable[[str], Path], path: str, option: str = "'-o' / '--out'") -> Path:
@@ -20,7 +33,7 @@ def checked_path(check: Callable[[str], Path], path: str, option: str = "'-o' / 
 
 def new_store(path: str) -> Path:
     """Return the path of a store to make, or refuse one that is taken or lies in a file."""
-    store = Path(path)
+    store = absolute_path(path)
     if store.exists():
         raise InputError(f"{store} exists; take another path")
     if store.parent.exists() and not store.parent.is_dir():

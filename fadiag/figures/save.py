@@ -11,6 +11,7 @@ from matplotlib.figure import Figure as Canvas
 
 from fadiag.errors import InputError
 from fadiag.figures.style import style
+from fadiag.paths import absolute_path
 
 __all__ = ["SUFFIXES", "check_numbers", "check_suffix", "save", "svg", "write_numbers"]
 
@@ -27,7 +28,7 @@ _METADATA: dict[str, dict[str, str | None]] = {
 
 def check_suffix(path: str | os.PathLike[str]) -> Path:
     """Return the path, or refuse one that no figure can be saved under, before anything is drawn."""
-    path = Path(path)
+    path = absolute_path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"a figure cannot be saved as {path}: its name must end in {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():
@@ -37,7 +38,7 @@ def check_suffix(path: str | os.PathLike[str]) -> Path:
 
 def check_numbers(path: str | os.PathLike[str]) -> Path:
     """Return the path, or refuse one where no table can be written, before anything is drawn."""
-    path = Path(path)
+    path = absolute_path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"the numbers cannot be written to {path}: name a file in a directory that exists")
     return path

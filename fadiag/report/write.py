@@ -8,6 +8,7 @@ import xarray as xr
 from jinja2 import Environment, StrictUndefined
 
 from fadiag.errors import InputError
+from fadiag.paths import absolute_path
 from fadiag.report.pictures import pictures
 from fadiag.report.tables import definitions, finals, or_why, runs, scalars
 
@@ -34,7 +35,7 @@ def render(results: xr.DataTree, *, title: str = "Credit signals, layer by layer
 
 def check_report(path: str | os.PathLike[str]) -> Path:
     """Return the path, or refuse one where no report can be written, before any work is done."""
-    path = Path(path)
+    path = absolute_path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"a report cannot be written to {path}: name a file in a directory that exists")
     return path

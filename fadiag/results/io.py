@@ -16,6 +16,7 @@ from zarr.codecs import ZstdCodec
 from zarr.errors import ZarrUserWarning
 
 from fadiag.errors import DamagedError, InputError, NotAStoreError, SchemaError
+from fadiag.paths import absolute_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +36,7 @@ _NEEDS = {".nc": ("netCDF4", "netcdf"), ".parquet": ("pyarrow", "parquet")}
 
 def check_output(path: str | os.PathLike[str]) -> Path:
     """Refuse, before any work is done, a path where results cannot or must not be written."""
-    path = Path(path)
+    path = absolute_path(path)
     if path.suffix not in _SUFFIXES:
         raise InputError(f"results cannot be written to {path}: its name must end in {', '.join(_SUFFIXES)}")
     if not path.parent.is_dir():
@@ -155,7 +156,7 @@ def load(path: str | os.PathLike[str]) -> xr.DataTree:
     InputError
         A netCDF file, where netCDF4 is not installed.
     """
-    path = Path(path)
+    path = absolute_path(path)
     if not path.exists():
         raise NotAStoreError(f"no results at {path}: no such file or directory")
     if path.suffix == ".nc":

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from fadiag.errors import ConfigError
+from fadiag.paths import absolute_path
 from fadiag.rules import RULES
 from fadiag.training.config import Config
 
@@ -34,7 +35,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     ConfigError
         Of a missing file, of what is not TOML, of an unknown key (naming the near ones), of a wrong value.
     """
-    path = Path(path)
+    path = absolute_path(path)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fadiag.errors import ConfigError, InputError, LockedError
+from fadiag.paths import absolute_path
 from fadiag.store import run_info
 from fadiag.training.config import Config, SeedConfig
 from fadiag.training.trainer import train
@@ -108,7 +109,7 @@ def run_study(
     """
     if jobs < 1:
         raise InputError(f"jobs is {jobs}; it takes at least one")
-    folder = Path(out_dir)
+    folder = absolute_path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     _declare(study, folder / "study.json")
     configs = study.runs()

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from fadiag.capture import Probe, Recorder
 from fadiag.errors import ConfigError, FadiagError
+from fadiag.paths import absolute_path
 from fadiag.rules import convert
 from fadiag.rules.feedback import generator_for
 from fadiag.training.config import Config
@@ -65,7 +66,7 @@ def train(
     DivergedError
         At the first loss that is not finite. What was recorded stays, in a store with status "failed".
     """
-    place = pick_device(device)
+    place, store = pick_device(device), absolute_path(out)
     images = _images(config)
     x, y, test_x, test_y = images.tensors(place)
     model = build_model(config.model, x[0].numel(), images.classes, config.seeds.init)
@@ -92,7 +93,7 @@ def train(
         _seeded(generator_for(config.seeds.feedback, "each pass").initial_seed(), place),
         Recorder(
             model,
-            out,
+            store,
             optimizer=optimizers,
             probes={"probe": probe},
             every=record.every,
@@ -105,12 +106,12 @@ def train(
         model.train()
         for step in range(steps):
             if step % per_epoch == 0:
-                order = torch.randperm(len(x), generator=shuffle).to(place)
+                order = torch.randperm(len(x), generator=shuffle, device="cpu").to(place)
                 batches = torch.split(order, config.batch_size)
             batch = batches[step % per_epoch]
             loss = loss_of(model, (x[batch], y[batch]))
             if not math.isfinite(value := loss.item()):
-                raise DivergedError(_diverged(config, value, step, out))
+                raise DivergedError(_diverged(config, value, step, store))
             model.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             for optimizer in optimizers:
@@ -124,7 +125,7 @@ def train(
                 recorder.log(**accuracies)
                 if progress is not None:
                     progress(done, steps, {"loss": value, **accuracies})
-    return Path(out)
+    return store
 
 
 @contextmanager
@@ -141,7 +142,7 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 def _images(config: Config) -> Images:
     """Read the images that the configuration names, and check that they are enough for it."""
     data = config.data
-    images = read_images(data.name, None if data.folder is None else Path(data.folder))
+    images = read_images(data.name, None if data.folder is None else absolute_path(data.folder))
     images = images.head(data.train_samples, data.test_samples)
     if data.held_out == "validation":
         images = images.with_validation()
@@ -208,8 +209,8 @@ def _meta(config: Config, model: nn.Sequential, fingerprint: str) -> dict[str, s
     }
 
 
-def _diverged(config: Config, value: float, step: int, out: str | Path) -> str:
+def _diverged(config: Config, value: float, step: int, store: Path) -> str:
     return (
         f"the loss is {value} at step {step} with optimizer.learning_rate {config.optimizer.learning_rate:g} "
-        f"(condition {config.label}); take a smaller one. What was recorded before is in {out}"
+        f"(condition {config.label}); take a smaller one. What was recorded before is in {store}"
     )

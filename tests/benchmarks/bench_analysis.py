@@ -18,8 +18,8 @@ import numpy as np
 
 from fadiag.analysis.threads import one_blas_thread
 
-ROWS, COLUMNS = 512, 1024
-SLAB = ROWS * COLUMNS * 4
+ROW_COUNT_SIGNAL, COLUMNS = 512, 1024
+SLAB = ROW_COUNT_SIGNAL * COLUMNS * 4
 #: Of the small store.
 RECORDS = 40
 
@@ -44,10 +44,10 @@ def write(path: Path, gigabytes: float) -> int:
 
     steps = max(1, round(gigabytes * 2**30 / SLAB))
     rng = np.random.default_rng(0)
-    base = rng.standard_normal((ROWS, COLUMNS), np.float32)
+    base = rng.standard_normal((ROW_COUNT_SIGNAL, COLUMNS), np.float32)
     with RunWriter(path, manifest={}) as writer:
-        writer.declare_stream("probe", attrs={"kind": "probe", "samples": ROWS}, planned=steps)
-        spec = ArraySpec(("sample", "out"), (ROWS, COLUMNS), "float32")
+        writer.declare_stream("probe", attrs={"kind": "probe", "samples": ROW_COUNT_SIGNAL}, planned=steps)
+        spec = ArraySpec(("sample", "out"), (ROW_COUNT_SIGNAL, COLUMNS), "float32")
         writer.declare("probe", "fc", "error", spec, layer_attrs={"out_features": COLUMNS})
         for step in range(steps):
             writer.append("probe", step, {("fc", "error"): base * np.float32(1 + step)})

@@ -79,7 +79,7 @@ def test_counts_are_in_the_store_at_each_commit_and_after_an_exception(tmp_path)
     with pytest.raises(ZeroDivisionError), recorder:
         raise ZeroDivisionError
     assert counts()["state/0/weight"] == 2
-    with Recorder(model, tmp_path / "run.zarr", every=1, resume=True) as recorder:
+    with Recorder(model, tmp_path / "run.zarr", every=1, if_exists="resume") as recorder:
         recorder.step()
     assert counts()["state/0/weight"] == np.isnan(open_run(tmp_path / "run.zarr")["state/0/weight"]).sum()
     assert counts()["state/0/bias"] == 0
@@ -119,6 +119,12 @@ def test_after_an_error_the_recorder_stops_and_no_step_is_shifted(tmp_path):
 
 def test_what_fails_first_is_what_is_told(tmp_path):
     class Gone:
+        def attrs(self, place):
+            return {}
+
+        def set_attrs(self, place, attrs):
+            raise StoreError("the disk is gone")
+
         def close(self, status):
             raise StoreError("the disk is gone")
 
@@ -223,9 +229,9 @@ def test_a_step_that_goes_back_is_refused_by_the_store(tmp_path):
         recorder.step()
         recorder.step()
     with pytest.raises(InputError, match=r"step -2: give a whole number, 0 or more"):
-        Recorder(small(), tmp_path / "run.zarr", every=1, resume=True, resume_from=-2)
+        Recorder(small(), tmp_path / "run.zarr", every=1, resume_from=-2)
     # To go back on purpose is to resume there: what lay beyond is cut away.
-    with Recorder(small(), tmp_path / "run.zarr", every=1, resume=True, resume_from=1) as recorder:
+    with Recorder(small(), tmp_path / "run.zarr", every=1, resume_from=1) as recorder:
         assert recorder.current_step == 1
     assert list(open_run(tmp_path / "run.zarr")["state"]["step"].values) == [0, 1]
 
@@ -257,7 +263,7 @@ def test_the_step_at_which_a_resumed_run_was_closed_lacks_its_update_and_that_is
     with pytest.warns(
         CaptureWarning, match=r"state of step 2 has no gradient .*; give resume_from=2 to record"
     ):
-        steps, whole = train(resume=True)
+        steps, whole = train(if_exists="resume")
     assert (steps, whole) == ([0, 2, 4], [True, False, False])
     steps, whole = train(resume_from=4)
     assert (steps, whole) == ([0, 2, 4, 6], [True, False, True, False])

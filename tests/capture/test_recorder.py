@@ -266,7 +266,7 @@ def test_a_model_changed_in_mid_run_and_a_closed_recorder_are_told(tmp_path):
     recorder = Recorder(small(), tmp_path / "other.zarr")
     recorder.close()
     recorder.close()
-    with pytest.raises(CaptureError, match=r"the recorder is closed; .*resume=True"):
+    with pytest.raises(CaptureError, match=r"the recorder is closed; .*if_exists='resume'"):
         recorder.step()
 
 
@@ -297,7 +297,7 @@ def test_a_number_that_is_none_is_told_and_the_recording_goes_on(scalars, match,
 def test_a_scalar_that_cannot_be_stored_is_told_at_once(name, match, tmp_path):
     """And not when it is written, a step later: the recording goes on without it."""
     with Recorder(small(), tmp_path / "run.zarr") as recorder:
-        for tell in (recorder.log, recorder.step):
+        for tell in (recorder.log, *([] if name == "step" else [recorder.step])):  # step= names a checkpoint
             with pytest.raises(InputError, match=match):
                 tell(**{name: 0.5, "loss": 2.0})
         recorder.step(val_acc=0.5)
@@ -311,7 +311,7 @@ def test_a_resumed_run_goes_on_where_it_stopped(tmp_path):
     with Recorder(model, tmp_path / "run.zarr", probes={"probe": probe}, every=2) as recorder:
         for _ in range(4):
             recorder.step(loss=1.0)
-    options = {"probes": {"probe": probe}, "every": 2, "resume": True}
+    options = {"probes": {"probe": probe}, "every": 2, "if_exists": "resume"}
     with Recorder(model, tmp_path / "run.zarr", **options) as recorder:
         assert recorder.current_step == 4
         for _ in range(3):

@@ -120,7 +120,7 @@ def run(
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
-    model = convert(build(), rule=rule)
+    model = convert(build(), rule=rule, layers="*")
     optimizers = optimizers_of(model)
     x, y = torch.randn(STEPS, 8, 12), torch.randint(3, (STEPS, 8))
     recorder = None

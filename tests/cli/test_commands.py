@@ -87,9 +87,9 @@ def test_an_unknown_figure_names_the_known() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("figure", "rank", "nosuch.zarr"), "no results at nosuch.zarr"),
-        (("report", "nosuch.zarr"), "no results at nosuch.zarr"),
-        (("train", "nosuch.toml"), "no configuration nosuch.toml"),
+        (("figure", "rank", "nosuch.zarr"), "no results at {here}/nosuch.zarr"),
+        (("report", "nosuch.zarr"), "no results at {here}/nosuch.zarr"),
+        (("train", "nosuch.toml"), "no configuration {here}/nosuch.toml"),
         (("analyze", "nosuch.zarr"), "nosuch.zarr"),
         (("inspect", "nosuch.zarr"), "nosuch.zarr"),
     ],
@@ -102,7 +102,7 @@ def test_failures_exit_1_with_one_line(words, told, tmp_path, monkeypatch) -> No
     lines = done.stderr.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
-    assert told in lines[0]
+    assert told.format(here=tmp_path) in lines[0]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -166,7 +166,7 @@ def test_figure_draws_tells_and_writes(results, tmp_path) -> None:
 
 def test_figure_takes_its_name_where_none_is_told(results, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "wrote overlap.pdf" in invoke("figure", "overlap", results).output
+    assert f"wrote {tmp_path / 'overlap.pdf'}" in invoke("figure", "overlap", results).output
     assert [path.name for path in tmp_path.iterdir()] == ["overlap.pdf"]
 
 

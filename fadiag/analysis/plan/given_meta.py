@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fadiag.errors import InputError
+from fadiag.paths import absolute_path
 
 __all__ = ["Entries", "GivenMeta", "entries_by_path"]
 
@@ -39,7 +40,7 @@ def entries_by_path(meta: GivenMeta, runs: Iterable[Any]) -> dict[Path, Entries]
 
 
 def _resolved(path: Any) -> Path:
-    return Path(str(path)).resolve()
+    return absolute_path(str(path)).resolve()
 
 
 def _plain(path: Any, entries: Mapping[str, Any]) -> Entries:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fadiag.analysis.metrics.view import Layer
 from fadiag.analysis.plan.given_meta import Entries, GivenMeta, entries_by_path
 from fadiag.errors import InputError, StoreError
+from fadiag.paths import absolute_path
 from fadiag.store import ROW_COUNT_SIGNAL, Unfolding, open_run, rows_of_layer
 
 __all__ = ["Run", "Stream", "open_runs"]
@@ -124,7 +125,7 @@ def _open(item: str | os.PathLike[str] | xr.DataTree, position: int, given: Mapp
     if isinstance(item, xr.DataTree):
         tree, path, stem = item, None, item.name or f"run{position}"
     else:
-        path = Path(item).absolute()  # a worker elsewhere has another current directory
+        path = absolute_path(item)  # a worker elsewhere has another current directory
         tree, stem = open_run(path), path.name.removesuffix(".zarr")
     meta = _meta(_plain(tree.attrs)) | (given.get(path.resolve(), {}) if path else {})
     streams = {name: _stream(name, node) for name, node in tree.children.items() if name != "static"}

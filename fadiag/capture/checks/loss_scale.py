@@ -1,13 +1,12 @@
 """Notice a GradScaler that the recorder was not given."""
 
-import warnings
 from collections.abc import Sequence
 from math import sqrt
 
 import numpy as np
 
 from fadiag.capture.signals.layer_signals import LayerSignals
-from fadiag.errors import CaptureWarning
+from fadiag.capture.warn import warn_user
 
 __all__ = ["LossScaleCheck"]
 
@@ -35,12 +34,10 @@ class LossScaleCheck:
             return
         self._is_done, ratio = True, float(np.median(ratios))
         if ratio > _LARGEST_RATIO:
-            warnings.warn(
+            warn_user(
                 f"live errors are about {ratio:,.0f} times those of the probe. Does a GradScaler multiply "
                 "the loss? Then give Recorder(..., scaler=scaler), which divides them again. Is it a sum "
-                "over the batch? Then the two streams have errors of different losses",
-                CaptureWarning,
-                stacklevel=4,
+                "over the batch? Then the two streams have errors of different losses"
             )
 
 

@@ -1,6 +1,5 @@
 """What the checks of a probe do: raise, warn, and leave out what is not what it is called."""
 
-import warnings
 from collections.abc import Collection, Sequence
 from math import isfinite
 from typing import Any, Literal
@@ -10,7 +9,8 @@ from fadiag.capture.checks.error_check import ErrorCheck, check_errors
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.passes.passes import Passes
 from fadiag.capture.tracing.layer_call import Call
-from fadiag.errors import CaptureError, CaptureWarning
+from fadiag.capture.warn import warn_user
+from fadiag.errors import CaptureError
 
 __all__ = ["CheckMode", "ProbeChecks"]
 
@@ -67,7 +67,7 @@ class ProbeChecks:
         except CaptureError as error:
             if self.mode == "raise" and self.may_raise:
                 raise
-            warnings.warn(str(error), CaptureWarning, stacklevel=2)
+            warn_user(str(error))
 
     def check_errors(self, passes: Passes, calls: Sequence[Call]) -> None:
         """Check the errors of the exact pass: all of them, or those that were 0 and are no longer.
@@ -98,19 +98,15 @@ class ProbeChecks:
             self._found[call.name] = found
         if failed:
             name, found = next(iter(failed.items()))
-            warnings.warn(
+            warn_user(
                 f"{_failure(name, found)}. Left out from now on: error_bp, modulator_bp and gradient_bp of "
-                f"{_listed(list(failed))}",
-                CaptureWarning,
-                stacklevel=2,
+                f"{_listed(list(failed))}"
             )
         if unclear:
-            warnings.warn(
+            warn_user(
                 f"it cannot be said whether error_bp is the derivative of the loss at {_listed(unclear)}: "
                 "equal passes give different losses, the loss is too coarse for the step, or it has a kink "
-                "there; the attribute error_bp_check says 'inconclusive'",
-                CaptureWarning,
-                stacklevel=2,
+                "there; the attribute error_bp_check says 'inconclusive'"
             )
 
     def has_failed(self, call: Call) -> bool:

@@ -153,11 +153,8 @@ class LayerAdapter:
         if self.redraw is not None:
             return self.redraw(module, generator)
         feedback = self.feedback(module)
-        if feedback is None:
-            assert self.weight is not None  # direct feedback is there, or its module sends none
-            feedback = self.weight(module)
-        given = feedback
-        order = torch.randperm(given.numel(), generator=generator).to(given.device)
+        given = self.weight_of(module) if feedback is None else feedback
+        order = torch.randperm(given.numel(), generator=generator, device=generator.device).to(given.device)
         return given.detach().flatten()[order].reshape(given.shape)
 
     def takes(self, module: nn.Module) -> bool:

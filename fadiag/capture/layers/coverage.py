@@ -1,11 +1,11 @@
 """Warn of the parts of a model that are not recorded, although a user may expect them."""
 
-import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from fadiag.capture.layers.adapter import unknown_layers
 from fadiag.capture.layers.selection import RecordedLayer
-from fadiag.errors import CaptureError, CaptureWarning
+from fadiag.capture.warn import warn_user
+from fadiag.errors import CaptureError
 from fadiag.signals import SIGNALS
 
 __all__ = ["unknown_layer_types", "warn_missing_signals", "warn_unknown_layers"]
@@ -22,18 +22,16 @@ def unknown_layer_types(others: Iterable[RecordedLayer]) -> dict[str, str]:
     return {x.name: type(x.module).__name__ for x in others if x.adapter is unknown_layers}
 
 
-def warn_unknown_layers(others: Sequence[RecordedLayer], *, stacklevel: int) -> None:
+def warn_unknown_layers(others: Sequence[RecordedLayer]) -> None:
     """Warn of the modules that no adapter knows."""
     left_out = unknown_layer_types(others)
     if left_out:
         names = _listed([f"{name!r} ({kind})" for name, kind in left_out.items()])
-        warnings.warn(
+        warn_user(
             f"not recorded, since no adapter knows them: {names}. Their backward pass is taken to be exact: "
             "if it is not, error_bp is not that of backpropagation below them. Give adapters=("
             "exact_layers(...),) or a LayerAdapter of your own to record them, layers=[...] to say that they "
-            "are to be left out",
-            CaptureWarning,
-            stacklevel=stacklevel + 1,
+            "are to be left out"
         )
 
 
@@ -42,8 +40,6 @@ def warn_missing_signals(
     layers: Sequence[RecordedLayer],
     asked: Collection[str],
     where: str,
-    *,
-    stacklevel: int,
 ) -> None:
     """Warn of layers without signals; raise for one that was asked for by name.
 
@@ -57,8 +53,6 @@ def warn_missing_signals(
         The signals that were asked for. If none is of the backward pass, a layer without an error is fine.
     where : str
         The name of the stream in the message.
-    stacklevel : int
-        As `warnings.warn` takes it.
 
     Raises
     ------
@@ -83,10 +77,8 @@ def warn_missing_signals(
             )
     if silent:
         listed = _listed([f"{layer.name!r} {why}{_WHY[why]}" for layer, why in silent.items()])
-        warnings.warn(
-            f"layers without signals in {where}: {listed}. Say by layers=[...] which are to be recorded",
-            CaptureWarning,
-            stacklevel=stacklevel + 1,
+        warn_user(
+            f"layers without signals in {where}: {listed}. Say by layers=[...] which are to be recorded"
         )
 
 

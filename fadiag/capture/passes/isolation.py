@@ -136,5 +136,20 @@ def out_of_band() -> Iterator[None]:
 
 
 def is_out_of_band() -> bool:
-    """Tell whether the pass that runs now is none of the training's."""
+    """Return whether the pass that runs now is one of fadiag's own, and none of the training's.
+
+    A hook that counts passes, or expects a training batch, can return at once then.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model, seen = torch.nn.Linear(2, 1), []
+    >>> hook = lambda module, inputs, output: None if is_out_of_band() else seen.append(output)
+    >>> handle = model.register_forward_hook(hook)
+    >>> y = model(torch.ones(3, 2))
+    >>> with out_of_band():
+    ...     y = model(torch.ones(3, 2))
+    >>> len(seen)
+    1
+    """
     return _INSIDE.get()

@@ -14,6 +14,7 @@ from fadiag.capture.layers.backward_hooks import has_backward_hooks, without_bac
 from fadiag.capture.layers.selection import RecordedLayer, in_order, owners_of
 from fadiag.capture.passes.batch_guard import change_between, contents_of
 from fadiag.capture.passes.error_context import explain_errors
+from fadiag.capture.passes.foreign_hooks import guard_forward_hooks
 from fadiag.capture.passes.isolation import Mode, TrainingFlags, isolated
 from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.capture.tracing.module_hooks import trace_calls
@@ -189,4 +190,5 @@ class Passes:
         return loss.reshape(())
 
     def _call_loss(self) -> Any:
-        return explain_errors("loss(model, batch)", lambda: self.loss(self.model, self.batch))
+        with guard_forward_hooks(self.model):
+            return explain_errors("loss(model, batch)", lambda: self.loss(self.model, self.batch))

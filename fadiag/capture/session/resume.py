@@ -1,10 +1,9 @@
 """Go on in a store: check that the run to come is the one that the store holds."""
 
-import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
@@ -16,7 +15,8 @@ from fadiag.capture.signals.layer_signals import LayerSignals
 from fadiag.capture.signals.samples import Subset
 from fadiag.capture.streams.live import Live
 from fadiag.capture.streams.probe import Probe
-from fadiag.errors import CaptureError, CaptureWarning
+from fadiag.capture.warn import warn_user
+from fadiag.errors import CaptureError
 from fadiag.signals import is_batch_sum
 from fadiag.store import RunSummary, StreamSummary, inspect_run, layer_key, open_run
 
@@ -74,6 +74,14 @@ class EarlierRun:
             if "sample" in signal.dims
         }
 
+    def reduction(self, stream: str) -> Literal["raw", "factor"] | None:
+        """Return how a stream's signals of samples were reduced; None if it has none."""
+        held = self._stream(stream)
+        signals = [signal for layer in held.layers for signal in layer.signals] if held else []
+        if any(signal.attrs.get("reduction") == "factor" for signal in signals):
+            return "factor"
+        return "raw" if any("sample" in signal.dims for signal in signals) else None
+
     def check(
         self,
         model: nn.Module,
@@ -101,7 +109,11 @@ class EarlierRun:
         for name, given in streams.items():
             if (stream := self._stream(name)) is not None:
                 what = f"probe {name!r}" if isinstance(given, Probe) else name
-                self._same(what, stream.attrs, given.attrs, given.attrs)
+                have, now = {**stream.attrs}, {**given.attrs}
+                if (reduction := self.reduction(name)) is not None:
+                    have["reduction"] = reduction
+                    now["reduction"] = reduction if given.reduction == "auto" else given.reduction
+                self._same(what, have, now, now)
         self._check_weights(layers)
 
     def check_declared(self, stream: str, layer: LayerSignals, signal: str, attrs: Mapping[str, Any]) -> None:
@@ -129,11 +141,9 @@ class EarlierRun:
     def warn_unfinished(self, state_signals: Collection[str]) -> None:
         """Warn that the run was closed at this step, so that its record has no update."""
         if self.resume_from is None and "update" in state_signals:
-            warnings.warn(
+            warn_user(
                 f"the state of step {self.step} has no gradient and update, since the run was closed there; "
-                f"give resume_from={self.step} to record that step anew",
-                CaptureWarning,
-                stacklevel=5,
+                f"give resume_from={self.step} to record that step anew"
             )
 
     @property
@@ -170,11 +180,9 @@ class EarlierRun:
         if end is None or self.step <= end or any(s.skipped for s in streams):
             return
         if status == "killed":
-            warnings.warn(
+            warn_user(
                 f"{self._path} was killed and holds nothing beyond step {self._last}: what was recorded from "
-                f"there to step {self.step}, where the run goes on, is lost",
-                CaptureWarning,
-                stacklevel=4,
+                f"there to step {self.step}, where the run goes on, is lost"
             )
             return
         raise CaptureError(

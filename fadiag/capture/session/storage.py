@@ -12,8 +12,9 @@ class Storage:
 
     Parameters
     ----------
-    buffer_bytes : int
-        Bytes that may wait for the disk. One record of a stream must fit.
+    buffer_bytes : int, optional
+        Bytes that may wait for the disk. One record of a stream must fit. By default as much as the largest
+        record takes, at least 128 MiB and at most 2 GiB.
     on_full : {"block", "skip"}
         With full buffers, wait, or leave the record out. The store counts what was left out.
     on_failure : {"raise", "warn"}
@@ -24,11 +25,11 @@ class Storage:
 
     Examples
     --------
-    >>> Storage(on_failure="warn").buffer_bytes
-    134217728
+    >>> Storage(buffer_bytes=10**9).on_failure
+    'raise'
     """
 
-    buffer_bytes: int = 128 * 2**20
+    buffer_bytes: int | None = None
     on_full: Literal["block", "skip"] = "block"
     on_failure: Literal["raise", "warn"] = "raise"
     commit_every: float = 1.0

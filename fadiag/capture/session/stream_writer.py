@@ -1,6 +1,5 @@
 """From what was read to the store: declares, checks shapes, counts what is not finite."""
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +9,8 @@ import numpy as np
 from fadiag.capture.session.resume import EarlierRun
 from fadiag.capture.signals.arrays import Array
 from fadiag.capture.signals.layer_signals import ONE_SHAPE, LayerSignals, SignalArray
-from fadiag.capture.signals.samples import capacity
-from fadiag.errors import CaptureError, CaptureWarning
+from fadiag.capture.warn import warn_user
+from fadiag.errors import CaptureError
 from fadiag.signals import signal_of
 from fadiag.store import ROW_COUNT_SIGNAL, ArraySpec, RunWriter, check_number, check_scalar, layer_key
 
@@ -77,7 +76,7 @@ class StreamWriter:
         """
         arrays: dict[tuple[str, str], Array] = {}
         whole: dict[tuple[str, str], Array] = {}
-        batch = next((layer.rows for layer in reversed(read) if layer.rows is not None), None)
+        batch = next((layer.batch for layer in read if layer.batch), None)
         for layer in read:
             signals = self._of_one_way(layer, step)
             told = (layer.name or ROOT, ROW_COUNT_SIGNAL) in self._shapes
@@ -86,7 +85,7 @@ class StreamWriter:
             for name, signal in signals.items():
                 key = (layer.name or ROOT, name)
                 if key not in self._shapes:
-                    self._declare(key, layer, signal, self._shape_for(key, signal, batch or 0))
+                    self._declare(key, layer, signal, self._shape_for(key, signal, layer))
                 arrays[key] = self._fitted(key, layer, signal, step)
                 if "nan_means" not in signal.attrs:
                     whole[key] = signal.array
@@ -114,12 +113,10 @@ class StreamWriter:
         if layer.name not in self._told:
             self._told.add(layer.name)
             was, has = (" and ".join(filter(None, way)) or "no norm or gate" for way in (first, now))
-            warnings.warn(
+            warn_user(
                 f"layer {layer.name!r} had {was} behind it in the first record of {self.stream!r} and has "
                 f"{has} at step {step}: where that is so, its activation, modulator and error_post are not "
-                "recorded, since they would be those of something else; its error is",
-                CaptureWarning,
-                stacklevel=2,
+                "recorded, since they would be those of something else; its error is"
             )
         return {name: s for name, s in layer.signals.items() if not signal_of(name).needs_gate}
 
@@ -149,12 +146,12 @@ class StreamWriter:
         self._writer.declare(self.stream, *key, spec, layer_attrs=dict(layer.attrs))
         self._shapes[key] = shape
 
-    def _shape_for(self, key: tuple[str, str], signal: SignalArray, batch: int) -> tuple[int, ...]:
+    def _shape_for(self, key: tuple[str, str], signal: SignalArray, layer: LayerSignals) -> tuple[int, ...]:
         """Return the shape to declare: a layer that saw few of the batch may see more in another step."""
         shape = signal.array.shape
         if signal.dims[:1] != ("sample",):
             return shape
-        return (self._capacities.get(key) or capacity(shape[0], batch), *shape[1:])
+        return (self._capacities.get(key) or max(shape[0], layer.room), *shape[1:])
 
     def _place(self, key: tuple[str, str]) -> str:
         layer, signal = key

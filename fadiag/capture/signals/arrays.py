@@ -29,7 +29,7 @@ def to_arrays(tensors: Sequence[Tensor]) -> list[Array]:
     """
     sources = [t.detach().float() if t.dtype in HALF else t.detach() for t in tensors]
     hosts = [
-        torch.empty(t.shape, dtype=t.dtype, pin_memory=True).copy_(t, non_blocking=True)
+        torch.empty(t.shape, dtype=t.dtype, device="cpu", pin_memory=True).copy_(t, non_blocking=True)
         if t.is_cuda
         else t.cpu()
         for t in sources

@@ -49,11 +49,25 @@ class SignalTensor:
 
 @dataclass(frozen=True)
 class LayerSignals:
-    """The signals of one layer in one record; in a pass, those of one call of the layer."""
+    """The signals of one layer in one record; in a pass, those of one call of the layer.
+
+    Attributes
+    ----------
+    name : str
+    attrs : mapping
+        What the store says of the layer.
+    signals : mapping of str to SignalArray
+    batch : int
+        How many samples of the step's batch are recorded; 0 if the signals are not those of a batch.
+    room : int
+        For how many samples the store needs room, if the layer saw fewer.
+    """
 
     name: str
     attrs: Mapping[str, Any]
     signals: Mapping[str, SignalArray]
+    batch: int = 0
+    room: int = 0
 
     @property
     def rows(self) -> int | None:
@@ -61,19 +75,25 @@ class LayerSignals:
         return max((len(s.array) for s in self.signals.values() if s.dims[:1] == ("sample",)), default=None)
 
 
-def batch_size(layers: Iterable[Mapping[str, Sequence[SignalTensor]]]) -> int:
+def batch_size(layers: Iterable[Mapping[str, Sequence[SignalTensor]]], outputs: int) -> int:
     """Return the number of samples in a batch, from the signals of its layers in forward order.
 
-    The last layer with samples decides, since the loss is taken there. Layers below may see other samples: an
-    expert sees a share of them, a siamese network both halves of each pair.
+    The last layer with samples decides, since the loss is taken there. Layers below may see other samples,
+    as both halves of each pair in a siamese network. If the layers see different numbers, the last one may be
+    an expert or the head of one task, with a share of the batch: then the model's outputs decide, if they are
+    more. They do not decide otherwise: a sequence model may return all its positions as samples.
 
     Parameters
     ----------
     layers : iterable of mapping of str to sequence of SignalTensor
         Each signal as a list of micro-batches.
+    outputs : int
+        The number of samples in what the model returned.
     """
-    size = 0
-    for signals in layers:
-        counts = [sum(len(p.values) for p in parts) for parts in signals.values() if parts[0].per_sample]
-        size = max(counts, default=size)
-    return size
+    counts = [
+        max(sizes)
+        for signals in layers
+        if (sizes := [sum(len(p.values) for p in parts) for parts in signals.values() if parts[0].per_sample])
+    ]
+    size = counts[-1] if counts else 0
+    return max(size, outputs) if len(set(counts)) > 1 or not counts else size

@@ -120,7 +120,9 @@ def _from_gram(gram: Tensor) -> Tensor | None:
     upper, failed = torch.linalg.cholesky_ex(correlations, upper=True)
     if failed:
         return None
-    inverse = torch.linalg.solve_triangular(upper, torch.eye(len(upper)).to(upper), upper=True)
+    inverse = torch.linalg.solve_triangular(
+        upper, torch.eye(len(upper), dtype=upper.dtype, device=upper.device), upper=True
+    )
     if not torch.linalg.matrix_norm(inverse) * len(upper) ** 0.5 < _CONDITION:
         return None
     scaled: Tensor = upper * lengths
@@ -165,10 +167,10 @@ def unit_rows(panels: Panels) -> tuple[Tensor, Tensor]:
     """
     precision = panels[0].dtype if panels[0].dtype == torch.float64 else torch.float32
     columns = panels[0].shape[1]
-    gram = torch.zeros(1 + columns, 1 + columns).to(panels[0].device, torch.float64)
+    gram = torch.zeros(1 + columns, 1 + columns, dtype=torch.float64, device=panels[0].device)
     squares = []
     ones = gram.new_ones(1, columns)
-    work, unit = gram.new_empty(0), torch.empty(0)
+    work, unit = gram.new_empty(0), panels[0].new_empty(0)
     for block in blocks_of(panels, ones=False):
         if work.shape != block.shape:  # to allocate for each block would take as long as the arithmetic
             work, unit = torch.empty_like(block), torch.empty_like(block, dtype=precision)

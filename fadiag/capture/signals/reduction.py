@@ -1,9 +1,9 @@
 """Choose how much of a signal is stored: every value, or a factor of its matrix.
 
-Both reductions have the same signature, so their callers need not know which one they hold.
+All reductions have the same signature, so their callers need not know which one they hold.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from fadiag.capture.signals.factors import Factors
@@ -13,9 +13,12 @@ from fadiag.capture.signals.samples import Rows, SampleSubset
 from fadiag.errors import InputError
 from fadiag.store import UNFOLDINGS, Unfolding
 
-__all__ = ["Reduction", "ReductionName", "reduction_of"]
+__all__ = ["RAW_BYTES", "Auto", "Reduction", "ReductionName", "reduction_of"]
 
-ReductionName = Literal["raw", "factor"]
+ReductionName = Literal["auto", "raw", "factor"]
+
+#: Up to how many bytes a record of all values may have with reduction "auto".
+RAW_BYTES = 64 * 2**20
 
 
 class Reduction(Protocol):
@@ -41,6 +44,48 @@ class Reduction(Protocol):
         """
 
 
+class Auto:
+    """The reduction that stores every value if a record of them is small, and factors otherwise.
+
+    The first record decides for the whole run.
+
+    Parameters
+    ----------
+    unfolding : {"samples", "channels"}
+        What the rows of a factored matrix are if the signal has positions.
+    rows : int or Subset, optional
+        The samples to store; all by default.
+    """
+
+    def __init__(self, unfolding: Unfolding, rows: Rows = None) -> None:
+        self._raw, self._factors = Raw(rows), Factors(unfolding, rows)
+        self._chosen: Reduction | None = None
+        self.samples = self._factors.samples = self._raw.samples
+
+    def choose(self, layers: Iterable[Mapping[str, Sequence[SignalTensor]]], batch: int) -> None:
+        """Choose by the signals of the first record, those of all layers."""
+        if self._chosen is None:
+            share = self.samples.recorded_of(batch) / max(1, batch)
+            sizes = (
+                part.values.numel() * max(4, part.values.element_size()) * (share if part.per_sample else 1)
+                for signals in layers
+                for parts in signals.values()
+                for part in parts
+            )
+            self.adopt("raw" if sum(sizes) <= RAW_BYTES else "factor")
+
+    def adopt(self, name: Literal["raw", "factor"]) -> None:
+        """Take the choice of an earlier session."""
+        self._chosen = self._raw if name == "raw" else self._factors
+
+    def __call__(
+        self, layer: str, signals: Mapping[str, Sequence[SignalTensor]], batch: int = 0
+    ) -> dict[str, SignalArray]:
+        """Return the arrays of one call of a layer, as `choose` decided."""
+        assert self._chosen is not None
+        return self._chosen(layer, signals, batch)
+
+
 def reduction_of(name: ReductionName, unfolding: Unfolding, rows: Rows) -> Reduction:
     """Return a reduction by its name.
 
@@ -49,8 +94,10 @@ def reduction_of(name: ReductionName, unfolding: Unfolding, rows: Rows) -> Reduc
     InputError
         An unknown reduction or unfolding, or an invalid ``rows``.
     """
-    if name not in ("raw", "factor"):
-        raise InputError(f"reduction is {name!r}; it is 'raw' or 'factor'")
+    if name not in ("auto", "raw", "factor"):
+        raise InputError(f"reduction is {name!r}; it is 'auto', 'raw' or 'factor'")
     if unfolding not in UNFOLDINGS:
         raise InputError(f"unfolding is {unfolding!r}; it is 'samples' or 'channels'")
+    if name == "auto":
+        return Auto(unfolding, rows)
     return Raw(rows) if name == "raw" else Factors(unfolding, rows)

@@ -1,6 +1,5 @@
 """Choose which samples of a batch are recorded."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,10 +7,11 @@ import torch
 from torch import Tensor
 
 from fadiag.capture.arguments import whole_number
-from fadiag.errors import CaptureWarning, InputError
+from fadiag.capture.warn import warn_user
+from fadiag.errors import InputError
 from fadiag.signals import signal_of
 
-__all__ = ["Rows", "SampleSubset", "Subset", "capacity", "check_rows", "chosen_samples"]
+__all__ = ["Rows", "SampleSubset", "Subset", "check_rows", "chosen_samples"]
 
 
 @dataclass(frozen=True)
@@ -49,42 +49,32 @@ def chosen_samples(rows: Rows, samples: int) -> Tensor:
     """Return the indices of the chosen samples in a batch, in ascending order."""
     if isinstance(rows, Subset):
         generator = torch.Generator().manual_seed(int(rows.seed))
-        return torch.randperm(samples, generator=generator)[: rows.n].sort().values
-    return torch.arange(samples if rows is None else min(rows, samples))
-
-
-def capacity(count: int, batch: int) -> int:
-    """Return how many samples of a layer a store has room for.
-
-    A layer that sees part of a batch, such as an expert, may see the whole batch in a later step. A layer
-    that sees one sample serves the whole batch at once, as a table of positions does. Room for
-    the whole batch would then stay empty.
-
-    Parameters
-    ----------
-    count : int
-        The number of samples that the layer saw in its first step.
-    batch : int
-        The number of samples in that step's batch.
-    """
-    return 1 if count == 1 else max(count, batch)
+        return torch.randperm(samples, generator=generator, device="cpu")[: rows.n].sort().values
+    return torch.arange(samples if rows is None else min(rows, samples), device="cpu")
 
 
 class SampleSubset:
     """Chooses the samples of each signal at its first batch; later batches have the same samples, or fewer.
 
-    A layer may see other samples than the batch's, and another number of them in each step, as an expert
-    does. `capacity` decides how many there is room for.
+    A layer may see other samples than the batch's, and another number of them in each step. So there is room
+    for the whole batch, of which an expert may see one sample in its first step and all in a later one.
 
     Parameters
     ----------
     rows : int or Subset, optional
         The samples to choose; all by default.
+
+    Attributes
+    ----------
+    tables : set of str
+        The layers whose one row serves the whole batch, such as a table of positions. They need no more room.
     """
 
     def __init__(self, rows: Rows) -> None:
         check_rows(rows)
+        self.tables: set[str] = set()
         self._rows = rows
+        self._first_batch = 0
         self._indices: dict[tuple[str, str], Tensor] = {}
         self._warned = False
 
@@ -97,7 +87,18 @@ class SampleSubset:
             By layer and stored array. Each part of a factor shows the capacity of its signal.
         """
         for (layer, array), samples in capacities.items():
-            self._indices.setdefault((layer, signal_of(array).name), torch.arange(samples))
+            self._first_batch = max(self._first_batch, samples)
+            self._indices.setdefault((layer, signal_of(array).name), torch.arange(samples, device="cpu"))
+
+    def recorded_of(self, batch: int) -> int:
+        """Return how many samples of a batch are recorded at a layer that sees the whole batch."""
+        self._first_batch = self._first_batch or batch
+        wanted = self._rows.n if isinstance(self._rows, Subset) else self._rows
+        return min(batch, self._first_batch, batch if wanted is None else wanted)
+
+    def room_of(self, layer: str) -> int:
+        """Return how many samples of a layer the store needs room for, if the layer saw fewer."""
+        return 0 if layer in self.tables else self.recorded_of(self._first_batch)
 
     def take(self, layer: str, signal: str, parts: Sequence[Tensor], batch: int = 0) -> list[Tensor]:
         """Return the chosen samples of each micro-batch of a step.
@@ -115,7 +116,8 @@ class SampleSubset:
         """
         key, count = (layer, signal), sum(len(part) for part in parts)
         if key not in self._indices:
-            self._indices[key] = chosen_samples(self._rows, capacity(count, batch))
+            room = count if layer in self.tables else max(count, batch, self._first_batch)
+            self._indices[key] = chosen_samples(self._rows, room)
         indices, taken, start = self._indices[key], [], 0
         if not isinstance(self._rows, Subset):
             wanted = count if self._rows is None else min(count, self._rows)
@@ -136,10 +138,8 @@ class SampleSubset:
     def _warn(self, layer: str, wanted: int, room: int) -> None:
         if not self._warned:
             self._warned = True
-            warnings.warn(
+            warn_user(
                 f"layer {layer!r} has {wanted} samples in one step, and room for the {room} of the first "
                 f"that was recorded, so {wanted - room} are left out: there, and wherever else a step has "
-                "more than the first. Begin with the largest batch, or take fewer of each by rows=",
-                CaptureWarning,
-                stacklevel=2,
+                "more than the first. Begin with the largest batch, or take fewer of each by rows="
             )

@@ -13,7 +13,7 @@ from fadiag.capture.tracing.trace import Trace
 from fadiag.errors import CaptureError
 from fadiag.signals import SIGNALS
 
-__all__ = ["call_attrs", "read_signal"]
+__all__ = ["call_attrs", "is_table", "read_signal"]
 
 #: The symbol of the place where a signal is taken: the layer's output (a) or the input of its gate (z). All
 #: others are taken at the output of the gate (h).
@@ -24,6 +24,11 @@ def call_attrs(call: Call, trace: Trace) -> dict[str, Any]:
     """Return the attributes that the store gives to one call of a layer."""
     attrs = layer_attrs(call.layer, call.order, trace.count, trace.last or call.layer)
     return {**attrs, "name": call.name, "norm": call.norm, "gate": call.gate}
+
+
+def is_table(call: Call) -> bool:
+    """Return whether a call's one row serves the whole batch, as that of an embedding of positions does."""
+    return isinstance(call.layer.module, nn.Embedding) and call.a_shape[:1] == (1,)
 
 
 def read_signal(name: str, call: Call) -> SignalTensor:

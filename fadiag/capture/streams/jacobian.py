@@ -73,9 +73,11 @@ def _cotangents(shape: torch.Size, vectors: int, generator: torch.Generator) -> 
     """Return the gradients to start from, the same for every sample: all unit vectors, or random vectors."""
     outputs = shape[1:].numel()
     if outputs <= vectors:
-        rows = torch.eye(outputs, dtype=torch.float64)
+        rows = torch.eye(outputs, dtype=torch.float64, device="cpu")
     else:
-        rows = torch.randn(vectors, outputs, generator=generator, dtype=torch.float64)
+        rows = torch.randn(
+            vectors, outputs, generator=generator, dtype=torch.float64, device=generator.device
+        )
     return [row.reshape(shape[1:]).expand(shape) for row in rows]
 
 

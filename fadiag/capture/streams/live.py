@@ -62,7 +62,7 @@ the model's own rule; record it with a Probe
         signals: Iterable[str] = ("activation", "modulator", "error"),
         *,
         every: int | Iterable[int] | Schedule = 50,
-        reduction: ReductionName = "raw",
+        reduction: ReductionName = "auto",
         unfolding: Unfolding = "samples",
         rows: Rows = None,
     ) -> None:

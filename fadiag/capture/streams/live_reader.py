@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -12,7 +12,8 @@ from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.passes.isolation import is_out_of_band
 from fadiag.capture.signals.arrays import HALF
 from fadiag.capture.signals.layer_signals import LayerSignals, SignalTensor, batch_size
-from fadiag.capture.streams.call_signals import call_attrs, read_signal
+from fadiag.capture.signals.reduction import Auto
+from fadiag.capture.streams.call_signals import call_attrs, is_table, read_signal
 from fadiag.capture.streams.live import Live
 from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.capture.tracing.grad_hooks import Purpose
@@ -66,20 +67,28 @@ class LiveReader:
         self._handles: list[RemovableHandle] = []
         self._traces: list[Trace] = []
         self._running: Trace | None = None
+        self._saw_transform = False
 
-    def restore_capacities(self, capacities: Mapping[tuple[str, str], int]) -> None:
-        """Give signals the capacity of an earlier session, by layer and array."""
+    def restore(
+        self, capacities: Mapping[tuple[str, str], int], reduction: Literal["raw", "factor"] | None
+    ) -> None:
+        """Give signals the capacity of an earlier session, by layer and array, and its reduction."""
         self._reduce.samples.restore(capacities)
+        if reduction is not None and isinstance(self._reduce, Auto):
+            self._reduce.adopt(reduction)
 
     def arm(self, scale: float = 1.0) -> None:
         """Attach the hooks to the model."""
         self.scale = scale
+        self._saw_transform = False
         self._handles = attach_hooks(self._layers, self._others, lambda: self._running, self._ops.modules)
         self._handles.append(self._model.register_forward_pre_hook(Hook(self._on_model_call)))
         self._handles.append(self._model.register_forward_hook(Hook(self._on_model_output), always_call=True))
 
     def _on_model_call(self, module: nn.Module, inputs: Any) -> None:
-        if torch.is_grad_enabled() and self._running is None and not is_out_of_band():
+        if _is_transformed():
+            self._saw_transform = True
+        elif torch.is_grad_enabled() and self._running is None and not is_out_of_band():
             self._running = Trace(self.asked.signals, ops=self._ops)
             self._running.__enter__()  # type: ignore[no-untyped-call]
         if self._running is not None:
@@ -127,6 +136,12 @@ class LiveReader:
                 f"a forward pass of step {step} was interrupted, and what came after it was taken for a part "
                 "of it; close the recorder when the training is interrupted, and go on with resume_from="
             )
+        if not traces and self._saw_transform:
+            raise CaptureError(
+                f"live recording saw no backward pass in step {step} but one inside a transformation of "
+                "torch.func (grad, vmap, jacrev) or a trace, where signals cannot be seen; train by "
+                "loss.backward(), or leave live= out and record a Probe"
+            )
         if not traces:
             raise CaptureError(
                 f"live recording saw no backward pass in step {step}; call the recorded model itself (not "
@@ -137,15 +152,28 @@ class LiveReader:
         batch = 0
         for trace in traces:
             read = [self._read(call, scale) for call in trace.calls]
-            batch += batch_size({name: [one] for name, one in signals.items()} for signals in read)
+            seen = ({name: [one] for name, one in signals.items()} for signals in read)
+            batch += batch_size(seen, trace.outputs)
             for call, signals in zip(trace.calls, read, strict=True):
                 first.setdefault(call.name, (call, trace))
                 of_call = parts.setdefault(call.name, {})
                 for name, one in signals.items():
                     of_call.setdefault(name, []).append(one)
+        calls = sorted(first.values(), key=lambda found: found[0].order)
+        samples = self._reduce.samples
+        samples.tables = {call.name for call, _ in calls if is_table(call)}
+        recorded = samples.recorded_of(batch)
+        if isinstance(self._reduce, Auto):
+            self._reduce.choose(parts.values(), batch)
         return [
-            LayerSignals(call.name, call_attrs(call, trace), self._reduce(call.name, parts[call.name], batch))
-            for call, trace in sorted(first.values(), key=lambda found: found[0].order)
+            LayerSignals(
+                call.name,
+                call_attrs(call, trace),
+                self._reduce(call.name, parts[call.name], batch),
+                recorded,
+                samples.room_of(call.name),
+            )
+            for call, trace in calls
         ]
 
     def _read(self, call: Call, scale: float) -> dict[str, SignalTensor]:
@@ -154,6 +182,12 @@ class LiveReader:
             for name in self.asked.signals
             if name in call.values
         }
+
+
+def _is_transformed() -> bool:
+    """Return whether a pass runs inside torch.func or is traced: such a pass is not the training's."""
+    interpreter = torch._C._functorch.peek_interpreter_stack()
+    return interpreter is not None or torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 def _unscaled(signal: SignalTensor, scale: float) -> SignalTensor:

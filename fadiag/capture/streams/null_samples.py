@@ -33,7 +33,7 @@ class SampleSelection:
 
     def indices(self, call: Call) -> Tensor:
         """Return the indices of the chosen samples in a call's error."""
-        every = torch.arange(call.a_shape[:1].numel())
+        every = torch.arange(call.a_shape[:1].numel(), device="cpu")
         if len(call.a_shape) < 2:  # no axis of samples
             return every
         return self.subset.take(call.name, "error", [every], self.batch)[0]

@@ -95,7 +95,7 @@ def mask_statistics(
     found: dict[str, list[float]] = {statistic: [] for statistic in _MASK_NULL.statistics}
     like = call.values["modulator"]
     for _ in range(draws):
-        noise = torch.empty(call.h_shape, dtype=torch.float64)
+        noise = torch.empty(call.h_shape, dtype=torch.float64, device="cpu")
         for indices, spectrum in spectra_of:
             draw = partial(_noise, spectrum, rng)
             noise[indices] = selection.draw_modulator(call, len(indices), draw)
@@ -161,7 +161,7 @@ def mask_nulls(
     delta = last.values["error"]
     if not bool(torch.isfinite(delta).all()):
         return {}
-    chosen = torch.zeros(len(delta), dtype=torch.bool)
+    chosen = torch.zeros(len(delta), dtype=torch.bool, device="cpu")
     chosen[selection.indices(last)] = True
     spectra_of = [
         (at, spectra.singular_values(selection.matrix(last, delta[at.to(delta.device)])))

@@ -103,7 +103,7 @@ class OptimizerStepMonitor:
                     f"the weight of layer {layer.name!r} changed at step {step}, but the "
                     f"{type(own[0]).__name__} that the recorder has for it did not step; give it the "
                     "optimizer that steps (the inner one if one wraps another; a new one goes to a new "
-                    f"Recorder with resume=True), and {_ONCE}"
+                    f"Recorder with if_exists='resume'), and {_ONCE}"
                 )
         if first and not any(map(self._has_stepped, self._optimizers)) and _are_ready(self._optimizers):
             raise CaptureError(

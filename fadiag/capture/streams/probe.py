@@ -1,8 +1,7 @@
 """A fixed batch on which the signals of every layer are read, apart from the training."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -14,12 +13,13 @@ from fadiag.capture.passes.error_context import name_probe
 from fadiag.capture.passes.isolation import Mode, TrainingFlags, outside_of_contexts
 from fadiag.capture.passes.passes import Passes
 from fadiag.capture.signals.layer_signals import LayerSignals
-from fadiag.capture.signals.reduction import ReductionName, reduction_of
+from fadiag.capture.signals.reduction import Auto, ReductionName, reduction_of
 from fadiag.capture.signals.samples import Rows
 from fadiag.capture.streams.probe_signals import ProbeRequest, read_signals
 from fadiag.capture.streams.schedule import Schedule, as_schedule
 from fadiag.capture.tracing.declared_ops import DeclaredOps
-from fadiag.errors import CaptureWarning, InputError
+from fadiag.capture.warn import warn_user
+from fadiag.errors import InputError
 from fadiag.signals import is_free_label, signals_of
 from fadiag.store import Unfolding
 
@@ -72,9 +72,9 @@ class Probe:
         At which of these readings error_bp is checked again, beside the first one (see ``Recorder(check=)``).
     seed : int
         The seed of the random numbers in a reading, and of the draws.
-    reduction : {"raw", "factor"}
+    reduction : {"auto", "raw", "factor"}
         How much of the signals is stored: all values, or a small factor of their matrix (see
-        `fadiag.capture.Factors`).
+        `fadiag.capture.Factors`). With "auto" all values, if they take at most 64 MiB a record.
     unfolding : {"samples", "channels"}
         The rows of the matrices behind factors and nulls, for a signal with positions: whole samples, or
         single positions, with the channels as columns.
@@ -110,7 +110,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         every: int | Iterable[int] | Schedule | None = None,
         check_every: int | Iterable[int] | Schedule | None = None,
         seed: int = 0,
-        reduction: ReductionName = "raw",
+        reduction: ReductionName = "auto",
         unfolding: Unfolding = "samples",
         rows: Rows = None,
     ) -> None:
@@ -154,6 +154,11 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         """The attributes of its stream in the store."""
         how = {"mode": self.mode, "reduction": self.reduction, "unfolding": self.unfolding}
         return {"kind": "probe", "loss_reduction": "mean", **how}
+
+    def adopt(self, reduction: Literal["raw", "factor"]) -> None:
+        """Reduce the signals as an earlier session did, where the choice is the recorder's."""
+        if isinstance(self._reduce, Auto):
+            self._reduce.adopt(reduction)
 
     def check(self, layers: Sequence[RecordedLayer]) -> None:
         """Raise InputError if ``feedbacks`` or ``jacobian_vectors`` does not fit the layers."""
@@ -254,10 +259,8 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         now = contents_of(self.batch)
         change = "" if self._contents is None else change_between(self._contents, now)
         if change:
-            warnings.warn(
+            warn_user(
                 f"probe {name!r}: {change} since the last reading, so that its signals are not of one batch; "
-                "give Probe a copy that nobody writes to",
-                CaptureWarning,
-                stacklevel=2,
+                "give Probe a copy that nobody writes to"
             )
         self._contents = now

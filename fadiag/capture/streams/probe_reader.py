@@ -103,14 +103,15 @@ class ProbeReader:
         """Return the names of the probes to read at a step."""
         return [name for name in self.by_name if self.schedule_of(name)(step)]
 
-    def read_ahead(self) -> None:
-        """Read the probes that are due at step 0 and store the result for `read`.
+    def read_ahead(self) -> Mapping[str, Sequence[LayerSignals]]:
+        """Read the probes that are due at step 0, store the result for `read` and return it.
 
         An error in a probe is then raised before the store is made.
         """
         self._ahead = {name: self._read(name, 0) for name in self.due(0)}
         for name, read in self._ahead.items():
-            self._warn_missing(name, read, stacklevel=5)
+            self._warn_missing(name, read)
+        return dict(self._ahead)
 
     def read(self, name: str, step: int, *, first: bool) -> list[LayerSignals]:
         """Return the signals of a probe; warn of layers without signals in its ``first`` reading."""
@@ -118,7 +119,7 @@ class ProbeReader:
             return self._ahead.pop(name)
         read = self._read(name, step)
         if first:
-            self._warn_missing(name, read, stacklevel=5)
+            self._warn_missing(name, read)
         return read
 
     def _read(self, name: str, step: int) -> list[LayerSignals]:
@@ -129,7 +130,7 @@ class ProbeReader:
         given = self._model, self._layers, self._others
         return probe.read(*given, name=name, flags=self._flags, checks=checks, ops=self._ops)
 
-    def _warn_missing(self, name: str, read: Sequence[LayerSignals], *, stacklevel: int) -> None:
+    def _warn_missing(self, name: str, read: Sequence[LayerSignals]) -> None:
         found, asked = {layer.name: layer.signals.keys() for layer in read}, self.by_name[name].signals
         where = f"the pass of probe {name!r}"
-        warn_missing_signals(found, self._layers, asked, where, stacklevel=stacklevel + 1)
+        warn_missing_signals(found, self._layers, asked, where)

@@ -13,8 +13,8 @@ from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.passes.passes import Passes
 from fadiag.capture.signals.arrays import Array
 from fadiag.capture.signals.layer_signals import LayerSignals, SignalArray, SignalTensor, batch_size
-from fadiag.capture.signals.reduction import Reduction
-from fadiag.capture.streams.call_signals import call_attrs, read_signal
+from fadiag.capture.signals.reduction import Auto, Reduction
+from fadiag.capture.streams.call_signals import call_attrs, is_table, read_signal
 from fadiag.capture.streams.jacobian import jacobian_cosines
 from fadiag.capture.streams.null_samples import SampleSelection
 from fadiag.capture.streams.nulls import mask_nulls, redraw_nulls
@@ -92,7 +92,10 @@ def read_signals(
             torch.Generator().manual_seed(passes.seed),
         )
     read = [_signals_of_call(call, request.signals, others, cosines) for call in own.calls]
-    batch = batch_size(read) or own.calls[-1].a_shape[:1].numel()
+    batch = batch_size(read, own.outputs) or own.calls[-1].a_shape[:1].numel()
+    if isinstance(reduce, Auto):
+        reduce.choose(read, batch)
+    reduce.samples.tables = {call.name for call in own.calls if is_table(call)}
     selection = SampleSelection(reduce.samples, request.unfolding, batch)
     k = max(1, (last.outputs or layers[-1].outputs) - 1)  # the number of classes less one
     nulls = {"mask_null": mask_nulls(passes, own.calls, selection, request.mask_draws)}
@@ -111,7 +114,8 @@ def read_signals(
             attrs |= checks.attrs(call)
             if checks.has_failed(call):
                 arrays = {name: array for name, array in arrays.items() if not _needs_truth(name)}
-        found.append(LayerSignals(call.name, attrs, arrays))
+        recorded, room = reduce.samples.recorded_of(batch), reduce.samples.room_of(call.name)
+        found.append(LayerSignals(call.name, attrs, arrays, recorded, room))
     return found
 
 

@@ -9,7 +9,7 @@ from fadiag.capture.streams.optimizer_steps import holders_of
 from fadiag.errors import InputError
 from fadiag.signals import SIGNALS, signals_of
 
-__all__ = ["STATE_SIGNALS", "choose_state_signals"]
+__all__ = ["STATE_SIGNALS", "choose_state_signals", "why_impossible"]
 
 #: The signals of the state stream. Feedback is recorded here if the rule changes it.
 STATE_SIGNALS = tuple(signal.name for signal in signals_of("state"))
@@ -44,12 +44,12 @@ def choose_state_signals(
                 f"state signal {signal!r} cannot be recorded without the optimizer; "
                 "give Recorder(..., optimizer=optimizer)"
             )
-        if (why := _why_impossible(signal, optimizers, layers)) is not None:
+        if (why := why_impossible(signal, optimizers, layers)) is not None:
             raise InputError(f"state signal {signal!r} would never be there: {why}; leave it out of state=")
     return chosen
 
 
-def _why_impossible(signal: str, optimizers: Sequence[Any], layers: Sequence[RecordedLayer]) -> str | None:
+def why_impossible(signal: str, optimizers: Sequence[Any], layers: Sequence[RecordedLayer]) -> str | None:
     """Return why no record can hold a signal; None if that is not known before the first update."""
     if signal == "feedback" and all(x.feedback_is_fixed for x in layers):
         return "no recorded layer's feedback changes (one that stays is in the static stream)"

@@ -12,6 +12,7 @@ from fadiag.capture.signals.arrays import to_array
 from fadiag.capture.signals.layer_signals import LayerSignals, SignalArray
 from fadiag.capture.signals.rounding import rounding_floor_of
 from fadiag.capture.streams.optimizer_steps import OptimizerStepMonitor, holders_of
+from fadiag.capture.streams.state import why_impossible
 from fadiag.errors import CaptureError
 from fadiag.signals import SIGNALS
 from fadiag.spectra import ROUNDING_LIMIT
@@ -70,6 +71,21 @@ class StateReader:
         self._holders: dict[int, list[Any]] = {}
         self._recorded: set[str] = set()
         self._updates = 0
+
+    def record_bytes(self) -> int:
+        """Return how many bytes a record takes at most."""
+        total = 0
+        for layer in self._layers:
+            total += 8 * ("update_rounding_floor" in self.signals)
+            for name in self.signals:
+                changes = name != "feedback" or not layer.adapter.feedback_is_fixed(layer.module)
+                of_weight = SIGNALS[name].shape == "weight" and changes and self._is_possible(name)
+                like = layer.weight if of_weight else layer.bias if SIGNALS[name].shape == "bias" else None
+                total += 0 if like is None else like.numel() * max(4, like.element_size())
+        return total
+
+    def _is_possible(self, name: str) -> bool:
+        return why_impossible(name, self._optimizers, self._layers) is None
 
     def begin(self, step: int) -> None:
         """Copy the weights and wait for the optimizer's step."""

@@ -1,6 +1,5 @@
 """One call of one layer in a pass, and the signals that were seen there."""
 
-import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -10,7 +9,7 @@ from torch.autograd.graph import GradientEdge
 
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.tracing.dataflow import ActivationPath, Node, activation_path
-from fadiag.errors import CaptureWarning
+from fadiag.capture.warn import warn_user
 from fadiag.signals import SIGNALS
 
 __all__ = ["Call"]
@@ -86,12 +85,10 @@ class Call:
 
 
 def _warn_unknown_gate(call: Call, path: ActivationPath) -> None:
-    warnings.warn(
+    warn_user(
         f"layer {call.name!r}: its output goes through {' and '.join(map(repr, path.through))}, and it is "
         "not known which gate that is; its activation, modulator and error_post are not recorded, its error "
         "and gradient are; say by Recorder(passes=..., gates=...) which function or module merely passes its "
         "input on and which is the gate, use the gate's own function (torch.nn.functional.silu, say, and not "
         "its formula), or leave these signals out by signals=[...]",
-        CaptureWarning,
-        stacklevel=2,
     )

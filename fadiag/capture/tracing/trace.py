@@ -4,7 +4,7 @@ A tensor is known by its identity. So functions, methods and modules look alike,
 that torch does not report, such as an autograd function, is known by its node in autograd's graph.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +51,8 @@ class Trace(TorchFunctionMode):
         The number of calls of all layers, recorded or not.
     last : RecordedLayer or None
         The layer that was called last.
+    outputs : int
+        The number of samples in what the model returned; 0 if it returned none with axes.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Trace(TorchFunctionMode):
         self.calls: list[Call] = []
         self.count = 0
         self.last: RecordedLayer | None = None
+        self.outputs = 0
         self._wanted = frozenset(signals)
         self._recorder = GradientRecorder(signals, save_edges=save_edges)
         self._with_grad = torch.is_grad_enabled()
@@ -159,6 +162,7 @@ class Trace(TorchFunctionMode):
         """
         self._depth -= 1
         if self._depth == 0:
+            self.outputs = _samples_in(output)
             with torch._C.DisableTorchFunction():
                 for tensor in tensors_in(output):
                     for _, node in self._graph.nodes_of(tensor):
@@ -241,6 +245,20 @@ class Trace(TorchFunctionMode):
                     (name, kind), first, inputs, sources, outputs, needed=needed, graded=graded
                 )
         return result
+
+
+def _samples_in(output: Any) -> int:
+    """Return the number of samples in what a model returns.
+
+    The entries of a mapping or list are those of the same samples, or each the share of one task.
+    """
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    found = [output] if isinstance(output, Tensor) else output if isinstance(output, (tuple, list)) else []
+    counts = [tensor.shape[0] for tensor in found if isinstance(tensor, Tensor) and len(tensor.shape) > 0]
+    if isinstance(output, list) and len(set(counts)) > 1:
+        return sum(counts)
+    return counts[0] if counts else 0
 
 
 def _has_reentrant_checkpoint(output: Tensor) -> bool:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from fadiag.cli.path_checks import checked_path
+from fadiag.cli.path_checks import ExistingFile, checked_path
 
 if TYPE_CHECKING:
     from fadiag.store import Unfolding
@@ -26,7 +26,7 @@ __all__ = ["analyze"]
 @click.option(
     "--meta",
     metavar="CSV",
-    type=click.Path(exists=True, dir_okay=False),
+    type=ExistingFile(),
     help="Set entries of the runs, such as condition and seed: a table whose first column is path.",
 )
 @click.option(

@@ -6,6 +6,7 @@ import click
 
 from fadiag.cli.path_checks import checked_path
 from fadiag.errors import InputError
+from fadiag.paths import absolute_path
 
 __all__ = ["compare"]
 
@@ -15,7 +16,7 @@ _HEAD = "stream,variable,layer,runs,design,"
 
 def _check_table(path: str) -> Path:
     """Refuse, before any work is done, a path where a table cannot or must not be written."""
-    out = Path(path)
+    out = absolute_path(path)
     if out.suffix != ".csv":
         raise InputError(f"the table cannot be written to {out}: its name must end in .csv")
     if not out.parent.is_dir():

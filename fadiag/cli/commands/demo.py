@@ -1,8 +1,8 @@
 """``fadiag demo``: the rank study in small, from training to the report."""
 
-from pathlib import Path
-
 import click
+
+from fadiag.paths import absolute_path
 
 __all__ = ["demo"]
 
@@ -42,7 +42,7 @@ def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
 
     if data != "digits" and data_dir is None:
         raise click.UsageError(f"--data {data} needs --data-dir, the folder of its files")
-    folder = Path(out)
+    folder = absolute_path(out)
     with bar("training") as move:
         stores = run_study(
             demo_study(data, data_dir), folder / "runs", jobs=jobs or available_cores(), progress=move

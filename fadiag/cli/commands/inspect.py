@@ -45,6 +45,11 @@ def _head(summary: "RunSummary") -> Iterable[tuple[str, str]]:
     yield "created", _time(info.created)
     yield "updated", _time(info.updated)
     yield "on disk", _size(summary.stored_bytes)
+    for stream in summary.streams:
+        spent, whole = (stream.attrs.get(f"{what}_seconds") for what in ("recording", "run"))
+        if isinstance(spent, float) and isinstance(whole, float) and whole > 0:
+            share = f"{100 * spent / whole:.1f} % of the run's time ({spent:.1f} s of {whole:.1f} s)"
+            yield "recording", share
     for key, value in info.manifest.items():
         # A hash a layer is for programs to compare.
         if key != "feedback_hash" and value not in (None, "", {}, []):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from fadiag.errors import DamagedError, NotAStoreError, SchemaError
+from fadiag.paths import absolute_path
 from fadiag.store.layout import DTYPES, MAX_CHUNK, SCHEMA, ArrayLayout, array_document, fill_value
 from fadiag.store.names import COORDINATES, MAX_KEY
 from fadiag.store.read.snapshot import Count, RootAttributes, Snapshot, StoredArray
@@ -63,7 +64,7 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
     DamagedError
         The document says something that no writer writes.
     """
-    place = Path(path)
+    place = absolute_path(path)
     document = _root_bytes(place)
     try:
         root = msgspec.json.decode(document, type=_RootDocument)

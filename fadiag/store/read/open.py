@@ -25,7 +25,8 @@ class RunInfo:
     """What a run is, without its arrays.
 
     ``status`` is ``recording`` (a writer holds the store), ``killed`` (no writer holds it, and none closed
-    it), ``complete``, ``failed`` (the run ended in an exception) or ``sealed`` (compacted).
+    it), ``complete``, ``unfinished`` (closed by the end of Python), ``failed`` (the run ended in an
+    exception) or ``sealed`` (compacted).
     """
 
     path: Path

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from fadiag.errors import InputError, StoreError
+from fadiag.paths import absolute_path
 from fadiag.store.layout import ArrayLayout, fill_value
 from fadiag.store.lock import is_locked
 from fadiag.store.read.arrays import read_array
@@ -67,7 +68,7 @@ def compact(path: str | os.PathLike[str], dest: str | os.PathLike[str]) -> None:
         _write(target, snapshot)
     except BaseException as error:
         if "://" not in os.fspath(dest):
-            shutil.rmtree(dest, ignore_errors=True)
+            shutil.rmtree(absolute_path(dest), ignore_errors=True)
         if isinstance(error, OSError) or type(error).__module__.startswith("obstore"):
             raise StoreError(f"{dest} cannot be written: {_shown(error)}") from error
         raise
@@ -93,13 +94,14 @@ def _target(dest: str | os.PathLike[str]) -> Any:
 
     text = os.fspath(dest)
     if "://" not in text:
+        target = absolute_path(text)
         try:
-            Path(text).mkdir(parents=True)
+            target.mkdir(parents=True)
         except FileExistsError:
-            raise StoreError(f"{text} exists; compaction writes a new store, take another path") from None
+            raise StoreError(f"{target} exists; compaction writes a new store, take another path") from None
         except OSError as error:
-            raise StoreError(f"{text} cannot be written: {error}") from None
-        return LocalStore(text)
+            raise StoreError(f"{target} cannot be written: {error}") from None
+        return LocalStore(target)
     try:
         from obstore.store import from_url
     except ImportError:

@@ -4,10 +4,10 @@ import json
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fadiag.errors import StoreError
+from fadiag.paths import absolute_path
 from fadiag.store.read.metadata import read_snapshot
 from fadiag.store.read.open import check_committed
 from fadiag.store.values import JSON
@@ -59,7 +59,7 @@ def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) ->
     """
     if find_spec("netCDF4") is None:
         raise StoreError("netCDF export needs netCDF4: pip install 'fadiag[netcdf]'")
-    target = Path(dest)
+    target = absolute_path(dest)
     if target.exists():
         raise StoreError(f"{target} exists; take another path")
     tree = _netcdf_tree(path)

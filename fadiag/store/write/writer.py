@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from numpy.typing import NDArray
 
 from fadiag.errors import InputError, StoreError
+from fadiag.paths import absolute_path
 from fadiag.store.layout import ArraySpec
 from fadiag.store.values import JSON, check_whole, clean_json
 from fadiag.store.write.background import BackgroundRecording
@@ -75,7 +75,7 @@ class RunWriter:
         resume: bool = False,
         resume_from: int | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = absolute_path(path)
         if on_full not in {"block", "skip"}:
             raise InputError(f"on_full is {on_full!r}; use 'block' or 'skip'")
         if on_failure not in {"raise", "warn"}:

@@ -136,13 +136,13 @@ class Dropping(nn.Module):
         return self.last(h)
 
 
-def train(path: Path, updates: int, *, resume: bool = False, poison: bool = False) -> None:
+def train(path: Path, updates: int, *, if_exists: str = "error", poison: bool = False) -> None:
     torch.manual_seed(0)
     model = fadiag.convert(Dropping(), seed=0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     x, y = torch.randn(8, 6), torch.randint(3, (8,))
     # No state: the weights that the first session left are not kept here, and would be asked for.
-    with Recorder(model, path, live=Live(every=1), state=(), resume=resume) as recorder:
+    with Recorder(model, path, live=Live(every=1), state=(), if_exists=if_exists) as recorder:
         for _ in range(updates):
             if poison:
                 x = x * torch.nan
@@ -162,7 +162,7 @@ def test_a_layer_that_is_dropped_at_random(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_resumed_run_keeps_the_count_of_what_was_not_a_number(tmp_path: Path) -> None:
     train(tmp_path / "run.zarr", 1, poison=True)
-    train(tmp_path / "run.zarr", 3, resume=True)
+    train(tmp_path / "run.zarr", 3, if_exists="resume")
     assert open_run(tmp_path / "run.zarr")["live/last/activation"].attrs["nan_count"] == 24
     with pytest.raises(InputError, match=r"of layer '.*' at step 0 holds .* NaN of"):
         fadiag.analyze(tmp_path / "run.zarr")

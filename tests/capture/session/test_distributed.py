@@ -70,7 +70,7 @@ def test_feedback_that_differs_is_refused_on_every_rank(folder, found):
 def test_a_recorder_that_fails_on_one_rank_fails_on_all(found):
     assert found[0]["taken"].startswith("StoreError: ")
     assert found[1]["taken"].startswith("CaptureError: the recorder of rank 0 did not start: StoreError: ")
-    assert "exists; resume it with resume=True" in found[1]["taken"]
+    assert "exists; take another path, or give if_exists='resume'" in found[1]["taken"]
 
 
 @pytest.mark.slow

@@ -68,12 +68,12 @@ def refused(model, path, match, **options):
     """Nothing of the store was changed: what a checkpoint sets back is still there, too."""
     before = files(path)
     with pytest.raises(CaptureError, match=match):
-        train(model, path, resume=True, **options)
+        train(model, path, if_exists="resume", **options)
     assert files(path) == before
 
 
 def test_a_run_goes_on_from_its_checkpoint(at4, path):
-    train(network(like=at4), path, resume=True)
+    train(network(like=at4), path, if_exists="resume")
     run = open_run(path)
     assert list(run["state"]["step"].values) == [0, 3, 4, 6, 8]
     again = path.with_name("again.zarr")
@@ -89,6 +89,19 @@ def test_a_probe_that_is_not_due_at_the_checkpoint_is_read_when_it_is_due(at4, p
     train(network(), again, 8)
     here, there = (open_run(p)["p/0/error"].sel(step=6).values for p in (path, again))
     np.testing.assert_array_equal(here, there)
+
+
+@pytest.mark.parametrize("reduction", ["raw", "factor"])
+def test_the_reduction_that_was_chosen_stays(reduction, path):
+    how = {"reduction": reduction}
+    at4 = train(network(), path, probes={"p": probe(**how)}, live=Live(every=1, **how))
+    train(network(like=at4), path, if_exists="resume", live=Live(every=1))  # "auto" takes what is there
+    run = open_run(path)
+    for stream, count in (("p", 5), ("live", 8)):
+        assert run[f"{stream}/0/error"].attrs["reduction"] == reduction
+        assert np.isfinite(run[f"{stream}/0/error"].values).all()
+        assert run.sizes.get("step") is None
+        assert len(run[stream]["step"]) == count
 
 
 def test_another_feedback_is_refused(at4, path):
@@ -129,7 +142,7 @@ def test_another_type_is_refused(path):
 
 def test_another_gate_is_refused_when_a_pass_shows_it(at4, path):
     with pytest.raises(CaptureError, match=r"layer '0' has gate 'relu' in .*run.zarr and 'tanh' now"):
-        train(network(gate=nn.Tanh, like=at4), path, resume=True)
+        train(network(gate=nn.Tanh, like=at4), path, if_exists="resume")
     assert open_run(path)["p/0"].attrs["gate"] == "relu"
     assert list(open_run(path)["p"]["step"].values) == [0, 3, 4]
 
@@ -139,7 +152,11 @@ def test_another_gate_is_refused_when_a_pass_shows_it(at4, path):
     [
         ({}, {"mode": "train"}, "probe 'p' has mode 'eval' in .*run.zarr and 'train' now"),
         ({}, {"reduction": "factor"}, "probe 'p' has reduction 'raw' in .*run.zarr and 'factor' now"),
-        ({"reduction": "factor"}, {}, "probe 'p' has reduction 'factor' in .*run.zarr and 'raw' now"),
+        (
+            {"reduction": "factor"},
+            {"reduction": "raw"},
+            "probe 'p' has reduction 'factor' in .*run.zarr and 'raw' now",
+        ),
     ],
 )
 def test_another_kind_of_probe_is_refused(before, now, match, path):
@@ -162,14 +179,14 @@ def test_another_unfolding_is_refused(path):
 
     resume("samples")
     with pytest.raises(CaptureError, match=r"live has unfolding 'samples' in .*run.zarr and 'channels' now"):
-        resume("channels", resume=True)
-    resume("samples", resume=True)
+        resume("channels", if_exists="resume")
+    resume("samples", if_exists="resume")
 
 
 def test_a_signal_without_samples_does_not_tell_the_reduction(path):
     probes = {"p": probe(signals=["gradient"], reduction="factor")}
     at4 = train(network(), path, probes=probes)
-    train(network(like=at4), path, resume=True, probes=probes)
+    train(network(like=at4), path, if_exists="resume", probes=probes)
 
 
 def test_weights_that_were_not_restored_are_refused(at4, path):
@@ -185,7 +202,7 @@ def test_weights_that_were_not_restored_are_refused(at4, path):
 
 
 def test_a_step_without_a_record_of_the_weights_is_taken_on_trust(at4, path):
-    train(network(like=at4), path, resume=True, resume_from=2)
+    train(network(like=at4), path, resume_from=2)
     assert list(open_run(path)["state"]["step"].values) == [0, 3, 6]
 
 
@@ -226,13 +243,13 @@ def failed(path):
 
 def test_the_log_of_a_failed_run_tells_where_it_ended(failed):
     refused(network(), failed, r"resume_from is 3, and .*run.zarr ends at step 2", resume_from=3)
-    train(network(), failed, resume=True, resume_from=2)
+    train(network(), failed, resume_from=2)
 
 
 def test_without_a_full_log_it_is_not_known_where_a_failed_run_ended(path):
     with pytest.raises(KeyError), Recorder(network(), path, every=3):
         raise KeyError
-    train(network(), path, resume=True, resume_from=2, log=False)
+    train(network(), path, resume_from=2, log=False)
 
 
 KILLED = """
@@ -258,13 +275,15 @@ def test_what_a_killed_run_had_not_committed_is_told(path):
     assert run_info(path).status == "killed"
     told = r"run.zarr was killed and holds nothing beyond step 0: what was recorded from there to step 5"
     with pytest.warns(CaptureWarning, match=told):
-        train(network(), path, resume=True, resume_from=5)
+        train(network(), path, resume_from=5)
     assert list(open_run(path)["state"]["step"].values) == [0, 6, 9]
 
 
 def test_a_step_is_that_of_the_whole_store(at4, path):
     model = network(like=at4)
-    with Recorder(model, path, state=(), resume=True) as recorder:  # no stream of this recorder has a record
+    with Recorder(
+        model, path, state=(), if_exists="resume"
+    ) as recorder:  # no stream of this recorder has a record
         assert recorder.current_step == 4
 
 

@@ -90,7 +90,7 @@ def main(rank, folder):
     left = dict(zip(trained.state_dict(), found["first"], strict=False))
     trained.load_state_dict({name: torch.tensor(w, dtype=torch.float64) for name, w in left.items()})
     with Recorder(trained, folder / "first.zarr", probes={"probe": probe("train")}, state=(),
-                  resume=True, resume_from=None) as recorder:  # fmt: skip
+                  if_exists="resume") as recorder:  # fmt: skip
         found["resumed at"] = recorder.current_step
     distributed.barrier()
     session.TIMEOUT = timedelta(seconds=2)

@@ -309,7 +309,7 @@ def test_a_metric_that_needs_more_than_a_factor_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"reduction": "svd"}, "reduction is 'svd'; it is 'raw' or 'factor'"),
+        ({"reduction": "svd"}, "reduction is 'svd'; it is 'auto', 'raw' or 'factor'"),
         ({"unfolding": "pixels"}, "unfolding is 'pixels'; it is 'samples' or 'channels'"),
         ({"rows": 0}, "rows is 0; give None for all samples, a number of them, or Subset(n, seed)"),
         ({"rows": Subset(0)}, "rows is Subset(n=0, seed=0); give None for all samples, "),

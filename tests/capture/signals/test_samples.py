@@ -102,6 +102,98 @@ def test_samples_beyond_the_capacity_of_a_layer_are_left_out_with_a_warning(tmp_
     analyze(tmp_path / "run.zarr")
 
 
+class Routed(nn.Module):
+    """Each sample goes to the expert that its first feature names; the experts may be the last layers."""
+
+    def __init__(self, *, head=False):
+        super().__init__()
+        self.e = nn.ModuleList(nn.Linear(6, 3) for _ in range(3))
+        self.head = nn.Linear(3, 3) if head else nn.Identity()
+
+    def forward(self, x):
+        y = x.new_zeros(len(x), 3)
+        for i, expert in enumerate(self.e):
+            own = (x[:, 0] == i).nonzero()[:, 0]
+            if len(own):
+                y = y.index_add(0, own, functional.relu(expert(x[own])))
+        return self.head(y)
+
+
+def routed(counts):
+    """A batch of which each expert gets its count."""
+    x = torch.randn(sum(counts), 6)
+    x[:, 0] = torch.repeat_interleave(torch.arange(3), torch.tensor(counts)).float()
+    return x, torch.randint(3, (len(x),))
+
+
+#: One sample at first, the last layer's share, an expert first called in a short batch, one called once.
+SHARES = [(11, 0, 1), (4, 0, 8), (2, 3, 1), (5, 7, 0), (0, 9, 3)]
+
+
+@pytest.mark.parametrize("head", [True, False])
+@pytest.mark.parametrize("reduction", ["raw", "factor"])
+@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("ignore:layers without signals")
+def test_every_sample_of_every_expert_is_recorded(tmp_path, head, reduction):
+    torch.manual_seed(0)
+    model, path = Routed(head=head), tmp_path / "run.zarr"
+    seen = []
+    with Recorder(model, path, live=Live(every=1, reduction=reduction), state=()) as recorder:
+        for counts in SHARES:
+            batch = routed(counts)
+            loss_of(model, batch).backward()
+            own = [batch[0][batch[0][:, 0] == i] for i in range(3)]
+            seen.append([expert(x).relu().detach().numpy() for expert, x in zip(model.e, own, strict=True)])
+            recorder.step()
+    live, ranks = open_run(path)["live"], analyze(path)["live"]["activation_effective_rank_raw"].isel(run=0)
+    assert live["rows_valid"].values.tolist() == [sum(counts) for counts in SHARES]
+    for i in range(3):
+        rows = live[f"e.{i}/rows"].values
+        np.testing.assert_array_equal(np.nan_to_num(rows), [counts[i] for counts in SHARES])
+        for step, layers in enumerate(seen):
+            if len(layers[i]):
+                found = float(ranks.sel(layer=f"e.{i}").isel(step=step))
+                assert found == pytest.approx(spectra.effective_rank(layers[i]), rel=1e-5)
+                if reduction == "raw":
+                    stored = live[f"e.{i}/activation"].values[step]
+                    np.testing.assert_allclose(stored[: len(layers[i])], layers[i], rtol=1e-5, atol=1e-6)
+
+
+class Heads(nn.Module):
+    """A trunk and a head for each task; a batch is of one task or of both."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.trunk, self.kind = nn.Linear(6, 5), kind
+        self.heads = nn.ModuleDict({task: nn.Linear(5, 3) for task in "ab"})
+
+    def forward(self, x):
+        h = functional.relu(self.trunk(x))
+        own = {"a": x[:, 0] > 0, "b": x[:, 0] <= 0}
+        found = {task: head(h[own[task]]) for task, head in self.heads.items() if own[task].any()}
+        return found if self.kind is dict else list(found.values())
+
+
+@pytest.mark.parametrize("kind", [dict, list])
+def test_the_head_of_a_task_that_comes_later_is_recorded(tmp_path, kind):
+    model, path = Heads(kind), tmp_path / "run.zarr"
+    only_a = X.abs()
+    both = only_a.clone()
+    both[:6, 0] *= -1
+    batches = [only_a, both[:6], both]
+
+    with Recorder(model, path, live=Live(every=1), state=()) as recorder:
+        for batch in batches:
+            found = model(batch)
+            sum(y.square().mean() for y in (found.values() if kind is dict else found)).backward()
+            recorder.step()
+    live = open_run(path)["live"]
+    assert live["rows_valid"].values.tolist() == [16, 6, 16]
+    for task, expected in (("a", [16, 0, 10]), ("b", [0, 6, 6])):
+        filled = live[f"heads.{task}/error"].notnull().all("out").sum("sample")
+        assert filled.values.tolist() == expected
+
+
 class Positions(nn.Module):
     def __init__(self):
         super().__init__()

@@ -11,7 +11,7 @@ from fadiag.capture.streams.live import LIVE_SIGNALS
 from fadiag.capture.streams.probe import PROBE_SIGNALS
 from fadiag.rules import convert
 from fadiag.signals import NULLS, PARTS, SIGNALS, role_of, signals_of, under_feedback
-from fadiag.store import ROWS, open_run
+from fadiag.store import ROW_COUNT_SIGNAL, open_run
 from tests.capture.toy import labelled, loss_of
 
 X, Y = labelled(12)
@@ -67,5 +67,5 @@ def test_a_label_of_other_feedback_is_recorded_for_each_signal_with_a_twin(recor
 def test_nothing_is_recorded_that_the_table_does_not_know(recorded):
     for stream, names in recorded.items():
         kind = "probe" if stream == "factors" else stream
-        for name in names - {ROWS}:
+        for name in names - {ROW_COUNT_SIGNAL}:
             assert role_of(name).signal in signals_of(kind), (stream, name)

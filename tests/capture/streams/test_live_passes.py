@@ -57,6 +57,63 @@ def test_two_recorders_of_one_model_record_the_same(tmp_path):
         np.testing.assert_array_equal(one, two)
 
 
+def per_sample(model):
+    def loss(parameters, x, y):
+        return functional.cross_entropy(functional_call(model, parameters, x[None]), y[None])
+
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    return torch.func.vmap(torch.func.grad(loss), (None, 0, 0))(parameters, X, Y)
+
+
+def forward_ad(model):
+    with torch.autograd.forward_ad.dual_level():
+        return model(torch.autograd.forward_ad.make_dual(X, X))
+
+
+#: What a user may do with the model between two updates, without training it.
+NO_TRAINING = {
+    "jacrev": lambda model: torch.func.jacrev(model)(X[:2]),
+    "jacfwd": lambda model: torch.func.jacfwd(model)(X[:2]),
+    "jvp": lambda model: torch.func.jvp(model, (X,), (X,)),
+    "vmap": lambda model: torch.func.vmap(model)(X),
+    "hessian": lambda model: torch.func.hessian(lambda x: model(x).sum())(X[0]),
+    "forward_ad": forward_ad,
+    "per-sample gradients": per_sample,
+    "per-sample gradients by autograd": lambda model: [
+        torch.autograd.grad(loss_of(model, (X[i : i + 1], Y[i : i + 1])), list(model.parameters()))
+        for i in range(3)
+    ],
+    "jacobian": lambda model: torch.autograd.functional.jacobian(model, X[:2]),
+    "jit.trace": lambda model: torch.jit.trace(model, X),
+    "export": lambda model: torch.export.export(model, (X,)),
+    "fx": torch.fx.symbolic_trace,
+}
+
+
+@pytest.mark.parametrize("call", NO_TRAINING)
+@pytest.mark.filterwarnings("ignore:.*jit:DeprecationWarning")
+def test_what_a_user_does_with_the_model_beside_its_training_is_left_alone(call, tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    with Recorder(model, tmp_path / "run.zarr", live=Live(every=1), state=()) as recorder:
+        NO_TRAINING[call](model)
+        loss_of(model, (X, Y)).backward()
+        expected = model[2].bias.grad.clone()
+        NO_TRAINING[call](model)
+        recorder.step()
+    rows, error = recorded_live(tmp_path / "run.zarr")
+    assert rows == [12]
+    np.testing.assert_allclose(error.sum(0), expected.numpy(), rtol=1e-5)
+
+
+def test_a_training_inside_a_transformation_is_told(tmp_path):
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    recorder = Recorder(model, tmp_path / "run.zarr", live=Live(every=1), state=())
+    per_sample(model)
+    with pytest.raises(CaptureError, match=r"saw no backward pass in step 0 but one inside .*torch.func"):
+        recorder.step()
+
+
 def by_grad(model, x, loss):
     return torch.autograd.grad(loss, x)[0]
 
@@ -145,8 +202,8 @@ def test_micro_batches_may_call_different_layers(tmp_path):
             recorder.step()
     live = open_run(tmp_path / "run.zarr")["live"]
     assert list(live.children) == ["body", "one", "two"]
-    np.testing.assert_array_equal(live["rows_valid"], [4, 4])  # the last layer's
-    np.testing.assert_array_equal([live[f"{name}/rows"][0] for name in ("body", "one")], [12, 8])
+    np.testing.assert_array_equal(live["rows_valid"], [12, 12])
+    np.testing.assert_array_equal([live[f"{name}/rows"][0] for name in ("one", "two")], [8, 4])
     for head, rows in (("one", slice(0, 8)), ("two", slice(8, 12))):
         leaf = model(X[rows], head).detach().requires_grad_()
         functional.cross_entropy(leaf, Y[rows]).backward()

@@ -1,0 +1,62 @@
+"""A store that exists where a recorder is to record: refuse it, go on in it, or delete it."""
+
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from fadiag.errors import InputError, LockedError, StoreError
+from fadiag.store import run_info
+
+__all__ = ["IfExists", "check_free", "delete_store"]
+
+IfExists = Literal["error", "resume", "replace"]
+
+
+def check_free(path: Path, if_exists: IfExists, resume_from: int | None) -> None:
+    """Refuse a path that is taken, if the user did not say what to do with it.
+
+    Raises
+    ------
+    InputError
+        An unknown choice, or one that contradicts ``resume_from``.
+    StoreError
+        The path is taken. `LockedError`, if another recorder is writing there.
+    """
+    if if_exists not in ("error", "resume", "replace"):
+        raise InputError(f"if_exists is {if_exists!r}; it is 'error', 'resume' or 'replace'")
+    if resume_from is not None:
+        if if_exists == "replace":
+            raise InputError(
+                "if_exists='replace' deletes the records that resume_from needs; give one of them"
+            )
+        return
+    if if_exists == "error" and path.exists():
+        raise StoreError(
+            f"{path} exists; take another path, or give if_exists='resume' to go on in it, "
+            "if_exists='replace' to delete it first"
+        )
+    if if_exists == "replace" and path.exists():
+        _check_deletable(path)
+
+
+def delete_store(path: Path) -> None:
+    """Delete a store that nobody is writing; do nothing if there is none.
+
+    Raises
+    ------
+    NotAStoreError, SchemaError, DamagedError
+        There is something else at the path.
+    LockedError
+        Another recorder is writing the store.
+    """
+    if path.exists():
+        _check_deletable(path)
+        shutil.rmtree(path)
+
+
+def _check_deletable(path: Path) -> None:
+    if run_info(path).status == "recording":
+        raise LockedError(
+            f"{path} is being written by another recorder and is not replaced; close that one, or take "
+            "another path"
+        )

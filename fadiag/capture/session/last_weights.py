@@ -1,0 +1,55 @@
+"""Notice that a model has other weights than the last update left: an average, or the best checkpoint."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fadiag.capture.layers.selection import RecordedLayer
+
+__all__ = ["LastWeights"]
+
+#: About how many entries of each parameter are compared.
+_ENTRIES = 16
+
+
+class LastWeights:
+    """A few entries of each recorded parameter, as the last update left them.
+
+    To read whole parameters after each update would cost too much. An average or an earlier checkpoint
+    differs everywhere. Counters of versions do not see what ``parameter.data.copy_`` writes.
+
+    Parameters
+    ----------
+    layers : sequence of RecordedLayer
+    """
+
+    def __init__(self, layers: Sequence[RecordedLayer]) -> None:
+        found = {id(p): p for layer in layers for p in layer.module.parameters()}
+        self._parameters = list(found.values())
+        self._memory: list[int] = []
+        self._entries: list[list[Tensor]] = []  # those of one device and type, which one operation copies
+        self._kept: list[Tensor] = []
+
+    def keep(self) -> None:
+        """Remember the entries as they are now."""
+        self._kept = self._read()
+
+    def are_there(self) -> bool:
+        """Return whether the model has the weights that were kept."""
+        now, kept = _joined(self._read()), _joined(self._kept)
+        return now.shape == kept.shape and torch.allclose(now, kept, rtol=0, atol=0, equal_nan=True)
+
+    def _read(self) -> list[Tensor]:
+        memory = [parameter.data_ptr() for parameter in self._parameters]
+        if memory != self._memory:  # a parameter may be given other memory
+            self._memory, found = memory, dict[tuple[torch.device, torch.dtype], list[Tensor]]()
+            for p in self._parameters:
+                entries = p.detach().reshape(-1)[:: max(1, p.numel() // _ENTRIES)]
+                found.setdefault((p.device, p.dtype), []).append(entries)
+            self._entries = list(found.values())
+        return [torch.cat(entries) for entries in self._entries]
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat([torch.empty(0, dtype=torch.float64, device="cpu"), *(p.double().cpu() for p in parts)])

@@ -1,0 +1,23 @@
+"""Warnings that point at the user's own line, whatever part of fadiag gives them."""
+
+import contextlib
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+
+from fadiag.errors import CaptureWarning
+
+__all__ = ["warn_user"]
+
+#: Files below these folders are not the user's.
+_NOT_THE_USERS = (str(Path(__file__).parent.parent), str(Path(torch.__file__).parent), contextlib.__file__)
+
+
+def warn_user(message: str, category: type[Warning] = CaptureWarning) -> None:
+    """Warn at the line that called fadiag; Python shows a warning of one text and line once."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
