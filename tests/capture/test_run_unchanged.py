@@ -76,7 +76,7 @@ def run(
     x, y = torch.randn(STEPS, 8, 12), torch.randint(3, (STEPS, 8))
     recorder = None
     if path is not None:
-        probe = Probe((x[0], y[0]), loss_fn, mode=mode, redraws=1, mask_draws=1)
+        probe = Probe((x[0], y[0]), loss_fn, mode=mode, redraws=1, gate_draws=1)
         recorder = Recorder(
             model,
             path,

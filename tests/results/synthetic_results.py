@@ -66,7 +66,7 @@ def synthetic(conditions=CONDITIONS, seeds=(0, 1, 2), *, nulls=True, spread=1.0,
             )
         rank = probe["error_participation_ratio_raw"][1]
         for end, factor in (("low", 0.9), ("high", 1.1)):
-            probe[f"error_participation_ratio_raw_mask_null_{end}"] = (
+            probe[f"error_participation_ratio_raw_gate_null_{end}"] = (
                 ("run", "layer", "step"),
                 rank * factor,
                 PROBE,

@@ -90,6 +90,7 @@ class Passes:
             gradients = explain_errors("the backward pass of the loss", backward)
             trace.stop()
             trace.finish()
+            trace.loss = loss if keep_graph else None
             if not any(call.got_gradient for call in trace.calls):
                 raise CaptureError(
                     f"the loss reaches none of the {len(self.layers)} recorded layers; is it "

@@ -8,17 +8,14 @@ from torch import nn
 import fadiag
 from fadiag import spectra
 from fadiag.capture import Probe, Recorder, Subset
+from fadiag.signals import NULLS
 from fadiag.store import open_run
 from tests.capture.toy import loss_of
 
 N, CHOSEN = 24, 7
 X = torch.randn(N, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.randint(4, (N,), generator=torch.Generator().manual_seed(1))
-STATISTICS = ("cosine", "participation_ratio", "effective_rank", "overlap")
-DRAWN = (
-    *(f"error_null_{name}" for name in STATISTICS),
-    *(f"mask_null_{name}" for name in STATISTICS[1:3]),
-)
+DRAWN = tuple(array for null in NULLS.values() for array in null.arrays)
 
 
 def model_of():
@@ -36,7 +33,7 @@ def model_of():
 
 def probed(path, batch=(X, Y), **options):
     """Record one reading with nulls of both kinds, by default a single draw of each."""
-    options = {"redraws": 1, "mask_draws": 1, "jacobian_vectors": 8, **options}
+    options = {"redraws": 1, "gate_draws": 1, "jacobian_vectors": 8, **options}
     with Recorder(model_of(), path, probes={"probe": Probe(batch, loss_of, **options)}, state=()):
         pass
     return open_run(path)["probe"].load()
@@ -51,9 +48,12 @@ def test_nulls_of_some_samples_are_those_of_a_batch_of_them(tmp_path, rows):
     alone = probed(tmp_path / "alone.zarr", (X[places], Y[places]))
     for layer in ("0", "3"):
         for name in (*DRAWN, "jacobian_cosine"):
-            if layer == "3" and name.startswith("mask"):
-                continue  # another draw: those of the other samples came first
-            np.testing.assert_allclose(part[layer][name], alone[layer][name], rtol=1e-5, atol=1e-6)
+            if name.startswith("gate"):
+                continue  # another draw: fewer rows than units are rotated otherwise
+            expected = alone[layer][name].values
+            if name.startswith(("spectrum", "fourth"), len("error_null_")):
+                expected = expected * (CHOSEN / N) ** (1 if "spectrum" in name else 4)  # of the mean loss
+            np.testing.assert_allclose(part[layer][name], expected, rtol=1e-5, atol=1e-6)
             if name in DRAWN:
                 assert part[layer][name].attrs["samples"] == CHOSEN
     found = fadiag.analyze(tmp_path / "part.zarr")["probe"].isel(run=0, step=0)
@@ -71,7 +71,7 @@ def test_nulls_of_channels_are_those_of_the_matrix_of_channels(tmp_path):
         (X, Y),
         loss_of,
         redraws=1,
-        mask_draws=30,
+        gate_draws=30,
         reduction="factor",
         unfolding="channels",
         rows=CHOSEN,
@@ -94,16 +94,19 @@ def test_nulls_of_channels_are_those_of_the_matrix_of_channels(tmp_path):
 
     truth, plain = (error_of(m) for m in (nn.Sequential(*_exact(model)), _redrawn(5)))
     expected = {
-        "participation_ratio": spectra.participation_ratio(plain[0]),
-        "effective_rank": spectra.effective_rank(plain[0]),
+        "fourth_raw": (plain[0] ** 2).sum(1) @ (plain[0] ** 2).sum(1),
+        "fourth_centered": np.square((spectra.centered(plain[0]) ** 2).sum(1)).sum(),
         "overlap": spectra.overlap(plain[0], truth[0], 3),
         "cosine": np.nanmean(spectra.cosine(*(e[1].flatten(1).double().numpy() for e in (plain, truth)))),
     }
     for name, value in expected.items():
         assert float(run["0"][f"error_null_{name}"][0, 0]) == pytest.approx(float(value), rel=1e-5)
+    for how, matrix in (("raw", plain[0]), ("centered", spectra.centered(plain[0]))):
+        s = np.linalg.svd(matrix, compute_uv=False)
+        np.testing.assert_allclose(run["0"][f"error_null_spectrum_{how}"][0, 0], s, rtol=1e-5)
     found = fadiag.analyze(path, unfolding="channels")["probe"].isel(run=0, step=0).sel(layer="0")
     assert np.isfinite(found["error_effective_rank_raw_null_p"])
-    assert 1 <= float(found["error_effective_rank_raw_mask_null_mean"]) <= 3
+    assert 1 <= float(found["error_effective_rank_raw_gate_null_mean"]) <= 3
 
 
 def _exact(model):
@@ -134,5 +137,5 @@ def test_a_gradient_has_the_samples_of_the_whole_batch(tmp_path):
         for variable in ("gradient_effective_rank_raw", "gradient_cosine"):
             assert found[variable].attrs["samples"] == N
         assert found["error_effective_rank_raw"].attrs["samples"] == (rows or N)
-    alone = probed(tmp_path / "gradient.zarr", rows=CHOSEN, signals=["gradient"], redraws=0, mask_draws=0)
+    alone = probed(tmp_path / "gradient.zarr", rows=CHOSEN, signals=["gradient"], redraws=0, gate_draws=0)
     assert alone["3"]["gradient"].attrs["samples"] == N
