@@ -108,14 +108,14 @@ def _debiased_of_moments(factor: NDArray[Any], second: Values, fourth: Values) -
 def _samples(view: View, *, signal: str) -> Values:
     if (moments := _moments(view, signal)) is not None:
         second, fourth = moments
-        return np.divide(second**2, fourth, out=np.zeros_like(second), where=fourth > 0)
+        return np.asarray(np.divide(second**2, fourth, out=np.zeros_like(second), where=fourth > 0))
     return spectra.effective_samples(view.matrix(signal))
 
 
 def _samples_of_spectrum(s: NDArray[np.float64], fourth: NDArray[np.float64]) -> Values:
     """Effective samples from singular values and sum |x_i|^4, since sum s^2 = sum |x_i|^2."""
     second = np.square(s).sum(axis=-1)
-    return np.divide(second**2, fourth, out=np.zeros_like(second), where=fourth > 0)
+    return np.asarray(np.divide(second**2, fourth, out=np.zeros_like(second), where=fourth > 0))
 
 
 def _row_normalized(view: View, *, signal: str) -> Values:

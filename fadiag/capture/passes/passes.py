@@ -57,12 +57,12 @@ class Passes:
         """Say whether the model's own pass is the true one: no layer has a feedback or a backward hook."""
         return not truth and not any(has_backward_hooks(module) for module in self.model.modules())
 
-    def redrawn(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return fresh feedback of every layer that has one, by layer."""
+    def redrawn(self, generator: torch.Generator, *, without: Collection[str] = ()) -> dict[str, Tensor]:
+        """Return fresh feedback of every layer that has one, by layer; ``without`` names those left out."""
         return {
             layer.name: layer.adapter.redrawn(layer.module, generator)
             for layer in in_order(self.model, (*self.layers, *self.others))
-            if layer.feedback is not None
+            if layer.feedback is not None and layer.name not in without
         }
 
     def run(

@@ -116,7 +116,9 @@ def _sent_down(trace: Trace, at: int) -> tuple[Tensor, Rotation]:
     (gradient,) = torch.autograd.grad((place.output,), place.inputs, (error,), retain_graph=True)
     axis = _units(place)
     assert axis is not None
-    return gradient, Rotation.of(gradient, *axis)
+    weight, at_in = place.layer.weight, place.layer.adapter.weight_dims.index("in")
+    rank = weight.numel() // weight.shape[at_in]  # of the outputs times the kernel's positions
+    return gradient, Rotation.of(gradient, *axis, rank)
 
 
 def _gradients(trace: Trace, edges: Sequence[GradientEdge]) -> Sequence[Tensor]:

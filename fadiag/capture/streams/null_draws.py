@@ -12,6 +12,7 @@ from fadiag.capture.signals.layer_signals import SignalArray
 from fadiag.capture.streams.null_samples import SampleSelection
 from fadiag.capture.tracing.layer_call import Call
 from fadiag.signals import NullSpec
+from fadiag.spectra.alignment.spectrum_and_basis import spectrum_and_basis
 
 __all__ = ["NullDraws", "Reference"]
 
@@ -36,14 +37,18 @@ class Reference:
         self._count = max(1, min(k, *matrix.shape))
         self._basis = spectra.right_basis(matrix, self._count) if _has_direction(matrix) else None
 
-    def statistics(self, error: Tensor, matrix: Array) -> Mapping[str, float]:
-        """Return the cosine and the overlap of an error with a direction; none if the true one has none."""
+    def statistics(self, error: Tensor, matrix: Array) -> Mapping[str, Array | float]:
+        """Return the spectrum of an error, and how it compares with the true one if that has a direction."""
         if self._basis is None:
-            return {}
+            return {"spectrum_raw": spectra.singular_values(matrix)}
+        spectrum, basis = spectrum_and_basis(matrix, self._count)
         cosines = spectra.cosine(_by_sample(error, matrix), self._samples)
         valid = cosines[~np.isnan(cosines)]
-        overlap = spectra.overlap_of_bases(spectra.right_basis(matrix, self._count), self._basis)
-        return {"cosine": float(valid.mean()) if valid.size else np.nan, "overlap": float(overlap)}
+        return {
+            "spectrum_raw": spectrum,
+            "cosine": float(valid.mean()) if valid.size else np.nan,
+            "overlap": float(spectra.overlap_of_bases(basis, self._basis)),
+        }
 
 
 class NullDraws:
@@ -116,13 +121,13 @@ class NullDraws:
             return {}
         centered = spectra.centered(matrix)
         found: dict[str, Array | float] = {
-            "spectrum_raw": spectra.singular_values(matrix),
             "spectrum_centered": spectra.singular_values(centered),
             "fourth_raw": _fourth(matrix),
             "fourth_centered": _fourth(centered),
         }
-        if self._reference is not None:
-            found.update(self._reference.statistics(error, matrix))
+        if self._reference is None:
+            return found | {"spectrum_raw": spectra.singular_values(matrix)}
+        found.update(self._reference.statistics(error, matrix))
         return found
 
 

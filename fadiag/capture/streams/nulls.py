@@ -1,6 +1,6 @@
 """Draw the nulls of the error of every layer: under redrawn feedback, and under rotated credit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -97,25 +97,25 @@ def _redraw(passes: Passes, draws: Mapping[str, NullDraws], count: int) -> None:
     generator = torch.Generator("cpu").manual_seed(passes.seed)
     held = _fresh(passes, generator)
     trace = passes.run(held, ("error",), keep_graph=True)
+    # No credit goes below a layer whose inputs have no gradient: its matrix is large, and nothing reads it.
+    idle = {place.layer.name for place in trace.places} - {p.layer.name for p in trace.places if p.inputs}
     first, again = _errors(trace), True
     _put(draws, 0, first)
     for draw in range(1, count):
-        fresh = _fresh(passes, generator)
+        fresh = _fresh(passes, generator, idle)
         errors = _through(passes, trace, held, fresh) if again else None
         if errors is None or draw == 1:
-            whole = _errors(passes.run(fresh, ("error",)))
+            whole = _errors(passes.run(held | fresh, ("error",)))
             again = errors is not None and _alike(errors, whole, first)
             errors = whole
         _put(draws, draw, errors)
 
 
-def _fresh(passes: Passes, generator: torch.Generator) -> dict[str, Tensor]:
-    weights = {
-        layer.name: layer.weight for layer in (*passes.layers, *passes.others) if layer.feedback is not None
-    }
-    return {
-        name: matrix.detach().to(weights[name]).clone() for name, matrix in passes.redrawn(generator).items()
-    }
+def _fresh(passes: Passes, generator: torch.Generator, without: Collection[str] = ()) -> dict[str, Tensor]:
+    """Return fresh feedback as tensors of our own, with the dtype and device of the weights."""
+    drawn = passes.redrawn(generator, without=without)
+    weights = {layer.name: layer.weight for layer in (*passes.layers, *passes.others) if layer.name in drawn}
+    return {name: matrix.detach().to(weights[name], copy=True) for name, matrix in drawn.items()}
 
 
 def _errors(trace: Trace) -> dict[str, Tensor]:

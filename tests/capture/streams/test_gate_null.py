@@ -8,7 +8,7 @@ from torch import nn
 from fadiag.capture import DEFAULT_ADAPTERS, Probe, exact_layers
 from fadiag.capture.layers.selection import choose_layers, others_of
 from fadiag.capture.streams.gate_null import _generator
-from fadiag.capture.streams.haar import Rotation, haar_frame
+from fadiag.capture.streams.haar import Rotation, haar_frames
 from fadiag.rules import convert
 from tests.capture.toy import loss_of
 
@@ -45,11 +45,11 @@ def image(*layers):
 
 #: A network, the layer, and its consumer.
 CASES = {
-    "linear": (lambda: nn.Sequential(nn.Linear(32, 9), nn.Linear(9, 4)), "0", "1"),
-    "relu": (lambda: nn.Sequential(nn.Linear(32, 9), nn.ReLU(inplace=True), nn.Linear(9, 4)), "0", "2"),
+    "linear": (lambda: nn.Sequential(nn.Linear(32, 9), nn.Linear(9, 12)), "0", "1"),
+    "relu": (lambda: nn.Sequential(nn.Linear(32, 9), nn.ReLU(inplace=True), nn.Linear(9, 12)), "0", "2"),
     "norm and dropout": (
         lambda: nn.Sequential(
-            nn.Linear(32, 9), nn.BatchNorm1d(9), nn.GELU(), nn.Dropout(0.3), nn.Linear(9, 4)
+            nn.Linear(32, 9), nn.BatchNorm1d(9), nn.GELU(), nn.Dropout(0.3), nn.Linear(9, 12)
         ),
         "0",
         "4",
@@ -90,7 +90,7 @@ def test_a_draw_is_a_whole_pass_with_b_r_in_the_place_of_b(case):
     units = module.weight.shape[1]
     own = module.feedback.clone()
     for draw in range(2):
-        frames = [haar_frame(units, units, generator) for _ in range(groups)]
+        frames = haar_frames(groups, units, units, generator)
         module.feedback = rotated(own, groups, frames)
         error = read(model, gate_draws=0)[name].signals["error"].array.reshape(N, -1)
         s = np.linalg.svd(error, compute_uv=False)
@@ -105,10 +105,10 @@ def test_a_draw_is_a_whole_pass_with_b_r_in_the_place_of_b(case):
 
 def test_of_the_chosen_samples_the_draws_are_those_of_the_whole_batch():
     torch.manual_seed(0)
-    model = convert(nn.Sequential(nn.Linear(32, 9), nn.ReLU(), nn.Linear(9, 4)).double(), seed=1)
+    model = convert(nn.Sequential(nn.Linear(32, 9), nn.ReLU(), nn.Linear(9, 12)).double(), seed=1)
     error = read(model, rows=7)["0"].signals["gate_null_fourth_raw"].array
     module, generator = model[2], _generator(SEED, "0")
-    module.feedback = rotated(module.feedback, 1, [haar_frame(9, 9, generator)])
+    module.feedback = rotated(module.feedback, 1, haar_frames(1, 9, 9, generator))
     part = read(model, gate_draws=0)["0"].signals["error"].array[:7]
     np.testing.assert_allclose(error[0], np.square((part**2).sum(1)).sum(), rtol=1e-9)
 
@@ -118,7 +118,7 @@ def test_several_consumers_are_rotated_each_by_its_own():
         def __init__(self):
             super().__init__()
             self.first = nn.Linear(32, 9)
-            self.one, self.two = nn.Linear(9, 4), nn.Linear(9, 4)
+            self.one, self.two = nn.Linear(9, 12), nn.Linear(9, 12)
 
         def forward(self, x):
             h = torch.tanh(self.first(x))
@@ -129,14 +129,14 @@ def test_several_consumers_are_rotated_each_by_its_own():
     drawn = read(model)["first"].signals["gate_null_fourth_raw"].array
     generator = _generator(SEED, "first")
     for module in (model.one, model.two):
-        module.feedback = rotated(module.feedback, 1, [haar_frame(9, 9, generator)])
+        module.feedback = rotated(module.feedback, 1, haar_frames(1, 9, 9, generator))
     error = read(model, gate_draws=0)["first"].signals["error"].array
     np.testing.assert_allclose(drawn[0], np.square((error**2).sum(1)).sum(), rtol=1e-9)
 
 
 def test_fewer_rows_than_units_keep_their_inner_products():
     gradient = torch.randn(5, 12, 2, dtype=torch.float64)
-    one, two = (Rotation.of(gradient, -2, 1) for _ in range(2))
+    one, two = (Rotation.of(gradient, -2, 1, 12) for _ in range(2))
     generator = torch.Generator().manual_seed(0)
     drawn = torch.stack([one.draw(generator).movedim(1, -1).reshape(10, 12) for _ in range(2000)])
     rows = gradient.movedim(1, -1).reshape(10, 12)

@@ -174,6 +174,8 @@ def test_draws_are_those_of_whole_passes_whether_or_not_one_graph_serves_all(usi
     for draw in range(5):
         other = mlp()
         for layer in choose_layers(model, [adapter], None):
+            if draw and layer.name == "1":
+                continue  # no credit goes through the first layer's feedback
             redrawn = layer.adapter.redrawn(layer.module, generator)
             other.get_submodule(layer.name).feedback.copy_(redrawn)
         whole = Probe((X, Y), loss_of).read(other, choose_layers(other, [own_layers], None))
