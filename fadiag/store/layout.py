@@ -28,7 +28,8 @@ __all__ = [
 ]
 
 #: Version of the layout; a store of another version is refused. 2: `condition`, American spelling.
-SCHEMA = 2
+#: 3: the gate null, and spectra of the draws of a null.
+SCHEMA = 3
 #: Bytes that a chunk aims at.
 CHUNK_TARGET = 4 * 2**20
 #: Bytes that no chunk exceeds, whatever a metadata file says.

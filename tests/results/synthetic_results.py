@@ -83,7 +83,7 @@ def synthetic(conditions=CONDITIONS, seeds=(0, 1, 2), *, nulls=True, spread=1.0,
         {
             "/": xr.Dataset(
                 attrs={
-                    "fadiag_results": 2,
+                    "fadiag_results": 3,
                     "created": "2026-11-24T12:00:00+00:00",
                     "versions": "fadiag 0.1.0, numpy 2.4",
                 }

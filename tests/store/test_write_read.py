@@ -265,7 +265,7 @@ def test_what_cannot_be_opened(tmp_path: Path, run: Path) -> None:
     root = run / "zarr.json"
     written = root.read_text()
     for schema, way_out in ((3, "upgrade fadiag to read it"), (1, "record the run again")):
-        root.write_text(written.replace('"fadiag_schema":2', f'"fadiag_schema":{schema}'))
+        root.write_text(written.replace('"fadiag_schema":3', f'"fadiag_schema":{schema}'))
         with pytest.raises(SchemaError, match=f"has schema {schema}, this fadiag reads schema 2; {way_out}"):
             open_run(run)
 
