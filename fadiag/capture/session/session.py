@@ -15,6 +15,8 @@ from fadiag.capture.session.resume import EarlierRun
 from fadiag.capture.session.static import put_static
 from fadiag.capture.session.storage import Storage
 from fadiag.capture.session.stream_writer import StreamWriter
+from fadiag.capture.signals.layer_signals import LayerSignals
+from fadiag.capture.streams.last_nulls import with_nulls
 from fadiag.capture.streams.live_reader import LiveReader
 from fadiag.capture.streams.probe_reader import ProbeReader
 from fadiag.capture.streams.schedule import Schedule
@@ -56,6 +58,7 @@ class Session:
         self._loss_scale = LossScaleCheck()
         self._streams: dict[str, StreamWriter] = {}
         self._logged: dict[str, float] = {}
+        self._held: dict[str, list[LayerSignals]] = {}  # records that get their nulls if they are the last
 
     def open(
         self,
@@ -122,6 +125,7 @@ class Session:
 
     def end(self, scalars: Mapping[str, float], epoch: float | None) -> None:
         """Record what the update of the current step has made, and go to the next step."""
+        self._write_held()
         if self._live is not None and (scale := self._live.scale) is not None:
             read = self._live.disarm(self.step)
             if self._scaler is not None:
@@ -149,7 +153,7 @@ class Session:
         self._end_state(updated=False)
         self._flush_log(self._epoch)
         for name in self._probes.by_name:
-            self._read_probe(name)
+            self._read_last(name)
 
     def close(self) -> None:
         """Close the store as a complete run."""
@@ -184,6 +188,7 @@ class Session:
         if self._writer is None:
             return
         try:
+            self._write_held()
             self._writer.close(status="failed")
         except StoreError as error:  # raised, it would hide what failed first
             warnings.warn(str(error), RuntimeWarning, stacklevel=4)
@@ -198,10 +203,27 @@ class Session:
         return last is not None and last >= self.step
 
     def _read_probe(self, name: str) -> None:
-        if not self._has(name):
-            read = self._probes.read(name, self.step, first=self._streams[name].last_step is None)
-            self._loss_scale.see_probe(read)
-            self._streams[name].layers(self.step, read, epoch=self._epoch)
+        if self._has(name):
+            return
+        first = self._streams[name].last_step is None
+        nulls = self._probes.draws_nulls(name, self.step, first=first)
+        self._held[name] = self._probes.read(name, self.step, first=first, nulls=nulls)
+        self._loss_scale.see_probe(self._held[name])
+        if not self._probes.lacks_nulls(name, self.step, first=first):
+            self._write_held(name)
+
+    def _read_last(self, name: str) -> None:
+        """Record a probe at the end, with its nulls: add them to a record that waits for them."""
+        if self._has(name):
+            return
+        last = self._probes.read(name, self.step, first=self._streams[name].last_step is None, nulls=True)
+        held = self._held.get(name)
+        self._held[name] = last if held is None else with_nulls(held, last, name)
+        self._write_held(name)
+
+    def _write_held(self, *names: str) -> None:
+        for name in names or tuple(self._held):
+            self._streams[name].layers(self.step, self._held.pop(name), epoch=self._epoch)
 
     def _begin_state(self) -> None:
         if self._state is not None and not self._has("state"):
