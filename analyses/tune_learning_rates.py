@@ -29,7 +29,7 @@ def configurations(base: Config) -> Iterator[tuple[str, float, Config]]:
     base = replace(
         base,
         data=replace(base.data, held_out="validation"),
-        record=replace(base.record, every=10**9, redraws=0, mask_draws=0),
+        record=replace(base.record, every=10**9, redraws=0, gate_draws=0),
     )
     for rate in RATES:
         for condition, config in condition_configs(base, dict.fromkeys(METHODS, rate)).items():

@@ -11,6 +11,7 @@ from typing import Literal
 
 __all__ = [
     "NULLS",
+    "NULL_STATISTICS",
     "PARTS",
     "SIGNALS",
     "TWINS",
@@ -93,17 +94,33 @@ class PartSpec:
 
 @dataclass(frozen=True)
 class NullSpec:
-    """Statistics of the draws of a null, under ``<null>_<statistic>``."""
+    """What is stored of each draw of a null, under ``<null>_<statistic>``.
+
+    Parameters
+    ----------
+    name, definition : str
+    statistics : tuple of str
+        Names from `NULL_STATISTICS`.
+    draw_dim : str
+        The name of the axis of the draws.
+    prefix : str
+        What precedes ``null_low``, ``null_high``, ... in the names of the results.
+    """
 
     name: str
     definition: str
     statistics: tuple[str, ...]
     draw_dim: str
+    prefix: str = ""
 
     @property
     def arrays(self) -> tuple[str, ...]:
         """The names of the stored arrays."""
         return tuple(f"{self.name}_{statistic}" for statistic in self.statistics)
+
+    def dims(self, statistic: str) -> tuple[str, ...]:
+        """Return the axes of the array with a statistic."""
+        return (self.draw_dim, *(("null_value",) if statistic.startswith("spectrum") else ()))
 
 
 @dataclass(frozen=True)
@@ -288,6 +305,19 @@ PARTS: Mapping[str, PartSpec] = MappingProxyType(
     }
 )
 
+#: What may be stored of each draw of a null. X has the unfolded error's rows x_i.
+NULL_STATISTICS: Mapping[str, str] = MappingProxyType(
+    {
+        "spectrum_raw": "the singular values of X",
+        "spectrum_centered": "the singular values of X less its mean row",
+        "fourth_raw": "sum |x_i|^4",
+        "fourth_centered": "sum |x_i|^4 of the rows less their mean",
+        "cosine": "the cosine with the true error, mean over samples",
+        "overlap": "the overlap with the true error's leading right subspace",
+    }
+)
+_SPECTRAL = ("spectrum_raw", "spectrum_centered", "fourth_raw", "fourth_centered")
+
 #: The nulls whose draws are recorded, by name.
 NULLS: Mapping[str, NullSpec] = MappingProxyType(
     {
@@ -296,14 +326,15 @@ NULLS: Mapping[str, NullSpec] = MappingProxyType(
             NullSpec(
                 "error_null",
                 "the error under freshly drawn feedback of the same law, on the same weights and batch",
-                ("cosine", "participation_ratio", "effective_rank", "overlap"),
+                (*_SPECTRAL, "cosine", "overlap"),
                 "draw",
             ),
             NullSpec(
-                "mask_null",
-                "noise with the spectrum of the output error, sent through the layer's own gate and norm",
-                ("participation_ratio", "effective_rank"),
-                "mask_draw",
+                "gate_null",
+                "the error with each consumer's credit rotated at its input: B R in the place of B, R Haar",
+                _SPECTRAL,
+                "gate_draw",
+                prefix="gate_",
             ),
         )
     }
@@ -375,8 +406,8 @@ def nulls_of(signal: str, statistic: str) -> dict[str, str]:
 
     Examples
     --------
-    >>> nulls_of("error", "effective_rank")
-    {'error_null': 'error_null_effective_rank', 'mask_null': 'mask_null_effective_rank'}
+    >>> nulls_of("error", "fourth_raw")
+    {'error_null': 'error_null_fourth_raw', 'gate_null': 'gate_null_fourth_raw'}
     >>> nulls_of("modulator", "cosine")
     {}
     """

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from fadiag.signals import NULLS
 from fadiag.store import ArraySpec, RunWriter
 
 LAYERS = ("fc1", "fc2", "out")
@@ -78,14 +79,13 @@ def build_run(
             for signal in ("activation", "modulator", "error", "error_bp", "modulator_bp")
         }
         probe |= {s: (("step", "out", "in"), normal(count, out, inputs)) for s in ("gradient", "gradient_bp")}
-        probe |= {
-            f"error_null_{s}": (("step", "draw"), normal(count, draws), {"samples": SAMPLES})
-            for s in ("cosine", "participation_ratio", "effective_rank", "overlap")
-        }
-        probe |= {
-            f"mask_null_{s}": (("step", "mask_draw"), normal(count, draws) + 9, {"samples": SAMPLES})
-            for s in ("participation_ratio", "effective_rank")
-        }
+        for null in NULLS.values():
+            for statistic, array in zip(null.statistics, null.arrays, strict=True):
+                dims = ("step", *null.dims(statistic))
+                shape = (count, draws, min(SAMPLES, out))[: len(dims)]
+                values = normal(*shape) if len(dims) < 3 else np.sort(np.abs(normal(*shape)))[..., ::-1]
+                values = np.abs(values) + 9 if statistic.startswith("fourth") else values
+                probe[array] = (dims, values, {"samples": SAMPLES})
         start = normal(out, inputs)
         update = 0.01 * normal(count, out, inputs)
         weight = start + np.concatenate([np.zeros((1, out, inputs)), np.cumsum(update, 0)])[:count].astype(

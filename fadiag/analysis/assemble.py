@@ -229,8 +229,8 @@ class Assembly:
         words = metric.long_name
         units = metric.units
         if suffix:
-            kind = suffix.removeprefix("mask_")
-            null = "mask null" if suffix.startswith("mask_") else "null"
+            kind = suffix.removeprefix("gate_")
+            null = "gate null" if suffix.startswith("gate_") else "null"
             words = NULL_WORDS.get(kind, f"{kind} of").replace("null", null) + " the " + words
             units = "1" if kind in ("null_p", "null_draws") else units
         attrs: dict[str, Any] = {
@@ -271,7 +271,7 @@ class Assembly:
         """Return the chosen metric that a variable belongs to, and the suffix of its null."""
         for name, metric in self._metrics.items():
             suffix = variable.removeprefix(name).removeprefix("_")
-            is_null = variable == f"{name}_{suffix}" and suffix.removeprefix("mask_") in NULL_WORDS
+            is_null = variable == f"{name}_{suffix}" and suffix.removeprefix("gate_") in NULL_WORDS
             if is_null or variable == name:
                 return metric, suffix
         return None, ""

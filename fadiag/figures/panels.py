@@ -18,6 +18,8 @@ __all__ = ["conditions_in", "curves", "finish", "note", "null_band", "without_bp
 
 #: Bands of more conditions than this would hide each other.
 BANDS = 3
+#: The null of so few steps is a bar at each.
+FEW = 2
 
 
 def conditions_in(array: xr.DataArray, wanted: tuple[str, ...] = ()) -> list[str]:
@@ -74,8 +76,10 @@ def null_band(ax: Axes, numbers: xr.Dataset, name: str, condition: str, **at: st
     )
     if not low.size:
         return False
-    # A single step has an edge for a band, which would not be seen.
-    ax.fill_between(low["step"], low, high, color=NULL, alpha=0.35, linewidth=8 if low.size == 1 else 0)
+    if low.size > FEW:
+        ax.fill_between(low["step"], low, high, color=NULL, alpha=0.35, linewidth=0)
+    else:  # drawn at the ends of the run only: nothing is known of what lies between
+        ax.vlines(low["step"], low, high, color=NULL, alpha=0.35, linewidth=8)
     return True
 
 

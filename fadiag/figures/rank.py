@@ -1,4 +1,4 @@
-"""Rank of error and modulator in each layer against training: FA beside BP beside the layer's own gates."""
+"""Rank of error and modulator in each layer against training: FA beside BP beside the gate null."""
 
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
@@ -28,7 +28,8 @@ RANK_LABELS = {
     "error_effective_rank_raw": "error\neffective rank",
     "modulator_effective_rank_raw": "modulator\neffective rank",
 }
-NULLS = tuple(f"{name}_mask_null_{end}" for name in RANK_LABELS for end in ("low", "high"))
+CENTERED = ("error_participation_ratio_centered", "error_effective_rank_centered")
+NULLS = tuple(f"{name}_gate_null_{end}" for name in (*RANK_LABELS, *CENTERED) for end in ("low", "high"))
 SHOWN = ("bp", "fa")
 
 
@@ -39,7 +40,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
     wide = len(layers)
     canvas = Canvas(figsize=(PAGE, 1.45 * len(RANK_LABELS) + 0.8), layout="constrained")
     axes = canvas.subplots(len(RANK_LABELS), len(layers), sharex=True, squeeze=False)
-    masked = False
+    banded = False
     for row, (name, words) in enumerate(RANK_LABELS.items()):
         for column, layer in enumerate(layers):
             ax, one = axes[row, column], numbers[name].sel(layer=layer)
@@ -48,7 +49,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
                 ax.set_yticks([])
                 ax.grid(visible=False)
             else:
-                masked |= null_band(ax, numbers, f"{name}_mask_null", conditions[-1], layer=layer)
+                banded |= null_band(ax, numbers, f"{name}_gate_null", conditions[-1], layer=layer)
                 curves(ax, one, conditions, everyone)
                 ax.set_ylim(bottom=0)
             if row == 0:
@@ -57,7 +58,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
                 ax.set_ylabel(words)
             if row == len(RANK_LABELS) - 1:
                 ax.set_xlabel(step_label(wide))
-    null = f"mask null of {label(conditions[-1])}, central 95 %" if masked else ""
+    null = f"gate null of {label(conditions[-1])}, central 95 %" if banded else ""
     print_ = small_print(numbers[next(iter(RANK_LABELS))]) + of_all(layers, numbers)
     finish(canvas, conditions, everyone, print_, null=null)
     return canvas
@@ -86,34 +87,41 @@ def _rank_to_report(numbers: xr.Dataset) -> str:
     return declared if declared in numbers else "error_participation_ratio_raw"
 
 
-def _gates(numbers: xr.Dataset, reported: str, layer: str, step: int) -> str:
-    """Say how many FA runs are inside their mask null at a step: whether the gates alone give the rank.
+def _gates(numbers: xr.Dataset, name: str, layer: str, step: int) -> str:
+    """Count the runs that lie beyond their gate null, in either tail: of FA and BP, at a step and at step 0.
 
-    Mask nulls are of raw ranks: for a centered rank, the sentence names and counts the raw one.
+    Inside, the credit's spectrum and the gates alone give the rank. BP and step 0 show what the null says of
+    runs where no feedback has acted.
     """
-    name = reported.replace("_centered", "_raw")
-    words = "raw" if name == reported else name.partition("_")[2].replace("_", " ")
-    if f"{name}_mask_null_low" not in numbers or "fa" not in numbers["condition"] or step < 0:
+    if f"{name}_gate_null_low" not in numbers or step < 0:
         return ""
-    numbers = numbers.sel(step=slice(step))
-    rank, low = beside_null(numbers, name, f"{name}_mask_null_low", "fa", layer)
-    _, high = beside_null(numbers, name, f"{name}_mask_null_high", "fa", layer)
-    drawn, outside = low.notnull() & high.notnull(), exceeds(low, rank) | exceeds(rank, high)
-    known, inside = int(drawn.sum()), int((drawn & ~outside).sum())
+    ends = [numbers.sel(step=slice(until)) for until in dict.fromkeys((step, 0)) if until in numbers["step"]]
+    told = []
+    for condition in (c for c in reversed(SHOWN) if c in numbers["condition"]):
+        counts = [count for end in ends if (count := _beyond(end, name, condition, layer, step))]
+        if counts:
+            told.append(f"{label(condition)} {', '.join(dict.fromkeys(counts))}")
+    how = "centered" if name.endswith("_centered") else "raw"
+    words = f"{name.replace('_', ' ').removesuffix(how)}{how}"
+    return f"; runs beyond the central 95 % of their gate null ({words}): {'; '.join(told)}" if told else ""
+
+
+def _beyond(numbers: xr.Dataset, name: str, condition: str, layer: str, step: int) -> str:
+    """Return how many of a condition's runs lie below and above their gate null at its last step."""
+    rank, low = beside_null(numbers, name, f"{name}_gate_null_low", condition, layer)
+    _, high = beside_null(numbers, name, f"{name}_gate_null_high", condition, layer)
+    drawn = low.notnull() & high.notnull()
+    known = int(drawn.sum())
+    below, above = (int((drawn & beyond).sum()) for beyond in (exceeds(low, rank), exceeds(rank, high)))
     at = elsewhere(rank, step)
-    return (
-        f"; {inside} of {known} FA runs lie inside what their gates alone would give{at} "
-        f"({words}, mask null, 95 %)"
-        if known
-        else ""
-    )
+    return f"{below} below and {above} above of {known}{at}" if known else ""
 
 
 RANK = Figure(
     name="rank",
     title="Rank of error and modulator",
     needs=tuple(RANK_LABELS),
-    optional=(*NULLS, "error_participation_ratio_centered", "error_effective_rank_centered"),
+    optional=(*NULLS, *CENTERED),
     plot=_plot,
     sentence=_sentence,
 )

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["READABLE", "RESULTS_VERSION", "check_output", "load", "save", "to_pandas"]
 
 #: Version of the layout of the results; others are refused. 2: `condition`, American spelling.
-RESULTS_VERSION = 2
+#: 3: the gate null.
+RESULTS_VERSION = 3
 #: Suffixes of results that can be read again, with the engine that xarray reads them with.
 READABLE = {".zarr": "zarr", ".nc": "netcdf4"}
 _SUFFIXES = (*READABLE, ".csv", ".parquet")

@@ -22,7 +22,7 @@ NULL_WORDS = {
 def is_null(variable: object) -> bool:
     """Return whether a variable is one of a null, by its name.
 
-    >>> is_null("error_cosine_null_p"), is_null("error_overlap_mask_null_low"), is_null("error_cosine")
+    >>> is_null("error_cosine_null_p"), is_null("error_overlap_gate_null_low"), is_null("error_cosine")
     (True, True, False)
     """
     return str(variable).endswith(tuple(f"_{suffix}" for suffix in NULL_WORDS))

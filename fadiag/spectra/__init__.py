@@ -39,7 +39,6 @@ from fadiag.spectra.ranks.stable import stable_rank as stable_rank
 from fadiag.spectra.ranks.stable import stable_rank_of_spectrum as stable_rank_of_spectrum
 from fadiag.spectra.statistics.cosine_null import cosine_null_p as cosine_null_p
 from fadiag.spectra.statistics.cosine_null import cosine_null_quantile as cosine_null_quantile
-from fadiag.spectra.statistics.draws import gaussian_with_spectrum as gaussian_with_spectrum
 from fadiag.spectra.statistics.draws import permuted_cosines as permuted_cosines
 from fadiag.spectra.statistics.draws import sign_flipped as sign_flipped
 from fadiag.spectra.statistics.intervals import Interval as Interval
@@ -92,7 +91,6 @@ __all__ = [
     "effective_rank_of_spectrum",
     "effective_samples",
     "exploration",
-    "gaussian_with_spectrum",
     "kaplan_meier",
     "linear_cka_debiased",
     "marchenko_pastur",

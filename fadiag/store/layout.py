@@ -30,7 +30,8 @@ __all__ = [
 ]
 
 #: Version of the layout. Stores of other versions are refused.
-SCHEMA = 2
+#: 3: the gate null, and spectra of the draws of a null.
+SCHEMA = 3
 #: Bytes that a chunk aims at.
 CHUNK_TARGET = 4 * 2**20
 #: Bytes that no chunk exceeds, whatever a metadata file says.

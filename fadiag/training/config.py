@@ -100,15 +100,15 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     probe_mode : {"train", "eval"}
         The model's mode in a probe. With batch norm "train" normalizes by the probe's own statistics, as a
         training step does by its batch's: the Jacobians are of the kind that the learning rule works with.
-    redraws, mask_draws : int
-        Draws of the redrawn-feedback and of the mask null at each record.
+    redraws, gate_draws : int
+        Draws of the redrawn-feedback and of the gate null, at the first record and the last.
     """
 
     every: _Count = 100
     probe_samples: _Count = 256
     probe_mode: Literal["train", "eval"] = "train"
     redraws: _CountOrZero = 99
-    mask_draws: _CountOrZero = 20
+    gate_draws: _CountOrZero = 20
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

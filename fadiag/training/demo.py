@@ -28,21 +28,21 @@ _BASES: Mapping[str, Config] = MappingProxyType(
             epochs=30,
             batch_size=50,
             model=ModelConfig(hidden=(128, 128, 128)),
-            record=RecordConfig(every=156, probe_samples=256, redraws=99, mask_draws=20),
+            record=RecordConfig(every=156, probe_samples=256, redraws=99, gate_draws=20),
         ),
         "fashion-mnist": Config(
             epochs=6,
             batch_size=128,
             data=DataConfig(name="fashion-mnist", train_samples=10_000, test_samples=2_000),
             model=ModelConfig(hidden=(256, 256, 256)),
-            record=RecordConfig(every=52, probe_samples=256, redraws=99, mask_draws=20),
+            record=RecordConfig(every=52, probe_samples=256, redraws=99, gate_draws=20),
         ),
         "cifar10": Config(
             epochs=6,
             batch_size=128,
             data=DataConfig(name="cifar10", train_samples=10_000, test_samples=2_000),
             model=ModelConfig(hidden=(256, 256, 256)),
-            record=RecordConfig(every=52, probe_samples=256, redraws=99, mask_draws=20),
+            record=RecordConfig(every=52, probe_samples=256, redraws=99, gate_draws=20),
         ),
     }
 )

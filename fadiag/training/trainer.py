@@ -87,7 +87,7 @@ def train(
         loss_of,
         mode=record.probe_mode,
         redraws=record.redraws,
-        mask_draws=record.mask_draws,
+        gate_draws=record.gate_draws,
     )
     with (
         _seeded(generator_for(config.seeds.feedback, "each pass").initial_seed(), place),

@@ -155,10 +155,18 @@ def test_nulls_stand_beside_their_numbers(results, recorded):
     assert at(results, "probe/error_cosine_null_mean") == pytest.approx(draws.mean())
     above = (draws >= at(results, "probe/error_cosine")).sum()
     assert at(results, "probe/error_cosine_null_p") == pytest.approx((1 + above) / 20)
-    mask = recorded["probe"]["fc2"]["mask_null_participation_ratio"]
-    assert at(results, "probe/error_participation_ratio_raw_mask_null_mean") == pytest.approx(
-        mask.mean(), rel=1e-5
-    )
+    s, fourth = (recorded["probe"]["fc2"][f"gate_null_{name}"] for name in ("spectrum_raw", "fourth_raw"))
+    energy = s.astype(np.float64) ** 2
+    for name, draws in (
+        ("participation_ratio_raw", energy.sum(-1) ** 2 / (energy**2).sum(-1)),
+        ("stable_rank_raw", energy.sum(-1) / energy.max(-1)),
+        ("effective_samples", energy.sum(-1) ** 2 / fourth),
+    ):
+        assert at(results, f"probe/error_{name}_gate_null_mean") == pytest.approx(draws.mean(), rel=1e-5)
+    s = recorded["probe"]["fc2"]["error_null_spectrum_centered"].astype(np.float64)
+    q = s / s.sum(-1, keepdims=True)
+    expected = np.exp(-(q * np.log(q)).sum(-1)).mean()
+    assert at(results, "probe/error_effective_rank_centered_null_mean") == pytest.approx(expected, rel=1e-5)
 
 
 def test_rounding_floor_of_an_update(results, recorded):

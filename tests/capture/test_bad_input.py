@@ -28,7 +28,7 @@ def sgd(model):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_signals_that_are_not_finite_are_recorded_as_they_are_counted_and_named(bad, tmp_path):
     model = small()
-    probe = Probe((X, Y), loss_of, redraws=2, mask_draws=2)
+    probe = Probe((X, Y), loss_of, redraws=2, gate_draws=2)
     options = {"probes": {"probe": probe}, "live": Live(every=1), "optimizer": sgd(model), "every": 1}
     with Recorder(model, tmp_path / "run.zarr", **options) as recorder:
         with torch.no_grad():

@@ -422,7 +422,7 @@ def test_signals_on_a_gpu_are_those_on_the_cpu(kind):
             body = [nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(),
                     nn.Linear(24, 3)]  # fmt: skip
         model = convert(nn.Sequential(*body).double()).to(device)
-        found.append(read(model, (X.to(device), Y.to(device)), mode="train", redraws=2, mask_draws=2))
+        found.append(read(model, (X.to(device), Y.to(device)), mode="train", redraws=2, gate_draws=2))
     for name, layer in found[0].items():
         for signal, value in layer.signals.items():
             np.testing.assert_allclose(values(found[1], name, signal), value.array, rtol=1e-6, atol=1e-10)

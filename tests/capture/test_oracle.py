@@ -12,6 +12,7 @@ from fadiag.capture import DEFAULT_ADAPTERS, PROBE_SIGNALS, Probe
 from fadiag.capture.layers.selection import choose_layers
 from fadiag.errors import CaptureError
 from fadiag.rules import convert
+from fadiag.spectra import effective_rank_of_spectrum, participation_ratio_of_spectrum
 from tests.capture.toy import loss_of
 
 N = 12
@@ -206,9 +207,9 @@ def test_the_same_dropout_masks_serve_every_pass_and_every_reading():
 def test_nulls_are_of_the_layers_own_gates_and_of_other_feedback():
     torch.manual_seed(0)
     model = convert(nn.Sequential(nn.Linear(6, 30), nn.ReLU(inplace=True), nn.Linear(30, 4)).double())
-    found = read(model, batch_of(6), redraws=40, mask_draws=30)
+    found = read(model, batch_of(6), redraws=40, gate_draws=30)
     first, last = found["0"], found["2"]
-    null = values(first, "error_null_participation_ratio")
+    null = participation_ratio_of_spectrum(values(first, "error_null_spectrum_raw"))
     assert null.shape == (40,)
     assert np.ptp(null) > 0
     assert abs(values(first, "error_null_cosine").mean()) < 0.2
@@ -216,20 +217,12 @@ def test_nulls_are_of_the_layers_own_gates_and_of_other_feedback():
         values(last, "error_null_cosine"), 1
     )  # the output error is always the true one
     np.testing.assert_allclose(values(last, "error_null_overlap"), 1)
-    mask = values(first, "mask_null_effective_rank")
-    assert mask.shape == (30,)
-    # Noise of rank 3 comes out of the gate with a higher rank.
-    assert (mask > 3.5).all()
-    assert "mask_null_effective_rank" not in last.signals
-
-
-def test_mask_null_through_a_linear_gate_keeps_the_rank_of_the_output_error():
-    torch.manual_seed(0)
-    model = convert(nn.Sequential(nn.Linear(6, 30), nn.LeakyReLU(1.0), nn.Linear(30, 4)).double())
-    found = read(model, batch_of(6), mask_draws=5)
-    s = np.linalg.svd(values(found["2"], "error"), compute_uv=False)
-    expected = (s**2).sum() ** 2 / (s**4).sum()
-    np.testing.assert_allclose(values(found["0"], "mask_null_participation_ratio"), expected, rtol=1e-9)
+    gates = values(first, "gate_null_spectrum_raw")
+    assert gates.shape == (30, N)
+    # Credit of rank 3 comes out of the gate with a higher rank.
+    assert (effective_rank_of_spectrum(gates) > 3.5).all()
+    assert "gate_null_spectrum_raw" not in last.signals
+    assert last.attrs["no_gate_null"] == "no layer reads its output"
 
 
 def test_a_layer_called_twice_is_two_layers_and_a_pool_has_its_own_axes():
@@ -307,9 +300,9 @@ class Experts(nn.Module):
 
 @pytest.mark.parametrize("reduction", ["raw", "factor"])
 def test_an_expert_without_samples_has_no_null(reduction):
-    found = read(convert(Experts().double()), batch_of(6), redraws=2, mask_draws=2, reduction=reduction)
-    assert np.isfinite(values(found["experts.0"], "error_null_effective_rank")).all()
-    assert np.isnan(values(found["experts.2"], "error_null_effective_rank")).all()
+    found = read(convert(Experts().double()), batch_of(6), redraws=2, gate_draws=2, reduction=reduction)
+    assert np.isfinite(values(found["experts.0"], "error_null_spectrum_raw")).all()
+    assert np.isnan(values(found["experts.2"], "error_null_spectrum_raw")).all()
 
 
 class Mapped(nn.Module):

@@ -164,7 +164,7 @@ def test_a_failed_run_keeps_what_was_recorded_and_lets_go_of_the_optimizer(tmp_p
 
 def test_values_that_are_not_finite_are_recorded_and_counted(tmp_path):
     model = small()
-    probe = Probe((X, Y), loss_of, redraws=2, mask_draws=2)
+    probe = Probe((X, Y), loss_of, redraws=2, gate_draws=2)
     with Recorder(model, tmp_path / "run.zarr", probes={"probe": probe}, every=1) as recorder:
         with torch.no_grad():
             model[4].bias[0] = float("nan")
@@ -244,7 +244,7 @@ def test_a_probe_says_what_is_wrong_with_its_options(tmp_path):
     for options, match in (
         ({"mode": "test"}, r"probe mode is 'test'; it is 'train' or 'eval'"),
         ({"redraws": -1}, r"redraws is -1"),
-        ({"mask_draws": 1.5}, r"mask_draws is 1.5"),
+        ({"gate_draws": 1.5}, r"gate_draws is 1.5"),
     ):
         with pytest.raises(InputError, match=match):
             Probe((X, Y), loss_of, **options)

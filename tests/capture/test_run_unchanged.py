@@ -114,7 +114,7 @@ def run(
     streams=STREAMS,
     closure=False,
     check="raise",
-    mask_draws=1,
+    gate_draws=1,
 ):
     loss_fn = half_loss_of if amp else loss_of
     random.seed(0)
@@ -125,7 +125,7 @@ def run(
     x, y = torch.randn(STEPS, 8, 12), torch.randint(3, (STEPS, 8))
     recorder = None
     if path is not None:
-        probe = Probe((x[0], y[0]), loss_fn, mode=mode, redraws=1, mask_draws=mask_draws)
+        probe = Probe((x[0], y[0]), loss_fn, mode=mode, redraws=1, gate_draws=gate_draws)
         recorder = Recorder(
             model,
             path,
@@ -274,7 +274,7 @@ def test_recording_layers_of_biotorch_changes_no_bit(rule, tmp_path):
 @pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"amp": True}, {"streams": ("probe",)}], ids=str)
 def test_a_backward_pass_inside_a_backward_pass_leaves_no_bit(optimizers_of, options, tmp_path):
     # The rule is not backpropagation, and no adapter says so. It goes through its inner graph only once.
-    options = {**options, "rule": "bp", "check": "off", "mask_draws": 0}
+    options = {**options, "rule": "bp", "check": "off", "gate_draws": 0}
     bare = run(Nested, optimizers_of, None, **options)
     recorded = run(Nested, optimizers_of, tmp_path / "run.zarr", **options)
     check_same_bits(bare, recorded)

@@ -21,7 +21,7 @@ def small(data="digits", data_dir=None):
             config,
             epochs=1,
             model=replace(config.model, hidden=(16, 16)),
-            record=replace(config.record, every=20, probe_samples=32, redraws=5, mask_draws=5),
+            record=replace(config.record, every=20, probe_samples=32, redraws=5, gate_draws=5),
         )
         for name, config in study.conditions.items()
         if name in ("bp", "fa")

@@ -45,12 +45,19 @@ def test_one_seed_cannot_tell() -> None:
     assert "one seed cannot tell whether FA differs from BP" in find("rank").caption(synthetic(seeds=(0,)))
 
 
-def test_rank_counts_runs_inside_their_mask_null() -> None:
+def test_rank_counts_runs_beyond_their_gate_null_of_fa_and_bp_at_the_end_and_at_step_0() -> None:
     results = synthetic(("bp", "fa"))
-    assert "3 of 3 FA runs lie inside what their gates alone would give" in find("rank").caption(results)
-    results = noisy(results, "probe", "error_participation_ratio_raw_mask_null_high", [99, 99, 99, 1, 99, 99])
-    assert "2 of 3 FA runs lie inside" in find("rank").caption(results)
-    assert "gates" not in find("rank").caption(synthetic(("bp", "fa"), nulls=False))
+    words = "beyond the central 95 % of their gate null (error participation ratio raw): "
+    bp = "BP 0 below and 0 above of 3, 0 below and 0 above of 3 at step 0"
+    told = f"{words}FA 0 below and 0 above of 3, 0 below and 0 above of 3 at step 0; {bp}"
+    assert told in find("rank").caption(results)
+    results = noisy(results, "probe", "error_participation_ratio_raw_gate_null_high", [99, 99, 99, 1, 99, 99])
+    assert f"{words}FA 0 below and 1 above of 3, 0 below" in find("rank").caption(results)
+    results = noisy(results, "probe", "error_participation_ratio_raw_gate_null_low", [0, 0, 98, 0, 98, 98])
+    caption = find("rank").caption(results)
+    assert f"{words}FA 2 below and 1 above of 3, 0 below" in caption
+    assert "BP 1 below and 0 above of 3, 0 below" in caption
+    assert "gate null" not in find("rank").caption(synthetic(("bp", "fa"), nulls=False))
 
 
 def test_accuracy_is_told_in_per_cent() -> None:
@@ -85,11 +92,11 @@ def test_what_equals_its_null_up_to_rounding_is_not_above_chance(rounding) -> No
     for name in ("error_overlap", "error_cosine"):
         probe[f"{name}_null_high"] = probe[name] * (1 - rounding)
     for end in ("low", "high"):
-        probe[f"{rank}_mask_null_{end}"] = probe[rank] * (1 - rounding)
+        probe[f"{rank}_gate_null_{end}"] = probe[rank] * (1 - rounding)
     results["probe"] = probe
     assert "0 of 3 seeds lie above" in find("overlap").caption(results)
     assert "at fc3 (above chance in 0 of 3 seeds)" in find("alignment").caption(results)
-    assert "3 of 3 FA runs lie inside" in find("rank").caption(results)
+    assert "FA 0 below and 0 above of 3" in find("rank").caption(results)
 
 
 def test_no_run_with_a_value_is_not_one_seed() -> None:
@@ -156,14 +163,11 @@ def test_rank_tells_the_metric_and_layer_that_the_study_declared() -> None:
 @pytest.mark.parametrize(
     ("declared", "told"),
     [
-        ("error_effective_rank_raw", "0 of 3 FA runs lie inside what their gates alone would give (raw, "),
+        ("error_effective_rank_raw", "Effective rank raw of the error at fc3, last step"),
+        ("error_effective_rank_centered", "Effective rank centered of the error at fc3, last step"),
         (
-            "error_effective_rank_centered",
-            "0 of 3 FA runs lie inside what their gates alone would give (effe",
-        ),
-        (
-            "error_participation_ratio_centered",
-            "3 of 3 FA runs lie inside what their gates alone would give (p",
+            "error_participation_ratio_raw",
+            "null (error participation ratio raw): FA 0 below and 0 above of 3",
         ),
         ("modulator_effective_rank_raw", "Effective rank raw of the modulator at fc3, last step"),
     ],
@@ -174,14 +178,14 @@ def test_the_gates_are_told_of_the_rank_that_is_told(declared, told) -> None:
     for name in ("error_participation_ratio", "error_effective_rank"):
         probe[f"{name}_centered"] = probe[f"{name}_raw"]
     for end in ("low", "high"):
-        probe[f"error_effective_rank_raw_mask_null_{end}"] = probe["error_effective_rank_raw"] * 0 + 1000
+        probe[f"error_effective_rank_centered_gate_null_{end}"] = probe["error_effective_rank_raw"] * 0 + 1000
     results["probe"] = probe.assign_coords(primary_metric=("run", [declared] * 6))
     caption = find("rank").caption(results)
     assert told in caption
     if declared == "error_effective_rank_centered":
-        assert "(effective rank raw, mask null, 95 %)" in caption
-    if declared.startswith("modulator"):
-        assert "gates" not in caption
+        assert "gate null (error effective rank centered): FA 3 below and 0 above of 3" in caption
+    elif declared != "error_participation_ratio_raw":
+        assert "gate null" not in caption
 
 
 def test_an_accuracy_logged_in_per_cent_is_told_alike() -> None:
@@ -206,7 +210,7 @@ def test_conditions_are_compared_at_a_step_that_both_have() -> None:
     assert caption.startswith(f"Test accuracy at {at}: FA is below BP (FA − BP = ")
     assert f"= {until[3:].mean() - until[:3].mean():.2f}".replace("-", "−") in caption
     assert f"of the error at fc3, {at}: FA is below BP" in find("rank").caption(results)
-    assert "3 of 3 FA runs lie inside" in find("rank").caption(results)
+    assert "FA 0 below and 0 above of 3" in find("rank").caption(results)
     alone = shorter(synthetic(("fa", "my rule")), "fa", 3)
     assert "Test accuracy at step 100, the last that all have (my rule ends at step 400), mean" in find(
         "accuracy"
@@ -275,7 +279,8 @@ def test_ranks_of_different_numbers_of_samples_are_not_compared() -> None:
     results = _with_samples()
     told = "not compared: runs measured on different numbers of samples (64, 16)"
     rank, remedies = (find(name).caption(results) for name in ("rank", "remedies"))
-    assert f"at fc3, last step: {told}; 3 of 3 FA runs" in rank
+    assert f"at fc3, last step: {told}; runs beyond" in rank
+    assert "FA 0 below and 0 above of 3" in rank
     assert "FA − BP" not in rank
     assert remedies.count(f"rank {told}, accuracy ") == 3
     assert "not compared" not in find("accuracy").caption(results)
@@ -310,8 +315,8 @@ def test_remedies_are_compared_pair_by_pair() -> None:
         ("alignment", "error_cosine_null_high", "(above chance in 3 of 3 seeds at step 50)"),
         (
             "rank",
-            "error_participation_ratio_raw_mask_null_low",
-            "their gates alone would give at step 50 (raw",
+            "error_participation_ratio_raw_gate_null_low",
+            "FA 0 below and 0 above of 3 at step 50, 0 below and 0 above of 3 at step 0",
         ),
     ],
 )

@@ -72,7 +72,7 @@ def test_every_seed_is_drawn_where_it_is() -> None:
             assert any(np.array_equal(want, line) for line in drawn)
 
 
-def test_rank_draws_the_mask_null_where_it_is_recorded() -> None:
+def test_rank_draws_the_gate_null_where_it_is_recorded() -> None:
     def bands(results):
         return [len(ax.collections) for ax in find("rank").draw(results).axes]
 

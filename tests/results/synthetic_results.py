@@ -66,7 +66,7 @@ def synthetic(conditions=CONDITIONS, seeds=(0, 1, 2), *, nulls=True, spread=1.0,
             )
         rank = probe["error_participation_ratio_raw"][1]
         for end, factor in (("low", 0.9), ("high", 1.1)):
-            probe[f"error_participation_ratio_raw_mask_null_{end}"] = (
+            probe[f"error_participation_ratio_raw_gate_null_{end}"] = (
                 ("run", "layer", "step"),
                 rank * factor,
                 PROBE,
@@ -83,7 +83,7 @@ def synthetic(conditions=CONDITIONS, seeds=(0, 1, 2), *, nulls=True, spread=1.0,
         {
             "/": xr.Dataset(
                 attrs={
-                    "fadiag_results": 2,
+                    "fadiag_results": 3,
                     "created": "2026-11-24T12:00:00+00:00",
                     "versions": "fadiag 0.1.0, numpy 2.4",
                 }

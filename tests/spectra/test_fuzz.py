@@ -250,7 +250,6 @@ VECTORS = {
     "participation_ratio_of_spectrum": spectra.participation_ratio_of_spectrum,
     "effective_rank_of_spectrum": spectra.effective_rank_of_spectrum,
     "effective_rank_energy_of_spectrum": spectra.effective_rank_energy_of_spectrum,
-    "gaussian_with_spectrum": lambda x: spectra.gaussian_with_spectrum(x, 6, 6, np.random.default_rng(0)),
     "permuted_cosines": lambda x: spectra.permuted_cosines(x, other(x), 3, np.random.default_rng(0)),
     "p_value": lambda x: spectra.p_value(1.0, x),
     "at_or_above": lambda x: spectra.at_or_above(x, 1.0),

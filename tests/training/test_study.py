@@ -29,7 +29,7 @@ SMALL = Config(
     data=DataConfig(train_samples=60, test_samples=40),
     model=ModelConfig(hidden=(8, 8)),
     optimizer=OptimizerConfig(learning_rate=0.02),
-    record=RecordConfig(every=2, probe_samples=20, redraws=0, mask_draws=0),
+    record=RecordConfig(every=2, probe_samples=20, redraws=0, gate_draws=0),
 )
 
 

@@ -32,7 +32,7 @@ SMALL = Config(
     data=DataConfig(train_samples=100, test_samples=60),
     model=ModelConfig(hidden=(12, 10, 8)),
     optimizer=OptimizerConfig(learning_rate=0.02),
-    record=RecordConfig(every=4, probe_samples=30, redraws=0, mask_draws=0),
+    record=RecordConfig(every=4, probe_samples=30, redraws=0, gate_draws=0),
 )
 STEPS = 10  # two epochs of five batches
 

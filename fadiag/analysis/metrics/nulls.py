@@ -3,7 +3,7 @@
 Low and high are the ends of the central 95 %.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import xarray as xr
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fadiag import spectra
 from fadiag.analysis.metrics.metric import Values
 from fadiag.analysis.metrics.view import Layer, View
-from fadiag.signals import nulls_of, part_of, role_of
+from fadiag.signals import NULLS, nulls_of, part_of, role_of
 
 __all__ = [
     "DRAWN_VERSION",
@@ -21,6 +21,8 @@ __all__ = [
     "drawn_nulls",
     "drawn_summary",
     "misfit",
+    "spectral_null_arrays",
+    "spectral_nulls",
 ]
 
 _TAIL = 0.025
@@ -30,11 +32,9 @@ _FEWEST_ENTRIES = 3
 _CLEAR = 5
 #: The spread of equal numbers, up to rounding.
 _ROUNDING = 1e-12
-#: What the names of a recorded null's variables start with.
-_PREFIXES = {"error_null": "", "mask_null": "mask_"}
 #: Version of metrics with a drawn null: 2 since draws that equal the observed value up to rounding are ties,
-#: 3 since draws and values are of the same samples.
-DRAWN_VERSION = 3
+#: 3 since draws and values are of the same samples, 4 since ranks of draws come from their spectra.
+DRAWN_VERSION = 4
 
 
 def misfit(name: str, arrays: Mapping[str, xr.DataArray], layer: Layer) -> str:
@@ -92,11 +92,62 @@ def drawn_summary(draws: NDArray[np.float64], observed: Values) -> dict[str, Val
 def drawn_nulls(view: View, observed: Values, *, signal: str, statistic: str) -> Mapping[str, Values]:
     """Summarize the recorded draws of a statistic under each null of a signal."""
     return {
-        f"{_PREFIXES[null]}{suffix}": values
+        f"{NULLS[null].prefix}{suffix}": values
         for null, array in nulls_of(signal, statistic).items()
         if array in view.signals
         for suffix, values in drawn_summary(view.values(array).astype(np.float64), observed).items()
     }
+
+
+def spectral_null_arrays(signal: str, *, centered: bool, fourth: bool = False) -> tuple[str, ...]:
+    """Return the recorded arrays that `spectral_nulls` reads.
+
+    Parameters
+    ----------
+    signal : str
+    centered : bool
+    fourth : bool
+        Whether the sums of |x_i|^4 are read too.
+    """
+    how = "centered" if centered else "raw"
+    statistics = (f"spectrum_{how}", *((f"fourth_{how}",) if fourth else ()))
+    return tuple(array for statistic in statistics for array in nulls_of(signal, statistic).values())
+
+
+def spectral_nulls(
+    view: View,
+    observed: Values,
+    *,
+    signal: str,
+    centered: bool,
+    function: Callable[..., Values],
+    fourth: bool = False,
+) -> Mapping[str, Values]:
+    """Summarize a function of the spectrum of each recorded draw, under each null of a signal.
+
+    Parameters
+    ----------
+    view : View
+    observed : array (step,)
+    signal : str
+    centered : bool
+        Which spectrum the function takes.
+    function : callable
+        Takes the singular values (..., value) and, with ``fourth``, the sums of |x_i|^4 (...).
+    fourth : bool
+    """
+    found: dict[str, Values] = {}
+    for null in nulls_of(signal, "spectrum_raw"):
+        names = spectral_null_arrays(signal, centered=centered, fourth=fourth)
+        own = [name for name in names if role_of(name).null == null]
+        if all(name in view.signals for name in own):
+            arrays = [view.values(name).astype(np.float64) for name in own]
+            valid = ~np.isnan(arrays[0]).any(axis=-1)
+            draws = np.full(valid.shape, np.nan)
+            draws[valid] = function(*(array[valid] for array in arrays))
+            summary = drawn_summary(draws, observed)
+            found |= {f"{NULLS[null].prefix}{suffix}": values for suffix, values in summary.items()}
+    return found
 
 
 def beta_cosine_null(view: View, observed: Values) -> Mapping[str, Values]:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from fadiag import spectra
 from fadiag.analysis.metrics.metric import Metric, Values
-from fadiag.analysis.metrics.nulls import DRAWN_VERSION, drawn_nulls
+from fadiag.analysis.metrics.nulls import DRAWN_VERSION, spectral_null_arrays, spectral_nulls
 from fadiag.analysis.metrics.view import View, spectrum_of
-from fadiag.signals import SIGNALS, SignalSpec, nulls_of, part_of
+from fadiag.signals import SIGNALS, SignalSpec, part_of
 
 __all__ = ["RANK_METRICS", "ROW_SIGNALS"]
 
@@ -108,8 +108,14 @@ def _debiased_of_moments(factor: NDArray[Any], second: Values, fourth: Values) -
 def _samples(view: View, *, signal: str) -> Values:
     if (moments := _moments(view, signal)) is not None:
         second, fourth = moments
-        return np.divide(second**2, fourth, out=np.zeros_like(second), where=fourth > 0)
+        return np.asarray(np.divide(second**2, fourth, out=np.zeros_like(second), where=fourth > 0))
     return spectra.effective_samples(view.matrix(signal))
+
+
+def _samples_of_spectrum(s: NDArray[np.float64], fourth: NDArray[np.float64]) -> Values:
+    """Effective samples from singular values and sum |x_i|^4, since sum s^2 = sum |x_i|^2."""
+    second = np.square(s).sum(axis=-1)
+    return np.asarray(np.divide(second**2, fourth, out=np.zeros_like(second), where=fourth > 0))
 
 
 def _row_normalized(view: View, *, signal: str) -> Values:
@@ -126,7 +132,7 @@ def _row_normalized(view: View, *, signal: str) -> Values:
 
 def _rank(definition: _Definition, signal: SignalSpec, *, centered: bool) -> Metric:
     name, how = signal.name, "centered" if centered else "raw"
-    nulls = () if centered else tuple(nulls_of(name, definition.name).values())
+    nulls = spectral_null_arrays(name, centered=centered)
     recorded = () if definition.of_matrix is not None else (spectrum_of(name, centered=centered),)
     return Metric(
         name=f"{name}_{definition.name}_{how}",
@@ -137,7 +143,9 @@ def _rank(definition: _Definition, signal: SignalSpec, *, centered: bool) -> Met
         formula=definition.formula,
         source=definition.source,
         centered=centered,
-        null=partial(drawn_nulls, signal=name, statistic=definition.name) if nulls else None,
+        null=partial(spectral_nulls, signal=name, centered=centered, function=definition.of_spectrum)
+        if nulls
+        else None,
         null_signals=(*nulls, *recorded),
         version=DRAWN_VERSION if nulls else 1,
     )
@@ -146,6 +154,10 @@ def _rank(definition: _Definition, signal: SignalSpec, *, centered: bool) -> Met
 def _of_samples(signal: SignalSpec) -> list[Metric]:
     """Return the metrics of a signal whose rows are samples."""
     name, moments = signal.name, part_of(signal.name, "row_moments")
+    of_samples = spectral_null_arrays(name, centered=False, fourth=True)
+    samples_null = partial(
+        spectral_nulls, signal=name, centered=False, function=_samples_of_spectrum, fourth=True
+    )
     of_rows = partial(Metric, kinds=signal.streams, signals=(name,), centered=False, needs="rows")
     return [
         *(_rank(d, signal, centered=centered) for d in _LADDER for centered in (False, True)),
@@ -165,6 +177,9 @@ def _of_samples(signal: SignalSpec) -> list[Metric]:
             formula="(sum |x_i|^2)^2 / sum |x_i|^4",
             source="definition",
             beside=(moments,),
+            null=samples_null if of_samples else None,
+            null_signals=of_samples,
+            version=DRAWN_VERSION if of_samples else 1,
         ),
         of_rows(
             name=f"{name}_participation_ratio_row_normalized",

@@ -54,7 +54,7 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
     if values.dtype.kind != "f" or "nan_means" in block.arrays[name].attrs:
         return good
     if any(name in metric.null_signals for metric in block.metrics):
-        return np.asarray(good & ~np.isnan(values).all(axis=-1))
+        return np.asarray(good & ~np.isnan(values).reshape(len(values), -1).all(axis=-1))
     for i, step in enumerate(block.steps):
         rows = block.rows_valid[i] if sample_rows else None  # type: ignore[index]
         record = (

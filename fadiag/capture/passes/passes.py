@@ -69,12 +69,12 @@ class Passes:
         """Say whether the model's own pass is the true one: no layer has a feedback or a backward hook."""
         return not truth and not any(has_backward_hooks(module) for module in self.model.modules())
 
-    def redrawn(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return fresh feedback of every layer that has one, by layer."""
+    def redrawn(self, generator: torch.Generator, *, without: Collection[str] = ()) -> dict[str, Tensor]:
+        """Return fresh feedback of every layer that has one, by layer; ``without`` names those left out."""
         return {
             layer.name: layer.redrawn(generator)
             for layer in in_order(self.model, self._all)
-            if layer.feedback is not None
+            if layer.feedback is not None and layer.name not in without
         }
 
     def run(
@@ -103,6 +103,7 @@ class Passes:
             gradients = explain_errors("the backward pass of the loss", backward)
             trace.stop()
             trace.finish()
+            trace.loss = loss if keep_graph else None
             if not any(call.got_gradient for call in trace.calls):
                 raise CaptureError(
                     f"the loss reaches none of the {len(self.layers)} recorded layers; is it "

@@ -40,7 +40,7 @@ def estimate(readers: Readers, watch: Watch, storage: Storage, steps: int | None
 
 
 def _probe_bytes(readers: Readers, name: str) -> int:
-    return bytes_of(readers.probes.read(name, 0, first=True))
+    return bytes_of(readers.probes.read(name, 0, first=True, nulls=True))
 
 
 def _state_bytes(state: StateReader) -> int:

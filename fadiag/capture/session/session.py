@@ -20,6 +20,8 @@ from fadiag.capture.session.resume import earlier_run
 from fadiag.capture.session.static import put_static
 from fadiag.capture.session.storage import Storage
 from fadiag.capture.session.stream_writer import StreamWriter
+from fadiag.capture.signals.layer_signals import LayerSignals
+from fadiag.capture.streams.last_nulls import with_nulls
 from fadiag.capture.streams.schedule import Schedule
 from fadiag.capture.warn import warn_user
 from fadiag.errors import CaptureError, FadiagError, StoreError
@@ -59,6 +61,7 @@ class Session:
         self._last_weights = last_weights
         self._streams: dict[str, StreamWriter] = {}
         self._logged: dict[str, float] = {}
+        self._held: dict[str, list[LayerSignals]] = {}  # records that get their nulls if they are the last
 
     def open(
         self,
@@ -153,6 +156,7 @@ class Session:
 
     def end(self, scalars: Mapping[str, float], epoch: float | None) -> None:
         """Record what the update of the current step has made, and go to the next step."""
+        self._write_held()
         if self._live is not None and (scale := self._live.scale) is not None:
             read = self._live.disarm(self.step)
             if self._scaler is not None:
@@ -185,6 +189,7 @@ class Session:
         if self._is_recorded or self._last_weights.are_there():
             self._record_without_update()
             return
+        self._write_held()
         self._flush_log(self._epoch)
         warn_user(
             f"at close() the model has other weights than the last update left, so step {self.step} is not "
@@ -194,6 +199,7 @@ class Session:
 
     def record_checkpoint(self, step: int, scalars: Mapping[str, float], epoch: float | None) -> None:
         """Record the model as it is now under a step that the user names."""
+        self._write_held()
         self._end_state(updated=False)
         self._flush_log(self._epoch)
         self.step, self._epoch = step, epoch
@@ -205,7 +211,7 @@ class Session:
         self._end_state(updated=False)
         self._flush_log(self._epoch)
         for name in self._probes.by_name:
-            self._read_probe(name)
+            self._read_last(name)
         self._last_weights.keep()
 
     def close(self) -> None:
@@ -244,6 +250,7 @@ class Session:
         with contextlib.suppress(StoreError):
             self._note_time()
         try:
+            self._write_held()
             self._writer.close(status)
         except StoreError as error:  # raised, it would hide what failed first
             warn_user(str(error), RuntimeWarning)
@@ -280,10 +287,27 @@ class Session:
         return last is not None and last >= self.step
 
     def _read_probe(self, name: str) -> None:
-        if not self._has(name):
-            read = self._probes.read(name, self.step, first=self._streams[name].last_step is None)
-            self._loss_scale.see_probe(read)
-            self._streams[name].layers(self.step, read, epoch=self._epoch)
+        if self._has(name):
+            return
+        first = self._streams[name].last_step is None
+        nulls = self._probes.draws_nulls(name, self.step, first=first)
+        self._held[name] = self._probes.read(name, self.step, first=first, nulls=nulls)
+        self._loss_scale.see_probe(self._held[name])
+        if not self._probes.lacks_nulls(name, self.step, first=first):
+            self._write_held(name)
+
+    def _read_last(self, name: str) -> None:
+        """Record a probe at the end, with its nulls: add them to a record that waits for them."""
+        if self._has(name):
+            return
+        last = self._probes.read(name, self.step, first=self._streams[name].last_step is None, nulls=True)
+        held = self._held.get(name)
+        self._held[name] = last if held is None else with_nulls(held, last, name)
+        self._write_held(name)
+
+    def _write_held(self, *names: str) -> None:
+        for name in names or tuple(self._held):
+            self._streams[name].layers(self.step, self._held.pop(name), epoch=self._epoch)
 
     def _begin_state(self) -> None:
         if self._state is not None and not self._has("state"):

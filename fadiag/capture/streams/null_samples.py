@@ -1,6 +1,5 @@
 """Take the samples that a null is computed from, and unfold them like the signals beside it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -50,31 +49,17 @@ class SampleSelection:
 
     def matrix(self, call: Call, error: Tensor) -> Array:
         """Unfold samples of a call's error to a matrix, in float64."""
-        axis = self._column_axis(_dims(call, call.a_shape))
+        axis = self._column_axis(_dims(call))
         rows = rows_of(error) if axis is None else error.movedim(axis, -1).flatten(0, -2).double()
         return rows.cpu().numpy()
 
-    def can_draw_modulator(self, call: Call) -> bool:
-        """Return whether the axis of the columns is known in a call's modulator."""
-        dims = _dims(call, call.h_shape, moved=call.moved)
-        return self.unfolding == "samples" or len(dims) < 3 or channel_of(dims) is not None
-
-    def draw_modulator(self, call: Call, samples: int, draw: Callable[[int, int], Tensor]) -> Tensor:
-        """Draw samples of a call's modulator.
-
-        Parameters
-        ----------
-        call : Call
-        samples : int
-        draw : callable
-            ``draw(rows, columns)`` returns the unfolded matrix.
-        """
-        shape = (samples, *call.h_shape[1:])
-        axis = self._column_axis(_dims(call, call.h_shape, moved=call.moved))
-        if axis is None:
-            return draw(samples, call.h_shape[1:].numel()).reshape(shape)
-        rows = (*shape[:axis], *shape[axis + 1 :])
-        return draw(torch.Size(rows).numel(), shape[axis]).reshape(*rows, -1).movedim(-1, axis)
+    def spectrum_length(self, call: Call) -> int:
+        """Return the number of singular values of a call's error that fills the room in the store."""
+        shape = call.a_shape
+        axis = self._column_axis(_dims(call))
+        columns = shape[1:].numel() if axis is None else shape[axis]
+        positions = shape[1:].numel() // max(1, columns)
+        return min(self.capacity(call) * positions, columns)
 
     def attrs(self, statistic: str, call: Call, k: int) -> dict[str, str | int]:
         """Return the attributes of a null's statistic.
@@ -101,5 +86,5 @@ class SampleSelection:
         return dims.index(str(channel_of(dims)))
 
 
-def _dims(call: Call, shape: torch.Size, *, moved: bool = False) -> tuple[str, ...]:
-    return dims_of(tuple(shape), call.layer.weight, tuple(call.a_shape), "h", moved=moved)
+def _dims(call: Call) -> tuple[str, ...]:
+    return dims_of(tuple(call.a_shape), call.layer.weight, tuple(call.a_shape), "a")

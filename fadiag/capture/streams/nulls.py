@@ -1,179 +1,162 @@
-"""Draw the nulls of the error: errors under redrawn feedback, and noise through the layer's own gate."""
+"""Draw the nulls of the error of every layer: under redrawn feedback, and under rotated credit."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fadiag import spectra
 from fadiag.capture.passes.passes import Passes
-from fadiag.capture.signals.arrays import Array, rows_of
+from fadiag.capture.signals.layer_signals import SignalArray
+from fadiag.capture.streams.gate_null import draw_gate_nulls
+from fadiag.capture.streams.null_draws import NullDraws, Reference
 from fadiag.capture.streams.null_samples import SampleSelection
 from fadiag.capture.tracing.layer_call import Call
+from fadiag.capture.tracing.trace import Trace
+from fadiag.errors import CaptureError
 from fadiag.signals import NULLS
 
-__all__ = ["Reference", "mask_nulls", "mask_statistics", "redraw_nulls"]
+__all__ = ["MOST_BYTES", "draw_nulls"]
 
-_ERROR_NULL, _MASK_NULL = NULLS["error_null"], NULLS["mask_null"]
-
-
-def _ranks(error: Array) -> dict[str, float]:
-    if not (np.isfinite(error).all() and error.any()):
-        return dict.fromkeys(_MASK_NULL.statistics, np.nan)
-    return {
-        "participation_ratio": float(spectra.participation_ratio(error)),
-        "effective_rank": float(spectra.effective_rank(error)),
-    }
+#: The most that the nulls of one record may take.
+MOST_BYTES = 2**27
+#: Two passes with the same feedback differ by less than this share of what other feedback changes.
+_SAME = 0.05
 
 
-class Reference:
-    """The true error of one layer, with which errors under redrawn feedback are compared.
-
-    Parameters
-    ----------
-    call : Call
-        The layer's call in the true pass.
-    selection : SampleSelection
-    k : int
-        The number of leading directions of the overlap.
-    """
-
-    def __init__(self, call: Call, selection: SampleSelection, k: int) -> None:
-        self._call, self._selection = call, selection
-        error = selection.take(call, call.values["error"])
-        matrix = selection.matrix(call, error)
-        self._samples = self._by_sample(error, matrix)
-        self._k = max(1, min(k, *matrix.shape))
-        has_direction = bool(np.isfinite(matrix).all() and matrix.any())
-        self._basis = spectra.right_basis(matrix, self._k) if has_direction else None
-
-    def statistics(self, error: Tensor) -> Mapping[str, float]:
-        """Return the statistics of the error null for one redrawn error; NaN if it has no direction."""
-        error = self._selection.take(self._call, error)
-        matrix = self._selection.matrix(self._call, error)
-        found = _ranks(matrix) | {"cosine": np.nan, "overlap": np.nan}
-        if self._basis is not None and np.isfinite(matrix).all() and matrix.any():
-            cosines = spectra.cosine(self._by_sample(error, matrix), self._samples)
-            valid = cosines[~np.isnan(cosines)]
-            found["cosine"] = float(valid.mean()) if valid.size else np.nan
-            found["overlap"] = float(
-                spectra.overlap_of_bases(spectra.right_basis(matrix, self._k), self._basis)
-            )
-        return found
-
-    def _by_sample(self, error: Tensor, matrix: Array) -> Array:
-        # A cosine compares samples, not rows of an unfolding.
-        return matrix if len(matrix) == len(error) else rows_of(error).cpu().numpy()
-
-
-def mask_statistics(
-    call: Call,
+def draw_nulls(
+    passes: Passes,
+    own: Trace,
+    truth: Sequence[Call],
     selection: SampleSelection,
-    spectra_of: Sequence[tuple[Tensor, Array]],
-    draws: int,
-    rng: np.random.Generator,
-) -> dict[str, Array]:
-    """Return the statistics of the mask null for one call, whose graph is retained.
-
-    Each draw is noise with the spectrum of the output error. It goes back through the layer's own gate and
-    norm. Its rank then shows how much of the error's rank comes from the gates alone.
-
-    Parameters
-    ----------
-    call : Call
-    selection : SampleSelection
-    spectra_of : sequence of (Tensor, array)
-        The indices of a group of samples, and the spectrum of their noise. Every sample of the batch needs
-        noise, because a norm may mix samples.
-    draws : int
-    rng : numpy.random.Generator
-    """
-    assert call.a_edge is not None
-    assert call.h_edge is not None
-    found: dict[str, list[float]] = {statistic: [] for statistic in _MASK_NULL.statistics}
-    like = call.values["modulator"]
-    for _ in range(draws):
-        noise = torch.empty(call.h_shape, dtype=torch.float64, device="cpu")
-        for indices, spectrum in spectra_of:
-            draw = partial(_noise, spectrum, rng)
-            noise[indices] = selection.draw_modulator(call, len(indices), draw)
-        (error,) = torch.autograd.grad((call.h_edge,), (call.a_edge,), (noise.to(like),), retain_graph=True)
-        for statistic, value in _ranks(selection.matrix(call, selection.take(call, error))).items():
-            found[statistic].append(value)
-    return {statistic: np.array(values) for statistic, values in found.items()}
-
-
-def _noise(spectrum: Array, rng: np.random.Generator, rows: int, columns: int) -> Tensor:
-    """Draw a matrix with as much of the spectrum as its shape takes (float64, on the CPU)."""
-    largest = spectrum[: min(rows, columns)]
-    return torch.from_numpy(spectra.gaussian_with_spectrum(largest, rows, columns, rng))
-
-
-def redraw_nulls(
-    passes: Passes, truth: Sequence[Call], selection: SampleSelection, k: int, draws: int
-) -> dict[str, dict[str, Array]]:
-    """Return the statistics of the errors under redrawn feedback, by call and statistic.
+    k: int,
+    *,
+    redraws: int,
+    gate_draws: int,
+    absent: Mapping[str, str],
+) -> dict[str, dict[str, SignalArray]]:
+    """Return the arrays of all nulls, by call.
 
     Parameters
     ----------
     passes : Passes
+    own : Trace
+        The model's own pass; its graph is retained if there are gate draws.
     truth : sequence of Call
-        The calls of the true pass.
+        The calls of the true pass, if there are redraws.
     selection : SampleSelection
     k : int
         The number of leading directions of the overlap.
-    draws : int
+    redraws, gate_draws : int
+    absent : mapping of str to str
+        Why calls have no gate null, see `gate_null_absences`.
+
+    Raises
+    ------
+    CaptureError
+        The arrays would take more than `MOST_BYTES`.
     """
-    generator = torch.Generator().manual_seed(passes.seed)
-    references = {c.name: Reference(c, selection, k) for c in truth if "error" in c.values}
-    found = {
-        name: {statistic: np.full(draws, np.nan) for statistic in _ERROR_NULL.statistics}
-        for name in references
+    with_error = [call for call in own.calls if "error" in call.values]
+    true = {call.name: call for call in truth if "error" in call.values} if redraws else {}
+    redrawn = {
+        name: NullDraws(NULLS["error_null"], call, selection, redraws, Reference(call, selection, k))
+        for name, call in true.items()
     }
-    for draw in range(draws):
-        for call in passes.run(passes.redrawn(generator), ("error",)).calls:
-            if "error" in call.values and call.name in references:
-                for statistic, value in references[call.name].statistics(call.values["error"]).items():
-                    found[call.name][statistic][draw] = value
+    rotated = {
+        call.name: NullDraws(NULLS["gate_null"], call, selection, gate_draws)
+        for call in with_error
+        if gate_draws and call.name not in absent
+    }
+    _check_size([*redrawn.values(), *rotated.values()])
+    if rotated:
+        draw_gate_nulls(passes, own, rotated)
+    if redrawn:
+        _redraw(passes, redrawn, redraws)
+    found: dict[str, dict[str, SignalArray]] = {}
+    for by_call in (redrawn, rotated):
+        for name, draws in by_call.items():
+            found[name] = found.get(name, {}) | draws.arrays()
     return found
 
 
-def mask_nulls(
-    passes: Passes, calls: Sequence[Call], selection: SampleSelection, draws: int
-) -> dict[str, dict[str, Array]]:
-    """Return the statistics of the mask null, by call and statistic.
+def _check_size(draws: Sequence[NullDraws]) -> None:
+    size = sum(one.nbytes for one in draws)
+    if size > MOST_BYTES:
+        raise CaptureError(
+            f"the nulls of one record take {size / 2**20:.0f} MiB, and at most {MOST_BYTES / 2**20:.0f} are "
+            "allowed; give Probe fewer redraws and gate_draws, fewer samples (rows=), or "
+            "unfolding='channels', or record fewer layers"
+        )
 
-    Layers without gate and norm have none.
 
-    Parameters
-    ----------
-    passes : Passes
-    calls : sequence of Call
-        The calls of the model's own pass, whose graph is retained.
-    selection : SampleSelection
-    draws : int
+def _redraw(passes: Passes, draws: Mapping[str, NullDraws], count: int) -> None:
+    """Draw the errors under fresh feedback, if possible by backward passes through one graph.
+
+    The layers of the first pass hold our matrices. If their backward pass reads these, new values in them
+    make the next draw. The second draw is made both ways; where they differ, every draw is a whole pass.
     """
-    if draws == 0:
-        return {}
-    last = next(call for call in reversed(calls) if "error" in call.values)
-    delta = last.values["error"]
-    if not bool(torch.isfinite(delta).all()):
-        return {}
-    chosen = torch.zeros(len(delta), dtype=torch.bool, device="cpu")
-    chosen[selection.indices(last)] = True
-    spectra_of = [
-        (at, spectra.singular_values(selection.matrix(last, delta[at.to(delta.device)])))
-        for at in (chosen.nonzero()[:, 0], (~chosen).nonzero()[:, 0])
-        if len(at)
-    ]
-    # By way of torch, which takes a negative seed too.
-    rng = np.random.default_rng(torch.Generator().manual_seed(passes.seed).initial_seed())
-    with passes.under({}):
-        return {
-            call.name: mask_statistics(call, selection, spectra_of, draws, rng)
-            for call in calls
-            if (call.gate or call.norm) and "modulator" in call.values and call.h_shape[0] == len(delta)
-            if selection.can_draw_modulator(call)
-        }
+    generator = torch.Generator("cpu").manual_seed(passes.seed)
+    held = _fresh(passes, generator)
+    trace = passes.run(held, ("error",), keep_graph=True)
+    # No credit goes below a layer whose inputs have no gradient: its matrix is large, and nothing reads it.
+    # A direct feedback is the credit of the layer itself.
+    layers = {place.layer.name for place in trace.places if place.layer.sender is None}
+    idle = layers - {place.layer.name for place in trace.places if place.inputs}
+    first, again = _errors(trace), True
+    _put(draws, 0, first)
+    for draw in range(1, count):
+        fresh = _fresh(passes, generator, idle)
+        errors = _through(passes, trace, held, fresh) if again else None
+        if errors is None or draw == 1:
+            whole = _errors(passes.run(held | fresh, ("error",)))
+            again = errors is not None and _alike(errors, whole, first)
+            errors = whole
+        _put(draws, draw, errors)
+
+
+def _fresh(passes: Passes, generator: torch.Generator, without: Collection[str] = ()) -> dict[str, Tensor]:
+    """Return fresh feedback as tensors of our own, with the dtype and device of the layers' own."""
+    drawn = passes.redrawn(generator, without=without)
+    own = {
+        layer.name: layer.weight if layer.sender is None else layer.sender.feedback
+        for layer in (*passes.layers, *passes.others)
+        if layer.name in drawn
+    }
+    return {name: matrix.detach().to(own[name], copy=True) for name, matrix in drawn.items()}
+
+
+def _errors(trace: Trace) -> dict[str, Tensor]:
+    return {call.name: call.values["error"] for call in trace.calls if "error" in call.values}
+
+
+def _through(
+    passes: Passes, trace: Trace, held: Mapping[str, Tensor], fresh: Mapping[str, Tensor]
+) -> dict[str, Tensor] | None:
+    """Return the errors of a backward pass through a retained graph, with fresh values in its matrices."""
+    for name, matrix in fresh.items():
+        held[name].data.copy_(matrix)  # autograd refuses a saved tensor that was changed where it can see it
+    calls = [call for call in trace.calls if "error" in call.values and call.a_edge is not None]
+    assert trace.loss is not None
+    with passes.under(held):
+        edges = [call.a_edge for call in calls]
+        errors = torch.autograd.grad(trace.loss, edges, retain_graph=True, allow_unused=True)  # type: ignore[arg-type]
+    if any(error is None for error in errors):
+        return None
+    return {call.name: error for call, error in zip(calls, errors, strict=True)}
+
+
+def _alike(errors: Mapping[str, Tensor], whole: Mapping[str, Tensor], first: Mapping[str, Tensor]) -> bool:
+    """Return whether errors are those of a whole pass, rather than those of the first draw."""
+
+    def is_same(error: Tensor, expected: Tensor, other: Tensor) -> bool:
+        rounding = 100 * torch.finfo(error.dtype).eps * expected.norm()
+        return bool((error - expected).norm() <= _SAME * (expected - other).norm() + rounding)
+
+    return errors.keys() == whole.keys() and all(
+        is_same(error, whole[name], first[name]) for name, error in errors.items()
+    )
+
+
+def _put(draws: Mapping[str, NullDraws], draw: int, errors: Mapping[str, Tensor]) -> None:
+    for name, error in errors.items():
+        if name in draws:
+            draws[name].put(draw, error)

@@ -56,8 +56,12 @@ class Probe:
     redraws : int
         How often to draw fresh feedback, for all layers together. Every reading uses the same draws.
         Statistics of the errors under each draw are recorded as ``error_null_*``. Needs feedback.
-    mask_draws : int
-        The number of draws of the mask null, recorded as ``mask_null_*`` at layers with a gate or a norm.
+    gate_draws : int
+        The number of draws of the gate null, recorded as ``gate_null_*``: the credit's directions are drawn
+        anew, its spectrum and the gates stay. The attribute ``no_gate_null`` says why a layer has none.
+    null_every : int, iterable of int, or callable, optional
+        When both nulls are drawn: at these steps, if the probe is read there, and at the end of the run. By
+        default in the first record and the last.
     jacobian_vectors : int
         The largest number of further backward passes of each rule, for ``jacobian_cosine``. For each sample
         it is the cosine of the two backward maps from the outputs to the layer. With no more outputs than
@@ -104,7 +108,8 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         mode: Mode = "eval",
         signals: Iterable[str] = PROBE_SIGNALS,
         redraws: int = 0,
-        mask_draws: int = 0,
+        gate_draws: int = 0,
+        null_every: int | Iterable[int] | Schedule | None = None,
         jacobian_vectors: int = 0,
         feedbacks: Mapping[str, Mapping[str, Tensor]] | None = None,
         every: int | Iterable[int] | Schedule | None = None,
@@ -120,7 +125,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
                 raise InputError(f"unknown probe signal {signal!r}; there are {', '.join(_BY_NAME)}")
         if mode not in {"train", "eval"}:
             raise InputError(f"probe mode is {mode!r}; it is 'train' or 'eval'")
-        counts = {"redraws": redraws, "mask_draws": mask_draws, "jacobian_vectors": jacobian_vectors}
+        counts = {"redraws": redraws, "gate_draws": gate_draws, "jacobian_vectors": jacobian_vectors}
         for what, count in counts.items():
             if whole_number(count, 0) is None:
                 raise InputError(f"{what} is {count!r}; give a whole number, at least 0")
@@ -138,7 +143,8 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         self.loss = loss
         self.mode: Mode = mode
         self.redraws = int(redraws)
-        self.mask_draws = int(mask_draws)
+        self.gate_draws = int(gate_draws)
+        self.null_schedule = None if null_every is None else as_schedule(null_every)
         self.jacobian_vectors = int(jacobian_vectors)
         self.feedbacks = dict(feedbacks or {})
         self.schedule = None if every is None else as_schedule(every)
@@ -202,6 +208,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         *,
         name: str = "probe",
         flags: TrainingFlags | None = None,
+        nulls: bool = True,
         checks: ProbeChecks | None = None,
         ops: DeclaredOps | None = None,
     ) -> list[LayerSignals]:
@@ -218,6 +225,8 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         flags : TrainingFlags, optional
             The flags of the modules in mode "train"; by default their flags now, if the model is in training
             mode.
+        nulls : bool
+            Whether to draw the nulls.
         checks : ProbeChecks, optional
             The checks to make; by default none.
         ops : DeclaredOps, optional
@@ -227,16 +236,16 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         ------
         CaptureError
             The batch does not fit the model, the loss is not a scalar or changes the batch, no layer received
-            an error, memory is short, mask_draws or jacobian_vectors needs a last layer that is not recorded,
-            or a check fails.
+            an error, memory is short, the nulls take too much, jacobian_vectors needs a last layer that is
+            not recorded, or a check fails.
         """
         with name_probe(name), outside_of_contexts(model):
             self._check_batch(name)
             passes = self.passes_on(model, layers, others, flags or TrainingFlags(model), ops)
             request = ProbeRequest(
                 self.signals,
-                self.redraws,
-                self.mask_draws,
+                self.redraws if nulls else 0,
+                self.gate_draws if nulls else 0,
                 self.jacobian_vectors,
                 self.feedbacks,
                 self.unfolding,

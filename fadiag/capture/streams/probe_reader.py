@@ -91,7 +91,7 @@ class ProbeReader:
         self._model, self._layers, self._others = model, layers, others
         self._flags, self._ops = flags, ops
         self._schedule = schedule
-        self._checked: set[str] = set()
+        self._checked: dict[str, int] = {}  # the step of the last check
         self._ahead: dict[str, list[LayerSignals]] = {}
 
     def schedule_of(self, name: str) -> Schedule:
@@ -103,32 +103,47 @@ class ProbeReader:
         """Return the names of the probes to read at a step."""
         return [name for name in self.by_name if self.schedule_of(name)(step)]
 
+    def draws_nulls(self, name: str, step: int, *, first: bool) -> bool:
+        """Return whether a probe draws its nulls at a step: by their schedule, or in the ``first`` record."""
+        own = self.by_name[name].null_schedule
+        return first if own is None else own(step)
+
+    def lacks_nulls(self, name: str, step: int, *, first: bool) -> bool:
+        """Return whether a probe has nulls and leaves them out at a step."""
+        probe = self.by_name[name]
+        return bool(probe.redraws or probe.gate_draws) and not self.draws_nulls(name, step, first=first)
+
     def read_ahead(self) -> Mapping[str, Sequence[LayerSignals]]:
         """Read the probes that are due at step 0, store the result for `read` and return it.
 
         An error in a probe is then raised before the store is made.
         """
-        self._ahead = {name: self._read(name, 0) for name in self.due(0)}
+        self._ahead = {
+            name: self._read(name, 0, nulls=self.draws_nulls(name, 0, first=True)) for name in self.due(0)
+        }
         for name, read in self._ahead.items():
             self._warn_missing(name, read)
         return dict(self._ahead)
 
-    def read(self, name: str, step: int, *, first: bool) -> list[LayerSignals]:
+    def read(self, name: str, step: int, *, first: bool, nulls: bool) -> list[LayerSignals]:
         """Return the signals of a probe; warn of layers without signals in its ``first`` reading."""
         if name in self._ahead:
             return self._ahead.pop(name)
-        read = self._read(name, step)
+        read = self._read(name, step, nulls=nulls)
         if first:
             self._warn_missing(name, read)
         return read
 
-    def _read(self, name: str, step: int) -> list[LayerSignals]:
+    def _read(self, name: str, step: int, *, nulls: bool) -> list[LayerSignals]:
         probe, checks = self.by_name[name], self._checks[name]
         again = probe.check_schedule is not None and probe.check_schedule(step)
-        checks.is_due, checks.may_raise = name not in self._checked or again, step == self.start
-        self._checked.add(name)
+        last = self._checked.get(name)
+        # The last record is read twice, and checked once.
+        checks.is_due, checks.may_raise = last is None or (again and last != step), step == self.start
+        if checks.is_due:
+            self._checked[name] = step
         given = self._model, self._layers, self._others
-        return probe.read(*given, name=name, flags=self._flags, checks=checks, ops=self._ops)
+        return probe.read(*given, name=name, flags=self._flags, nulls=nulls, checks=checks, ops=self._ops)
 
     def _warn_missing(self, name: str, read: Sequence[LayerSignals]) -> None:
         found, asked = {layer.name: layer.signals.keys() for layer in read}, self.by_name[name].signals

@@ -12,16 +12,17 @@ from fadiag.capture.layers.adapter import unknown_layers
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.passes.passes import Passes
 from fadiag.capture.signals.arrays import Array
-from fadiag.capture.signals.layer_signals import LayerSignals, SignalArray, SignalTensor, batch_size
+from fadiag.capture.signals.layer_signals import LayerSignals, SignalTensor, batch_size
 from fadiag.capture.signals.reduction import Auto, Reduction
 from fadiag.capture.streams.call_signals import call_attrs, is_table, read_signal
+from fadiag.capture.streams.gate_null import gate_null_absences
 from fadiag.capture.streams.jacobian import jacobian_cosines
 from fadiag.capture.streams.null_samples import SampleSelection
-from fadiag.capture.streams.nulls import mask_nulls, redraw_nulls
+from fadiag.capture.streams.nulls import draw_nulls
 from fadiag.capture.tracing.layer_call import Call
 from fadiag.capture.tracing.trace import Trace
 from fadiag.errors import CaptureError
-from fadiag.signals import NULLS, TWINS, role_of, signal_of, under_feedback
+from fadiag.signals import TWINS, role_of, signal_of, under_feedback
 from fadiag.store import Unfolding
 
 __all__ = ["ProbeRequest", "read_signals"]
@@ -36,7 +37,7 @@ class ProbeRequest:
 
     signals: Sequence[str]
     redraws: int
-    mask_draws: int
+    gate_draws: int
     jacobian_vectors: int
     feedbacks: Mapping[str, Mapping[str, Tensor]]
     unfolding: Unfolding
@@ -50,7 +51,8 @@ def read_signals(
     Raises
     ------
     CaptureError
-        The batch is empty, a null or the Jacobian needs a last layer that is not recorded, or a check fails.
+        The batch is empty, the nulls take too much, the Jacobian needs a last layer that is not recorded, or
+        a check fails.
     """
     layers = passes.layers
     truth = passes.truth()
@@ -65,8 +67,8 @@ def read_signals(
     wanted = set(request.signals) - set(TWINS.values())
     if is_true:  # without feedback and hooks the model's own pass is the exact one
         wanted |= exact
-    wanted |= {"error", "modulator"} if request.mask_draws else {"error"} if vectors else set()
-    own = passes.run({}, wanted, keep_graph=bool(request.mask_draws or vectors))
+    wanted |= {"error"} if request.gate_draws or vectors else set()
+    own = passes.run({}, wanted, keep_graph=bool(request.gate_draws or vectors))
     last = own.last or layers[-1]
     _check_last_layer(request, last, passes.others)
     if all(call.a_shape.numel() == 0 for call in own.calls):  # a single expert may have no sample
@@ -98,18 +100,19 @@ def read_signals(
     reduce.samples.tables = {call.name for call in own.calls if is_table(call)}
     selection = SampleSelection(reduce.samples, request.unfolding, batch)
     k = max(1, (last.outputs or layers[-1].outputs) - 1)  # the number of classes less one
-    nulls = {"mask_null": mask_nulls(passes, own.calls, selection, request.mask_draws)}
-    if redraws:
-        nulls["error_null"] = redraw_nulls(passes, true.calls, selection, k, redraws)
+    absent = gate_null_absences(own) if request.gate_draws else {}
+    counts = {"redraws": redraws, "gate_draws": request.gate_draws}
+    nulls = draw_nulls(passes, own, true.calls, selection, k, absent=absent, **counts)
     found = []
     for call, signals in zip(own.calls, read, strict=True):
         arrays = reduce(call.name, signals, batch)
         for name, array in arrays.items():
             if signal_of(name).shape == "weight":  # a gradient is that of all samples of the batch
                 arrays[name] = replace(array, attrs={**array.attrs, "samples": batch})
-        for null, by_call in nulls.items():
-            arrays |= _arrays_of_null(null, by_call.get(call.name, {}), call, selection, k)
+        arrays |= nulls.get(call.name, {})
         attrs = call_attrs(call, own)
+        if call.name in absent:
+            attrs["no_gate_null"] = absent[call.name]
         if checks is not None and claims:
             attrs |= checks.attrs(call)
             if checks.has_failed(call):
@@ -141,24 +144,11 @@ def _signals_of_call(
     return found
 
 
-def _arrays_of_null(
-    null: str, statistics: Mapping[str, Array], call: Call, selection: SampleSelection, k: int
-) -> dict[str, SignalArray]:
-    spec = NULLS[null]
-    return {
-        name: SignalArray(statistics[statistic], (spec.draw_dim,), selection.attrs(statistic, call, k))
-        for statistic, name in zip(spec.statistics, spec.arrays, strict=True)
-        if statistic in statistics
-    }
-
-
 def _check_last_layer(request: ProbeRequest, last: RecordedLayer, others: Sequence[RecordedLayer]) -> None:
     """Raise CaptureError if what is asked for needs the error of a last layer that is not recorded."""
     how = "with an adapter " if last.adapter is unknown_layers else ""
-    for option, count in (("mask_draws", request.mask_draws), ("jacobian_vectors", request.jacobian_vectors)):
-        if last in others and count:
-            raise CaptureError(
-                f"{option} needs the error of the model's last layer, {last.name!r}, which is not "
-                f"recorded; add it to layers=[...] {how}or "
-                f"leave {option} out"
-            )
+    if last in others and request.jacobian_vectors:
+        raise CaptureError(
+            f"jacobian_vectors needs the error of the model's last layer, {last.name!r}, which is not "
+            f"recorded; add it to layers=[...] {how}or leave jacobian_vectors out"
+        )

@@ -14,6 +14,7 @@ from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.tracing.consumers import LayerPlace, place_of
 from fadiag.capture.tracing.dataflow import Node
 from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.capture.tracing.grad_hooks import GradientRecorder, Purpose
@@ -40,13 +41,17 @@ class Trace(TorchFunctionMode):
     signals : collection of str
         The signals to save.
     save_edges : bool
-        Whether to save the places of the layers' outputs and activations in autograd's graph.
+        Whether to save the places of the layers' inputs, outputs and activations in autograd's graph.
     ops : DeclaredOps, optional
         What the user says of operations that are not known.
 
     Attributes
     ----------
     calls : list of Call
+    places : list of LayerPlace
+        The places of the calls of all layers, recorded or not, if they are saved; `Call.order` counts them.
+    loss : Tensor or None
+        The loss, if its graph is retained.
     count : int
         The number of calls of all layers, recorded or not.
     last : RecordedLayer or None
@@ -60,10 +65,13 @@ class Trace(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.calls: list[Call] = []
+        self.places: list[LayerPlace] = []
+        self.loss: Tensor | None = None
         self.count = 0
         self.last: RecordedLayer | None = None
         self.outputs = 0
         self._wanted = frozenset(signals)
+        self._save_edges = save_edges
         self._recorder = GradientRecorder(signals, save_edges=save_edges)
         self._with_grad = torch.is_grad_enabled()
         self._without_grad: RecordedLayer | None = None  # a layer that ran under no_grad
@@ -107,6 +115,8 @@ class Trace(TorchFunctionMode):
         self.count += 1
         self.last = layer
         with torch._C.DisableTorchFunction():
+            if self._save_edges:
+                self.places.append(place_of(layer, inputs, output))
             # Noted here, because the operations inside a feedback layer are not reported.
             for tensor in tensors_in(inputs):
                 nodes = self._graph.nodes_of(tensor)

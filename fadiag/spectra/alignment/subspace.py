@@ -9,10 +9,19 @@ from fadiag.errors import InputError
 from fadiag.spectra.linalg.lapack import gram_eigenvectors
 from fadiag.spectra.validate import Floats, as_count, as_matrices, as_real, require_finite, scale_exactly
 
-__all__ = ["overlap", "overlap_of_bases", "principal_angles", "principal_angles_of_bases", "right_basis"]
+__all__ = [
+    "SMALL",
+    "clear_of_rounding",
+    "overlap",
+    "overlap_of_bases",
+    "principal_angles",
+    "principal_angles_of_bases",
+    "right_basis",
+    "right_of_gram",
+]
 
 #: Below this size a full SVD costs no more.
-_SMALL = 32
+SMALL = 32
 #: Directions below this share of the largest singular value are left to the SVD.
 _CLEAR = 1e-3
 #: Squared cosines below the one or above the other leave fewer digits of the angle than the bases have.
@@ -55,11 +64,20 @@ def right_basis(x: ArrayLike, k: int) -> Floats:
     stack = array.reshape(-1, rows, columns)
     directions = np.empty((len(stack), k, columns))
     for i, matrix in enumerate(stack):
-        rounding = float(np.finfo(matrix.dtype).eps) * max(rows, columns)
-        scaled = scale_exactly(matrix)[0]
-        leading = _by_gram(scaled, k, max(rounding, _CLEAR)) if min(rows, columns) >= _SMALL else None
-        directions[i] = _by_svd(scaled, k, rounding).T if leading is None else leading.T
+        scaled, leading = scale_exactly(matrix)[0], None
+        if min(rows, columns) >= SMALL:
+            leading = right_of_gram(scaled, *gram_eigenvectors(scaled, k), clear_of_rounding(matrix))
+        directions[i] = _by_svd(scaled, k, _rounding(matrix)).T if leading is None else leading.T
     return np.swapaxes(directions.reshape(*array.shape[:-2], k, columns), -1, -2)
+
+
+def _rounding(matrix: NDArray[Any]) -> float:
+    return float(np.finfo(matrix.dtype).eps * max(matrix.shape))
+
+
+def clear_of_rounding(matrix: NDArray[Any]) -> float:
+    """Return the share of the largest singular value above which a Gram matrix shows a direction."""
+    return max(_rounding(matrix), _CLEAR)
 
 
 def _by_svd(matrix: Floats, k: int, rounding: float) -> Floats:
@@ -70,12 +88,12 @@ def _by_svd(matrix: Floats, k: int, rounding: float) -> Floats:
     return np.asarray((vt[:k] * (s[:k, None] > rounding * s[0])).T)
 
 
-def _by_gram(matrix: Floats, k: int, clear: float) -> Floats | None:
-    """Take only the k directions wanted, from the Gram matrix; None where the last is not clear of rounding.
+def right_of_gram(matrix: Floats, squares: Floats, vectors: Floats, clear: float) -> Floats | None:
+    """Return the right directions for leading eigenvectors of the smaller Gram matrix, largest first.
 
-    Squaring multiplies the error of a direction by s_1 / s_k, which ``clear`` bounds.
+    None if the last is not clear of rounding: squaring multiplies the error of a direction by s_1 / s_k,
+    which ``clear`` bounds.
     """
-    squares, vectors = gram_eigenvectors(matrix, k)
     if not squares[-1] > clear**2 * squares[0]:
         return None
     if matrix.shape[0] > matrix.shape[1]:

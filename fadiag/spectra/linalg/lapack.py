@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fadiag.spectra.validate import Floats
 
-__all__ = ["gram", "gram_eigenvalues", "gram_eigenvectors", "svd_values"]
+__all__ = ["gram", "gram_eigenvalues", "gram_eigenvectors", "gram_spectrum", "svd_values"]
 
 #: Up to this many rows (or columns) a matrix is small.
 _SMALL = 32
@@ -53,6 +53,26 @@ def gram_eigenvectors(matrix: Floats, k: int) -> tuple[Floats, Floats]:
     _lapack("dsyevr", b"V", b"I", b"L", n, g, n, 0.0, 0.0, n - k + 1, n, 0.0, found, values, vectors, n,
             support, work, len(work), integers, len(integers))  # fmt: skip
     return values[:k][::-1], vectors[::-1].T
+
+
+def gram_spectrum(matrix: Floats, k: int) -> tuple[Floats, Floats]:
+    """Return all eigenvalues of the smaller Gram matrix, smallest first, and vectors (n, k) of the k largest.
+
+    The vectors come largest first. The reduction to three diagonals, nearly all of the work, serves both.
+    """
+    g = _lower_gram(matrix)
+    n = len(g)
+    diagonal, beside, tau = np.empty((3, n))
+    work = np.empty(_BLOCK * n)
+    _lapack("dsytrd", b"L", n, g, n, diagonal, beside, tau, work, len(work))
+    values = diagonal.copy()
+    _lapack("dsterf", n, values, beside.copy())
+    leading, vectors = np.empty(n), np.empty((k, n))
+    found, support, relative, integers = (np.ones(size, np.intc) for size in (1, 2 * k, 1, 10 * n))
+    _lapack("dstemr", b"V", b"I", n, diagonal, beside, 0.0, 0.0, n - k + 1, n, found, leading, vectors, n, k,
+            support, relative, work, len(work), integers, len(integers))  # fmt: skip
+    _lapack("dormtr", b"L", b"L", b"N", n, k, g, n, tau, vectors, n, work, len(work))
+    return values, vectors[::-1].T
 
 
 def svd_values(matrix: Floats) -> Floats:

@@ -9,10 +9,10 @@ from fadiag.errors import InputError
 from fadiag.spectra.linalg.lapack import gram, gram_eigenvalues, svd_values
 from fadiag.spectra.validate import Floats, as_matrices, scale_exactly
 
-__all__ = ["energy_gram", "in_single", "relative_spectra", "singular_values"]
+__all__ = ["NARROW", "accurate", "energy_gram", "in_single", "relative_spectra", "singular_values"]
 
 #: From this ratio of the sides on, QR in float64 costs what a Gram matrix costs and loses nothing.
-_NARROW = 64
+NARROW = 64
 #: Largest relative effect on an entropy rank that the squaring of a Gram matrix may have.
 _ALLOWED = 5e-7
 #: From this many float32 entries on, products in float32 save more than they cost in checks.
@@ -100,16 +100,17 @@ def relative_spectra(x: ArrayLike) -> tuple[Floats, NDArray[np.int64]]:
 
 def _of_matrix(matrix: Floats) -> Floats:
     rows, columns = matrix.shape
-    if max(rows, columns) >= _NARROW * min(rows, columns):
+    if max(rows, columns) >= NARROW * min(rows, columns):
         tall = matrix if rows >= columns else matrix.T
         return svd_values(np.asarray(np.linalg.qr(tall, mode="r")))
     s = np.sqrt(np.maximum(gram_eigenvalues(matrix)[::-1], 0.0))
-    return s if _accurate(s) else svd_values(matrix)
+    return s if accurate(s) else svd_values(matrix)
 
 
-def _accurate(s: Floats) -> bool:
-    """Bound what an error of one unit in the largest eigenvalue does to -sum q ln q, q = s / sum s.
+def accurate(s: Floats) -> bool:
+    """Return whether singular values from a Gram matrix are good enough for every rank.
 
+    This bounds what an error of one unit in the largest eigenvalue does to -sum q ln q, q = s / sum s.
     An error e in s_i² is an error of at most min(e / s_i, sqrt(e)) in s_i, and moves the entropy by about
     that over sum s, times ln(1/q).
     """

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fadiag.errors import InputError
-from fadiag.spectra.validate import Floats, as_count, as_matrices, as_real, as_spectra, require_finite
+from fadiag.spectra.validate import Floats, as_count, as_matrices, as_real, require_finite
 
-__all__ = ["gaussian_with_spectrum", "permuted_cosines", "sign_flipped"]
+__all__ = ["permuted_cosines", "sign_flipped"]
 
 
 def permuted_cosines(w: ArrayLike, b: ArrayLike, draws: int, rng: np.random.Generator) -> Floats:
@@ -81,45 +81,3 @@ def sign_flipped(x: ArrayLike, rng: np.random.Generator) -> Floats:
     """
     array = as_matrices(x).astype(np.float64)
     return np.where(rng.integers(0, 2, array.shape, dtype=np.int8) == 1, array, -array)
-
-
-def gaussian_with_spectrum(s: ArrayLike, rows: int, columns: int, rng: np.random.Generator) -> Floats:
-    """Draw a matrix with given singular values and uniformly drawn (Haar) sides.
-
-    The recorder draws the modulator of the mask null with it: sent through a layer's own gates, its rank is
-    what the gates alone make.
-
-    Parameters
-    ----------
-    s : array_like (k,)
-        Singular values, k at most min(rows, columns).
-    rows, columns : int
-        Shape of the matrix.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    array (rows, columns), float64
-
-    Raises
-    ------
-    InputError
-        There are more singular values than the shape has, or they are negative or not finite.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> x = gaussian_with_spectrum([3.0, 1.0], 5, 4, np.random.default_rng(0))
-    >>> np.linalg.svd(x, compute_uv=False).round(9)[:2]
-    array([3., 1.])
-    """
-    spectrum = as_spectra(s)
-    rows, columns = as_count(rows, "rows", 1), as_count(columns, "columns", 1)
-    if spectrum.ndim != 1 or len(spectrum) > min(rows, columns):
-        raise InputError(
-            f"s has shape {spectrum.shape}; a {rows} x {columns} matrix takes up to {min(rows, columns)}"
-        )
-    left, right = (np.linalg.qr(rng.standard_normal((side, len(spectrum)))) for side in (rows, columns))
-    # Signs of R's diagonal make Q uniform (Mezzadri 2007).
-    signs = np.sign(np.diagonal(left.R)) * np.sign(np.diagonal(right.R))
-    return np.asarray((left.Q * (spectrum * signs)) @ right.Q.T)

@@ -29,7 +29,7 @@ def record(path: Path, layers: list[str] | None = None, *, conv: bool = False, *
     model = fadiag.convert(model, rule="fa", seed=0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     batch = torch.randn(40, 16), torch.randint(5, (40,))
-    probes = {"probe": Probe(batch, loss_of, **options)}
+    probes = {"probe": Probe(batch, loss_of, null_every=1, **options)}
     with Recorder(
         model, path, optimizer=optimizer, probes=probes, every=1, layers=layers, live=Live(every=1)
     ) as recorder:
@@ -133,15 +133,15 @@ def test_draws_of_other_samples_are_no_null(make_run: Callable[..., xr.DataTree]
 
 
 def test_the_rank_of_another_unfolding_has_no_null(tmp_path: Path) -> None:
-    path = record(tmp_path / "run.zarr", conv=True, redraws=5, mask_draws=5)
+    path = record(tmp_path / "run.zarr", conv=True, redraws=5, gate_draws=5)
     name = "error_participation_ratio_raw"
     samples = fadiag.analyze(path)["probe"].to_dataset()
     channels = fadiag.analyze(path, unfolding="channels")["probe"].to_dataset()
-    for null in (f"{name}_null_p", f"{name}_mask_null_low", "error_overlap_null_p"):
+    for null in (f"{name}_null_p", f"{name}_gate_null_low", "error_overlap_null_p"):
         if null in channels:  # of the last layer, whose signals have no positions
             assert channels[null].sel(layer="1").isnull().all()
     assert np.isfinite(samples[f"{name}_null_p"].sel(layer="1")).all()
-    assert np.isfinite(samples[f"{name}_mask_null_low"].sel(layer="1")).all()
+    assert np.isfinite(samples[f"{name}_gate_null_low"].sel(layer="1")).all()
     xr.testing.assert_equal(
         samples["error_overlap_null_mean"].sel(layer="4"), channels["error_overlap_null_mean"].sel(layer="4")
     )
@@ -164,7 +164,7 @@ def test_a_null_that_nothing_of_it_depends_on_is_a_tie_in_raw_signals_and_factor
     optimizer = torch.optim.SGD(model.parameters(), 0.5)
     batch = torch.randn(16, 6), torch.randint(3, (16,))
     probes = {
-        kind: Probe(batch, loss_of, redraws=9, mask_draws=0, reduction=kind) for kind in ("raw", "factor")
+        kind: Probe(batch, loss_of, redraws=9, null_every=1, reduction=kind) for kind in ("raw", "factor")
     }
     path = tmp_path / "run.zarr"
     with Recorder(model, path, optimizer=optimizer, probes=probes, every=1) as recorder:

@@ -31,7 +31,7 @@ def test_an_attention_block_is_read_layer_by_layer():
     torch.manual_seed(0)
     model = convert(Block().double())
     x, y = torch.randn(5, 4, 8, dtype=torch.float64), torch.randint(3, (5,))
-    probe = Probe((x, y), lambda m, b: functional.cross_entropy(m(b[0]), b[1]), redraws=2, mask_draws=2)
+    probe = Probe((x, y), lambda m, b: functional.cross_entropy(m(b[0]), b[1]), redraws=2, gate_draws=2)
     read = {layer.name: layer for layer in probe.read(model, choose_layers(model, DEFAULT_ADAPTERS, None))}
     assert list(read) == ["query", "key", "value", "project", "up", "down", "head"]
     assert {name: layer.attrs["gate"] for name, layer in read.items() if layer.attrs["gate"]} == {
@@ -42,8 +42,8 @@ def test_an_attention_block_is_read_layer_by_layer():
     for layer in read.values():
         for signal in ("error", "error_bp", "modulator", "gradient"):
             assert layer.signals[signal].array.any()
-        assert np.isfinite(layer.signals["error_null_effective_rank"].array).all()
+        assert np.isfinite(layer.signals["error_null_spectrum_raw"].array).all()
     assert read["up"].signals["error"].dims == ("sample", "position", "out")
-    assert read["up"].signals["mask_null_effective_rank"].array.shape == (2,)
+    assert read["up"].signals["gate_null_spectrum_raw"].array.shape == (2, 5)
     project = read["project"].signals
     np.testing.assert_array_equal(project["modulator"].array, project["error"].array)

@@ -32,7 +32,7 @@ def record(model, path, batch=(X, Y), **options):
     """Record step 0, and one step of training where something is heard live."""
     probe = {
         key: options.pop(key)
-        for key in ("signals", "feedbacks", "jacobian_vectors", "mask_draws")
+        for key in ("signals", "feedbacks", "jacobian_vectors", "gate_draws")
         if key in options
     }
     probes = {"probe": Probe(batch, loss_of, **probe)}
@@ -128,14 +128,13 @@ def test_a_module_that_no_adapter_knows_is_told_of_and_counted_as_the_last_layer
         assert (attrs["classes"], attrs["layers_in_model"], attrs["order"]) == (3, 2, 0)
     # Said to be left out: no warning, and what needs the last layer says so.
     record(with_home_made(), tmp_path / "chosen.zarr", layers=["0"], check="off")
-    for needs in ({"mask_draws": 1}, {"jacobian_vectors": 2}):
-        what = next(iter(needs))
-        model, path = convert(with_home_made(), layers=["0"]), tmp_path / f"{what}.zarr"
-        match = (
-            rf"{what} needs the error of the model's last layer, '2', .*add it to layers=\[...\] with an adap"
-        )
-        with pytest.raises(CaptureError, match=match):
-            record(model, path, layers=["0"], **needs)
+    model, path = convert(with_home_made(), layers=["0"]), tmp_path / "jacobian.zarr"
+    match = r"jacobian_vectors needs the error of the model's last layer, '2', .*add it to .* with an adap"
+    with pytest.raises(CaptureError, match=match):
+        record(model, path, layers=["0"], jacobian_vectors=2)
+    model, path = convert(with_home_made(), layers=["0"]), tmp_path / "gate.zarr"
+    run = record(model, path, layers=["0"], gate_draws=1, check="off")
+    assert run["probe/0"].attrs["no_gate_null"] == "it is not known what its consumer '2' sends down"
 
 
 def test_only_modules_with_a_matrix_of_their_own_are_told_of(tmp_path):
@@ -315,7 +314,7 @@ def test_arguments_are_taken_as_they_are_meant_or_told(tmp_path):
     for probes, kind in ((probe, "Probe"), ([probe], "list")):
         with pytest.raises(InputError, match=rf"probes is a {kind}; give them by name, probes=\{{'probe': P"):
             Recorder(model, tmp_path / "run.zarr", probes=probes)
-    counts = {name: np.int64(2) for name in ("redraws", "mask_draws", "jacobian_vectors", "seed", "rows")}
+    counts = {name: np.int64(2) for name in ("redraws", "gate_draws", "jacobian_vectors", "seed", "rows")}
     probe = Probe((X, Y), loss_of, signals="error", every=np.arange(0, 10, 5), **counts)
     options = {"state": "weight", "live": Live("error", every=np.int64(2)), "steps": np.int64(3)}
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

@@ -32,7 +32,7 @@ def network(seed=0):
 
 
 def probe(mode="eval"):
-    return Probe((X[20:], Y[20:]), loss_of, mode=mode, redraws=2, mask_draws=2)
+    return Probe((X[20:], Y[20:]), loss_of, mode=mode, redraws=2, gate_draws=2)
 
 
 def train(rank, path, **options):

@@ -28,7 +28,7 @@ def recorded(tmp_path_factory):
     signals, feedbacks = (*PROBE_SIGNALS, "input"), {"mine": {"0": torch.ones(8, 6)}}
     probes = {
         "probe": Probe(
-            (X, Y), loss_of, signals=signals, redraws=2, mask_draws=2, jacobian_vectors=3, feedbacks=feedbacks
+            (X, Y), loss_of, signals=signals, redraws=2, gate_draws=2, jacobian_vectors=3, feedbacks=feedbacks
         ),
         "factors": Probe((X, Y), loss_of, signals=signals, reduction="factor"),
     }

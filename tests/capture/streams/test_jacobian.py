@@ -136,7 +136,7 @@ def test_a_checkpointed_block_changes_nothing(mode: str, tmp_path: Path) -> None
         model = fadiag.convert(Checkpointed(checkpointed).double(), rule="fa", seed=1)
         model.first.weight.requires_grad_(False)
         batch = torch.randn(N, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-        probe = Probe((batch, torch.arange(N) % 4), loss_of, mode=mode, jacobian_vectors=4, mask_draws=3)
+        probe = Probe((batch, torch.arange(N) % 4), loss_of, mode=mode, jacobian_vectors=4, gate_draws=3)
         before = {name: value.clone() for name, value in model.state_dict().items()}
         path = tmp_path / f"{checkpointed}.zarr"
         with Recorder(model, path, probes={"probe": probe}, state=()):
@@ -144,7 +144,7 @@ def test_a_checkpointed_block_changes_nothing(mode: str, tmp_path: Path) -> None
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
         found.append(fadiag.open_run(path)["probe"])
     for layer in ("first", "block.0"):
-        for name in ("jacobian_cosine", "mask_null_effective_rank", "error", "error_bp"):
+        for name in ("jacobian_cosine", "gate_null_fourth_raw", "error", "error_bp"):
             plain, checkpointed = (tree[layer][name].values for tree in found)
             assert np.isfinite(plain).any()
             np.testing.assert_array_equal(checkpointed, plain)

@@ -31,7 +31,7 @@ def recorded_live(path):
 
 def test_the_probe_of_another_recorder_is_no_micro_batch(tmp_path):
     model = network()
-    probe = Probe((X[:4], Y[:4]), loss_of, redraws=1, mask_draws=1)
+    probe = Probe((X[:4], Y[:4]), loss_of, redraws=1, gate_draws=1)
     with (
         Recorder(model, tmp_path / "one.zarr", live=Live(["error"], every=1)) as one,
         Recorder(model, tmp_path / "two.zarr", probes={"p": probe}, every=1) as two,

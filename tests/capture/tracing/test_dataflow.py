@@ -294,7 +294,7 @@ def test_a_model_that_calls_itself_is_recorded_to_its_end(tmp_path):
 
 def test_a_layer_of_an_unknown_gate_is_analyzed_by_what_it_has(tmp_path):
     model = convert(Model(torch.sin))
-    probe = Probe((X, Y), loss_of, mask_draws=2, jacobian_vectors=3)
+    probe = Probe((X, Y), loss_of, gate_draws=2, jacobian_vectors=3)
     with pytest.warns(CaptureWarning, match="'sin'"), Recorder(
         model, tmp_path / "run.zarr", probes={"p": probe}, layers=["first", "last"]
     ):  # fmt: skip

@@ -15,7 +15,7 @@ from fadiag.store import ArraySpec, RunWriter, open_run
 def read_array(store: Path, path: str) -> np.ndarray:
     """Read one array of a store that was not compacted."""
     root = json.loads((store / "zarr.json").read_text())
-    assert root["attributes"]["fadiag_schema"] == 2
+    assert root["attributes"]["fadiag_schema"] == 3
     meta = root["consolidated_metadata"]["metadata"][path]
     chunk = meta["chunk_grid"]["configuration"]["chunk_shape"]
     dtype = np.dtype(meta["data_type"]).newbyteorder("<")

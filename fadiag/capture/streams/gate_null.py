@@ -1,0 +1,147 @@
+"""Draw the gate null: errors whose credit has the same spectrum and other directions, through the same gates.
+
+At the input of each layer that reads a layer's output (a consumer), the gradient that the consumer sends down
+is rotated along the axis that its B multiplies. It is B R in the place of B, R a Haar-random orthogonal
+matrix. The rotated gradient then goes through whatever lies between down to the layer's output. The errors
+above, the masks, and what reaches the layer by a skip stay as they are.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from fadiag.capture.layers.adapter import is_transposed, unknown_layers
+from fadiag.capture.passes.passes import Passes
+from fadiag.capture.streams.haar import Rotation
+from fadiag.capture.streams.null_draws import NullDraws
+from fadiag.capture.tracing.consumers import LayerPlace, find_consumers
+from fadiag.capture.tracing.trace import Trace
+
+__all__ = ["draw_gate_nulls", "gate_null_absences"]
+
+_HOOK = "BackwardHookFunctionBackward"
+
+
+def gate_null_absences(trace: Trace) -> dict[str, str]:
+    """Return why calls have no gate null, by call. Calls with one are left out.
+
+    Parameters
+    ----------
+    trace : Trace
+        A pass whose edges are saved.
+    """
+    consumers = find_consumers(trace.places)
+    found = {
+        call.name: f"{call.layer.sender.name!r} sends direct feedback to it"
+        if call.layer.sender is not None
+        else _why_absent(trace.places, consumers.of[call.order], lost=call.order in consumers.lost)
+        for call in trace.calls
+    }
+    return {name: why for name, why in found.items() if why}
+
+
+def _why_absent(places: Sequence[LayerPlace], readers: Sequence[int], *, lost: bool) -> str:
+    if lost:
+        return "its output is changed in place"
+    if not readers:
+        return "no layer reads its output"
+    calls = Counter(id(place.layer) for place in places)
+    for place in (places[at] for at in readers):
+        name, kind = place.layer.name, place.layer.adapter.feedback_kind
+        if place.layer.adapter is unknown_layers or kind == "unknown" or place.output is None:
+            return f"it is not known what its consumer {name!r} sends down"
+        if calls[id(place.layer)] > 1:
+            return f"its consumer {name!r} is called more than once"
+        axis = _units(place)
+        if axis is None:
+            return f"it is not known which axis of the input the weight of its consumer {name!r} multiplies"
+        if place.input_shape[axis[0]] == axis[1]:
+            return f"a single unit of it goes to its consumer {name!r}, or to each group there"
+    return ""
+
+
+def _units(place: LayerPlace) -> tuple[int, int] | None:
+    """Return the axis of a consumer's units in its input, from the end, and in how many groups they are."""
+    if len(place.inputs) != 1:
+        return None
+    layer, weight = place.layer, place.layer.weight
+    axis = -max(1, weight.dim() - 1)
+    groups = int(getattr(layer.module, "groups", 1)) if weight.dim() > 2 else 1
+    units = weight.shape[layer.adapter.weight_dims.index("in")]
+    if weight.dim() > 2 and not is_transposed(layer.module):
+        units *= groups
+    fits = len(place.input_shape) >= -axis and place.input_shape[axis] == units
+    return (axis, groups) if fits else None
+
+
+def draw_gate_nulls(passes: Passes, trace: Trace, draws: Mapping[str, NullDraws]) -> None:
+    """Draw the gate null of some calls.
+
+    Parameters
+    ----------
+    passes : Passes
+    trace : Trace
+        The model's own pass, whose graph is retained.
+    draws : mapping of str to NullDraws
+        Takes the errors, by call.
+    """
+    calls = [call for call in trace.calls if call.name in draws]
+    of = find_consumers(trace.places).of
+    with passes.under({}):
+        sent = {at: _sent_down(trace, at) for at in {at for call in calls for at in of[call.order]}}
+        for call in calls:
+            end = trace.places[call.order].output
+            rotations = {at: sent[at] for at in of[call.order] if at in sent}
+            gradients = [gradient for gradient, _ in rotations.values()]
+            assert end is not None
+            starts = [_below(trace.places[at].inputs[0]) for at in rotations]
+            # What no consumer sends down: a skip's part, which stays.
+            rest = _gradients(trace, [end])[0] - _pull_back(starts, gradients, end)
+            generator = _generator(passes.seed, call.name)
+            for draw in range(draws[call.name].count):
+                rotated = [rotation.draw(generator) for _, rotation in rotations.values()]
+                draws[call.name].put(draw, _pull_back(starts, rotated, end) + rest)
+
+
+def _sent_down(trace: Trace, at: int) -> tuple[Tensor, Rotation]:
+    """Return the gradient that a layer sends to its input, and the same gradient ready to be rotated."""
+    place = trace.places[at]
+    assert place.output is not None
+    (error,) = _gradients(trace, [place.output])
+    (gradient,) = torch.autograd.grad((place.output,), place.inputs, (error,), retain_graph=True)
+    axis = _units(place)
+    assert axis is not None
+    weight, at_in = place.layer.weight, place.layer.adapter.weight_dims.index("in")
+    rank = weight.numel() // weight.shape[at_in]  # of the outputs times the kernel's positions
+    return gradient, Rotation.of(gradient, *axis, rank)
+
+
+def _gradients(trace: Trace, edges: Sequence[GradientEdge]) -> Sequence[Tensor]:
+    assert trace.loss is not None
+    return torch.autograd.grad(trace.loss, edges, retain_graph=True)
+
+
+def _pull_back(starts: Sequence[GradientEdge], gradients: Sequence[Tensor], end: GradientEdge) -> Tensor:
+    """Return the gradient at ``end`` for gradients at ``starts``."""
+    (error,) = torch.autograd.grad(starts, (end,), gradients, retain_graph=True)
+    return error
+
+
+def _below(edge: GradientEdge) -> GradientEdge:
+    """Return the place of a module's input below the module's own backward hook, if it has one.
+
+    The hook wants the gradient of the module's output first, which a rotated gradient does not have.
+    """
+    node: Any = edge.node
+    return GradientEdge(*node.next_functions[edge.output_nr]) if node.name() == _HOOK else edge
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    """Return a generator that depends on the probe's seed and the layer alone, never that of a feedback."""
+    digest = hashlib.sha256(f"fadiag gate null {seed} {name}".encode()).digest()
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -1,0 +1,58 @@
+"""Add the nulls to the last record of a probe, which was read before it was known to be the last."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fadiag.capture.signals.layer_signals import LayerSignals, SignalArray
+from fadiag.errors import CaptureWarning
+from fadiag.signals import role_of
+
+__all__ = ["with_nulls"]
+
+#: Two readings of the same weights differ by less than this share, on any device.
+_SAME = 1e-3
+
+
+def with_nulls(held: Sequence[LayerSignals], last: Sequence[LayerSignals], probe: str) -> list[LayerSignals]:
+    """Return a record with the nulls of a later reading.
+
+    If the weights changed in between, the nulls are those of something else: they are left out, with a
+    warning.
+
+    Parameters
+    ----------
+    held, last : sequence of LayerSignals
+        Two readings of one probe, the second with nulls.
+    probe : str
+        Its name, for the warning.
+    """
+    if len(held) != len(last) or not all(map(_is_same, held, last)):
+        warnings.warn(
+            f"the nulls of the last record of probe {probe!r} are left out: the model's weights changed "
+            "between the last update and close(); close the recorder before you exchange weights",
+            CaptureWarning,
+            stacklevel=6,
+        )
+        return list(held)
+    return [
+        replace(one, attrs={**one.attrs, **other.attrs}, signals={**one.signals, **_nulls_of(other)})
+        for one, other in zip(held, last, strict=True)
+    ]
+
+
+def _nulls_of(layer: LayerSignals) -> dict[str, SignalArray]:
+    return {name: array for name, array in layer.signals.items() if role_of(name).null}
+
+
+def _is_same(one: LayerSignals, other: LayerSignals) -> bool:
+    for name, signal in one.signals.items():
+        if name not in other.signals or other.signals[name].array.shape != signal.array.shape:
+            return False
+        a, b = signal.array, other.signals[name].array
+        scale = float(np.nanmax(np.abs(a), initial=0.0))
+        if not np.allclose(a, b, rtol=_SAME, atol=_SAME * scale, equal_nan=True):
+            return False
+    return True
