@@ -201,7 +201,7 @@ def test_load_refuses_what_is_no_results(tmp_path, results):
         load(save(results, tmp_path / "other.zarr"))
     for layout, way_out in ((99, "update fadiag"), (1, "analyze the recorded runs again")):
         results.attrs["fadiag_results"] = layout
-        with pytest.raises(SchemaError, match=f"layout {layout}, this version reads layout 2; {way_out}"):
+        with pytest.raises(SchemaError, match=f"layout {layout}, this version reads layout 3; {way_out}"):
             load(save(results, tmp_path / f"results{layout}.zarr"))
 
 

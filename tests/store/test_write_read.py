@@ -264,9 +264,9 @@ def test_what_cannot_be_opened(tmp_path: Path, run: Path) -> None:
         inspect_run(tmp_path / "folder")
     root = run / "zarr.json"
     written = root.read_text()
-    for schema, way_out in ((3, "upgrade fadiag to read it"), (1, "record the run again")):
+    for schema, way_out in ((4, "upgrade fadiag to read it"), (1, "record the run again")):
         root.write_text(written.replace('"fadiag_schema":3', f'"fadiag_schema":{schema}'))
-        with pytest.raises(SchemaError, match=f"has schema {schema}, this fadiag reads schema 2; {way_out}"):
+        with pytest.raises(SchemaError, match=f"has schema {schema}, this fadiag reads schema 3; {way_out}"):
             open_run(run)
 
 

@@ -102,7 +102,7 @@ def _slow_but_one(row):
     return pytest.param(*row, marks=[] if row == ("relu", "fa", "samples") else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("kind", "rule", "unfolding"), map(_slow_but_one, ROWS))
+@pytest.mark.parametrize(("kind", "rule", "unfolding"), [_slow_but_one(row) for row in ROWS])
 def test_the_gate_null_holds(kind, rule, unfolding):
     for cell in _places((LINEAR | CONVOLUTIONAL)[kind], rule, unfolding):
         assert stats.kstest(cell, "uniform").pvalue > 0.01 / CELLS
