@@ -126,7 +126,7 @@ def run_study(
         at_once = min(jobs, len(todo))
         calls = {name: (configs[name], stores[name], device, meta) for name in todo}
         with worker_pool(at_once) as pool:
-            for name in run_each(pool, at_once, _train, calls):
+            for name, _ in run_each(pool, _train, calls):
                 done += 1
                 if progress is not None:
                     progress(done, len(configs), name)
