@@ -17,7 +17,7 @@ from statistics import fmean, stdev
 from msgspec.structs import replace
 
 from fadiag.training import Config, DivergedError, SeedConfig, condition_configs, demo_base, train
-from fadiag.training.workers import worker_pool
+from fadiag.training.workers import run_each, worker_pool
 
 METHODS = ("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen")
 RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -107,10 +107,10 @@ def main() -> None:
     curves: dict[str, dict[float, list[float | None]]] = {
         condition: {rate: [] for rate in RATES} for condition in METHODS
     }
-    runs = list(configurations(demo_base(options.data, options.data_dir)))
+    runs = {str(i): run for i, run in enumerate(configurations(demo_base(options.data, options.data_dir)))}
     with worker_pool(options.jobs) as pool:
-        scores = pool.map(score, [config for _, _, config in runs])
-        for (condition, rate, _), result in zip(runs, scores, strict=True):
+        for name, result in run_each(pool, score, {name: (config,) for name, (_, _, config) in runs.items()}):
+            condition, rate, _ = runs[name]
             curves[condition][rate].append(result)
     print(table(curves))
 

@@ -1,8 +1,8 @@
-"""Record layers of an FA library that is not fadiag's: biotorch's, for which an adapter is there.
+"""Record the layers of another FA library: biotorch, which fadiag has an adapter for.
 
 Run it: ``python hooks/foreign_fa_library.py --out foreign``; then ``fadiag inspect foreign/run.zarr``.
-For a library without one, give ``Recorder(..., adapters=(fadiag.LayerAdapter(...),))``: W, the matrix in its
-place in the backward pass, and a context in which that matrix is another.
+For a library without an adapter, write one: ``Recorder(..., adapters=(fadiag.LayerAdapter(...),))``. It says
+where W is, which matrix replaces W in the backward pass, and how to put another matrix there for a while.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from fadiag.training.datasets import read_digits
 try:
     from biotorch.layers.frsf import Conv2d, Linear
 except ImportError as error:
-    # Without its dependencies: it asks for torchvision and jupyter, and its layers need neither.
+    # --no-deps: biotorch asks for torchvision and jupyter, but its layers need neither.
     sys.exit(f"this recipe needs biotorch ({error}): pip install --no-deps biotorch==0.0.16")
 
 
@@ -37,11 +37,12 @@ def main(out: Path) -> None:
     model.append(Linear(128, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     probe = fadiag.Probe((x_test[:128], y_test[:128]), loss_of)
+    order = torch.Generator("cpu").manual_seed(0)
     with fadiag.Recorder(
         model, out / "run.zarr", optimizer=optimizer, probes={"probe": probe}, every=20, meta={"rule": "frsf"}
     ) as recorder:
         for _ in range(4):
-            for batch in torch.randperm(len(x)).split(64):
+            for batch in torch.randperm(len(x), generator=order, device="cpu").split(64):
                 loss = loss_of(model, (x[batch], y[batch]))
                 optimizer.zero_grad()
                 loss.backward()

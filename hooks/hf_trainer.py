@@ -5,6 +5,8 @@ It needs ``pip install transformers accelerate``; nothing is downloaded, the mod
 """
 
 import argparse
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +23,33 @@ from transformers import (
 )
 
 import fadiag
+from fadiag.errors import InputError
 from fadiag.training.datasets import read_digits
 
 
 class Record(TrainerCallback):
-    """Open a `fadiag.Recorder` when training begins, tell it of each update, close it at the end.
+    """Open a `fadiag.Recorder` when training begins, call it after each update, close it after the last.
 
     ``options`` go to the Recorder as they are. A run that goes on from a checkpoint goes on in its store. The
-    Trainer tells no callback of an exception: the store keeps what was committed, and says ``killed``.
+    last record is of the weights that the last update left, also with ``load_best_model_at_end``. Names of
+    metrics get underscores: ``rewards/chosen`` becomes ``rewards_chosen``. The Trainer calls no callback when
+    an exception ends it: the store then keeps what was recorded before.
     """
 
     def __init__(self, path: Path, **options: Any) -> None:
         self.path, self.options = path, options
+        self.recorder: fadiag.Recorder | None = None
+        self.refused: set[str] = set()  # metrics that the store cannot hold
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        optimizer = kwargs["optimizer"]
+        if self.recorder is not None:  # an exception ended the train() before
+            self.load_hook.remove()
+            self.recorder.__exit__(RuntimeError, None, None)
+        model, optimizer = kwargs["model"], kwargs["optimizer"]
         self.recorder = fadiag.Recorder(
-            kwargs["model"],
+            model,
             self.path,
             optimizer=getattr(optimizer, "optimizer", optimizer),  # the one inside accelerate's
             steps=state.max_steps,
@@ -47,10 +57,17 @@ class Record(TrainerCallback):
             **self.options,
         )
 
+        def before_loading(*_: Any) -> None:
+            if control.should_training_stop:  # transformers 4 loads the best model before it logs the end
+                self.close()
+
+        self.load_hook = model.register_load_state_dict_pre_hook(before_loading)
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.recorder.step(epoch=state.epoch)  # after each update, whatever gradient_accumulation_steps is
+        if self.recorder is not None:
+            self.recorder.step(epoch=state.epoch)  # an update, whatever gradient_accumulation_steps is
 
     def on_log(
         self,
@@ -60,13 +77,30 @@ class Record(TrainerCallback):
         logs: dict[str, float],
         **kwargs: Any,
     ) -> None:
-        # The loss is the mean since the last log, told under the step that it led to.
-        self.recorder.log(**{name: value for name, value in logs.items() if name != "epoch"})
+        if self.recorder is None:  # evaluate() before or after train()
+            return
+        # The loss is the mean since the last log. It is logged under the step that it led to.
+        for name, value in logs.items():
+            if name == "epoch" or name in self.refused:
+                continue
+            try:
+                self.recorder.log(**{re.sub("[^A-Za-z0-9_]", "_", name): value})
+            except InputError as error:
+                self.refused.add(name)
+                warnings.warn(f"metric {name!r} is not recorded: {error}", stacklevel=2)
+        if "train_runtime" in logs:  # the training has ended, and its weights are still the last update's
+            self.close()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.recorder.close()
+        self.close()
+
+    def close(self) -> None:
+        recorder, self.recorder = self.recorder, None
+        if recorder is not None:
+            self.load_hook.remove()
+            recorder.close()
 
 
 def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:

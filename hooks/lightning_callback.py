@@ -19,27 +19,37 @@ from fadiag.training.datasets import read_digits
 
 
 class Record(lightning.Callback):
-    """Open a `fadiag.Recorder` when training starts, tell it of each update, close it at the end.
+    """Open a `fadiag.Recorder` when training starts, call it after each update, close it after the last.
 
-    ``options`` go to the Recorder as they are. A run that goes on from a checkpoint goes on in its store.
+    ``options`` go to the Recorder as they are. A run that goes on from a checkpoint goes on in its store. The
+    last record is of the weights that the last update left, also beside callbacks that average weights.
     """
 
     def __init__(self, path: Path, **options: Any) -> None:
         self.path, self.options = path, options
         self.recorder: fadiag.Recorder | None = None
-        self.loss = 0.0
-        self.step = 0  # of the checkpoint that the run goes on from
+        self.losses: list[float] = []  # of the batches since the last update
+        self.step = 0  # the updates recorded, which a checkpoint keeps
         self.updates = 0  # global_step, which counts those of each optimizer
 
     def state_dict(self) -> dict[str, int]:
-        return {"step": self.step if self.recorder is None else self.recorder.current_step}
+        return {"step": self.step}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.step = state_dict["step"]
 
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        # Be the first of the callbacks: the others (SWA, EMA) exchange weights after this one has closed.
+        trainer.callbacks = [self, *(other for other in trainer.callbacks if other is not self)]
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.epochs = trainer.max_epochs  # before SWA adds one
+
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # Not on_fit_start: there a checkpoint's optimizer is not yet restored.
+        # Not in on_fit_start, where a checkpoint's optimizer is not yet restored.
         self.updates = trainer.global_step
+        if self.updates == 0:  # a run from the start, after another one
+            self.step = 0
         self.recorder = fadiag.Recorder(
             pl_module,
             self.path,
@@ -48,25 +58,36 @@ class Record(lightning.Callback):
             **self.options,
         )
 
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.current_epoch == self.epochs:  # SWA's own: batch statistics of the averaged weights
+            self.close()
+
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *args: Any
     ) -> None:
-        assert self.recorder is not None
-        if outputs:  # training_step may leave a batch out
-            self.loss += outputs["loss"].item()  # divided by the number of accumulated batches
+        if self.recorder is None:
+            return
+        if outputs and outputs.get("loss") is not None:  # training_step may leave a batch out
+            self.losses.append(outputs["loss"].item())  # divided by the number of accumulated batches
         if trainer.global_step > self.updates:
-            self.recorder.step(epoch=trainer.current_epoch, loss=self.loss)
-            self.loss, self.updates = 0.0, trainer.global_step
+            loss = {"loss": sum(self.losses)} if self.losses else {}
+            self.recorder.step(epoch=trainer.current_epoch, **loss)
+            self.losses, self.updates, self.step = [], trainer.global_step, self.recorder.current_step
 
-    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if self.recorder is not None:
-            self.recorder.close()
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.close()
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
         if self.recorder is not None:
             self.recorder.__exit__(type(exception), exception, exception.__traceback__)
+            self.recorder = None
+
+    def close(self) -> None:
+        recorder, self.recorder = self.recorder, None
+        if recorder is not None:
+            recorder.close()
 
 
 class Digits(lightning.LightningModule):

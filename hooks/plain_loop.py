@@ -1,4 +1,4 @@
-"""Record a plain PyTorch loop: the lines marked (fadiag) are all that is added.
+"""Record a plain PyTorch loop. Only the lines marked (fadiag) are new.
 
 Run it: ``python hooks/plain_loop.py --out plain_loop``; then ``fadiag inspect plain_loop/run.zarr``.
 """
@@ -24,14 +24,15 @@ def main(out: Path) -> None:
     x, y, x_test, y_test = read_digits().tensors(torch.device("cpu"))
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU())
     model.append(nn.Linear(32, 10))
-    model = fadiag.convert(model, rule="fa", seed=0)  # (fadiag) the learning rule; leave it out to record BP
+    model = fadiag.convert(model, rule="fa", seed=0)  # (fadiag) the learning rule; without it, BP
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    probe = fadiag.Probe((x_test[:128], y_test[:128]), loss_of)  # (fadiag) a fixed batch, out of band
+    probe = fadiag.Probe((x_test[:128], y_test[:128]), loss_of)  # (fadiag) a fixed batch, not trained on
+    order = torch.Generator("cpu").manual_seed(0)
     with fadiag.Recorder(  # (fadiag)
         model, out / "run.zarr", optimizer=optimizer, probes={"probe": probe}, every=20, meta={"rule": "fa"}
     ) as recorder:
         for _ in range(4):
-            for batch in torch.randperm(len(x)).split(64):
+            for batch in torch.randperm(len(x), generator=order, device="cpu").split(64):
                 loss = loss_of(model, (x[batch], y[batch]))
                 optimizer.zero_grad()
                 loss.backward()

@@ -1,5 +1,6 @@
 """How the command fails: exit codes, and one line for each failure."""
 
+import signal
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ from fadiag.errors import FadiagError
 __all__ = ["Failure", "Group"]
 
 INTERRUPTED = 130  # what a shell reports of a process that SIGINT ended
+PATIENCE = 2  # seconds from an interrupt to the next try, if the command has not ended
 
 
 class Failure(click.ClickException):
@@ -29,10 +31,15 @@ class Group(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
+        """Run the command. Several Ctrl-C in a row interrupt it once."""
+        after = signal.getsignal(signal.SIGINT)
+        if after is not signal.SIG_IGN:  # as a shell sets it for a job in the background
+            signal.signal(signal.SIGINT, _interrupt)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
+            signal.alarm(0)
+            after = signal.SIG_IGN  # nothing but the exit is left to interrupt
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
@@ -41,3 +48,16 @@ class Group(click.Group):
             if ctx.params.get("debug"):
                 raise
             raise Failure(str(error)) from error
+        finally:
+            signal.signal(signal.SIGINT, after)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """Interrupt the command, and ignore Ctrl-C from now on: another one would break into its cleaning up.
+
+    Python loses an exception that is raised in a destructor or a callback, so an alarm tries again.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.alarm(PATIENCE)
+    raise KeyboardInterrupt

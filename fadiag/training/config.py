@@ -1,4 +1,4 @@
-"""The configuration of a training run: what may stand in a TOML file, with its defaults and bounds."""
+"""The configuration of a training run: the keys of a TOML file, with their defaults and bounds."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,7 @@ import msgspec
 
 __all__ = ["Config", "DataConfig", "ModelConfig", "OptimizerConfig", "RecordConfig", "SeedConfig"]
 
-#: Keeps infinity out, which TOML can write.
+#: A bound, since TOML can write infinity.
 _LARGEST = 1e6
 _Positive = Annotated[float, msgspec.Meta(gt=0, le=_LARGEST)]
 _NotNegative = Annotated[float, msgspec.Meta(ge=0, le=_LARGEST)]
@@ -24,10 +24,10 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     folder : str
         Where the files are; the digits come with the package.
     train_samples, test_samples : int, optional
-        Take the first so many; all by default.
+        Take only the first ones; all by default.
     held_out : {"test", "validation"}
-        What accuracy and probe are taken on, and what the log calls the accuracy. "validation" keeps the last
-        fifth of the training images for it and leaves the test images alone: for tuning.
+        The images that accuracy and probe are measured on. The log names the accuracy after them. For tuning,
+        "validation" takes the last fifth of the training images and leaves the test images alone.
     """
 
     name: Literal["digits", "fashion-mnist", "cifar10"] = "digits"
@@ -63,11 +63,11 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     name : {"sgd", "muon"}
         Muon takes the weights between hidden layers; first and last layer, norms and biases go to Adam.
     learning_rate : float
-        Of SGD, or of Muon.
+        The rate of SGD or Muon.
     adam_learning_rate : float
-        Of Adam beside Muon.
+        The rate of Adam beside Muon.
     momentum, weight_decay : float
-        Of SGD, or of Muon.
+        Those of SGD or Muon.
     schedule : {"cosine", "constant"}
         Cosine falls to zero at the last step.
     """
@@ -96,10 +96,10 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     every : int
         Steps between two records of the probe and of the state.
     probe_samples : int
-        The first so many held-out images are the probe.
+        How many of the first held-out images are the probe.
     probe_mode : {"train", "eval"}
-        The model's mode in a probe. With batch norm "train" normalizes by the probe's own statistics, as a
-        training step does by its batch's: the Jacobians are of the kind that the learning rule works with.
+        The model's mode in a probe. In "train", batch norm uses the probe's own statistics, as a training
+        step uses its batch's. So the Jacobians are of the kind that the learning rule works with.
     redraws, gate_draws : int
         Draws of the redrawn-feedback and of the gate null, at the first record and the last.
     """

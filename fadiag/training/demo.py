@@ -1,4 +1,4 @@
-"""The rank study in small: what `fadiag demo` runs."""
+"""The small rank study that `fadiag demo` runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,8 +47,8 @@ _BASES: Mapping[str, Config] = MappingProxyType(
     }
 )
 
-#: Those of the digits were tuned by analyses/tune_learning_rates.py, with the whole curves in
-#: docs/learning-rates.md. The other two data sets have a pilot's, which are not tuned for this network.
+#: analyses/tune_learning_rates.py tuned those of the digits; docs/learning-rates.md shows the curves. Those
+#: of the other two data sets come from a pilot and are not tuned for this network.
 _LEARNING_RATES: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
         "digits": {"bp": 0.1, "fa": 0.01, "fa+bn": 0.03, "fa+muon": 0.01, "fa+muon+bn": 0.03, "frozen": 0.03},
@@ -73,12 +73,12 @@ _LEARNING_RATES: Mapping[str, Mapping[str, float]] = MappingProxyType(
 
 
 def demo_base(data: str, data_dir: str | Path | None = None) -> Config:
-    """Return what all conditions have in common on a data set.
+    """Return the configuration that all conditions share on a data set.
 
     Raises
     ------
     ConfigError
-        Of a data set that has no demonstration.
+        The data set has no demonstration.
     """
     if data not in _BASES:
         raise ConfigError(f"no data set {data!r} for the demonstration; there are {', '.join(_BASES)}")
@@ -87,7 +87,7 @@ def demo_base(data: str, data_dir: str | Path | None = None) -> Config:
 
 
 def condition_configs(base: Config, learning_rates: Mapping[str, float]) -> dict[str, Config]:
-    """Return the six conditions' configurations: the base with rule, norm, optimizer and learning rate set.
+    """Return the configurations of the six conditions: the base with rule, norm, optimizer and learning rate.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def condition_configs(base: Config, learning_rates: Mapping[str, float]) -> dict
 
 
 def demo_study(data: str = "digits", data_dir: str | Path | None = None) -> Study:
-    """Return the rank study in small: six conditions, three seeds.
+    """Return the small rank study: six conditions, three seeds.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def demo_study(data: str = "digits", data_dir: str | Path | None = None) -> Stud
     """
     return Study(
         name=f"rank-{data}",
-        question="Has the last hidden layer's error a lower rank under Feedback Alignment than under BP?",
+        question="Is the rank of the last hidden layer's error lower under Feedback Alignment than under BP?",
         conditions=condition_configs(demo_base(data, data_dir), _LEARNING_RATES[data]),
         seeds=DEMO_SEEDS,
         primary_metric="error_participation_ratio_centered",

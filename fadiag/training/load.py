@@ -1,4 +1,4 @@
-"""From a TOML file and overrides to a `Config`, with one clear error for whatever does not fit."""
+"""Read a `Config` from a TOML file and overrides, with one clear error for what does not fit."""
 
 import re
 import tomllib
@@ -33,7 +33,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     Raises
     ------
     ConfigError
-        Of a missing file, of what is not TOML, of an unknown key (naming the near ones), of a wrong value.
+        The file is missing or is not TOML, a key is unknown (the error names near ones), or a value is wrong.
     """
     path = absolute_path(path)
     try:
@@ -50,7 +50,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 def make_config(
     table: Mapping[str, Any], overrides: Iterable[str] = (), *, source: str = "configuration"
 ) -> Config:
-    """Make a configuration of a table as TOML gives it.
+    """Make a configuration from a table, as TOML gives it.
 
     Examples
     --------

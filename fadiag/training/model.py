@@ -13,7 +13,7 @@ __all__ = ["build_model", "hidden_layers"]
 def build_model(config: ModelConfig, inputs: int, classes: int, seed: int) -> nn.Sequential:
     """Build the perceptron: flatten; for each hidden layer fc, norm (where asked for) and ReLU; out.
 
-    Weights are Kaiming-normal times ``init_scale``, biases zero. Only the seed decides them: torch's own
+    Weights are Kaiming-normal times ``init_scale``, biases zero. They depend on the seed only: torch's own
     generator is neither read nor advanced.
 
     Examples
@@ -22,13 +22,13 @@ def build_model(config: ModelConfig, inputs: int, classes: int, seed: int) -> nn
     >>> [name for name, _ in model.named_children()]
     ['flatten', 'fc1', 'norm1', 'relu1', 'out']
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     modules: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     width = inputs
     for number, units in enumerate(config.hidden, start=1):
         modules[f"fc{number}"] = _linear(width, units, config.init_scale, generator)
         if config.norm == "batch":
-            modules[f"norm{number}"] = nn.BatchNorm1d(units)
+            modules[f"norm{number}"] = nn.BatchNorm1d(units, device="cpu")
         modules[f"relu{number}"] = nn.ReLU()
         width = units
     modules["out"] = _linear(width, classes, config.init_scale, generator)

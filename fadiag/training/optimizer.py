@@ -12,7 +12,7 @@ __all__ = ["build_optimizers", "build_schedules"]
 
 
 def build_optimizers(config: Config, model: nn.Sequential) -> list[torch.optim.Optimizer]:
-    """Build the optimizers of a run; each parameter belongs to one of them, or, where frozen, to none.
+    """Build the optimizers of a run. Each parameter belongs to one of them, a frozen one to none.
 
     SGD takes everything. Muon takes the weights between hidden layers; the first and the last layer, the
     norms and all biases go to Adam, as Muon's author advises (https://kellerjordan.github.io/posts/muon/).

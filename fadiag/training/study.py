@@ -1,4 +1,4 @@
-"""A study: several conditions, each run with the same seeds, and what will be looked at, declared before."""
+"""A study: several conditions, each run with the same seeds, and a question declared before the runs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,18 +23,18 @@ StudyProgress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Study:
-    """Conditions times seeds, with the comparison that the study is for.
+    """Conditions times seeds, with the comparison that the study is made for.
 
     Attributes
     ----------
     name, question : str
     conditions : mapping of str to Config
-        By the name that figures show.
+        Each by the name that figures show.
     seeds : tuple of int
-        Each seeds initialization, data order and feedback of one run of every condition, so runs of one seed
+        A seed sets initialization, data order and feedback of one run of every condition. So runs of one seed
         are paired: same first weights, same batches, same feedback.
     primary_metric, primary_layer : str
-        The one number that decides the question; everything else the study shows is secondary.
+        The one number that decides the question. All else that the study shows is secondary.
     """
 
     name: str
@@ -76,18 +76,18 @@ def run_study(
     device: str = "cpu",
     progress: StudyProgress | None = None,
 ) -> list[Path]:
-    """Run what is not there yet of a study, several runs at a time, each on one thread.
+    """Run the missing runs of a study, several at a time, each on one thread.
 
-    The folder gets ``study.json``, written before the first run, and a store for each run. A complete store
-    with the same configuration is kept; what a killed or failed run left is moved aside, to
-    ``NAME.zarr.incomplete``. Runs do not depend on ``jobs``.
+    The folder gets ``study.json`` before the first run, and a store for each run. A complete store with the
+    same configuration is kept. The store of a killed or failed run is moved to ``NAME.zarr.incomplete``. Runs
+    do not depend on ``jobs``. An interrupt (Ctrl-C) kills the runs that have begun.
 
     Parameters
     ----------
     study : Study
     out_dir : str or Path
     jobs : int
-        Processes. They are spawned: a script that calls this needs ``if __name__ == "__main__":``.
+        How many processes. They are spawned, so a script needs ``if __name__ == "__main__":``.
     device : {"cpu", "cuda", "auto"}
     progress : callable, optional
         Called after each run with the runs done, the runs in all and the run's name.
@@ -100,12 +100,14 @@ def run_study(
     Raises
     ------
     ConfigError
-        If the folder holds a study with another primary metric or layer, or a run with another configuration.
+        The folder holds a study with another primary metric or layer, or a run with another configuration.
     LockedError
-        If a run of it is being written by somebody else.
+        Somebody else is writing one of its runs.
     DivergedError
-        Of the first run whose loss is not finite. No other is begun then, and those trained beside it end
-        first. The runs that are complete stay, and are kept on a rerun.
+        The loss of a run is not finite. No other run begins then, and those beside it end first. A rerun
+        keeps the complete ones.
+    FadiagError
+        The process of a run was killed.
     """
     if jobs < 1:
         raise InputError(f"jobs is {jobs}; it takes at least one")
@@ -127,7 +129,7 @@ def run_study(
         at_once = min(jobs, len(todo))
         calls = {name: (configs[name], stores[name], device, meta) for name in todo}
         with worker_pool(at_once) as pool:
-            for name in run_each(pool, at_once, _train, calls):
+            for name, _ in run_each(pool, _train, calls):
                 done += 1
                 if progress is not None:
                     progress(done, len(configs), name)
@@ -156,13 +158,13 @@ def _declare(study: Study, path: Path) -> None:
             if before.get(key) != declared[key]:
                 raise ConfigError(
                     f"{path} declares {key} {before.get(key)!r}, this study {declared[key]!r}: "
-                    "what is looked at is declared before the runs; take another folder"
+                    "the question is declared before the runs; take another folder"
                 )
     path.write_bytes(msgspec.json.format(msgspec.json.encode(declared)) + b"\n")
 
 
 def _is_done(store: Path, config: Config) -> bool:
-    """Tell whether the run is there; move what is incomplete aside, refuse what is another run."""
+    """Return whether the run is complete. Move an incomplete store aside, refuse the store of another run."""
     if not store.exists():
         return False
     info = run_info(store)

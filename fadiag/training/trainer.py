@@ -1,4 +1,4 @@
-"""The reference trainer: one loop, recorded the way any user would record theirs."""
+"""The reference trainer: one loop, recorded as any user would record their own."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +41,7 @@ def train(
     """Train one network as configured and record it.
 
     The same configuration gives the same numbers, bit for bit, on one machine with one number of threads.
-    torch's own generators are afterwards as they were.
+    torch's own generators are put back.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def train(
     progress : callable, optional
         Called after each epoch with the steps done, the steps in all and the latest scalars.
     meta : mapping, optional
-        Joins what the store says of the run: its study, say.
+        More meta entries of the store, such as the run's study.
 
     Returns
     -------
@@ -62,9 +62,9 @@ def train(
     Raises
     ------
     ConfigError
-        Of a configuration that the data do not allow.
+        The configuration does not fit the data.
     DivergedError
-        At the first loss that is not finite. What was recorded stays, in a store with status "failed".
+        The loss is not finite. The store keeps what was recorded, with the status "failed".
     """
     place, store = pick_device(device), absolute_path(out)
     images = _images(config)
@@ -75,7 +75,7 @@ def train(
     steps = config.epochs * per_epoch
     optimizers = build_optimizers(config, model)
     schedules = build_schedules(config, optimizers, steps)
-    shuffle = torch.Generator().manual_seed(config.seeds.data)
+    shuffle = torch.Generator("cpu").manual_seed(config.seeds.data)
 
     def measure() -> dict[str, float]:
         held_out = f"{config.data.held_out}_accuracy"
@@ -130,7 +130,7 @@ def train(
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's own generators, which rules that draw at each pass draw from, and put them back."""
+    """Seed torch's own generators, which some rules draw from at each pass, and put them back."""
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(seed)
@@ -140,7 +140,7 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def _images(config: Config) -> Images:
-    """Read the images that the configuration names, and check that they are enough for it."""
+    """Read the images that the configuration names, and check that there are enough."""
     data = config.data
     images = read_images(data.name, None if data.folder is None else absolute_path(data.folder))
     images = images.head(data.train_samples, data.test_samples)
@@ -160,12 +160,12 @@ def _images(config: Config) -> Images:
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of a name; "auto" is CUDA where there is one.
+    """Return the device with a name; "auto" is CUDA if torch sees a CUDA device, else the CPU.
 
     Raises
     ------
     ConfigError
-        Of an unknown name, or of "cuda" where there is none.
+        The name is unknown, or it is "cuda" and torch sees no CUDA device.
     """
     if name not in {"auto", "cpu", "cuda"}:
         raise ConfigError(f"unknown device {name!r}; it is 'auto', 'cpu' or 'cuda'")
@@ -177,7 +177,7 @@ def pick_device(name: str) -> torch.device:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Return the share of images classified right, in eval mode; the model's mode is put back."""
+    """Return the share of images that the model classifies right in eval mode; put its mode back."""
     training = model.training
     model.eval()
     chunks = zip(torch.split(x, 1000), torch.split(y, 1000), strict=True)

@@ -140,7 +140,12 @@ def test_a_bug_is_not_dressed_up() -> None:
 
 
 def test_an_interrupt_exits_130() -> None:
-    done = CliRunner().invoke(failing(KeyboardInterrupt()), ["work"])
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        done = CliRunner().invoke(failing(KeyboardInterrupt()), ["work"])
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # until the process has ended
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert (done.exit_code, done.stderr) == (130, "interrupted\n")
 
 

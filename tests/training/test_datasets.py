@@ -50,7 +50,7 @@ def test_head_and_validation() -> None:
     held = digits.with_validation()
     assert np.array_equal(held.train_labels, digits.train_labels[:80])
     assert np.array_equal(held.test_images, digits.train_images[80:])
-    with pytest.raises(InputError, match=r"digits has 1,300 train images, 1,301 were asked for"):
+    with pytest.raises(InputError, match=r"digits has 1,300 train images, not the 1,301 asked for"):
         read_digits().head(1301, None)
 
 
@@ -156,7 +156,7 @@ def test_damaged_cifar10(tmp_path: Path) -> None:
     rows = write_cifar(tmp_path)
     (tmp_path / "test_batch.bin").write_bytes(rows.tobytes()[:-1])
     with pytest.raises(
-        InputError, match=r"test_batch\.bin is damaged: 6,145 bytes are no whole rows of 3,073"
+        InputError, match=r"test_batch\.bin is damaged: 6,145 bytes are not whole rows of 3,073"
     ):
         read_cifar10(tmp_path)
     rows[1, 0] = 77

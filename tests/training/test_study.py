@@ -103,9 +103,7 @@ def test_another_configuration_or_question_in_the_same_folder_is_refused(folder:
         match=r"fa-seed0\.zarr is a run with optimizer\.learning_rate 0\.02, this study asks for 0\.03; take",
     ):
         run_study(study(conditions=changed), folder)
-    with pytest.raises(
-        ConfigError, match=r"declares primary_layer 'fc2', this study 'fc1': what is looked at"
-    ):
+    with pytest.raises(ConfigError, match=r"declares primary_layer 'fc2', this study 'fc1': the question is"):
         run_study(study(primary_layer="fc1"), folder)
     (folder / "study.json").write_text("{")
     with pytest.raises(ConfigError, match=r"study\.json is damaged"):

@@ -253,6 +253,15 @@ def test_the_model_is_the_seeds_and_leaves_torchs_generator_alone() -> None:
     assert not one.fc2.bias.any()
 
 
+def test_the_model_does_not_depend_on_the_default_device() -> None:
+    config = ModelConfig(hidden=(8,), norm="batch")
+    here = build_model(config, 4, 2, seed=0).state_dict()
+    with torch.device("meta"):
+        there = build_model(config, 4, 2, seed=0).state_dict()
+    assert {name: tensor.device.type for name, tensor in there.items()} == dict.fromkeys(here, "cpu")
+    assert all(torch.equal(there[name], tensor) for name, tensor in here.items())
+
+
 def test_muon_takes_the_weights_between_hidden_layers_and_adam_the_rest() -> None:
     config = Config(optimizer=OptimizerConfig(name="muon"), model=ModelConfig(norm="batch"))
     model = convert(build_model(config.model, 64, 10, seed=0))

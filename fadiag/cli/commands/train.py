@@ -22,7 +22,7 @@ def _pairs(_: click.Context, __: click.Parameter, overrides: tuple[str, ...]) ->
     multiple=True,
     metavar="KEY=VALUE",
     callback=_pairs,
-    help="Override one key, as in optimizer.learning_rate=0.1; may be given again.",
+    help="Override one key, as in optimizer.learning_rate=0.1; may be repeated.",
 )
 @click.option(
     "--device",
@@ -37,7 +37,7 @@ def _pairs(_: click.Context, __: click.Parameter, overrides: tuple[str, ...]) ->
     default="run.zarr",
     show_default=True,
     type=click.Path(),
-    help="The store to write; must not exist.",
+    help="The store to write. It must not exist.",
 )
 def train(config: str, overrides: tuple[str, ...], device: str, out: str) -> None:
     """Train one network as CONFIG.toml says and record its signals."""

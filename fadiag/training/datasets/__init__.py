@@ -1,4 +1,4 @@
-"""The image data sets that the reference trainer reads: one embedded, the others from the user's files."""
+"""The image data sets of the reference trainer: one comes with the package, the user has the others."""
 
 from pathlib import Path
 

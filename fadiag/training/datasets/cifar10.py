@@ -23,7 +23,7 @@ def parse_cifar10(content: bytes, name: str) -> tuple[NDArray[np.uint8], NDArray
     ----------
     content : bytes
     name : str
-        For messages.
+        The file's name, for messages.
 
     Returns
     -------
@@ -33,11 +33,11 @@ def parse_cifar10(content: bytes, name: str) -> tuple[NDArray[np.uint8], NDArray
     Raises
     ------
     InputError
-        Of a file that is no whole number of rows, or with a label above 9.
+        The file is not a whole number of rows, or has a label above 9.
     """
     if not content or len(content) % _ROW:
         raise InputError(
-            f"{name} is damaged: {len(content):,} bytes are no whole rows of {_ROW:,}; fetch it again"
+            f"{name} is damaged: {len(content):,} bytes are not whole rows of {_ROW:,}; fetch it again"
         )
     rows = np.frombuffer(content, np.uint8).reshape(-1, _ROW)
     labels = rows[:, 0]

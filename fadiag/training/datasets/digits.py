@@ -8,7 +8,7 @@ from fadiag.training.datasets.images import Images
 
 __all__ = ["read_digits"]
 
-#: The last images are the test set; the file's own order keeps the two apart by writer, mostly.
+#: The later images are the test set. The file's order keeps most writers in one of the two sets.
 TRAIN = 1300
 
 

@@ -1,4 +1,4 @@
-"""Reading the files of a data set's folder, with an error that says what is wrong and where to get it."""
+"""Read the files of a data set, with errors that say what is wrong and where to get them."""
 
 import gzip
 import zlib

@@ -26,14 +26,14 @@ def parse_idx(content: bytes, dimensions: int, name: str) -> NDArray[np.uint8]:
     ----------
     content : bytes
     dimensions : int
-        What the file must have.
+        How many the file must have.
     name : str
-        For messages.
+        The file's name, for messages.
 
     Raises
     ------
     InputError
-        Of another format, another number of dimensions, or more or fewer bytes than the sizes promise.
+        The format or the number of dimensions differs, or the sizes promise more or fewer bytes.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What every data set is after reading: checked arrays of images and labels, standardized for training."""
+"""The images and labels of a data set: checked, and standardized for training."""
 
 import hashlib
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Images:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of every byte of images and labels, so that a run can say what it was trained on."""
+        """SHA-256 of all images and labels, so that a run can say what it was trained on."""
         digest = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(repr(array.shape).encode())
@@ -57,7 +57,7 @@ class Images:
         for split, wanted in (("train", train), ("test", test)):
             there = len(getattr(self, f"{split}_labels"))
             if wanted is not None and wanted > there:
-                raise InputError(f"{self.name} has {there:,} {split} images, {wanted:,} were asked for")
+                raise InputError(f"{self.name} has {there:,} {split} images, not the {wanted:,} asked for")
         return Images(
             self.name,
             self.train_images[:train],
@@ -68,7 +68,7 @@ class Images:
         )
 
     def with_validation(self) -> "Images":
-        """Return the same with the last fifth of the training images in the place of the test images."""
+        """Return the images with the last fifth of the training images as test images."""
         kept = len(self.train_labels) * 4 // 5
         return Images(
             self.name,
