@@ -29,7 +29,7 @@ def record(path, reduction):
     model, x = convert(model, seed=1), X.reshape(12, 2, 3)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     how = {"reduction": reduction, "rows": Subset(9, seed=2)}
-    probe = Probe((x, Y), loss_of, mode="train", redraws=2, mask_draws=2, jacobian_vectors=2, **how)
+    probe = Probe((x, Y), loss_of, mode="train", redraws=2, gate_draws=2, jacobian_vectors=2, **how)
 
     def run():
         with Recorder(

@@ -192,9 +192,9 @@ class Session:
         self._write_held()
         self._flush_log(self._epoch)
         warn_user(
-            f"at close() the model has other weights than the last update left, so step {self.step} is not "
-            "recorded: was an average or the best checkpoint loaded, or recorder.step() left out? Close the "
-            "recorder before other weights are loaded"
+            "at close() the model has other weights than the last update left, so nothing more of step "
+            f"{self.step} is recorded: was an average or the best checkpoint loaded, or recorder.step() left "
+            "out? Close the recorder before other weights are loaded"
         )
 
     def record_checkpoint(self, step: int, scalars: Mapping[str, float], epoch: float | None) -> None:
