@@ -374,7 +374,7 @@ def test_biotorch_runs_are_recorded_without_changing_a_bit(rule, tmp_path):
     def run(path):
         model, batch, used = biotorch_model(rule, "linear"), bio_batch(), []
         optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), 0.3)
-        probe = Probe(batch, loss_of, mode="train", redraws=2)
+        probe = Probe(batch, loss_of, mode="train", redraws=2, null_every=1)
         recorder = None
         if path is not None:
             recorder = Recorder(model, path, optimizer=optimizer, probes={"probe": probe}, every=1)
