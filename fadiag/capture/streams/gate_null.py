@@ -93,37 +93,47 @@ def draw_gate_nulls(passes: Passes, trace: Trace, draws: Mapping[str, NullDraws]
     calls = [call for call in trace.calls if call.name in draws]
     of = find_consumers(trace.places).of
     with passes.under({}):
-        sent = {at: _sent_down(trace, at) for at in {at for call in calls for at in of[call.order]}}
+        readers = {at for call in calls for at in of[call.order]}
+        sent = {at: _sent_down(trace, trace.places[at]) for at in readers}
         for call in calls:
             end = trace.places[call.order].output
-            rotations = {at: sent[at] for at in of[call.order] if at in sent}
-            gradients = [gradient for gradient, _ in rotations.values()]
-            assert end is not None
-            starts = [_below(trace.places[at].inputs[0]) for at in rotations]
+            live = {at: gradient for at in of[call.order] if (gradient := sent[at]) is not None}
+            gradients = [*live.values()]
+            if end is None or not live or not all(bool(one.isfinite().all()) for one in gradients):
+                continue
+            starts = [_below(trace.places[at].inputs[0]) for at in live]
+            rotations = [_rotation(trace.places[at], gradient) for at, gradient in live.items()]
+            error = _gradient(trace, end)
+            assert error is not None  # the call has an error, or it would not be here
             # What no consumer sends down: a skip's part, which stays.
-            rest = _gradients(trace, [end])[0] - _pull_back(starts, gradients, end)
+            rest = error - _pull_back(starts, gradients, end)
             generator = _generator(passes.seed, call.name)
             for draw in range(draws[call.name].count):
-                rotated = [rotation.draw(generator) for _, rotation in rotations.values()]
+                rotated = [rotation.draw(generator) for rotation in rotations]
                 draws[call.name].put(draw, _pull_back(starts, rotated, end) + rest)
 
 
-def _sent_down(trace: Trace, at: int) -> tuple[Tensor, Rotation]:
-    """Return the gradient that a layer sends to its input, and the same gradient ready to be rotated."""
-    place = trace.places[at]
+def _sent_down(trace: Trace, place: LayerPlace) -> Tensor | None:
+    """Return the gradient that a layer sends to its input; None if it has no part in the loss."""
     assert place.output is not None
-    (error,) = _gradients(trace, [place.output])
+    error = _gradient(trace, place.output)
+    if error is None:
+        return None
     (gradient,) = torch.autograd.grad((place.output,), place.inputs, (error,), retain_graph=True)
+    return gradient
+
+
+def _rotation(place: LayerPlace, gradient: Tensor) -> Rotation:
     axis = _units(place)
     assert axis is not None
     weight, at_in = place.layer.weight, place.layer.adapter.weight_dims.index("in")
     rank = weight.numel() // weight.shape[at_in]  # of the outputs times the kernel's positions
-    return gradient, Rotation.of(gradient, *axis, rank)
+    return Rotation.of(gradient, *axis, rank)
 
 
-def _gradients(trace: Trace, edges: Sequence[GradientEdge]) -> Sequence[Tensor]:
+def _gradient(trace: Trace, edge: GradientEdge) -> Tensor | None:
     assert trace.loss is not None
-    return torch.autograd.grad(trace.loss, edges, retain_graph=True)
+    return torch.autograd.grad(trace.loss, (edge,), retain_graph=True, allow_unused=True)[0]
 
 
 def _pull_back(starts: Sequence[GradientEdge], gradients: Sequence[Tensor], end: GradientEdge) -> Tensor:

@@ -314,7 +314,8 @@ def test_a_probe_reads_the_same_in_whatever_context_step_is_called(around, rule,
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             return loss_of(model, batch)
 
-    probe = Probe((X, Y), loss, redraws=2, gate_draws=2, jacobian_vectors=2, reduction="factor")
+    draws = {"redraws": 2, "gate_draws": 2, "null_every": 1, "jacobian_vectors": 2}
+    probe = Probe((X, Y), loss, **draws, reduction="factor")
     with Recorder(model, tmp_path / "run.zarr", probes={"probe": probe}, state=(), every=1) as recorder:
         with around():
             loss_of(model, (X, Y))

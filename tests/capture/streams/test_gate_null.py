@@ -134,6 +134,25 @@ def test_several_consumers_are_rotated_each_by_its_own():
     np.testing.assert_allclose(drawn[0], np.square((error**2).sum(1)).sum(), rtol=1e-9)
 
 
+def test_a_consumer_without_a_part_in_the_loss_is_passed_by():
+    class Aside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.aside, self.last = nn.Linear(32, 9), nn.Linear(9, 5), nn.Linear(9, 12)
+
+        def forward(self, x):
+            h = torch.relu(self.first(x))
+            self.seen = self.aside(h)
+            return self.last(h)
+
+    torch.manual_seed(0)
+    model = convert(Aside().double(), seed=1)
+    drawn = read(model)["first"].signals["gate_null_fourth_raw"].array
+    model.last.feedback = rotated(model.last.feedback, 1, haar_frames(1, 9, 9, _generator(SEED, "first")))
+    error = read(model, gate_draws=0)["first"].signals["error"].array
+    np.testing.assert_allclose(drawn[0], np.square((error**2).sum(1)).sum(), rtol=1e-9)
+
+
 def test_fewer_rows_than_units_keep_their_inner_products():
     gradient = torch.randn(5, 12, 2, dtype=torch.float64)
     one, two = (Rotation.of(gradient, -2, 1, 12) for _ in range(2))

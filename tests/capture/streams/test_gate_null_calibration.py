@@ -55,9 +55,14 @@ CELLS = 4 * len(ROWS)
 
 
 def _gaussian(model, generator):
+    """Draw the weights with the variance that torch gives them, but Gaussian.
+
+    The null is exact for FA at any scale. For BP it is not once the outputs are large: they make the error
+    of the output layer depend on the weight that sends it down.
+    """
     for parameter in model.parameters():
         if parameter.dim() > 1:
-            scale = (2 / parameter[0].numel()) ** 0.5
+            scale = (3 * parameter[0].numel()) ** -0.5
             parameter.data.copy_(scale * torch.randn(parameter.shape, generator=generator))
     return model
 
