@@ -131,14 +131,22 @@ def _errors(trace: Trace) -> dict[str, Tensor]:
 def _through(
     passes: Passes, trace: Trace, held: Mapping[str, Tensor], fresh: Mapping[str, Tensor]
 ) -> dict[str, Tensor] | None:
-    """Return the errors of a backward pass through a retained graph, with fresh values in its matrices."""
+    """Return the errors of a backward pass through a retained graph, with fresh values in its matrices.
+
+    None where the graph cannot be used again.
+    """
     for name, matrix in fresh.items():
         held[name].data.copy_(matrix)  # autograd refuses a saved tensor that was changed where it can see it
     calls = [call for call in trace.calls if "error" in call.values and call.a_edge is not None]
     assert trace.loss is not None
     with passes.under(held):
         edges = [call.a_edge for call in calls]
-        errors = torch.autograd.grad(trace.loss, edges, retain_graph=True, allow_unused=True)  # type: ignore[arg-type]
+        try:
+            errors = torch.autograd.grad(trace.loss, edges, retain_graph=True, allow_unused=True)  # type: ignore[arg-type]
+        except Exception:
+            # A rule's own backward pass may run only once, or need what the forward pass left in a module.
+            # A whole pass comes next, and raises whatever else is wrong.
+            return None
     if any(error is None for error in errors):
         return None
     return {call.name: error for call, error in zip(calls, errors, strict=True)}

@@ -185,6 +185,47 @@ def test_draws_are_those_of_whole_passes_whether_or_not_one_graph_serves_all(usi
             np.testing.assert_allclose(drawn, s, rtol=1e-5, atol=1e-6 * s[0])
 
 
+class Once(torch.autograd.Function):
+    """The identity; its backward pass needs what its module holds during one pass."""
+
+    @staticmethod
+    def forward(ctx, x, held):
+        ctx.held = held
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.held["scale"], None
+
+
+class Holder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.held = {}
+
+    def forward(self, x):
+        self.held["scale"] = 1.0
+        return Once.apply(x, self.held)
+
+
+def test_a_graph_that_serves_one_backward_pass_only_costs_a_pass_for_each_draw(monkeypatch):
+    model, runs = mlp().append(Holder()), []
+    monkeypatch.setattr(
+        Passes, "run", lambda self, *a, _run=Passes.run, **o: runs.append(a) or _run(self, *a, **o)
+    )
+    options = {"signals": ["error"], "redraws": 5}
+    found = Probe((X, Y), loss_of, **options).read(model, choose_layers(model, [own_layers], None))
+    assert len(runs) == 7
+    plain = mlp()
+    expected = Probe((X, Y), loss_of, **options).read(plain, choose_layers(plain, [own_layers], None))
+    assert len(runs) == 11
+    for one, other in zip(found, expected, strict=True):
+        for name in ("error_null_spectrum_raw", "error_null_cosine"):
+            np.testing.assert_allclose(
+                one.signals[name].array, other.signals[name].array, rtol=1e-5, atol=1e-6
+            )
+
+
 def train(path, probe, steps, *, every, change=False):
     """Train for some steps; with `change`, the weights change once more before the recorder is closed."""
     model = mlp()
