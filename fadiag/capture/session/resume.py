@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from fadiag.capture.streams.probe import Probe
 from fadiag.capture.warn import warn_user
 from fadiag.errors import CaptureError
 from fadiag.signals import is_batch_sum
-from fadiag.store import RunSummary, StreamSummary, inspect_run, layer_key, open_run
+from fadiag.store import LayerSummary, RunSummary, StreamSummary, inspect_run, layer_key, open_run
 
 __all__ = ["EarlierRun", "earlier_run"]
 
@@ -124,7 +125,7 @@ class EarlierRun:
         CaptureError
             As `check`.
         """
-        known = next((x for s in [self._stream(stream)] if s for x in s.layers if x.name == layer.name), None)
+        known = self._layers.get((stream, layer.name))
         if known is None:
             return
         # A kind that is unknown since a check failed may have been known before, or be known again.
@@ -149,6 +150,10 @@ class EarlierRun:
     @property
     def _path(self) -> Path:
         return self.summary.info.path
+
+    @cached_property
+    def _layers(self) -> Mapping[tuple[str, str], LayerSummary]:
+        return {(stream.name, x.name): x for stream in self.summary.streams for x in stream.layers}
 
     @property
     def _last(self) -> int:

@@ -136,7 +136,7 @@ def _signals_of_call(
     """Return the signals of a call in all passes; each has one micro-batch."""
     found = {name: [read_signal(name, call)] for name in signals if name in call.values}
     for trace, names in others:
-        other = next((other for other in trace.calls if other.name == call.name), None)
+        other = trace.call_named(call.name)
         if other is not None:
             found |= {new: [read_signal(name, other)] for name, new in names.items() if name in other.values}
     if call.name in cosines:

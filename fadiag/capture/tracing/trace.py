@@ -4,6 +4,7 @@ A tensor is known by its identity. So functions, methods and modules look alike,
 that torch does not report, such as an autograd function, is known by its node in autograd's graph.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -71,6 +72,8 @@ class Trace(TorchFunctionMode):
         self.last: RecordedLayer | None = None
         self.outputs = 0
         self._wanted = frozenset(signals)
+        self._by_name: dict[str, Call] = {}
+        self._calls_of: Counter[int] = Counter()  # by a layer's id
         self._save_edges = save_edges
         self._recorder = GradientRecorder(signals, save_edges=save_edges)
         self._with_grad = torch.is_grad_enabled()
@@ -98,7 +101,8 @@ class Trace(TorchFunctionMode):
                 "where its signals cannot be seen; call it on the whole batch outside, or leave it out by "
                 "layers=[...]"
             )
-        index = sum(call.layer is layer for call in self.calls)
+        index = self._calls_of[id(layer)]
+        self._calls_of[id(layer)] += 1
         with torch._C.DisableTorchFunction():
             call = Call(layer, index, self.count, Node("output", layer.name, "own", output.shape))
             self.count_layer_call(layer, inputs, output)
@@ -109,6 +113,12 @@ class Trace(TorchFunctionMode):
             self.calls.append(call)
             self._recorder.on_output(output, call.output)
             self._graph.tensors.add(output, [(call, call.output)])
+
+    def call_named(self, name: str) -> Call | None:
+        """Return the call of a name; None if this pass has none."""
+        if len(self._by_name) != len(self.calls):
+            self._by_name = {call.name: call for call in self.calls}
+        return self._by_name.get(name)
 
     def count_layer_call(self, layer: RecordedLayer, inputs: Any, output: Any) -> None:
         """Count a call of a layer, and note that the layer used its inputs."""
