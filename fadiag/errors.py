@@ -1,9 +1,10 @@
-"""The exceptions that fadiag raises on purpose, and its one warning.
+"""The exceptions that fadiag raises on purpose, and its warnings.
 
 Each message names the thing, its value and the way out. The command prints it as one line and exits 1.
 """
 
 __all__ = [
+    "AnalysisWarning",
     "CaptureError",
     "CaptureWarning",
     "ClusterError",
@@ -37,6 +38,10 @@ class CaptureError(FadiagError, RuntimeError):
 
 class CaptureWarning(UserWarning):
     """Something of the model is not recorded, or not known; what is recorded holds."""
+
+
+class AnalysisWarning(UserWarning):
+    """Something of the runs is left out of the results; what is measured holds."""
 
 
 class MissingSignalError(FadiagError, LookupError):

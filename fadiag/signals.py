@@ -88,12 +88,16 @@ class PartSpec:
 
 @dataclass(frozen=True)
 class NullSpec:
-    """Statistics of the draws of a null, under ``<null>_<statistic>``."""
+    """Statistics of the draws of a null, under ``<null>_<statistic>``.
+
+    The results have them beside a variable, under ``<variable>_<prefix>null_...``.
+    """
 
     name: str
     definition: str
     statistics: tuple[str, ...]
     draw_dim: str
+    prefix: str = ""
 
     @property
     def arrays(self) -> tuple[str, ...]:
@@ -274,7 +278,10 @@ PARTS: Mapping[str, PartSpec] = MappingProxyType(
         for part in (
             PartSpec("norm", "the norm of each sample", per_sample=True),
             PartSpec("cosine", "the cosine of each sample with the signal's twin", per_sample=True),
-            PartSpec("row_moments", "the sums of |x_i|^2 and of |x_i|^4 over the rows"),
+            PartSpec(
+                "row_moments",
+                "the number of rows, and the sums of |x_i|^2, |x_i|^4 and |x_i - mean|^4 over them",
+            ),
             PartSpec("row_normalized", "the factor of the rows at length one"),
             PartSpec("spectrum_raw", "the singular values"),
             PartSpec("spectrum_centered", "the singular values of the rows less their mean"),
@@ -298,6 +305,7 @@ NULLS: Mapping[str, NullSpec] = MappingProxyType(
                 "noise with the spectrum of the output error, sent through the layer's own gate and norm",
                 ("participation_ratio", "effective_rank"),
                 "mask_draw",
+                prefix="mask_",
             ),
         )
     }

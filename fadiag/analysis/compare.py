@@ -10,7 +10,7 @@ from fadiag.analysis.design import Design, design_of
 from fadiag.errors import InputError
 from fadiag.results import select
 from fadiag.results.final_values import BothSides, Floats, final_values_of_both
-from fadiag.results.null_values import is_null
+from fadiag.results.null_values import is_companion
 from fadiag.results.provenance import recordings
 from fadiag.results.run_labels import conditions_of
 from fadiag.spectra.statistics.sign_flip import FEWEST as FEWEST_PAIRS
@@ -134,7 +134,7 @@ def _refuse_twice(stream: xr.Dataset, side: str) -> None:
 
 def _own(stream: xr.Dataset) -> xr.Dataset:
     """Leave out the nulls, and the variables and layers without a value in these runs."""
-    stream = stream.drop_vars([name for name in stream.data_vars if is_null(name)]).load()
+    stream = stream.drop_vars([name for name in stream.data_vars if is_companion(name)]).load()
     unknown = [name for name, array in stream.data_vars.items() if not np.isfinite(array.values).any()]
     held = stream.drop_vars(unknown)
     return held.dropna("layer", how="all") if "layer" in held.dims else held

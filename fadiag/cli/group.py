@@ -1,5 +1,6 @@
 """How the command fails: exit codes, and one line for each failure."""
 
+import warnings
 from typing import Any
 
 import click
@@ -9,6 +10,10 @@ from fadiag.errors import FadiagError
 __all__ = ["Failure", "Group"]
 
 INTERRUPTED = 130  # what a shell reports of a process that SIGINT ended
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
 class Failure(click.ClickException):
@@ -29,9 +34,11 @@ class Group(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
+        """Run the command; a warning is one line on stderr."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)

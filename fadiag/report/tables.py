@@ -10,7 +10,7 @@ from fadiag.errors import FadiagError
 from fadiag.figures import label
 from fadiag.figures.captions import LAST, not_compared, number, when
 from fadiag.results import by_condition, final_values, mean_interval
-from fadiag.results.null_values import is_null
+from fadiag.results.null_values import is_companion
 from fadiag.results.run_labels import as_text
 from fadiag.results.variables import find_variable, streams_of
 
@@ -148,7 +148,7 @@ def definitions(results: xr.DataTree) -> Table:
     """Return what each variable is: name, words, formula, source, version, and what it was measured on."""
     rows = []
     for name, (stream, array) in sorted(_variables(results).items()):
-        if is_null(name):
+        if is_companion(name):
             continue
         attrs = array.attrs
         on = [stream]

@@ -88,9 +88,8 @@ class Factors:
     than columns, it is L of the LQ of X, or of X and X_bp one below the other: the samples in coordinates of
     their common span.
 
-    Beside them stand, of each signal, the norm of each sample, the sums of the squares and of the fourth
-    powers of the rows' norms, the factor of the rows at length one (where the rows are not kept), and each
-    sample's cosine with the twin.
+    Beside them stand, of each signal, the norm of each sample, sums of powers of the rows' norms, the factor
+    of the rows at length one (where the rows are not kept), and each sample's cosine with the twin.
     """
 
     def __init__(self, unfolding: Unfolding, rows: Rows = None) -> None:
@@ -205,10 +204,13 @@ def _tall(
         found[name] = SignalArray(_stored(block, height, panels[0]), dims, told)
         if place:
             found |= _spectra(name, block, block[1:], min(rows, columns), axis)
-        squares, unit = unit_rows(panels)
+        # The factor's first row is sqrt(rows), then sqrt(rows) times the mean row; of no rows there is none.
+        mean = block[:1].sum(dim=0) / whole[:1, 0].sum()
+        squares, fourth, unit = unit_rows(panels, mean)
         kept = _stored(unit[:, 1:], 1 + columns, panels[0])
         found[f"{name}_row_normalized"] = SignalArray(kept, (f"factor_{axis}_unit", axis), told)
-        moments = torch.stack([squares.sum(), squares.square().sum()])
+        count = squares.new_tensor(float(len(squares)))  # positions may be more in another step
+        moments = torch.stack([count, squares.sum(), squares.square().sum(), fourth])
         found[f"{name}_row_moments"] = SignalArray(to_array(moments), ("moment",))
         of_parts = torch.split(squares, [len(part) * part.shape[2] for part in panels])
         sums = [s.reshape(len(p), p.shape[2]).sum(dim=1) for s, p in zip(of_parts, panels, strict=True)]

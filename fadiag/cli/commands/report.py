@@ -2,6 +2,7 @@
 
 import click
 
+from fadiag.cli.left_out import strict_option
 from fadiag.cli.path_checks import checked_path
 
 __all__ = ["report"]
@@ -12,7 +13,8 @@ __all__ = ["report"]
 @click.option(
     "-o", "--out", default="report.html", show_default=True, type=click.Path(), help="The file to write."
 )
-def report(results: str, out: str) -> None:
+@strict_option
+def report(results: str, out: str, strict: bool) -> None:
     """Tell RESULTS (what analyze wrote) in one self-contained HTML file."""
     from fadiag.report import check_report, write_report
     from fadiag.results import load

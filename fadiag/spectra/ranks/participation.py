@@ -136,7 +136,7 @@ def _debiased(matrix: Floats) -> float:
     return debiased_of_sums(len(matrix), float(energy.sum()), float(np.vdot(g, g)), float(energy @ energy))
 
 
-def debiased_of_sums(n: int, total: float, square: float, fourth: float) -> float:
+def debiased_of_sums(n: int, total: float, square: float, fourth: float, *, eps: float = 0.0) -> float:
     """Return `participation_ratio_debiased` from sums over N rows less their mean.
 
     Parameters
@@ -145,6 +145,8 @@ def debiased_of_sums(n: int, total: float, square: float, fourth: float) -> floa
         Number of rows, at least four.
     total, square, fourth : float
         tr K, |K|_F² and sum K_ii² of their Gram matrix K.
+    eps : float
+        The relative rounding of these sums, where it is more than that of n additions in float64.
 
     Examples
     --------
@@ -153,7 +155,7 @@ def debiased_of_sums(n: int, total: float, square: float, fourth: float) -> floa
     """
     above = (2 * square, (n * n - 3 * n + 1) * total**2, -n * (n - 1) * fourth)
     below = ((n - 1) * (n - 2) * square, total**2, -n * (n - 1) * fourth)
-    eps = np.finfo(np.float64).eps * n
+    eps = max(eps, np.finfo(np.float64).eps * n)
     numerator, denominator = (
         value if value > eps * sum(map(abs, terms)) else 0.0
         for terms in (above, below)
