@@ -4,6 +4,7 @@ Each message names the thing, its value and the way out. The command prints it a
 """
 
 __all__ = [
+    "AnalysisWarning",
     "CaptureError",
     "CaptureWarning",
     "ClusterError",
@@ -42,6 +43,10 @@ class CaptureError(FadiagError, RuntimeError):
 
 class CaptureWarning(UserWarning):
     """Something of the model is not recorded, or not known; what is recorded holds."""
+
+
+class AnalysisWarning(UserWarning):
+    """Something of the runs is left out of the results; what is measured holds."""
 
 
 class MissingSignalError(FadiagError, LookupError):

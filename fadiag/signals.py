@@ -297,7 +297,10 @@ PARTS: Mapping[str, PartSpec] = MappingProxyType(
         for part in (
             PartSpec("norm", "the norm of each sample", per_sample=True),
             PartSpec("cosine", "the cosine of each sample with the signal's twin", per_sample=True),
-            PartSpec("row_moments", "the sums of |x_i|^2 and of |x_i|^4 over the rows"),
+            PartSpec(
+                "row_moments",
+                "the number of rows, and the sums of |x_i|^2, |x_i|^4 and |x_i - mean|^4 over them",
+            ),
             PartSpec("row_normalized", "the factor of the rows at length one"),
             PartSpec("spectrum_raw", "the singular values"),
             PartSpec("spectrum_centered", "the singular values of the rows less their mean"),

@@ -64,6 +64,8 @@ ROOMS = {
         "cluster",
         "plan",
         "stream_provenance",
+        "attributes",
+        "meta_coordinates",
         "assemble",
         "analyze",
         "design",

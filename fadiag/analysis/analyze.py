@@ -2,24 +2,28 @@
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from typing import Any
 
 import xarray as xr
 
 from fadiag.analysis.assemble import Assembly
-from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.metrics.metric import Metric
 from fadiag.analysis.metrics.table import choose
-from fadiag.analysis.plan.block import Block, measure
+from fadiag.analysis.plan.block import Block, Measured, measure
 from fadiag.analysis.plan.given_meta import GivenMeta
-from fadiag.analysis.plan.requirements import check_asked, check_unfolding
-from fadiag.analysis.plan.runs import open_runs
+from fadiag.analysis.plan.losses import Losses
+from fadiag.analysis.plan.requirements import check_asked, other_unfolding
+from fadiag.analysis.plan.runs import Run, open_runs
 from fadiag.analysis.plan.tasks import Options, Task, plan
 from fadiag.analysis.threads import one_blas_thread
 from fadiag.cores import available_cores
-from fadiag.errors import InputError
+from fadiag.errors import AnalysisWarning, InputError, MissingSignalError
 from fadiag.results.io import READABLE, check_output, load, save
+from fadiag.results.left_out import LeftOut, told_by_run
 from fadiag.spectra.validate import as_count
 from fadiag.store import UNFOLDINGS, Unfolding
 
@@ -29,14 +33,14 @@ __all__ = ["SAVE_EVERY", "analyze"]
 SAVE_EVERY = 30.0
 
 
-def _measure_alone(block: Block) -> dict[str, Values]:
+def _measure_alone(block: Block) -> Measured:
     """Measure with one BLAS thread, wherever the executor runs this."""
     one_blas_thread()
     return measure(block)
 
 
-def _run_all(tasks: list[Task], executor: Executor, done: Callable[[Task, dict[str, Values]], None]) -> None:
-    waiting: dict[Future[dict[str, Values]], Task] = {
+def _run_all(tasks: list[Task], executor: Executor, done: Callable[[Task, Measured], None]) -> None:
+    waiting: dict[Future[Measured], Task] = {
         executor.submit(_measure_alone, task.block): task for task in tasks
     }
     try:
@@ -57,12 +61,16 @@ def analyze(
     k: int | None = None,
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
-    skip_invalid: bool = False,
+    strict: bool = False,
     output: str | os.PathLike[str] | None = None,
 ) -> xr.DataTree:
     """Measure recorded runs: every metric of the table, each with its null, as labelled results.
 
     Runs are read block by block and never held: memory does not grow with the store.
+
+    What cannot be measured takes nothing else with it: a run that cannot be opened, a signal that cannot be
+    read or is not finite (a run that diverged), a metric that fails. Its values are NaN, the results name it
+    in their attribute ``left_out`` (see `fadiag.results.left_out`), and one warning counts all.
 
     Parameters
     ----------
@@ -78,14 +86,15 @@ def analyze(
     unfolding : {"samples", "channels"}
         Rows and columns of convolution signals, see `fadiag.analysis.unfold`.
     k : int, optional
-        Dimension of compared subspaces; the number of classes less one when left out.
+        Dimension of compared subspaces; the number of classes less one when left out. Where a run neither
+        says its number of classes nor recorded its last layer, subspaces are not compared.
     executor : concurrent.futures.Executor, optional
         Where blocks are measured; a thread a core when left out. For a cluster that sees the stores, what
         `cluster_executor` yields, or dask.distributed's ``client.get_executor()``.
     progress : callable, optional
         Called as ``progress(done, total)`` after each block.
-    skip_invalid : bool
-        Leave a signal that holds NaN or Inf out (its values are NaN in the results) instead of raising.
+    strict : bool
+        Raise an error at the first thing that cannot be measured, instead of leaving it out.
     output : path, optional
         Also save the results there, see `fadiag.results.save`. Where a ``.zarr`` or ``.nc`` is there,
         what it holds of the same recordings (run id and generation) under the same definitions is not
@@ -102,11 +111,16 @@ def analyze(
     ------
     InputError
         No runs, one recording twice, meta of a path that is none of the runs, an unknown metric or unfolding,
-        a factor recorded in another unfolding, or a signal that holds NaN or Inf.
+        or all runs are factors in another unfolding.
     StoreError
-        A path that is no store, a store that is damaged or empty.
+        No path is a store that can be read.
     MissingSignalError
-        A metric asked for by name needs a signal that a run did not record.
+        A metric asked for by name that no run can give.
+
+    Warns
+    -----
+    AnalysisWarning
+        Something is left out.
     """
     if unfolding not in UNFOLDINGS:
         raise InputError(f"unfolding is {unfolding!r}; it must be one of {', '.join(UNFOLDINGS)}")
@@ -115,21 +129,27 @@ def analyze(
     if output is not None:
         output = check_output(output)
     chosen = choose(metrics)
-    opened = open_runs(runs, meta)
-    check_unfolding(opened, unfolding)
+    losses = Losses(strict)
+    opened = _in_unfolding(open_runs(runs, meta, strict=strict), unfolding, strict=strict)
+    for run in opened:
+        if run.lost:
+            losses.add(LeftOut(run.label, run.lost))
+    measurable = [run for run in opened if not run.lost]
     if metrics is not None:
-        check_asked(opened, chosen)
-    options = Options(unfolding, k, skip_invalid)
-    assembly = Assembly(opened, chosen, options)
+        check_asked(measurable, chosen, losses)
+    options = Options(unfolding, k, strict)
+    # A run that is lost has its place in the results, without values, where its condition and seed are known.
+    placed = [run for run in opened if not run.lost or {"condition", "seed"} <= set(run.meta)]
+    assembly = Assembly(placed, chosen, options, losses)
     resumable = output is not None and output.suffix in READABLE
     if resumable and output is not None and output.exists():
         assembly.adopt(load(output))
-    tasks = plan(opened, chosen, options, assembly.known)
+    tasks = plan(measurable, chosen, options, assembly.known, losses)
     finished, saved = 0, time.monotonic()
 
-    def done(task: Task, values: dict[str, Values]) -> None:
+    def done(task: Task, measured: Measured) -> None:
         nonlocal finished, saved
-        assembly.put(task, values)
+        assembly.put(task, measured)
         finished += 1
         if progress is not None:
             progress(finished, len(tasks))
@@ -143,7 +163,36 @@ def analyze(
         else:
             with ThreadPoolExecutor(available_cores(), thread_name_prefix="fadiag") as threads:
                 _run_all(tasks, threads, done)
+    if metrics is not None:
+        _refuse_lost(chosen, assembly)
     results = assembly.tree()
     if output is not None:
         save(results, output)
+    if lost := assembly.left_out:
+        lines = "; ".join(told_by_run(lost))
+        warnings.warn(
+            f"{len(lost)} left out of the results, which name each in their attribute left_out: {lines}",
+            AnalysisWarning,
+            stacklevel=2,
+        )
     return results
+
+
+def _in_unfolding(runs: list[Run], unfolding: Unfolding, *, strict: bool) -> list[Run]:
+    """Lose the runs with factors in another unfolding; refuse them where no run would be left."""
+    reasons = {run.label: why for run in runs if (why := other_unfolding(run, unfolding))}
+    if reasons and (strict or len(reasons) == sum(not run.lost for run in runs)):
+        raise InputError(next(iter(reasons.values())))
+    return [
+        replace(run, streams={}, static={}, lost=reasons[run.label]) if run.label in reasons else run
+        for run in runs
+    ]
+
+
+def _refuse_lost(asked: Iterable[Metric], assembly: Assembly) -> None:
+    """Raise for a metric asked for by name that was left out of every run."""
+    for metric in asked:
+        if assembly.lacks(metric.name):
+            why = next((str(r) for r in assembly.left_out if r.metric == metric.name), "")
+            why = why or "; ".join(told_by_run(assembly.left_out, 1)) or "no step has all that it reads"
+            raise MissingSignalError(f"{metric.name} cannot be measured in any run: {why}")

@@ -1,5 +1,6 @@
 """Comparing two sets of runs: which metrics differ beyond their intervals."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from fadiag.analysis.design import Design, design_of
 from fadiag.errors import InputError
 from fadiag.results import select
 from fadiag.results.final_values import BothSides, Floats, final_values_of_both
-from fadiag.results.null_values import is_null
+from fadiag.results.null_values import is_companion
 from fadiag.results.provenance import recordings
 from fadiag.results.run_labels import conditions_of
 from fadiag.spectra.statistics.sign_flip import FEWEST as FEWEST_PAIRS
@@ -30,8 +31,9 @@ def compare(
     """Compare the final values of two sets of runs, metric by metric and layer by layer.
 
     The run is the unit: one number a run, at the last step at which both sides have a value. A run without a
-    value there is left out. Runs compare alike from one file and from two: a variable or a layer without any
-    value on one side is not in common. The interval of the difference follows the design:
+    value there is left out by name, and nothing is said to differ: it may lack the value because of what is
+    measured, as a run that diverged does. Runs compare alike from one file and from two: a variable or a
+    layer without any value on one side is not in common. The interval of the difference follows the design:
 
     - ``paired``, both sets have runs of the same seeds: Student's t of the differences;
     - ``crossed``, each seed with each feedback seed (coordinates ``seed``, ``feedback_seed``): two-way random
@@ -134,7 +136,7 @@ def _refuse_twice(stream: xr.Dataset, side: str) -> None:
 
 def _own(stream: xr.Dataset) -> xr.Dataset:
     """Leave out the nulls, and the variables and layers without a value in these runs."""
-    stream = stream.drop_vars([name for name in stream.data_vars if is_null(name)]).load()
+    stream = stream.drop_vars([name for name in stream.data_vars if is_companion(name)]).load()
     unknown = [name for name, array in stream.data_vars.items() if not np.isfinite(array.values).any()]
     held = stream.drop_vars(unknown)
     return held.dropna("layer", how="all") if "layer" in held.dims else held
@@ -143,12 +145,15 @@ def _own(stream: xr.Dataset) -> xr.Dataset:
 def _stream_rows(a: xr.Dataset, b: xr.Dataset, level: float) -> list[tuple[str, dict[str, Any]]]:
     """Return each variable that both sides have, with its rows."""
     design = design_of(a, b)
+    runs = [[str(run) for run in side["run"].values] for side in (a, b)]
     common = sorted(set(map(str, a.data_vars)) & set(map(str, b.data_vars)))
     finals = ((name, final_values_of_both(a[name], b[name])) for name in common)
-    return [(name, row) for name, values in finals for row in _rows(values, design, level)]
+    return [(name, row) for name, values in finals for row in _rows(values, runs, design, level)]
 
 
-def _rows(finals: BothSides, design: Design, level: float) -> list[dict[str, Any]]:
+def _rows(
+    finals: BothSides, runs: Sequence[Sequence[str]], design: Design, level: float
+) -> list[dict[str, Any]]:
     """Return one row a layer; a single one without numbers where nothing can be compared."""
     if not finals.layers:
         numbers = dict.fromkeys(("a", "b", "difference", "low", "high"), _NAN)
@@ -166,9 +171,10 @@ def _rows(finals: BothSides, design: Design, level: float) -> list[dict[str, Any
             a, b = x[both], y[both]
         low, high, reason = _interval(a, b, design, level)
         absent = [
-            f"{gone} of {len(side)} runs of {name} left out, without a number at step {finals.step}"
-            for name, side in zip("ab", (x, y), strict=True)
-            if (gone := int(np.isnan(side).sum()))
+            f"{len(gone)} of {len(side)} runs of {name} left out, without a number at step {finals.step} "
+            f"({', '.join(labels[at[i]] for i in gone)})"
+            for name, side, labels, at in zip("ab", (x, y), runs, (design.at_a, design.at_b), strict=True)
+            if len(gone := np.flatnonzero(np.isnan(side)))
         ]
         mean_a, mean_b = (float(v.mean()) if len(v) else _NAN for v in (a, b))
         rows.append(
@@ -181,7 +187,7 @@ def _rows(finals: BothSides, design: Design, level: float) -> list[dict[str, Any
                 "difference": mean_b - mean_a,
                 "low": low,
                 "high": high,
-                "differs": low > 0 or high < 0,  # False where there is no interval
+                "differs": (low > 0 or high < 0) and not absent,  # False where there is no interval
                 "p": p.get(layer, _NAN),
                 "note": "; ".join(
                     filter(None, [reason, notes.get(layer, ""), *absent, design.left_out, finals.note])

@@ -18,9 +18,9 @@ def alignment_onset(
 ) -> xr.Dataset:
     """First step from which a statistic exceeds its null for max(5, 5 % of T) records in a row.
 
-    At each of a run's T records the null's p-value must be at most 0.05 / T: for drawn nulls (redrawn
-    feedback) that is the (1 - 0.05/T) quantile of the draws, for ``weight_feedback_cosine`` that of its known
-    law. A run that never gets there is censored at its last record, and so is one with fewer than five
+    At each of a run's T records the null's p-value must be at most 0.05 / T, which is the (1 - 0.05/T)
+    quantile of the draws. It is that of the upper tail; of the lower one for an angle, which alignment makes
+    smaller. A run that never gets there is censored at its last record, and so is one with fewer than five
     records beside others that have them.
 
     Parameters
@@ -57,7 +57,8 @@ def alignment_onset(
     (2.0, True)
     """
     dataset = _dataset(results, variable, stream)
-    p = dataset[f"{variable}_null_p"].transpose("run", "layer", "step").values
+    tail = "null_p_low" if dataset[variable].attrs.get("units") == "degree" else "null_p"
+    p = dataset[f"{variable}_{tail}"].transpose("run", "layer", "step").values
     draws = dataset.get(f"{variable}_null_draws")
     counts = None if draws is None else draws.transpose("run", "layer", "step").values
     steps = np.asarray(dataset["step"].values)
@@ -84,7 +85,7 @@ def alignment_onset(
     told = {
         "long_name": f"onset of {variable}, or the last record where there is none",
         "units": "updates",
-        "formula": f"first step of max(5, 5 %) records in a row with p <= {_ALPHA} / T",
+        "formula": f"first step of max(5, 5 %) records in a row with {tail} <= {_ALPHA} / T",
     }
     if np.isnan(at).any():
         told["not_a_number"] = f"a run or layer without {variable} or its null"
@@ -158,6 +159,5 @@ def _check_draws(counts: np.ndarray[tuple[int, ...], np.dtype[np.float64]], step
     if counts.min() < needed:
         raise InputError(
             f"{what} has {counts.min():.0f} draws at {steps} records; "
-            f"p <= 0.05 / {steps} needs {needed} or more: redraw more often, judge fewer steps, "
-            "or take weight_feedback_cosine, whose law is known"
+            f"p <= 0.05 / {steps} needs {needed} or more: redraw more often, or judge fewer steps"
         )

@@ -1,6 +1,7 @@
 """How the command fails: exit codes, and one line for each failure."""
 
 import signal
+import warnings
 from typing import Any
 
 import click
@@ -11,6 +12,10 @@ __all__ = ["Failure", "Group"]
 
 INTERRUPTED = 130  # what a shell reports of a process that SIGINT ended
 PATIENCE = 2  # seconds from an interrupt to the next try, if the command has not ended
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
 class Failure(click.ClickException):
@@ -31,12 +36,14 @@ class Group(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. Several Ctrl-C in a row interrupt it once."""
+        """Run the command; a warning is one line on stderr. Several Ctrl-C in a row interrupt it once."""
         after = signal.getsignal(signal.SIGINT)
         if after is not signal.SIG_IGN:  # as a shell sets it for a job in the background
             signal.signal(signal.SIGINT, _interrupt)
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             signal.alarm(0)
             after = signal.SIG_IGN  # nothing but the exit is left to interrupt

@@ -3,13 +3,20 @@
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
-from fadiag.figures.captions import elsewhere, last_hidden, output_layer, small_print, when, with_interval
+from fadiag.figures.captions import elsewhere, interval_of, last_hidden, output_layer, small_print, when
 from fadiag.figures.figure import Figure
 from fadiag.figures.layer_columns import fitted, layers_shown, of_all, step_label
-from fadiag.figures.panels import conditions_in, curves, finish, note, null_band, without_bp
+from fadiag.figures.panels import (
+    conditions_in,
+    curves,
+    finish,
+    first_with_values,
+    note,
+    null_band,
+    without_bp,
+)
 from fadiag.figures.style import PAGE, label
-from fadiag.results import final_values, mean_interval
-from fadiag.results.by_condition import of_condition
+from fadiag.results import final_values
 from fadiag.results.null_values import above_null
 
 __all__ = ["ALIGNMENT"]
@@ -22,8 +29,8 @@ NULLS = tuple(f"{name}_null_{end}" for name in ALIGNMENT_LABELS for end in ("low
 
 
 def _plot(numbers: xr.Dataset) -> Canvas:
-    everyone = [str(m) for m in numbers["condition"].values]
-    conditions = without_bp(conditions_in(numbers["error_cosine"]))
+    shown = first_with_values(numbers, ("error_cosine", "weight_feedback_cosine"))
+    conditions = without_bp(conditions_in(numbers[shown]))
     layers = layers_shown(numbers)
     wide = len(layers)
     canvas = Canvas(figsize=(PAGE, 4.2), layout="constrained")
@@ -35,7 +42,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
             if not set(conditions).isdisjoint(conditions_in(one)):
                 ax.axhline(0, color="#bbbbbb", linewidth=0.6)
                 nulls |= null_band(ax, numbers, f"{name}_null", conditions[0], layer=layer)
-                curves(ax, one, conditions, everyone)
+                curves(ax, one, conditions, numbers)
             else:
                 note(ax, fitted(absent, wide))
             if row == 0:
@@ -46,11 +53,11 @@ def _plot(numbers: xr.Dataset) -> Canvas:
                 ax.set_xlabel(step_label(wide))
     null = "chance (B unrelated to W; redrawn B), 95 %" if nulls else ""
     print_ = (
-        small_print(numbers["error_cosine"])
+        small_print(numbers[shown])
         + " The output layer's error is exact in every rule: its cosine is 1."
         + of_all(layers, numbers)
     )
-    finish(canvas, conditions, everyone, print_, null=null, columns=3)
+    finish(canvas, numbers, conditions, print_, null=null, columns=3)
     return canvas
 
 
@@ -65,12 +72,12 @@ def _sentence(numbers: xr.Dataset) -> str:
     weight = final_values(numbers["weight_feedback_cosine"].sel(layer=output), (condition,))
     error = final_values(error, (condition,))
     step, other = when(weight), when(error)
-    of_weight, of_error = (mean_interval(of_condition(values, condition)) for values in (weight, error))
+    of_weight, of_error = (interval_of(values, condition) for values in (weight, error))
     at = "" if other == step else f", at {other},"
     return (
-        f"At {step} {label(condition)} has cos(W, B) = {with_interval(of_weight)} "
+        f"At {step} {label(condition)} has cos(W, B) = {of_weight} "
         f"at {output}{_beyond(numbers, weight, 'weight_feedback_cosine', condition, output)} "
-        f"and{at} cos(error, error_bp) = {with_interval(of_error)} at {layer}"
+        f"and{at} cos(error, error_bp) = {of_error} at {layer}"
         f"{_beyond(numbers, error, 'error_cosine', condition, layer)}; mean [95 % t interval]."
     )
 

@@ -6,14 +6,19 @@ import numpy as np
 import xarray as xr
 
 from fadiag.figures.style import label
-from fadiag.results import MeanInterval
+from fadiag.results import MeanInterval, contrast, mean_interval
+from fadiag.results.by_condition import of_condition
+from fadiag.results.null_values import AT_CEILING
+from fadiag.results.without_value import named, runs_of, runs_without_value
 
 __all__ = [
     "LAST",
     "brief",
+    "ceiling",
     "compare",
     "elsewhere",
     "hidden_layers",
+    "interval_of",
     "last_hidden",
     "not_compared",
     "number",
@@ -53,6 +58,13 @@ def with_interval(found: MeanInterval, unit: str = "") -> str:
     return f"{mean}{unit} [{low}, {high}]" if int(found.n) > 1 else f"{mean}{unit} (one seed, no interval)"
 
 
+def interval_of(at_end: xr.DataArray, condition: str, unit: str = "") -> str:
+    """Return a condition's final value with its interval, and of how many of its seeds, where not of all."""
+    found = mean_interval(of_condition(at_end, condition))
+    n, runs = int(found.n), len(runs_of(at_end, condition))
+    return with_interval(found, unit) + (f" over {n} of {runs} seeds" if 0 < n < runs else "")
+
+
 def not_compared(values: xr.DataArray, conditions: Iterable[str]) -> str:
     """Return why conditions are not compared: a rank depends on the number of samples."""
     of_all = str(values.attrs.get("samples", "")).split(", ")
@@ -63,8 +75,15 @@ def not_compared(values: xr.DataArray, conditions: Iterable[str]) -> str:
     return told if len(samples) > 1 else ""
 
 
-def compare(found: MeanInterval, treated: str, baseline: str, what: str, unit: str = "") -> str:
-    """Return what a paired difference says: below, above, or that one cannot tell."""
+def compare(
+    numbers: xr.Dataset, at_end: xr.DataArray, treated: str, baseline: str, what: str, *, unit: str = ""
+) -> str:
+    """Return what a paired difference of final values says: below, above, or that one cannot tell.
+
+    A run without a value may lack it because of what is measured, as one that diverged does. The other seeds
+    then cannot tell, whatever their interval.
+    """
+    found = contrast(at_end, treated, baseline)
     pair = f"{label(treated)} − {label(baseline)}"
     n = int(found.n)
     if n == 0:
@@ -73,41 +92,80 @@ def compare(found: MeanInterval, treated: str, baseline: str, what: str, unit: s
             "paired; `fadiag compare` holds unpaired ones against each other"
         )
     told = f"{pair} = {with_interval(found, unit)}"
+    alone = _unpaired(at_end, treated, baseline)
     if n == 1:
         return (
             f"{what}: one seed cannot tell whether {label(treated)} differs from {label(baseline)} ({told})"
+            f"{alone}"
         )
+    unclear = f"cannot tell whether {label(treated)} differs from {label(baseline)}"
     over = f"95 % t interval over {n} paired seeds"
+    if _lacks_runs(numbers, at_end):
+        return f"{what}: {unclear} while runs lack a value ({told}, {over} that have one){alone}"
     if float(found.low) <= 0.0 <= float(found.high):
-        unclear = f"cannot tell whether {label(treated)} differs from {label(baseline)}"
-        return f"{what}: {unclear} ({told}, {over}, covers 0)"
+        return f"{what}: {unclear} ({told}, {over}, covers 0){alone}"
     side = "below" if float(found.mean) < 0 else "above"
-    return f"{what}: {label(treated)} is {side} {label(baseline)} ({told}, {over})"
+    return f"{what}: {label(treated)} is {side} {label(baseline)} ({told}, {over}){alone}"
 
 
-def brief(found: MeanInterval, unit: str = "") -> str:
-    """Return what a paired difference says, in few words."""
+def brief(numbers: xr.Dataset, at_end: xr.DataArray, treated: str, baseline: str, unit: str = "") -> str:
+    """Return what a paired difference says, in few words; see `compare`."""
+    found = contrast(at_end, treated, baseline)
     n = int(found.n)
     if n == 0:
         return "without a pair of seeds"
     told = f"{with_interval(found, unit)}, {n} paired seeds" if n > 1 else with_interval(found, unit)
-    if n == 1 or float(found.low) <= 0.0 <= float(found.high):
+    told += _unpaired(at_end, treated, baseline)
+    if n == 1 or _lacks_runs(numbers, at_end) or float(found.low) <= 0.0 <= float(found.high):
         return f"cannot tell ({told})"
     return f"{'lower' if float(found.mean) < 0 else 'higher'} ({told})"
 
 
+def _lacks_runs(numbers: xr.Dataset, at_end: xr.DataArray) -> bool:
+    """Return whether a run has no value there, or was lost and may be of any condition."""
+    return bool(runs_without_value(at_end) or numbers.attrs["lost_runs"])
+
+
+def _unpaired(values: xr.DataArray, treated: str, baseline: str) -> str:
+    """Say which seeds only one of two conditions has."""
+    told = []
+    for condition, other in ((treated, baseline), (baseline, treated)):
+        seeds = [str(seed) for seed in runs_of(values, other) if seed not in runs_of(values, condition)]
+        if seeds:
+            told.append(f"; {label(condition)} has no run of seed {', '.join(seeds)}")
+    return "".join(told)
+
+
+def ceiling(numbers: xr.Dataset, name: str, at_end: xr.DataArray) -> str:
+    """Say how many runs of a rank are at its ceiling, in final values of one layer; "" where none is."""
+    mark = numbers.get(f"{name}_{AT_CEILING}")
+    if mark is None or int(at_end["step"]) < 0:
+        return ""
+    here = mark.sel(layer=at_end["layer"], step=at_end["step"])
+    counts = [
+        f"{reached} of {int(np.isfinite(own).sum())} {label(str(condition))} runs"
+        for condition in at_end["condition"].values
+        if (reached := int((own := of_condition(here, condition)).sum()))
+    ]
+    return f"; at its ceiling, within 1 % of min(N, n), in {' and '.join(counts)}" if counts else ""
+
+
 def when(at_end: xr.DataArray) -> str:
-    """Return the step of final values in words: the last one, or why another."""
+    """Return the step of final values in words: the last one, or why another, and who has no value there."""
     step, ends = int(at_end["step"]), at_end["last_step"]
     known = {label(str(m)): int(end) for m, end in zip(ends["condition"].values, ends.values, strict=True)}
     later = [f"{name} ends at step {end}" for name, end in known.items() if end > step]
     until = int(at_end["recorded_until"])
-    if not later and step < until and max(known.values()) == step:
-        return f"step {step} (no later step has a value; the results go up to step {until})"
-    if not later:
-        return LAST
-    which = "no step that all have" if step < 0 else f"step {step}, the last that all have"
-    return f"{which} ({', '.join(later)})"
+    gone = runs_without_value(at_end)
+    why = [f"{named(gone)} no value there"] if gone else []
+    which = LAST
+    if later:
+        which = "no step that all have" if step < 0 else f"step {step}, the last that all have"
+        why.insert(0, ", ".join(later))
+    elif step < until and max(known.values()) == step:
+        which = f"step {step}"
+        why.insert(0, f"no later step has a value; the results go up to step {until}")
+    return f"{which} ({'; '.join(why)})" if why else which
 
 
 def elsewhere(values: xr.DataArray, step: int) -> str:
@@ -147,6 +205,10 @@ def small_print(array: xr.DataArray) -> str:
         parts.append(f"norms in {attrs['probe_mode']} mode")
     if attrs.get("unfolding"):
         parts.append(f"unfolding: {attrs['unfolding']}")
+    if "centered" in attrs:
+        parts.append("mean row removed (centered)" if attrs["centered"] else "mean row kept (raw)")
+    if attrs.get("k"):
+        parts.append(f"k = {attrs['k']}" + (f" ({attrs['k_source']})" if "k_source" in attrs else ""))
     run = array.notnull().any([d for d in array.dims if d not in ("condition", "seed")])
     counts = sorted({int(n) for n in run.sum("seed").values if n})
     seeds = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "0"

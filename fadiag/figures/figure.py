@@ -23,7 +23,7 @@ class Figure:
     name, title : str
         What the command calls it, and what a reader does.
     needs : tuple of str
-        Variables without which it cannot be drawn.
+        Variables that it draws; without any of them it cannot be drawn.
     optional : tuple of str
         Variables (nulls, mostly) that are drawn where present.
     plot : callable
@@ -42,10 +42,12 @@ class Figure:
     def numbers(self, results: xr.DataTree) -> xr.Dataset:
         """Return the table behind the figure, dims (condition, seed, ...).
 
+        A needed variable that the results lack has no values, and its name is among what is left out.
+
         Raises
         ------
         MissingSignalError
-            If the results lack a needed variable; all of the missing are named.
+            If the results lack all of the needed variables; they are named.
         """
         return table(results, self.needs, self.optional)
 
@@ -56,8 +58,13 @@ class Figure:
             return self.plot(numbers)
 
     def caption(self, results: xr.DataTree) -> str:
-        """Return what the numbers say, in one sentence; where there are several streams another names it."""
+        """Return what the numbers say, in one sentence; others name the stream and what is left out."""
         numbers = self.numbers(results)
         told = numbers.attrs.get("stream")
         beside = f" Measured on the stream '{told}', not on {numbers.attrs['other_streams']}." if told else ""
-        return self.sentence(numbers) + beside
+        left_out = "".join(f" Left out: {line}." for line in numbers.attrs["left_out"])
+        return self.sentence(numbers) + beside + left_out
+
+    def left_out(self, results: xr.DataTree) -> list[str]:
+        """Return what the figure has to do without, a line a run: see `fadiag.results.left_out`."""
+        return list(self.numbers(results).attrs["left_out"])

@@ -1,25 +1,26 @@
 """Whether the leading directions of the error are those of the true error."""
 
+import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
-from fadiag.figures.captions import elsewhere, last_hidden, small_print, when, with_interval
+from fadiag.figures.captions import elsewhere, interval_of, last_hidden, small_print, when
 from fadiag.figures.figure import Figure
 from fadiag.figures.layer_columns import fitted, layers_shown, of_all, step_label
 from fadiag.figures.panels import conditions_in, curves, finish, note, null_band, without_bp
 from fadiag.figures.style import PAGE, label
-from fadiag.results import final_values, mean_interval
+from fadiag.results import final_values
 from fadiag.results.by_condition import of_condition
 from fadiag.results.null_values import above_null
 
 __all__ = ["OVERLAP"]
 
 NAME = "error_overlap"
+DIMENSION = f"{NAME}_dimension"
 NULLS = tuple(f"{NAME}_null_{end}" for end in ("low", "high"))
 
 
 def _plot(numbers: xr.Dataset) -> Canvas:
-    everyone = [str(m) for m in numbers["condition"].values]
     conditions = without_bp(conditions_in(numbers[NAME]))
     layers = layers_shown(numbers)
     wide = len(layers)
@@ -32,11 +33,11 @@ def _plot(numbers: xr.Dataset) -> Canvas:
             note(ax, fitted("not recorded", wide))
         else:
             nulls |= null_band(ax, numbers, f"{NAME}_null", conditions[0], layer=layer)
-            curves(ax, one, conditions, everyone)
+            curves(ax, one, conditions, numbers)
         ax.set(title=fitted(layer, wide), xlabel=step_label(wide), ylim=(-0.02, 1.05))
     axes[0].set_ylabel("overlap of error\nwith error_bp")
     null = f"redrawn B ({label(conditions[0])}), central 95 %" if nulls else ""
-    finish(canvas, conditions, everyone, small_print(numbers[NAME]) + of_all(layers, numbers), null=null)
+    finish(canvas, numbers, conditions, small_print(numbers[NAME]) + of_all(layers, numbers), null=null)
     return canvas
 
 
@@ -50,8 +51,8 @@ def _sentence(numbers: xr.Dataset) -> str:
     at_end = final_values(overlap, (condition,))
     finding = (
         f"At {layer}, {when(at_end).removeprefix('the ')}, {label(condition)}'s error shares "
-        f"{with_interval(mean_interval(of_condition(at_end, condition)))} of its leading subspace with "
-        "the true error (overlap, mean [95 % t interval])"
+        f"{interval_of(at_end, condition)} of its leading subspace ({_dimension(numbers, condition)}, raw) "
+        "with the true error (overlap, mean [95 % t interval])"
     )
     found = above_null(numbers, NAME, condition, layer)
     if found is None:
@@ -61,11 +62,21 @@ def _sentence(numbers: xr.Dataset) -> str:
     return f"{finding}; {above} of {known} seeds lie above what redrawn feedback gives{at} (central 95 %)."
 
 
+def _dimension(numbers: xr.Dataset, condition: str) -> str:
+    """Return the k of the subspaces at the layer of the caption, and what it was guessed from."""
+    attrs = numbers[NAME].attrs
+    k = str(attrs.get("k", "not told"))
+    if DIMENSION in numbers:  # less than asked for in a layer that has no more
+        held = of_condition(numbers[DIMENSION].sel(layer=last_hidden(numbers)), condition).values
+        k = " or ".join(f"{each:.0f}" for each in np.unique(held[np.isfinite(held)])) or k
+    return f"k = {k}, {attrs['k_source']}" if "k_source" in attrs else f"k = {k}"
+
+
 OVERLAP = Figure(
     name="overlap",
     title="Overlap of the error with the true error",
     needs=(NAME,),
-    optional=NULLS,
+    optional=(*NULLS, DIMENSION),
     plot=_plot,
     sentence=_sentence,
 )

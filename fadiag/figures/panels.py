@@ -1,6 +1,7 @@
 """Strokes that several figures share: seeds with their mean, null bands, the legend, the small print."""
 
 import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,15 @@ from fadiag.figures.style import NULL, color, label
 from fadiag.results import mean_interval
 from fadiag.results.by_condition import of_condition
 
-__all__ = ["conditions_in", "curves", "finish", "note", "null_band", "without_bp"]
+__all__ = [
+    "conditions_in",
+    "curves",
+    "finish",
+    "first_with_values",
+    "note",
+    "null_band",
+    "without_bp",
+]
 
 #: Bands of more conditions than this would hide each other.
 BANDS = 3
@@ -33,12 +42,19 @@ def without_bp(conditions: list[str]) -> list[str]:
     return [m for m in conditions if m != "bp"] or conditions
 
 
-def curves(ax: Axes, array: xr.DataArray, conditions: list[str], all_conditions: list[str]) -> None:
+def first_with_values(numbers: xr.Dataset, names: Iterable[str]) -> str:
+    """Return the first variable that has a value; the first of all where none has."""
+    names = list(names)
+    return next((name for name in names if np.isfinite(numbers[name]).any()), names[0])
+
+
+def curves(ax: Axes, array: xr.DataArray, conditions: list[str], numbers: xr.Dataset) -> None:
     """Draw every seed thin, the mean thick and its 95 % t interval, of (condition, seed, step).
 
     The interval is a band; of more than `BANDS` conditions it is a bar beside the last step. One step has
     dots for lines and bars for bands.
     """
+    all_conditions = [str(m) for m in numbers["condition"].values]
     span = np.ptp(array["step"].values) or 1
     for place, condition in enumerate(conditions, start=1):
         tint = color(condition, all_conditions)
@@ -90,14 +106,18 @@ def note(ax: Axes, text: str) -> None:
 
 def finish(
     canvas: Canvas,
+    numbers: xr.Dataset,
     conditions: list[str],
-    all_conditions: list[str],
     print_: str,
     *,
     null: str = "",
     columns: int = 6,
 ) -> None:
-    """Add the legend above and the small print below; both outside the panels, so that nothing is covered."""
+    """Add the legend above and the small print below; both outside the panels, so that nothing is covered.
+
+    The small print ends with the runs that are left out, in whole or in part.
+    """
+    all_conditions = [str(m) for m in numbers["condition"].values]
     handles: list[Line2D | Patch] = [
         Line2D([], [], color=color(m, all_conditions), label=label(m)) for m in conditions
     ]
@@ -105,6 +125,8 @@ def finish(
         handles.append(Patch(facecolor=NULL, alpha=0.35, label=null))
     if len(conditions) > BANDS:
         print_ += " The bars beside the last step are the intervals there."
+    if gone := numbers.attrs["runs_left_out"]:
+        print_ += f" In whole or in part left out: {', '.join(gone)}."
     width = int(canvas.get_figwidth() * 22)
     canvas.supxlabel(textwrap.fill(print_, width), fontsize=6, color="#555555", x=0.01, ha="left")
     if len(handles) > 1:

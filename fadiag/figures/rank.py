@@ -4,38 +4,39 @@ import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
 from fadiag.figures.captions import (
+    ceiling,
     compare,
     elsewhere,
+    interval_of,
     last_hidden,
     not_compared,
     small_print,
     when,
-    with_interval,
 )
 from fadiag.figures.figure import Figure
 from fadiag.figures.layer_columns import fitted, layers_shown, of_all, step_label
-from fadiag.figures.panels import conditions_in, curves, finish, note, null_band
+from fadiag.figures.panels import conditions_in, curves, finish, first_with_values, note, null_band
 from fadiag.figures.style import PAGE, label
-from fadiag.results import contrast, final_values, mean_interval
-from fadiag.results.by_condition import of_condition
-from fadiag.results.null_values import beside_null, exceeds
+from fadiag.results import final_values
+from fadiag.results.null_values import AT_CEILING, beside_null, exceeds
 
 __all__ = ["RANK"]
 
 RANK_LABELS = {
-    "error_participation_ratio_raw": "error\nparticipation ratio",
-    "modulator_participation_ratio_raw": "modulator\nparticipation ratio",
-    "error_effective_rank_raw": "error\neffective rank",
-    "modulator_effective_rank_raw": "modulator\neffective rank",
+    "error_participation_ratio_raw": "error, raw\nparticipation ratio",
+    "modulator_participation_ratio_raw": "modulator, raw\nparticipation ratio",
+    "error_effective_rank_raw": "error, raw\neffective rank",
+    "modulator_effective_rank_raw": "modulator, raw\neffective rank",
 }
+#: Ranks that a study may declare as its primary metric, and that have no panel.
 CENTERED = ("error_participation_ratio_centered", "error_effective_rank_centered")
 NULLS = tuple(f"{name}_gate_null_{end}" for name in (*RANK_LABELS, *CENTERED) for end in ("low", "high"))
 SHOWN = ("bp", "fa")
 
 
 def _plot(numbers: xr.Dataset) -> Canvas:
-    everyone = [str(m) for m in numbers["condition"].values]
-    conditions = conditions_in(numbers[next(iter(RANK_LABELS))], SHOWN)
+    shown = first_with_values(numbers, RANK_LABELS)
+    conditions = conditions_in(numbers[shown], SHOWN)
     layers = layers_shown(numbers)
     wide = len(layers)
     canvas = Canvas(figsize=(PAGE, 1.45 * len(RANK_LABELS) + 0.8), layout="constrained")
@@ -50,7 +51,7 @@ def _plot(numbers: xr.Dataset) -> Canvas:
                 ax.grid(visible=False)
             else:
                 banded |= null_band(ax, numbers, f"{name}_gate_null", conditions[-1], layer=layer)
-                curves(ax, one, conditions, everyone)
+                curves(ax, one, conditions, numbers)
                 ax.set_ylim(bottom=0)
             if row == 0:
                 ax.set_title(fitted(layer, wide))
@@ -59,8 +60,8 @@ def _plot(numbers: xr.Dataset) -> Canvas:
             if row == len(RANK_LABELS) - 1:
                 ax.set_xlabel(step_label(wide))
     null = f"gate null of {label(conditions[-1])}, central 95 %" if banded else ""
-    print_ = small_print(numbers[next(iter(RANK_LABELS))]) + of_all(layers, numbers)
-    finish(canvas, conditions, everyone, print_, null=null)
+    print_ = small_print(numbers[shown]) + of_all(layers, numbers)
+    finish(canvas, numbers, conditions, print_, null=null)
     return canvas
 
 
@@ -75,16 +76,16 @@ def _sentence(numbers: xr.Dataset) -> str:
     if conditions == ["bp", "fa"] and (why := not_compared(rank, conditions)):
         finding = f"{what}: {why}"
     elif conditions == ["bp", "fa"]:
-        finding = compare(contrast(at_end, "fa", "bp"), "fa", "bp", what)
+        finding = compare(numbers, at_end, "fa", "bp", what)
     else:
-        each = (f"{label(m)} {with_interval(mean_interval(of_condition(at_end, m)))}" for m in conditions)
+        each = (f"{label(m)} {interval_of(at_end, m)}" for m in conditions)
         finding = f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has one'}"
-    return finding + _gates(numbers, name, layer, int(at_end["step"])) + "."
+    return finding + ceiling(numbers, name, at_end) + _gates(numbers, name, layer, int(at_end["step"])) + "."
 
 
 def _rank_to_report(numbers: xr.Dataset) -> str:
     declared = str(numbers.attrs.get("primary_metric"))
-    return declared if declared in numbers else "error_participation_ratio_raw"
+    return declared if declared in numbers else first_with_values(numbers, RANK_LABELS)
 
 
 def _gates(numbers: xr.Dataset, name: str, layer: str, step: int) -> str:
@@ -121,7 +122,7 @@ RANK = Figure(
     name="rank",
     title="Rank of error and modulator",
     needs=tuple(RANK_LABELS),
-    optional=(*NULLS, *CENTERED),
+    optional=(*NULLS, *CENTERED, *(f"{name}_{AT_CEILING}" for name in (*RANK_LABELS, *CENTERED))),
     plot=_plot,
     sentence=_sentence,
 )

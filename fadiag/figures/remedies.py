@@ -5,19 +5,29 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from fadiag.figures.captions import LAST, brief, last_hidden, not_compared, per_cent, small_print, when
+from fadiag.figures.captions import (
+    LAST,
+    brief,
+    ceiling,
+    last_hidden,
+    not_compared,
+    per_cent,
+    small_print,
+    when,
+)
 from fadiag.figures.figure import Figure
 from fadiag.figures.layer_columns import fitted
-from fadiag.figures.panels import conditions_in, finish
+from fadiag.figures.panels import conditions_in, finish, first_with_values
 from fadiag.figures.style import PAGE, color, label
-from fadiag.results import contrast, final_values, mean_interval
+from fadiag.results import final_values, mean_interval
 from fadiag.results.by_condition import of_condition
+from fadiag.results.null_values import AT_CEILING
 
 __all__ = ["REMEDIES"]
 
 RANKS = {
-    "error_participation_ratio_raw": "participation ratio of the error",
-    "error_effective_rank_raw": "effective rank of the error",
+    "error_participation_ratio_raw": "participation ratio of the error, raw",
+    "error_effective_rank_raw": "effective rank of the error, raw",
 }
 
 
@@ -57,44 +67,50 @@ def _plot(numbers: xr.Dataset) -> Canvas:
     axes[0].set_yticks(range(len(everyone)), [label(m) for m in everyone])
     axes[0].set_ylim(len(everyone) - 0.5, -0.5)
     steps = "; at ".join(dict.fromkeys(when(values) for values in at_end.values()))
-    finish(canvas, [], everyone, f"At {steps}. " + small_print(numbers[next(iter(RANKS))]))
+    finish(canvas, numbers, [], f"At {steps}. " + small_print(numbers[first_with_values(numbers, RANKS)]))
     return canvas
 
 
 def _sentence(numbers: xr.Dataset) -> str:
-    layer, name = last_hidden(numbers), "error_participation_ratio_raw"
-    rank, accuracy = numbers[name].sel(layer=layer), per_cent(numbers["test_accuracy"])
+    layer, name = last_hidden(numbers), first_with_values(numbers, RANKS)
+    rank = numbers[name].sel(layer=layer)
     conditions = conditions_in(rank)
     remedies = [m for m in conditions if m.startswith("fa+")]
     if "fa" not in conditions or not remedies:
         return "The results hold no FA run with a remedy beside it, so nothing is compared."
-    parts = [
-        f"{label(remedy)}: rank {_against_fa(rank, remedy)}, "
-        f"accuracy {_against_fa(accuracy, remedy, ' points')}"
-        for remedy in remedies
-    ]
-    steps = {when(final_values(values, ("fa", remedy))) for values in (rank, accuracy) for remedy in remedies}
+    words = {f"the error's raw {RANKS[name].partition(' of')[0]} at {layer}": ("rank", rank, "")}
+    if "test_accuracy" not in numbers.attrs["missing"]:
+        words["in test accuracy"] = ("accuracy", per_cent(numbers["test_accuracy"]), " points")
+    parts, steps = [], set()
+    for remedy in remedies:
+        pair = ("fa", remedy)
+        each = [
+            f"{what} {_against_fa(numbers, values, remedy, unit)}" for what, values, unit in words.values()
+        ]
+        each[0] += ceiling(numbers, name, final_values(rank, pair)).replace(";", ",")
+        parts.append(f"{label(remedy)}: {', '.join(each)}")
+        steps |= {when(final_values(values, pair)) for _, values, _ in words.values()}
     unless = "" if steps == {LAST} else ", unless told"
     return (
-        f"Against FA at {LAST}{unless} (paired differences in the error's participation ratio at {layer} and "
-        f"in test accuracy, 95 % t intervals): {'; '.join(parts)}."
+        f"Against FA at {LAST}{unless} (paired differences in {' and '.join(words)}, 95 % t intervals): "
+        f"{'; '.join(parts)}."
     )
 
 
-def _against_fa(values: xr.DataArray, remedy: str, unit: str = "") -> str:
+def _against_fa(numbers: xr.Dataset, values: xr.DataArray, remedy: str, unit: str = "") -> str:
     if why := not_compared(values, ("fa", remedy)):
         return why
     at_end = final_values(values, ("fa", remedy))
     step = when(at_end)
     at = "" if step == LAST else f" at {step}"
-    return brief(contrast(at_end, remedy, "fa"), unit) + at
+    return brief(numbers, at_end, remedy, "fa", unit) + at
 
 
 REMEDIES = Figure(
     name="remedies",
     title="What the remedies do to rank and accuracy",
     needs=("test_accuracy", *RANKS),
-    optional=(),
+    optional=tuple(f"{name}_{AT_CEILING}" for name in RANKS),
     plot=_plot,
     sentence=_sentence,
 )

@@ -1,11 +1,13 @@
 """The table behind a figure: its variables side by side, by condition and seed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import xarray as xr
 
 from fadiag.results import by_condition
 from fadiag.results.layer_order import merge_orders
+from fadiag.results.left_out import left_out, told_by_run
 from fadiag.results.variables import find_variable, missing_variables, streams_of
 
 __all__ = ["table"]
@@ -17,24 +19,54 @@ _SCALARS = ("test_accuracy",)
 def table(results: xr.DataTree, needed: Sequence[str], optional: Sequence[str] = ()) -> xr.Dataset:
     """Return the variables of a figure as one Dataset with dims (condition, seed, ...).
 
-    All that is measured on passes comes from one stream, so that what is drawn together belongs together.
+    All that is measured on passes comes from one stream, so that what is drawn together belongs together. A
+    needed variable that is missing has no values. The attribute ``left_out`` says so, and what else is left
+    out, a line each; ``lost_runs`` names the runs that have no place in the results.
 
     Raises
     ------
     MissingSignalError
-        Names every needed variable that is missing, not only the first.
+        None of the needed variables is there, or none of those with layers; names them.
     """
     streams = streams_of(results, needed)
     found = {name: find_variable(results, name, streams) for name in (*needed, *optional)}
     found = {name: at for name, at in found.items() if at and (name in _SCALARS or "layer" in at[1].dims)}
     missing = [name for name in needed if name not in found]
-    if missing:
+    whole = [name for name in needed if name not in _SCALARS] or needed
+    if not any(name in found for name in whole):
         raise missing_variables(results, missing, next(iter(streams), None))
     arrays = {name: by_condition(results, name, stream=at[0]) for name, at in found.items() if at}
+    like = next(arrays[name] for name in whole if name in arrays)
+    arrays |= {name: _without_values(like, name) for name in missing}
     attrs = _declared(results) | _stream_taken(streams) | _passed(arrays, streams)
     for dim in ("condition", "layer"):
         _reindex(arrays, dim)
-    return xr.Dataset(arrays, attrs=attrs)
+    return xr.Dataset(arrays, attrs=attrs | _left_out(results, missing, arrays))
+
+
+def _without_values(like: xr.DataArray, name: str) -> xr.DataArray:
+    """Return a variable that the results lack."""
+    array = like.isel(layer=0, drop=True) if name in _SCALARS else like
+    return (array * np.nan).rename(name).assign_attrs({k: like.attrs[k] for k in ("stream", "runs_of")})
+
+
+def _left_out(
+    results: xr.DataTree, missing: Sequence[str], arrays: Mapping[str, xr.DataArray]
+) -> dict[str, list[str]]:
+    """Return what was left out of the runs, of the figure's variables, and the variables that are missing."""
+    records = [
+        record
+        for record in left_out(results)
+        if record.of_run or record.metric.removesuffix("_null") in {*arrays, *missing}
+    ]
+    here = {run for array in arrays.values() for of in array.attrs["runs_of"].values() for run in of.values()}
+    absent = [f"{', '.join(missing)} (not in the results)"] if missing else []
+    return {
+        "missing": list(missing),
+        "left_out": [*told_by_run(records), *absent],
+        "runs_left_out": list(dict.fromkeys(record.run for record in records)),
+        "lost_runs": [record.run for record in records if record.run not in here],
+    }
 
 
 def _stream_taken(streams: Sequence[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The report: results told in one HTML file that needs nothing else."""
 
+from fadiag.report.pictures import not_drawn
 from fadiag.report.write import check_report, render, write_report
 
-__all__ = ["check_report", "render", "write_report"]
+__all__ = ["check_report", "not_drawn", "render", "write_report"]

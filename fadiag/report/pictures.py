@@ -10,7 +10,7 @@ from fadiag.errors import FadiagError
 from fadiag.figures import FIGURES, svg
 from fadiag.figures.figure import Figure
 
-__all__ = ["Picture", "pictures"]
+__all__ = ["Picture", "not_drawn", "pictures"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,19 @@ def _picture(figure: Figure, results: xr.DataTree) -> Picture:
     except FadiagError as error:
         return Picture(figure.name, figure.title, missing=str(error))
     return Picture(figure.name, figure.title, caption, f"data:image/svg+xml;base64,{code}")
+
+
+def not_drawn(results: xr.DataTree, figures: Iterable[Figure] = FIGURES) -> list[str]:
+    """Return the figures that the results do not allow, and those that lack a variable, a line each."""
+    told = []
+    for figure in figures:
+        try:
+            missing = figure.numbers(results).attrs["missing"]
+        except FadiagError as error:
+            told.append(f"figure {figure.name}: {error}")
+        else:
+            told += [f"figure {figure.name}: {', '.join(missing)} not in the results"] if missing else []
+    return told
 
 
 def pictures(results: xr.DataTree, figures: Iterable[Figure] = FIGURES) -> list[Picture]:

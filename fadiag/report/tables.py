@@ -10,11 +10,16 @@ from fadiag.errors import FadiagError
 from fadiag.figures import label
 from fadiag.figures.captions import LAST, not_compared, number, when
 from fadiag.results import by_condition, final_values, mean_interval
-from fadiag.results.null_values import is_null
+from fadiag.results.left_out import LeftOut, left_out
+from fadiag.results.null_values import AT_CEILING, is_companion
 from fadiag.results.run_labels import as_text
 from fadiag.results.variables import find_variable, streams_of
+from fadiag.results.without_value import runs_of
 
-__all__ = ["Table", "definitions", "finals", "or_why", "runs", "scalars"]
+__all__ = ["Table", "definitions", "finals", "lost", "or_why", "runs", "scalars"]
+
+#: What a cell with a rank at its ceiling ends with.
+_MARK = " †"
 
 #: What the table of the last step shows of each layer, where it was measured.
 _SHOWN = {
@@ -54,16 +59,30 @@ def _variables(results: xr.DataTree) -> dict[str, tuple[str, xr.DataArray]]:
     return {name: at for name, at in found.items() if at is not None}
 
 
-def _cells(at_end: xr.DataArray) -> dict[tuple[str, ...], str]:
-    """Return ``mean [low, high]`` over seeds, by condition or by (layer, condition)."""
+def _cells(at_end: xr.DataArray, at_ceiling: xr.DataArray | None = None) -> dict[tuple[str, ...], str]:
+    """Return ``mean [low, high]`` over seeds, by condition or by (layer, condition).
+
+    A cell says of how many of its runs it is, where not of all, and is marked where one is at its ceiling.
+    """
     over = mean_interval(at_end)
+    marked = None if at_ceiling is None else at_ceiling.reindex_like(at_end).max("seed")
     cells = {}
     for place in np.ndindex(over.mean.shape):
-        key = tuple(str(over.mean[dim].values[i]) for dim, i in zip(over.mean.dims, place, strict=True))
-        n = int(over.n.values[place])
+        at = {dim: str(over.mean[dim].values[i]) for dim, i in zip(over.mean.dims, place, strict=True)}
+        n, runs = int(over.n.values[place]), len(runs_of(at_end, at["condition"]))
         mean, low, high = (number(float(part.values[place])) for part in (over.mean, over.low, over.high))
-        cells[key] = "" if n == 0 else f"{mean} [{low}, {high}]" if n > 1 else f"{mean} (one seed)"
+        seeds = f" ({n} of {runs} seeds)" if n < runs else " (one seed)" if n == 1 else ""
+        text = "" if n == 0 else f"{mean} [{low}, {high}]" * (n > 1) + mean * (n == 1) + seeds
+        cells[tuple(at.values())] = text + _MARK * (marked is not None and bool(marked.sel(at) == 1))
     return cells
+
+
+def _at_ceiling(results: xr.DataTree, name: str, stream: str, end: xr.DataArray) -> xr.DataArray | None:
+    """Return which final values of a rank are at their ceiling; None where none ever is."""
+    mark = f"{name}_{AT_CEILING}"
+    if mark not in results[stream].data_vars or int(end["step"]) < 0:
+        return None
+    return by_condition(results, mark, stream=stream).sel(step=int(end["step"]))
 
 
 def finals(results: xr.DataTree) -> Table:
@@ -73,7 +92,12 @@ def finals(results: xr.DataTree) -> Table:
     taken = {name: at[0] for name, at in found.items() if at is not None and "layer" in at[1].dims}
     names = list(taken)
     ends = {name: final_values(by_condition(results, name, stream=at)) for name, at in taken.items()}
-    columns = {name: _cells(end.transpose("layer", "condition", "seed")) for name, end in ends.items()}
+    columns = {
+        name: _cells(
+            end.transpose("layer", "condition", "seed"), _at_ceiling(results, name, taken[name], end)
+        )
+        for name, end in ends.items()
+    }
     keys = dict.fromkeys(key for cells in columns.values() for key in cells)
     rows = []
     for layer, condition in keys:  # layer by layer: conditions are what a reader compares
@@ -83,6 +107,10 @@ def finals(results: xr.DataTree) -> Table:
     other = _elsewhere({_SHOWN[name]: end for name, end in ends.items()})
     note = f"Mean over seeds [95 % t interval] at the last recorded step{', unless told' * bool(other)}. "
     note += f"PR: participation ratio.{other}"
+    if any(_MARK in cell for row in rows for cell in row):
+        note += f" {_MARK.strip()}: a run is at its ceiling, within 1 % of min(N, n)."
+    if "error_overlap" in ends:
+        note += _k_of(ends["error_overlap"])
     apart = dict.fromkeys(
         why for end in ends.values() if (why := not_compared(end, map(str, end["condition"].values)))
     )
@@ -90,6 +118,16 @@ def finals(results: xr.DataTree) -> Table:
     if len(streams) > 1:
         note += f" Measured on the stream '{streams[0]}', not on {', '.join(streams[1:])}."
     return Table(("layer", "condition", *(_SHOWN[name] for name in names)), tuple(rows), note)
+
+
+def _k_of(overlap: xr.DataArray) -> str:
+    attrs = overlap.attrs
+    guess = f", {attrs['k_source']}" if "k_source" in attrs else ""
+    return (
+        f" Overlaps are of k = {attrs['k']} directions{guess}, or of as many as a layer has."
+        if "k" in attrs
+        else ""
+    )
 
 
 def scalars(results: xr.DataTree) -> Table:
@@ -111,6 +149,21 @@ def _elsewhere(ends: dict[str, xr.DataArray]) -> str:
         columns.setdefault(when(end), []).append(name)
     told = [f" {', '.join(names)}: at {step}." for step, names in columns.items() if step != LAST]
     return "".join(told)
+
+
+def lost(results: xr.DataTree) -> Table:
+    """Return what the analysis left out, and why: a row for each metric or signal, with its layers."""
+    rows: dict[tuple[str, str, str], list[LeftOut]] = {}
+    for record in left_out(results):
+        rows.setdefault((record.run, record.stream, record.name), []).append(record)
+    told = []
+    for (run, stream, name), records in rows.items():
+        first = min(records, key=lambda record: -1 if record.step is None else record.step)
+        layers = ", ".join(record.layer for record in records if record.layer)
+        step = "" if first.step is None else str(first.step)
+        told.append((run, stream, layers, name or "all of it", step, str(first.steps), first.reason))
+    head = ("run", "stream", "layers", "metric or signal", "first step", "steps", "reason (of the first)")
+    return Table(head, tuple(told), "It has no values in these results; all else was measured.")
 
 
 def runs(results: xr.DataTree) -> tuple[Table, Table]:
@@ -148,7 +201,7 @@ def definitions(results: xr.DataTree) -> Table:
     """Return what each variable is: name, words, formula, source, version, and what it was measured on."""
     rows = []
     for name, (stream, array) in sorted(_variables(results).items()):
-        if is_null(name):
+        if is_companion(name):
             continue
         attrs = array.attrs
         on = [stream]

@@ -39,8 +39,8 @@ def by_condition(results: xr.DataTree, name: str, *, stream: str | None = None) 
     -------
     DataArray
         NaN where a condition has no run of a seed. Seeds are whole numbers or texts; a run without a seed
-        has one of its own. The attributes are those of the variable, with ``stream`` and ``recorded_until``,
-        the last step of that stream.
+        has one of its own. The attributes are those of the variable, with ``stream``, ``recorded_until``, the
+        last step of that stream, and ``runs_of``, the runs by condition and seed.
 
     Raises
     ------
@@ -73,18 +73,26 @@ def by_condition(results: xr.DataTree, name: str, *, stream: str | None = None) 
     source = array.transpose("run", *rest)
     values = np.full((len(order), len(seed_order), *source.shape[1:]), np.nan)
     taken: dict[tuple[int, int], int] = {}
+    runs: dict[str, dict[int | str, str]] = {condition: {} for condition in order}
     for i, (condition, seed) in enumerate(zip(conditions, seeds, strict=True)):
         place = (order.index(condition), seed_order.index(seed))
         if place in taken:
             raise InputError(_clash(source, (taken[place], i), f"condition '{condition}' and seed {seed}"))
         taken[place] = i
+        runs[condition][seed] = str(source["run"].values[i])
         values[place] = source.values[i]
     coords = {
         "condition": order,
         "seed": _index(seed_order),
         **{dim: source[dim].values for dim in rest if dim in source.coords},
     }
-    attrs = {**array.attrs, "stream": home, **_recorded(source), **samples_of_conditions(source, conditions)}
+    attrs = {
+        **array.attrs,
+        "stream": home,
+        "runs_of": runs,
+        **_recorded(source),
+        **samples_of_conditions(source, conditions),
+    }
     return xr.DataArray(values, dims=("condition", "seed", *rest), coords=coords, name=name, attrs=attrs)
 
 

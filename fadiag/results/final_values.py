@@ -21,7 +21,7 @@ __all__ = ["BothSides", "Floats", "final_values", "final_values_of_both"]
 Floats = NDArray[np.float64]
 
 #: Attributes that make the values of one variable another quantity where they differ.
-_REFUSED = ("definition_version", "samples")
+_REFUSED = ("definition_version", "samples", "k")
 #: Attributes whose difference is worth a word.
 _NOTED = ("probe_mode", "split")
 

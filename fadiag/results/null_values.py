@@ -7,25 +7,31 @@ from fadiag.results.by_condition import of_condition
 from fadiag.results.final_values import final_values
 from fadiag.spectra.statistics.p_value import TIE
 
-__all__ = ["NULL_WORDS", "above_null", "beside_null", "exceeds", "is_null"]
+__all__ = ["AT_CEILING", "NULL_WORDS", "above_null", "beside_null", "exceeds", "is_companion"]
+
+#: What marks the values of a rank that are within 1 % of the largest that the matrix allows.
+AT_CEILING = "at_ceiling"
 
 #: What a variable of a null adds to the name of its variable, and in words.
 NULL_WORDS = {
     "null_low": "2.5 % quantile of the null of",
     "null_high": "97.5 % quantile of the null of",
     "null_mean": "mean of the null of",
-    "null_p": "one-sided p-value against the null of",
+    "null_p": "one-sided p-value, upper tail, against the null of",
+    "null_p_low": "one-sided p-value, lower tail, against the null of",
     "null_draws": "number of draws of the null of",
 }
 
 
-def is_null(variable: object) -> bool:
-    """Return whether a variable is one of a null, by its name.
+def is_companion(variable: object) -> bool:
+    """Return whether a variable belongs to another one: a part of its null, or the mark of its ceiling.
 
-    >>> is_null("error_cosine_null_p"), is_null("error_overlap_gate_null_low"), is_null("error_cosine")
-    (True, True, False)
+    >>> is_companion("error_cosine_null_p"), is_companion("error_overlap_gate_null_low")
+    (True, True)
+    >>> is_companion("error_stable_rank_raw_at_ceiling"), is_companion("error_cosine")
+    (True, False)
     """
-    return str(variable).endswith(tuple(f"_{suffix}" for suffix in NULL_WORDS))
+    return str(variable).endswith(tuple(f"_{suffix}" for suffix in (*NULL_WORDS, AT_CEILING)))
 
 
 def beside_null(

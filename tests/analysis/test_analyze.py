@@ -10,8 +10,9 @@ import xarray as xr
 
 from fadiag.analysis import TABLE, Metric, analyze, compare
 from fadiag.analysis.metrics.signal_refs import WINDOW
-from fadiag.errors import CaptureWarning, InputError, MissingSignalError, StoreError
+from fadiag.errors import AnalysisWarning, CaptureWarning, InputError, MissingSignalError, StoreError
 from fadiag.results import load, to_pandas
+from fadiag.results.left_out import left_out
 from fadiag.store import compact, run_info
 
 
@@ -57,8 +58,9 @@ def recorded(make_run):
 def test_ranks_are_those_of_a_dense_computation(results, recorded, signal):
     x = recorded["probe"]["fc2"][signal].astype(np.float64)
     s = spectrum(x)
-    k = x @ x.T
-    diagonal = np.diag(k)
+    diagonal = np.diag(x @ x.T)
+    c = (x - x.mean(0)) @ (x - x.mean(0)).T
+    n, total, square, fourth = len(x), np.trace(c), (c**2).sum(), (np.diag(c) ** 2).sum()
     expected = {
         "participation_ratio_raw": participation(x),
         "participation_ratio_centered": participation(x - x.mean(0)),
@@ -68,8 +70,8 @@ def test_ranks_are_those_of_a_dense_computation(results, recorded, signal):
         "effective_rank_energy_raw": entropy_rank(s**2),
         "stable_rank_raw": (s**2).sum() / (s**2).max(),
         "effective_samples": diagonal.sum() ** 2 / (diagonal**2).sum(),
-        "participation_ratio_debiased": (diagonal.sum() ** 2 - (diagonal**2).sum())
-        / ((k**2).sum() - (diagonal**2).sum()),
+        "participation_ratio_debiased": (2 * square + (n * n - 3 * n + 1) * total**2 - n * (n - 1) * fourth)
+        / ((n - 1) * (n - 2) * square + total**2 - n * (n - 1) * fourth),
     }
     for name, value in expected.items():
         assert at(results, f"probe/{signal}_{name}") == pytest.approx(value, rel=1e-6), name
@@ -155,6 +157,7 @@ def test_nulls_stand_beside_their_numbers(results, recorded):
     assert at(results, "probe/error_cosine_null_mean") == pytest.approx(draws.mean())
     above = (draws >= at(results, "probe/error_cosine")).sum()
     assert at(results, "probe/error_cosine_null_p") == pytest.approx((1 + above) / 20)
+    assert at(results, "probe/error_cosine_null_p_low") == pytest.approx((1 + 19 - above) / 20)
     s, fourth = (recorded["probe"]["fc2"][f"gate_null_{name}"] for name in ("spectrum_raw", "fourth_raw"))
     energy = s.astype(np.float64) ** 2
     for name, draws in (
@@ -250,38 +253,58 @@ def test_rows_beyond_the_valid_are_padding(make_run, edit):
     assert at(results, "probe/error_participation_ratio_raw") == pytest.approx(expected, rel=1e-6)
 
 
-def test_nan_is_refused_by_name(make_run, edit):
+def test_nan_is_left_out_by_name_and_refused_under_strict(make_run, edit):
     tree = edit(make_run(0), "probe/fc2/error", (1, 3, slice(0, 7)), np.nan)
+    told = "error of layer 'fc2' at step 10 holds 7 NaN of 160 values"
     with pytest.raises(InputError) as caught:
-        analyze(tree)
-    assert str(caught.value) == (
-        "error of layer 'fc2' at step 10 holds 7 NaN of 160 values; analyze with skip_invalid=True "
-        "or stop before step 10 (run fa-seed0)"
+        analyze(tree, strict=True)
+    assert str(caught.value) == f"{told} (run fa-seed0); analyze without strict to leave it out"
+    with pytest.warns(AnalysisWarning) as warned:
+        results = analyze(tree)
+    assert str(warned[0].message) == (
+        "1 left out of the results, which name each in their attribute left_out: run fa-seed0: " + told
     )
-    results = analyze(tree, skip_invalid=True)
+    (record,) = left_out(results)
+    assert str(record) == f"{told} (run fa-seed0)"
+    assert (record.run, record.stream, record.layer, record.signal) == ("fa-seed0", "probe", "fc2", "error")
+    assert (record.step, record.steps, record.metric) == (10, 1, "")
+    lacking = results["probe/error_participation_ratio_raw"].attrs["not_a_number"]
+    assert lacking.endswith("or left out (see the attribute left_out of the results)")
     assert np.isnan(at(results, "probe/error_participation_ratio_raw"))
     assert np.isfinite(at(results, "probe/error_bp_participation_ratio_raw"))
     assert np.isfinite(at(results, "probe/error_participation_ratio_raw", step=20))
 
 
-def test_inf_is_refused_by_name(make_run, edit):
+def test_inf_is_left_out_by_name(make_run, edit):
     tree = edit(make_run(0), "state/fc2/weight", (1, 0, 0), np.inf)
-    with pytest.raises(InputError, match="weight of layer 'fc2' at step 10 holds 1 Inf of 120 values"):
-        analyze(tree)
+    told = "weight of layer 'fc2' at step 10 holds 1 Inf of 120 values"
+    with pytest.raises(InputError, match=told):
+        analyze(tree, strict=True)
+    with pytest.warns(AnalysisWarning, match=told):
+        results = analyze(tree)
+    assert np.isnan(at(results, "state/weight_feedback_cosine"))
+    assert np.isfinite(at(results, "state/weight_feedback_cosine", step=20))
 
 
-def test_a_diverged_signal_is_refused(make_run, edit):
-    tree = edit(make_run(0), "probe/fc2/error", 2, np.nan)
-    with pytest.raises(InputError, match="error of layer 'fc2' at step 20 holds 160 NaN of 160 values"):
-        analyze(tree)
+def test_a_diverged_signal_is_left_out_from_there(make_run, edit):
+    tree = edit(make_run(0), "probe/fc2/error", slice(2, None), np.nan)
+    told = r"error of layer 'fc2' at step 20 \(and at 1 more\) holds 160 NaN of 160 values"
+    with pytest.warns(AnalysisWarning, match=told):
+        results = analyze(tree)
+    values = results["probe/error_effective_rank_raw"].sel(layer="fc2", run="fa-seed0")
+    assert np.isfinite(values).values.tolist() == [True, True, False, False]
 
 
 def test_a_missing_signal_is_named(make_run):
-    with pytest.raises(MissingSignalError) as caught:
-        analyze([make_run(0), make_run(1, drop=("error_bp",))], metrics=["error_cosine"])
-    assert str(caught.value).startswith(
-        "error_cosine needs the signal 'error_bp'; run fa-seed1, layer 'fc1' recorded activation, error, "
-    )
+    told = "error_cosine needs the signal 'error_bp'; run fa-seed1, layer 'fc1' recorded activation, error, "
+    runs = [make_run(0), make_run(1, drop=("error_bp",))]
+    for arguments in ({"runs": runs, "strict": True}, {"runs": runs[1]}):
+        with pytest.raises(MissingSignalError) as caught:
+            analyze(**arguments, metrics=["error_cosine"])
+        assert str(caught.value).startswith(told)
+    with pytest.warns(AnalysisWarning, match=f"1 left out of the results.*: run fa-seed1: {told}"):
+        results = analyze(runs, metrics=["error_cosine"])
+    assert results["probe/error_cosine"].isnull().values[:, 0, 0].tolist() == [False, True]
     analyze(make_run(1, drop=("fc1/error_bp",)), metrics=["error_cosine"])  # one layer without it is normal
 
 
@@ -371,7 +394,7 @@ def test_every_value_that_is_not_a_number_has_its_reason(make_run, edit):
         for layer, node in dead[stream].children.items():
             for signal in node.data_vars:
                 dead = edit(dead, f"{stream}/{layer}/{signal}", slice(None), 0.0)
-    results = analyze([dead, make_run(1, rows_valid=1)])
+    results = analyze([dead, make_run(1, rows_valid=1)])  # nothing is left out: no value is what they have
     for group in results.children:
         for name, array in results[group].data_vars.items():
             assert array.notnull().all() or array.attrs["not_a_number"], name
@@ -428,14 +451,13 @@ def test_meta_entries_of_any_name_reach_the_results(key, name, make_run, tmp_pat
     assert len(compare(*(xr.DataTree.from_dict({"/probe": side}) for side in sides))) > 0
 
 
-def test_a_static_signal_that_is_not_finite_is_named_or_left_out(make_run, edit):
+def test_a_static_signal_that_is_not_finite_is_named_and_left_out(make_run, edit):
     tree = edit(make_run(0), "static/fc2/feedback", (0, 0), np.inf)
-    with pytest.raises(
-        InputError,
-        match=r"feedback of layer 'fc2' holds 1 values that are not finite of \d+; analyze with skip_invalid",
-    ):
-        analyze(tree)
-    results = analyze(tree, skip_invalid=True)
+    told = r"feedback of layer 'fc2' holds 1 values that are not finite of \d+"
+    with pytest.raises(InputError, match=told):
+        analyze(tree, strict=True)
+    with pytest.warns(AnalysisWarning, match=told):
+        results = analyze(tree)
     assert results["state/weight_feedback_cosine"].sel(layer="fc2").isnull().all()
     assert results["state/weight_feedback_cosine"].sel(layer="out").notnull().all()
 

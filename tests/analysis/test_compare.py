@@ -133,7 +133,7 @@ def test_a_layer_without_every_value_has_no_p():
     table = compare(layered(a, range(6)), layered(b, range(6)))
     assert table["p"][0] < 0.05
     assert np.isnan(table["p"][1])
-    left_out = "1 of 6 runs of b left out, without a number at step 0"
+    left_out = "1 of 6 runs of b left out, without a number at step 0 (r2)"
     assert list(table["note"]) == ["", f"no p: not every pair has a value; {left_out}"]
 
 
@@ -326,7 +326,7 @@ def test_a_side_that_ends_earlier_is_compared_where_it_ends(lost):
     row = compare(shorter, over_steps(WHOLE)).iloc[0]
     assert (row["a"], row["b"], row["runs"]) == (2.5, 6, 2)
     assert row["note"].endswith(
-        "1 of 3 runs of a left out, without a number at step 1; "
+        "1 of 3 runs of a left out, without a number at step 1 (r2); "
         "compared at step 1, the last at which both have a value: a ends at step 1, b at step 2"
     )
 

@@ -9,17 +9,55 @@ from fadiag.figures import FIGURES, find, write_numbers
 from fadiag.results import by_condition, final_values
 from tests.results.synthetic_results import CONDITIONS, RANK, synthetic
 
+RANKS = [
+    f"{signal}_{rank}_raw"
+    for rank in ("participation_ratio", "effective_rank")
+    for signal in ("error", "modulator")
+]
+
 
 def test_all_missing_variables_are_named() -> None:
     results = synthetic()
-    results["probe"] = (
-        results["probe"].to_dataset().drop_vars(["modulator_effective_rank_raw", "error_effective_rank_raw"])
-    )
-    with pytest.raises(
-        MissingSignalError,
-        match=r"no error_effective_rank_raw, modulator_effective_rank_raw \(near are .*\); record or log",
-    ):
+    results["probe"] = results["probe"].to_dataset().drop_vars(RANKS)
+    with pytest.raises(MissingSignalError, match=f"no {', '.join(RANKS)} .*; record or log"):
         find("rank").draw(results)
+
+
+def test_a_figure_is_drawn_without_the_variables_that_are_missing_and_names_them() -> None:
+    results = synthetic()
+    results["probe"] = results["probe"].to_dataset().drop_vars(RANKS[2:])
+    figure = find("rank")
+    missing = f"Left out: {', '.join(RANKS[2:])} (not in the results)."
+    assert figure.caption(results) == f"{figure.caption(synthetic())} {missing}"
+    panels = [[t.get_text() for t in ax.texts] for ax in figure.draw(results).axes]
+    assert [texts == ["not recorded"] for texts in panels] == [False] * 8 + [True] * 8
+    results["probe"] = (
+        results["probe"]
+        .to_dataset()
+        .drop_vars(RANKS[0])
+        .assign({RANKS[2]: synthetic()["probe"].to_dataset()[RANKS[2]]})
+    )
+    assert figure.caption(results).startswith("Participation ratio raw of the modulator at fc3, last step: ")
+    figure.draw(results)
+
+
+@pytest.mark.parametrize("name", ["error_cosine", "weight_feedback_cosine"])
+def test_alignment_is_drawn_with_one_of_its_variables(name: str) -> None:
+    results = synthetic()
+    for stream in ("probe", "state"):
+        results[stream] = results[stream].to_dataset().drop_vars(name, errors="ignore")
+    assert find("alignment").caption(results).endswith(f" Left out: {name} (not in the results).")
+    find("alignment").draw(results)
+
+
+def test_remedies_are_told_without_an_accuracy() -> None:
+    results = synthetic()
+    del results["log"]
+    caption = find("remedies").caption(results)
+    assert "FA + BN: rank higher" in caption
+    assert "accuracy" not in caption.partition(" Left out")[0]
+    assert caption.endswith(" Left out: test_accuracy (not in the results).")
+    find("remedies").draw(results)
 
 
 def test_an_unknown_figure_lists_the_known() -> None:

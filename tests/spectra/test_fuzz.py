@@ -106,15 +106,20 @@ def corners(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def debiased(m: np.ndarray) -> float:
-    k = m @ m.T
-    d = np.diag(k).copy()
+    """Average the source's products over two, three and four distinct rows."""
+    k = np.asarray(m, np.longdouble) @ np.asarray(m, np.longdouble).T
+    if np.ptp(m, axis=0).max() == 0:
+        return 0.0
+    n, d = len(k), np.diag(k).copy()
     np.fill_diagonal(k, 0.0)
-    pairs = (k * k).sum()
-    if np.count_nonzero(d) < 2:
-        return np.nan
-    if pairs < 1e-13 * (d * d).sum():
-        return -1.0  # so few digits that either answer may be given
-    return float((d.sum() ** 2 - (d * d).sum()) / pairs)
+    rows, pairs = k.sum(axis=1), (k * k).sum()
+    two, three, four = n * (n - 1), n * (n - 1) * (n - 2), n * (n - 1) * (n - 2) * (n - 3)
+    apart = (rows.sum() ** 2 - 4 * (rows**2).sum() + 2 * pairs) / four
+    above = (d.sum() ** 2 - (d**2).sum()) / two, -2 * (d * (rows.sum() - 2 * rows)).sum() / three, apart
+    below = pairs / two, -2 * ((rows**2).sum() - pairs) / three, apart
+    if any(sum(terms) < 1e-11 * (sum(map(abs, terms)) + (d**2).mean()) for terms in (above, below)):
+        return -1.0  # so few digits that another answer may be given
+    return float(sum(above) / sum(below))
 
 
 def rounding(x: np.ndarray) -> np.ndarray:
@@ -155,7 +160,7 @@ CASES = {
         each(lambda m: (m**2).sum() ** 2 / ((m**2).sum(axis=1) ** 2).sum()),
     ),
     "participation_ratio_debiased": Case(
-        spectra.participation_ratio_debiased, each(debiased), "needs at least two rows", rtol=1e-5
+        spectra.participation_ratio_debiased, each(debiased), "needs at least four rows", rtol=1e-5
     ),
     "singular_values": Case(
         lambda x: spectra.singular_values(x if no_matrix(x) else unit(x)),

@@ -108,9 +108,9 @@ def test_read_only_and_strided_arrays_are_read_and_left_alone(name: str) -> None
     assert_allclose(base, kept, rtol=0)
 
 
-def test_one_row_has_no_pairs() -> None:
-    with pytest.raises(InputError, match="needs at least two rows"):
-        spectra.participation_ratio_debiased(np.ones((1, 5)))
+def test_three_rows_have_no_four_distinct_ones() -> None:
+    with pytest.raises(InputError, match="needs at least four rows"):
+        spectra.participation_ratio_debiased(np.ones((3, 5)))
 
 
 def run(code: str, **environment: str) -> str:

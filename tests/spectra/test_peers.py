@@ -65,7 +65,7 @@ def test_the_naive_participation_ratio_grows_with_the_rows_and_the_debiased_one_
     truth = (scales**2).sum() ** 2 / (scales**4).sum()
     naive, debiased = [], []
     for n in (32, 128, 512):
-        x = rng.standard_normal((20, n, scales.size)) * scales
+        x = rng.standard_normal((100, n, scales.size)) * scales
         naive.append(spectra.participation_ratio(x).mean())
         debiased.append(1 / np.mean(1 / spectra.participation_ratio_debiased(x)))
     assert_allclose(naive, [23, 51, 74], atol=1.0)

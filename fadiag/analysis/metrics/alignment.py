@@ -89,6 +89,7 @@ def _norm_ratio_of(signal: SignalSpec, formula: str) -> Metric:
         name=f"{signal.name}_norm_ratio",
         kinds=SIGNALS[signal.twin].streams,
         signals=(signal.name, signal.twin),
+        unfolds=False,
         function=partial(norm_ratio, pair=(signal.name, signal.twin)),
         long_name=f"norm of {signal.name} over norm of {signal.twin}",
         formula=formula,
@@ -104,6 +105,7 @@ def _samplewise(signal: SignalSpec) -> tuple[Metric, ...]:
         Metric,
         kinds=SIGNALS[signal.twin].streams,
         signals=pair,
+        unfolds=False,
         needs="rows",
         beside=(part_of(name, "cosine"),),
         undefined=_NO_SAMPLE,
@@ -141,7 +143,7 @@ def _samplewise(signal: SignalSpec) -> tuple[Metric, ...]:
 
 
 _GRADIENT = SIGNALS["gradient"]
-_of_pair = partial(Metric, kinds=("probe",), source="definition")
+_of_pair = partial(Metric, kinds=("probe",), unfolds=False, source="definition")
 _DESCENT = ("state/update", _GRADIENT.twin)
 
 ALIGNMENT_METRICS: tuple[Metric, ...] = (

@@ -39,8 +39,19 @@ class Metric:
         also needs the signal's own columns, so that no factor is enough.
     beside : tuple of str
         Signals recorded beside a factor from which the function computes the same without rows.
+    unfolds : bool
+        Whether the values depend on the unfolding of a convolution's signals. Cosines of samples and what is
+        measured of weights do not.
+    of_subspaces : bool
+        Whether the values depend on k, the dimension of the subspaces that are compared.
+    bound : callable, optional
+        Takes the view, returns the largest value that the shape of the matrix allows. Values within 1 % of it
+        are marked in the variable ``<name>_at_ceiling``.
     null : callable, optional
-        Takes the view and the values, returns further variables by suffix (``null_low``, ...).
+        Takes the view and the values, returns further variables by suffix (``null_low``, ...), as
+        `fadiag.analysis.metrics.nulls.drawn_summary` does.
+    null_definition : str
+        What the null is; recorded draws say it themselves.
     null_signals : tuple of str
         Signals that the null, or the function, reads if they were recorded. Without them there is no null,
         and no error.
@@ -65,7 +76,11 @@ class Metric:
     centered: bool | None = None
     needs: Literal["matrix", "rows", "values"] = "matrix"
     beside: tuple[str, ...] = ()
+    unfolds: bool = True
+    of_subspaces: bool = False
+    bound: Callable[[View], int] | None = None
     null: Callable[[View, Values], Mapping[str, Values]] | None = None
+    null_definition: str = ""
     null_signals: tuple[str, ...] = ()
     layers: Literal[
         "all", "layerwise", "below layerwise", "direct", "above direct", "output above direct"

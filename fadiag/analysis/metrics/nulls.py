@@ -1,4 +1,4 @@
-"""The null beside a number: from statistics of draws that were recorded, or from a known law.
+"""The null beside a number: draws that were recorded, or the law of B's entries in random order.
 
 Low and high are the ends of the central 95 %.
 """
@@ -12,29 +12,34 @@ from numpy.typing import NDArray
 from fadiag import spectra
 from fadiag.analysis.metrics.metric import Values
 from fadiag.analysis.metrics.view import Layer, View
+from fadiag.results.null_values import NULL_WORDS
 from fadiag.signals import NULLS, nulls_of, part_of, role_of
 
 __all__ = [
     "DRAWN_VERSION",
-    "beta_angle_null",
-    "beta_cosine_null",
+    "ORDERS",
+    "REORDERED",
+    "TAIL",
     "drawn_nulls",
     "drawn_summary",
     "misfit",
+    "reordered_angle_null",
+    "reordered_cosine_null",
     "spectral_null_arrays",
     "spectral_nulls",
 ]
 
-_TAIL = 0.025
-#: A B of fewer entries has no useful law.
-_FEWEST_ENTRIES = 3
-#: Standard errors from 0 beyond which the mean of B's entries is clearly not 0.
-_CLEAR = 5
-#: The spread of equal numbers, up to rounding.
-_ROUNDING = 1e-12
+#: The share of draws below the low and above the high end.
+TAIL = 0.025
+#: Orders of B's entries that cos(W, B) is held against, the same at each step of each run.
+ORDERS, ORDERS_SEED = 9_999, 0
+#: Cosines that are held in memory at a time.
+_AT_ONCE = 2**20
+REORDERED = f"B's entries in random order: {ORDERS:,} orders, seed {ORDERS_SEED}"
 #: Version of metrics with a drawn null: 2 since draws that equal the observed value up to rounding are ties,
-#: 3 since draws and values are of the same samples, 4 since ranks of draws come from their spectra.
-DRAWN_VERSION = 4
+#: 3 since draws and values are of the same samples, 4 since ranks of draws come from their spectra,
+#: 5 since both tails are given.
+DRAWN_VERSION = 5
 
 
 def misfit(name: str, arrays: Mapping[str, xr.DataArray], layer: Layer) -> str:
@@ -61,9 +66,9 @@ def misfit(name: str, arrays: Mapping[str, xr.DataArray], layer: Layer) -> str:
     unfolding = str(attrs.get("unfolding", "both" if flat else "samples"))
     if unfolding not in (layer.unfolding, "both"):
         return f"the null was recorded of the unfolding {unfolding!r}, not {layer.unfolding!r}"
-    k = int(attrs.get("k", max(1, layer.classes - 1)))
+    k = attrs.get("k", layer.classes and max(1, layer.classes - 1))
     if role.statistic == "overlap" and k != layer.k:
-        return f"the null was recorded with k = {k}, not {layer.k}"
+        return f"the null was recorded with k = {k or 'not told'}, not {layer.k}"
     return ""
 
 
@@ -75,18 +80,23 @@ def _samples(*arrays: xr.DataArray | None) -> int | None:
 def drawn_summary(draws: NDArray[np.float64], observed: Values) -> dict[str, Values]:
     """Summarize the draws (step, draw) of a null beside the observed value of each step.
 
-    ``null_p`` is one-sided, see `spectra.p_value`: a draw that equals the observed value up to rounding
-    counts, since the observed value may come from a float32 factor and the draws come from the signal. A draw
-    that is NaN (a signal that died under it) does not count; every step has at least one that does.
+    ``null_p`` is that of the upper tail, ``null_p_low`` that of the lower one, see `spectra.p_value`: a draw
+    that equals the observed value up to rounding counts in both, since the observed value may come from a
+    float32 factor and the draws come from the signal. A draw that is NaN (a signal that died under it) does
+    not count; a step without any other has no null.
     """
-    low, high = np.nanquantile(draws, (_TAIL, 1 - _TAIL), axis=-1)
-    return {
-        "null_low": low,
-        "null_high": high,
-        "null_mean": np.nanmean(draws, axis=-1),
-        "null_p": spectra.p_value(observed, draws),
-        "null_draws": np.count_nonzero(~np.isnan(draws), axis=-1).astype(np.float64),
-    }
+    count = np.count_nonzero(~np.isnan(draws), axis=-1)
+    found = {name: np.full(len(draws), np.nan) for name in NULL_WORDS}
+    found["null_draws"] = count.astype(np.float64)
+    if not (known := count > 0).any():
+        return found
+    draws, observed = draws[known], observed[known]
+    low, high = np.nanquantile(draws, (TAIL, 1 - TAIL), axis=-1)
+    found["null_low"][known], found["null_high"][known] = low, high
+    found["null_mean"][known] = np.nanmean(draws, axis=-1)
+    found["null_p"][known] = spectra.p_value(observed, draws)
+    found["null_p_low"][known] = spectra.p_value(observed, draws, tail="lower")
+    return found
 
 
 def drawn_nulls(view: View, observed: Values, *, signal: str, statistic: str) -> Mapping[str, Values]:
@@ -150,49 +160,30 @@ def spectral_nulls(
     return found
 
 
-def beta_cosine_null(view: View, observed: Values) -> Mapping[str, Values]:
-    """Law of cos(W, B) for a B that is independent of W: cos^2 ~ Beta(1/2, (d - 1)/2), whatever W is.
+def reordered_cosine_null(view: View, observed: Values) -> Mapping[str, Values]:
+    """Hold cos(W, B) against the law of B's entries in random order.
 
-    This is the law of a Gaussian B. A B whose mean is clearly not 0 is not one; its null is the law of its
-    entries in any order. The cosine is then the correlation of the entries of W and B, which has the law
-    above with d - 1 in the place of d, times the share of their spread, plus what their means give.
+    It is right for a B of any law that is independent of W, also for one whose entries have a mean.
     """
-    w, b = (view.flat(signal).astype(np.float64) for signal in ("weight", "static/feedback"))
-    d = b.shape[-1]
-    if d < _FEWEST_ENTRIES:
-        return {}
-    if not (np.abs(b.mean(axis=-1)) * np.sqrt(d) > _CLEAR * b.std(axis=-1)).any():
-        return _beta_law(observed, d)
-    with np.errstate(divide="ignore", invalid="ignore"):  # W may be zeros, or all one number
-        whole = np.linalg.norm(w, axis=-1) * np.linalg.norm(b, axis=-1)
-        means = d * w.mean(axis=-1) * b.mean(axis=-1) / whole
-        spread = d * w.std(axis=-1) * b.std(axis=-1) / whole
-        spread[~(spread > _ROUNDING)] = np.nan  # the same in any order
-        law = _beta_law(np.clip((observed - means) / spread, -1.0, 1.0), d - 1)
-    return {name: values if name == "null_p" else means + spread * values for name, values in law.items()}
+    return _reordered(view, observed, lambda cosines: cosines)
 
 
-def _beta_law(observed: Values, d: int) -> dict[str, Values]:
-    low, middle, high = spectra.cosine_null_quantile([_TAIL, 0.5, 1 - _TAIL], d)
-    full = np.ones_like(observed)
-    return {
-        "null_low": low * full,
-        "null_high": high * full,
-        "null_mean": middle * full,
-        "null_p": spectra.cosine_null_p(observed, d),
-    }
+def reordered_angle_null(view: View, observed: Values) -> Mapping[str, Values]:
+    """Hold the angle of W and B, in degrees, against the same law; alignment is the lower tail."""
+    return _reordered(view, observed, lambda c: np.degrees(np.arccos(np.clip(c, -1.0, 1.0))))
 
 
-def beta_angle_null(view: View, observed: Values) -> Mapping[str, Values]:
-    """Return the same law in degrees; ``null_p`` is the probability of an angle as small as the observed."""
-    law = beta_cosine_null(view, np.cos(np.radians(observed)))
-    return law and {
-        "null_low": _degrees(law["null_high"]),
-        "null_high": _degrees(law["null_low"]),
-        "null_mean": _degrees(law["null_mean"]),
-        "null_p": law["null_p"],
-    }
-
-
-def _degrees(cosine: Values) -> Values:
-    return np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
+def _reordered(view: View, observed: Values, scale: Callable[[Values], Values]) -> Mapping[str, Values]:
+    weight, feedback = view.flat("weight"), view.flat("static/feedback")
+    alive = np.broadcast_to(weight.any(axis=-1) & feedback.any(axis=-1), len(weight))
+    found = {name: np.full(len(weight), np.nan) for name in NULL_WORDS}
+    at_once = max(1, _AT_ONCE // max(ORDERS, weight.shape[-1]))
+    living = np.flatnonzero(alive)
+    for start in range(0, len(living), at_once):
+        steps = living[start : start + at_once]
+        b = feedback if len(feedback) == 1 else feedback[steps]
+        orders = np.random.default_rng(ORDERS_SEED)  # the same for all steps
+        draws = scale(spectra.permuted_cosines(weight[steps], b, ORDERS, orders))
+        for name, values in drawn_summary(draws, observed[steps]).items():
+            found[name][steps] = values
+    return found

@@ -68,7 +68,7 @@ def _identity_cosine(view: View) -> Values:
     return out
 
 
-_state = partial(Metric, kinds=("state",), undefined=_DEAD)
+_state = partial(Metric, kinds=("state",), unfolds=False, undefined=_DEAD)
 _REFINETTI = "Refinetti et al. 2021"
 
 PATH_METRICS: tuple[Metric, ...] = (
@@ -99,6 +99,7 @@ PATH_METRICS: tuple[Metric, ...] = (
         "(local, but for the layer below a linear output)",
         formula=f"x_i . y_i / (|x_i| |y_i|), Y = delta_(l+1) (W_(l+1)^+)^T, rcond {spectra.PINV_RCOND:g}",
         source="Lillicrap et al. 2016",
+        unfolds=False,
         needs="values",
         layers="below layerwise",
         undefined="no sample where both have a direction",

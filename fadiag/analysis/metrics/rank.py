@@ -13,9 +13,12 @@ from fadiag.analysis.metrics.metric import Metric, Values
 from fadiag.analysis.metrics.nulls import DRAWN_VERSION, spectral_null_arrays, spectral_nulls
 from fadiag.analysis.metrics.view import View, spectrum_of
 from fadiag.signals import SIGNALS, SignalSpec, part_of
+from fadiag.spectra.ranks.participation import debiased_of_sums
 
 __all__ = ["RANK_METRICS", "ROW_SIGNALS"]
 
+#: Rows that the debiased participation ratio needs.
+_FEWEST_ROWS = 4
 _HEADLINE = ("error", "modulator", "error_bp", "modulator_bp", "error_post")
 #: The signals whose rows are samples, so that centering has a meaning; the headline signals come first.
 ROW_SIGNALS: tuple[SignalSpec, ...] = (
@@ -72,43 +75,47 @@ def _ladder(view: View, *, signal: str, definition: _Definition, centered: bool)
     return definition.of_spectrum(view.spectrum(signal, centered=centered))
 
 
-def _moments(view: View, signal: str) -> tuple[Values, Values] | None:
-    """Return the sums of the squares and of the fourth powers of the rows' norms, if recorded."""
+def _moments(view: View, signal: str) -> Values | None:
+    """Return what is recorded of the rows beside a factor: N, sum |x|^2, |x|^4 and |x - mean|^4, by step."""
     recorded = part_of(signal, "row_moments")
     if recorded not in view.signals:
         return None
-    second, fourth = view.values(recorded).astype(np.float64).T
-    return second, fourth
+    return view.values(recorded).astype(np.float64).T
+
+
+def _bound(view: View, *, signal: str, centered: bool) -> int:
+    """Return the largest rank that a signal's matrix can have; rows less their mean are dependent."""
+    rows, columns = view.shape(signal)
+    return min(rows - centered, columns)
 
 
 def _debiased(view: View, *, signal: str) -> Values:
-    matrix = view.matrix(signal)
-    if (moments := _moments(view, signal)) is not None:
-        return _debiased_of_moments(matrix, *moments)
-    if matrix.shape[-2] < 2:  # one sample says nothing about its population
-        return np.full(len(matrix), np.nan)
-    return spectra.participation_ratio_debiased(matrix)
-
-
-def _debiased_of_moments(factor: NDArray[Any], second: Values, fourth: Values) -> Values:
-    """Compute sum_ij K_ij^2 = |R R^T|_F^2 from a factor R, the rest from the moments of the rows."""
-    out = np.zeros(len(factor))
-    for i in np.flatnonzero(second > 0):
-        r = factor[i].astype(np.float64) / np.sqrt(second[i])
-        alone = fourth[i] / second[i] ** 2
-        pairs = np.square(r.T @ r).sum() - alone
-        eps = float(np.finfo(factor.dtype).eps)
-        if 1 - alone <= eps:  # one row has all the energy
-            out[i] = np.nan
-        else:
-            out[i] = (1 - alone) / pairs if pairs > eps else np.inf
+    moments = _moments(view, signal)
+    if moments is None:
+        matrix = view.matrix(signal)
+        if matrix.shape[-2] < _FEWEST_ROWS:
+            return np.full(len(matrix), np.nan)
+        return spectra.participation_ratio_debiased(matrix)
+    out = np.full(len(moments[0]), np.nan)
+    rows, _, _, fourth = moments
+    for i in np.flatnonzero(rows >= _FEWEST_ROWS):
+        stored = view.matrix(signal, centered=True)[i]
+        factor = stored.astype(np.float64)
+        if not (total := np.square(factor).sum()) > 0:
+            out[i] = 0.0
+            continue
+        factor /= np.sqrt(total)
+        square = np.square(factor.T @ factor).sum()
+        eps = float(np.finfo(stored.dtype).eps)
+        out[i] = debiased_of_sums(int(rows[i]), 1.0, square, fourth[i] / total**2, eps=eps)
     return out
 
 
 def _samples(view: View, *, signal: str) -> Values:
     if (moments := _moments(view, signal)) is not None:
-        second, fourth = moments
-        return np.asarray(np.divide(second**2, fourth, out=np.zeros_like(second), where=fourth > 0))
+        second, fourth = moments[1:3]
+        found: Values = np.divide(second**2, fourth, out=np.zeros_like(second), where=fourth > 0)
+        return found
     return spectra.effective_samples(view.matrix(signal))
 
 
@@ -143,6 +150,8 @@ def _rank(definition: _Definition, signal: SignalSpec, *, centered: bool) -> Met
         formula=definition.formula,
         source=definition.source,
         centered=centered,
+        unfolds=signal.shape != "weight",
+        bound=partial(_bound, signal=name, centered=centered),
         null=partial(spectral_nulls, signal=name, centered=centered, function=definition.of_spectrum)
         if nulls
         else None,
@@ -158,17 +167,20 @@ def _of_samples(signal: SignalSpec) -> list[Metric]:
     samples_null = partial(
         spectral_nulls, signal=name, centered=False, function=_samples_of_spectrum, fourth=True
     )
-    of_rows = partial(Metric, kinds=signal.streams, signals=(name,), centered=False, needs="rows")
+    of_rows = partial(Metric, kinds=signal.streams, signals=(name,), needs="rows")
     return [
         *(_rank(d, signal, centered=centered) for d in _LADDER for centered in (False, True)),
         of_rows(
             name=f"{name}_participation_ratio_debiased",
             function=partial(_debiased, signal=name),
-            long_name=f"participation ratio of the {name}, raw, corrected for the number of samples",
-            formula="[(sum K_ii)^2 - sum K_ii^2] / [sum_ij K_ij^2 - sum K_ii^2], K = X X^T",
+            long_name=f"participation ratio of the {name}, centered, corrected for the number of samples",
+            formula="[2 F + (N^2 - 3 N + 1) T^2 - N (N - 1) D] / [(N - 1) (N - 2) F + T^2 - N (N - 1) D], "
+            "K = X X^T of the N centered rows, T = tr K, F = |K|_F^2, D = sum K_ii^2",
             source="Chun et al., arXiv 2509.26560",
-            undefined="fewer than two samples",
+            centered=True,
+            undefined="fewer than four samples, or a single one that differs from the others",
             beside=(name, moments),
+            version=2,
         ),
         of_rows(
             name=f"{name}_effective_samples",
@@ -176,6 +188,7 @@ def _of_samples(signal: SignalSpec) -> list[Metric]:
             long_name=f"effective number of samples that carry the {name}",
             formula="(sum |x_i|^2)^2 / sum |x_i|^4",
             source="definition",
+            centered=False,
             beside=(moments,),
             null=samples_null if of_samples else None,
             null_signals=of_samples,
@@ -187,6 +200,8 @@ def _of_samples(signal: SignalSpec) -> list[Metric]:
             long_name=f"participation ratio of the {name}, raw, each row at unit length",
             formula="(sum s^2)^2 / sum s^4 of x_i / |x_i|",
             source="Gao et al. 2017",
+            centered=False,
+            bound=partial(_bound, signal=name, centered=False),
             beside=(part_of(name, "row_normalized"),),
         ),
     ]

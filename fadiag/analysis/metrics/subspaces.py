@@ -8,6 +8,7 @@ from fadiag import spectra
 from fadiag.analysis.metrics.metric import Metric, Values
 from fadiag.analysis.metrics.nulls import DRAWN_VERSION, drawn_nulls
 from fadiag.analysis.metrics.view import View
+from fadiag.errors import MissingSignalError
 from fadiag.signals import SIGNALS, nulls_of
 
 __all__ = ["SUBSPACE_METRICS"]
@@ -17,6 +18,11 @@ _NO_SUBSPACE = "error or error_bp is zero: it has no subspace"
 
 
 def _k(view: View) -> int:
+    if view.layer.k is None:
+        raise MissingSignalError(
+            "the dimension k of the compared subspaces is not known: the run tells no number of classes and "
+            "did not record its last layer; give it, analyze(k=...) or --k"
+        )
     rows, columns = view.matrix(_PAIR[0]).shape[-2:]
     return int(min(view.layer.k, rows, columns))
 
@@ -35,11 +41,11 @@ def _overlap(view: View) -> Values:
 
 
 def _chance(view: View) -> Values:
-    return np.full(len(view.steps), spectra.overlap_moments(view.columns(_PAIR[0]), _k(view)).mean)
+    return np.full(len(view.steps), spectra.overlap_moments(view.shape(_PAIR[0])[1], _k(view)).mean)
 
 
 def _chance_std(view: View) -> Values:
-    return np.full(len(view.steps), spectra.overlap_moments(view.columns(_PAIR[0]), _k(view)).std)
+    return np.full(len(view.steps), spectra.overlap_moments(view.shape(_PAIR[0])[1], _k(view)).std)
 
 
 def _dimension(view: View) -> Values:
@@ -60,7 +66,9 @@ def _angle(view: View, *, which: int) -> Values:
     return view.keep("principal angles", angles)[:, which]
 
 
-_subspace = partial(Metric, kinds=("probe",), signals=_PAIR, source="definition", centered=False)
+_subspace = partial(
+    Metric, kinds=("probe",), signals=_PAIR, source="definition", centered=False, of_subspaces=True
+)
 _principal = partial(
     _subspace,
     formula="arccos s, s a singular value of U_k^T V_k",

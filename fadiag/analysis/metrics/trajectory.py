@@ -44,6 +44,7 @@ TRAJECTORY_METRICS: tuple[Metric, ...] = (
         long_name=f"participation ratio of the summed Grams of the last {WINDOW} recorded updates",
         formula=f"(tr S)^2 / |S|_F^2, S = sum dW^T dW over the last {WINDOW} records",
         source="definition",
+        unfolds=False,
         centered=False,
     ),
 )

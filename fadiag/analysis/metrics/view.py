@@ -27,14 +27,14 @@ class Layer:
     """What the store says about a layer, and what the analysis was asked.
 
     ``classes`` is the number of outputs of the network's last layer, ``k`` the dimension of the subspaces
-    that are compared.
+    that are compared; None if the run does not tell.
     """
 
     name: str
     order: int
     feedback_kind: str
-    classes: int
-    k: int
+    classes: int | None
+    k: int | None
     unfolding: Unfolding = "samples"
 
 
@@ -42,13 +42,14 @@ class Layer:
 class SignalView:
     """The recorded values (step, *dims) of one signal, and whether they are a QR factor instead of rows.
 
-    ``columns`` is the number of columns of the signal's matrix, if a factor has another. A static signal has
-    a step axis of length 1, which broadcasts.
+    ``rows`` and ``columns`` are those of the signal's matrix, if a factor has others. A static signal has a
+    step axis of length 1, which broadcasts.
     """
 
     values: NDArray[Any]
     dims: tuple[str, ...]
     factor: bool = False
+    rows: int | None = None
     columns: int | None = None
 
 
@@ -97,9 +98,10 @@ class View:
             ),
         )
 
-    def columns(self, signal: str) -> int:
-        """Return the number of columns of a signal's matrix, as it was before any factor."""
-        return self.signals[signal].columns or int(self.matrix(signal).shape[-1])
+    def shape(self, signal: str) -> tuple[int, int]:
+        """Return the rows and columns of a signal's matrix, as it was before any factor."""
+        found, (rows, columns) = self.signals[signal], self.matrix(signal).shape[-2:]
+        return found.rows or int(rows), found.columns or int(columns)
 
     def spectrum(self, signal: str, *, centered: bool = False) -> NDArray[np.float64]:
         """Return the singular values (step, k) of a signal, largest first; the recorded ones if there are."""

@@ -7,7 +7,7 @@ import numpy as np
 from fadiag import spectra
 from fadiag.analysis.metrics.alignment import norm_ratio, ratio, vector_cosine
 from fadiag.analysis.metrics.metric import Metric, Values
-from fadiag.analysis.metrics.nulls import beta_angle_null, beta_cosine_null
+from fadiag.analysis.metrics.nulls import REORDERED, reordered_angle_null, reordered_cosine_null
 from fadiag.analysis.metrics.view import View
 
 __all__ = ["WEIGHT_METRICS"]
@@ -63,7 +63,11 @@ def _trustworthy(view: View) -> Values:
     return np.where(np.isnan(floor), np.nan, (floor <= spectra.ROUNDING_LIMIT).astype(np.float64))
 
 
-_state = partial(Metric, kinds=("state",))
+def _bound(view: View) -> int:
+    return min(view.shape("weight"))
+
+
+_state = partial(Metric, kinds=("state",), unfolds=False)
 _of_feedback = partial(_state, signals=_WB, layers="layerwise")
 _of_rounding = partial(
     _state,
@@ -81,8 +85,9 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         formula="<W, B>_F / (|W|_F |B|_F)",
         source="Lillicrap et al. 2016",
         undefined="a matrix of zeros has no direction",
-        null=beta_cosine_null,
-        version=2,
+        null=reordered_cosine_null,
+        null_definition=REORDERED,
+        version=3,
     ),
     _of_feedback(
         "weight_feedback_angle",
@@ -92,8 +97,9 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         source="Lillicrap et al. 2016",
         undefined="a matrix of zeros has no direction",
         units="degree",
-        null=beta_angle_null,
-        version=2,
+        null=reordered_angle_null,
+        null_definition=REORDERED,
+        version=3,
     ),
     _of_feedback(
         "weight_feedback_norm_ratio",
@@ -118,6 +124,7 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         formula="(sum s^2)^2 / sum s^4",
         source="Gao et al. 2017",
         centered=False,
+        bound=_bound,
     ),
     _state(
         "weight_displacement_effective_rank_raw",
@@ -127,6 +134,7 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         formula="exp(-sum q ln q), q = s / sum s",
         source="Roy and Vetterli 2007",
         centered=False,
+        bound=_bound,
     ),
     _state(
         "weight_displacement_relative_norm",

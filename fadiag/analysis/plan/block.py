@@ -1,7 +1,7 @@
-"""Reads one layer over a block of steps, refuses signals that are not finite, and measures."""
+"""Reads one layer over a block of steps, leaves out signals that are not finite, and measures."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,17 @@ from numpy.typing import NDArray
 from fadiag.analysis.metrics.metric import Metric, Values
 from fadiag.analysis.metrics.signal_refs import parse
 from fadiag.analysis.metrics.view import Layer, SignalView, View
+from fadiag.analysis.plan.losses import Losses
 from fadiag.errors import InputError
+from fadiag.results.left_out import LeftOut
+from fadiag.results.null_values import AT_CEILING, NULL_WORDS
+from fadiag.signals import NULLS
 
-__all__ = ["Block", "measure"]
+__all__ = ["CEILING", "Block", "Measured", "measure"]
+
+#: The share of its bound from which on a rank is at its ceiling: the samples or the units are too few for it.
+CEILING = 0.99
+_NULL_SUFFIXES = tuple(f"{null.prefix}{suffix}" for null in NULLS.values() for suffix in NULL_WORDS)
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class Block:
     """
 
     run: str
+    stream: str
     layer: Layer
     steps: NDArray[np.int64]
     rows_valid: NDArray[np.int64] | None
@@ -37,11 +46,25 @@ class Block:
     static: Mapping[str, xr.DataArray]
     optional: frozenset[str]
     metrics: tuple[Metric, ...]
-    skip_invalid: bool
+    strict: bool
+
+    def lost(self, name: str, reason: str = "") -> LeftOut:
+        """Return the record of a signal that cannot be used."""
+        ref = parse(name)
+        owner = self.owners.get(name, self.layer.name)
+        return LeftOut(self.run, reason, ref.stream or self.stream, owner, signal=ref.signal)
 
 
-def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.bool_]:
-    """Return for each step whether the signal can be measured; raise if a record is not finite.
+@dataclass(frozen=True)
+class Measured:
+    """The values of a block by variable, one a step, and what was left out."""
+
+    values: Mapping[str, Values]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def _finite(name: str, values: NDArray[np.generic], block: Block, losses: Losses) -> NDArray[np.bool_]:
+    """Return for each step whether the signal can be measured; a record that is not finite is left out.
 
     The store gives NaN for a signal that was not recorded at a step. So a record of nothing but NaN is absent
     if the recorder counted no NaN in what it recorded. Single draws of a null may be NaN; the other draws
@@ -69,29 +92,21 @@ def _finite(name: str, values: NDArray[np.generic], block: Block) -> NDArray[np.
         good[i] = False
         lacking = _lacks(record if name in block.windows else record[None])
         absent = lacking and (name in block.optional or block.arrays[name].attrs.get("nan_count") == 0)
-        if not absent and not block.skip_invalid:
+        if not absent:
             words = " and ".join(f"{n:,} {what}" for n, what in ((nan, "NaN"), (inf, "Inf")) if n)
             unsure = lacking and "nan_count" not in block.arrays[name].attrs
             told = ", or was not recorded there (the store is not closed)" if unsure else ""
-            raise InputError(
-                f"{parse(name).signal} of layer '{block.owners[name]}' at step {step} holds {words} of "
-                f"{record.size:,} values{told}; analyze with skip_invalid=True "
-                f"or stop before step {step} (run {block.run})"
-            )
+            losses.add(block.lost(name, f"holds {words} of {record.size:,} values{told}"), (int(step),))
     return good
 
 
-def _usable(name: str, values: NDArray[np.generic], block: Block) -> bool:
-    """Return whether an array without steps can be measured; raise if a static one is not finite."""
+def _usable(name: str, values: NDArray[np.generic], block: Block, losses: Losses) -> bool:
+    """Return whether an array without steps can be measured; a static one that is not finite is left out."""
     # The first record of a stream may have filled-up rows.
     if parse(name).stream != "static" or values.dtype.kind != "f" or np.isfinite(values).all():
         return True
-    if not block.skip_invalid:
-        bad = np.count_nonzero(~np.isfinite(values))
-        raise InputError(
-            f"{parse(name).signal} of layer '{block.owners.get(name, block.layer.name)}' holds {bad:,} "
-            f"values that are not finite of {values.size:,}; analyze with skip_invalid=True (run {block.run})"
-        )
+    bad = np.count_nonzero(~np.isfinite(values))
+    losses.add(block.lost(name, f"holds {bad:,} values that are not finite of {values.size:,}"))
     return False
 
 
@@ -105,18 +120,30 @@ def _is_factor(array: xr.DataArray) -> bool:
     return array.attrs.get("reduction") == "factor" and array.attrs.get("factor_side", "rows") == "rows"
 
 
-def _read(array: xr.DataArray) -> NDArray[Any]:
-    """Read an array past xarray's cache, since the block outlives its measurement."""
-    return np.asarray(array[...].values)
+def _read(arrays: Mapping[str, xr.DataArray], block: Block, losses: Losses) -> dict[str, NDArray[Any]]:
+    """Read the arrays that can be read, past xarray's cache, since the block outlives its measurement."""
+    found = {}
+    for name, array in arrays.items():
+        with losses.catching(block.lost(name), (None,) if name in block.static else block.steps.tolist()):
+            found[name] = np.asarray(array[...].values)
+    return found
 
 
-def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
+def _rows_of(array: xr.DataArray, rows_valid: int | None) -> int | None:
+    """Return the rows of the matrix that a factor stands for; None where the array's own rows are those."""
+    if not _is_factor(array) or not {"rows", "samples"} <= set(array.attrs):
+        return None
+    rows, samples = int(array.attrs["rows"]), int(array.attrs["samples"])
+    return rows if rows_valid is None else rows // samples * rows_valid
+
+
+def _views(block: Block, losses: Losses) -> Iterator[tuple[NDArray[np.intp], View]]:
     """Cut the block into views whose steps have equal valid rows and the same signals."""
-    loaded = {name: _read(array) for name, array in block.arrays.items()}
-    loaded |= {name: loaded[name][at] for name, at in block.windows.items()}
-    good = {name: _finite(name, values, block) for name, values in loaded.items()}
-    static = {name: _read(array) for name, array in block.static.items()}
-    static = {name: values for name, values in static.items() if _usable(name, values, block)}
+    loaded = _read(block.arrays, block, losses)
+    loaded |= {name: loaded[name][at] for name, at in block.windows.items() if name in loaded}
+    good = {name: _finite(name, values, block, losses) for name, values in loaded.items()}
+    static = _read(block.static, block, losses)
+    static = {name: values for name, values in static.items() if _usable(name, values, block, losses)}
     kinds: dict[tuple[int | None, frozenset[str], tuple[bool, ...]], list[int]] = {}
     # A first record has no steps, and may have other samples than some of them.
     apart = {name: mask for name, mask in block.missing.items() if name in block.static}
@@ -132,6 +159,7 @@ def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
                 values if whole else values[where],
                 ("window",) * (name in block.windows) + tuple(str(d) for d in block.arrays[name].dims[1:]),
                 _is_factor(block.arrays[name]),
+                _rows_of(block.arrays[name], rows_valid),
                 block.arrays[name].attrs.get("columns"),
             )
             for (name, values), here in zip(loaded.items(), present, strict=True)
@@ -143,20 +171,48 @@ def _views(block: Block) -> Iterator[tuple[NDArray[np.intp], View]]:
         yield where, View(block.layer, block.steps[where], signals, rows_valid)
 
 
-def measure(block: Block) -> dict[str, Values]:
-    """Measure every metric of a block, with its null: one float64 a step, NaN if a signal is absent."""
+def measure(block: Block) -> Measured:
+    """Measure every metric of a block, with its null: one float64 a step, NaN if a signal is absent.
+
+    What cannot be read or measured is left out; with ``block.strict`` it is raised.
+    """
     out: dict[str, Values] = {}
-
-    def put(name: str, where: NDArray[np.intp], values: Values) -> None:
-        out.setdefault(name, np.full(len(block.steps), np.nan))[where] = values
-
-    for where, view in _views(block):
+    losses = Losses(block.strict)
+    for where, view in _views(block, losses):
         for metric in block.metrics:
             if not all(signal in view.signals for signal in metric.signals):
                 continue
-            values = np.asarray(metric.function(view), np.float64)
-            put(metric.name, where, values)
-            if metric.null is not None:
-                for suffix, null in metric.null(view, values).items():
-                    put(f"{metric.name}_{suffix}", where, null)
-    return out
+            lost = LeftOut(block.run, "", block.stream, block.layer.name, metric=metric.name)
+            with losses.catching(lost, view.steps.tolist()):
+                for name, values in _measured(metric, view, losses, lost):
+                    out.setdefault(name, np.full(len(block.steps), np.nan))[where] = values
+    return Measured(out, tuple(losses.records))
+
+
+def _measured(metric: Metric, view: View, losses: Losses, lost: LeftOut) -> Iterator[tuple[str, Values]]:
+    """Give the metric's values, where it is at its ceiling, and its null."""
+    values = _one_a_step(metric.function(view), view)
+    yield metric.name, values
+    if metric.bound is not None and (bound := metric.bound(view)) > 0:
+        at_ceiling = values >= CEILING * bound
+        if at_ceiling.any():
+            yield f"{metric.name}_{AT_CEILING}", at_ceiling.astype(np.float64)
+    if metric.null is None:
+        return
+    found = {}
+    with losses.catching(replace(lost, metric=f"{metric.name}_null"), view.steps.tolist()):
+        found = {suffix: _one_a_step(null, view) for suffix, null in metric.null(view, values).items()}
+        if unknown := [suffix for suffix in found if suffix not in _NULL_SUFFIXES]:
+            raise InputError(f"the null gives {', '.join(unknown)}; it can give {', '.join(_NULL_SUFFIXES)}")
+    for suffix, null in found.items():
+        if suffix in _NULL_SUFFIXES:
+            yield f"{metric.name}_{suffix}", null
+
+
+def _one_a_step(found: Values, view: View) -> Values:
+    values = np.asarray(found, np.float64)
+    if values.shape not in ((), (1,), (len(view.steps),)):  # what does not change has one number for all
+        raise InputError(
+            f"an array of shape {values.shape} came back, not one number for each of {len(view.steps)} steps"
+        )
+    return np.broadcast_to(values, len(view.steps))

@@ -8,12 +8,14 @@ import xarray as xr
 from fadiag.analysis.metrics.metric import Metric
 from fadiag.analysis.metrics.signal_refs import WINDOW, SignalRef, parse
 from fadiag.analysis.plan.chain import chain_of
+from fadiag.analysis.plan.losses import Losses
 from fadiag.analysis.plan.records import declared_at
 from fadiag.analysis.plan.runs import Run, Stream
-from fadiag.errors import InputError, MissingSignalError
+from fadiag.errors import MissingSignalError
+from fadiag.results.left_out import LeftOut
 from fadiag.store import Unfolding
 
-__all__ = ["LayerContext", "check_asked", "check_unfolding", "layer_contexts"]
+__all__ = ["LayerContext", "check_asked", "layer_contexts", "other_unfolding"]
 
 
 @dataclass(frozen=True)
@@ -98,25 +100,18 @@ def _factor_side(array: xr.DataArray | None) -> str:
     return str(array.attrs.get("factor_side", "rows"))
 
 
-def check_unfolding(runs: Sequence[Run], unfolding: Unfolding) -> None:
-    """Refuse to measure a factor in another unfolding than its own.
-
-    Raises
-    ------
-    InputError
-        A signal was recorded as the factor of another unfolding.
-    """
-    for run in runs:
-        for stream in run.streams.values():
-            for layer, arrays in stream.layers.items():
-                for name, array in arrays.items():
-                    recorded = str(array.attrs.get("unfolding", "both"))
-                    if _factor_side(array) and recorded not in (unfolding, "both"):
-                        raise InputError(
-                            f"{name} of layer {layer!r} is the factor of its {recorded!r} unfolding; analyze "
-                            f"with unfolding={recorded!r}, apart from runs recorded otherwise "
-                            f"(run {run.label})"
-                        )
+def other_unfolding(run: Run, unfolding: Unfolding) -> str:
+    """Return why a run cannot be measured in this unfolding: a factor of it is of another; "" if it can."""
+    for stream in run.streams.values():
+        for layer, arrays in stream.layers.items():
+            for name, array in arrays.items():
+                recorded = str(array.attrs.get("unfolding", "both"))
+                if _factor_side(array) and recorded not in (unfolding, "both"):
+                    return (
+                        f"{name} of layer {layer!r} is the factor of its {recorded!r} unfolding; analyze "
+                        f"with unfolding={recorded!r}, apart from runs recorded otherwise (run {run.label})"
+                    )
+    return ""
 
 
 def _arrays(run: Run, stream: Stream, layer: str) -> dict[str, xr.DataArray]:
@@ -137,27 +132,40 @@ def _has_record(array: xr.DataArray) -> bool:
     return "step" not in array.dims or declared_at(array) < array.sizes["step"]
 
 
-def check_asked(runs: Sequence[Run], metrics: Sequence[Metric]) -> None:
-    """Refuse a metric, asked for by name, that no layer of a run can give.
+def check_asked(runs: Sequence[Run], metrics: Sequence[Metric], losses: Losses) -> None:
+    """Refuse a metric, asked for by name, that no layer of any run can give; else name the runs without it.
 
     Raises
     ------
     MissingSignalError
-        It names the run, the layer, the signal and what was recorded instead.
+        It names the run, the layer, the signal and what was recorded instead. With strict losses, where one
+        run cannot give a metric.
     """
-    for run in runs:
+    for metric in metrics:
+        missing = {run.label: cause for run in runs if (cause := _missing(run, metric)) is not None}
+        if missing and (losses.strict or len(missing) == len(runs)):
+            raise next(iter(missing.values()))
+        for label, cause in missing.items():
+            losses.add(LeftOut(label, str(cause), metric=metric.name))
+
+
+def _missing(run: Run, metric: Metric) -> MissingSignalError | None:
+    """Return why no layer of a run can give a metric."""
+    try:
         contexts = [context for stream in run.streams.values() for context in layer_contexts(run, stream)]
-        for metric in metrics:
-            where = [context for context in contexts if context.stream.kind in metric.kinds]
-            if not where:
-                have = ", ".join(f"{s.name} ({s.kind})" for s in run.streams.values())
-                raise MissingSignalError(
-                    f"{metric.name} needs a stream of kind {' or '.join(metric.kinds)}; "
-                    f"run {run.label} recorded {have}"
-                )
-            if not any(context.resolve(metric) for context in where):
-                _raise_missing(metric, where)
-            _check_records(metric, where)
+        where = [context for context in contexts if context.stream.kind in metric.kinds]
+        if not where:
+            have = ", ".join(f"{s.name} ({s.kind})" for s in run.streams.values())
+            raise MissingSignalError(
+                f"{metric.name} needs a stream of kind {' or '.join(metric.kinds)}; "
+                f"run {run.label} recorded {have}"
+            )
+        if not any(context.resolve(metric) for context in where):
+            _raise_missing(metric, where)
+        _check_records(metric, where)
+    except MissingSignalError as cause:
+        return cause
+    return None
 
 
 def _check_records(metric: Metric, contexts: Sequence[LayerContext]) -> None:

@@ -2,8 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fadiag.analysis.metrics.view import Layer
 from fadiag.analysis.plan.given_meta import Entries, GivenMeta, entries_by_path
-from fadiag.errors import InputError, StoreError
+from fadiag.errors import FadiagError, InputError, StoreError
 from fadiag.paths import absolute_path
 from fadiag.store import ROW_COUNT_SIGNAL, Unfolding, open_run, rows_of_layer
 
@@ -37,6 +37,20 @@ class Stream:
     scalars: Mapping[str, xr.DataArray]
     own_rows: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
+    @property
+    def classes(self) -> tuple[int | None, str]:
+        """The outputs of the network's last layer, and what they are guessed from, if the store does not say.
+
+        None if the last layer was not recorded either.
+        """
+        last, attrs = list(self.layer_attrs.items())[-1]
+        if told := int(attrs.get("classes", 0)):
+            return told, ""
+        if int(attrs.get("order", 0)) + 1 < int(attrs.get("layers_in_model", 0)):
+            return None, ""
+        own = int(attrs.get("out_features", 0)) or _outputs(self.layers[last].get("error"))
+        return own, f"the outputs of layer '{last}', the last that was recorded"
+
     def rows_of(self, layer: str) -> NDArray[np.int64] | None:
         """Return how many samples of each record a layer saw: as it tells itself, else as the stream does."""
         return self.own_rows.get(layer, self.rows_valid)
@@ -44,7 +58,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Run:
-    """One opened run under its label."""
+    """One opened run under its label; without streams if it cannot be measured, and ``lost`` says why."""
 
     label: str
     path: Path | None
@@ -53,20 +67,29 @@ class Run:
     meta: Mapping[str, str | int | float | bool]
     streams: Mapping[str, Stream]
     static: Mapping[str, Mapping[str, xr.DataArray]]
+    lost: str = ""
 
     def layer(self, stream: Stream, name: str, unfolding: Unfolding, k: int | None) -> Layer:
         """Describe a layer; the network's classes are the outputs of its last one, recorded or not."""
-        last = max(stream.layer_attrs.values(), key=lambda attrs: int(attrs.get("order", 0)))
-        classes = int(last.get("classes", 0)) or int(last.get("out_features", 0)) or 2
+        classes, _ = stream.classes
         attrs = stream.layer_attrs[name]
         return Layer(
             name=name,
             order=int(attrs.get("order", 0)),
             feedback_kind=str(attrs.get("feedback_kind", "")),
             classes=classes,
-            k=k if k is not None else max(1, classes - 1),
+            k=k if k is not None else classes and max(1, classes - 1),
             unfolding=unfolding,
         )
+
+
+def _outputs(error: xr.DataArray | None) -> int | None:
+    """Return how many outputs the layer of an error has: its columns, as they were before any factor."""
+    if error is None or error.ndim != 3:  # of step, sample and output
+        return None
+    if error.attrs.get("reduction") == "factor":
+        return error.attrs.get("columns")
+    return int(error.shape[-1])
 
 
 def _plain(attrs: Mapping[Any, Any]) -> dict[str, Any]:
@@ -121,16 +144,10 @@ def _label(meta: Mapping[str, Any], stem: str) -> str:
     return stem
 
 
-def _open(item: str | os.PathLike[str] | xr.DataTree, position: int, given: Mapping[Path, Entries]) -> Run:
-    if isinstance(item, xr.DataTree):
-        tree, path, stem = item, None, item.name or f"run{position}"
-    else:
-        path = absolute_path(item)  # a worker elsewhere has another current directory
-        tree, stem = open_run(path), path.name.removesuffix(".zarr")
-    meta = _meta(_plain(tree.attrs)) | (given.get(path.resolve(), {}) if path else {})
+def _open(tree: xr.DataTree, path: Path | None, label: str, meta: Entries) -> Run:
     streams = {name: _stream(name, node) for name, node in tree.children.items() if name != "static"}
     run = Run(
-        label=_label(meta, stem),
+        label=label,
         path=path,
         run_id=str(tree.attrs.get("run_id", "")),
         generation=int(tree.attrs.get("generation", 0)),
@@ -141,6 +158,24 @@ def _open(item: str | os.PathLike[str] | xr.DataTree, position: int, given: Mapp
     if not any(len(stream.steps) for stream in streams.values()):
         raise StoreError(f"run {path or run.label} is empty: no step was committed to any stream")
     return run
+
+
+def _open_or_lose(
+    item: str | os.PathLike[str] | xr.DataTree, position: int, given: Mapping[Path, Entries]
+) -> tuple[Run, Exception | None]:
+    """Return the run; without streams, with what was raised, if it cannot be opened."""
+    path = None if isinstance(item, xr.DataTree) else absolute_path(item)  # a worker may be elsewhere
+    stem = path.name.removesuffix(".zarr") if path else getattr(item, "name", None) or f"run{position}"
+    meta: Entries = dict(given.get(path.resolve(), {})) if path else {}
+    try:
+        tree = item if isinstance(item, xr.DataTree) else open_run(item)
+        meta = _meta(_plain(tree.attrs)) | meta
+        return _open(tree, path, _label(meta, stem), meta), None
+    except MemoryError:
+        raise
+    except Exception as cause:  # a store may be broken in any way
+        reason = str(cause) if isinstance(cause, FadiagError) else f"{type(cause).__name__}: {cause}"
+        return Run(_label(meta, stem), path, "", 0, meta, {}, {}, lost=reason), cause
 
 
 def _refuse_twice(runs: Iterable[Run]) -> None:
@@ -156,11 +191,11 @@ def _refuse_twice(runs: Iterable[Run]) -> None:
             )
 
 
-def open_runs(runs: Any, meta: GivenMeta | None = None) -> list[Run]:
+def open_runs(runs: Any, meta: GivenMeta | None = None, *, strict: bool = False) -> list[Run]:
     """Open runs (paths or trees from `open_run`) and give each a label of its own.
 
     Entries of `meta`, by path, go before those that the run recorded. Equal labels are told apart by ``#2``,
-    ``#3``, ... in the order given.
+    ``#3``, ... in the order given. A run that cannot be opened has no streams and says why.
 
     Raises
     ------
@@ -168,24 +203,35 @@ def open_runs(runs: Any, meta: GivenMeta | None = None) -> list[Run]:
         There is no run, something that is neither a path nor a tree, one recording twice, or `meta` of a path
         that is none of the runs.
     StoreError
-        A path that is no store, or a run without a single committed step.
+        No run can be opened; with `strict`, one cannot.
     """
     items: Iterable[Any] = [runs] if isinstance(runs, (str, os.PathLike, xr.DataTree)) else list(runs)
     given = entries_by_path(meta or {}, items)
-    opened = []
     for position, item in enumerate(items):
         if not isinstance(item, (str, os.PathLike, xr.DataTree)):
             raise InputError(
                 f"run {position} is a {type(item).__name__}; give a path or what open_run returns"
             )
-        opened.append(_open(item, position, given))
-    if not opened:
+    found = [_open_or_lose(item, position, given) for position, item in enumerate(items)]
+    if not found:
         raise InputError("no runs given; name at least one recorded store")
+    causes = [cause for _, cause in found if cause is not None]
+    if causes and (strict or len(causes) == len(found)):
+        lost = next(run for run, cause in found if cause is not None)
+        if isinstance(causes[0], FadiagError):
+            raise causes[0]
+        raise StoreError(f"run {lost.path or lost.label} cannot be opened: {lost.lost}") from causes[0]
+    opened = [run for run, _ in found]
     _refuse_twice(opened)
+    return _labelled(opened)
+
+
+def _labelled(runs: Sequence[Run]) -> list[Run]:
+    """Tell equal labels apart by a number."""
     seen: Counter[str] = Counter()
-    taken = {run.label for run in opened}
+    taken = {run.label for run in runs}
     labelled = []
-    for run in opened:
+    for run in runs:
         seen[run.label] += 1
         label = run.label
         if seen[label] > 1:
@@ -194,5 +240,5 @@ def open_runs(runs: Any, meta: GivenMeta | None = None) -> list[Run]:
                 number += 1
             label = f"{label}#{number}"
             taken.add(label)
-        labelled.append(Run(**{**run.__dict__, "label": label}))
+        labelled.append(replace(run, label=label))
     return labelled

@@ -11,9 +11,11 @@ from fadiag.analysis.metrics.metric import Metric
 from fadiag.analysis.metrics.nulls import misfit
 from fadiag.analysis.metrics.signal_refs import parse
 from fadiag.analysis.plan.block import Block
+from fadiag.analysis.plan.losses import Losses
 from fadiag.analysis.plan.records import declared_at, first_record, recent_records, records_at
 from fadiag.analysis.plan.requirements import LayerContext, layer_contexts
 from fadiag.analysis.plan.runs import Run, Stream
+from fadiag.results.left_out import LeftOut
 from fadiag.store import Unfolding
 
 __all__ = ["BLOCK_BYTES", "Known", "Options", "Task", "plan"]
@@ -31,7 +33,7 @@ class Options:
 
     unfolding: Unfolding = "samples"
     k: int | None = None
-    skip_invalid: bool = False
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ def _group_tasks(
         at = _selection(part)
         block = Block(
             run=run.label,
+            stream=stream.name,
             layer=layer,
             steps=stream.steps[part],
             rows_valid=None if rows is None else rows[part],
@@ -170,17 +173,22 @@ def _group_tasks(
             static=static,
             optional=frozenset(nulls | may_lack),
             metrics=metrics,
-            skip_invalid=options.skip_invalid,
+            strict=options.strict,
         )
         yield Task(run, stream.name, name, block)
 
 
-def plan(runs: Sequence[Run], metrics: Sequence[Metric], options: Options, known: Known) -> list[Task]:
-    """Return the blocks of all runs without the known values, ordered by run, stream, layer and step."""
-    return [
-        task
-        for run in runs
-        for stream in run.streams.values()
-        for context in layer_contexts(run, stream)
-        for task in _layer_tasks(context, metrics, known, options)
-    ]
+def plan(
+    runs: Sequence[Run], metrics: Sequence[Metric], options: Options, known: Known, losses: Losses
+) -> list[Task]:
+    """Return the blocks of all runs without the known values, ordered by run, stream, layer and step.
+
+    A stream whose attributes or arrays make no sense is left out.
+    """
+    tasks: list[Task] = []
+    for run in runs:
+        for stream in run.streams.values():
+            with losses.catching(LeftOut(run.label, "", stream.name, signal="every signal")):
+                for context in layer_contexts(run, stream):
+                    tasks += _layer_tasks(context, metrics, known, options)
+    return tasks

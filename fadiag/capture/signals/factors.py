@@ -146,11 +146,14 @@ def _reduce_tall(
         arrays = {name: SignalArray(_stored(block, height, panels[0]), dims, attrs)}
         if place:
             arrays |= _spectra(name, block, block[1:], min(rows, columns), axis)
-        squares, unit = unit_rows(panels)
+        # The factor's first row is sqrt(rows), then sqrt(rows) times the mean row; of no rows there is none.
+        mean = block[:1].sum(dim=0) / whole[:1, 0].sum()
+        squares, fourth, unit = unit_rows(panels, mean)
         arrays[part_of(name, "row_normalized")] = SignalArray(
             _stored(unit[:, 1:], 1 + columns, panels[0]), (f"factor_{axis}_unit", axis), attrs
         )
-        moments = torch.stack([squares.sum(), squares.square().sum()])
+        count = squares.new_tensor(float(len(squares)))  # positions may be more in another step
+        moments = torch.stack([count, squares.sum(), squares.square().sum(), fourth])
         arrays[part_of(name, "row_moments")] = SignalArray(to_array(moments), ("moment",))
         of_parts = torch.split(squares, [len(part) * part.shape[2] for part in panels])
         sums = [s.reshape(len(p), p.shape[2]).sum(dim=1) for s, p in zip(of_parts, panels, strict=True)]

@@ -154,8 +154,8 @@ def factor_of_gram(gram: Tensor) -> Tensor:
     return _with_positive_diagonal(torch.linalg.qr(root.flip(0), mode="r").R)
 
 
-def unit_rows(panels: Panels) -> tuple[Tensor, Tensor]:
-    """Return the squared norm of each row, and the factor of [1 | rows scaled to length one].
+def unit_rows(panels: Panels, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each row's squared norm, sum |x_i - mean|^4, and the factor of [1 | rows scaled to length one].
 
     Rows of zeros stay zeros. The factor comes from a Gram matrix whose blocks are multiplied in the precision
     of the signal. In float32 it loses singular values below 1e-4 of the largest.
@@ -163,12 +163,13 @@ def unit_rows(panels: Panels) -> tuple[Tensor, Tensor]:
     Returns
     -------
     squares : Tensor (rows,), float64
+    fourth : Tensor (), float64
     factor : Tensor (1 + columns, 1 + columns), float64
     """
     precision = panels[0].dtype if panels[0].dtype == torch.float64 else torch.float32
     columns = panels[0].shape[1]
     gram = torch.zeros(1 + columns, 1 + columns, dtype=torch.float64, device=panels[0].device)
-    squares = []
+    squares, fourth = [], gram.new_zeros(())
     ones = gram.new_ones(1, columns)
     work, unit = gram.new_empty(0), panels[0].new_empty(0)
     for block in blocks_of(panels, ones=False):
@@ -176,10 +177,12 @@ def unit_rows(panels: Panels) -> tuple[Tensor, Tensor]:
             work, unit = torch.empty_like(block), torch.empty_like(block, dtype=precision)
         square = (ones @ torch.mul(block, block, out=work))[0]
         squares.append(square)
+        torch.sub(block, mean[:, None], out=work)
+        fourth += (ones @ work.square_()).square().sum()
         torch.mul(block, torch.where(square > 0, square.rsqrt(), 0.0), out=work)
         unit.copy_(work)
         gram[1:, 1:] += unit @ unit.T
         gram[0, 1:] += unit.sum(dim=1)
         gram[0, 0] += unit.shape[1]
     gram[1:, 0] = gram[0, 1:]
-    return torch.cat(squares or [gram.new_zeros(0)]), factor_of_gram(gram)
+    return torch.cat(squares or [gram.new_zeros(0)]), fourth, factor_of_gram(gram)

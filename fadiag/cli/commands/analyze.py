@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from fadiag.cli.left_out import strict_option
 from fadiag.cli.path_checks import ExistingFile, checked_path
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ __all__ = ["analyze"]
 @click.option(
     "--k", type=click.IntRange(min=1), help="Dimension of compared subspaces.  [default: classes - 1]"
 )
-@click.option(
-    "--skip-invalid", is_flag=True, help="Leave out signals that hold NaN or Inf instead of failing."
-)
+@strict_option
 @click.option(
     "--scheduler",
     metavar="ADDRESS",
@@ -58,7 +57,7 @@ def analyze(
     metrics: tuple[str, ...],
     unfolding: str,
     k: int | None,
-    skip_invalid: bool,
+    strict: bool,
     scheduler: str | None,
 ) -> None:
     """Measure recorded runs: every metric with its null, each RUN a recorded store."""
@@ -77,7 +76,7 @@ def analyze(
             metrics=metrics or None,
             unfolding=cast("Unfolding", unfolding),  # click has checked it
             k=k,
-            skip_invalid=skip_invalid,
+            strict=strict,
             executor=executor,
             progress=move,
             output=out,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from fadiag.cli.left_out import say_left_out, strict_option
 from fadiag.cli.path_checks import checked_path
 from fadiag.errors import InputError
 from fadiag.paths import absolute_path
@@ -45,21 +46,34 @@ def _is_table(path: Path) -> bool:
 )
 @click.option("--all", "everything", is_flag=True, help="Show what does not differ, too.")
 @click.option("-o", "--out", type=click.Path(), help="Also write the whole table as CSV.")
-def compare(a: str, b: str, conditions: tuple[str, str] | None, everything: bool, out: str | None) -> None:
+@strict_option
+def compare(
+    *,
+    a: str,
+    b: str,
+    conditions: tuple[str, str] | None,
+    everything: bool,
+    out: str | None,
+    strict: bool,
+) -> None:
     """Compare the final values of the results A and B: difference B - A with its 95 % interval over runs.
 
     Paired where both have runs of the same seeds, two-way random effects where each seed was run with each
     feedback seed. Intervals are one by one: of twenty rows that do not differ one will seem to. The p-value
     is that of all layers of a variable together, and needs six pairs. Values are those of the last step that
     both have, and a run without a number there is left out; what is left out or refused is said below the
-    table.
+    table. Where a run is left out, nothing is said to differ: a run that diverged is no random loss.
     """
     from fadiag.analysis import compare as measure
     from fadiag.cli.terminal import table
     from fadiag.results import load
+    from fadiag.results.left_out import left_out, told_by_run
 
     path = checked_path(_check_table, out) if out else None
-    found = measure(load(a), load(b), conditions=conditions)
+    sides = {"a": load(a), "b": load(b)}
+    lost = [f"{side}: {line}" for side, tree in sides.items() for line in told_by_run(left_out(tree))]
+    say_left_out(lost, strict=strict)
+    found = measure(sides["a"], sides["b"], conditions=conditions)
     shown = found if everything else found[found["differs"]]
     numbers = ("a", "b", "difference", "low", "high", "p")
     columns = ("stream", "variable", "layer", "runs", "design", *numbers)
@@ -71,7 +85,8 @@ def compare(a: str, b: str, conditions: tuple[str, str] | None, everything: bool
         for row in shown.to_dict("records")
     )
     table(columns, rows)
-    click.echo(f"{int(found['differs'].sum())} of {len(found)} differ (95 % interval leaves out 0)")
+    rule = "95 % interval leaves out 0, and no run is left out"
+    click.echo(f"{int(found['differs'].sum())} of {len(found)} differ ({rule})")
     for note, count in found["note"].value_counts().items():
         if note:
             click.echo(f"{count} of {len(found)}: {note}")

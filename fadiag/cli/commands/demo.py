@@ -36,6 +36,7 @@ def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
     from fadiag.analysis import analyze
     from fadiag.cli.progress import bar
     from fadiag.cores import available_cores
+    from fadiag.errors import FadiagError
     from fadiag.figures import FIGURES, save, write_numbers
     from fadiag.report import write_report
     from fadiag.training import demo_study, run_study
@@ -53,7 +54,11 @@ def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
     pictures.mkdir(exist_ok=True)
     click.echo("")
     for figure in FIGURES:
-        canvas = figure.draw(results)
+        try:
+            canvas = figure.draw(results)
+        except FadiagError as error:
+            click.echo(f"warning: figure {figure.name} is not drawn: {error}", err=True)
+            continue
         for suffix in (".pdf", ".png"):
             save(canvas, pictures / f"{figure.name}{suffix}")
         write_numbers(figure.numbers(results), pictures / f"{figure.name}.csv")

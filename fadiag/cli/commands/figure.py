@@ -2,6 +2,7 @@
 
 import click
 
+from fadiag.cli.left_out import say_left_out, strict_option
 from fadiag.cli.path_checks import checked_path
 
 __all__ = ["figure"]
@@ -33,7 +34,8 @@ def _list(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     callback=_list,
     help="Name the figures and exit.",
 )
-def figure(name: str, results: str, out: str | None, numbers: str | None) -> None:
+@strict_option
+def figure(name: str, results: str, out: str | None, numbers: str | None, strict: bool) -> None:
     """Draw the figure NAME of RESULTS (what analyze wrote), and say what it shows."""
     from fadiag.errors import InputError
     from fadiag.figures import check_numbers, check_suffix, find, save, write_numbers
@@ -46,6 +48,7 @@ def figure(name: str, results: str, out: str | None, numbers: str | None) -> Non
     path = checked_path(check_suffix, out or f"{name}.pdf")
     table = checked_path(check_numbers, numbers, "'--numbers'") if numbers else None
     tree = load(results)
+    say_left_out(chosen.left_out(tree), strict=strict)
     save(chosen.draw(tree), path)
     if table:
         write_numbers(chosen.numbers(tree), table)

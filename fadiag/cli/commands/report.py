@@ -2,6 +2,7 @@
 
 import click
 
+from fadiag.cli.left_out import say_left_out, strict_option
 from fadiag.cli.path_checks import checked_path
 
 __all__ = ["report"]
@@ -12,11 +13,15 @@ __all__ = ["report"]
 @click.option(
     "-o", "--out", default="report.html", show_default=True, type=click.Path(), help="The file to write."
 )
-def report(results: str, out: str) -> None:
+@strict_option
+def report(results: str, out: str, strict: bool) -> None:
     """Tell RESULTS (what analyze wrote) in one self-contained HTML file."""
-    from fadiag.report import check_report, write_report
+    from fadiag.report import check_report, not_drawn, write_report
     from fadiag.results import load
+    from fadiag.results.left_out import left_out, told_by_run
 
     checked_path(check_report, out)
-    write_report(load(results), out)
+    tree = load(results)
+    say_left_out([*told_by_run(left_out(tree)), *not_drawn(tree)], strict=strict)
+    write_report(tree, out)
     click.echo(f"wrote {out}")

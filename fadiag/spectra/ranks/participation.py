@@ -12,6 +12,7 @@ from fadiag.spectra.linalg.singular import energy_gram
 from fadiag.spectra.validate import Floats, as_matrices, as_spectra, scale_exactly, unit_peak
 
 __all__ = [
+    "debiased_of_sums",
     "effective_samples",
     "participation_ratio",
     "participation_ratio_debiased",
@@ -82,16 +83,20 @@ def participation_ratio_of_spectrum(s: ArrayLike) -> Floats:
 
 
 def participation_ratio_debiased(x: ArrayLike) -> Floats:
-    """Participation ratio of the population that the rows are a sample of.
+    """Participation ratio (tr Σ)² / tr Σ² of the population that the rows are a sample of.
 
-    [(sum K_ii)² - sum K_ii²] / [sum_ij K_ij² - sum K_ii²] with K = X Xᵀ: products of different rows only.
-    Infinite where all rows are orthogonal (the sample bounds the dimension from below only); 0 for a matrix
-    of zeros; NaN where one row alone is not zero, since no pair of rows tells anything then.
+    Numerator and denominator are each estimated without bias, Σ being the covariance: the mean row does not
+    count. With K the Gram matrix of the rows less their mean, N rows, T = tr K, F = |K|_F² and D = sum K_ii²,
+    it is [2 F + (N² - 3 N + 1) T² - N (N - 1) D] / [(N - 1)(N - 2) F + T² - N (N - 1) D]: the source's
+    estimator for sampled rows and all columns, whose averages over four distinct rows this sums up.
+
+    Infinite where the denominator is not above 0 (the sample bounds the dimension from below only); 0 for
+    rows that are all equal; NaN where one row alone differs from the others, since its pairs tell nothing.
 
     Parameters
     ----------
     x : array_like (..., rows, columns)
-        Rows are independent samples; at least two.
+        Rows are independent samples; at least four.
 
     Returns
     -------
@@ -100,40 +105,65 @@ def participation_ratio_debiased(x: ArrayLike) -> Floats:
     Raises
     ------
     InputError
-        Where there is one row, or as `participation_ratio`.
+        Where there are fewer than four rows, or as `participation_ratio`.
 
     References
     ----------
-    Chun et al., arXiv 2509.26560.
+    C. Chun, A. Canatar, S. Chung and D. Lee, "Estimating dimensionality of neural representations from finite
+    samples", arXiv 2509.26560 (the estimator γ_row).
 
     Examples
     --------
-    >>> float(participation_ratio_debiased([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]).round(12))
-    3.0
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).standard_normal((400, 20)) + 3.0
+    >>> print(f"{participation_ratio(x):.1f} {participation_ratio_debiased(x):.1f}")
+    1.2 20.0
     """
     array = as_matrices(x)
-    if array.shape[-2] < 2:
-        raise InputError(f"x has shape {array.shape}; the debiased estimate needs at least two rows")
+    if array.shape[-2] < 4:
+        raise InputError(f"x has shape {array.shape}; the debiased estimate needs at least four rows")
     return _each(array, _debiased)
 
 
 def _debiased(matrix: Floats) -> float:
-    diagonal = np.einsum("ij,ij->i", matrix, matrix)
-    alive = np.count_nonzero(diagonal)
-    if alive < 2:
-        return np.nan if alive else 0.0
-    rows, columns = matrix.shape
-    g = gram(matrix)
-    if rows <= columns:
-        np.fill_diagonal(g, 0.0)  # rather than a difference of two nearly equal sums
-        pairs = float(np.vdot(g, g))
-        # Orthogonal rows leave the rounding of their products.
-        pairs = pairs if pairs > (np.finfo(np.float64).eps * columns * diagonal.sum()) ** 2 else 0.0
-    else:
-        pairs = float(np.vdot(g, g) - np.vdot(diagonal, diagonal))
-        # Orthogonal rows leave the rounding of the difference.
-        pairs = pairs if pairs > np.finfo(np.float64).eps * rows * np.vdot(g, g) else 0.0
-    return float((diagonal.sum() ** 2 - np.vdot(diagonal, diagonal)) / pairs) if pairs > 0 else np.inf
+    rows = matrix - matrix.mean(axis=0)
+    energy = np.einsum("ij,ij->i", rows, rows)
+    # What is left of equal rows is rounding of their mean.
+    lost = np.finfo(np.float64).eps ** 2 * len(matrix) * np.einsum("ij,ij->i", matrix, matrix)
+    if not (energy > lost).any():
+        return 0.0
+    g = gram(rows)
+    return debiased_of_sums(len(matrix), float(energy.sum()), float(np.vdot(g, g)), float(energy @ energy))
+
+
+def debiased_of_sums(n: int, total: float, square: float, fourth: float, *, eps: float = 0.0) -> float:
+    """Return `participation_ratio_debiased` from sums over N rows less their mean.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows, at least four.
+    total, square, fourth : float
+        tr K, |K|_F² and sum K_ii² of their Gram matrix K.
+    eps : float
+        The relative rounding of these sums, where it is more than that of n additions in float64.
+
+    Examples
+    --------
+    >>> debiased_of_sums(4, 4.0, 8.0, 4.0)  # the corners of a square
+    3.0
+    """
+    above = (2 * square, (n * n - 3 * n + 1) * total**2, -n * (n - 1) * fourth)
+    below = ((n - 1) * (n - 2) * square, total**2, -n * (n - 1) * fourth)
+    eps = max(eps, np.finfo(np.float64).eps * n)
+    numerator, denominator = (
+        value if value > eps * sum(map(abs, terms)) else 0.0
+        for terms in (above, below)
+        for value in (sum(terms),)
+    )
+    if denominator:
+        return numerator / denominator
+    return np.inf if numerator else np.nan
 
 
 def effective_samples(x: ArrayLike) -> Floats:

@@ -1,5 +1,7 @@
 """The p-value of a statistic against draws of its null."""
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -58,9 +60,10 @@ def at_or_above(null: ArrayLike, observed: ArrayLike, *, tie: float = TIE) -> ND
     return np.asarray(np.count_nonzero(draws >= lowest, axis=-1))
 
 
-def p_value(observed: ArrayLike, null: ArrayLike) -> Floats:
+def p_value(observed: ArrayLike, null: ArrayLike, *, tail: Literal["upper", "lower"] = "upper") -> Floats:
     """One-sided p-value of a statistic against M draws of its null: (1 + #{null >= observed}) / (M + 1).
 
+    The lower tail counts the draws at or below: (1 + #{null <= observed}) / (M + 1).
     A draw that equals the observed value up to rounding counts (see `at_or_above`). A draw that is NaN does
     not count, and M is the number of the others. The p-value is never below 1 / (M + 1). It is exact if the
     observed statistic is exchangeable with the draws, as under redrawn feedback.
@@ -71,6 +74,8 @@ def p_value(observed: ArrayLike, null: ArrayLike) -> Floats:
         NaN (no statistic) stays NaN.
     null : array_like (..., M)
         Draws, not all NaN.
+    tail : {"upper", "lower"}
+        Upper: how often the null reaches as high. Lower: as low, such as a rank that collapsed.
 
     Returns
     -------
@@ -83,8 +88,8 @@ def p_value(observed: ArrayLike, null: ArrayLike) -> Floats:
 
     Examples
     --------
-    >>> float(p_value(3.0, [1.0, 2.0, 3.0, 4.0]))
-    0.6
+    >>> float(p_value(3.0, [1.0, 2.0, 3.0, 4.0])), float(p_value(3.0, [1.0, 2.0, 3.0, 4.0], tail="lower"))
+    (0.6, 0.8)
     """
     seen, draws = as_real(observed, "observed"), as_real(null, "null")
     if draws.ndim < 1 or draws.shape[-1] == 0:
@@ -96,4 +101,5 @@ def p_value(observed: ArrayLike, null: ArrayLike) -> Floats:
             f"observed {seen.shape} and null {draws.shape} do not fit: (...) and (..., M)"
         ) from None
     count = np.count_nonzero(~np.isnan(draws), axis=-1)
-    return np.asarray(np.where(np.isnan(seen), np.nan, (1 + at_or_above(draws, seen)) / (count + 1)))
+    as_far = at_or_above(draws, seen) if tail == "upper" else at_or_above(-draws, -seen)
+    return np.asarray(np.where(np.isnan(seen), np.nan, (1 + as_far) / (count + 1)))

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from scipy import stats
 from torch import nn
 
 import fadiag
 from fadiag import spectra
-from fadiag.analysis.metrics.nulls import beta_angle_null, beta_cosine_null, drawn_summary
+from fadiag.analysis.metrics.alignment import vector_cosine
+from fadiag.analysis.metrics.nulls import drawn_summary, reordered_angle_null, reordered_cosine_null
 from fadiag.analysis.metrics.view import Layer, SignalView, View
 from fadiag.capture import Live, Probe, Recorder
 
@@ -42,11 +44,14 @@ def record(path: Path, layers: list[str] | None = None, *, conv: bool = False, *
 
 
 def test_drawn_null_by_hand():
-    draws = np.arange(99.0)[None].repeat(2, 0)
-    summary = drawn_summary(draws, np.array([97.5, -1.0]))
-    assert summary["null_p"] == pytest.approx([0.02, 1.0])
-    assert summary["null_mean"] == pytest.approx([49, 49])
-    assert summary["null_low"] == pytest.approx(np.full(2, 2.45))
+    draws = np.arange(99.0)[None].repeat(3, 0)
+    draws[2] = np.nan  # a null that died at every draw
+    summary = drawn_summary(draws, np.array([97.5, -1.0, 5.0]))
+    assert summary["null_p"] == pytest.approx([0.02, 1.0, np.nan], nan_ok=True)
+    assert summary["null_p_low"] == pytest.approx([0.99, 0.01, np.nan], nan_ok=True)
+    assert summary["null_mean"] == pytest.approx([49, 49, np.nan], nan_ok=True)
+    assert summary["null_low"] == pytest.approx([2.45, 2.45, np.nan], nan_ok=True)
+    assert summary["null_draws"].tolist() == [99, 99, 0]
 
 
 def matrix_view(weight, feedback):
@@ -58,51 +63,119 @@ def matrix_view(weight, feedback):
     return View(layer, np.arange(len(weight)), signals)
 
 
-def test_beta_law_holds_for_drawn_feedback():
+def test_any_w_beside_gaussian_feedback_has_the_beta_law():
     rng = np.random.default_rng(1)
-    weight = rng.standard_normal((1, 3, 4)) ** 3  # any W
-    draws = rng.standard_normal((20_000, 12))
-    flat = weight.ravel()
-    cosines = draws @ flat / np.linalg.norm(draws, axis=1) / np.linalg.norm(flat)
-    view = matrix_view(weight, rng.standard_normal((3, 4)))
-    law = beta_cosine_null(view, np.array([0.3]))
-    assert np.mean((cosines > law["null_low"]) & (cosines < law["null_high"])) == pytest.approx(
-        0.95, abs=0.006
-    )
-    assert law["null_p"][0] == pytest.approx(np.mean(cosines >= 0.3), abs=0.012)
-    below = beta_cosine_null(view, np.array([-0.3]))["null_p"][0]
-    assert below == pytest.approx(1 - law["null_p"][0])
+    weight = rng.standard_normal((1, 30, 40)) ** 3  # any W
+    view = matrix_view(weight, rng.standard_normal((30, 40)))
+    found = reordered_cosine_null(view, np.array([0.03]))
+    law = spectra.cosine_null_quantile([0.025, 0.5, 0.975], 1200)
+    assert [found[f"null_{end}"][0] for end in ("low", "mean", "high")] == pytest.approx(law, abs=3e-3)
+    assert found["null_p"][0] == pytest.approx(spectra.cosine_null_p(0.03, 1200), abs=0.02)
+    assert found["null_p"][0] + found["null_p_low"][0] == pytest.approx(1, abs=1e-3)
+    assert found["null_draws"].tolist() == [9999]
 
 
 def test_a_feedback_with_a_mean_is_held_against_its_entries_in_any_order():
     rng = np.random.default_rng(2)
     weight, feedback = rng.standard_normal((1, 30, 40)) + 0.2, rng.exponential(size=(30, 40))
-    view = matrix_view(weight, feedback)
-    cosines = spectra.permuted_cosines(weight[0], feedback, 4000, rng)
+    w, b = weight.ravel() / np.linalg.norm(weight), feedback.ravel() / np.linalg.norm(feedback)
+    cosines = np.array([w @ rng.permutation(b) for _ in range(4000)])
     observed = np.quantile(cosines, [0.1, 0.5, 0.9])
-    law = beta_cosine_null(view, observed)
+    law = reordered_cosine_null(matrix_view(weight.repeat(3, 0), feedback), observed)
     np.testing.assert_allclose(law["null_p"], [0.9, 0.5, 0.1], atol=0.025)
     inside = (cosines > law["null_low"][0]) & (cosines < law["null_high"][0])
     assert inside.mean() == pytest.approx(0.95, abs=0.015)
     assert law["null_mean"][0] == pytest.approx(cosines.mean(), abs=2e-3)
     assert cosines.mean() > 0.1  # which the law of a Gaussian B would call alignment
-    exact = beta_cosine_null(matrix_view(np.full((1, 30, 40), 0.1), feedback), np.array([0.5]))
-    assert np.isnan(exact["null_p"]).all()  # every order gives the same
+    alike = matrix_view(np.full((1, 30, 40), 0.1), feedback)
+    exact = reordered_cosine_null(alike, vector_cosine(alike, pair=("weight", "static/feedback")))
+    assert exact["null_p"] == exact["null_p_low"] == 1  # every order gives the same
 
 
-def test_a_feedback_of_two_entries_has_no_law():
-    assert beta_cosine_null(matrix_view(np.ones((1, 1, 2)), np.ones((1, 2))), np.array([0.5])) == {}
-    assert beta_angle_null(matrix_view(np.ones((1, 1, 1)), np.ones((1, 1))), np.array([0.0])) == {}
+def test_a_dead_weight_has_no_null_and_other_steps_have_theirs():
+    rng = np.random.default_rng(3)
+    weight, feedback = rng.standard_normal((3, 4, 5)), rng.standard_normal((4, 5))
+    whole = reordered_cosine_null(matrix_view(weight, feedback), np.array([0.1, 0.2, 0.3]))
+    weight[1] = 0
+    found = reordered_cosine_null(matrix_view(weight, feedback), np.array([0.1, np.nan, 0.3]))
+    for name, values in found.items():
+        assert np.isnan(values[1])
+        assert (values[[0, 2]] == whole[name][[0, 2]]).all()
 
 
-def test_beta_law_in_degrees():
+def test_the_angle_is_held_against_the_same_orders():
     rng = np.random.default_rng(0)
-    view = matrix_view(np.ones((1, 3, 4)), rng.standard_normal((3, 4)))
-    angle = beta_angle_null(view, np.array([60.0]))
-    cosine = beta_cosine_null(view, np.array([0.5]))
-    assert angle["null_p"] == pytest.approx(cosine["null_p"])
-    assert np.cos(np.radians(angle["null_low"])) == pytest.approx(cosine["null_high"])
-    assert angle["null_mean"] == pytest.approx([90.0])
+    view = matrix_view(rng.standard_normal((1, 3, 4)), rng.standard_normal((3, 4)))
+    angle = reordered_angle_null(view, np.array([60.0]))
+    cosine = reordered_cosine_null(view, np.array([0.5]))
+    assert angle["null_p_low"] == pytest.approx(cosine["null_p"])
+    assert angle["null_p"] == pytest.approx(cosine["null_p_low"])
+    assert np.cos(np.radians(angle["null_low"])) == pytest.approx(cosine["null_high"], abs=1e-3)
+
+
+def _kaiming(rng: np.random.Generator, out: int, inputs: int) -> np.ndarray:
+    return rng.uniform(-1, 1, (out, inputs)) / np.sqrt(inputs)
+
+
+def feedback_beside(weight: np.ndarray, law: str, rng: np.random.Generator) -> np.ndarray:
+    if law == "gaussian":
+        return rng.standard_normal(weight.shape)
+    if law == "uniform":
+        return _kaiming(rng, *weight.shape)
+    if law == "biased":
+        return _kaiming(rng, *weight.shape) + 4.0 / np.sqrt(3 * weight.size * weight.shape[1])
+    return rng.permutation(weight.ravel()).reshape(weight.shape)
+
+
+LAWS = ("gaussian", "uniform", "biased", "permuted")
+
+
+def p_values(law: str, shape: tuple[int, int], nets: int, shift: float) -> np.ndarray:
+    """Return p of untrained nets; their weights have a mean of so many standard errors."""
+    rng = np.random.default_rng([LAWS.index(law), *shape])
+    found = []
+    for _ in range(nets):
+        weight = _kaiming(rng, *shape)
+        weight += shift * weight.std() / np.sqrt(weight.size) - weight.mean()
+        view = matrix_view(weight[None], feedback_beside(weight, law, rng))
+        observed = vector_cosine(view, pair=("weight", "static/feedback"))
+        found.append(reordered_cosine_null(view, observed)["null_p"][0])
+    return np.array(found)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_the_null_of_the_cosine_is_calibrated(law: str) -> None:
+    p = p_values(law, (10, 36), 100, 4.0)
+    assert stats.kstest(p, "uniform").pvalue > 1e-3
+    assert np.mean(p <= 0.05) <= 0.12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shift", [0.0, 2.0, 4.9, 8.0])
+@pytest.mark.parametrize("shape", [(3, 4), (10, 36), (36, 40)])
+@pytest.mark.parametrize("law", LAWS)
+def test_the_null_of_the_cosine_is_calibrated_on_many_nets(
+    law: str, shape: tuple[int, int], shift: float
+) -> None:
+    p = p_values(law, shape, 1500, shift)
+    assert stats.kstest(p, "uniform").pvalue > 0.01 / 48
+    assert stats.binomtest(int((p <= 0.05).sum()), len(p), 0.05).pvalue > 0.01 / 48
+
+
+def test_converted_nets_are_calibrated_too(tmp_path: Path) -> None:
+    p = []
+    for seed in range(30):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 4))
+        with torch.no_grad():
+            model[2].weight.add_(0.2)
+        fadiag.convert(model, seed=seed, feedback="permuted")
+        with Recorder(model, tmp_path / f"{seed}.zarr", state=("weight",), layers=["2"]):
+            pass
+        results = fadiag.analyze(tmp_path / f"{seed}.zarr", metrics=["weight_feedback_cosine"])
+        p.append(float(results["state/weight_feedback_cosine_null_p"].sel(layer="2").squeeze()))
+    assert stats.kstest(p, "uniform").pvalue > 1e-3
+    assert np.mean(np.array(p) <= 0.05) < 0.2
 
 
 def test_the_overlap_of_another_k_has_no_null(tmp_path: Path) -> None:

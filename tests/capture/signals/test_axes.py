@@ -8,7 +8,7 @@ from torch import nn
 from fadiag import spectra
 from fadiag.analysis import analyze
 from fadiag.capture import Live, Probe, Recorder
-from fadiag.errors import CaptureError, InputError
+from fadiag.errors import AnalysisWarning, CaptureError, InputError
 from fadiag.store import open_run
 
 
@@ -67,6 +67,8 @@ def test_a_channel_axis_that_is_not_certain_is_refused(tmp_path, model, shape):
     analyze(tmp_path / "b.zarr")
     match = rf"channel axis of (activation|modulator) of layer '{name}' is not known.*unfolding='samples'"
     with pytest.raises(InputError, match=match):
+        analyze(tmp_path / "b.zarr", unfolding="channels", strict=True)
+    with pytest.warns(AnalysisWarning, match=match):
         analyze(tmp_path / "b.zarr", unfolding="channels")
     analyze(tmp_path / "b.zarr", unfolding="channels", metrics=["error_effective_rank_raw"])
 

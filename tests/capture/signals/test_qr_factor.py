@@ -45,7 +45,9 @@ def test_a_factor_has_the_gram_matrix_of_its_rows(*, rows, columns, positions, d
     assert (upper.diagonal() >= 0).all()
     gram = flat.T @ flat
     torch.testing.assert_close(upper.T @ upper, gram, rtol=0, atol=1e-12 * float(gram.abs().max()))
-    squares, unit = unit_rows([x])
+    squares, fourth, unit = unit_rows([x], flat.mean(0))
     torch.testing.assert_close(squares, flat.square().sum(1), rtol=1e-12, atol=0)
+    apart = (flat - flat.mean(0)).square().sum(1)
+    torch.testing.assert_close(fourth, apart.square().sum(), rtol=1e-9, atol=1e-26 * scale**4)
     ones = torch.nn.functional.normalize(flat / scale, dim=1)
     torch.testing.assert_close(unit[:, 1:].T @ unit[:, 1:], ones.T @ ones, rtol=0, atol=1e-6 * len(flat))

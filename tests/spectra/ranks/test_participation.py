@@ -1,6 +1,9 @@
 """The participation ratio: its debiased form, and the rows that carry it."""
 
+from itertools import permutations
+
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose
 
 from fadiag import spectra
@@ -12,13 +15,34 @@ def test_effective_samples_counts_rows_of_equal_length() -> None:
     assert_allclose(spectra.effective_samples(x), 3.0)
 
 
-def test_the_debiased_ratio_is_its_definition_on_both_sides() -> None:
-    for shape in ((6, 40), (40, 6)):
-        x = np.random.default_rng(5).standard_normal(shape)
-        k = x @ x.T
-        d = (np.diag(k) ** 2).sum()
-        truth = (np.trace(k) ** 2 - d) / ((k**2).sum() - d)
-        assert_allclose(spectra.participation_ratio_debiased(x), truth, rtol=1e-10)
+def averaged(x: np.ndarray) -> float:
+    """Return the source's estimator as it is written: averages over distinct rows i, j, l, r."""
+    k, above, below = x @ x.T, 0.0, 0.0
+    for i, j, m, r in permutations(range(len(x)), 4):
+        above += k[i, i] * k[j, j] - 2 * k[i, i] * k[j, m] + k[i, j] * k[m, r]
+        below += k[i, j] ** 2 - 2 * k[i, j] * k[j, m] + k[i, j] * k[m, r]
+    return above / below
+
+
+@pytest.mark.parametrize("shape", [(6, 40), (9, 3)])
+def test_the_debiased_ratio_is_its_definition_on_both_sides(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal(shape) + rng.standard_normal(shape[1])
+    assert_allclose(spectra.participation_ratio_debiased(x), averaged(x), rtol=1e-9)
+    assert_allclose(spectra.participation_ratio_debiased(x + 7.0), averaged(x), rtol=1e-9)
+
+
+def test_the_debiased_ratio_does_not_see_the_mean_row() -> None:
+    """57 equal variances and a mean of length u: without centering (57 + u²)² / (57 + 2 u² + u⁴) = 14.4."""
+    n = 57
+    u = np.roots([1 - 14.4, 2 * n - 2 * 14.4, n**2 - 14.4 * n]).max()  # u²
+    assert_allclose((n + u) ** 2 / (n + 2 * u + u**2), 14.4)
+    x = np.random.default_rng(7).standard_normal((20, 300, n)) + np.sqrt(u / n)
+    assert_allclose(1 / np.mean(1 / spectra.participation_ratio_debiased(x)), 57, rtol=0.02)
+    k = x @ x.transpose(0, 2, 1)
+    d = np.einsum("bii->bi", k)
+    off = (k**2).sum((1, 2)) - (d**2).sum(1)
+    assert_allclose((d.sum(1) ** 2 - (d**2).sum(1)).mean() / off.mean(), 14.4, rtol=0.02)
 
 
 def test_the_debiased_ratio_does_not_depend_on_the_number_of_samples() -> None:
@@ -33,10 +57,10 @@ def test_the_debiased_ratio_does_not_depend_on_the_number_of_samples() -> None:
 
 def test_the_debiased_ratio_says_what_it_cannot_know() -> None:
     assert np.isposinf(spectra.participation_ratio_debiased(np.eye(4)))
-    assert np.isposinf(spectra.participation_ratio_debiased(np.eye(6)[:, :4]))
     turned = np.linalg.qr(np.random.default_rng(0).standard_normal((9, 5)))[0].T  # orthogonal up to rounding
     assert np.isposinf(spectra.participation_ratio_debiased(turned * np.arange(1.0, 6)[:, None]))
-    assert np.isnan(spectra.participation_ratio_debiased([[1.0, 2.0], [0.0, 0.0]]))
+    assert np.isnan(spectra.participation_ratio_debiased([[1.0, 2.0], *[[0.0, 0.0]] * 3]))
+    assert spectra.participation_ratio_debiased(np.full((5, 3), 0.1)) == 0  # no row differs from another
 
 
 def test_rows_of_one_length_undo_the_weight_of_few_samples() -> None:

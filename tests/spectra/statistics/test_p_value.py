@@ -29,6 +29,19 @@ def test_draws_that_equal_the_observed_value_up_to_rounding_are_ties() -> None:
     assert spectra.at_or_above([[1.0, 2.0], [1.0, 2.0]], [1.5, np.nan]).tolist() == [1, 0]
 
 
+def test_the_lower_tail_counts_what_is_as_low_and_ties_count_on_both_sides() -> None:
+    null = np.arange(99.0)
+    assert spectra.p_value(-1.0, null, tail="lower") == 0.01
+    assert spectra.p_value(0.0, null, tail="lower") == 0.02
+    assert spectra.p_value(1e9, null, tail="lower") == 1.0
+    assert spectra.p_value(2.5 * (1 + 1e-9), np.full(99, 2.5), tail="lower") == 1.0
+    rng = np.random.default_rng(4)
+    seen, draws = rng.standard_normal(50), rng.standard_normal((50, 19))
+    both = spectra.p_value(seen, draws) + spectra.p_value(seen, draws, tail="lower")
+    assert_allclose(both, 21 / 20)  # each draw counts once, the observed value twice
+    assert np.isnan(spectra.p_value(np.nan, null, tail="lower"))
+
+
 def mean_error_cosine(delta: np.ndarray, feedback: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return spectra.cosine(delta @ feedback, truth).mean(axis=-1)
 

@@ -1,0 +1,53 @@
+"""Which runs have no value where others of their condition have one: cut short, diverged, or lost."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from fadiag.results.by_condition import of_condition
+
+__all__ = ["named", "runs_of", "runs_without_value"]
+
+#: More runs than this are counted and not named.
+_NAMED = 4
+
+
+def runs_of(values: xr.DataArray, condition: str) -> dict[int | str, str]:
+    """Return the runs of a condition by seed, of what `by_condition` returns."""
+    found: dict[int | str, str] = values.attrs.get("runs_of", {}).get(condition, {})
+    return found
+
+
+def runs_without_value(values: xr.DataArray) -> list[str]:
+    """Return the runs without a finite value where another run of their condition has one.
+
+    `values` are by condition and seed, such as `final_values` returns them; with layers, a run is named if it
+    lacks any that another has.
+
+    Examples
+    --------
+    >>> told = {"runs_of": {"fa": {0: "fa-seed0", 1: "fa-seed1"}}}
+    >>> runs = {"condition": ["fa"], "seed": [0, 1]}
+    >>> runs_without_value(xr.DataArray([[3.0, np.nan]], runs, ("condition", "seed"), attrs=told))
+    ['fa-seed1']
+    """
+    gone = []
+    for condition in map(str, values["condition"].values):
+        own = of_condition(values, condition)
+        known = own.copy(data=np.isfinite(own.values))
+        lacking = (known.any("seed") & ~known).any([d for d in known.dims if d != "seed"])
+        gone += [run for seed, run in runs_of(values, condition).items() if bool(lacking.sel(seed=seed))]
+    return gone
+
+
+def named(runs: Sequence[str]) -> str:
+    """Return a list of runs in words, with their verb.
+
+    >>> named(["a"]), named(["a", "b"]), named(list("abcdef"))
+    ('a has', 'a and b have', 'a, b, c, d and 2 more have')
+    """
+    if len(runs) == 1:
+        return f"{runs[0]} has"
+    shown = list(runs) if len(runs) <= _NAMED else [*runs[:_NAMED], f"{len(runs) - _NAMED} more"]
+    return f"{', '.join(shown[:-1])} and {shown[-1]} have"
