@@ -166,6 +166,14 @@ def test_nulls_stand_beside_their_numbers(results, recorded):
         ("effective_samples", energy.sum(-1) ** 2 / fourth),
     ):
         assert at(results, f"probe/error_{name}_gate_null_mean") == pytest.approx(draws.mean(), rel=1e-5)
+    name = "probe/error_participation_ratio_raw_gate_null"
+    low = results[f"{name}_p_low"]
+    drawn = energy.sum(-1) ** 2 / (energy**2).sum(-1)
+    below = (drawn <= at(results, "probe/error_participation_ratio_raw")).sum()
+    assert at(results, f"{name}_p_low") == pytest.approx((1 + below) / (1 + drawn.size))
+    assert (low.attrs["tail"], low.attrs["draws_of"]) == ("lower", "gate_null_spectrum_raw")
+    assert "rotated at its input" in low.attrs["null"]
+    assert "gate null" in results[f"{name}_low"].attrs["long_name"]
     s = recorded["probe"]["fc2"]["error_null_spectrum_centered"].astype(np.float64)
     q = s / s.sum(-1, keepdims=True)
     expected = np.exp(-(q * np.log(q)).sum(-1)).mean()
