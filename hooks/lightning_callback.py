@@ -47,7 +47,7 @@ class Record(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         # Not in on_fit_start, where a checkpoint's optimizer is not yet restored.
-        self.updates = trainer.global_step
+        self.losses, self.updates = [], trainer.global_step
         if self.updates == 0:  # a run from the start, after another one
             self.step = 0
         self.recorder = fadiag.Recorder(

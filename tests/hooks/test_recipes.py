@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fadiag.store import open_run
 
@@ -50,6 +51,16 @@ def test_foreign_fa_library_that_is_missing_is_told(tmp_path):
     assert done.stderr.strip() == (
         "this recipe needs biotorch (not here): pip install --no-deps biotorch==0.0.16"
     )
+
+
+def test_checkpoints(tmp_path):
+    run = open_run(launched("checkpoints.py", tmp_path) / "run.zarr")
+    np.testing.assert_array_equal(run["probe/step"], [0, 10, 20, 30, 40])
+    np.testing.assert_array_equal(run["state/step"], [0, 10, 20, 30, 40])
+    for step in (0, 10, 40):
+        saved = torch.load(tmp_path / f"saved/{step}.pt")
+        np.testing.assert_array_equal(run["state/3/weight"].sel(step=step), saved["3.weight"])
+    np.testing.assert_array_equal(run["static/3/feedback"], saved["3.feedback"])
 
 
 def test_hugging_face_trainer(tmp_path):

@@ -253,6 +253,21 @@ def test_the_model_is_the_seeds_and_leaves_torchs_generator_alone() -> None:
     assert not one.fc2.bias.any()
 
 
+@pytest.mark.parametrize("name", ["sgd", "muon"])
+def test_a_run_does_not_depend_on_the_default_device(tmp_path: Path, name: str) -> None:
+    config = replace(
+        SMALL,
+        rule="fa",
+        optimizer=OptimizerConfig(name=name),
+        model=ModelConfig(hidden=(8, 8, 8), norm="batch"),
+        record=replace(SMALL.record, redraws=2, mask_draws=2),
+    )
+    here = train(config, tmp_path / "here.zarr", device="cpu")
+    with torch.device("meta"):
+        there = train(config, tmp_path / "there.zarr", device="cpu")
+    assert_same(here, there)
+
+
 def test_the_model_does_not_depend_on_the_default_device() -> None:
     config = ModelConfig(hidden=(8,), norm="batch")
     here = build_model(config, 4, 2, seed=0).state_dict()
