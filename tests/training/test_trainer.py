@@ -260,7 +260,7 @@ def test_a_run_does_not_depend_on_the_default_device(tmp_path: Path, name: str) 
         rule="fa",
         optimizer=OptimizerConfig(name=name),
         model=ModelConfig(hidden=(8, 8, 8), norm="batch"),
-        record=replace(SMALL.record, redraws=2, mask_draws=2),
+        record=replace(SMALL.record, redraws=2, gate_draws=2),
     )
     here = train(config, tmp_path / "here.zarr", device="cpu")
     with torch.device("meta"):
