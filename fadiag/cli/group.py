@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from fadiag.errors import FadiagError
+from fadiag.errors import AnalysisWarning, FadiagError
 
 __all__ = ["Failure", "Group"]
 
@@ -42,6 +42,7 @@ class Group(click.Group):
             signal.signal(signal.SIGINT, _interrupt)
         try:
             with warnings.catch_warnings():
+                warnings.simplefilter("always", AnalysisWarning)
                 warnings.showwarning = _show_warning
                 return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -163,7 +163,9 @@ def lost(results: xr.DataTree) -> Table:
         step = "" if first.step is None else str(first.step)
         told.append((run, stream, layers, name or "all of it", step, str(first.steps), first.reason))
     head = ("run", "stream", "layers", "metric or signal", "first step", "steps", "reason (of the first)")
-    return Table(head, tuple(told), "It has no values in these results; all else was measured.")
+    return Table(
+        head, tuple(told), "What was left out has no values in these results; all else was measured."
+    )
 
 
 def runs(results: xr.DataTree) -> tuple[Table, Table]:

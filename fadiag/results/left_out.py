@@ -89,10 +89,12 @@ def merged(records: Iterable[LeftOut]) -> list[LeftOut]:
     for record in records:
         key = (record.run, record.stream, record.layer, record.metric, record.signal)
         alike.setdefault(key, {}).setdefault(record.step, record)
-    return [
+    found = [
         replace(min(by_step.values(), key=_first), steps=sum(r.steps for r in by_step.values()))
         for by_step in alike.values()
     ]
+    # In one order, whichever block was measured first.
+    return sorted(found, key=lambda r: (r.run, r.stream, _first(r), r.layer, r.metric, r.signal))
 
 
 def _first(record: LeftOut) -> int:

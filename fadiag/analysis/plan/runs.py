@@ -15,7 +15,7 @@ from fadiag.analysis.metrics.view import Layer
 from fadiag.analysis.plan.given_meta import Entries, GivenMeta, entries_by_path
 from fadiag.errors import FadiagError, InputError, StoreError
 from fadiag.paths import absolute_path
-from fadiag.store import ROW_COUNT_SIGNAL, Unfolding, open_run, rows_of_layer
+from fadiag.store import ROW_COUNT_SIGNAL, Unfolding, open_run, rows_of_layer, run_info
 
 __all__ = ["Run", "Stream", "open_runs"]
 
@@ -168,8 +168,9 @@ def _open_or_lose(
     stem = path.name.removesuffix(".zarr") if path else getattr(item, "name", None) or f"run{position}"
     meta: Entries = dict(given.get(path.resolve(), {})) if path else {}
     try:
+        attrs = item.attrs if isinstance(item, xr.DataTree) else {"manifest": run_info(item).manifest}
+        meta = _meta(_plain(attrs)) | meta  # which a store tells whose arrays are damaged
         tree = item if isinstance(item, xr.DataTree) else open_run(item)
-        meta = _meta(_plain(tree.attrs)) | meta
         return _open(tree, path, _label(meta, stem), meta), None
     except MemoryError:
         raise

@@ -71,8 +71,11 @@ def compare(
 
     path = checked_path(_check_table, out) if out else None
     sides = {"a": load(a), "b": load(b)}
-    lost = [f"{side}: {line}" for side, tree in sides.items() for line in told_by_run(left_out(tree))]
-    say_left_out(lost, strict=strict)
+    lost: dict[str, list[str]] = {}
+    for side, tree in sides.items():
+        for line in told_by_run(left_out(tree)):
+            lost.setdefault(line, []).append(side)
+    say_left_out([f"{' and '.join(of)}: {line}" for line, of in lost.items()], strict=strict)
     found = measure(sides["a"], sides["b"], conditions=conditions)
     shown = found if everything else found[found["differs"]]
     numbers = ("a", "b", "difference", "low", "high", "p")

@@ -75,7 +75,7 @@ def _directions(values: ArrayLike, name: str) -> Floats:
     require_finite(array, name)
     wide = np.atleast_1d(array).astype(np.float64)
     peak = np.abs(wide).max(axis=-1, keepdims=True, initial=0.0)
-    if not (peak > 0).all():
+    if not wide.shape[-1] or not (peak > 0).all():
         raise InputError(f"{name} of shape {array.shape} is empty or all zeros: it has no direction")
     wide /= peak
     return np.asarray(wide / np.linalg.norm(wide, axis=-1, keepdims=True))

@@ -58,3 +58,5 @@ def test_refusals() -> None:
         spectra.permuted_cosines(np.ones(3), np.zeros(3), 5, rng)
     with pytest.raises(InputError, match="they need as many entries"):
         spectra.permuted_cosines(np.ones(3), np.ones(2), 5, rng)
+    with pytest.raises(InputError, match=r"w of shape \(0, 0\) is empty or all zeros"):
+        spectra.permuted_cosines(np.ones((0, 0)), np.ones((0, 0)), 5, rng)
