@@ -14,7 +14,7 @@ from fadiag.figures import FIGURES, write_numbers
 from fadiag.figures import save as save_figure
 from fadiag.paths import absolute_path
 from fadiag.report import write_report
-from fadiag.results import load, save
+from fadiag.results import load_results, save_results
 from fadiag.store import compact, export_netcdf, inspect_run, run_info, verify_run
 from tests.capture.toy import labelled, loss_of
 
@@ -72,8 +72,8 @@ def test_the_home_folder_at_every_door_of_the_library(home):
         import netCDF4  # noqa: F401
 
         export_netcdf("~/run.zarr", "~/run.nc")
-    assert save(results, "~/saved.zarr") == home / "saved.zarr"
-    load("~/saved.zarr")
+    assert save_results(results, "~/saved.zarr") == home / "saved.zarr"
+    load_results("~/saved.zarr")
     write_report(results, "~/report.html")
     assert save_figure(FIGURES[0].draw(results), "~/figure.pdf") == home / "figure.pdf"
     write_numbers(FIGURES[0].numbers(results), "~/numbers.csv")
@@ -99,7 +99,7 @@ def test_the_home_folder_at_every_door_of_the_command(home):
     run("verify", "~/run.zarr")
     run("compact", "~/run.zarr", "~/sealed.zarr")
     run("analyze", "~/run.zarr", "--out=~/results.zarr", "--meta=~/meta.csv")
-    assert load(home / "results.zarr")["p"]["seed"].item() == 4
+    assert load_results(home / "results.zarr")["p"]["seed"].item() == 4
     run("figure", FIGURES[0].name, "~/results.zarr", "--out=~/figure.pdf", "--numbers=~/numbers.csv")
     run("report", "~/results.zarr", "--out=~/report.html")
     assert {path.name for path in home.iterdir()} == {

@@ -27,3 +27,7 @@ __all__ = [
     "stable_rank",
     "unfold",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

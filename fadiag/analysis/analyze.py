@@ -22,7 +22,7 @@ from fadiag.analysis.plan.tasks import Options, Task, plan
 from fadiag.analysis.threads import one_blas_thread
 from fadiag.cores import available_cores
 from fadiag.errors import AnalysisWarning, InputError, MissingSignalError
-from fadiag.results.io import READABLE, check_output, load, save
+from fadiag.results.io import READABLE, check_output, load_results, save_results
 from fadiag.results.left_out import LeftOut, told_by_run
 from fadiag.spectra.validate import as_count
 from fadiag.store import UNFOLDINGS, Unfolding
@@ -96,7 +96,7 @@ def analyze(
     strict : bool
         Raise an error at the first thing that cannot be measured, instead of leaving it out.
     output : path, optional
-        Also save the results there, see `fadiag.results.save`. Where a ``.zarr`` or ``.nc`` is there,
+        Also save the results there, see `fadiag.results.save_results`. Where a ``.zarr`` or ``.nc`` is there,
         what it holds of the same recordings (run id and generation) under the same definitions is not
         measured again.
 
@@ -143,7 +143,7 @@ def analyze(
     assembly = Assembly(placed, chosen, options, losses)
     resumable = output is not None and output.suffix in READABLE
     if resumable and output is not None and output.exists():
-        assembly.adopt(load(output))
+        assembly.adopt(load_results(output))
     tasks = plan(measurable, chosen, options, assembly.known, losses)
     finished, saved = 0, time.monotonic()
 
@@ -154,7 +154,7 @@ def analyze(
         if progress is not None:
             progress(finished, len(tasks))
         if output is not None and resumable and time.monotonic() - saved > SAVE_EVERY:
-            save(assembly.tree(), output)
+            save_results(assembly.tree(), output)
             saved = time.monotonic()
 
     with one_blas_thread():
@@ -167,7 +167,7 @@ def analyze(
         _refuse_lost(chosen, assembly)
     results = assembly.tree()
     if output is not None:
-        save(results, output)
+        save_results(results, output)
     if lost := assembly.left_out:
         lines = "; ".join(told_by_run(lost))
         warnings.warn(

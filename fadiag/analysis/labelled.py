@@ -1,16 +1,16 @@
-"""Ranks of one recorded signal as labelled arrays: ``effective_rank(run["probe/fc1/error"])``.
+"""Measure the rank of one recorded signal, or of a plain matrix: ``effective_rank(run["probe/fc1/error"])``.
 
-Where batches were short, the stream's ``rows_valid`` tells the samples from the NaN after them:
+Short batches of a live stream end in rows of NaN. The stream's ``rows_valid`` says how many rows are real:
 ``effective_rank(run["live/fc1/error"].assign_coords(rows_valid=run["live"].rows_valid))``. Without it such a
 signal is refused.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fadiag import spectra
 from fadiag.analysis.metrics.unfold import unfold
@@ -18,6 +18,13 @@ from fadiag.errors import InputError
 from fadiag.store import Unfolding
 
 __all__ = ["effective_rank", "effective_rank_energy", "participation_ratio", "stable_rank"]
+
+
+class Tensor(Protocol):
+    """What is read of a tensor of torch, which this package does not load."""
+
+    def detach(self) -> Any:
+        """Return the tensor without its graph."""
 
 
 def _check_unfolding(signal: xr.DataArray, unfolding: Unfolding) -> None:
@@ -30,7 +37,7 @@ def _check_unfolding(signal: xr.DataArray, unfolding: Unfolding) -> None:
 
 
 def _rows_valid(record: xr.DataArray, name: str) -> int | None:
-    """Return how many samples of a record are real, as the coordinate ``rows_valid`` tells.
+    """Return how many samples of a record are real, from the coordinate ``rows_valid``.
 
     Without it, rows of NaN at the end may be the padding of a short batch or a run that diverged.
     """
@@ -44,10 +51,36 @@ def _rows_valid(record: xr.DataArray, name: str) -> int | None:
         at = f" at step {record.coords['step'].item()}" if "step" in record.coords else ""
         raise InputError(
             f"{record.name}{at} is NaN in the last {lacking} of {record.shape[1]} samples: a short batch, or "
-            f"a run that diverged? Tell how many are real, as the stream does: {name}(signal.assign_coords("
+            f"a run that diverged? Say how many are real, as the stream does: {name}(signal.assign_coords("
             "rows_valid=run['live'].rows_valid))"
         )
     return None
+
+
+def _rank(
+    signal: xr.DataArray | ArrayLike | Tensor,
+    function: Callable[[NDArray[Any]], NDArray[np.float64]],
+    unfolding: Unfolding,
+) -> xr.DataArray | float:
+    """Measure a labelled signal step by step, or one plain matrix."""
+    name = function.__name__
+    if isinstance(signal, xr.DataArray):
+        return _by_step(signal, function, name, unfolding)
+    matrix = np.asarray(_as_array(signal))
+    if matrix.ndim != 2:
+        raise InputError(
+            f"{name} takes a labelled signal or one matrix (samples, features), not an array of shape "
+            f"{matrix.shape}; reshape it, or use fadiag.spectra.{name} for a stack of matrices"
+        )
+    return float(function(matrix))
+
+
+def _as_array(values: Any) -> Any:
+    """Return a tensor's values for numpy, also from a graph, a GPU or a precision that numpy lacks."""
+    if not hasattr(values, "detach"):
+        return values
+    tensor = values.detach().cpu()
+    return tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
 
 
 def _by_step(
@@ -56,8 +89,6 @@ def _by_step(
     name: str,
     unfolding: Unfolding,
 ) -> xr.DataArray:
-    if not isinstance(signal, xr.DataArray):
-        raise InputError(f"{name} takes a labelled signal; for a plain array use fadiag.spectra.{name}")
     _check_unfolding(signal, unfolding)
     stepped = "step" in signal.dims
     source = signal.transpose("step", ...) if stepped else signal.expand_dims("step")
@@ -79,21 +110,89 @@ def _by_step(
     return xr.DataArray(out, coords, ("step",), full_name, attrs)
 
 
-def effective_rank(signal: xr.DataArray, *, unfolding: Unfolding = "samples") -> xr.DataArray:
-    """Effective rank (Roy and Vetterli 2007) of a recorded signal, raw, step by step."""
-    return _by_step(signal, spectra.effective_rank, "effective_rank", unfolding)
+def effective_rank(
+    signal: xr.DataArray | ArrayLike | Tensor, *, unfolding: Unfolding = "samples"
+) -> xr.DataArray | float:
+    """Measure the effective rank of a signal, exp(-sum p ln p), p = s / sum s, without centering.
+
+    Here s are the singular values of the matrix (samples, features). The value lies in [1, min(shape)].
+
+    Parameters
+    ----------
+    signal : DataArray, array_like or tensor
+        A recorded signal with its labels, or one matrix (samples, features).
+    unfolding : {"samples", "channels"}
+        How a labelled signal of a convolution becomes a matrix.
+
+    Returns
+    -------
+    DataArray or float
+        One value a step for a labelled signal, else one number. Unit 1.
+
+    Raises
+    ------
+    InputError
+        A plain array that is not one matrix, values that are not finite, or the factor of another unfolding.
+
+    References
+    ----------
+    Roy and Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(effective_rank(np.diag([2.0, 2.0, 1.0])), 3)
+    2.872
+    """
+    return _rank(signal, spectra.effective_rank, unfolding)
 
 
-def effective_rank_energy(signal: xr.DataArray, *, unfolding: Unfolding = "samples") -> xr.DataArray:
-    """Effective rank of the energy, exp(-sum p ln p) with p = s^2 / sum s^2, raw, step by step."""
-    return _by_step(signal, spectra.effective_rank_energy, "effective_rank_energy", unfolding)
+def effective_rank_energy(
+    signal: xr.DataArray | ArrayLike | Tensor, *, unfolding: Unfolding = "samples"
+) -> xr.DataArray | float:
+    """Measure the effective rank of the energy of a signal, exp(-sum p ln p) with p = s^2 / sum s^2.
+
+    The signal is not centered. Parameters, returns and errors are those of `effective_rank`; the source is at
+    `fadiag.spectra.effective_rank_energy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(effective_rank_energy(np.diag([2.0, 2.0, 1.0])), 3)
+    2.625
+    """
+    return _rank(signal, spectra.effective_rank_energy, unfolding)
 
 
-def participation_ratio(signal: xr.DataArray, *, unfolding: Unfolding = "samples") -> xr.DataArray:
-    """Participation ratio (sum s^2)^2 / sum s^4 of a recorded signal, raw, step by step."""
-    return _by_step(signal, spectra.participation_ratio, "participation_ratio", unfolding)
+def participation_ratio(
+    signal: xr.DataArray | ArrayLike | Tensor, *, unfolding: Unfolding = "samples"
+) -> xr.DataArray | float:
+    """Measure the participation ratio of a signal, (sum s^2)^2 / sum s^4.
+
+    The signal is not centered. Parameters, returns and errors are those of `effective_rank`; the source is at
+    `fadiag.spectra.participation_ratio`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(participation_ratio(np.diag([2.0, 2.0, 1.0])), 3)
+    2.455
+    """
+    return _rank(signal, spectra.participation_ratio, unfolding)
 
 
-def stable_rank(signal: xr.DataArray, *, unfolding: Unfolding = "samples") -> xr.DataArray:
-    """Stable rank sum s^2 / max s^2 of a recorded signal, raw, step by step."""
-    return _by_step(signal, spectra.stable_rank, "stable_rank", unfolding)
+def stable_rank(
+    signal: xr.DataArray | ArrayLike | Tensor, *, unfolding: Unfolding = "samples"
+) -> xr.DataArray | float:
+    """Measure the stable rank of a signal, sum s^2 / max s^2.
+
+    The signal is not centered. Parameters, returns and errors are those of `effective_rank`; the source is at
+    `fadiag.spectra.stable_rank`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(stable_rank(np.diag([2.0, 2.0, 1.0])), 3)
+    2.25
+    """
+    return _rank(signal, spectra.stable_rank, unfolding)

@@ -42,3 +42,7 @@ __all__ = [
     "logarithmic",
     "record_arrays",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

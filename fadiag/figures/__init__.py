@@ -40,3 +40,7 @@ def find(name: str) -> Figure:
         if figure.name == name:
             return figure
     raise InputError(f"no figure is called '{name}'; there are {', '.join(f.name for f in FIGURES)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

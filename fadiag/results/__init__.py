@@ -6,7 +6,7 @@ Whatever reads results, `fadiag.compare`, figures and the report, reads them thr
 from fadiag.results.by_condition import by_condition
 from fadiag.results.final_values import final_values
 from fadiag.results.intervals import MeanInterval, contrast, mean_interval
-from fadiag.results.io import load, save, to_pandas
+from fadiag.results.io import load_results, save_results, to_pandas
 from fadiag.results.select import select
 
 __all__ = [
@@ -14,9 +14,13 @@ __all__ = [
     "by_condition",
     "contrast",
     "final_values",
-    "load",
+    "load_results",
     "mean_interval",
-    "save",
+    "save_results",
     "select",
     "to_pandas",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

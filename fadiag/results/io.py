@@ -21,7 +21,7 @@ from fadiag.paths import absolute_path
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["READABLE", "RESULTS_VERSION", "check_output", "load", "save", "to_pandas"]
+__all__ = ["READABLE", "RESULTS_VERSION", "check_output", "load_results", "save_results", "to_pandas"]
 
 #: Version of the layout of the results; others are refused. 2: `condition`, American spelling.
 #: 3: the gate null.
@@ -92,7 +92,7 @@ def _attributes(path: Path) -> dict[str, Any]:
     return dict(zarr.open_group(path, mode="r").attrs)
 
 
-def save(results: xr.DataTree, path: str | os.PathLike[str]) -> Path:
+def save_results(results: xr.DataTree, path: str | os.PathLike[str]) -> Path:
     """Write results to ``.zarr``, ``.nc``, ``.csv`` or ``.parquet``; old ones stay until the new are whole.
 
     ``.zarr`` and ``.nc`` (extra ``netcdf``) hold all of them and can be read again; ``.csv`` and ``.parquet``
@@ -143,7 +143,7 @@ def _checked(results: xr.DataTree, suffix: str) -> dict[str, dict[str, dict[str,
     return encoding
 
 
-def load(path: str | os.PathLike[str]) -> xr.DataTree:
+def load_results(path: str | os.PathLike[str]) -> xr.DataTree:
     """Read results that were saved as zarr or netCDF.
 
     Raises

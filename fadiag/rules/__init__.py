@@ -29,3 +29,7 @@ __all__ = [
     "feedback_linear",
     "generator_for",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

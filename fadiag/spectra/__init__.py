@@ -123,3 +123,7 @@ __all__ = [
     "update_loss",
     "welch_interval",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

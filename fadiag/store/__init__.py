@@ -42,3 +42,7 @@ __all__ = [
     "run_info",
     "verify_run",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -11,7 +11,7 @@ import xarray as xr
 from fadiag.analysis import TABLE, Metric, analyze, compare
 from fadiag.analysis.metrics.signal_refs import WINDOW
 from fadiag.errors import AnalysisWarning, CaptureWarning, InputError, MissingSignalError, StoreError
-from fadiag.results import load, to_pandas
+from fadiag.results import load_results, to_pandas
 from fadiag.results.left_out import left_out
 from fadiag.store import compact, run_info
 
@@ -451,7 +451,7 @@ def test_meta_entries_of_any_name_reach_the_results(key, name, make_run, tmp_pat
             "another name"
         ]
     )
-    again = load(path)
+    again = load_results(path)
     if name:
         np.testing.assert_array_equal(again["probe"][name], [0, 0.5])
     assert len(to_pandas(again)) > 0

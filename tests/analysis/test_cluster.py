@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from fadiag.analysis import analyze, cluster_executor
 from fadiag.cli import main
 from fadiag.errors import ClusterError
-from fadiag.results import load
+from fadiag.results import load_results
 
 pytest.importorskip("distributed")
 
@@ -35,7 +35,7 @@ def test_a_cluster_gives_the_same_numbers(make_run, record, tmp_path, monkeypatc
         words = ["analyze", "a.zarr", "-o", "there.zarr", "--scheduler", cluster.scheduler_address]
         done = CliRunner().invoke(main, words, catch_exceptions=False)
     assert done.exit_code == 0
-    there, here = load("there.zarr"), analyze("a.zarr")
+    there, here = load_results("there.zarr"), analyze("a.zarr")
     for group in here.children:
         assert set(there[group].data_vars) == set(here[group].data_vars)
         for name in here[group].data_vars:

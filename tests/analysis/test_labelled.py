@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
+import fadiag
 from fadiag import analysis
 from fadiag.errors import InputError
 
@@ -25,8 +27,21 @@ def test_a_labelled_layer(make_run):
     assert one.dims == ()
     expected = results["probe/error_stable_rank_raw"].sel(layer="fc2").squeeze()[2]
     assert float(one) == pytest.approx(float(expected), rel=1e-12)
-    with pytest.raises(InputError, match=r"for a plain array use fadiag\.spectra\.participation_ratio"):
-        analysis.participation_ratio(error.values)
+
+
+def test_a_plain_matrix_or_tensor(make_run):
+    error = make_run(0)["probe/fc2/error"].isel(step=2)
+    expected = float(fadiag.effective_rank(error))
+    assert fadiag.effective_rank(error.values) == pytest.approx(expected, rel=1e-12)
+    tensor = torch.tensor(error.values, requires_grad=True)
+    assert fadiag.effective_rank(tensor) == pytest.approx(expected, rel=1e-12)
+    half = tensor.bfloat16()
+    assert fadiag.stable_rank(half) == pytest.approx(fadiag.stable_rank(half.double().detach().numpy()))
+    for name in ("effective_rank", "effective_rank_energy", "participation_ratio", "stable_rank"):
+        assert getattr(fadiag, name)(np.eye(3)) == pytest.approx(3.0)
+        message = rf"not an array of shape \(2, 4, 3\); .* fadiag\.spectra\.{name} for a stack"
+        with pytest.raises(InputError, match=message):
+            getattr(fadiag, name)(np.ones((2, 4, 3)))
 
 
 def test_convolution_unfoldings_differ(make_run):

@@ -13,7 +13,7 @@ import xarray as xr
 from fadiag.analysis import Metric, analyze
 from fadiag.analysis.metrics.table import choose
 from fadiag.errors import AnalysisWarning, InputError, MissingSignalError, StoreError
-from fadiag.results import load, save, select
+from fadiag.results import load_results, save_results, select
 from fadiag.results.by_condition import by_condition
 from fadiag.results.left_out import left_out
 from fadiag.store import compact
@@ -216,7 +216,7 @@ def test_a_factor_of_another_unfolding_leaves_the_other_runs(make_run) -> None:
 def test_results_keep_what_was_left_out(suffix, make_run, edit, tmp_path) -> None:
     diverged = [edit(make_run(i), "probe/fc1/error", slice(1, None), np.nan) for i in range(3)]
     results, told = measured([make_run(3), *diverged])
-    again = load(save(results, tmp_path / f"results{suffix}"))
+    again = load_results(save_results(results, tmp_path / f"results{suffix}"))
     assert [str(record) for record in left_out(again)] == told
     assert len(told) == 3
     assert [str(record) for record in left_out(select(again, seed=[3, 1]))] == told[1:2]

@@ -11,7 +11,7 @@ import fadiag.cli
 from fadiag.cli import main
 from fadiag.cli.group import Group
 from fadiag.errors import FadiagError, StoreError
-from fadiag.results import save
+from fadiag.results import save_results
 from tests.results.synthetic_results import synthetic
 
 COMMANDS = ("demo", "train", "inspect", "analyze", "figure", "report")
@@ -19,7 +19,9 @@ COMMANDS = ("demo", "train", "inspect", "analyze", "figure", "report")
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    return save(synthetic(("bp", "fa"), seeds=(0, 1)), tmp_path_factory.mktemp("cli") / "results.zarr")
+    return save_results(
+        synthetic(("bp", "fa"), seeds=(0, 1)), tmp_path_factory.mktemp("cli") / "results.zarr"
+    )
 
 
 def invoke(*words, cwd=None):

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from fadiag.cli import main
 from fadiag.cli.meta_csv import read_meta
 from fadiag.errors import InputError
-from fadiag.results import load
+from fadiag.results import load_results
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_the_command_sets_condition_and_seed(make_run, record, table, tmp_path, 
     words = ["analyze", "a.zarr", "b.zarr", "--metric", "error_cosine", "--meta"]
     done = CliRunner().invoke(main, [*words, table("path,condition,seed\na.zarr,dfa,3\n./b.zarr,dfa,4\n")])
     assert done.exit_code == 0, done.output
-    assert load("results.zarr")["probe/run"].values.tolist() == ["dfa-seed3", "dfa-seed4"]
+    assert load_results("results.zarr")["probe/run"].values.tolist() == ["dfa-seed3", "dfa-seed4"]
     refused = CliRunner().invoke(main, [*words, table("path,condition\nc.zarr,fa\n")])
     assert refused.exit_code == 1
     assert refused.stderr.splitlines()[-1] == (

@@ -6,7 +6,7 @@ import xarray as xr
 from click.testing import CliRunner
 
 from fadiag.cli import main
-from fadiag.results import save
+from fadiag.results import save_results
 from fadiag.store import ArraySpec, RunWriter
 from tests.results.synthetic_results import synthetic
 
@@ -109,7 +109,7 @@ def test_export_writes_netcdf(run, tmp_path) -> None:
 
 
 def test_compare_shows_what_differs(tmp_path) -> None:
-    bp, fa = (save(synthetic((m,)), tmp_path / f"{m}.zarr") for m in ("bp", "fa"))
+    bp, fa = (save_results(synthetic((m,)), tmp_path / f"{m}.zarr") for m in ("bp", "fa"))
     done = invoke("compare", bp, fa, "-o", tmp_path / "table.csv")
     assert done.exit_code == 0, done.output
     row = next(line for line in done.output.splitlines() if "test_accuracy" in line)
@@ -122,7 +122,7 @@ def test_compare_shows_what_differs(tmp_path) -> None:
 
 
 def test_compare_takes_one_condition_of_several(tmp_path) -> None:
-    results = save(synthetic(("bp", "fa")), tmp_path / "both.zarr")
+    results = save_results(synthetic(("bp", "fa")), tmp_path / "both.zarr")
     done = invoke("compare", results, results)
     assert done.exit_code == 1
     assert "several conditions (bp, fa)" in done.stderr
@@ -130,7 +130,7 @@ def test_compare_takes_one_condition_of_several(tmp_path) -> None:
 
 
 def test_compare_says_where_it_cannot_write(tmp_path) -> None:
-    results = save(synthetic(("bp",)), tmp_path / "bp.zarr")
+    results = save_results(synthetic(("bp",)), tmp_path / "bp.zarr")
     for out in (tmp_path, tmp_path / "table.txt", tmp_path / "gone" / "table.csv"):
         done = invoke("compare", results, results, "-o", out)
         assert done.exit_code == 2
@@ -138,7 +138,7 @@ def test_compare_says_where_it_cannot_write(tmp_path) -> None:
 
 
 def test_compare_replaces_a_table_and_nothing_else(tmp_path) -> None:
-    results, out = save(synthetic(("bp",)), tmp_path / "bp.zarr"), tmp_path / "table.csv"
+    results, out = save_results(synthetic(("bp",)), tmp_path / "bp.zarr"), tmp_path / "table.csv"
     out.write_text("my,own\n1,2\n")
     done = invoke("compare", results, results, "-o", out)
     assert done.exit_code == 2
@@ -150,7 +150,7 @@ def test_compare_replaces_a_table_and_nothing_else(tmp_path) -> None:
 
 
 def test_compare_of_equals_shows_nothing(tmp_path) -> None:
-    results = save(synthetic(("bp",)), tmp_path / "bp.zarr")
+    results = save_results(synthetic(("bp",)), tmp_path / "bp.zarr")
     done = invoke("compare", results, results)
     assert "0 of " in done.output
     assert "test_accuracy" not in done.output

@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from fadiag.cli import main
-from fadiag.results import load, save
+from fadiag.results import load_results, save_results
 from fadiag.results.left_out import LeftOut, left_out, to_attribute
 from tests.results.synthetic_results import synthetic
 
@@ -21,7 +21,7 @@ def results(tmp_path):
     tree = synthetic(("bp", "fa"))
     lost = LeftOut("fa-seed1", "holds 7 NaN of 160 values", "probe", "fc1", signal="error", step=50)
     tree.attrs |= to_attribute([lost])
-    return save(tree, tmp_path / "results.zarr")
+    return save_results(tree, tmp_path / "results.zarr")
 
 
 def commands(results, tmp_path):
@@ -47,7 +47,7 @@ def test_reading_commands_warn_and_go_on_and_fail_under_strict(which, results, t
 
 
 def test_what_is_whole_is_said_without_a_warning(tmp_path) -> None:
-    results = save(synthetic(("bp", "fa", "fa+bn")), tmp_path / "results.zarr")
+    results = save_results(synthetic(("bp", "fa", "fa+bn")), tmp_path / "results.zarr")
     for words in commands(results, tmp_path):
         for strict in ((), ("--strict",)):
             done = invoke(*words, *strict)
@@ -57,7 +57,7 @@ def test_what_is_whole_is_said_without_a_warning(tmp_path) -> None:
 def test_a_report_says_which_figures_it_has_to_do_without(tmp_path) -> None:
     tree = synthetic(("bp", "fa"))
     tree["probe"] = tree["probe"].to_dataset().drop_vars(["error_overlap", "modulator_effective_rank_raw"])
-    results = save(tree, tmp_path / "results.zarr")
+    results = save_results(tree, tmp_path / "results.zarr")
     done = invoke("report", results, "-o", tmp_path / "out.html")
     assert done.exit_code == 0
     assert "figure rank: modulator_effective_rank_raw not in the results" in done.stderr
@@ -80,6 +80,6 @@ def test_analyze_leaves_a_diverged_and_a_lost_run_out(make_run, edit, record, tm
     assert "run gone: " in done.stderr
     assert "run fa-seed1: error of layer 'fc2' at step 10 (and at 2 more) holds 160 NaN" in done.stderr
     assert done.stderr.count("\n") == 1
-    assert len(left_out(load(tmp_path / "results.zarr"))) == 2
+    assert len(left_out(load_results(tmp_path / "results.zarr"))) == 2
     nothing = invoke("analyze", tmp_path / "gone.zarr", "-o", tmp_path / "none.zarr")
     assert (nothing.exit_code, nothing.stderr[:7]) == (1, "error: ")

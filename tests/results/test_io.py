@@ -10,7 +10,7 @@ import xarray as xr
 
 from fadiag.analysis import Metric, analyze
 from fadiag.errors import DamagedError, InputError, NotAStoreError, SchemaError
-from fadiag.results import load, save, to_pandas
+from fadiag.results import load_results, save_results, to_pandas
 
 METRICS = ["error_cosine", "error_participation_ratio_raw", "weight_feedback_cosine"]
 
@@ -22,8 +22,8 @@ def results(make_run):
 
 @pytest.mark.parametrize("suffix", [".zarr", ".nc"])
 def test_round_trip(results, tmp_path, suffix):
-    path = save(results, tmp_path / f"results{suffix}")
-    again = load(path)
+    path = save_results(results, tmp_path / f"results{suffix}")
+    again = load_results(path)
     assert again.attrs == results.attrs
     for group in results.children:
         kept, written = again[group].to_dataset(), results[group].to_dataset()
@@ -54,30 +54,30 @@ def test_a_damaged_array_is_named_and_not_taken_over(make_run, record, tmp_path,
     what = "a coordinate" if name == "step" else f"probe/{name}"
     told = rf"results.zarr is damaged: {what} cannot be read \(.*\); remove it and analyze again"
     with pytest.raises(DamagedError, match=told):
-        load(path)
+        load_results(path)
     with pytest.raises(DamagedError, match=told):
         analyze(run, metrics=METRICS, output=path)
 
 
 def test_a_damaged_netcdf_file_is_named(results, tmp_path):
-    path = save(results, tmp_path / "results.nc")
+    path = save_results(results, tmp_path / "results.nc")
     numbers = np.ascontiguousarray(results["probe/error_cosine"].values).tobytes()
     data = bytearray(path.read_bytes())
     data[data.index(numbers) + 20] ^= 4
     path.write_bytes(data)
     with pytest.raises(DamagedError, match=r"results.nc is damaged: probe/error_cosine cannot be read \("):
-        load(path)
+        load_results(path)
 
 
 def test_plain_xarray_opens_it(results, tmp_path):
-    save(results, tmp_path / "results.zarr")
+    save_results(results, tmp_path / "results.zarr")
     with xr.open_datatree(tmp_path / "results.zarr", engine="zarr") as tree:
         assert tree["probe/error_cosine"].sel(run="bp-seed1", layer="fc2").notnull().all()
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_long_table(results, tmp_path, suffix):
-    path = save(results, tmp_path / f"results{suffix}")
+    path = save_results(results, tmp_path / f"results{suffix}")
     table = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
     assert list(table.columns) == ["stream", "run", "layer", "step", "variable", "value"]
     row = table.query("run == 'fa-seed0' and layer == 'fc2' and step == 10").query(
@@ -91,9 +91,9 @@ def test_long_table(results, tmp_path, suffix):
 
 
 def test_saving_again_replaces(results, tmp_path):
-    path = save(results, tmp_path / "results.zarr")
-    save(results.isel(run=[0]), path)
-    assert load(path)["probe"].sizes["run"] == 1
+    path = save_results(results, tmp_path / "results.zarr")
+    save_results(results.isel(run=[0]), path)
+    assert load_results(path)["probe"].sizes["run"] == 1
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -105,7 +105,7 @@ def test_a_store_is_never_overwritten(results, make_run, tmp_path):
     )
     before = sorted(p.read_bytes() for p in store.iterdir())
     with pytest.raises(InputError, match="exists and holds no results"):
-        save(results, store)
+        save_results(results, store)
     with pytest.raises(InputError, match="exists and holds no results"):
         analyze(make_run(0), output=store)
     assert sorted(p.read_bytes() for p in store.iterdir()) == before
@@ -122,20 +122,20 @@ def test_a_path_that_cannot_be_written_is_refused_before_the_work(make_run, tmp_
 
 
 def test_a_failed_save_leaves_the_old_results(results, tmp_path, monkeypatch):
-    path = save(results, tmp_path / "results.zarr")
+    path = save_results(results, tmp_path / "results.zarr")
 
     def full(*args, **kwargs):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(xr.DataTree, "to_zarr", full)
     with pytest.raises(OSError, match="no space"):
-        save(results.isel(run=[0]), path)
-    assert load(path)["probe"].sizes["run"] == 2
+        save_results(results.isel(run=[0]), path)
+    assert load_results(path)["probe"].sizes["run"] == 2
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_results_that_cannot_be_put_in_place_leave_the_old(results, tmp_path, monkeypatch):
-    path = save(results, tmp_path / "results.zarr")
+    path = save_results(results, tmp_path / "results.zarr")
     replace = Path.replace
 
     def broken(self, target):
@@ -145,8 +145,8 @@ def test_results_that_cannot_be_put_in_place_leave_the_old(results, tmp_path, mo
 
     monkeypatch.setattr(Path, "replace", broken)
     with pytest.raises(OSError, match="input/output error"):
-        save(results.isel(run=[0]), path)
-    assert load(path)["probe"].sizes["run"] == 2
+        save_results(results.isel(run=[0]), path)
+    assert load_results(path)["probe"].sizes["run"] == 2
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -157,11 +157,11 @@ def test_a_table_that_is_no_results_is_kept(results, tmp_path, suffix):
     _ = table.to_csv(path, index=False) if suffix == ".csv" else table.to_parquet(path)
     before = path.read_bytes()
     with pytest.raises(InputError, match=rf"mine\{suffix} exists and holds no results"):
-        save(results, path)
+        save_results(results, path)
     assert path.read_bytes() == before
     path.unlink()
-    save(results, path)
-    save(results.isel(run=[0]), path)
+    save_results(results, path)
+    save_results(results.isel(run=[0]), path)
     assert load_table(path)["run"].nunique() == 1
 
 
@@ -183,26 +183,26 @@ def test_a_directory_that_takes_no_files_is_refused_before_the_work(make_run):
 @pytest.mark.parametrize("layout", ["abc", [1, 2]])
 def test_a_layout_that_is_no_number_is_refused(results, tmp_path, layout):
     results.attrs["fadiag_results"] = layout
-    path = save(results, tmp_path / "results.zarr")
+    path = save_results(results, tmp_path / "results.zarr")
     with pytest.raises(SchemaError, match=r"results of layout .*, which is no number; analyze again"):
-        load(path)
+        load_results(path)
 
 
 def test_load_refuses_what_is_no_results(tmp_path, results):
     with pytest.raises(NotAStoreError, match="no such file or directory"):
-        load(tmp_path / "gone.zarr")
+        load_results(tmp_path / "gone.zarr")
     with pytest.raises(NotAStoreError, match="is no zarr directory"):
-        load(save(results, tmp_path / "results.csv"))
+        load_results(save_results(results, tmp_path / "results.csv"))
     (tmp_path / "empty.zarr").mkdir()
     with pytest.raises(NotAStoreError, match="cannot be opened as zarr"):
-        load(tmp_path / "empty.zarr")
+        load_results(tmp_path / "empty.zarr")
     del results.attrs["fadiag_results"]
     with pytest.raises(NotAStoreError, match="holds no results; a recorded run is analyzed first"):
-        load(save(results, tmp_path / "other.zarr"))
+        load_results(save_results(results, tmp_path / "other.zarr"))
     for layout, way_out in ((99, "update fadiag"), (1, "analyze the recorded runs again")):
         results.attrs["fadiag_results"] = layout
         with pytest.raises(SchemaError, match=f"layout {layout}, this version reads layout 3; {way_out}"):
-            load(save(results, tmp_path / f"results{layout}.zarr"))
+            load_results(save_results(results, tmp_path / f"results{layout}.zarr"))
 
 
 class Counted:
@@ -286,13 +286,13 @@ def test_a_netcdf_file_that_is_no_results_is_kept(results, tmp_path):
     xr.Dataset({"x": ("a", [1.0])}).to_netcdf(path)
     before = path.read_bytes()
     with pytest.raises(InputError, match="exists and holds no results"):
-        save(results, path)
+        save_results(results, path)
     with pytest.raises(NotAStoreError, match="holds no results"):
-        load(path)
+        load_results(path)
     assert path.read_bytes() == before
     (tmp_path / "text.nc").write_text("nothing")
     with pytest.raises(NotAStoreError, match=r"text\.nc cannot be opened as netcdf4"):
-        load(tmp_path / "text.nc")
+        load_results(tmp_path / "text.nc")
 
 
 @pytest.mark.parametrize(
@@ -325,10 +325,10 @@ def test_seeds_of_any_size_stay_apart(make_run, tmp_path, seeds, kind):
         if seed is None:
             del run.attrs["meta"]["seed"]
     results = analyze(runs, metrics=["error_cosine"], output=tmp_path / "results.zarr")
-    for found in (results, load(tmp_path / "results.zarr")):
+    for found in (results, load_results(tmp_path / "results.zarr")):
         coordinate = found["probe"].coords["seed"]
         assert coordinate.dtype.kind in (kind, *"TU"[: 2 * (kind == "O")])
         assert len({str(value) for value in coordinate.values}) == len(seeds)
         for value, seed in zip(coordinate.values.tolist(), seeds, strict=True):
             assert seed is None or value == (str(seed) if kind == "O" else seed)
-    save(results, tmp_path / "results.csv")
+    save_results(results, tmp_path / "results.csv")

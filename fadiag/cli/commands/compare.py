@@ -66,11 +66,11 @@ def compare(
     """
     from fadiag.analysis import compare as measure
     from fadiag.cli.terminal import table
-    from fadiag.results import load
+    from fadiag.results import load_results
     from fadiag.results.left_out import left_out, told_by_run
 
     path = checked_path(_check_table, out) if out else None
-    sides = {"a": load(a), "b": load(b)}
+    sides = {"a": load_results(a), "b": load_results(b)}
     lost: dict[str, list[str]] = {}
     for side, tree in sides.items():
         for line in told_by_run(left_out(tree)):

@@ -39,7 +39,7 @@ def figure(name: str, results: str, out: str | None, numbers: str | None, strict
     """Draw the figure NAME of RESULTS (what analyze wrote), and say what it shows."""
     from fadiag.errors import InputError
     from fadiag.figures import check_numbers, check_suffix, find, save, write_numbers
-    from fadiag.results import load
+    from fadiag.results import load_results
 
     try:
         chosen = find(name)
@@ -47,7 +47,7 @@ def figure(name: str, results: str, out: str | None, numbers: str | None, strict
         raise click.BadParameter(str(error), param_hint="NAME") from None
     path = checked_path(check_suffix, out or f"{name}.pdf")
     table = checked_path(check_numbers, numbers, "'--numbers'") if numbers else None
-    tree = load(results)
+    tree = load_results(results)
     say_left_out(chosen.left_out(tree), strict=strict)
     save(chosen.draw(tree), path)
     if table:

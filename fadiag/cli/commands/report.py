@@ -17,11 +17,11 @@ __all__ = ["report"]
 def report(results: str, out: str, strict: bool) -> None:
     """Tell RESULTS (what analyze wrote) in one self-contained HTML file."""
     from fadiag.report import check_report, not_drawn, write_report
-    from fadiag.results import load
+    from fadiag.results import load_results
     from fadiag.results.left_out import left_out, told_by_run
 
     checked_path(check_report, out)
-    tree = load(results)
+    tree = load_results(results)
     say_left_out([*told_by_run(left_out(tree)), *not_drawn(tree)], strict=strict)
     write_report(tree, out)
     click.echo(f"wrote {out}")
