@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from fadiag.capture.layers.adapter import unknown_layers
-from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.layers.recorded_layer import RecordedLayer
 from fadiag.capture.warn import warn_user
 from fadiag.errors import CaptureError
 from fadiag.signals import SIGNALS

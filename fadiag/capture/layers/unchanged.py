@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from fadiag.capture.layers.adapter import LayerAdapter, adapter_of
-from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.layers.recorded_layer import RecordedLayer
 from fadiag.errors import CaptureError
 
 __all__ = ["ModelStructure"]

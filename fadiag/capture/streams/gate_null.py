@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from fadiag.capture.layers.adapter import is_transposed, unknown_layers
+from fadiag.capture.layers.adapter import unknown_layers
+from fadiag.capture.layers.torch_layers import is_transposed
 from fadiag.capture.passes.passes import Passes
 from fadiag.capture.streams.haar import Rotation
 from fadiag.capture.streams.null_draws import NullDraws
