@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from fadiag.errors import ConvertWarning, InputError
 from fadiag.rules.computed_weights import parts_of_weights, trained_tensors
@@ -50,7 +51,7 @@ def check_left_out(
         own = {id(matrix): matrix.numel() for matrix in _matrices_of(module) if id(matrix) not in taken}
         if own:
             left |= own
-            owners.append(f"{name!r} ({type(module).__name__})")
+            owners.append(f"{name!r} ({type_before_parametrizations(module).__name__})")
     if not left:
         return
     share = sum(left.values()) / (sum(left.values()) + sum(taken.values()))
