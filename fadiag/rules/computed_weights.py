@@ -6,7 +6,7 @@ Pruning and the older functions set it in a forward pre-hook.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,17 +51,18 @@ def trained_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 @contextmanager
-def computed_weight(module: nn.Module) -> Iterator[None]:
+def computed_weight(module: nn.Module, *, with_graph: bool = False) -> Iterator[None]:
     """Let ``module.weight`` inside be that of a forward pass made now, and leave the module as it was.
 
     In training mode each reading of a weight with spectral norm takes a step of its power iteration. A weight
-    that a hook makes is that of the last forward pass until the next one.
+    that a hook makes is that of the last forward pass until the next one. ``with_graph`` says whether
+    autograd shall know of what the weight is made.
     """
     inside = [*_list_of(module).modules()] if is_parametrized(module, "weight") else [module]
     tables: list[tuple[dict[str, Any], dict[str, Any]]] = [(m._buffers, dict(m._buffers)) for m in inside]
     tensors = {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
     devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
-    with torch.no_grad(), torch.random.fork_rng(devices=devices):
+    with torch.set_grad_enabled(with_graph), torch.random.fork_rng(devices=devices):
         try:
             for table, kept in tables:
                 table.update({name: b.clone() for name, b in kept.items() if b is not None})
@@ -76,11 +77,16 @@ def computed_weight(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def pinned_weight(module: nn.Module) -> Iterator[None]:
-    """Let each forward pass inside use one weight: that of a pass made now, as a leaf of autograd's graph."""
-    with computed_weight(module):
-        weight = module.weight.detach().clone().requires_grad_()  # type: ignore[operator]
+    """Let each forward pass inside use one weight, by which autograd can differentiate.
+
+    It is that of a pass made now. What is below it stays in the graph: another layer may share a part of it.
+    """
+    with computed_weight(module, with_graph=True):
+        weight: Tensor = module.weight  # type: ignore[assignment]
+    if not weight.requires_grad:
+        weight = weight.detach().requires_grad_()
     hooks = dict(module._forward_pre_hooks)
-    held, name, pin = vars(module), "weight", weight
+    held, name, pin = vars(module), "weight", cast(Any, weight)
     if is_parametrized(module, "weight"):
         held, name, pin = vars(_list_of(module)), "forward", lambda: weight
     else:
