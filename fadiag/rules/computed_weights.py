@@ -29,7 +29,8 @@ def parametrization_of(module: nn.Module) -> str:
     --------
     >>> parametrization_of(nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)))
     'WeightNorm'
-    >>> parametrization_of(nn.utils.prune.l1_unstructured(nn.Linear(3, 2), "weight", 1))
+    >>> from torch.nn.utils import prune
+    >>> parametrization_of(prune.l1_unstructured(nn.Linear(3, 2), "weight", 1))
     'L1Unstructured'
     """
     makers = _list_of(module) if is_parametrized(module, "weight") else _hooks_of(module).values()
