@@ -7,8 +7,10 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from fadiag.errors import InputError
+from fadiag.rules.computed_weights import change_class, computed_weight, parametrization_of
 from fadiag.rules.feedback import LAWS, draw_feedback, generator_for
 from fadiag.rules.layer_choice import LayerChoice, match_layers
 from fadiag.rules.layers import (
@@ -83,6 +85,8 @@ def convert(
     weight as it is now, so convert after initializing. It depends on ``seed`` and the layer's name; torch's
     own generator is left alone.
 
+    Under weight norm, spectral norm or pruning B has the scale of the weight as computed.
+
     A module with two names is converted once. Two layers that share one weight share one B. A table that
     shares its weight with the output layer, as GPT-2's does, stays a table: only the output layer sends its
     error through B, and the weight's gradient is still the sum of both.
@@ -156,27 +160,36 @@ def convert(
     # Everything is drawn before anything is changed: an error leaves the model whole.
     drawn: dict[int, Tensor] = {}
     for name, module in chosen.items():
-        weight = module.weight
+        if parametrization_of(module):
+            with computed_weight(module):
+                weight = module.weight
+        else:
+            weight = module.weight
         assert isinstance(weight, Tensor)  # each kind of layer has one
         if is_lazy(weight) or weight.is_meta:
             raise InputError(
                 f"layer {name!r} has no weights yet; run one batch or initialize it before converting"
             )
-        if id(weight) not in drawn:
+        if (key := _weight_id(module)) not in drawn:
             try:
-                drawn[id(weight)] = draw_feedback(weight, feedback, generator_for(seed, name))
+                drawn[key] = draw_feedback(weight, feedback, generator_for(seed, name))
             except InputError as error:
                 raise InputError(f"layer {name!r}: {error}") from None
     for module in chosen.values():
-        matrix = drawn[id(module.weight)]
-        module.__class__ = classes[_kind_of(module)]
+        matrix = drawn[_weight_id(module)]
+        change_class(module, classes[_kind_of(module)])
         assert isinstance(module, FeedbackLayer)
         module.attach_feedback(matrix)
     return model
 
 
 def _kind_of(module: nn.Module) -> _Kind:
-    return CONV1D if is_conv1d(module) else type(module)
+    return CONV1D if is_conv1d(module) else type_before_parametrizations(module)
+
+
+def _weight_id(module: nn.Module) -> int:
+    """Return a number that modules with a shared weight have in common."""
+    return id(module if parametrization_of(module) else module.weight)
 
 
 def _choose(

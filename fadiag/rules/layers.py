@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from fadiag.rules.functional import feedback_conv, feedback_linear
 
@@ -29,7 +30,7 @@ CONV1D = "transformers.pytorch_utils.Conv1D"
 
 def is_conv1d(module: nn.Module) -> bool:
     """Say whether a module is transformers' ``Conv1D``: a linear layer whose weight is (in, out)."""
-    kind = type(module)
+    kind = type_before_parametrizations(module)
     return f"{kind.__module__}.{kind.__qualname__}" == CONV1D
 
 

@@ -3,10 +3,12 @@
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 
-from torch import nn
-from torch.nn.parameter import Parameter, is_lazy
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from fadiag.errors import ConvertWarning, InputError
+from fadiag.rules.computed_weights import parts_of_weights, trained_tensors
 
 __all__ = ["check_left_out", "listed"]
 
@@ -37,9 +39,9 @@ def check_left_out(
     """
     taken = {id(matrix): matrix.numel() for module in converted for matrix in _matrices_of(module)}
     left: dict[int, int] = {}
-    owners = []
+    owners, parts = [], parts_of_weights(model)
     for name, module in model.named_modules():
-        if module in converted or isinstance(module, _WITHOUT_FEEDBACK):
+        if module in converted or module in parts or isinstance(module, _WITHOUT_FEEDBACK):
             continue
         if is_lazy(module._parameters.get("weight")):
             raise InputError(
@@ -49,7 +51,7 @@ def check_left_out(
         own = {id(matrix): matrix.numel() for matrix in _matrices_of(module) if id(matrix) not in taken}
         if own:
             left |= own
-            owners.append(f"{name!r} ({type(module).__name__})")
+            owners.append(f"{name!r} ({type_before_parametrizations(module).__name__})")
     if not left:
         return
     share = sum(left.values()) / (sum(left.values()) + sum(taken.values()))
@@ -77,12 +79,13 @@ def listed(items: Iterable[str], limit: int = 3) -> str:
     return (", ".join(items[:limit]) or "none") + (f" and {more} more" if more > 0 else "")
 
 
-def _matrices_of(module: nn.Module) -> Iterator[Parameter]:
-    """Yield the matrices and kernels that a module owns itself.
+def _matrices_of(module: nn.Module) -> Iterator[Tensor]:
+    """Yield the matrices and kernels that a module owns itself, or computes its weight of.
 
     A parameter of shape (1, tokens, width), as vision transformers have, is added to every sample: no matrix.
     """
-    for parameter in module._parameters.values():
+    owned = (*module._parameters.values(), *trained_tensors(module).values())
+    for parameter in {id(p): p for p in owned}.values():
         if parameter is None or is_lazy(parameter) or parameter.dim() < 2:
             continue
         if not (parameter.dim() == 3 and len(parameter) == 1):

@@ -114,7 +114,7 @@ class ProbeChecks:
 
         A gradient belongs to the weight, so it is wrong with any of them.
         """
-        return any(call.layer is other or call.layer.weight is other.weight for other in self._failed)
+        return any(call.layer is other or call.layer.weight_id == other.weight_id for other in self._failed)
 
     def attrs(self, call: Call) -> dict[str, Any]:
         """Return what the store says of the check, with the figures where there are any."""

@@ -1,40 +1,24 @@
 """How to read a module's weight and feedback, and how to run its backward pass with another matrix."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from fadiag.errors import InputError
-from fadiag.rules import (
-    BatchSign,
-    FeedbackConv1d,
-    FeedbackConv2d,
-    FeedbackLayer,
-    FeedbackLinear,
-    FeedbackTransposedLinear,
-)
-from fadiag.rules.layers import is_conv1d
 
 __all__ = [
     "FeedbackKind",
     "LayerAdapter",
     "adapter_of",
-    "embeddings",
     "exact_layers",
-    "has_own_forward",
-    "is_transposed",
-    "own_layers",
-    "own_transposed_linears",
-    "plain_layers",
+    "read_weight",
+    "refuse_matrix",
     "spending",
-    "transposed_convolutions",
-    "transposed_linears",
     "unknown_layers",
-    "volume_convolutions",
 ]
 
 
@@ -42,7 +26,8 @@ __all__ = [
 FeedbackKind = Literal["layerwise", "direct", "exact", "unknown"]
 
 
-def _weight(module: nn.Module) -> Tensor:
+def read_weight(module: nn.Module) -> Tensor:
+    """Return the attribute ``weight`` of a module."""
     weight = getattr(module, "weight", None)
     if not isinstance(weight, Tensor):
         raise InputError(f"{type(module).__name__} has no tensor named weight; give its adapter a weight=")
@@ -162,11 +147,6 @@ class LayerAdapter:
         return isinstance(module, self.types) if isinstance(self.types, tuple) else self.types(module)
 
 
-def _own_feedback(module: nn.Module) -> Tensor | None:
-    assert isinstance(module, FeedbackLayer)
-    return module.feedback
-
-
 @contextmanager
 def spending(module: nn.Module, draw: Callable[[], None]) -> Iterator[None]:
     """Draw random numbers before each forward pass inside that the module itself would have drawn.
@@ -181,68 +161,8 @@ def spending(module: nn.Module, draw: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def _own_using(module: nn.Module, matrix: Tensor) -> Iterator[None]:
-    assert isinstance(module, FeedbackLayer)
-    weight = _weight(module)
-
-    def draw() -> None:
-        if isinstance(module, BatchSign) and module.training:
-            torch.randn_like(weight)
-
-    with module.using_feedback(matrix), spending(module, draw):
-        yield
-
-
-_WITH_FEEDBACK: dict[type[nn.Module], type[FeedbackLayer]] = {
-    nn.Linear: FeedbackLinear,
-    nn.Conv1d: FeedbackConv1d,
-    nn.Conv2d: FeedbackConv2d,
-}
-
-
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_OF_TORCH = (*_WITH_FEEDBACK, nn.Conv3d, *_TRANSPOSED)
-
-
-def has_own_forward(module: nn.Module) -> bool:
-    """Say whether a subclass of ``nn.Linear`` or a convolution replaces its forward pass.
-
-    Its backward pass may then be its own too, so nothing is known of its feedback.
-    """
-    return isinstance(module, _OF_TORCH) and not _is_torchs(module, _OF_TORCH)
-
-
-def is_transposed(module: nn.Module) -> bool:
-    """Say whether a module is a transposed convolution, whose kernel is (in, out / groups, *kernel)."""
-    return isinstance(module, _TRANSPOSED)
-
-
-def _is_torchs(module: nn.Module, kinds: Iterable[type[nn.Module]]) -> bool:
-    return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in kinds)
-
-
-def _is_plain(module: nn.Module) -> bool:
-    return _is_torchs(module, _WITH_FEEDBACK)
-
-
-@contextmanager
-def _plain_using(module: nn.Module, matrix: Tensor) -> Iterator[None]:
-    kept: type[nn.Module] = type(module)
-    if is_conv1d(module):
-        module.__class__ = FeedbackTransposedLinear
-    else:
-        module.__class__ = next(fed for kind, fed in _WITH_FEEDBACK.items() if isinstance(module, kind))
-    assert isinstance(module, FeedbackLayer)
-    module.attach_feedback(matrix)
-    try:
-        yield
-    finally:
-        del module.feedback
-        object.__setattr__(module, "__class__", kept)
-
-
-@contextmanager
-def _none_using(module: nn.Module, matrix: Tensor) -> Iterator[None]:
+def refuse_matrix(module: nn.Module, matrix: Tensor) -> Iterator[None]:
+    """Refuse another matrix in the backward pass, as the ``using`` of an adapter."""
     raise InputError(
         f"a {type(module).__name__} is recorded as a layer with an exact backward pass, so it cannot take "
         "another feedback; leave it out of feedbacks, or give an adapter with using="
@@ -270,33 +190,13 @@ def exact_layers(*types: type[nn.Module], weight_dims: tuple[str, str] = ("out",
     >>> exact_layers(Halved).takes(Halved(3, 2))
     True
     """
-    return LayerAdapter(types, _weight, lambda module: None, "exact", _none_using, weight_dims=weight_dims)
+    return LayerAdapter(
+        types, read_weight, lambda module: None, "exact", refuse_matrix, weight_dims=weight_dims
+    )
 
 
-#: fadiag's own feedback layers.
-own_layers = LayerAdapter(
-    (FeedbackLayer,),
-    _weight,
-    _own_feedback,
-    "layerwise",
-    _own_using,
-    feedback_is_fixed=lambda module: isinstance(module, FeedbackLayer) and module.feedback_is_fixed,
-)
-#: fadiag's own, with a weight of (in, out).
-own_transposed_linears = replace(own_layers, types=(FeedbackTransposedLinear,), weight_dims=("in", "out"))
-#: torch's layers, whose backward is exact.
-plain_layers = LayerAdapter(_is_plain, _weight, lambda module: None, "exact", _plain_using)
-#: transformers' Conv1D, a linear layer with a weight of (in, out).
-transposed_linears = replace(plain_layers, types=is_conv1d, weight_dims=("in", "out"))
-#: Convolutions that no rule has a feedback for, as torch has them.
-volume_convolutions = replace(plain_layers, types=lambda m: _is_torchs(m, (nn.Conv3d,)), using=_none_using)
-transposed_convolutions = replace(
-    volume_convolutions, types=lambda m: _is_torchs(m, _TRANSPOSED), weight_dims=("in", "out")
-)
 #: Modules that no adapter takes: they are counted among the layers, never read.
-unknown_layers = LayerAdapter((), _weight, lambda module: None, "unknown", _none_using)
-#: Tables: no error goes below them.
-embeddings = exact_layers(nn.Embedding, weight_dims=("in", "out"))
+unknown_layers = LayerAdapter((), read_weight, lambda module: None, "unknown", refuse_matrix)
 
 
 def adapter_of(module: nn.Module, adapters: Sequence[LayerAdapter]) -> LayerAdapter | None:

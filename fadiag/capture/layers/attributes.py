@@ -3,8 +3,9 @@
 from typing import Any
 
 from torch import Tensor
+from torch.nn.utils.parametrize import type_before_parametrizations
 
-from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.layers.recorded_layer import RecordedLayer
 
 __all__ = ["feedback_attrs", "kernel_attrs", "layer_attrs"]
 
@@ -35,9 +36,9 @@ def layer_attrs(layer: RecordedLayer, order: int, count: int, last: RecordedLaye
     last : RecordedLayer
         The model's last layer, recorded or not: its outputs are the classes.
     """
-    return {
+    attrs = {
         "name": layer.name,
-        "type": type(layer.module).__name__,
+        "type": type_before_parametrizations(layer.module).__name__,
         "order": order,
         "layers_in_model": count,
         "classes": last.outputs,
@@ -45,3 +46,4 @@ def layer_attrs(layer: RecordedLayer, order: int, count: int, last: RecordedLaye
         "out_features": layer.outputs,
         "in_features": layer.weight.numel() // layer.outputs,
     }
+    return attrs | ({"parametrization": layer.parametrization} if layer.parametrization else {})

@@ -32,7 +32,8 @@ def _weight(module: nn.Module) -> Tensor:
             f"a biotorch {type(module).__name__} has constrain_weights=True, which replaces its weight by a "
             "new parameter at each pass, so that the optimizer's has no gradient; turn it off"
         )
-    return module.get_parameter("weight")
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return weight
 
 
 def _feedback(module: nn.Module) -> Tensor:

@@ -2,8 +2,10 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from torch.nn.utils.parametrize import type_before_parametrizations
+
 from fadiag.capture.layers.adapter import unknown_layers
-from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.layers.recorded_layer import RecordedLayer
 from fadiag.capture.warn import warn_user
 from fadiag.errors import CaptureError
 from fadiag.signals import SIGNALS
@@ -19,7 +21,9 @@ _WHY = {
 
 def unknown_layer_types(others: Iterable[RecordedLayer]) -> dict[str, str]:
     """Return the names and types of the modules that no adapter knows."""
-    return {x.name: type(x.module).__name__ for x in others if x.adapter is unknown_layers}
+    return {
+        x.name: type_before_parametrizations(x.module).__name__ for x in others if x.adapter is unknown_layers
+    }
 
 
 def warn_unknown_layers(others: Sequence[RecordedLayer]) -> None:

@@ -1,16 +1,15 @@
 """The adapters that every recorder asks."""
 
-from fadiag.capture.layers.adapter import (
-    LayerAdapter,
+from fadiag.capture.layers.adapter import LayerAdapter
+from fadiag.capture.layers.biotorch import biotorch_layers
+from fadiag.capture.layers.own_layers import own_layers, own_transposed_linears
+from fadiag.capture.layers.torch_layers import (
     embeddings,
-    own_layers,
-    own_transposed_linears,
     plain_layers,
     transposed_convolutions,
     transposed_linears,
     volume_convolutions,
 )
-from fadiag.capture.layers.biotorch import biotorch_layers
 
 __all__ = ["DEFAULT_ADAPTERS"]
 

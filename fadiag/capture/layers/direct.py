@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fadiag.capture.layers.adapter import LayerAdapter
+from fadiag.capture.layers.adapter import LayerAdapter, read_weight
 from fadiag.capture.layers.backward_hooks import without_backward_hooks
 from fadiag.errors import InputError
 
@@ -116,11 +116,7 @@ def direct_layers(
     >>> direct_layers(DFALinear, feedback="F", base=nn.Linear).credits
     'input'
     """
-
-    def weight(module: nn.Module) -> Tensor:
-        return module.get_parameter("weight")
-
-    return _direct(types, weight, feedback, transposed, partial(_with_forward, forward=base.forward))
+    return _direct(types, read_weight, feedback, transposed, partial(_with_forward, forward=base.forward))
 
 
 def direct_hooks(*types: type[nn.Module], feedback: str, transposed: bool = False) -> LayerAdapter:

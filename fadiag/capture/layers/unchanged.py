@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from torch import nn
 
 from fadiag.capture.layers.adapter import LayerAdapter, adapter_of
-from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.layers.recorded_layer import RecordedLayer
 from fadiag.errors import CaptureError
+from fadiag.rules.computed_weights import parametrization_of
 
 __all__ = ["ModelStructure"]
 
@@ -62,6 +63,12 @@ class ModelStructure:
                 raise CaptureError(
                     f"layer {name!r} appeared in mid-run, before step {step}, so it is not recorded and the "
                     f"order of the layers is another; {_WAY_OUT}"
+                )
+        for layer in self._layers:
+            if layer.parametrization and not parametrization_of(layer.module):
+                raise CaptureError(
+                    f"the weight of layer {layer.name!r} is no longer computed by {layer.parametrization}, "
+                    f"before step {step}: the optimizer has another parameter than at first; {_WAY_OUT}"
                 )
         for layer, name, parameter, (shape, dtype) in self._parameters:
             now = layer.module._parameters.get(name)

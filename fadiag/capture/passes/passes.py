@@ -20,6 +20,7 @@ from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.capture.tracing.module_hooks import trace_calls
 from fadiag.capture.tracing.trace import Trace
 from fadiag.errors import CaptureError
+from fadiag.rules.computed_weights import pinned_weight
 
 __all__ = ["ChangeOutput", "HookChoice", "Passes"]
 
@@ -50,20 +51,9 @@ class Passes:
     ops: DeclaredOps = field(default_factory=DeclaredOps)
 
     def truth(self) -> dict[str, Tensor | None]:
-        """Return what makes a pass the true one, by layer: W for a feedback, None for a direct one."""
+        """Return what makes a pass the true one, by layer: None, for exact, if the layer has a feedback."""
         # Of all layers: an error that came through the feedback of one left out is not the true one.
-        truth: dict[str, Tensor | None] = {
-            layer.name: layer.weight for layer in self.layers if layer.feedback is not None
-        }
-        if self.others:
-            # A weight may be computed when it is read.
-            with self._isolated():
-                others = [layer for layer in self.others if layer.feedback is not None]
-                if any("weight" in vars(layer.module) for layer in others):
-                    # Or by a hook before each forward pass: what is there is that of the last one.
-                    self._call_loss()
-                truth |= {layer.name: layer.weight.detach().clone() for layer in others}
-        return truth | {layer.name: None for layer in self._all if layer.sender is not None}
+        return {layer.name: None for layer in self._all if layer.feedback is not None}
 
     def is_true(self, truth: Mapping[str, Tensor | None]) -> bool:
         """Say whether the model's own pass is the true one: no layer has a feedback or a backward hook."""
@@ -87,11 +77,11 @@ class Passes:
     ) -> Trace:
         """Run forward and backward once, with the given matrices in the backward pass of some layers.
 
-        None in the place of a matrix makes the layer's direct feedback exact. ``hooks`` chooses the modules'
+        None in the place of a matrix makes the layer's backward pass exact. ``hooks`` chooses the modules'
         own backward hooks that are called. They may change what goes down.
         """
-        weights = self._weights()
         with self.under(matrices, hooks=hooks):
+            weights = self._weights()
             with trace_calls(
                 self.model, self.layers, wanted, others=self.others, save_edges=keep_graph, ops=self.ops
             ) as trace:
@@ -112,8 +102,8 @@ class Passes:
             by_weight = dict(zip(weights, gradients, strict=True))
             owners = owners_of(self.layers)
             for call in trace.calls:
-                gradient = by_weight[id(call.layer.weight)]
-                owned = owners[id(call.layer.weight)] is call.layer
+                gradient = by_weight[call.layer.weight_id]
+                owned = owners[call.layer.weight_id] is call.layer
                 if "gradient" in wanted and owned and call.index == 0 and gradient is not None:
                     call.values["gradient"] = gradient.to_dense()  # that of a table may be sparse
         return trace
@@ -144,8 +134,11 @@ class Passes:
         Another backward pass through a graph that was kept needs it too: what is checkpointed runs forward
         anew there.
         """
-        frozen = [weight for weight in self._weights().values() if not weight.requires_grad]
         with self._isolated(), ExitStack() as stack:
+            for layer in self._all:
+                if layer.parametrization:
+                    stack.enter_context(pinned_weight(layer.module))
+            frozen = [weight for weight in self._weights().values() if not weight.requires_grad]
             if hooks != "all":
                 # A hook that sends direct feedback is the rule itself, unless the rule is to be exact.
                 keep = {
@@ -167,8 +160,8 @@ class Passes:
         return (*self.layers, *self.others)
 
     def _weights(self) -> dict[int, Tensor]:
-        """Return the recorded weights by their ids, a shared one once."""
-        return {id(layer.weight): layer.weight for layer in self.layers}
+        """Return the recorded weights by their ids, a shared one once; call it inside `under`."""
+        return {layer.weight_id: layer.weight for layer in self.layers}
 
     def _isolated(self) -> AbstractContextManager[None]:
         return isolated(self.model, self.flags, mode=self.mode, seed=self.seed)
@@ -176,7 +169,8 @@ class Passes:
     def loss_of_batch(self) -> Tensor:
         """Return the loss of the batch, checked; call it inside `under`."""
         before = contents_of(self.batch)
-        loss = self._call_loss()
+        with guard_forward_hooks(self.model):
+            loss = explain_errors("loss(model, batch)", lambda: self.loss(self.model, self.batch))
         change = change_between(before, contents_of(self.batch))
         if change:
             raise CaptureError(
@@ -189,7 +183,3 @@ class Passes:
         if not loss.requires_grad:
             raise CaptureError("the loss has no gradient; compute it without detach() and no_grad")
         return loss.reshape(())
-
-    def _call_loss(self) -> Any:
-        with guard_forward_hooks(self.model):
-            return explain_errors("loss(model, batch)", lambda: self.loss(self.model, self.batch))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.layers.recorded_layer import RecordedLayer
 
 __all__ = ["LastWeights"]
 
@@ -17,7 +17,8 @@ class LastWeights:
     """A few entries of each recorded parameter, as the last update left them.
 
     To read whole parameters after each update would cost too much. An average or an earlier checkpoint
-    differs everywhere. Counters of versions do not see what ``parameter.data.copy_`` writes.
+    differs everywhere. Counters of versions do not see what ``parameter.data.copy_`` writes. Of a mask they
+    are enough: pruning replaces it.
 
     Parameters
     ----------
@@ -25,20 +26,32 @@ class LastWeights:
     """
 
     def __init__(self, layers: Sequence[RecordedLayer]) -> None:
+        self._layers = layers
         found = {id(p): p for layer in layers for p in layer.module.parameters()}
         self._parameters = list(found.values())
         self._memory: list[int] = []
         self._entries: list[list[Tensor]] = []  # those of one device and type, which one operation copies
         self._kept: list[Tensor] = []
+        self._masks: list[tuple[Tensor, int]] = []
 
     def keep(self) -> None:
         """Remember the entries as they are now."""
-        self._kept = self._read()
+        self._kept, self._masks = self._read(), self._read_masks()
 
     def are_there(self) -> bool:
         """Return whether the model has the weights that were kept."""
-        now, kept = _joined(self._read()), _joined(self._kept)
+        now, kept, masks = _joined(self._read()), _joined(self._kept), self._read_masks()
+        if len(masks) != len(self._masks) or any(
+            a is not b or version != before
+            for (a, version), (b, before) in zip(masks, self._masks, strict=True)
+        ):
+            return False
         return now.shape == kept.shape and torch.allclose(now, kept, rtol=0, atol=0, equal_nan=True)
+
+    def _read_masks(self) -> list[tuple[Tensor, int]]:
+        """Return the masks of pruned weights, with the number of their in-place operations."""
+        masks = (layer.module._buffers.get("weight_mask") for layer in self._layers)
+        return [(mask, mask._version) for mask in masks if mask is not None]
 
     def _read(self) -> list[Tensor]:
         memory = [parameter.data_ptr() for parameter in self._parameters]

@@ -15,12 +15,15 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from fadiag.capture.layers.adapter import is_transposed, unknown_layers
+from fadiag.capture.layers.adapter import unknown_layers
+from fadiag.capture.layers.torch_layers import is_transposed
+from fadiag.capture.passes.error_context import is_out_of_memory
 from fadiag.capture.passes.passes import Passes
 from fadiag.capture.streams.haar import Rotation
 from fadiag.capture.streams.null_draws import NullDraws
 from fadiag.capture.tracing.consumers import LayerPlace, find_consumers
 from fadiag.capture.tracing.trace import Trace
+from fadiag.errors import CaptureError
 
 __all__ = ["draw_gate_nulls", "gate_null_absences"]
 
@@ -89,6 +92,11 @@ def draw_gate_nulls(passes: Passes, trace: Trace, draws: Mapping[str, NullDraws]
         The model's own pass, whose graph is retained.
     draws : mapping of str to NullDraws
         Takes the errors, by call.
+
+    Raises
+    ------
+    CaptureError
+        A rule's backward pass cannot go through one forward pass again.
     """
     calls = [call for call in trace.calls if call.name in draws]
     of = find_consumers(trace.places).of
@@ -103,24 +111,23 @@ def draw_gate_nulls(passes: Passes, trace: Trace, draws: Mapping[str, NullDraws]
                 continue
             starts = [_below(trace.places[at].inputs[0]) for at in live]
             rotations = [_rotation(trace.places[at], gradient) for at, gradient in live.items()]
-            error = _gradient(trace, end)
+            error = _gradient(trace, end, call.name)
             assert error is not None  # the call has an error, or it would not be here
             # What no consumer sends down: a skip's part, which stays.
-            rest = error - _pull_back(starts, gradients, end)
+            rest = error - _pull_back(starts, gradients, end, call.name)
             generator = _generator(passes.seed, call.name)
             for draw in range(draws[call.name].count):
                 rotated = [rotation.draw(generator) for rotation in rotations]
-                draws[call.name].put(draw, _pull_back(starts, rotated, end) + rest)
+                draws[call.name].put(draw, _pull_back(starts, rotated, end, call.name) + rest)
 
 
 def _sent_down(trace: Trace, place: LayerPlace) -> Tensor | None:
     """Return the gradient that a layer sends to its input; None if it has no part in the loss."""
     assert place.output is not None
-    error = _gradient(trace, place.output)
+    error = _gradient(trace, place.output, place.layer.name)
     if error is None:
         return None
-    (gradient,) = torch.autograd.grad((place.output,), place.inputs, (error,), retain_graph=True)
-    return gradient
+    return _backward((place.output,), place.inputs, (error,), place.layer.name)
 
 
 def _rotation(place: LayerPlace, gradient: Tensor) -> Rotation:
@@ -131,15 +138,37 @@ def _rotation(place: LayerPlace, gradient: Tensor) -> Rotation:
     return Rotation.of(gradient, *axis, rank)
 
 
-def _gradient(trace: Trace, edge: GradientEdge) -> Tensor | None:
+def _gradient(trace: Trace, edge: GradientEdge, name: str) -> Tensor | None:
     assert trace.loss is not None
-    return torch.autograd.grad(trace.loss, (edge,), retain_graph=True, allow_unused=True)[0]
+    return _backward((trace.loss,), (edge,), None, name)
 
 
-def _pull_back(starts: Sequence[GradientEdge], gradients: Sequence[Tensor], end: GradientEdge) -> Tensor:
+def _pull_back(
+    starts: Sequence[GradientEdge], gradients: Sequence[Tensor], end: GradientEdge, name: str
+) -> Tensor:
     """Return the gradient at ``end`` for gradients at ``starts``."""
-    (error,) = torch.autograd.grad(starts, (end,), gradients, retain_graph=True)
+    error = _backward(starts, (end,), gradients, name)
+    assert error is not None  # the end lies below the starts
     return error
+
+
+def _backward(
+    outputs: Sequence[Tensor] | Sequence[GradientEdge],
+    inputs: Sequence[GradientEdge],
+    gradients: Sequence[Tensor] | None,
+    name: str,
+) -> Tensor | None:
+    """Return the gradient at the only input, for the null of a layer; the graph is kept."""
+    try:
+        (found,) = torch.autograd.grad(outputs, inputs, gradients, retain_graph=True, allow_unused=True)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise CaptureError(
+            f"layer {name!r}: the gate null goes backward through one forward pass several times, and a "
+            f"backward pass on the way raised {type(error).__name__}: {error}; give Probe(gate_draws=0)"
+        ) from error
+    return found
 
 
 def _below(edge: GradientEdge) -> GradientEdge:

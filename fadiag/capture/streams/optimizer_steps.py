@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.layers.recorded_layer import RecordedLayer
 from fadiag.errors import CaptureError, InputError
 
 __all__ = ["OptimizerStepMonitor", "as_optimizers", "holders_of"]
@@ -71,7 +71,9 @@ class OptimizerStepMonitor:
             handle.remove()
         self._handles = []
 
-    def check(self, step: int, updates: Sequence[tuple[RecordedLayer, Tensor]], *, first: bool) -> None:
+    def check(
+        self, step: int, updates: Sequence[tuple[RecordedLayer, Sequence[Tensor]]], *, first: bool
+    ) -> None:
         """Raise if the update of a step is more or less than one step of the layers' optimizers.
 
         Weights of an optimizer that did not step must not change. A GradScaler may skip a step, and one of
@@ -80,7 +82,8 @@ class OptimizerStepMonitor:
         Parameters
         ----------
         step : int
-        updates : sequence of (RecordedLayer, Tensor)
+        updates : sequence of (RecordedLayer, sequence of Tensor)
+            What changed of each layer's weight, or of the parameters that it is made of.
         first : bool
             Whether it is the first recorded update. Gradients that no optimizer used then show that
             ``recorder.step()`` was called too early.
@@ -97,8 +100,8 @@ class OptimizerStepMonitor:
                     f"{type(optimizer).__name__} stepped {times} times at step {step}, between two calls of "
                     f"recorder.step(), so that no gradient is that of the update; {_ONCE}"
                 )
-        for (layer, update), own in zip(updates, holders, strict=True):
-            if own and not any(map(self._has_stepped, own)) and update.any():
+        for (layer, changes), own in zip(updates, holders, strict=True):
+            if own and not any(map(self._has_stepped, own)) and any(change.any() for change in changes):
                 raise CaptureError(
                     f"the weight of layer {layer.name!r} changed at step {step}, but the "
                     f"{type(own[0]).__name__} that the recorder has for it did not step; give it the "
@@ -128,7 +131,7 @@ class OptimizerStepMonitor:
 
     def _holders(self, layers: Sequence[RecordedLayer]) -> list[list[Any]]:
         holders = holders_of(self._optimizers)
-        return [holders.get(id(layer.weight), []) for layer in layers]
+        return [[o for p in layer.trained.values() for o in holders.get(id(p), [])] for layer in layers]
 
     def _has_stepped(self, optimizer: Any) -> bool:
         return self._begun[id(optimizer)] > 0

@@ -4,15 +4,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fadiag.capture.arguments import names_of
-from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.layers.recorded_layer import RecordedLayer
 from fadiag.capture.streams.optimizer_steps import holders_of
 from fadiag.errors import InputError
 from fadiag.signals import SIGNALS, signals_of
 
-__all__ = ["STATE_SIGNALS", "choose_state_signals", "why_impossible"]
+__all__ = ["STATE_SIGNALS", "choose_state_signals", "why_absent", "why_impossible"]
 
 #: The signals of the state stream. Feedback is recorded here if the rule changes it.
 STATE_SIGNALS = tuple(signal.name for signal in signals_of("state"))
+#: What the optimizer has of its own parameters only.
+_OF_PARAMETERS = ("gradient", "momentum")
 
 
 def choose_state_signals(
@@ -27,8 +29,8 @@ def choose_state_signals(
         recorded weights.
     """
     holders = holders_of(optimizers)
-    trained = [layer for layer in layers if layer.weight.requires_grad]
-    if optimizers and trained and not any(id(layer.weight) in holders for layer in trained):
+    trained = [layer for layer in layers if any(p.requires_grad for p in layer.trained.values())]
+    if optimizers and trained and not any(id(p) in holders for x in trained for p in x.trained.values()):
         raise InputError(
             f"the optimizer has none of the recorded weights ({trained[0].name!r}, ...), so its gradients "
             "and updates would not be theirs; build it from this model's parameters, or leave optimizer= out"
@@ -49,10 +51,26 @@ def choose_state_signals(
     return chosen
 
 
+def why_absent(signal: str, layer: RecordedLayer) -> str:
+    """Return why the state stream never has a signal of one layer; "" if it may have it.
+
+    The optimizer never sees a weight that is computed.
+    """
+    if not layer.parametrization or signal not in _OF_PARAMETERS:
+        return ""
+    names = " and ".join(layer.trained) or "buffers"
+    return (
+        f"{layer.parametrization} computes the weight of layer {layer.name!r} from {names}, and the "
+        f"optimizer has the {signal} of these; a Probe records the gradient of the weight itself"
+    )
+
+
 def why_impossible(signal: str, optimizers: Sequence[Any], layers: Sequence[RecordedLayer]) -> str | None:
     """Return why no record can hold a signal; None if that is not known before the first update."""
     if signal == "feedback" and all(x.feedback_is_fixed for x in layers):
         return "no recorded layer's feedback changes (one that stays is in the static stream)"
+    if all(why_absent(signal, layer) for layer in layers):
+        return why_absent(signal, layers[0])
     if SIGNALS[signal].shape == "bias" and all(layer.bias is None for layer in layers):
         return "no recorded layer has a bias"
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]

@@ -7,12 +7,12 @@ import numpy as np
 from torch import Tensor
 
 from fadiag.capture.layers.attributes import feedback_attrs, kernel_attrs, layer_attrs
-from fadiag.capture.layers.selection import RecordedLayer, owners_of
+from fadiag.capture.layers.recorded_layer import RecordedLayer, owners_of
 from fadiag.capture.signals.arrays import to_array
 from fadiag.capture.signals.layer_signals import LayerSignals, SignalArray
 from fadiag.capture.signals.rounding import rounding_floor_of
 from fadiag.capture.streams.optimizer_steps import OptimizerStepMonitor, holders_of
-from fadiag.capture.streams.state import why_impossible
+from fadiag.capture.streams.state import why_absent, why_impossible
 from fadiag.errors import CaptureError
 from fadiag.signals import SIGNALS
 from fadiag.spectra import ROUNDING_LIMIT
@@ -32,9 +32,14 @@ _WHY_MISSING = {
 class StateReader:
     """Reads the state of a step: `begin` before its update (W_s), `end` after it (W_(s+1)).
 
+    A record is written when it is whole, so a process that is killed before the update loses it by design.
+
     Tied weights are read once, under the first layer that has them. Gradients and changing feedback are read
     when the optimizer steps, before it writes to the weights; with a closure, after its first evaluation. So
     they are those that the update used. A sparse gradient (of an embedding) is converted.
+
+    A weight that is computed (weight norm, spectral norm, pruning) is that of a forward pass made at that
+    moment, in the mode that the module has then. Its update is the difference of two such weights.
 
     Parameters
     ----------
@@ -66,6 +71,7 @@ class StateReader:
         self._optimizers = optimizers
         self._monitor = OptimizerStepMonitor(optimizers, self._on_gradients)
         self._before: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self._made_of: dict[int, list[Tensor]] = {}  # the parameters of computed weights
         self._gradients: dict[int, Tensor] = {}
         self._feedbacks: dict[int, Tensor] = {}
         self._holders: dict[int, list[Any]] = {}
@@ -79,7 +85,8 @@ class StateReader:
             total += 8 * ("update_rounding_floor" in self.signals)
             for name in self.signals:
                 changes = name != "feedback" or not layer.adapter.feedback_is_fixed(layer.module)
-                of_weight = SIGNALS[name].shape == "weight" and changes and self._is_possible(name)
+                possible = self._is_possible(name) and not why_absent(name, layer)
+                of_weight = SIGNALS[name].shape == "weight" and changes and possible
                 like = layer.weight if of_weight else layer.bias if SIGNALS[name].shape == "bias" else None
                 total += 0 if like is None else like.numel() * max(4, like.element_size())
         return total
@@ -96,6 +103,11 @@ class StateReader:
         }
         for i, layer in enumerate(self._layers):
             self._read_feedback(i, layer)
+        self._made_of = {
+            i: [p.detach().clone() for p in x.trained.values()]
+            for i, x in enumerate(self._layers)
+            if x.parametrization
+        }
         self._holders = holders_of(self._optimizers)
         self._monitor.start()
 
@@ -109,12 +121,14 @@ class StateReader:
         # A fused optimizer divides by the scale of a GradScaler itself.
         scale = getattr(optimizer, "grad_scale", None)
         for i, layer in enumerate(self._layers):
-            weight = layer.weight
-            if id(weight) in own or id(weight) not in self._holders:
+            trained = [id(p) for p in layer.trained.values()]
+            is_held = any(p in own for p in trained)
+            if is_held or not any(p in self._holders for p in trained):
                 self._read_feedback(i, layer)
-            if id(weight) not in own or "gradient" not in self.signals:
+            if not is_held or "gradient" not in self.signals or why_absent("gradient", layer):
                 continue
             self._gradients.pop(i, None)
+            weight = layer.weight
             if weight.grad is not None:
                 # Cloned, because an optimizer may overwrite grad.
                 gradient = weight.grad.detach().to_dense().clone()
@@ -124,7 +138,7 @@ class StateReader:
         """Stop waiting for the update and drop what was read."""
         self._monitor.stop()
         self.begun = None
-        self._before, self._gradients, self._feedbacks = {}, {}, {}
+        self._before, self._made_of, self._gradients, self._feedbacks = {}, {}, {}, {}
 
     def end(self, step: int, *, updated: bool) -> list[LayerSignals]:
         """Return the state of the step.
@@ -142,7 +156,8 @@ class StateReader:
         """
         if updated:
             updates = [x.weight.detach() - self._before[i][0] for i, x in enumerate(self._layers)]
-            self._monitor.check(step, list(zip(self._layers, updates, strict=True)), first=not self._updates)
+            changes = [(x, self._changes(i, updates[i])) for i, x in enumerate(self._layers)]
+            self._monitor.check(step, changes, first=not self._updates)
             self._updates += 1
             self._holders = holders_of(self._optimizers)  # a group may have been added
         else:
@@ -157,7 +172,8 @@ class StateReader:
             }
             if updated:
                 found["gradient"] = self._gradients.get(i)
-                found["momentum"] = _momentum(layer.weight, self._holders.get(id(layer.weight), []))
+                if not why_absent("momentum", layer):
+                    found["momentum"] = _momentum(layer.weight, self._holders.get(layer.weight_id, []))
                 found["update"] = update = updates[i]
                 if "update_rounding_floor" in self.signals:
                     found["update_rounding_floor"] = rounding_floor_of(weight, update)
@@ -167,6 +183,13 @@ class StateReader:
             read.append(self._signals_of(layer, found))
         self.abandon()
         return read
+
+    def _changes(self, i: int, update: Tensor) -> list[Tensor]:
+        """Return what changed of the tensors that an optimizer has of a layer's weight."""
+        if i not in self._made_of:
+            return [update]
+        now = self._layers[i].trained.values()
+        return [p.detach() - before for p, before in zip(now, self._made_of[i], strict=True)]
 
     def check_found(self, asked: Iterable[str]) -> None:
         """Raise if no record holds a signal that was asked for by name.
@@ -202,6 +225,8 @@ class StateReader:
                 )
         self._recorded.update(signals)
         attrs = layer_attrs(layer, self._order[layer.name], len(self._order), self._whole[-1])
+        absent = {f"no_{name}": why_absent(name, layer) for name in self.signals}
+        attrs |= {name: why for name, why in absent.items() if why}
         return LayerSignals(layer.name, attrs, signals)
 
 

@@ -213,7 +213,8 @@ class Trace(TorchFunctionMode):
 
         Call it when the trace is no longer active, so that it does not see these operations.
         """
-        weights = {id(w): w for call in self.calls if (w := call.layer.weight).requires_grad}
+        trained = (tensor for call in self.calls for tensor in call.layer.trained.values())
+        weights = {id(tensor): tensor for tensor in trained if tensor.requires_grad}
         self._recorder.note_weights([get_gradient_edge(weight) for weight in weights.values()])
 
     def forget_tensors(self) -> None:

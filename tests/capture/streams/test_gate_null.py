@@ -9,6 +9,7 @@ from fadiag.capture import DEFAULT_ADAPTERS, Probe, exact_layers
 from fadiag.capture.layers.selection import choose_layers, others_of
 from fadiag.capture.streams.gate_null import _generator
 from fadiag.capture.streams.haar import Rotation, haar_frames
+from fadiag.errors import CaptureError
 from fadiag.rules import convert
 from tests.capture.toy import loss_of
 
@@ -237,3 +238,33 @@ def test_checkpointed_layers_have_a_gate_null():
     np.testing.assert_array_equal(
         found["gate_null_spectrum_raw"].array, plain["gate_null_spectrum_raw"].array
     )
+
+
+class Once(torch.autograd.Function):
+    """A rule whose backward pass takes what its forward pass left, and so runs only once."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.left = [x]
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.zeros_like(ctx.left.pop()) + gradient
+
+
+class RunsOnce(nn.Module):
+    def forward(self, x):
+        return Once.apply(x)
+
+
+@pytest.mark.parametrize("place", [1, 3], ids=["below the consumer", "above it"])
+def test_a_rule_that_goes_backward_only_once_is_refused_with_the_way_out(place):
+    layers = [nn.Linear(32, 9), nn.ReLU(), nn.Linear(9, 6), nn.Linear(6, 4)]
+    layers.insert(place, RunsOnce())
+    model = nn.Sequential(*layers).double()
+    match = r"layer '[023]': the gate null goes .* raised IndexError: pop from .*; give Probe\(gate_draws=0\)"
+    with pytest.raises(CaptureError, match=match):
+        read(model)
+    found = read(model, gate_draws=0)
+    assert found["0"].signals["error"].array.any()

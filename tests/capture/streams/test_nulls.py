@@ -11,7 +11,7 @@ from torch import nn
 import fadiag
 from fadiag import spectra
 from fadiag.capture import Probe, Recorder, Subset
-from fadiag.capture.layers.adapter import own_layers
+from fadiag.capture.layers.own_layers import own_layers
 from fadiag.capture.layers.selection import choose_layers
 from fadiag.capture.passes.passes import Passes
 from fadiag.errors import CaptureError, CaptureWarning

@@ -1,0 +1,188 @@
+"""A layer that is recorded: how its weight, bias and feedback are read."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from torch import Generator, Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from fadiag.capture.layers.adapter import LayerAdapter, unknown_layers
+from fadiag.capture.layers.backward_hooks import has_backward_hooks
+from fadiag.capture.layers.direct import DirectSender
+from fadiag.rules.computed_weights import computed_weight, trained_tensors
+
+__all__ = ["RecordedLayer", "in_order", "owners_of"]
+
+
+@dataclass(frozen=True)
+class RecordedLayer:
+    """A module that is recorded, under its name and with its adapter.
+
+    Attributes
+    ----------
+    name : str
+    module : nn.Module
+    adapter : LayerAdapter
+    named : bool
+        Whether the user asked for it by that name.
+    sender : DirectSender or None
+        The module that sends direct feedback to this layer's output.
+    sends : bool
+        Whether the layer itself sends such feedback to a layer below.
+    parametrization : str
+        The name of what computes the weight anew at each pass; "" if the weight is a parameter.
+    """
+
+    name: str
+    module: nn.Module
+    adapter: LayerAdapter
+    named: bool = False
+    sender: DirectSender | None = None
+    sends: bool = False
+    parametrization: str = ""
+
+    @property
+    def weight(self) -> Tensor:
+        """The forward weight. One that is computed is that of a pass made now, in the module's mode."""
+        with self.reading():
+            return self.adapter.weight_of(self.module)
+
+    @property
+    def weight_id(self) -> int:
+        """A number that layers with a shared weight have in common."""
+        return id(self.module if self.parametrization else self.weight)
+
+    @property
+    def trained(self) -> dict[str, Tensor]:
+        """What an optimizer may hold of the weight, by name: itself, or the parameters that it is made of."""
+        return trained_tensors(self.module) if self.parametrization else {"weight": self.weight}
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Let what depends on the weight be read inside, and leave the module as it was."""
+        return computed_weight(self.module) if self.parametrization else nullcontext()
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs (channels of a convolution); 0 where that is not known."""
+        if self.adapter is unknown_layers:
+            return _stated_outputs(self.module) or _rows_of_matrix(self.module)
+        own = self.module._parameters.get("weight")
+        if own is not None and is_lazy(own):
+            return _stated_outputs(self.module)
+        outputs = int(self.weight.shape[self.adapter.weight_dims.index("out")])
+        return outputs * self._groups if self._is_turned else outputs
+
+    @property
+    def _is_turned(self) -> bool:
+        """Whether the weight is a kernel of (in, out / groups, *kernel)."""
+        return self.adapter.weight_dims[0] == "in" and self.weight.dim() > 2
+
+    @property
+    def _groups(self) -> int:
+        return int(getattr(self.module, "groups", 1))
+
+    @property
+    def matrix_dims(self) -> tuple[str, str]:
+        """What the axes of the weight as a matrix are: a kernel's are always (out, in * kernel)."""
+        return ("out", "in") if self._is_turned else self.adapter.weight_dims
+
+    def matrix(self, given: Tensor) -> Tensor:
+        """Unfold a tensor in the weight's shape to the two axes of `matrix_dims`."""
+        if self._is_turned:
+            # Each group has outputs of its own: (in, out, *kernel) of each to (out, in, *kernel).
+            split = given.reshape(self._groups, -1, *given.shape[1:])
+            given = split.transpose(1, 2).flatten(0, 1)
+        return given.reshape(given.shape[0], -1)  # a kernel becomes (out, in * kernel)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias, where there is one."""
+        return self.adapter.bias(self.module)
+
+    @property
+    def feedback(self) -> Tensor | None:
+        """The matrix in the weight's place in the backward pass, or the direct feedback that arrives here.
+
+        None where the backward pass is exact.
+        """
+        if self.sender is not None:
+            return self.sender.feedback
+        with self.reading():  # a sign rule's is made of the weight
+            return None if self.adapter.is_direct else self.adapter.feedback(self.module)
+
+    @property
+    def feedback_is_fixed(self) -> bool:
+        """Whether the feedback stays the same for the whole run."""
+        if self.sender is not None:
+            return self.sender.adapter.feedback_is_fixed(self.sender.module)
+        return self.adapter.is_direct or self.adapter.feedback_is_fixed(self.module)
+
+    @property
+    def feedback_dims(self) -> tuple[str, str]:
+        """What the axes of the feedback as a matrix are: direct feedback goes from the outputs to h."""
+        return self.matrix_dims if self.sender is None else ("output", "consumer_in")
+
+    def feedback_matrix(self, feedback: Tensor) -> Tensor:
+        """Unfold a feedback to the two axes of `feedback_dims`."""
+        return self.matrix(feedback) if self.sender is None else feedback.flatten(1)
+
+    def redrawn(self, generator: Generator) -> Tensor:
+        """Return a fresh feedback of the layer's law."""
+        source = self if self.sender is None else self.sender
+        with self.reading():
+            return source.adapter.redrawn(source.module, generator)
+
+    def using(self, matrix: Tensor | None) -> AbstractContextManager[None]:
+        """Make forward passes inside whose backward pass takes a matrix, or is exact for None."""
+        if self.sender is not None:
+            return self.sender.using(matrix)
+        weight = self.weight
+        # Not a copy: a penalty on a gradient has a gradient of its own to the weight in it.
+        own = weight.view_as(weight) if matrix is None else matrix.to(weight)
+        return self.adapter.using(self.module, own)
+
+    @property
+    def feedback_kind(self) -> str:
+        """The adapter's; "hook" where it is exact but for what the module's own backward hooks do."""
+        if self.sender is not None:
+            return "direct"
+        kind = "exact" if self.adapter.is_direct else self.adapter.feedback_kind
+        return "hook" if kind == "exact" and not self.sends and has_backward_hooks(self.module) else kind
+
+
+def in_order(model: nn.Module, layers: Sequence[RecordedLayer]) -> tuple[RecordedLayer, ...]:
+    """Return layers in the order in which the model has them."""
+    place = {name: i for i, (name, _) in enumerate(model.named_modules())}
+    return tuple(sorted(layers, key=lambda layer: place[layer.name]))
+
+
+def owners_of(layers: Sequence[RecordedLayer]) -> dict[int, RecordedLayer]:
+    """Return the layer under which each weight is recorded, by `RecordedLayer.weight_id`.
+
+    Tied weights are recorded once: under the first of their layers that has feedback, so that W and B stand
+    together, else under the first that is no table, else under the first.
+    """
+    tied: dict[int, list[RecordedLayer]] = {}
+    for layer in layers:
+        tied.setdefault(layer.weight_id, []).append(layer)
+    return {
+        weight: min(
+            sharing,
+            key=lambda x: (x.adapter.feedback_kind != "layerwise", isinstance(x.module, nn.Embedding)),
+        )
+        for weight, sharing in tied.items()
+    }
+
+
+def _stated_outputs(module: nn.Module) -> int:
+    """Return the number of outputs that a module's attributes state; 0 if they state none."""
+    for name in ("out_features", "out_channels", "hidden_size", "embedding_dim"):
+        if isinstance(count := getattr(module, name, None), int):
+            return count
+    return 0
+
+
+def _rows_of_matrix(module: nn.Module) -> int:
+    own = (*module._parameters.values(), *trained_tensors(module).values())
+    return next(len(p) for p in own if p is not None and p.dim() > 1)
