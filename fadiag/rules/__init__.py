@@ -1,28 +1,27 @@
 """Learning rules as layers, and `convert`, which puts them into a model."""
 
-from fadiag.rules.convert import RULES, convert
+from fadiag.rules.catalog import RULES
+from fadiag.rules.convert import convert
 from fadiag.rules.feedback import LAWS, draw_feedback, generator_for
-from fadiag.rules.functional import feedback_conv, feedback_linear
 from fadiag.rules.layers import (
     FeedbackConv1d,
     FeedbackConv2d,
-    FeedbackLayer,
     FeedbackLinear,
     FeedbackTransposedLinear,
+    feedback_conv,
+    feedback_linear,
 )
-from fadiag.rules.signs import BatchSign, FixedSign, UniformSign
+from fadiag.rules.rule import FeedbackLayer, Rule
 
 __all__ = [
     "LAWS",
     "RULES",
-    "BatchSign",
     "FeedbackConv1d",
     "FeedbackConv2d",
     "FeedbackLayer",
     "FeedbackLinear",
     "FeedbackTransposedLinear",
-    "FixedSign",
-    "UniformSign",
+    "Rule",
     "convert",
     "draw_feedback",
     "feedback_conv",

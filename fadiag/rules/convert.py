@@ -2,70 +2,21 @@
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from types import MappingProxyType
 from typing import TypeVar
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.nn.utils.parametrize import type_before_parametrizations
 
 from fadiag.errors import InputError
+from fadiag.rules.catalog import LAYER_CLASSES, RULES
 from fadiag.rules.computed_weights import change_class, computed_weight, parametrization_of
 from fadiag.rules.feedback import LAWS, draw_feedback, generator_for
 from fadiag.rules.layer_choice import LayerChoice, match_layers
-from fadiag.rules.layers import (
-    CONV1D,
-    FeedbackConv1d,
-    FeedbackConv2d,
-    FeedbackLayer,
-    FeedbackLinear,
-    FeedbackTransposedLinear,
-    is_conv1d,
-)
+from fadiag.rules.layers.kinds import KIND_NAMES, KINDS, kind_of
 from fadiag.rules.left_out import check_left_out, listed
-from fadiag.rules.signs import (
-    BatchSignConv1d,
-    BatchSignConv2d,
-    BatchSignLinear,
-    BatchSignTransposedLinear,
-    FixedSignConv1d,
-    FixedSignConv2d,
-    FixedSignLinear,
-    FixedSignTransposedLinear,
-    UniformSignConv1d,
-    UniformSignConv2d,
-    UniformSignLinear,
-    UniformSignTransposedLinear,
-)
+from fadiag.rules.rule import FeedbackLayer, Rule
 
-__all__ = ["RULES", "convert"]
-
-#: A kind of layer: a class, or the path of a class that fadiag does not import.
-_Kind = type[nn.Module] | str
-_KINDS: Mapping[_Kind, str] = MappingProxyType(
-    {
-        nn.Linear: "nn.Linear",
-        nn.Conv1d: "nn.Conv1d",
-        nn.Conv2d: "nn.Conv2d",
-        CONV1D: "transformers' Conv1D",
-    }
-)
-
-
-def _by_kind(*classes: type[FeedbackLayer]) -> Mapping[_Kind, type[FeedbackLayer]]:
-    return MappingProxyType(dict(zip(_KINDS, classes, strict=True)))
-
-
-#: For each rule, the class that takes the place of each kind of layer.
-RULES: Mapping[str, Mapping[_Kind, type[FeedbackLayer]]] = MappingProxyType(
-    {
-        "bp": {},
-        "fa": _by_kind(FeedbackLinear, FeedbackConv1d, FeedbackConv2d, FeedbackTransposedLinear),
-        "usf": _by_kind(UniformSignLinear, UniformSignConv1d, UniformSignConv2d, UniformSignTransposedLinear),
-        "frsf": _by_kind(FixedSignLinear, FixedSignConv1d, FixedSignConv2d, FixedSignTransposedLinear),
-        "brsf": _by_kind(BatchSignLinear, BatchSignConv1d, BatchSignConv2d, BatchSignTransposedLinear),
-    }
-)
+__all__ = ["convert"]
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -136,55 +87,76 @@ def convert(
     >>> model[0].feedback.shape
     torch.Size([3, 4])
     """
-    classes = _look_up(rule, RULES, "rule")
+    chosen_rule = _look_up(rule, {known.name: known for known in RULES}, "rule")
     _look_up(feedback, LAWS, "feedback law")
     converted = [name for name, module in model.named_modules() if isinstance(module, FeedbackLayer)]
-    if rule == "bp":
+    if chosen_rule.layer is None and chosen_rule.trains:
         if converted:
             raise InputError(
                 f"the model learns by another rule already: there is feedback in {_quoted(converted)}; "
-                "build a fresh model for rule 'bp'"
+                f"build a fresh model for rule {rule!r}"
             )
         return model
-    chosen = _choose(model, classes, layers)
+    if layers is None and not chosen_rule.trains:
+        raise InputError(
+            f"rule {rule!r} needs layers=: with every layer frozen nothing would learn; name those to freeze"
+        )
+    chosen = _choose(model, layers)
     if not chosen:
         if converted:
             why = f"already converted are {_quoted(converted)}; build a fresh model"
         else:
-            why = f"it has no layer of type {', '.join(_KINDS.values())}"
+            why = f"it has no layer of type {', '.join(KIND_NAMES)}"
         raise InputError(f"nothing to convert in {type(model).__name__}: {why}")
     if layers is None:
         with_feedback = {model.get_submodule(name) for name in (*converted, *chosen)}
-        check_left_out(model, with_feedback, _KINDS.values(), stacklevel=2)
-
-    # Everything is drawn before anything is changed: an error leaves the model whole.
-    drawn: dict[int, Tensor] = {}
-    for name, module in chosen.items():
-        if parametrization_of(module):
-            with computed_weight(module):
-                weight = module.weight
-        else:
-            weight = module.weight
-        assert isinstance(weight, Tensor)  # each kind of layer has one
-        if is_lazy(weight) or weight.is_meta:
-            raise InputError(
-                f"layer {name!r} has no weights yet; run one batch or initialize it before converting"
-            )
-        if (key := _weight_id(module)) not in drawn:
-            try:
-                drawn[key] = draw_feedback(weight, feedback, generator_for(seed, name))
-            except InputError as error:
-                raise InputError(f"layer {name!r}: {error}") from None
-    for module in chosen.values():
-        matrix = drawn[_weight_id(module)]
-        change_class(module, classes[_kind_of(module)])
-        assert isinstance(module, FeedbackLayer)
-        module.attach_feedback(matrix)
+        check_left_out(model, with_feedback, KIND_NAMES, stacklevel=2)
+    if chosen_rule.trains:
+        _give_feedback(chosen, chosen_rule, feedback, seed)
+    else:
+        for module in chosen.values():
+            module.requires_grad_(False).zero_grad()
     return model
 
 
-def _kind_of(module: nn.Module) -> _Kind:
-    return CONV1D if is_conv1d(module) else type_before_parametrizations(module)
+def _give_feedback(chosen: Mapping[str, nn.Module], rule: Rule, law: str, seed: int) -> None:
+    """Change the class of the chosen modules, and give each its B."""
+    learned = rule.layer is not None and rule.layer.feedback_is_learned
+    # Everything is drawn before anything is changed: an error leaves the model whole.
+    drawn: dict[int, Tensor] = {}
+    for name, module in chosen.items():
+        weight = _weight_of(name, module, computed=not learned)
+        if (key := _weight_id(module)) not in drawn:
+            try:
+                matrix = draw_feedback(weight, law, generator_for(seed, name))
+            except InputError as error:
+                raise InputError(f"layer {name!r}: {error}") from None
+            drawn[key] = nn.Parameter(matrix, weight.requires_grad) if learned else matrix
+    for module in chosen.values():
+        matrix = drawn[_weight_id(module)]
+        change_class(module, LAYER_CLASSES[rule.name][kind_of(module)])
+        assert isinstance(module, FeedbackLayer)
+        module.attach_feedback(matrix)
+
+
+def _weight_of(name: str, module: nn.Module, *, computed: bool) -> Tensor:
+    """Return a module's weight; ``computed`` says whether it may be computed from other parameters."""
+    if maker := parametrization_of(module):
+        if not computed:
+            raise InputError(
+                f"layer {name!r} computes its weight from other parameters ({maker}), and a learned B needs a "
+                "weight that the optimizer updates itself; remove it, or leave the layer out by layers="
+            )
+        with computed_weight(module):
+            weight = module.weight
+    else:
+        weight = module.weight
+    assert isinstance(weight, Tensor)  # each kind of layer has one
+    if is_lazy(weight) or weight.is_meta:
+        raise InputError(
+            f"layer {name!r} has no weights yet; run one batch or initialize it before converting"
+        )
+    return weight
 
 
 def _weight_id(module: nn.Module) -> int:
@@ -192,14 +164,10 @@ def _weight_id(module: nn.Module) -> int:
     return id(module if parametrization_of(module) else module.weight)
 
 
-def _choose(
-    model: nn.Module,
-    classes: Mapping[_Kind, type[FeedbackLayer]],
-    layers: LayerChoice | Iterable[LayerChoice] | None,
-) -> dict[str, nn.Module]:
+def _choose(model: nn.Module, layers: LayerChoice | Iterable[LayerChoice] | None) -> dict[str, nn.Module]:
     """Return the modules to convert by name, each once."""
     modules = dict(model.named_modules())
-    able = {name: module for name, module in modules.items() if _kind_of(module) in classes}
+    able = {name: module for name, module in modules.items() if kind_of(module) in KINDS}
     return (
         able
         if layers is None
@@ -213,7 +181,7 @@ def _refusal(name: str, module: nn.Module) -> InputError:
     if isinstance(module, FeedbackLayer):
         return InputError(f"layer {name!r} is a {kind}, so it was converted before; build a fresh model")
     return InputError(
-        f"layer {name!r} is a {kind}, which convert cannot take; it takes {', '.join(_KINDS.values())}"
+        f"layer {name!r} is a {kind}, which convert cannot take; it takes {', '.join(KIND_NAMES)}"
     )
 
 

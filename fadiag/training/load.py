@@ -68,8 +68,10 @@ def make_config(
         config = msgspec.convert(merged, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {_explain(str(error), merged)}") from None
-    if config.rule not in RULES:
-        raise ConfigError(f"{source}: 'rule' is {config.rule!r}; {_near(config.rule, '', RULES)}")
+    # The trainer has a key of its own for frozen layers.
+    rules = [rule.name for rule in RULES if rule.trains]
+    if config.rule not in rules:
+        raise ConfigError(f"{source}: 'rule' is {config.rule!r}; {_near(config.rule, '', rules)}")
     return config
 
 

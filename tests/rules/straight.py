@@ -28,6 +28,7 @@ def plain(layer: nn.Module, kind: type[nn.Module]) -> nn.Module:
     """Return a copy of a converted layer as torch's own ``kind``."""
     copied = copy.deepcopy(layer)
     copied._buffers.clear()
+    copied._parameters.pop("feedback", None)
     copied.__class__ = kind
     return copied
 

@@ -84,12 +84,12 @@ def test_records_probe_state_log_and_who_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        *(replace(SMALL, rule=rule) for rule in RULES),
+        *(replace(SMALL, rule=rule.name) for rule in RULES if rule.trains),
         replace(
             SMALL, model=replace(SMALL.model, norm="batch"), optimizer=replace(SMALL.optimizer, name="muon")
         ),
     ],
-    ids=[*RULES, "muon-batch-norm"],
+    ids=[*(rule.name for rule in RULES if rule.trains), "muon-batch-norm"],
 )
 def test_the_same_configuration_gives_the_same_numbers_bit_for_bit(tmp_path: Path, config: Config) -> None:
     one = train(config, tmp_path / "one.zarr", device="cpu")

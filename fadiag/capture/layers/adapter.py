@@ -43,6 +43,10 @@ def _always(module: nn.Module) -> bool:
     return True
 
 
+def _never(module: nn.Module) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class LayerAdapter:
     """What the recorder must know of one kind of layer.
@@ -68,6 +72,9 @@ class LayerAdapter:
     feedback_is_fixed : callable
         Module to whether its feedback stays the same for the whole run. Where it does not, ``feedback`` is
         recorded over time.
+    feedback_is_learned : callable
+        Module to whether its feedback is a parameter that receives the weight's gradient, and so belongs into
+        the weight's parameter group.
     weight_dims : {("out", "in"), ("in", "out")}
         What the weight's first two axes are; the second is for tables, for matrices kept transposed, and for
         the kernels of transposed convolutions, (in, out / groups, *kernel).
@@ -100,6 +107,7 @@ class LayerAdapter:
     using: Callable[[nn.Module, Tensor], AbstractContextManager[None]]
     redraw: Callable[[nn.Module, torch.Generator], Tensor] | None = None
     feedback_is_fixed: Callable[[nn.Module], bool] = _always
+    feedback_is_learned: Callable[[nn.Module], bool] = _never
     weight_dims: tuple[str, str] = ("out", "in")
     bias: Callable[[nn.Module], Tensor | None] = _bias
     exact: Callable[[nn.Module], AbstractContextManager[None]] | None = None

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
 from fadiag.capture.layers.adapter import LayerAdapter, read_weight, spending
-from fadiag.rules import BatchSign, FeedbackLayer, FeedbackTransposedLinear
+from fadiag.rules import FeedbackLayer, FeedbackTransposedLinear
 
 __all__ = ["own_layers", "own_transposed_linears"]
 
@@ -21,13 +20,7 @@ def _own_feedback(module: nn.Module) -> Tensor | None:
 @contextmanager
 def _own_using(module: nn.Module, matrix: Tensor) -> Iterator[None]:
     assert isinstance(module, FeedbackLayer)
-    weight = read_weight(module)
-
-    def draw() -> None:
-        if isinstance(module, BatchSign) and module.training:
-            torch.randn_like(weight)
-
-    with module.using_feedback(matrix), spending(module, draw):
+    with module.using_feedback(matrix), spending(module, module.spend_draws):
         yield
 
 
@@ -39,6 +32,7 @@ own_layers = LayerAdapter(
     "layerwise",
     _own_using,
     feedback_is_fixed=lambda module: isinstance(module, FeedbackLayer) and module.feedback_is_fixed,
+    feedback_is_learned=lambda module: isinstance(module, FeedbackLayer) and module.feedback_is_learned,
 )
 #: fadiag's own, with a weight of (in, out).
 own_transposed_linears = replace(own_layers, types=(FeedbackTransposedLinear,), weight_dims=("in", "out"))

@@ -1,0 +1,26 @@
+"""The learning rules, one file each. A new rule is a new file and its name in `RULES`."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from fadiag.rules.catalog.bp import BP
+from fadiag.rules.catalog.brsf import BRSF
+from fadiag.rules.catalog.fa import FA
+from fadiag.rules.catalog.frozen import FROZEN
+from fadiag.rules.catalog.frsf import FRSF
+from fadiag.rules.catalog.kp import KP
+from fadiag.rules.catalog.usf import USF
+from fadiag.rules.layers.kinds import Kind, layer_classes
+from fadiag.rules.rule import FeedbackLayer, Rule
+
+__all__ = ["LAYER_CLASSES", "RULES"]
+
+#: All rules, in the order in which errors list them.
+RULES: tuple[Rule, ...] = (BP, FA, USF, FRSF, BRSF, KP, FROZEN)
+
+#: For each rule, the class that takes the place of each kind of layer.
+LAYER_CLASSES: Mapping[str, Mapping[Kind, type[FeedbackLayer]]] = MappingProxyType(
+    {rule.name: layer_classes(rule, __name__) for rule in RULES}
+)
+# Pickle finds a class by its module and name.
+globals().update({made.__name__: made for classes in LAYER_CLASSES.values() for made in classes.values()})

@@ -1,0 +1,25 @@
+"""frSF: B = |M| sign(W), where M is drawn once."""
+
+from torch import Tensor
+
+from fadiag.rules.catalog.sign import SignLayer
+from fadiag.rules.rule import Rule
+
+__all__ = ["FRSF", "FixedSignLayer"]
+
+
+class FixedSignLayer(SignLayer):
+    """``feedback = |M| sign(W)``. The buffer ``magnitude`` holds |M|."""
+
+    magnitude: Tensor
+
+    def attach_feedback(self, matrix: Tensor) -> None:
+        """Keep the magnitudes of ``matrix``."""
+        self.register_buffer("magnitude", matrix.abs())
+
+    def magnitude_now(self) -> Tensor:
+        """Return |M|."""
+        return self.magnitude
+
+
+FRSF = Rule("frsf", FixedSignLayer)

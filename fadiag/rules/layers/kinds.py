@@ -1,0 +1,82 @@
+"""The kinds of layer that convert takes, and the class of each kind under each rule."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+from torch.nn.utils.parametrize import type_before_parametrizations
+
+from fadiag.rules.layers.conv import FeedbackConv1d, FeedbackConv2d
+from fadiag.rules.layers.linear import FeedbackLinear, FeedbackTransposedLinear
+from fadiag.rules.rule import FeedbackLayer, Rule
+
+__all__ = ["KINDS", "KIND_NAMES", "Kind", "is_conv1d", "kind_of", "layer_classes"]
+
+#: A kind of layer: a class of torch, or the path of a class that fadiag does not import.
+Kind = type[nn.Module] | str
+
+#: The linear layer of transformers whose weight is (in, out). It is known by its path, never imported.
+_CONV1D = "transformers.pytorch_utils.Conv1D"
+
+#: The class that has feedback, by the kind of layer whose place it takes.
+KINDS: Mapping[Kind, type[FeedbackLayer]] = MappingProxyType(
+    {
+        nn.Linear: FeedbackLinear,
+        nn.Conv1d: FeedbackConv1d,
+        nn.Conv2d: FeedbackConv2d,
+        _CONV1D: FeedbackTransposedLinear,
+    }
+)
+#: The kinds, as errors name them.
+KIND_NAMES = ("nn.Linear", "nn.Conv1d", "nn.Conv2d", "transformers' Conv1D")
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Say whether a module is transformers' ``Conv1D``: a linear layer whose weight is (in, out)."""
+    kind = type_before_parametrizations(module)
+    return f"{kind.__module__}.{kind.__qualname__}" == _CONV1D
+
+
+def kind_of(module: nn.Module) -> Kind:
+    """Return the kind of a module, which need not be one of `KINDS`."""
+    return _CONV1D if is_conv1d(module) else type_before_parametrizations(module)
+
+
+def layer_classes(rule: Rule, home: str) -> dict[Kind, type[FeedbackLayer]]:
+    """Make the class of each kind of layer under a rule; none where the backward pass stays exact.
+
+    Parameters
+    ----------
+    rule : Rule
+    home : str
+        The module that holds the classes under their names, so that layers can be pickled.
+
+    Examples
+    --------
+    >>> class HalvedLayer(FeedbackLayer):
+    ...     def feedback_of_pass(self):
+    ...         return super().feedback_of_pass() / 2
+    >>> classes = layer_classes(Rule("halved", HalvedLayer), "mine")
+    >>> classes[nn.Conv2d].__name__, classes[nn.Conv2d].rule
+    ('HalvedConv2d', 'halved')
+    """
+    if rule.layer is None:
+        return {}
+    if rule.layer is FeedbackLayer:
+        return dict(KINDS)
+    return {kind: _combined(rule.layer, plain, rule.name, home) for kind, plain in KINDS.items()}
+
+
+def _combined(
+    behavior: type[FeedbackLayer], plain: type[FeedbackLayer], rule: str, home: str
+) -> type[FeedbackLayer]:
+    name = behavior.__name__.removesuffix("Layer") + plain.__name__.removeprefix("Feedback")
+    of = (plain.__doc__ or "").partition(" under ")[0]
+    contents: dict[str, Any] = {
+        "__doc__": f"{of} under the rule {rule!r}. Made by `fadiag.convert`.",
+        "__module__": home,
+        "__qualname__": name,
+        "rule": rule,
+    }
+    return type(name, (behavior, plain), contents)

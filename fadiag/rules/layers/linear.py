@@ -1,0 +1,116 @@
+"""Linear layers whose backward pass uses a feedback matrix in place of the weight."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from fadiag.rules.layers.autograd import FeedbackFunction
+from fadiag.rules.rule import FeedbackLayer
+
+__all__ = ["FeedbackLinear", "FeedbackTransposedLinear", "feedback_linear"]
+
+#: None where nobody asks for the gradient.
+_Gradient = Tensor | None
+
+
+class _Linear(FeedbackFunction):
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor, learned: bool) -> Tensor:
+        return linear(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, weight, bias, feedback, learned = inputs
+        ctx.save_for_backward(x, feedback)
+        ctx.dtypes = (x.dtype, weight.dtype, None if bias is None else bias.dtype)
+        ctx.learned = learned
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[_Gradient, ...]:
+        (error,) = gradients
+        x, feedback = ctx.saved_tensors
+        input_dtype, weight_dtype, bias_dtype = ctx.dtypes
+        needed = ctx.needs_input_grad
+        rows = error if error.dim() == 2 else error.reshape(-1, error.shape[-1])
+        to_input = to_weight = to_bias = to_feedback = None
+        # Under autocast the error is in half precision, the saved tensors are not. torch's own backward pass
+        # multiplies in the error's dtype too.
+        if needed[0]:
+            to_input = (error @ feedback.to(error.dtype)).to(input_dtype)
+        if needed[1]:
+            columns = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
+            to_weight = (rows.t() @ columns.to(error.dtype)).to(weight_dtype)
+            if ctx.learned and needed[3]:
+                # A copy: two parameters must not share one gradient, which clipping changes in place.
+                to_feedback = to_weight.clone()
+        if bias_dtype is not None and needed[2]:
+            to_bias = rows.sum(0).to(bias_dtype)
+        return to_input, to_weight, to_bias, to_feedback, None
+
+
+def feedback_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor, learned: bool = False
+) -> Tensor:
+    """Apply a linear map whose backward pass uses ``feedback`` for ``weight``.
+
+    Forward ``a = x W^T + b``; backward ``dx = delta B``, ``dW = delta^T x``, ``db = sum delta``.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., in)
+    weight, feedback : Tensor, shape (out, in)
+    bias : Tensor, shape (out,), or None
+    learned : bool
+        Whether ``feedback`` receives the weight's gradient. Otherwise it receives none.
+
+    Returns
+    -------
+    Tensor, shape (..., out)
+
+    References
+    ----------
+    Lillicrap, Cownden, Tweed, Akerman, "Random synaptic feedback weights support error backpropagation for
+    deep learning", Nature Communications 7:13276, 2016.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.ones(1, 2, requires_grad=True)
+    >>> W, B = torch.ones(3, 2), torch.full((3, 2), 10.0)
+    >>> feedback_linear(x, W, None, B).sum().backward()
+    >>> x.grad
+    tensor([[30., 30.]])
+    """
+    return cast("Tensor", _Linear.apply(x, weight, bias, feedback, learned))
+
+
+torch.compiler.allow_in_graph(feedback_linear)  # type: ignore[no-untyped-call]
+
+
+class FeedbackLinear(FeedbackLayer, nn.Linear):
+    """``nn.Linear`` under Feedback Alignment. Made by `fadiag.convert`."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it
+        """Map (..., in) to (..., out)."""
+        return feedback_linear(input, self.weight, self.bias, self.feedback_of_pass(), self.learns_in_pass())
+
+
+class FeedbackTransposedLinear(FeedbackLayer):
+    """transformers' ``Conv1D`` under Feedback Alignment: its weight and feedback are (in, out).
+
+    Made by `fadiag.convert`. It is no subclass of ``Conv1D``, since fadiag does not import transformers.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out)."""
+        feedback = self.feedback_of_pass().t()
+        return feedback_linear(x, self.weight.t(), self.bias, feedback, self.learns_in_pass())
+
+    def extra_repr(self) -> str:
+        """Return the numbers of outputs and inputs, with the rule."""
+        return f"nf={self.weight.shape[1]}, nx={self.weight.shape[0]}, rule={self.rule!r}"
