@@ -11,6 +11,7 @@ from fadiag.capture.layers.recorded_layer import RecordedLayer, owners_of
 from fadiag.capture.signals.arrays import to_array
 from fadiag.capture.signals.layer_signals import LayerSignals, SignalArray
 from fadiag.capture.signals.rounding import rounding_floor_of
+from fadiag.capture.streams.learned_feedback import check_learned_feedback
 from fadiag.capture.streams.optimizer_steps import OptimizerStepMonitor, holders_of
 from fadiag.capture.streams.state import why_absent, why_impossible
 from fadiag.errors import CaptureError
@@ -152,12 +153,15 @@ class StateReader:
         Raises
         ------
         CaptureError
-            The optimizers did not step exactly once since `begin`.
+            The optimizers did not step exactly once since `begin`, or do not treat a learned feedback as its
+            weight.
         """
         if updated:
             updates = [x.weight.detach() - self._before[i][0] for i, x in enumerate(self._layers)]
             changes = [(x, self._changes(i, updates[i])) for i, x in enumerate(self._layers)]
             self._monitor.check(step, changes, first=not self._updates)
+            if not self._updates:
+                check_learned_feedback(step, self._whole, self._optimizers)
             self._updates += 1
             self._holders = holders_of(self._optimizers)  # a group may have been added
         else:

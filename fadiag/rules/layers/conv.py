@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, conv2d, pad
 
-from fadiag.rules.layers.autograd import FeedbackFunction
+from fadiag.rules.layers.autograd import FeedbackFunction, as_dtype
 from fadiag.rules.rule import FeedbackLayer
 
 __all__ = ["FeedbackConv1d", "FeedbackConv2d", "feedback_conv"]
@@ -48,8 +48,8 @@ class _Conv(FeedbackFunction):
         # argument for the input's gradient only; the weight's gradient needs no more than its shape.
         to_input, to_weight, to_bias = torch.ops.aten.convolution_backward(
             error,
-            x.to(error.dtype),
-            feedback.to(error.dtype),
+            as_dtype(x, error.dtype),
+            as_dtype(feedback, error.dtype),
             [feedback.shape[0]],
             stride,
             padding,
@@ -61,9 +61,9 @@ class _Conv(FeedbackFunction):
         )
         learns = ctx.learned and needed[1] and ctx.needs_input_grad[3]
         return (
-            to_input.to(input_dtype) if needed[0] else None,
-            to_weight.to(weight_dtype) if needed[1] else None,
-            to_bias.to(bias_dtype) if needed[2] else None,
+            as_dtype(to_input, input_dtype) if needed[0] else None,
+            as_dtype(to_weight, weight_dtype) if needed[1] else None,
+            as_dtype(to_bias, bias_dtype) if needed[2] else None,
             to_weight.to(weight_dtype, copy=True) if learns else None,  # a copy, as in a linear layer
             *[None] * 5,
         )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from fadiag.rules.layers.autograd import FeedbackFunction
+from fadiag.rules.layers.autograd import FeedbackFunction, as_dtype
 from fadiag.rules.rule import FeedbackLayer
 
 __all__ = ["FeedbackLinear", "FeedbackTransposedLinear", "feedback_linear"]
@@ -38,15 +38,15 @@ class _Linear(FeedbackFunction):
         # Under autocast the error is in half precision, the saved tensors are not. torch's own backward pass
         # multiplies in the error's dtype too.
         if needed[0]:
-            to_input = (error @ feedback.to(error.dtype)).to(input_dtype)
+            to_input = as_dtype(error @ as_dtype(feedback, error.dtype), input_dtype)
         if needed[1]:
             columns = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
-            to_weight = (rows.t() @ columns.to(error.dtype)).to(weight_dtype)
+            to_weight = as_dtype(rows.t() @ as_dtype(columns, error.dtype), weight_dtype)
             if ctx.learned and needed[3]:
                 # A copy: two parameters must not share one gradient, which clipping changes in place.
                 to_feedback = to_weight.clone()
         if bias_dtype is not None and needed[2]:
-            to_bias = rows.sum(0).to(bias_dtype)
+            to_bias = as_dtype(rows.sum(0), bias_dtype)
         return to_input, to_weight, to_bias, to_feedback, None
 
 

@@ -1,0 +1,58 @@
+"""Check that the optimizer treats a learned feedback matrix as it treats the weight."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from fadiag.capture.layers.recorded_layer import RecordedLayer
+from fadiag.errors import CaptureError
+
+__all__ = ["check_learned_feedback"]
+
+#: Entries of a parameter group that say what it holds, not how it is updated.
+_CONTENTS = frozenset({"params", "param_names"})
+
+
+def check_learned_feedback(step: int, layers: Iterable[RecordedLayer], optimizers: Iterable[Any]) -> None:
+    """Raise if a learned B is not updated as its weight is.
+
+    B and W have the same gradient, so they come together only if the same kind of optimizer takes both with
+    the same settings. A weight that no optimizer holds is left alone.
+
+    Parameters
+    ----------
+    step : int
+        The step that the error names.
+    layers : iterable of RecordedLayer
+    optimizers : iterable of optimizers
+
+    Raises
+    ------
+    CaptureError
+        B is in no parameter group, or in one with other settings than the weight's.
+    """
+    held = {
+        id(parameter): (optimizer, group)
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    for layer in layers:
+        if not layer.adapter.feedback_is_learned(layer.module) or id(layer.weight) not in held:
+            continue
+        optimizer, group = held[id(layer.weight)]
+        whose = f"the learned feedback B of layer {layer.name!r}"
+        if id(layer.feedback) not in held:
+            raise CaptureError(
+                f"{whose} is in no parameter group at step {step}, while its weight is in one of "
+                f"{type(optimizer).__name__}, so B would not follow the weight; convert the model before the "
+                "optimizer is built, and give the optimizer model.parameters()"
+            )
+        other, settings = held[id(layer.feedback)]
+        names = sorted({*group, *settings} - _CONTENTS)
+        differ = [name for name in names if not bool(group.get(name) == settings.get(name))]
+        if type(other) is not type(optimizer) or differ:
+            what = ", ".join(f"{name} {settings.get(name)!r} for {group.get(name)!r}" for name in differ)
+            raise CaptureError(
+                f"{whose} is updated by {type(other).__name__}, its weight by {type(optimizer).__name__}, at "
+                f"step {step}" + (f", with {what}" if what else "") + "; put both into one parameter group"
+            )
