@@ -31,16 +31,17 @@ def convert(
 ) -> _Model:
     """Make a model learn by another rule: change the class of its linear and convolution layers, in place.
 
-    Modules and parameters stay the same objects: an optimizer made before, hooks and references stay valid.
-    Each layer gains ``feedback``, the matrix B, which is a buffer under "fa". B has the scale of the layer's
-    weight as it is now, so convert after initializing. It depends on ``seed`` and the layer's name; torch's
-    own generator is left alone.
+    Modules and parameters stay the same objects, so hooks and references stay valid. Each layer gains
+    ``feedback``, the matrix B. B has the scale of the layer's weight as it is now, so convert after
+    initializing. It depends on ``seed`` and the layer's name only, and torch's own generator is left alone.
+    Under "kp", B is a parameter: build the optimizer after converting. Under other rules, one made before
+    stays valid.
 
     Under weight norm, spectral norm or pruning B has the scale of the weight as computed.
 
     A module with two names is converted once. Two layers that share one weight share one B. A table that
-    shares its weight with the output layer, as GPT-2's does, stays a table: only the output layer sends its
-    error through B, and the weight's gradient is still the sum of both.
+    shares its weight with the output layer, as in GPT-2, stays a table. Only the output layer sends its error
+    through B, and the weight's gradient is still the sum of both.
 
     Parameters
     ----------
@@ -48,8 +49,9 @@ def convert(
         Its layers of exactly the type ``nn.Linear``, ``nn.Conv1d`` or ``nn.Conv2d``, and ``Conv1D`` of
         transformers, are converted. It may be such a layer itself.
     rule : str
-        "bp" leaves the model as it is, so that one line serves a whole study; "fa" is Feedback Alignment;
-        "usf", "frsf" and "brsf" have feedback with the weight's own signs, see `fadiag.rules.signs`.
+        "bp" leaves the model as it is, so that one line serves a whole study. "fa" is Feedback Alignment.
+        "usf", "frsf" and "brsf" have feedback with the weight's own signs. "kp" is Kolen-Pollack. "frozen"
+        stops the learning of the layers in ``layers``, which pass the error on exactly.
     seed : int
         The seed of the feedback, apart from those of initialization and data.
     feedback : {"normal", "uniform", "permuted"}
@@ -68,8 +70,8 @@ def convert(
     InputError
         The rule, the law or a layer is unknown; the model has nothing to convert, or was converted before. A
         weight is not initialized yet, all zero or not finite, and so has no scale. More than half of the
-        entries of all matrices would keep their exact backward pass, and ``layers`` is not given. The model
-        is then as it was.
+        entries of all matrices would keep their exact backward pass, and ``layers`` is not given. Rule
+        "frozen" comes without ``layers``. The model is then as it was.
 
     Warns
     -----

@@ -133,7 +133,9 @@ def test_bp_leaves_the_model_as_it_is() -> None:
 def test_errors_name_the_thing_and_the_way_out() -> None:
     with pytest.raises(InputError, match=r"unknown rule 'faa'; did you mean 'fa'"):
         convert(mlp(), rule="faa")
-    with pytest.raises(InputError, match=r"unknown rule 'xyz'; there are 'bp', 'fa', 'usf', 'frsf', 'brsf'"):
+    with pytest.raises(
+        InputError, match=r"unknown rule 'xyz'; there are 'bp', 'fa', 'usf', 'frsf', 'brsf', 'kp' and 1 more"
+    ):
         convert(mlp(), rule="xyz")
     with pytest.raises(InputError, match=r"unknown feedback law 'norm'; did you mean 'normal'"):
         convert(mlp(), feedback="norm")
@@ -150,6 +152,8 @@ def test_errors_name_the_thing_and_the_way_out() -> None:
         InputError, match=r"another rule already: there is feedback in '0', '2', '4'; build a fresh model"
     ):
         convert(convert(mlp()), rule="bp")
+    with pytest.raises(InputError, match=r"rule 'frozen' needs layers=: .*; name those to freeze"):
+        convert(mlp(), rule="frozen")
     with pytest.raises(InputError, match=r"layer '' has no weights yet"):
         convert(nn.Linear(3, 2, device="meta"))
 
@@ -177,7 +181,7 @@ def test_an_optimizer_made_before_trains_the_converted_model(device: torch.devic
 
 @pytest.mark.parametrize("law", ["normal", "uniform", "permuted"])
 @pytest.mark.parametrize("elsewhere", ["meta", pytest.param("cuda", marks=pytest.mark.gpu)])
-@pytest.mark.parametrize("rule", ["fa", "usf", "frsf", "brsf"])
+@pytest.mark.parametrize("rule", ["fa", "usf", "frsf", "brsf", "kp"])
 def test_the_default_device_changes_no_feedback(
     rule: str, elsewhere: str, law: str, device: torch.device
 ) -> None:

@@ -128,6 +128,15 @@ def test_layers_that_share_a_weight_share_one_parameter() -> None:
     torch.testing.assert_close(model[0].feedback.grad, model[0].weight.grad)
 
 
+def test_a_transposed_linear_layer_learns_its_feedback_in_its_own_shape(device: torch.device) -> None:
+    layer = convert(pytest.importorskip("transformers").pytorch_utils.Conv1D(3, 5), "kp").to(device)
+    x, error = torch.randn(7, 5, device=device, requires_grad=True), torch.randn(7, 3, device=device)
+    layer(x).backward(error)
+    torch.testing.assert_close(x.grad, error @ layer.feedback.detach().t())
+    torch.testing.assert_close(layer.weight.grad, x.detach().t() @ error)
+    assert torch.equal(layer.feedback.grad, layer.weight.grad)
+
+
 def test_the_feedback_of_a_frozen_weight_is_frozen() -> None:
     layer = nn.Linear(4, 3)
     layer.weight.requires_grad_(False)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 
-from fadiag.rules import FeedbackLayer, FeedbackTransposedLinear, convert, feedback_linear
+from fadiag.rules import RULES, FeedbackLayer, FeedbackTransposedLinear, convert, feedback_linear
 from tests.rules.straight import Straight
 
 # torch says so of its own layer; ours pads before the kernel.
@@ -111,6 +111,18 @@ def test_gradcheck_passes_only_with_the_weight_as_feedback(layer: nn.Module, dev
     assert torch.autograd.gradcheck(fed_by_weight(layer, device), (x,), nondet_tol=1e-12)
     with pytest.raises(GradcheckError, match="Jacobian mismatch"):
         torch.autograd.gradcheck(convert(double(layer, device)), (x,), nondet_tol=1e-12)
+
+
+@pytest.mark.parametrize("rule", [rule.name for rule in RULES if rule.layer is not None])
+def test_gradcheck_passes_under_every_rule_with_the_weight_as_feedback(
+    rule: str, device: torch.device
+) -> None:
+    layer = convert(nn.Linear(5, 3).double().to(device), rule).eval()  # brSF draws in training mode
+    x = torch.randn(4, 5, dtype=torch.float64, device=device, requires_grad=True)
+    with layer.using_feedback(layer.weight.detach()):
+        assert torch.autograd.gradcheck(layer, (x,))
+    with pytest.raises(GradcheckError, match="Jacobian mismatch"):
+        torch.autograd.gradcheck(layer, (x,))
 
 
 def test_functional_call_with_the_weight_as_feedback_is_the_true_backward(device: torch.device) -> None:

@@ -190,6 +190,23 @@ def test_a_rule_that_draws_is_compiled_with_the_same_draws(device: torch.device)
     assert difference(*found) < 1e-12
 
 
+@pytest.mark.parametrize("rule", WITH_FEEDBACK)
+def test_a_compiled_model_takes_the_feedback_that_is_given(rule: str, device: torch.device) -> None:
+    torch.compiler.reset()
+    layer = convert(nn.Linear(5, 3).to(device), rule).eval()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    x, error = torch.randn(7, 5, device=device, requires_grad=True), torch.randn(7, 3, device=device)
+    given = torch.randn(3, 5, device=device)
+    own = layer.feedback.detach().clone()
+    (before,) = torch.autograd.grad(compiled(x), x, error)
+    with layer.using_feedback(given):
+        (inside,) = torch.autograd.grad(compiled(x), x, error)
+    (after,) = torch.autograd.grad(compiled(x), x, error)
+    torch.testing.assert_close(before, error @ own)
+    torch.testing.assert_close(inside, error @ given)
+    torch.testing.assert_close(after, error @ own)
+
+
 def test_compiled_autocast_gives_the_gradients_of_eager_autocast(device: torch.device) -> None:
     torch.compiler.reset()
     model, (x, y) = network("fa", device).float(), batch_of(device)
