@@ -42,7 +42,16 @@ MAY_IMPORT = {
 }
 #: The rooms of a package from the ground up: a room imports from the rooms before it in its row.
 ROOMS = {
-    "rules": ("rule", "layers", "catalog", "feedback", "layer_choice", "left_out", "convert"),
+    "rules": (
+        "rule",
+        "layers",
+        "catalog",
+        "feedback",
+        "layer_choice",
+        "computed_weights",
+        "left_out",
+        "convert",
+    ),
     "capture": (
         "arguments",
         "warn",

@@ -146,8 +146,8 @@ def _weight_of(name: str, module: nn.Module, *, computed: bool) -> Tensor:
     if maker := parametrization_of(module):
         if not computed:
             raise InputError(
-                f"layer {name!r} computes its weight from other parameters ({maker}), and a learned B needs a "
-                "weight that the optimizer updates itself; remove it, or leave the layer out by layers="
+                f"layer {name!r} computes its weight by {maker}, and a learned B needs a weight that the "
+                f"optimizer updates itself; remove {maker}, or leave the layer out by layers="
             )
         with computed_weight(module):
             weight = module.weight

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from fadiag.errors import InputError
 from fadiag.rules import convert
 
 RATE, DECAY, MOMENTUM, STEPS = 0.05, 0.1, 0.9, 200
@@ -147,6 +148,17 @@ def test_the_feedback_of_a_frozen_weight_is_frozen() -> None:
     other.weight.requires_grad_(False)
     other(torch.randn(2, 4)).sum().backward()
     assert other.feedback.grad is None
+
+
+def test_a_weight_that_is_computed_is_refused_and_the_model_left_whole() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)))
+    with pytest.raises(
+        InputError, match=r"layer '1' computes its weight by WeightNorm, .*; remove WeightNorm, or leave"
+    ):
+        convert(model, "kp")
+    assert type(model[0]) is nn.Linear
+    convert(model, "kp", layers="0")
+    assert type(model[0]).__name__ == "KolenPollackLinear"
 
 
 def test_feedback_is_saved_as_a_parameter_and_moves_with_the_model() -> None:
