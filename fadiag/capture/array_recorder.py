@@ -12,6 +12,7 @@ import numpy as np
 
 from fadiag import __version__
 from fadiag.capture.session.given_arrays import Floats, as_floats, check_layer, check_signal, with_dims
+from fadiag.capture.session.json_values import as_json
 from fadiag.capture.session.stream_writer import StreamWriter, checked_scalars
 from fadiag.capture.signals.layer_signals import LayerSignals
 from fadiag.errors import InputError
@@ -53,7 +54,7 @@ def record_arrays(
     stream : str
         "live" if the batch is the training's own; any other name for a batch that stays the same.
     meta : mapping, optional
-        Written into the manifest, say ``{"condition": "dfa", "seed": 0}``; plain JSON.
+        Written into the manifest, say ``{"condition": "dfa", "seed": 0}``.
 
     Returns
     -------
@@ -137,7 +138,7 @@ class ArrayRecorder:
         self._batch: StreamKind = "live" if stream == "live" else "probe"
         versions = {"fadiag": __version__, "numpy": np.__version__, "python": platform.python_version()}
         manifest = {
-            "meta": dict(meta),
+            **as_json(meta=dict(meta)),
             "versions": versions,
             "host": platform.node(),
             "source": "record_arrays",
