@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from torch import nn
 
 from fadiag.capture.layers.attributes import layer_attrs
 from fadiag.capture.layers.selection import RecordedLayer, owners_of
+from fadiag.capture.session.attached import AttachedModel
 from fadiag.capture.signals.arrays import to_array
 from fadiag.capture.signals.layer_signals import LayerSignals
 from fadiag.capture.signals.samples import Subset
@@ -85,8 +85,7 @@ class EarlierRun:
 
     def check(
         self,
-        model: nn.Module,
-        layers: Sequence[RecordedLayer],
+        attached: AttachedModel,
         probes: Mapping[str, Probe],
         live: Live | None,
         feedback_hash: Mapping[str, str],
@@ -104,8 +103,8 @@ class EarlierRun:
             The last records of a killed run, which were not committed, will be missing.
         """
         self._check_end()
-        self._check_layers(model, {layer.name: layer for layer in layers})
-        self._check_feedback(layers, feedback_hash)
+        self._check_layers(attached)
+        self._check_feedback(attached.layers, feedback_hash)
         streams: dict[str, Probe | Live] = {**probes} if live is None else {**probes, "live": live}
         for name, given in streams.items():
             if (stream := self._stream(name)) is not None:
@@ -115,7 +114,7 @@ class EarlierRun:
                     have["reduction"] = reduction
                     now["reduction"] = reduction if given.reduction == "auto" else given.reduction
                 self._same(what, have, now, now)
-        self._check_weights(layers)
+        self._check_weights(attached.layers)
 
     def check_declared(self, stream: str, layer: LayerSignals, signal: str, attrs: Mapping[str, Any]) -> None:
         """Compare what a pass has shown: a layer's norm and gate, and how a signal is reduced.
@@ -195,8 +194,9 @@ class EarlierRun:
             "after; give the step of a checkpoint taken until then, or record into a store of its own"
         )
 
-    def _check_layers(self, model: nn.Module, layers: Mapping[str, RecordedLayer]) -> None:
-        modules = dict(model.named_modules())
+    def _check_layers(self, attached: AttachedModel) -> None:
+        layers = {layer.name: layer for layer in attached.layers}
+        modules = dict(attached.module.named_modules())
         for stream in self.summary.streams:
             for known in stream.layers:
                 if (layer := layers.get(known.name)) is not None:
