@@ -182,7 +182,6 @@ class Differences:
 
     def _difference(self, shifts: _Shifts) -> float:
         """Return half the difference of the loss between a step forth and a step back."""
-
         layers = {place.call.layer.name for place in self.places if place.name in shifts}
 
         def loss(sign: float) -> float:
