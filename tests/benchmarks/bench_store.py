@@ -1,4 +1,4 @@
-"""Time the store: starting and opening with many arrays, by itself and by a recorder, writing, commit, reading.
+"""Time the store: starting and opening with many arrays (a recorder too), writing, commit, reading.
 
     python tests/benchmarks/bench_store.py
 
