@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fadiag.capture.layers.coverage import warn_missing_signals
-from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.layers.recorded_layer import RecordedLayer
 from fadiag.capture.session.stream_writer import StreamWriter
 from fadiag.errors import CaptureError
 

@@ -9,7 +9,7 @@ import torch
 
 from fadiag import __version__
 from fadiag.capture.layers.coverage import unknown_layer_types
-from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.layers.recorded_layer import RecordedLayer
 from fadiag.capture.session.distributed import feedback_digests
 from fadiag.capture.session.json_values import as_json
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.layers.recorded_layer import RecordedLayer
 from fadiag.errors import InputError
 from fadiag.signals import is_free_label
 
