@@ -65,6 +65,7 @@ ROOMS = {
         "recorder",
         "array_recorder",
     ),
+    "signals": ("spec", "table", "names"),
     "store": ("names", "values", "layout", "axes", "lock", "read", "write", "tools"),
     "spectra": ("validate", "linalg", "ranks", "alignment", "statistics", "updates"),
     "analysis": (

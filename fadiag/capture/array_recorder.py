@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -11,7 +10,17 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from fadiag import __version__
-from fadiag.capture.session.given_arrays import Floats, as_floats, check_layer, check_signal, with_dims
+from fadiag.capture.session.given_arrays import (
+    Floats,
+    as_floats,
+    check_layer,
+    check_name,
+    check_outputs,
+    check_samples,
+    check_signal,
+    with_dims,
+)
+from fadiag.capture.session.json_values import as_json
 from fadiag.capture.session.stream_writer import StreamWriter, checked_scalars
 from fadiag.capture.signals.layer_signals import LayerSignals
 from fadiag.errors import InputError
@@ -53,7 +62,7 @@ def record_arrays(
     stream : str
         "live" if the batch is the training's own; any other name for a batch that stays the same.
     meta : mapping, optional
-        Written into the manifest, say ``{"condition": "dfa", "seed": 0}``; plain JSON.
+        Written into the manifest, say ``{"condition": "dfa", "seed": 0}``.
 
     Returns
     -------
@@ -127,7 +136,7 @@ class ArrayRecorder:
                 "'direct' for F of (outputs, units)"
             )
         for name in feedback:
-            self._check_name(name)
+            check_name(name, self._layers)
         self._feedback = {
             name: as_floats(f"the feedback of layer {name!r}", given) for name, given in feedback.items()
         }
@@ -137,7 +146,7 @@ class ArrayRecorder:
         self._batch: StreamKind = "live" if stream == "live" else "probe"
         versions = {"fadiag": __version__, "numpy": np.__version__, "python": platform.python_version()}
         manifest = {
-            "meta": dict(meta),
+            **as_json(meta=dict(meta)),
             "versions": versions,
             "host": platform.node(),
             "source": "record_arrays",
@@ -176,7 +185,12 @@ class ArrayRecorder:
         logged = checked_scalars(scalars)
         epoch = None if epoch is None else check_number("epoch", epoch)
         arrays = {name: self._checked(name, signals) for name, signals in layers.items()}
-        self._check_samples(arrays)
+        check_samples(arrays)
+        last = arrays.get(self._layers[-1], {})
+        if self._classes is None and (top := last.get("error", last.get("weight"))) is not None:
+            self._classes = top.shape[1] if "error" in last else len(top)
+        if self._kind == "direct" and self._classes is not None:
+            check_outputs(self._feedback, self._classes)
         if not self._streams:
             self._put_static(step, arrays)
         found: dict[str, list[LayerSignals]] = {}
@@ -208,14 +222,8 @@ class ArrayRecorder:
     ) -> None:
         self._writer.close(status="complete" if kind is None else "failed")
 
-    def _check_name(self, name: str) -> None:
-        if name not in self._layers:
-            near = get_close_matches(str(name), self._layers, n=3, cutoff=0.4)
-            names = ", ".join(map(repr, near or self._layers))
-            raise InputError(f"unknown layer {name!r}; {'near are' if near else 'there are'} {names}")
-
     def _checked(self, name: str, signals: Mapping[str, Any]) -> dict[str, Floats]:
-        self._check_name(name)
+        check_name(name, self._layers)
         for signal in signals:
             check_signal(signal, f"{signal} of layer {name!r}", self._batch)
         arrays = {
@@ -223,27 +231,6 @@ class ArrayRecorder:
         }
         check_layer(name, arrays, feedback=self._feedback.get(name), is_direct=self._kind == "direct")
         return arrays
-
-    def _check_samples(self, layers: Mapping[str, Mapping[str, Floats]]) -> None:
-        """Check that all signals are of one batch, and count the classes."""
-        counts: dict[int, str] = {}
-        for name, arrays in layers.items():
-            for signal, array in arrays.items():
-                if SIGNALS[signal].per_sample:
-                    counts.setdefault(len(array), f"{signal} of layer {name!r}")
-        if len(counts) > 1:
-            told = " and ".join(f"{what} has {count}" for count, what in counts.items())
-            raise InputError(f"the signals of a step are of one batch, and {told} samples")
-        last = layers.get(self._layers[-1], {})
-        if self._classes is None and (top := last.get("error", last.get("weight"))) is not None:
-            self._classes = top.shape[1] if "error" in last else len(top)
-        for name, given in self._feedback.items():
-            if self._kind == "direct" and self._classes not in (None, len(given)):
-                raise InputError(
-                    f"the feedback of layer {name!r} has shape {given.shape}, and the network "
-                    f"{self._classes} outputs; direct feedback is (outputs, units), under the layer that it "
-                    "credits"
-                )
 
     def _put_static(self, step: int, layers: Mapping[str, Mapping[str, Floats]]) -> None:
         """Write the feedback, and the weights and biases of step 0."""

@@ -4,8 +4,6 @@ import os
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 import torch
@@ -15,18 +13,12 @@ from fadiag.capture.arguments import names_of, whole_number
 from fadiag.capture.checks.probe_checks import CheckMode
 from fadiag.capture.layers.adapter import LayerAdapter
 from fadiag.capture.layers.coverage import warn_unknown_layers
-from fadiag.capture.layers.defaults import DEFAULT_ADAPTERS
-from fadiag.capture.layers.selection import choose_layers, others_of
-from fadiag.capture.layers.sharding import check_whole
-from fadiag.capture.layers.unchanged import ModelStructure
-from fadiag.capture.layers.wrappers import unwrap_model
-from fadiag.capture.passes.isolation import TrainingFlags
+from fadiag.capture.session.attached import AttachedModel
 from fadiag.capture.session.checkpoint import checked_checkpoint
-from fadiag.capture.session.cost import Watch
+from fadiag.capture.session.cost import Cost, Watch
 from fadiag.capture.session.distributed import Processes
 from fadiag.capture.session.dry_run import estimate
 from fadiag.capture.session.existing import IfExists
-from fadiag.capture.session.last_weights import LastWeights
 from fadiag.capture.session.manifest import manifest_of
 from fadiag.capture.session.readers import build_readers
 from fadiag.capture.session.session import Session
@@ -36,10 +28,8 @@ from fadiag.capture.session.unclosed import close_unfinished
 from fadiag.capture.streams.live import Live, check_live
 from fadiag.capture.streams.optimizer_steps import as_optimizers
 from fadiag.capture.streams.probe import Probe
-from fadiag.capture.streams.probe_links import link_layers
 from fadiag.capture.streams.probe_reader import check_probes
 from fadiag.capture.streams.schedule import Schedule
-from fadiag.capture.tracing.declared_ops import declare_ops
 from fadiag.errors import CaptureError, InputError
 from fadiag.paths import absolute_path
 from fadiag.rules.layer_choice import LayerChoice
@@ -47,14 +37,15 @@ from fadiag.store import check_number
 
 __all__ = ["Recorder"]
 
+_CLOSED = "the recorder is closed; make a new one, with if_exists='resume' to go on in its store"
+
 
 class Recorder:
     """Record a training run into a store, and change nothing of the run.
 
     The recorder writes step 0 when it is built. Call `step` after each update of the optimizer, and `close`
-    at the end, which records the last step. As a context manager it closes itself. A recorder that nobody
-    closes keeps its records: the store is closed, with the status ``unfinished``, when Python deletes the
-    recorder or ends.
+    at the end, which records the last step. As a context manager it closes itself. The store of a recorder
+    that nobody closes is closed, as ``unfinished``, when Python deletes the recorder or ends.
 
     Parameters
     ----------
@@ -77,7 +68,7 @@ class Recorder:
     layers : iterable of str, module or module class, optional
         Names, globs, modules of the model, or classes; by default every layer that an adapter knows.
     meta, config : mapping
-        Written into the manifest as they are; plain JSON.
+        Written into the manifest. Values that are not JSON become text, with a warning.
     adapters : sequence of LayerAdapter
         Asked before the default ones.
     check : {"raise", "warn", "off"}
@@ -98,21 +89,19 @@ class Recorder:
     resume_from : int, optional
         Go on from a checkpoint of this step. Records of this step and of later ones are given up.
     dry_run : bool
-        Write nothing. Read the probes and the state once, print what a record costs (bytes, time, memory),
-        and let all later calls do nothing.
+        Write nothing: read probes and state once, and print what a record costs (bytes, time, memory).
 
     Attributes
     ----------
     cost : Cost or None
-        What a record costs, of a dry run.
+        What a record costs, by a dry run.
 
     Raises
     ------
     InputError
         An unknown layer (the error lists near names), an unknown signal, or one that cannot be known.
     CaptureError
-        A model with nothing to record, a probe that does not fit it or fails its check, ranks that differ in
-        their feedback, or a store that holds another run.
+        Nothing to record, a probe that fails, ranks that differ in their feedback, or a store of another run.
 
     Examples
     --------
@@ -158,63 +147,46 @@ class Recorder:
         dry_run: bool = False,
     ) -> None:
         store = absolute_path(path)
-        self._model = unwrap_model(model)
-        check_whole(self._model)
-        known = (*adapters, *DEFAULT_ADAPTERS)
-        self._layers = choose_layers(self._model, known, layers)
-        watch = Watch(self._layers[0].weight.device)
-        others = others_of(self._model, known, self._layers)
-        self._flags = TrainingFlags(self._model)
-        by_name = check_probes(probes)
-        self._layers, others = link_layers(
-            self._model, self._layers, others, adapters=known, probes=by_name, flags=self._flags
-        )
-        ops = declare_ops(self._model, passes, gates, self._layers)
-        self._structure = ModelStructure(self._model, self._layers, others, known)
+        storage = storage or Storage()
         if steps is not None and whole_number(steps, 1) is None:
             raise InputError(f"steps is {steps!r}; give the number of updates to come, at least 1")
-        self._asked_state = () if state is None else names_of(state)
+        by_name = check_probes(probes)
+        attached = AttachedModel(model, layers, adapters=adapters, probes=by_name, passes=passes, gates=gates)
+        watch = Watch(attached.layers[0].weight.device)
         optimizers = as_optimizers(optimizer)
         if live is not None:
             check_live(model, live)
+        asked = None if state is None else names_of(state)
         readers = build_readers(
-            self._model,
-            self._layers,
-            others,
-            self._flags,
-            probes=by_name,
-            every=every,
-            live=live,
-            state=None if state is None else self._asked_state,
-            optimizers=optimizers,
-            check=check,
-            ops=ops,
+            attached, probes=by_name, every=every, live=live, state=asked, optimizers=optimizers, check=check
         )
-        self._session = Session(readers, scaler, last_weights=LastWeights(self._layers), watch=watch)
+        self._session = Session(attached, readers, scaler, watch)
         self._session.step = resume_from or 0
         # The session does not know the recorder, so this does not keep the recorder alive.
         self._at_end = weakref.finalize(self, close_unfinished, self._session, os.getpid())
         self._is_live_run = bool(optimizers) or live is not None
-        self._closed = False
-        self._failure: str | None = None
+        self._why_closed = ""
         peers = Processes(processes)
-        peers.check_feedback(self._layers)
-        peers.check_probes(self._model, by_name)
+        peers.check_feedback(attached.layers)
+        peers.check_probes(attached.module, by_name)
         self._records = peers.records and not dry_run
-        self.cost = estimate(readers, watch, storage or Storage(), steps) if dry_run else None
-        if dry_run:
-            print(self.cost)
+        self.cost: Cost | None = None
         try:
-            if self._records:
-                if layers is None:
-                    warn_unknown_layers(others)
-                manifest = manifest_of(self._layers, others, meta, config)
-                options = {"if_exists": if_exists, "resume_from": resume_from}
-                self._start(store, manifest, storage=storage or Storage(), steps=steps, **options)
-        except Exception as error:
-            peers.agree(self.current_step, error)
-            raise
-        try:
+            try:
+                if peers.records and layers is None:
+                    warn_unknown_layers(attached.others)
+                if dry_run:
+                    self.cost = estimate(readers, watch, storage, steps)
+                    if peers.records:
+                        print(self.cost)
+                elif self._records:
+                    manifest = manifest_of(attached.layers, attached.others, meta, config)
+                    options: dict[str, Any] = {"if_exists": if_exists, "resume_from": resume_from}
+                    self._session.open(store, manifest, storage=storage, steps=steps, **options)
+                    self._session.begin()
+            except Exception as error:
+                peers.agree(self.current_step, error)
+                raise
             self._session.step = peers.agree(self.current_step)
         except BaseException:
             self._abandon()
@@ -243,44 +215,34 @@ class Recorder:
         Raises
         ------
         InputError
-            An epoch that is no number, a scalar that `log` would refuse, or a ``step`` that does not grow or
-            is one of a live run. The step is not counted, and the recording goes on.
+            An epoch or a scalar that is no number, or a ``step`` that does not grow or is one of a live run.
+            The step is not counted, and the recording goes on.
         CaptureError
             The recorder is closed, the model changed, the optimizer did not make exactly one update, or a
-            signal does not fit the records before. After an error nothing more is recorded: the store keeps
-            what it has, with the status ``failed``, and each further call repeats the reason.
+            signal does not fit the records before. Nothing more is recorded: the store keeps what it has,
+            with the status ``failed``, and each further call repeats the reason.
         """
         self._check_open()
         numbers = checked_scalars(scalars)
         epoch = None if epoch is None else check_number("epoch", epoch)
-        checkpoint = None
         if step is not None:
-            last = self._session.last_step
-            checkpoint = checked_checkpoint(step, last=last, is_live_run=self._is_live_run)
+            step = checked_checkpoint(step, last=self._session.last_step, is_live_run=self._is_live_run)
         if not self._records:
-            self._session.step = self.current_step + 1 if checkpoint is None else checkpoint
+            self._session.step = self.current_step + 1 if step is None else step
             return
         try:
             with self._session.watch.recording():
-                self._record_step(checkpoint, numbers, epoch)
+                if step is None:
+                    self._session.advance(numbers, epoch)
+                else:
+                    self._session.record_checkpoint(step, numbers, epoch)
         except BaseException as error:
             # Half a step may be recorded: to go on would put the next one under a wrong number.
-            self._failure = f"{type(error).__name__}: {error}"
-            self._abandon()
+            self._abandon(
+                f"the recorder stopped at step {self.current_step}: {type(error).__name__}: {error}; "
+                "what was recorded before is in the store, and the training may go on without it"
+            )
             raise
-
-    def _record_step(self, checkpoint: int | None, numbers: dict[str, float], epoch: float | None) -> None:
-        self._flags.look()
-        if checkpoint is not None:
-            self._structure.check(checkpoint)
-            self._session.record_checkpoint(checkpoint, numbers, epoch)
-            return
-        if waiting := self._session.is_waiting:
-            self._structure.check(self.current_step)
-        self._session.end(numbers, epoch)
-        if not waiting and self._session.is_due:
-            self._structure.check(self.current_step)
-        self._session.begin()
 
     def log(self, **scalars: float) -> None:
         """Add scalars to the log under the current step.
@@ -301,61 +263,37 @@ class Recorder:
         Raises
         ------
         CaptureError
-            The live schedule had none of the run's steps, or a state signal asked for by name never came.
-            All other signals are in the store.
+            All live signals, or a state signal asked for by name, never came. The others are in the store.
         """
-        if self._closed or not self._records:
-            self._closed = True
+        if self._why_closed or not self._records:
+            self._abandon()
             return
-        self._flags.look()
         try:
             with self._session.watch.recording():
-                if self._session.reads_the_model:
-                    self._structure.check(self.current_step)
                 self._session.finish()
         except BaseException:
             self._abandon()
             raise
-        self._closed = True
+        self._why_closed = _CLOSED
         self._at_end.detach()
         self._session.close()
-        self._session.check_complete(self._layers, self._asked_state)
+        self._session.check_complete()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
         else:
             self._abandon()
 
-    def _start(self, path: Path, manifest: Mapping[str, Any], **options: Any) -> None:
-        """Open the store and record the step that the run is at."""
-        try:
-            self._session.open(path, self._model, self._layers, manifest, **options)
-            if self._session.is_due:
-                self._structure.check(self.current_step)
-            self._session.begin()
-        except BaseException:
-            self._abandon()
-            raise
-
     def _check_open(self) -> None:
-        if self._failure is not None:
-            raise CaptureError(
-                f"the recorder stopped at step {self.current_step}: {self._failure}; what was recorded "
-                "before is in the store, and the training may go on without it"
-            )
-        if self._closed:
-            raise CaptureError(
-                "the recorder is closed; make a new one, with if_exists='resume' to go on in its store"
-            )
+        if self._why_closed:
+            raise CaptureError(self._why_closed)
 
-    def _abandon(self) -> None:
-        if not self._closed and self._records:
+    def _abandon(self, why: str = _CLOSED) -> None:
+        if not self._why_closed and self._records:
             self._at_end.detach()
             self._session.abandon()
-        self._closed = True
+        self._why_closed = self._why_closed or why

@@ -14,11 +14,11 @@ from fadiag.spectra.alignment.linear_cka import linear_cka_debiased as linear_ck
 from fadiag.spectra.alignment.path_alignment import path_alignment as path_alignment
 from fadiag.spectra.alignment.pseudo_backprop import PINV_RCOND as PINV_RCOND
 from fadiag.spectra.alignment.pseudo_backprop import pseudo_backprop as pseudo_backprop
+from fadiag.spectra.alignment.right_basis import right_basis as right_basis
 from fadiag.spectra.alignment.subspace import overlap as overlap
 from fadiag.spectra.alignment.subspace import overlap_of_bases as overlap_of_bases
 from fadiag.spectra.alignment.subspace import principal_angles as principal_angles
 from fadiag.spectra.alignment.subspace import principal_angles_of_bases as principal_angles_of_bases
-from fadiag.spectra.alignment.subspace import right_basis as right_basis
 from fadiag.spectra.linalg.center import centered as centered
 from fadiag.spectra.linalg.singular import singular_values as singular_values
 from fadiag.spectra.ranks.entropy_rank import effective_rank as effective_rank

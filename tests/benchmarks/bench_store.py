@@ -1,4 +1,4 @@
-"""Time the store: starting and opening with many arrays, writing, commit, reading.
+"""Time the store: starting and opening with many arrays (a recorder too), writing, commit, reading.
 
     python tests/benchmarks/bench_store.py
 
@@ -10,12 +10,17 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
+from fadiag import Probe, Recorder, convert
+from fadiag.capture.checks.probe_checks import CheckMode
 from fadiag.store import ArraySpec, RunWriter, open_run
 
 REPEATS = 5
@@ -62,6 +67,58 @@ def starting(folder: Path, layers: int, signals: int) -> None:
         f"{layers} layers x {signals} signals, CPU s: start and first record {started:.2f} (its files alone"
         f" {files:.2f}), close {closed:.2f}, opening {median(opened):.2f}"
     )
+
+
+def recording(folder: Path, layers: int, check: CheckMode) -> None:
+    """Time a recorder of many small layers: it is to be linear, but for the check of error_bp.
+
+    The check moves 7 layers at a time, so it takes about 1.4 forward passes for each layer.
+    """
+
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList(nn.Linear(6, 6) for _ in range(layers - 1))
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for block in self.blocks:
+                x = x + torch.relu(block(x)) / layers
+            return self.head(x)
+
+    batch = torch.randn(16, 6), torch.randint(3, (16,))
+    model = convert(Deep(), rule="fa", seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    path = folder / f"recorder{layers}{check}.zarr"
+    recorder = None
+
+    def start() -> None:
+        nonlocal recorder
+        probe = Probe(batch, loss_of)
+        recorder = Recorder(model, path, optimizer=optimizer, probes={"p": probe}, every=1, check=check)
+
+    def step() -> None:
+        assert recorder is not None
+        optimizer.zero_grad()
+        loss_of(model, batch).backward()
+        optimizer.step()
+        recorder.step()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some verdicts of so deep a model are inconclusive
+        started, first, second = cpu(start), cpu(step), cpu(step)
+    assert recorder is not None
+    closed = cpu(recorder.close)
+    opened = min(cpu(lambda: open_run(path)) for _ in range(3))
+    print(
+        f"recorder of {layers} layers, check={check!r}, CPU s: start {started:.2f}, first step {first:.2f},"
+        f" second {second:.2f}, close {closed:.2f}, opening {opened:.2f}",
+        flush=True,
+    )
+
+
+def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
 
 def write_store(path: Path, arrays: list[np.ndarray], steps: int) -> None:
@@ -180,6 +237,10 @@ def main() -> None:
     try:
         for layers in (250, 500, 1000, 2000):
             starting(folder, layers, 5)
+        for layers in (100, 400, 800, 2000):
+            recording(folder, layers, "off")
+        for layers in (50, 100, 200):
+            recording(folder, layers, "raise")
         writing(folder)
         committing(folder, 8, 1, 10_000)
         committing(folder, 1000, 1, 10_000)

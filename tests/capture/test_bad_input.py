@@ -126,17 +126,19 @@ def test_what_fails_first_is_what_is_told(tmp_path):
             raise StoreError("the disk is gone")
 
         def close(self, status):
-            raise StoreError("the disk is gone")
+            self.closed = status  # a writer reports its failure once
 
     model = small()
     recorder = Recorder(model, tmp_path / "run.zarr", every=1)
-    writer, recorder._session._writer = recorder._session._writer, Gone()
+    gone = Gone()
+    writer, recorder._session._writer = recorder._session._writer, gone
     model[0] = nn.Linear(6, 8)
     with (
         pytest.warns(RuntimeWarning, match="the disk is gone"),
         pytest.raises(CaptureError, match="layer '0' was replaced"),
     ):
         recorder.step()
+    assert gone.closed == "failed"
     writer.close()
 
 

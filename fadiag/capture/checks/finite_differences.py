@@ -109,7 +109,7 @@ class Differences:
             scales[_name(layer, index)] = _norm(output) / math.sqrt(max(output.numel(), 1)) or 1.0
 
         loss = passes.loss_with(measure)
-        self.is_stable = bool(loss == passes.loss_with(lambda layer, index, output: None))
+        self.is_stable = bool(loss == passes.loss_with(lambda layer, index, output: None, only=()))
         places = [
             Place(call, scales[call.name], _norm(error), float(error.abs().max()))
             for call in calls
@@ -182,6 +182,7 @@ class Differences:
 
     def _difference(self, shifts: _Shifts) -> float:
         """Return half the difference of the loss between a step forth and a step back."""
+        layers = {place.call.layer.name for place in self.places if place.name in shifts}
 
         def loss(sign: float) -> float:
             def change(layer: RecordedLayer, index: int, output: Tensor) -> Tensor | None:
@@ -191,7 +192,7 @@ class Differences:
                 # As a sum, not in place: autograd and the model may still need the output.
                 return output + (sign * step * direction()).to(output.dtype)
 
-            return float(self._passes.loss_with(change))
+            return float(self._passes.loss_with(change, only=layers))
 
         return (loss(1.0) - loss(-1.0)) / 2
 

@@ -11,6 +11,7 @@ from fadiag.capture.passes.passes import Passes
 from fadiag.capture.tracing.layer_call import Call
 from fadiag.capture.warn import warn_user
 from fadiag.errors import CaptureError
+from fadiag.rules.left_out import listed
 
 __all__ = ["CheckMode", "ProbeChecks"]
 
@@ -100,11 +101,12 @@ class ProbeChecks:
             name, found = next(iter(failed.items()))
             warn_user(
                 f"{_failure(name, found)}. Left out from now on: error_bp, modulator_bp and gradient_bp of "
-                f"{_listed(list(failed))}"
+                f"{listed(map(repr, failed), 4)}"
             )
         if unclear:
+            where = listed(map(repr, unclear), 4)
             warn_user(
-                f"it cannot be said whether error_bp is the derivative of the loss at {_listed(unclear)}: "
+                f"it cannot be said whether error_bp is the derivative of the loss at {where}: "
                 "equal passes give different losses, the loss is too coarse for the step, or it has a kink "
                 "there; the attribute error_bp_check says 'inconclusive'"
             )
@@ -148,8 +150,3 @@ def _failure(name: str, found: ErrorCheck) -> str:
         "(its error_bp, modulator_bp and gradient_bp are left out, its feedback_kind is 'unknown') or "
         "check='off'"
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(map(repr, names[:4])) + more

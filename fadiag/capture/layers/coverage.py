@@ -8,11 +8,11 @@ from fadiag.capture.layers.adapter import unknown_layers
 from fadiag.capture.layers.recorded_layer import RecordedLayer
 from fadiag.capture.warn import warn_user
 from fadiag.errors import CaptureError
+from fadiag.rules.left_out import listed
 from fadiag.signals import SIGNALS
 
 __all__ = ["unknown_layer_types", "warn_missing_signals", "warn_unknown_layers"]
 
-_SHOWN = 4
 _WHY = {
     "is never called": " (outside of no_grad)",
     "receives no error": " (its output is detached, made under no_grad, or not used by the loss)",
@@ -30,7 +30,7 @@ def warn_unknown_layers(others: Sequence[RecordedLayer]) -> None:
     """Warn of the modules that no adapter knows."""
     left_out = unknown_layer_types(others)
     if left_out:
-        names = _listed([f"{name!r} ({kind})" for name, kind in left_out.items()])
+        names = listed([f"{name!r} ({kind})" for name, kind in left_out.items()], 4)
         warn_user(
             f"not recorded, since no adapter knows them: {names}. Their backward pass is taken to be exact: "
             "if it is not, error_bp is not that of backpropagation below them. Give adapters=("
@@ -80,12 +80,5 @@ def warn_missing_signals(
                 "of layers=[...], or give a model and a loss that use it"
             )
     if silent:
-        listed = _listed([f"{layer.name!r} {why}{_WHY[why]}" for layer, why in silent.items()])
-        warn_user(
-            f"layers without signals in {where}: {listed}. Say by layers=[...] which are to be recorded"
-        )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        which = listed([f"{layer.name!r} {why}{_WHY[why]}" for layer, why in silent.items()], 4)
+        warn_user(f"layers without signals in {where}: {which}. Say by layers=[...] which are to be recorded")

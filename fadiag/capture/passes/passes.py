@@ -108,10 +108,13 @@ class Passes:
                     call.values["gradient"] = gradient.to_dense()  # that of a table may be sparse
         return trace
 
-    def loss_with(self, change: ChangeOutput, *, hooks: HookChoice = "all") -> Tensor:
+    def loss_with(
+        self, change: ChangeOutput, *, only: Collection[str] | None = None, hooks: HookChoice = "all"
+    ) -> Tensor:
         """Return the loss of a forward pass in which ``change`` replaces what the recorded layers return.
 
-        Where it returns None, the output stays as it is. The pass runs with autograd, as `run` does: under
+        Where it returns None, the output stays as it is. ``only`` names the layers to ask it for: in a deep
+        model, hooks on all layers take as long as the pass. The pass runs with autograd, as `run` does: under
         ``no_grad`` some of torch's modules take another way, on which they do not call the layers inside.
         """
         counts: Counter[str] = Counter()
@@ -123,7 +126,7 @@ class Passes:
             return change(layer, counts[layer.name] - 1, output)
 
         with self.under({}, hooks=hooks), ExitStack() as stack:
-            for layer in self.layers:
+            for layer in self.layers if only is None else (x for x in self.layers if x.name in only):
                 stack.callback(layer.module.register_forward_hook(partial(on_call, layer)).remove)
             return self.loss_of_batch().detach()
 

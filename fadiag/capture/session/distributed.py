@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import distributed, nn
 
-from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.layers.recorded_layer import RecordedLayer
 from fadiag.capture.streams.probe import Probe
 from fadiag.errors import CaptureError, InputError
 

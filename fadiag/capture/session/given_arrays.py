@@ -1,6 +1,6 @@
 """Check arrays that a user gives by hand against the table of signals, and name their axes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -11,7 +11,16 @@ from fadiag.capture.signals.layer_signals import SignalArray
 from fadiag.errors import InputError
 from fadiag.signals import SIGNALS, StreamKind
 
-__all__ = ["Floats", "as_floats", "as_matrix", "check_layer", "check_signal", "with_dims"]
+__all__ = [
+    "Floats",
+    "as_floats",
+    "check_layer",
+    "check_name",
+    "check_outputs",
+    "check_samples",
+    "check_signal",
+    "with_dims",
+]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -44,9 +53,34 @@ def as_floats(what: str, given: Any) -> Floats:
     return array.astype(np.float64 if array.dtype.itemsize > 4 else np.float32)
 
 
-def as_matrix(array: Floats) -> Floats:
-    """Unfold a kernel to (out, in * kernel)."""
-    return array.reshape(len(array), -1)
+def check_name(layer: str, layers: Sequence[str]) -> None:
+    """Raise InputError if there is no layer of a name."""
+    if layer not in layers:
+        near = get_close_matches(str(layer), layers, n=3, cutoff=0.4)
+        names = ", ".join(map(repr, near or layers))
+        raise InputError(f"unknown layer {layer!r}; {'near are' if near else 'there are'} {names}")
+
+
+def check_samples(layers: Mapping[str, Mapping[str, Floats]]) -> None:
+    """Raise InputError if the signals of a step are not of one batch."""
+    counts: dict[int, str] = {}
+    for name, arrays in layers.items():
+        for signal, array in arrays.items():
+            if SIGNALS[signal].per_sample:
+                counts.setdefault(len(array), f"{signal} of layer {name!r}")
+    if len(counts) > 1:
+        which = " and ".join(f"{what} has {count}" for count, what in counts.items())
+        raise InputError(f"the signals of a step are of one batch, and {which} samples")
+
+
+def check_outputs(feedback: Mapping[str, Floats], outputs: int) -> None:
+    """Raise InputError if direct feedback does not start at the network's outputs."""
+    for name, given in feedback.items():
+        if len(given) != outputs:
+            raise InputError(
+                f"the feedback of layer {name!r} has shape {given.shape}, and the network {outputs} outputs; "
+                "direct feedback is (outputs, units), under the layer that it credits"
+            )
 
 
 def check_signal(signal: str, what: str, kind: StreamKind) -> None:
@@ -134,7 +168,7 @@ def _with_dims(signal: str, array: Floats, own: tuple[int, ...], *, is_direct: b
             dims = ("output", "consumer_in")
         elif count > 2:
             attrs = {"unfolding": "out x in*kernel", "kernel_shape": list(array.shape[2:])}
-        array = as_matrix(array)
+        array = array.reshape(len(array), -1)
     elif shape == "output":
         dims = ("sample", "out") if count == 2 else ("sample", "channel", *_SPACE[count - 2])
         if own and array.shape != own:

@@ -9,8 +9,9 @@ import torch
 
 from fadiag import __version__
 from fadiag.capture.layers.coverage import unknown_layer_types
-from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.layers.recorded_layer import RecordedLayer
 from fadiag.capture.session.distributed import feedback_digests
+from fadiag.capture.session.json_values import as_json
 
 __all__ = ["manifest_of"]
 
@@ -28,8 +29,7 @@ def manifest_of(
     ``left_out`` has the modules with weights that no adapter knows, and their types.
     """
     return {
-        "meta": dict(meta or {}),
-        "config": config,
+        **as_json(meta=dict(meta or {}), config=config),
         "versions": {
             "fadiag": __version__,
             "torch": str(torch.__version__),

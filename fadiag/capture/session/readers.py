@@ -4,11 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from fadiag.capture.checks.probe_checks import CheckMode
-from fadiag.capture.layers.selection import RecordedLayer, in_order
-from fadiag.capture.passes.isolation import TrainingFlags
+from fadiag.capture.layers.selection import in_order
+from fadiag.capture.session.attached import AttachedModel
 from fadiag.capture.streams.live import Live
 from fadiag.capture.streams.live_reader import LiveReader
 from fadiag.capture.streams.probe import Probe
@@ -16,26 +14,31 @@ from fadiag.capture.streams.probe_reader import ProbeReader
 from fadiag.capture.streams.schedule import Schedule, as_schedule
 from fadiag.capture.streams.state import choose_state_signals
 from fadiag.capture.streams.state_reader import StateReader
-from fadiag.capture.tracing.declared_ops import DeclaredOps
 
 __all__ = ["Readers", "build_readers"]
 
 
 @dataclass(frozen=True)
 class Readers:
-    """The readers of a recording; ``schedule`` is that of the state, and of probes without their own."""
+    """The readers of a recording.
+
+    Attributes
+    ----------
+    schedule : callable
+        That of the state, and of probes without their own.
+    asked_state : sequence of str
+        The state signals that the user named.
+    """
 
     probes: ProbeReader
     state: StateReader | None
     live: LiveReader | None
     schedule: Schedule
+    asked_state: Sequence[str]
 
 
 def build_readers(
-    model: nn.Module,
-    layers: Sequence[RecordedLayer],
-    others: Sequence[RecordedLayer],
-    flags: TrainingFlags,
+    attached: AttachedModel,
     *,
     probes: Mapping[str, Probe],
     every: int | Iterable[int] | Schedule,
@@ -43,7 +46,6 @@ def build_readers(
     state: Sequence[str] | None,
     optimizers: Sequence[Any],
     check: CheckMode,
-    ops: DeclaredOps,
 ) -> Readers:
     """Return the readers that a user asked for.
 
@@ -52,11 +54,12 @@ def build_readers(
     InputError
         A probe, a schedule or a signal that does not fit.
     """
+    model, layers, others, ops = attached.module, attached.layers, attached.others, attached.ops
     signals = choose_state_signals(state, optimizers, layers)
     whole = in_order(model, (*layers, *others))
     state_reader = StateReader(layers, signals, optimizers, whole) if signals else None
     schedule = as_schedule(every)
     found = model, layers, others
-    probe_reader = ProbeReader(*found, probes, flags=flags, schedule=schedule, check=check, ops=ops)
+    probe_reader = ProbeReader(*found, probes, flags=attached.flags, schedule=schedule, check=check, ops=ops)
     live_reader = None if live is None else LiveReader(model, layers, live, others, ops)
-    return Readers(probe_reader, state_reader, live_reader, schedule)
+    return Readers(probe_reader, state_reader, live_reader, schedule, state or ())

@@ -1,16 +1,16 @@
 """Go on in a store: check that the run to come is the one that the store holds."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from torch import nn
 
 from fadiag.capture.layers.attributes import layer_attrs
 from fadiag.capture.layers.selection import RecordedLayer, owners_of
+from fadiag.capture.session.attached import AttachedModel
 from fadiag.capture.signals.arrays import to_array
 from fadiag.capture.signals.layer_signals import LayerSignals
 from fadiag.capture.signals.samples import Subset
@@ -19,7 +19,15 @@ from fadiag.capture.streams.probe import Probe
 from fadiag.capture.warn import warn_user
 from fadiag.errors import CaptureError
 from fadiag.signals import is_batch_sum
-from fadiag.store import LayerSummary, RunSummary, StreamSummary, inspect_run, layer_key, open_run
+from fadiag.store import (
+    LayerSummary,
+    RunSummary,
+    SignalSummary,
+    StreamSummary,
+    inspect_run,
+    layer_key,
+    open_run,
+)
 
 __all__ = ["EarlierRun", "earlier_run"]
 
@@ -32,11 +40,7 @@ _OTHERWISE = "resume with it as it was, or record into a store of its own"
 class EarlierRun:
     """What a store holds of the run that goes on, read before anything in it changes.
 
-    Attributes
-    ----------
-    summary : RunSummary
-    resume_from : int, optional
-        The step of the checkpoint that the run goes on from, if the user gave one.
+    ``resume_from`` is the step of the checkpoint that the run goes on from, if the user gave one.
     """
 
     summary: RunSummary
@@ -50,10 +54,10 @@ class EarlierRun:
     @property
     def epoch(self) -> float | None:
         """How many epochs the run had seen at that step, if a record of the step says so."""
-        for stream in self.summary.streams:
+        for name, stream in self._streams.items():
             # A record of the log has the epoch after its step.
-            if stream.records and stream.name not in ("log", "static"):
-                held: Any = self._open(stream.name)
+            if stream.records and name not in ("log", "static"):
+                held: Any = open_run(self._path)[name]
                 epochs = held["epoch"].values[held["step"].values == self.step]
                 if len(epochs) and not np.isnan(epochs[0]):
                     return float(epochs[0])
@@ -62,31 +66,26 @@ class EarlierRun:
     def capacities(self, live: Live) -> dict[tuple[str, str], int]:
         """Return for how many samples each live signal has room, by layer and signal.
 
-        A random subset is drawn anew from as many samples as the first batch has. With another number it
-        would be other samples, so a subset has no capacity here.
+        A random subset is drawn from the samples of the first batch: another number would mean other samples.
         """
-        held = self._stream("live")
-        if held is None or isinstance(live.rows, Subset):
+        if isinstance(live.rows, Subset):
             return {}
         return {
-            (layer.name, signal.name): signal.shape[signal.dims.index("sample")]
-            for layer in held.layers
-            for signal in layer.signals
+            (layer, signal.name): signal.shape[signal.dims.index("sample")]
+            for layer, signal in self._signals("live")
             if "sample" in signal.dims
         }
 
     def reduction(self, stream: str) -> Literal["raw", "factor"] | None:
         """Return how a stream's signals of samples were reduced; None if it has none."""
-        held = self._stream(stream)
-        signals = [signal for layer in held.layers for signal in layer.signals] if held else []
+        signals = [signal for _, signal in self._signals(stream)]
         if any(signal.attrs.get("reduction") == "factor" for signal in signals):
             return "factor"
         return "raw" if any("sample" in signal.dims for signal in signals) else None
 
     def check(
         self,
-        model: nn.Module,
-        layers: Sequence[RecordedLayer],
+        attached: AttachedModel,
         probes: Mapping[str, Probe],
         live: Live | None,
         feedback_hash: Mapping[str, str],
@@ -104,18 +103,18 @@ class EarlierRun:
             The last records of a killed run, which were not committed, will be missing.
         """
         self._check_end()
-        self._check_layers(model, {layer.name: layer for layer in layers})
-        self._check_feedback(layers, feedback_hash)
+        self._check_layers(attached)
+        self._check_feedback(attached.layers, feedback_hash)
         streams: dict[str, Probe | Live] = {**probes} if live is None else {**probes, "live": live}
         for name, given in streams.items():
-            if (stream := self._stream(name)) is not None:
+            if (stream := self._streams.get(name)) is not None:
                 what = f"probe {name!r}" if isinstance(given, Probe) else name
                 have, now = {**stream.attrs}, {**given.attrs}
                 if (reduction := self.reduction(name)) is not None:
                     have["reduction"] = reduction
                     now["reduction"] = reduction if given.reduction == "auto" else given.reduction
                 self._same(what, have, now, now)
-        self._check_weights(layers)
+        self._check_weights(attached.layers)
 
     def check_declared(self, stream: str, layer: LayerSignals, signal: str, attrs: Mapping[str, Any]) -> None:
         """Compare what a pass has shown: a layer's norm and gate, and how a signal is reduced.
@@ -155,15 +154,17 @@ class EarlierRun:
     def _layers(self) -> Mapping[tuple[str, str], LayerSummary]:
         return {(stream.name, x.name): x for stream in self.summary.streams for x in stream.layers}
 
+    @cached_property
+    def _streams(self) -> Mapping[str, StreamSummary]:
+        return {stream.name: stream for stream in self.summary.streams}
+
     @property
     def _last(self) -> int:
         return max((s.last_step for s in self.summary.streams if s.last_step is not None), default=0)
 
-    def _stream(self, name: str) -> StreamSummary | None:
-        return next((stream for stream in self.summary.streams if stream.name == name), None)
-
-    def _open(self, stream: str) -> Any:
-        return open_run(self._path)[stream]
+    def _signals(self, stream: str) -> Iterator[tuple[str, SignalSummary]]:
+        for layer in self._streams[stream].layers if stream in self._streams else ():
+            yield from ((layer.name, signal) for signal in layer.signals)
 
     def _same(self, what: str, have: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable[str]) -> None:
         for key in sorted(keys):
@@ -175,12 +176,11 @@ class EarlierRun:
     def _check_end(self) -> None:
         """Refuse a step that the run in the store never reached, if its end is known."""
         streams, status = self.summary.streams, self.summary.info.status
-        log, end = self._stream("log"), None
+        log, end = self._streams.get("log"), None
         if log is not None and log.last_step is not None and log.records == log.last_step + 1:
             end = max(self._last, log.last_step + 1)  # a record for every update
-        if status == "complete" and any(
-            s.attrs.get("kind") in ("probe", "state") and s.records for s in streams
-        ):
+        read = [stream for stream in streams if stream.attrs.get("kind") in ("probe", "state")]
+        if status == "complete" and any(stream.records for stream in read):
             end = self._last  # recorded at close
         if end is None or self.step <= end or any(s.skipped for s in streams):
             return
@@ -195,8 +195,9 @@ class EarlierRun:
             "after; give the step of a checkpoint taken until then, or record into a store of its own"
         )
 
-    def _check_layers(self, model: nn.Module, layers: Mapping[str, RecordedLayer]) -> None:
-        modules = dict(model.named_modules())
+    def _check_layers(self, attached: AttachedModel) -> None:
+        layers = {layer.name: layer for layer in attached.layers}
+        modules = dict(attached.module.named_modules())
         for stream in self.summary.streams:
             for known in stream.layers:
                 if (layer := layers.get(known.name)) is not None:
@@ -204,8 +205,7 @@ class EarlierRun:
                     self._same(f"layer {layer.name!r}", known.attrs, now, _CONSTANT)
                 elif stream.name == "static" and known.name not in modules:
                     raise CaptureError(
-                        f"{self._path} holds a layer {known.name!r}, which the model has not; resume with "
-                        "the model as it was, or record into a store of its own"
+                        f"{self._path} holds a layer {known.name!r}, which the model has not; {_OTHERWISE}"
                     )
 
     def _check_feedback(self, layers: Sequence[RecordedLayer], now: Mapping[str, str]) -> None:
@@ -221,10 +221,9 @@ class EarlierRun:
 
     def _check_weights(self, layers: Sequence[RecordedLayer]) -> None:
         """Compare the weights with the record of the step that the model is at, if there is one."""
-        state = self._stream("state")
-        if state is None or not state.records:
+        if "state" not in self._streams or not self._streams["state"].records:
             return
-        held = self._open("state")
+        held: Any = open_run(self._path)["state"]
         if self.step not in held["step"].values:
             return
         for layer in owners_of(layers).values():

@@ -1,30 +1,28 @@
 """One recording: its store, its streams, and the order in which they are read at each step."""
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from fadiag.capture.checks.loss_scale import LossScaleCheck
-from fadiag.capture.layers.coverage import warn_missing_signals
-from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.session.attached import AttachedModel
+from fadiag.capture.session.complete import check_live_found
 from fadiag.capture.session.cost import Watch, buffer_for, bytes_of, records_planned
 from fadiag.capture.session.existing import IfExists, check_free, delete_store
 from fadiag.capture.session.last_weights import LastWeights
+from fadiag.capture.session.probe_records import ProbeRecords
 from fadiag.capture.session.readers import Readers
 from fadiag.capture.session.resume import earlier_run
 from fadiag.capture.session.static import put_static
 from fadiag.capture.session.storage import Storage
 from fadiag.capture.session.stream_writer import StreamWriter
-from fadiag.capture.signals.layer_signals import LayerSignals
-from fadiag.capture.streams.last_nulls import with_nulls
 from fadiag.capture.streams.schedule import Schedule
 from fadiag.capture.warn import warn_user
-from fadiag.errors import CaptureError, FadiagError, StoreError
+from fadiag.errors import FadiagError
 from fadiag.store import RunWriter
 
 __all__ = ["Session"]
@@ -35,39 +33,33 @@ class Session:
 
     Parameters
     ----------
+    attached : AttachedModel
     readers : Readers
     scaler : torch.amp.GradScaler, optional
         By whose scale live errors are divided.
-    last_weights : LastWeights
     watch : Watch
     """
 
     def __init__(
-        self,
-        readers: Readers,
-        scaler: torch.amp.GradScaler | None,
-        *,
-        last_weights: LastWeights,
-        watch: Watch,
+        self, attached: AttachedModel, readers: Readers, scaler: torch.amp.GradScaler | None, watch: Watch
     ) -> None:
         self.step = 0
         self.watch = watch
+        self._attached = attached
         self._epoch: float | None = None
         self._writer: RunWriter | None = None
         self._probes, self._state, self._live = readers.probes, readers.state, readers.live
-        self._schedule = readers.schedule
+        self._schedule, self._asked_state = readers.schedule, readers.asked_state
         self._scaler = scaler
         self._loss_scale = LossScaleCheck()
-        self._last_weights = last_weights
+        self._last_weights = LastWeights(attached.layers)
+        self._probe_records = ProbeRecords(self._probes, self._loss_scale)
         self._streams: dict[str, StreamWriter] = {}
         self._logged: dict[str, float] = {}
-        self._held: dict[str, list[LayerSignals]] = {}  # records that get their nulls if they are the last
 
     def open(
         self,
         path: Path,
-        model: nn.Module,
-        layers: tuple[RecordedLayer, ...],
         manifest: Mapping[str, Any],
         *,
         storage: Storage,
@@ -80,7 +72,7 @@ class Session:
         earlier = earlier_run(path, resume=if_exists == "resume", resume_from=resume_from)
         if earlier is not None:
             live = None if self._live is None else self._live.asked
-            earlier.check(model, layers, self._probes.by_name, live, manifest["feedback_hash"])
+            earlier.check(self._attached, self._probes.by_name, live, manifest["feedback_hash"])
         sizes = {} if self._state is None else {"state": self._state.record_bytes()}
         if earlier is not None:  # before the records of that step are given up
             self.step, self._epoch = earlier.step, earlier.epoch
@@ -103,6 +95,7 @@ class Session:
             if earlier is not None and (reduction := earlier.reduction(name)) is not None:
                 probe.adopt(reduction)
             add(name, self._probes.schedule_of(name), {**probe.attrs, "split": name})
+            self._probe_records.write_to(self._streams[name])
         if self._state is not None:
             add("state", self._schedule, {"kind": "state"})
         if self._live is not None:
@@ -111,19 +104,10 @@ class Session:
             add("live", self._live.asked.schedule, self._live.asked.attrs, capacities=capacities)
         add("log", lambda step: True, {"kind": "log"})
         if all(stream.last_step is None for stream in self._streams.values()):
-            put_static(writer, layers)
-        if (
-            earlier is not None
-            and self._state is not None
-            and self._has("state")
-            and self._schedule(self.step)
-        ):
+            put_static(writer, self._attached.layers)
+        has_state = self._state is not None and self._streams["state"].has(self.step)
+        if earlier is not None and self._state is not None and has_state and self._schedule(self.step):
             earlier.warn_unfinished(self._state.signals)
-
-    @property
-    def reads_the_model(self) -> bool:
-        """Whether the last step has anything to record of the model itself."""
-        return self._state is not None or bool(self._probes.by_name)
 
     @property
     def last_step(self) -> int | None:
@@ -132,44 +116,27 @@ class Session:
         steps = [begun, *(stream.last_step for stream in self._streams.values())]
         return max((step for step in steps if step is not None), default=None)
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a record was begun before the update and ends after it."""
-        return self._has_begun_state or (self._live is not None and self._live.scale is not None)
-
-    @property
-    def is_due(self) -> bool:
-        """Whether anything is recorded at the current step."""
-        live = self._live is not None and self._live.asked.schedule(self.step)
-        state = self._state is not None and self._schedule(self.step)
-        return live or state or bool(self._probes.due(self.step))
-
     def begin(self) -> None:
-        """Record what is scheduled for the current step, before its update."""
-        for name in self._probes.due(self.step):
-            self._read_probe(name)
-        if self._schedule(self.step):
-            self._begin_state()
-        if self._live is not None and self._live.asked.schedule(self.step):
-            self._live.arm(1.0 if self._scaler is None else float(self._scaler.get_scale()))
-        self._last_weights.keep()
+        """Record what is due at the step that the run starts at."""
+        if self._is_due:
+            self._attached.check(self.step)
+        self._begin()
 
-    def end(self, scalars: Mapping[str, float], epoch: float | None) -> None:
-        """Record what the update of the current step has made, and go to the next step."""
-        self._write_held()
-        if self._live is not None and (scale := self._live.scale) is not None:
-            read = self._live.disarm(self.step)
-            if self._scaler is not None:
-                self.log({"loss_scale": scale})
-            else:
-                self._loss_scale.see_live(read)
-            if not self._has("live"):
-                self._streams["live"].layers(self.step, read, epoch=self._epoch)
-        self.log(scalars)
-        self._flush_log(epoch)
-        self._end_state(updated=True)
-        self.step += 1
-        self._epoch = epoch
+    def advance(self, scalars: Mapping[str, float], epoch: float | None) -> None:
+        """Record what the update of the current step has made, go to the next step, and record what is due.
+
+        Raises
+        ------
+        CaptureError
+            The model is not the one of the start; or a reading fails.
+        """
+        self._attached.flags.look()
+        if is_checked := self._is_waiting:
+            self._attached.check(self.step)
+        self._end(scalars, epoch)
+        if not is_checked and self._is_due:
+            self._attached.check(self.step)
+        self._begin()
 
     def log(self, scalars: Mapping[str, float]) -> None:
         """Add scalars to the next record of the log."""
@@ -183,13 +150,16 @@ class Session:
         CaptureWarning
             The model has other weights than the last update left, so they are not recorded.
         """
+        self._attached.flags.look()
+        if self._state is not None or self._probes.by_name:
+            self._attached.check(self.step)
         if self._live is not None:
             self._live.abandon()  # without an update there is no batch
         self._end_state(updated=False)  # the weights were copied when it was begun
         if self._is_recorded or self._last_weights.are_there():
             self._record_without_update()
             return
-        self._write_held()
+        self._probe_records.write_waiting()
         self._flush_log(self._epoch)
         warn_user(
             "at close() the model has other weights than the last update left, so nothing more of step "
@@ -199,20 +169,14 @@ class Session:
 
     def record_checkpoint(self, step: int, scalars: Mapping[str, float], epoch: float | None) -> None:
         """Record the model as it is now under a step that the user names."""
-        self._write_held()
+        self._attached.flags.look()
+        self._attached.check(step)
+        self._probe_records.write_waiting()
         self._end_state(updated=False)
         self._flush_log(self._epoch)
         self.step, self._epoch = step, epoch
         self.log(scalars)
         self._record_without_update()
-
-    def _record_without_update(self) -> None:
-        self._begin_state()
-        self._end_state(updated=False)
-        self._flush_log(self._epoch)
-        for name in self._probes.by_name:
-            self._read_last(name)
-        self._last_weights.keep()
 
     def close(self) -> None:
         """Close the store as a complete run."""
@@ -220,40 +184,35 @@ class Session:
         self._note_time()
         self._writer.close()
 
-    def check_complete(self, layers: Sequence[RecordedLayer], asked: Sequence[str]) -> None:
-        """Raise or warn if what was asked for by name is in no record of the finished run.
-
-        Raises
-        ------
-        CaptureError
-            The live stream has no record, or a state signal was never there.
-        """
+    def check_complete(self) -> None:
+        """Raise or warn if the finished run has no record of what was asked for: live, or a state signal."""
         if self._live is not None:
-            if self.step > 0 and self._streams["live"].last_step is None:
-                raise CaptureError(
-                    f"live recorded nothing: its schedule has none of this run's steps 0 to {self.step - 1}; "
-                    "give Live(every=...) a schedule that has, or leave live= out (all else is in the store)"
-                )
-            if recorded := self._streams["live"].recorded:
-                where = "the training's own passes (live)"
-                warn_missing_signals(recorded, layers, self._live.asked.signals, where)
+            signals = self._live.asked.signals
+            check_live_found(self._streams["live"], self._attached.layers, signals, self.step)
         if self._state is not None:
-            self._state.check_found(asked)
+            self._state.check_found(self._asked_state)
 
     def abandon(self, status: str = "failed") -> None:
-        """Stop to read and close the store: all that was recorded stays."""
+        """Stop to read and close the store: all that was recorded stays.
+
+        Warns
+        -----
+        RuntimeWarning
+            A part of that fails. Raised, it would hide what failed first.
+        """
         for reader in (self._state, self._live):
             if reader is not None:
                 reader.abandon()
         if self._writer is None:
             return
-        with contextlib.suppress(StoreError):
-            self._note_time()
-        try:
-            self._write_held()
-            self._writer.close(status)
-        except StoreError as error:  # raised, it would hide what failed first
-            warn_user(str(error), RuntimeWarning)
+        for end in (self._probe_records.write_waiting, self._note_time, partial(self._writer.close, status)):
+            _attempt(end)
+
+    def leave(self) -> None:
+        """Close the store of a recorder that nobody closed; a second closing does nothing."""
+        if self._writer is not None and self._logged:
+            _attempt(partial(self._flush_log, self._epoch))
+        self.abandon("unfinished")
 
     def _note_time(self) -> None:
         """Let the store say how much of the run's time the recorder took, in all its sessions."""
@@ -264,53 +223,60 @@ class Session:
                 "log", {name: seconds + float(before.get(name, 0.0)) for name, seconds in own.items()}
             )
 
-    def leave(self) -> None:
-        """Close the store of a recorder that nobody closed; a second closing does nothing."""
-        if self._writer is not None and self._logged:
-            with contextlib.suppress(FadiagError):
-                self._flush_log(self._epoch)
-        self.abandon("unfinished")
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether a record was begun before the update and ends after it."""
+        begun = self._state is not None and self._state.begun is not None
+        return begun or (self._live is not None and self._live.scale is not None)
 
     @property
-    def _has_begun_state(self) -> bool:
-        return self._state is not None and self._state.begun is not None
+    def _is_due(self) -> bool:
+        """Whether anything is recorded at the current step."""
+        live = self._live is not None and self._live.asked.schedule(self.step)
+        state = self._state is not None and self._schedule(self.step)
+        return live or state or bool(self._probes.due(self.step))
 
     @property
     def _is_recorded(self) -> bool:
         """Whether all streams of the model itself have the current step."""
-        names = [*self._probes.by_name, *([] if self._state is None else ["state"])]
-        return all(map(self._has, names))
+        state = self._state is None or self._streams["state"].has(self.step)
+        return state and self._probe_records.have(self.step)
 
-    def _has(self, stream: str) -> bool:
-        """Say whether a stream has the record of the current step, or of a later one."""
-        last = self._streams[stream].last_step
-        return last is not None and last >= self.step
+    def _begin(self) -> None:
+        """Record what is due before the update of the current step."""
+        self._probe_records.read_due(self.step, self._epoch)
+        if self._schedule(self.step):
+            self._begin_state()
+        if self._live is not None and self._live.asked.schedule(self.step):
+            self._live.arm(1.0 if self._scaler is None else float(self._scaler.get_scale()))
+        self._last_weights.keep()
 
-    def _read_probe(self, name: str) -> None:
-        if self._has(name):
-            return
-        first = self._streams[name].last_step is None
-        nulls = self._probes.draws_nulls(name, self.step, first=first)
-        self._held[name] = self._probes.read(name, self.step, first=first, nulls=nulls)
-        self._loss_scale.see_probe(self._held[name])
-        if not self._probes.lacks_nulls(name, self.step, first=first):
-            self._write_held(name)
+    def _end(self, scalars: Mapping[str, float], epoch: float | None) -> None:
+        """Record what the update of the current step has made, and go to the next step."""
+        self._probe_records.write_waiting()
+        if self._live is not None and (scale := self._live.scale) is not None:
+            read = self._live.disarm(self.step)
+            if self._scaler is not None:
+                self.log({"loss_scale": scale})
+            else:
+                self._loss_scale.see_live(read)
+            if not self._streams["live"].has(self.step):
+                self._streams["live"].layers(self.step, read, epoch=self._epoch)
+        self.log(scalars)
+        self._flush_log(epoch)
+        self._end_state(updated=True)
+        self.step += 1
+        self._epoch = epoch
 
-    def _read_last(self, name: str) -> None:
-        """Record a probe at the end, with its nulls: add them to a record that waits for them."""
-        if self._has(name):
-            return
-        last = self._probes.read(name, self.step, first=self._streams[name].last_step is None, nulls=True)
-        held = self._held.get(name)
-        self._held[name] = last if held is None else with_nulls(held, last, name)
-        self._write_held(name)
-
-    def _write_held(self, *names: str) -> None:
-        for name in names or tuple(self._held):
-            self._streams[name].layers(self.step, self._held.pop(name), epoch=self._epoch)
+    def _record_without_update(self) -> None:
+        self._begin_state()
+        self._end_state(updated=False)
+        self._flush_log(self._epoch)
+        self._probe_records.read_last(self.step, self._epoch)
+        self._last_weights.keep()
 
     def _begin_state(self) -> None:
-        if self._state is not None and not self._has("state"):
+        if self._state is not None and not self._streams["state"].has(self.step):
             self._state.begin(self.step)
 
     def _end_state(self, *, updated: bool) -> None:
@@ -319,6 +285,13 @@ class Session:
             self._streams["state"].layers(step, read, epoch=self._epoch)
 
     def _flush_log(self, epoch: float | None) -> None:
-        if self._logged and not self._has("log"):
+        if self._logged and not self._streams["log"].has(self.step):
             self._streams["log"].scalars(self.step, self._logged, epoch)
         self._logged = {}
+
+
+def _attempt(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except FadiagError as error:
+        warn_user(str(error), RuntimeWarning)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fadiag.capture.layers.attributes import feedback_attrs, kernel_attrs
-from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.layers.recorded_layer import RecordedLayer
 from fadiag.capture.session.stream_writer import ROOT
 from fadiag.capture.signals.arrays import to_array
 from fadiag.store import RunWriter

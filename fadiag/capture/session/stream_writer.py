@@ -49,6 +49,10 @@ class StreamWriter:
         """The last step recorded."""
         return self._writer.last_step(self.stream)
 
+    def has(self, step: int) -> bool:
+        """Say whether the stream has the record of a step, or of a later one."""
+        return self.last_step is not None and self.last_step >= step
+
     @property
     def recorded(self) -> dict[str, set[str]]:
         """The signals that were recorded of each layer."""

@@ -1,13 +1,12 @@
 """Add the nulls to the last record of a probe, which was read before it was known to be the last."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from fadiag.capture.signals.layer_signals import LayerSignals, SignalArray
-from fadiag.errors import CaptureWarning
+from fadiag.capture.warn import warn_user
 from fadiag.signals import role_of
 
 __all__ = ["with_nulls"]
@@ -30,11 +29,9 @@ def with_nulls(held: Sequence[LayerSignals], last: Sequence[LayerSignals], probe
         Its name, for the warning.
     """
     if len(held) != len(last) or not all(map(_is_same, held, last)):
-        warnings.warn(
+        warn_user(
             f"the nulls of the last record of probe {probe!r} are left out: the model's weights changed "
-            "between the last update and close(); close the recorder before you exchange weights",
-            CaptureWarning,
-            stacklevel=6,
+            "between the last update and close(); close the recorder before you exchange weights"
         )
         return list(held)
     return [

@@ -15,12 +15,13 @@ from fadiag.capture.passes.passes import Passes
 from fadiag.capture.signals.layer_signals import LayerSignals
 from fadiag.capture.signals.reduction import Auto, ReductionName, reduction_of
 from fadiag.capture.signals.samples import Rows
+from fadiag.capture.streams.probe_feedbacks import check_feedbacks
 from fadiag.capture.streams.probe_signals import ProbeRequest, read_signals
 from fadiag.capture.streams.schedule import Schedule, as_schedule
 from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.capture.warn import warn_user
 from fadiag.errors import InputError
-from fadiag.signals import is_free_label, signals_of
+from fadiag.signals import signals_of
 from fadiag.store import Unfolding
 
 __all__ = ["PROBE_SIGNALS", "Probe"]
@@ -168,37 +169,7 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
 
     def check(self, layers: Sequence[RecordedLayer]) -> None:
         """Raise InputError if ``feedbacks`` or ``jacobian_vectors`` does not fit the layers."""
-        by_name = {layer.name: layer for layer in layers}
-        direct = next((layer.name for layer in layers if layer.sender is not None), None)
-        if self.jacobian_vectors and direct is not None:
-            raise InputError(
-                f"jacobian_vectors is {self.jacobian_vectors}, and layer {direct!r} gets direct "
-                "feedback, so that its backward map is F itself; leave it out"
-            )
-        for label, matrices in self.feedbacks.items():
-            if not label.isidentifier() or not is_free_label(label):
-                raise InputError(
-                    f"feedbacks has the name {label!r}; take an identifier that ends no name of "
-                    "fadiag.signals, as bp, post and norm do"
-                )
-            for name, matrix in matrices.items():
-                if name not in by_name:
-                    raise InputError(
-                        f"feedbacks[{label!r}] names the layer {name!r}; recorded are {', '.join(by_name)}"
-                    )
-                layer = by_name[name]
-                if layer.sender is None and layer.adapter.is_direct:
-                    raise InputError(
-                        f"feedbacks[{label!r}] names the layer {name!r}, which gets no direct feedback; "
-                        "name the layer whose output it credits"
-                    )
-                what = "weight" if layer.sender is None else "direct feedback"
-                own = layer.weight if layer.sender is None else layer.sender.feedback
-                if matrix.shape != own.shape:
-                    raise InputError(
-                        f"feedbacks[{label!r}][{name!r}] has shape {tuple(matrix.shape)}, "
-                        f"the {what} {tuple(own.shape)}; they must be equal"
-                    )
+        check_feedbacks(self.feedbacks, self.jacobian_vectors, layers)
 
     def read(
         self,

@@ -35,9 +35,9 @@ class StateReader:
 
     A record is written when it is whole, so a process that is killed before the update loses it by design.
 
-    Tied weights are read once, under the first layer that has them. Gradients and changing feedback are read
-    when the optimizer steps, before it writes to the weights; with a closure, after its first evaluation. So
-    they are those that the update used. A sparse gradient (of an embedding) is converted.
+    Tied weights are read once, under the layer that `owners_of` names. Gradients and changing feedback are
+    read when the optimizer steps, before it writes to the weights; with a closure, after its first
+    evaluation. So they are those that the update used. A sparse gradient (of an embedding) is converted.
 
     A weight that is computed (weight norm, spectral norm, pruning) is that of a forward pass made at that
     moment, in the mode that the module has then. Its update is the difference of two such weights.

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fadiag.spectra.alignment.subspace import SMALL, clear_of_rounding, right_basis, right_of_gram
+from fadiag.spectra.alignment.right_basis import SMALL, clear_of_rounding, right_basis, right_of_gram
 from fadiag.spectra.linalg.lapack import gram_spectrum
 from fadiag.spectra.linalg.singular import NARROW, accurate, singular_values
 from fadiag.spectra.validate import Floats, scale_exactly

@@ -10,6 +10,7 @@ from fadiag.errors import StoreError
 from fadiag.paths import absolute_path
 from fadiag.store.read.metadata import read_snapshot
 from fadiag.store.read.open import check_committed
+from fadiag.store.read.snapshot import Snapshot
 from fadiag.store.values import JSON
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) ->
     target = absolute_path(dest)
     if target.exists():
         raise StoreError(f"{target} exists; take another path")
-    tree = _netcdf_tree(path)
+    snapshot = read_snapshot(path)
+    check_committed(snapshot)
+    tree = _netcdf_tree(snapshot)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         tree.to_netcdf(part, engine="netcdf4")
@@ -75,17 +78,15 @@ def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) ->
         part.unlink(missing_ok=True)
 
 
-def _netcdf_tree(path: str | os.PathLike[str]) -> "xr.DataTree":
+def _netcdf_tree(snapshot: Snapshot) -> "xr.DataTree":
     """Return a run's tree with names, types and attributes that netCDF can hold."""
     import xarray as xr
 
     from fadiag.store.read.xarray_backend import tree_of
 
-    snapshot = read_snapshot(path)
-    check_committed(snapshot)
-    tree = tree_of(snapshot, cache=False)
+    nodes = tree_of(snapshot, cache=False).subtree
     return xr.DataTree.from_dict(
-        {_netcdf_path(node.path): _netcdf_dataset(node.to_dataset(inherit=False)) for node in tree.subtree}
+        {_netcdf_path(node.path): _netcdf_dataset(node.to_dataset(inherit=False)) for node in nodes}
     )
 
 
@@ -106,10 +107,5 @@ def _netcdf_dataset(dataset: "xr.Dataset") -> "xr.Dataset":
 
 
 def _netcdf_attrs(attrs: Mapping[str, JSON]) -> dict[str, str | int | float]:
-    plain: dict[str, str | int | float] = {}
-    for key, value in attrs.items():
-        if isinstance(value, bool):
-            plain[key] = int(value)
-        else:
-            plain[key] = value if isinstance(value, (str, int, float)) else json.dumps(value)
-    return plain
+    plain = {key: int(value) if isinstance(value, bool) else value for key, value in attrs.items()}
+    return {key: x if isinstance(x, (str, int, float)) else json.dumps(x) for key, x in plain.items()}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from fadiag.errors import StoreError
-from fadiag.store.write.disk import describe_failure, describe_shortage
+from fadiag.store.write.disk import RESUME, describe_failure, describe_shortage
 from fadiag.store.write.queue import WriteQueue
 from fadiag.store.write.record import Record
 from fadiag.store.write.recording import Recording
@@ -40,7 +40,7 @@ class BackgroundRecording:
     def ready(self) -> bool:
         """Return whether writing goes on; report a failure by an error, or by one warning."""
         if self.closed:
-            raise StoreError(f"{self.recording.path} is closed; open it again with resume=True")
+            raise StoreError(f"{self.recording.path} is closed; {RESUME}")
         failure = self._queue.failure
         if failure is None:
             return True

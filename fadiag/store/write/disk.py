@@ -9,7 +9,10 @@ from fadiag.store.names import COORDINATES
 from fadiag.store.write.recording import Recording
 from fadiag.store.write.stream import StreamState
 
-__all__ = ["describe_failure", "describe_shortage"]
+__all__ = ["RESUME", "describe_failure", "describe_shortage"]
+
+#: How a user goes on in a store: by the recorder, or by the writer that is below it.
+RESUME = "go on in it with if_exists='resume' (of RunWriter: resume=True)"
 
 
 def describe_shortage(path: Path, streams: Iterable[StreamState]) -> str | None:
@@ -47,14 +50,11 @@ def describe_failure(recording: Recording, failure: BaseException) -> str:
     if isinstance(failure, MovedError) or (isinstance(failure, FileNotFoundError) and not path.exists()):
         return (
             f"{path} was moved or deleted while it was recorded, and nothing more is written;"
-            f" records committed: {committed}; move it back and go on with resume=True"
+            f" records committed: {committed}; move it back and {RESUME}"
         )
     if isinstance(failure, OSError):
         where = f" ({failure.filename})" if failure.filename else ""
         cause = f"{failure.strerror}{where}"
     else:
         cause = f"{type(failure).__name__}: {failure}"
-    return (
-        f"{path} cannot be written: {cause}; records committed: {committed};"
-        " mend the disk and go on with resume=True"
-    )
+    return f"{path} cannot be written: {cause}; records committed: {committed}; mend the disk and {RESUME}"

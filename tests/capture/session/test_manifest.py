@@ -1,13 +1,17 @@
 """What the store says of its run."""
 
+import argparse
 import hashlib
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 import fadiag
+from fadiag.errors import CaptureWarning
 from fadiag.store import run_info
 
 
@@ -26,3 +30,42 @@ def test_the_manifest_tells_what_the_run_was(tmp_path: Path) -> None:
     assert told["feedback_hash"] == {
         name: hashlib.sha256(model[int(name)].feedback.numpy().tobytes()).hexdigest() for name in ("0", "2")
     }
+
+
+def test_arguments_of_a_script_go_into_meta_and_what_is_not_json_becomes_text(tmp_path: Path) -> None:
+    args = argparse.Namespace(
+        lr=0.1,
+        seed=np.int64(3),
+        scale=torch.tensor(2.5),
+        device=torch.device("cpu"),
+        out=Path("/data"),
+        betas=(0.9, 0.99),
+        nested={"dtype": torch.float32, 4: [float("nan")]},
+        resume=None,
+    )
+    with pytest.warns(CaptureWarning) as told:
+        fadiag.Recorder(nn.Linear(4, 3), tmp_path / "run.zarr", meta=vars(args), config=args).close()
+    assert [w.filename for w in told] == [__file__]
+    message = str(told[0].message)
+    for key in (
+        "meta['device'] (device cpu)",
+        "meta['out'] (PosixPath /data)",
+        "meta['nested']['dtype'] (dtype ",
+    ):
+        assert key in message
+    assert "meta['nested'][4][0] (float nan), config (Namespace Namespace(lr=0.1" in message
+    assert not any(kept in message for kept in ("'lr'", "'seed'", "'scale'", "'betas'", "'resume'"))
+    assert run_info(tmp_path / "run.zarr").manifest["meta"] == {
+        "lr": 0.1,
+        "seed": 3,
+        "scale": 2.5,
+        "device": "cpu",
+        "out": "/data",
+        "betas": [0.9, 0.99],
+        "nested": {"dtype": "torch.float32", "4": ["nan"]},
+        "resume": None,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fadiag.Recorder(nn.Linear(4, 3), tmp_path / "plain.zarr", meta={"lr": np.float64(0.1)}).close()
+    assert run_info(tmp_path / "plain.zarr").manifest["meta"] == {"lr": 0.1}

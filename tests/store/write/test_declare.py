@@ -40,7 +40,8 @@ def test_bad_declarations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="dtype 'complex64' cannot be stored"):
         ArraySpec((), (), "complex64")
     with pytest.raises(
-        StoreError, match=r"run\.zarr exists; resume it with resume=True, or take another path"
+        StoreError,
+        match=r"run\.zarr exists; go on in it with if_exists='resume' .*, or take another path",
     ):
         RunWriter(tmp_path / "run.zarr", manifest={})
     with pytest.raises(InputError, match="manifest is not plain JSON"):

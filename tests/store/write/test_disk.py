@@ -124,7 +124,8 @@ def test_a_store_moved_away_does_not_touch_the_new_one_at_its_path(
         before = files_of(path)
         append(moved, 1)
         with pytest.raises(
-            StoreError, match=r"was moved or deleted .*; records committed: s: 1; move it back and go on with"
+            StoreError,
+            match=r"was moved or deleted .*; records committed: s: 1; move it back and go on .*='resume'",
         ):
             end(moved)
         moved.close()

@@ -1,0 +1,40 @@
+"""The table of signals: every array that a run can hold, where it is taken, and what it means.
+
+The recorder, the analysis and the documentation read this table. To add a signal, add a row to
+`fadiag.signals.table`, take it in `fadiag.capture`, and test it. Only `fadiag.signals.names` takes a signal's
+name apart.
+"""
+
+from fadiag.signals.names import (
+    SignalRole,
+    is_batch_sum,
+    is_free_label,
+    nulls_of,
+    part_of,
+    role_of,
+    signal_of,
+    under_feedback,
+)
+from fadiag.signals.spec import NullSpec, PartSpec, SignalSpec, StreamKind
+from fadiag.signals.table import NULL_STATISTICS, NULLS, PARTS, SIGNALS, TWINS, signals_of
+
+__all__ = [
+    "NULLS",
+    "NULL_STATISTICS",
+    "PARTS",
+    "SIGNALS",
+    "TWINS",
+    "NullSpec",
+    "PartSpec",
+    "SignalRole",
+    "SignalSpec",
+    "StreamKind",
+    "is_batch_sum",
+    "is_free_label",
+    "nulls_of",
+    "part_of",
+    "role_of",
+    "signal_of",
+    "signals_of",
+    "under_feedback",
+]
