@@ -18,6 +18,9 @@ __all__ = ["CheckMode", "ProbeChecks"]
 #: What a failed check does.
 CheckMode = Literal["raise", "warn", "off"]
 
+#: How many calls of layers one reading checks: 10 passes for each group of 7, and longer passes too.
+_MOST_CALLS = 126
+
 
 class ProbeChecks:
     """The checks of one probe, and what came of them so far.
@@ -73,6 +76,8 @@ class ProbeChecks:
     def check_errors(self, passes: Passes, calls: Sequence[Call]) -> None:
         """Check the errors of the exact pass: all of them, or those that were 0 and are no longer.
 
+        Of more than `_MOST_CALLS` calls, evenly spread ones are checked, first those that never were.
+
         Raises
         ------
         CaptureError
@@ -87,6 +92,15 @@ class ProbeChecks:
         ]
         if not chosen:
             return
+        if len(chosen) > _MOST_CALLS:
+            new = [call for call in chosen if call.name not in self._found] or chosen
+            count = min(_MOST_CALLS, len(new))
+            chosen = [new[i * (len(new) - 1) // max(1, count - 1)] for i in range(count)]
+            warn_user(
+                f"error_bp is checked at {count} of {len(calls)} calls of layers, since the check of a deep "
+                "model takes long; the attribute error_bp_check of the others says 'unchecked'. "
+                "Probe(check_every=...) checks more of them at later readings"
+            )
         failed, unclear = dict[str, ErrorCheck](), list[str]()
         for call, found in check_errors(passes, chosen):
             if found.verdict == "failed":
@@ -127,7 +141,7 @@ class ProbeChecks:
             own = found is not None and found.verdict == "failed"
             found = found if own else ErrorCheck("failed")
         if found is None:
-            return {}
+            return {"error_bp_check": "unchecked"}
         figures = {"along": found.along, "random": found.random}
         return {
             "error_bp_check": found.verdict,

@@ -459,3 +459,23 @@ def test_an_adapter_that_knows_the_rule_makes_the_check_pass(tmp_path):
     run = record(model, tmp_path / "run.zarr", adapters=(adapter,), layers=["0", "2"])
     assert run["p/0"].attrs["error_bp_check"] == "passed"
     assert run["p/2"].attrs["feedback_kind"] == "layerwise"
+
+
+def test_a_deep_model_is_checked_in_part_at_each_reading(tmp_path, monkeypatch):
+    monkeypatch.setattr("fadiag.capture.checks.probe_checks._MOST_CALLS", 3)
+    said = r"checked at {} of 5 calls of layers, since .* Probe\(check_every=\.\.\.\) checks more"
+
+    def checks(name, steps):
+        with pytest.warns(CaptureWarning, match=said.format(3)):
+            recorder = Recorder(
+                Thrice(), tmp_path / name, probes={"p": Probe((X, Y), loss_of, check_every=1)}, every=1
+            )
+        for step in range(1, steps):
+            with pytest.warns(CaptureWarning, match=said.format(2)):
+                recorder.step(step=step)
+        recorder.close()
+        layers = open_run(tmp_path / name)["p"].children.values()
+        return [layer.attrs["error_bp_check"] for layer in sorted(layers, key=lambda x: x.attrs["order"])]
+
+    assert checks("once.zarr", 1) == ["passed", "unchecked", "passed", "unchecked", "passed"]
+    assert checks("twice.zarr", 2) == ["passed"] * 5
