@@ -1,7 +1,7 @@
 """The arrays of a store that the attributes of a variable name."""
 
 import re
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
@@ -19,11 +19,13 @@ class Store:
 
     def __init__(self, path):
         self.tree = open_run(path).load()
+        self.reordered = {}
         self.layers = {
             stream: sorted((n.attrs["name"] for n in node.children.values()), key=partial(self.order, stream))
             for stream, node in self.tree.children.items()
         }
 
+    @cache  # noqa: B019 - lives as long as the module's fixture
     def node(self, stream, layer):
         return next(n for n in self.tree[stream].children.values() if n.attrs["name"] == layer)
 
@@ -36,6 +38,7 @@ class Store:
         inside = 0 <= place < len(self.layers[stream])
         return self.node(stream, self.layers[stream][place]).attrs["feedback_kind"] if inside else ""
 
+    @cache  # noqa: B019
     def record(self, stream, layer, name, step):
         """Return the record of an array at a step, its names of axes and its attributes; None without one."""
         array = self.node(stream, layer).get(name) if layer in self.layers[stream] else None
@@ -88,7 +91,7 @@ class Place:
     """What the attributes of a variable name, at one layer and step."""
 
     def __init__(self, store, stream, layer, step, attrs):
-        self.attrs, self.stream = attrs, stream
+        self.store, self.layer, self.step, self.attrs = store, layer, step, attrs
         self.read = lambda ref: store.read(stream, layer, ref, step)
         self.records = [self.read(ref) for ref in attrs["signals"].split(", ")]
         instead = attrs.get("read_instead", "").split(", ")

@@ -1,7 +1,7 @@
 """Every variable of results is computed again from the store's arrays, by what its attributes say alone."""
 
 import re
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import fadiag
-from fadiag.analysis import analyze
+from fadiag.analysis import Metric, analyze
 from fadiag.capture import Live, Probe, Recorder, direct_hooks
 from fadiag.spectra import permuted_cosines
 from tests.analysis.formulas import ANGLE, FORMULAS, RANKS, SAMPLES
@@ -69,7 +69,11 @@ def draws_of(place):
     formula = place.attrs["formula"]
     if not place.draws_of:
         count, seed = map(int, re.fullmatch(ORDERS, place.attrs["null"]).groups())
-        cosines = permuted_cosines(*place.vectors, count, np.random.default_rng(seed))
+        key = (place.layer, place.step)  # of angle and cosine alike, and of each summary
+        if key not in place.store.reordered:
+            rng = np.random.default_rng(seed)
+            place.store.reordered[key] = permuted_cosines(*place.vectors, count, rng)
+        cosines = place.store.reordered[key]
         return {ANGLE: np.degrees(np.arccos(cosines))}.get(formula, cosines)
     first, *fourth = (values.astype(np.float64) for values, _, _ in place.draws_of)
     if first.ndim == 1:  # the statistic itself
@@ -101,7 +105,8 @@ def recomputed(store, stream, layer, step, attrs):
     place = Place(store, stream, layer, step, attrs)
     if not (place.is_there and has_layer):
         return NAN
-    value = float(formula(place))
+    with np.errstate(invalid="ignore"):  # what is 0 / 0 is not a number
+        value = float(formula(place))
     if "null" in attrs:
         return float(summary_of(place, value))
     if "ceiling" in attrs:
@@ -180,7 +185,7 @@ def record(path, case):
         optimizer=optimizer,
         probes={"probe": probe},
         live=Live((*signals[:4], "input"), every=(1, UPDATES - 1), **how),
-        every=1,
+        every=(0, 1, UPDATES) if kind == "conv" else 1,
         adapters=adapters,
         state=None if kind != "conv" else ("weight", "gradient", "update"),
     ) as recorder:
@@ -194,17 +199,51 @@ def record(path, case):
     return path, how["unfolding"]
 
 
-@pytest.fixture(scope="module", params=CASES)
-def recorded(request, tmp_path_factory):
-    path, unfolding = record(tmp_path_factory.mktemp("runs") / "run.zarr", request.param)
-    return Store(path), analyze(path, unfolding=unfolding)
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Return a function that gives the store and the results of a case."""
+
+    @cache
+    def measure(case):
+        path, unfolding = record(tmp_path_factory.mktemp("runs") / "run.zarr", case)
+        return Store(path), analyze(path, unfolding=unfolding)
+
+    return measure
 
 
-def test_every_variable_follows_from_its_attributes(recorded):
-    store, results = recorded
+@pytest.mark.parametrize("case", CASES)
+def test_every_variable_follows_from_its_attributes(measured, case):
+    store, results = measured(case)
     checked = 0
     for stream, node in results.children.items():
         for variable in node.to_dataset().data_vars.values():
             check(store, stream, variable)
             checked += 1
     assert checked > 200
+
+
+def test_a_variable_that_nobody_knows_fails(make_run):
+    own = Metric(
+        "largest", ("probe",), ("error",), lambda view: view.spectrum("error")[:, 0], "", "max s", ""
+    )
+    largest = analyze(make_run(0), metrics=[own])["probe/largest"]
+    with pytest.raises(KeyError, match="max s"):
+        check(None, "live", largest)
+
+
+@pytest.mark.parametrize(
+    ("variable", "attribute", "other"),
+    [
+        ("error_stable_rank_raw", "centered", 1),
+        ("error_stable_rank_centered", "signals", "error_bp"),
+        ("error_stable_rank_raw_null_p", "draws_of", "gate_null_spectrum_raw"),
+        ("error_stable_rank_raw_null_low", "quantile_rule", f"97.5% quantile, {TYPE_7}"),
+        ("error_overlap", "k", 1),
+    ],
+)
+def test_a_wrong_attribute_fails(measured, variable, attribute, other):
+    store, results = measured("linear raw")
+    found = results["probe"][variable]
+    assert found.attrs[attribute] != other
+    with pytest.raises(AssertionError, match=variable):
+        check(store, "probe", found.assign_attrs({attribute: other}))
