@@ -13,7 +13,7 @@ from fadiag.cli import main
 from fadiag.errors import CaptureWarning
 from fadiag.report import render
 from fadiag.report.tables import doubted
-from fadiag.results import by_condition, load, save, select, to_pandas
+from fadiag.results import by_condition, load_results, save_results, select, to_pandas
 from fadiag.results.error_check import doubts, doubts_by_verdict
 from tests.capture.toy import labelled, loss_of
 
@@ -57,7 +57,7 @@ def test_results_have_the_verdict_of_each_layer_of_each_run(results):
 
 @pytest.mark.parametrize("suffix", [".zarr", ".nc"])
 def test_verdicts_are_saved_and_selected(results, tmp_path, suffix):
-    read = load(save(results, tmp_path / f"results{suffix}"))
+    read = load_results(save_results(results, tmp_path / f"results{suffix}"))
     assert doubts(read) == doubts(results)
     assert [run for run, *_ in doubts(select(read, seed=[0, 1]))] == ["fa-seed1"]
     assert by_condition(read, "error_cosine").dims == ("condition", "seed", "layer", "step")
