@@ -75,6 +75,7 @@ ROOMS = {
         "cluster",
         "plan",
         "stream_provenance",
+        "null_attributes",
         "attributes",
         "meta_coordinates",
         "assemble",

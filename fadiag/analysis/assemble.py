@@ -9,22 +9,26 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from fadiag.analysis.attributes import companion_of, null_attributes, variable_attributes
+from fadiag.analysis.attributes import companion_of, variable_attributes
 from fadiag.analysis.meta_coordinates import column, run_coordinates, warn_of_clashes
 from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.null_attributes import null_attributes, why_without_draws
 from fadiag.analysis.plan.block import Measured
 from fadiag.analysis.plan.losses import Losses
 from fadiag.analysis.plan.runs import Run, Stream
 from fadiag.analysis.plan.tasks import Options, Task
-from fadiag.analysis.stream_provenance import stream_coordinates
+from fadiag.analysis.stream_provenance import error_checks, stream_coordinates
+from fadiag.results.error_check import ERROR_CHECK
 from fadiag.results.io import RESULTS_VERSION
 from fadiag.results.layer_order import merge_orders
 from fadiag.results.left_out import LeftOut, left_out, merged, to_attribute
-from fadiag.results.nan_reasons import LOG_REASON
+from fadiag.results.nan_reasons import LOG_REASON, nan_reason
 from fadiag.results.null_values import AT_CEILING
 from fadiag.results.provenance import joined, recordings
 
 __all__ = ["Assembly"]
+
+_CHECK_ATTRS = {"long_name": "what the check of error_bp found: whether it is the derivative of the loss"}
 
 
 def _versions() -> str:
@@ -177,6 +181,9 @@ class Assembly:
         }
         if layers:
             coordinates["layer"] = ("layer", np.array(layers, object))
+            checks = error_checks([run.streams.get(name) for run in self._runs], layers)
+            if checks.any():
+                coordinates[ERROR_CHECK] = (("run", "layer"), checks, _CHECK_ATTRS)
         clash = set(variables) & set(coordinates)
         variables = {key if key not in clash else f"{key}_value": value for key, value in variables.items()}
         kind = joined([s.kind for s in self._streams[name]])
@@ -198,12 +205,15 @@ class Assembly:
             stream,
             of_runs=of_runs,
             options=self._options,
-            absent=bool(np.isnan(values).any()),
-            lost=any(_concerns(record, metric) for record in self._losses.records),
         )
+        without: list[str] = []
         if "null_" in suffix:
             kind = suffix[suffix.index("null_") :]
             attrs |= null_attributes(metric, suffix, held.get(f"{key.removesuffix(kind)}null_draws"))
+            without = why_without_draws(held[metric.name], values, left_out="null_left_out" in attrs)
+        if np.isnan(values).any():
+            lost = any(_concerns(record, metric) for record in self._losses.records)
+            attrs["not_a_number"] = nan_reason(metric.undefined, null=without, lost=lost)
         return ("run", "layer", "step"), values, attrs
 
     def _logged(self, stream: str, key: str) -> tuple[tuple[str, ...], Values, dict[str, Any]]:
@@ -212,7 +222,7 @@ class Assembly:
         for i, run in enumerate(self._runs):
             if key in (found := self._scalars.get((run.label, stream), {})):
                 array[i, np.searchsorted(steps, run.streams[stream].steps)] = found[key]
-        attrs = {"long_name": key.replace("_", " ")}
+        attrs = {"long_name": key.replace("_", " "), "formula": "as recorded", "signals": key}
         if np.isnan(array).any():
             attrs["not_a_number"] = LOG_REASON
         return ("run", "step"), array, attrs

@@ -3,24 +3,29 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from fadiag.analysis.metrics.metric import Metric, Values
-from fadiag.analysis.metrics.nulls import TAIL, misfit
-from fadiag.analysis.plan.runs import Run
+from fadiag.analysis.metrics.metric import LAYERS, Metric
+from fadiag.analysis.null_attributes import P_VALUES, absences
+from fadiag.analysis.plan.block import CEILING
+from fadiag.analysis.plan.runs import Run, Stream
 from fadiag.analysis.plan.tasks import Options
 from fadiag.analysis.stream_provenance import samples_coordinate
-from fadiag.results.nan_reasons import nan_reason
 from fadiag.results.null_values import AT_CEILING, NULL_WORDS
 from fadiag.results.provenance import joined
 from fadiag.signals import NULLS, role_of
-from fadiag.spectra.statistics.p_value import TIE
 
-__all__ = ["companion_of", "null_attributes", "variable_attributes"]
+__all__ = ["companion_of", "variable_attributes"]
 
-_QUANTILES = "linear between the two nearest of the sorted draws (Hyndman and Fan 1996, type 7)"
-_EQUAL = f"a draw within {TIE:g} of the value's scale is equal"
-_P = {"null_p": ("upper", ">="), "null_p_low": ("lower", "<=")}
+#: How a signal is laid out as a matrix, by unfolding. "" is that of what has no samples.
+_MATRICES = {
+    "samples": "a row a sample, all other axes as columns",
+    "channels": "a row a sample and position, a column a channel; without positions a row a sample",
+    "": "the first axis as rows, all others as columns",
+}
+#: What a metric reads of its signals beyond their matrix.
+_NEEDS = {
+    "rows": "single samples, which a factor of the rows lacks (but see read_instead)",
+    "values": "the signals' own columns, which no factor has",
+}
 
 
 def companion_of(variable: str, metrics: Mapping[str, Metric]) -> tuple[Metric | None, str]:
@@ -45,8 +50,6 @@ def variable_attributes(
     *,
     of_runs: Mapping[str, Sequence[Any]],
     options: Options,
-    absent: bool,
-    lost: bool,
 ) -> dict[str, Any]:
     """Return the attributes of a variable: those of its metric, and how its stream was recorded.
 
@@ -61,8 +64,6 @@ def variable_attributes(
     of_runs : mapping
         The stream's coordinates along run.
     options : Options
-    absent, lost : bool
-        Whether a value is not a number, and whether something of it was left out.
     """
     streams = [run.streams[stream] for run in runs if stream in run.streams]
     counted = samples_coordinate(streams, metric)
@@ -78,8 +79,13 @@ def variable_attributes(
         "samples_coordinate": counted,
         "probe_mode": joined(of_runs.get("probe_mode", [])),
         "split": joined(of_runs.get("split", [])),
-        "null_left_out": _null_left_out(runs, stream, metric, options),
+        "null_left_out": absences(runs, stream, metric, suffix, options),
+        "read_instead": _read_instead(streams, metric),
+        "needs": _NEEDS.get(metric.needs, ""),
+        "layers": "" if metric.layers == "all" else LAYERS[metric.layers],
     }
+    if metric.unfolds or metric.centered is not None:
+        attrs["matrix"] = _MATRICES[attrs["unfolding"]]
     if metric.centered is not None:
         attrs["centered"] = int(metric.centered)
     if metric.of_subspaces:
@@ -89,46 +95,12 @@ def variable_attributes(
             f"1 where it is within 1 % of the largest that its matrix allows: {metric.long_name}"
         )
         attrs["units"] = "1"
+        attrs["ceiling"] = f"value >= {CEILING:g} {metric.bound_formula}"
     elif suffix:
         kind = suffix[suffix.index("null_") :]
         words = NULL_WORDS[kind].replace("null", f"{suffix.removesuffix(kind)}null".replace("_", " "))
         attrs["long_name"] = f"{words} the {metric.long_name}"
-        attrs["units"] = "1" if kind in (*_P, "null_draws") else metric.units
-    if absent:
-        attrs["not_a_number"] = nan_reason(metric.undefined, null="null_" in suffix, lost=lost)
-    return {key: value for key, value in attrs.items() if value != ""}
-
-
-def null_attributes(metric: Metric, suffix: str, draws: Values | None) -> dict[str, Any]:
-    """Return what a variable of a null says of it: which it is, the formula of p, the tail, the draws.
-
-    Parameters
-    ----------
-    metric, suffix : Metric, str
-        As `companion_of` returns them.
-    draws : array, optional
-        The numbers of draws, where it is a null of draws.
-    """
-    if "null_" not in suffix:
-        return {}
-    kind = suffix[suffix.index("null_") :]
-    attrs: dict[str, Any] = {"null": metric.null_definition}
-    for null in NULLS.values():
-        arrays = [signal for signal in metric.null_signals if role_of(signal).null == null.name]
-        if null.prefix == suffix.removesuffix(kind) and arrays:
-            attrs |= {"null": null.definition, "draws_of": ", ".join(arrays)}
-    if kind in _P:
-        attrs["tail"] = _P[kind][0]
-    if draws is not None:
-        known = np.unique(draws[~np.isnan(draws)]).astype(int)
-        attrs["draws"] = (
-            int(known[0]) if len(known) == 1 else f"{known[0]} to {known[-1]}" if len(known) else 0
-        )
-        if kind in _P:
-            attrs["p_formula"] = f"(1 + #{{draws {_P[kind][1]} value}}) / (draws + 1); {_EQUAL}"
-        if kind in ("null_low", "null_high"):
-            share = TAIL if kind == "null_low" else 1 - TAIL
-            attrs["quantile_rule"] = f"{share:.1%} quantile, {_QUANTILES}"
+        attrs["units"] = "1" if kind in (*P_VALUES, "null_draws") else metric.units
     return {key: value for key, value in attrs.items() if value != ""}
 
 
@@ -143,14 +115,8 @@ def _k_of(runs: Sequence[Run], stream: str, options: Options) -> dict[str, Any]:
     }
 
 
-def _null_left_out(runs: Sequence[Run], name: str, metric: Metric, options: Options) -> str:
-    """Return why recorded draws were left out, where they were."""
-    found = {
-        why: None
-        for run in runs
-        if (stream := run.streams.get(name)) is not None
-        for layer, arrays in stream.layers.items()
-        for signal in metric.null_signals
-        if (why := misfit(signal, arrays, run.layer(stream, layer, options.unfolding, options.k)))
-    }
-    return "; ".join(found)
+def _read_instead(streams: Sequence[Stream], metric: Metric) -> str:
+    """Return the recorded parts that a metric reads in the place of signals, where a layer has them."""
+    parts = (*metric.beside, *(signal for signal in metric.null_signals if not role_of(signal).null))
+    recorded = {name for stream in streams for arrays in stream.layers.values() for name in arrays}
+    return ", ".join(part for part in dict.fromkeys(parts) if part in recorded and part not in metric.signals)

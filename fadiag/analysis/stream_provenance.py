@@ -6,11 +6,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fadiag.analysis.metrics.metric import Metric
 from fadiag.analysis.plan.runs import Stream
-from fadiag.signals import is_batch_sum
+from fadiag.results.error_check import check_of
+from fadiag.signals import TWINS, is_batch_sum
 
-__all__ = ["samples_coordinate", "stream_coordinates"]
+__all__ = ["error_checks", "samples_coordinate", "stream_coordinates"]
 
 
 def stream_coordinates(streams: Sequence[Stream | None]) -> dict[str, list[Any]]:
@@ -36,6 +40,16 @@ def samples_coordinate(streams: Sequence[Stream], metric: Metric) -> str:
     if any("sample" in a.dims or a.attrs.get("reduction") == "factor" for a in arrays):
         return "kept_samples"
     return "batch_samples" if any(map(is_batch_sum, own)) else ""
+
+
+def error_checks(streams: Sequence[Stream | None], layers: Sequence[str]) -> NDArray[np.object_]:
+    """Return what the check of error_bp found, as texts (run, layer); "" where nothing needs a check."""
+    found = np.full((len(streams), len(layers)), "", object)
+    for i, stream in enumerate(streams):
+        for layer, attrs in ({} if stream is None else stream.layer_attrs).items():
+            exact = any(twin in stream.layers[layer] for twin in TWINS.values())  # type: ignore[union-attr]
+            found[i, layers.index(layer)] = check_of(attrs, has_error_bp=exact)
+    return found
 
 
 def _kept(stream: Stream) -> int | None:

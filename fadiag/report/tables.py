@@ -10,13 +10,14 @@ from fadiag.errors import FadiagError
 from fadiag.figures import label
 from fadiag.figures.captions import LAST, not_compared, number, when
 from fadiag.results import by_condition, final_values, mean_interval
+from fadiag.results.error_check import doubts
 from fadiag.results.left_out import LeftOut, left_out
 from fadiag.results.null_values import AT_CEILING, is_companion
 from fadiag.results.run_labels import as_text
 from fadiag.results.variables import find_variable, streams_of
 from fadiag.results.without_value import runs_of
 
-__all__ = ["Table", "definitions", "finals", "lost", "or_why", "runs", "scalars"]
+__all__ = ["Table", "definitions", "doubted", "finals", "lost", "or_why", "runs", "scalars"]
 
 #: What a cell with a rank at its ceiling ends with.
 _MARK = " †"
@@ -166,6 +167,16 @@ def lost(results: xr.DataTree) -> Table:
     return Table(
         head, tuple(told), "What was left out has no values in these results; all else was measured."
     )
+
+
+def doubted(results: xr.DataTree) -> Table:
+    """Return where error_bp is not known to be right, so that what is held against it may not be either."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for run, stream, verdict, words in doubts(results):
+        rows.setdefault((stream, verdict, words), []).append(run)
+    told = [(", ".join(runs), *what) for what, runs in rows.items()]
+    note = "Cosines, overlaps and angles with error_bp, modulator_bp and gradient_bp there are in doubt."
+    return Table(("runs", "stream", "check of error_bp", "what it says"), tuple(told), note)
 
 
 def runs(results: xr.DataTree) -> tuple[Table, Table]:

@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from fadiag.errors import InputError
 from fadiag.paths import absolute_path
 from fadiag.report.pictures import pictures
-from fadiag.report.tables import definitions, finals, lost, or_why, runs, scalars
+from fadiag.report.tables import definitions, doubted, finals, lost, or_why, runs, scalars
 
 __all__ = ["check_report", "render", "write_report"]
 
@@ -26,6 +26,7 @@ def render(results: xr.DataTree, *, title: str = "Credit signals, layer by layer
         title=title,
         pictures=pictures(results),
         lost=lost(results),
+        doubted=doubted(results),
         scalars=or_why(scalars, results),
         finals=or_why(finals, results),
         common=common,

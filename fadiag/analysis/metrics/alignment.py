@@ -16,7 +16,7 @@ __all__ = ["ALIGNMENT_METRICS", "norm_ratio", "over_valid", "ratio", "vector_cos
 
 _NO_SAMPLE = "no sample where both have a direction"
 _ZEROS = "a signal of zeros has no direction"
-_SAMPLES = "mean over the samples where both have a direction"
+_MEAN = "mean over the samples where both have a direction"
 
 
 def _rows(view: View, signal: str) -> Values:
@@ -113,7 +113,7 @@ def _samplewise(signal: SignalSpec) -> tuple[Metric, ...]:
     )
     nulls = tuple(nulls_of(name, "cosine").values())
     words = f"{name} and {signal.twin}"
-    formula = f"x_i . y_i / (|x_i| |y_i|), {_SAMPLES}"
+    formula = f"x_i . y_i / (|x_i| |y_i|), {_MEAN}"
     return (
         of_rows(
             name=f"{name}_cosine",
@@ -156,7 +156,8 @@ ALIGNMENT_METRICS: tuple[Metric, ...] = (
         null_signals=("jacobian_cosine",),
         function=_jacobian_mean,
         long_name="cosine of the backward maps with B and with W, mean over samples",
-        formula="<J_W, J_B>_F / (|J_W|_F |J_B|_F), J from the outputs to the layer of one sample",
+        formula=f"jacobian_cosine = <J_W, J_B>_F / (|J_W|_F |J_B|_F), J from the outputs to the layer of one "
+        f"sample, {_MEAN}",
         undefined=_NO_SAMPLE,
     ),
     _of_pair(

@@ -10,9 +10,21 @@ from numpy.typing import NDArray
 from fadiag.analysis.metrics.signal_refs import SignalRef, parse
 from fadiag.analysis.metrics.view import View
 
-__all__ = ["Metric", "Values"]
+__all__ = ["LAYERS", "OF_ZEROS", "Metric", "Values"]
 
 Values = NDArray[np.float64]
+Layers = Literal["all", "layerwise", "below layerwise", "direct", "above direct", "output above direct"]
+
+#: Ends the formula of a rank: that of a matrix of zeros is 0 by definition.
+OF_ZEROS = "; 0 of zeros"
+#: Which layers have a metric, in the words of the results. A chain has one matrix after the other.
+LAYERS: Mapping[Layers, str] = {
+    "layerwise": "all with feedback_kind 'layerwise', but not the network's first",
+    "below layerwise": "in a chain, all below one with feedback_kind 'layerwise'",
+    "direct": "all with feedback_kind 'direct'",
+    "above direct": "in a chain, all with feedback_kind 'direct' above another such layer",
+    "output above direct": "in a chain, the last, above one with feedback_kind 'direct'",
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,8 @@ class Metric:
     bound : callable, optional
         Takes the view, returns the largest value that the shape of the matrix allows. Values within 1 % of it
         are marked in the variable ``<name>_at_ceiling``.
+    bound_formula : str
+        The bound in words.
     null : callable, optional
         Takes the view and the values, returns further variables by suffix (``null_low``, ...), as
         `fadiag.analysis.metrics.nulls.drawn_summary` does.
@@ -56,9 +70,7 @@ class Metric:
         Signals that the null, or the function, reads if they were recorded. Without them there is no null,
         and no error.
     layers : str
-        Which layers have it. ``all``; ``layerwise``: those that a feedback matrix in the weight's shape sends
-        credit below; ``below layerwise``: those that it reaches; ``direct``: those with feedback from the
-        output; ``above direct``: such a layer above another; ``output above direct``: the output above one.
+        Which layers have it: ``all``, or a key of `LAYERS`.
     undefined : str
         When the function gives a value that is not a number; "" if it never does.
     version : int
@@ -79,12 +91,11 @@ class Metric:
     unfolds: bool = True
     of_subspaces: bool = False
     bound: Callable[[View], int] | None = None
+    bound_formula: str = ""
     null: Callable[[View, Values], Mapping[str, Values]] | None = None
     null_definition: str = ""
     null_signals: tuple[str, ...] = ()
-    layers: Literal[
-        "all", "layerwise", "below layerwise", "direct", "above direct", "output above direct"
-    ] = "all"
+    layers: Layers = "all"
     undefined: str = ""
     version: int = 1
 

@@ -35,7 +35,10 @@ TAIL = 0.025
 ORDERS, ORDERS_SEED = 9_999, 0
 #: Cosines that are held in memory at a time.
 _AT_ONCE = 2**20
-REORDERED = f"B's entries in random order: {ORDERS:,} orders, seed {ORDERS_SEED}"
+REORDERED = (
+    f"B's entries in random order: {ORDERS:,} orders, as "
+    f"fadiag.spectra.permuted_cosines(W, B, {ORDERS}, numpy.random.default_rng({ORDERS_SEED})) draws them"
+)
 #: Version of metrics with a drawn null: 2 since draws that equal the observed value up to rounding are ties,
 #: 3 since draws and values are of the same samples, 4 since ranks of draws come from their spectra,
 #: 5 since both tails are given.

@@ -11,7 +11,7 @@ import numpy as np
 
 from fadiag import spectra
 from fadiag.analysis.metrics.alignment import over_valid
-from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.metrics.metric import OF_ZEROS, Metric, Values
 from fadiag.analysis.metrics.signal_refs import parse
 from fadiag.analysis.metrics.view import View
 
@@ -21,6 +21,7 @@ _DEAD = "a product of zeros has no direction"
 _WEIGHTS, _FEEDBACKS = "above*/weight", "above*/static/feedback"
 _DIRECT = ("weight", "static/feedback", "below/static/feedback")
 _MATRIX = ("weight", "static/weight_init", "static/feedback", "below/static/feedback")
+_MATRIX_WORDS = f"A = (F_l^T)^+ dW F_(l-1)^+, dW = W_l - W_l(0), rcond {spectra.PINV_RCOND:g}"
 
 
 def _above(view: View, signal: str) -> list[Values]:
@@ -52,7 +53,10 @@ def _output_cosine(view: View) -> Values:
 
 
 def _alignment_matrix(view: View) -> spectra.AlignmentMatrix:
-    return view.keep("alignment matrix", lambda: spectra.alignment_matrix(*map(view.matrix, _MATRIX)))
+    matrices = map(view.matrix, _MATRIX)
+    return view.keep(
+        "alignment matrix", lambda: spectra.alignment_matrix(*matrices, rcond=spectra.PINV_RCOND)
+    )
 
 
 def _residual(view: View) -> Values:
@@ -127,7 +131,7 @@ PATH_METRICS: tuple[Metric, ...] = (
         signals=_MATRIX,
         function=_residual,
         long_name="share of the weight's change that the alignment matrix does not explain",
-        formula="|dW - F_l^T A F_(l-1)|_F / |dW|_F, A = (F_l^T)^+ dW F_(l-1)^+",
+        formula=f"|dW - F_l^T A F_(l-1)|_F / |dW|_F, {_MATRIX_WORDS}{OF_ZEROS}",
         source=_REFINETTI,
         layers="above direct",
         undefined="",
@@ -137,7 +141,7 @@ PATH_METRICS: tuple[Metric, ...] = (
         signals=_MATRIX,
         function=_identity_cosine,
         long_name="cosine of the alignment matrix and the identity: 1 where the credit is backprop's",
-        formula="tr A / (|A|_F sqrt(outputs)), A = (F_l^T)^+ (W_l - W_l(0)) F_(l-1)^+",
+        formula=f"tr A / (|A|_F sqrt(outputs)), {_MATRIX_WORDS}",
         source=_REFINETTI,
         layers="above direct",
         undefined="a residual above 0.1 (the change is not of the form F_l^T A F_(l-1)), "

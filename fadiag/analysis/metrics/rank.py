@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fadiag import spectra
-from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.metrics.metric import OF_ZEROS, Metric, Values
 from fadiag.analysis.metrics.nulls import DRAWN_VERSION, spectral_null_arrays, spectral_nulls
 from fadiag.analysis.metrics.view import View, spectrum_of
 from fadiag.signals import SIGNALS, SignalSpec, part_of
@@ -44,7 +44,7 @@ _PARTICIPATION = _Definition(
     spectra.participation_ratio,  # traces alone: no spectrum needed
     spectra.participation_ratio_of_spectrum,
     "participation ratio",
-    "(sum s^2)^2 / sum s^4",
+    f"(sum s^2)^2 / sum s^4{OF_ZEROS}",
     "Gao et al. 2017",
 )
 _EFFECTIVE = _Definition(
@@ -52,7 +52,7 @@ _EFFECTIVE = _Definition(
     None,
     spectra.effective_rank_of_spectrum,
     "effective rank (Roy-Vetterli)",
-    "exp(-sum q ln q), q = s / sum s",
+    f"exp(-sum q ln q), q = s / sum s{OF_ZEROS}",
     "Roy and Vetterli 2007",
 )
 _ENERGY = _Definition(
@@ -60,11 +60,16 @@ _ENERGY = _Definition(
     None,
     spectra.effective_rank_energy_of_spectrum,
     "effective rank of the energy",
-    "exp(-sum p ln p), p = s^2 / sum s^2",
+    f"exp(-sum p ln p), p = s^2 / sum s^2{OF_ZEROS}",
     "definition",
 )
 _STABLE = _Definition(
-    "stable_rank", None, spectra.stable_rank_of_spectrum, "stable rank", "sum s^2 / max s^2", "definition"
+    "stable_rank",
+    None,
+    spectra.stable_rank_of_spectrum,
+    "stable rank",
+    f"sum s^2 / max s^2{OF_ZEROS}",
+    "definition",
 )
 _LADDER = (_PARTICIPATION, _EFFECTIVE, _ENERGY, _STABLE)
 
@@ -152,6 +157,7 @@ def _rank(definition: _Definition, signal: SignalSpec, *, centered: bool) -> Met
         centered=centered,
         unfolds=signal.shape != "weight",
         bound=partial(_bound, signal=name, centered=centered),
+        bound_formula="min(rows - 1, columns)" if centered else "min(rows, columns)",
         null=partial(spectral_nulls, signal=name, centered=centered, function=definition.of_spectrum)
         if nulls
         else None,
@@ -175,7 +181,7 @@ def _of_samples(signal: SignalSpec) -> list[Metric]:
             function=partial(_debiased, signal=name),
             long_name=f"participation ratio of the {name}, centered, corrected for the number of samples",
             formula="[2 F + (N^2 - 3 N + 1) T^2 - N (N - 1) D] / [(N - 1) (N - 2) F + T^2 - N (N - 1) D], "
-            "K = X X^T of the N centered rows, T = tr K, F = |K|_F^2, D = sum K_ii^2",
+            f"K = X X^T of the N centered rows, T = tr K, F = |K|_F^2, D = sum K_ii^2{OF_ZEROS}",
             source="Chun et al., arXiv 2509.26560",
             centered=True,
             undefined="fewer than four samples, or a single one that differs from the others",
@@ -186,7 +192,7 @@ def _of_samples(signal: SignalSpec) -> list[Metric]:
             name=f"{name}_effective_samples",
             function=partial(_samples, signal=name),
             long_name=f"effective number of samples that carry the {name}",
-            formula="(sum |x_i|^2)^2 / sum |x_i|^4",
+            formula=f"(sum |x_i|^2)^2 / sum |x_i|^4, sum |x_i|^2 = sum s^2{OF_ZEROS}",
             source="definition",
             centered=False,
             beside=(moments,),
@@ -198,10 +204,11 @@ def _of_samples(signal: SignalSpec) -> list[Metric]:
             name=f"{name}_participation_ratio_row_normalized",
             function=partial(_row_normalized, signal=name),
             long_name=f"participation ratio of the {name}, raw, each row at unit length",
-            formula="(sum s^2)^2 / sum s^4 of x_i / |x_i|",
+            formula=f"(sum s^2)^2 / sum s^4 of x_i / |x_i|{OF_ZEROS}",
             source="Gao et al. 2017",
             centered=False,
             bound=partial(_bound, signal=name, centered=False),
+            bound_formula="min(rows, columns)",
             beside=(part_of(name, "row_normalized"),),
         ),
     ]

@@ -71,7 +71,6 @@ _subspace = partial(
 )
 _principal = partial(
     _subspace,
-    formula="arccos s, s a singular value of U_k^T V_k",
     units="degree",
     source="Björck and Golub 1973",
     undefined="error or error_bp has fewer than k directions",
@@ -109,11 +108,13 @@ SUBSPACE_METRICS: tuple[Metric, ...] = (
     _principal(
         name="error_principal_angle_smallest",
         function=partial(_angle, which=0),
+        formula="arccos s, s the largest singular value of U_k^T V_k",
         long_name="smallest principal angle of the subspaces that error_overlap compares",
     ),
     _principal(
         name="error_principal_angle_largest",
         function=partial(_angle, which=-1),
+        formula="arccos s, s the smallest singular value of U_k^T V_k",
         long_name="largest principal angle of the subspaces that error_overlap compares",
     ),
 )

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fadiag import spectra
-from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.metrics.metric import OF_ZEROS, Metric, Values
 from fadiag.analysis.metrics.signal_refs import WINDOW
 from fadiag.analysis.metrics.view import View
 
@@ -42,7 +42,7 @@ TRAJECTORY_METRICS: tuple[Metric, ...] = (
         signals=("recent/update",),
         function=_exploration,
         long_name=f"participation ratio of the summed Grams of the last {WINDOW} recorded updates",
-        formula=f"(tr S)^2 / |S|_F^2, S = sum dW^T dW over the last {WINDOW} records",
+        formula=f"(tr S)^2 / |S|_F^2, S = sum dW^T dW over the last {WINDOW} records{OF_ZEROS}",
         source="definition",
         unfolds=False,
         centered=False,

@@ -6,7 +6,7 @@ import numpy as np
 
 from fadiag import spectra
 from fadiag.analysis.metrics.alignment import norm_ratio, ratio, vector_cosine
-from fadiag.analysis.metrics.metric import Metric, Values
+from fadiag.analysis.metrics.metric import OF_ZEROS, Metric, Values
 from fadiag.analysis.metrics.nulls import REORDERED, reordered_angle_null, reordered_cosine_null
 from fadiag.analysis.metrics.view import View
 
@@ -14,6 +14,7 @@ __all__ = ["WEIGHT_METRICS"]
 
 _WB = ("weight", "static/feedback")
 _W0 = ("weight", "static/weight_init")
+_FLOOR = "sqrt(sum spacing(W)^2 / 12) / |dW|_F"
 
 
 def _angle(view: View) -> Values:
@@ -121,20 +122,22 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         signals=_W0,
         function=_displacement_participation,
         long_name="participation ratio of W - W_0",
-        formula="(sum s^2)^2 / sum s^4",
+        formula=f"(sum s^2)^2 / sum s^4, s of W - W_0{OF_ZEROS}",
         source="Gao et al. 2017",
         centered=False,
         bound=_bound,
+        bound_formula="min(rows, columns)",
     ),
     _state(
         "weight_displacement_effective_rank_raw",
         signals=_W0,
         function=_displacement_effective,
         long_name="effective rank (Roy-Vetterli) of W - W_0",
-        formula="exp(-sum q ln q), q = s / sum s",
+        formula=f"exp(-sum q ln q), q = s / sum s, s of W - W_0{OF_ZEROS}",
         source="Roy and Vetterli 2007",
         centered=False,
         bound=_bound,
+        bound_formula="min(rows, columns)",
     ),
     _state(
         "weight_displacement_relative_norm",
@@ -149,12 +152,13 @@ WEIGHT_METRICS: tuple[Metric, ...] = (
         "update_rounding_floor",
         function=_rounding_floor,
         long_name="share of the recorded update that is rounding of the weight",
-        formula="sqrt(sum spacing(W)^2 / 12) / |dW|_F",
+        formula=_FLOOR,
     ),
     _of_rounding(
         "update_trustworthy",
         function=_trustworthy,
-        long_name="1 where the update's rounding floor is at most 1e-3, so that its ranks can be trusted",
-        formula="update_rounding_floor <= 1e-3",
+        long_name=f"1 where the update's rounding floor is at most {spectra.ROUNDING_LIMIT:g}, so that its "
+        "ranks can be trusted",
+        formula=f"{_FLOOR} <= {spectra.ROUNDING_LIMIT:g}",
     ),
 )

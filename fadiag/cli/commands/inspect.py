@@ -35,6 +35,20 @@ def inspect(run: str) -> None:
             shown = ", ".join(f"{a} to {b}" for a, b in stream.gaps[:SHOWN_GAPS])
             more = len(stream.gaps) - SHOWN_GAPS
             click.echo(f"gaps in {stream.name}: {shown}{f' and {more} more' if more > 0 else ''}")
+        for told in _doubts(stream):
+            click.echo(f"{stream.name}: {told}")
+
+
+def _doubts(stream: "StreamSummary") -> Iterable[str]:
+    """Say of which layers it is not known that error_bp is right."""
+    from fadiag.results.error_check import check_of, doubts_by_verdict
+    from fadiag.signals import TWINS
+
+    checks = []
+    for layer in stream.layers:
+        exact = any(signal.name in TWINS.values() for signal in layer.signals)
+        checks.append((layer.name, check_of(layer.attrs, has_error_bp=exact)))
+    return doubts_by_verdict(checks).values()
 
 
 def _head(summary: "RunSummary") -> Iterable[tuple[str, str]]:
