@@ -115,37 +115,38 @@ def make_run() -> Callable[..., xr.DataTree]:
     return build_run
 
 
-@pytest.fixture(scope="session")
-def record() -> Callable[..., Path]:
-    """Return the function that writes a run in memory to a real store, all of it or its first `records`."""
-
-    def write(tree: xr.DataTree, path: Path, *, records: int | None = None, resume: bool = False) -> Path:
-        with RunWriter(path, manifest={"meta": dict(tree.attrs["meta"])}, resume=resume) as writer:
-            for stream, node in tree.children.items():
-                if stream == "static":
-                    for layer, leaf in node.children.items():
-                        for signal, array in leaf.data_vars.items():
-                            writer.put_static(layer, signal, array.values, dims=array.dims)
-                    continue
-                writer.declare_stream(stream, attrs=dict(node.attrs))
+def record_run(tree: xr.DataTree, path: Path, *, records: int | None = None, resume: bool = False) -> Path:
+    """Write a run in memory to a real store, all of it or its first `records`."""
+    with RunWriter(path, manifest={"meta": dict(tree.attrs["meta"])}, resume=resume) as writer:
+        for stream, node in tree.children.items():
+            if stream == "static":
                 for layer, leaf in node.children.items():
                     for signal, array in leaf.data_vars.items():
-                        spec = ArraySpec(array.dims[1:], array.shape[1:], array.dtype.name, dict(array.attrs))
-                        writer.declare(stream, layer, signal, spec, layer_attrs=dict(leaf.attrs))
-                last = writer.last_step(stream)
-                for i, step in enumerate(node["step"].values[:records]):
-                    if last is not None and step <= last:
-                        continue
-                    values = {
-                        (layer, signal): array.values[i].copy()
-                        for layer, leaf in node.children.items()
-                        for signal, array in leaf.data_vars.items()
-                    }
-                    scalars = {name: float(v[i]) for name, v in node.data_vars.items()}
-                    writer.append(stream, int(step), values, extra=scalars)
-        return path
+                        writer.put_static(layer, signal, array.values, dims=array.dims)
+                continue
+            writer.declare_stream(stream, attrs=dict(node.attrs))
+            for layer, leaf in node.children.items():
+                for signal, array in leaf.data_vars.items():
+                    spec = ArraySpec(array.dims[1:], array.shape[1:], array.dtype.name, dict(array.attrs))
+                    writer.declare(stream, layer, signal, spec, layer_attrs=dict(leaf.attrs))
+            last = writer.last_step(stream)
+            for i, step in enumerate(node["step"].values[:records]):
+                if last is not None and step <= last:
+                    continue
+                values = {
+                    (layer, signal): array.values[i].copy()
+                    for layer, leaf in node.children.items()
+                    for signal, array in leaf.data_vars.items()
+                }
+                scalars = {name: float(v[i]) for name, v in node.data_vars.items()}
+                writer.append(stream, int(step), values, extra=scalars)
+    return path
 
-    return write
+
+@pytest.fixture(scope="session")
+def record() -> Callable[..., Path]:
+    """Return the function that writes a run in memory to a real store."""
+    return record_run
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,10 @@ PACKAGE = Path(fadiag.__file__).parent
 
 @dataclass(frozen=True)
 class Advice:
-    """Words of one message, and the story that provokes it (inside ``told()``) and follows it (after)."""
+    """Words of one message, and a story that provokes it inside ``told()`` and follows it after.
+
+    ``told()`` gives the list of what was heard, for a message that is no error and no warning.
+    """
 
     says: str
     story: Callable[[Path, Callable[[], object]], object]
@@ -25,11 +29,11 @@ class Advice:
         heard: list[str] = []
 
         @contextmanager
-        def told() -> Iterator[None]:
+        def told() -> Iterator[list[str]]:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 try:
-                    yield
+                    yield heard
                 except FadiagError as error:
                     heard.append(str(error))
             heard.extend(str(warning.message) for warning in caught)
@@ -74,23 +78,27 @@ class Table(list[Advice]):
 
 #: What a message bids its reader to do.
 _VERBS = (
-    "add|analyze|attach|begin|build|call|cast|check|choose|close|compact|compare|convert|declare|decode|delete|divide|"
+    "add|analyze|attach|begin|build|call|cast|check|choose|close|compact|compare|convert|copy|declare|decode|delete|divide|"
     "draw|drop|fetch|fill|give|go|initialize|install|judge|keep|leave|let|load|lower|make|mend|move|name|"
     "open|pad|pass|pip|put|raise|record|redraw|remove|rename|repair|restart|restore|resume|return|run|save|say|"
-    "select|set|start|stop|take|tell|train|turn|use|wait|wrap|write"
+    "select|set|start|stop|take|tell|train|turn|upgrade|use|wait|wrap|write"
 )
 #: The verb begins a sentence or a clause. "run {label}" and "name {part}" are nouns.
-_BIDS = re.compile(rf"(?i)(?:^|[;:,.?(] |\b(?:or|and|then|so) )(?:{_VERBS})\b(?! [{{_]|,|')")
+_BIDS = re.compile(rf"(?i)(?:^|[;:,.?(] |\b(?:or|and|then|so) )(?:{_VERBS})\b(?!(?<=run|ame|ord) [{{]|,|')")
 
 
-def advice_in(package: str) -> list[tuple[str, str]]:
-    """Return (place, text) of each text in a package of fadiag that bids something, docstrings left out."""
-    found = []
-    for path in sorted((PACKAGE / package).rglob("*.py")):
-        for line, text in _texts(ast.parse(path.read_text())):
-            if " " in text and _BIDS.search(text):
-                found.append((f"{path.relative_to(PACKAGE.parent)}:{line}", text))
-    return found
+def texts_in(package: str) -> list[tuple[str, str]]:
+    """Return (place, text) of each text in a package of fadiag, docstrings left out."""
+    return [
+        (f"{path.relative_to(PACKAGE.parent)}:{line}", text)
+        for path in sorted((PACKAGE / package).rglob("*.py"))
+        for line, text in _texts(ast.parse(path.read_text()))
+    ]
+
+
+def bids(text: str) -> bool:
+    """Say whether a text bids its reader to do something."""
+    return " " in text and _BIDS.search(re.sub(r"\{[^{}]*\}", "{}", text)) is not None
 
 
 def _texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -105,3 +113,9 @@ def _texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
         return
     for child in ast.iter_child_nodes(tree):
         yield from _texts(child)
+
+
+def extras() -> dict[str, list[str]]:
+    """Return fadiag's optional dependencies, as ``pip install 'fadiag[...]'`` knows them."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    return project["optional-dependencies"]
