@@ -81,7 +81,7 @@ _VERBS = (
     "add|analyze|attach|begin|build|call|cast|check|choose|close|compact|compare|convert|copy|declare|decode|delete|divide|"
     "draw|drop|fetch|fill|give|go|initialize|install|judge|keep|leave|let|load|lower|make|mend|move|name|"
     "open|pad|pass|pip|put|raise|record|redraw|remove|rename|repair|restart|restore|resume|return|run|save|say|"
-    "select|set|start|stop|take|tell|train|turn|upgrade|use|wait|wrap|write"
+    "select|set|start|stop|take|tell|train|turn|untie|upgrade|use|wait|wrap|write"
 )
 #: The verb begins a sentence or a clause. "run {label}" and "name {part}" are nouns.
 _BIDS = re.compile(rf"(?i)(?:^|[;:,.?(] |\b(?:or|and|then|so) )(?:{_VERBS})\b(?!(?<=run|ame|ord) [{{]|,|')")
