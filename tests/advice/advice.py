@@ -83,8 +83,10 @@ _VERBS = (
     "open|pad|pass|pip|put|raise|record|redraw|remove|rename|repair|restart|restore|resume|return|run|save|say|"
     "select|set|start|stop|take|tell|train|turn|untie|upgrade|use|wait|wrap|write"
 )
-#: The verb begins a sentence or a clause. "run {label}" and "name {part}" are nouns.
-_BIDS = re.compile(rf"(?i)(?:^|[;:,.?(] |\b(?:or|and|then|so) )(?:{_VERBS})\b(?!(?<=run|ame|ord) [{{]|,|')")
+#: The verb begins a sentence or a clause. "run {label}" and "check is" are nouns.
+_BIDS = re.compile(
+    rf"(?i)(?:^|[;:,.?(] |\b(?:or|and|then|so) )(?:{_VERBS})\b(?!(?<=run|ame|ord) [{{]| is\b| __|,|')"
+)
 
 
 def texts_in(package: str) -> list[tuple[str, str]]:
@@ -108,7 +110,9 @@ def _texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
         yield tree.lineno, tree.value
         return
     if isinstance(tree, ast.JoinedStr):
-        shown = [v.value if isinstance(v, ast.Constant) else f"{{{ast.unparse(v.value)}}}" for v in tree.values]
+        shown = [
+            v.value if isinstance(v, ast.Constant) else f"{{{ast.unparse(v.value)}}}" for v in tree.values
+        ]
         yield tree.lineno, "".join(shown)
         return
     for child in ast.iter_child_nodes(tree):

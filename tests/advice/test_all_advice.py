@@ -4,6 +4,9 @@ import pytest
 
 from tests.advice import (
     test_analysis_advice,
+    test_capture_model_advice,
+    test_capture_probe_advice,
+    test_capture_run_advice,
     test_rules_advice,
     test_spectra_advice,
     test_store_advice,
@@ -12,6 +15,11 @@ from tests.advice.advice import bids, texts_in
 
 TABLES = {
     "analysis": test_analysis_advice.ADVICE,
+    "capture": [
+        *test_capture_model_advice.ADVICE,
+        *test_capture_probe_advice.ADVICE,
+        *test_capture_run_advice.ADVICE,
+    ],
     "rules": test_rules_advice.ADVICE,
     "spectra": test_spectra_advice.ADVICE,
     "store": test_store_advice.ADVICE,

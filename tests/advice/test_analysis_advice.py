@@ -31,7 +31,9 @@ def run(seed=0, **options):
 
 def two(a="fa", b="fa", *, seeds=(0, 1), **options):
     """Return the results of some seeds of two conditions."""
-    return analyze([run(s, condition=c) for c in dict.fromkeys((a, b)) for s in seeds], metrics=FEW, **options)
+    return analyze(
+        [run(s, condition=c) for c in dict.fromkeys((a, b)) for s in seeds], metrics=FEW, **options
+    )
 
 
 # Comparing.
@@ -105,7 +107,11 @@ def _(at, told):
             runs.append(tree)
         return analyze(runs, metrics=FEW)
 
-    shared, one_of_each, crossed = [(0, 0), (0, 1), (1, 2)], [(0, 0), (1, 2)], [(0, 0), (0, 1), (1, 0), (1, 1)]
+    shared, one_of_each, crossed = (
+        [(0, 0), (0, 1), (1, 2)],
+        [(0, 0), (1, 2)],
+        [(0, 0), (0, 1), (1, 0), (1, 1)],
+    )
     with told() as heard:
         heard.append(_note(side(shared, "fa"), side(shared, "bp")))
     for good in (one_of_each, crossed):
@@ -251,7 +257,9 @@ def _(at, told):
     alignment_onset(analyze(runs, metrics=["error_cosine"]), "error_cosine")
 
 
-@ADVICE.story("record redraws (Probe(redraws=...)), or take a variable with one, such as weight_feedback_cosine")
+@ADVICE.story(
+    "record redraws (Probe(redraws=...)), or take a variable with one, such as weight_feedback_cosine"
+)
 def _(at, told):
     bare = run(0, steps=STEPS, draws=119, drop=("error_null_cosine",))
     with told():

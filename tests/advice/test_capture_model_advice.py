@@ -13,9 +13,6 @@ from torch.utils.checkpoint import checkpoint
 
 from fadiag.capture import (
     LayerAdapter,
-    Live,
-    Probe,
-    Recorder,
     direct_identity,
     direct_layers,
     exact_layers,
@@ -25,9 +22,21 @@ from fadiag.rules import convert
 from fadiag.store import open_run
 from fadiag.testing import check_adapter
 from tests.advice.advice import Table
-from tests.advice.nets import X, Y, Bent, Halved, Own, attach, fed, mine, net, own_using, probes, straight, train
+from tests.advice.nets import (
+    Bent,
+    Halved,
+    Own,
+    X,
+    Y,
+    attach,
+    fed,
+    mine,
+    net,
+    own_using,
+    probes,
+    straight,
+)
 from tests.capture.layers.test_direct import DFALinear, Hook, Net, Tied
-from tests.capture.toy import loss_of
 
 ADVICE = Table()
 ADAPTER = LayerAdapter((Own,), lambda m: m.weight, lambda m: m.back, "layerwise", own_using)
@@ -244,7 +253,9 @@ def _(at, told):
     attach(at, net(), probes=probes())
 
 
-@ADVICE.story("replaces its weight by a new parameter at each pass, so that the optimizer's has no gradient; turn it off")
+@ADVICE.story(
+    "replaces its weight by a new parameter at each pass, so that the optimizer's has no gradient; turn it off"
+)
 def _(at, told):
     constructor = pytest.importorskip("biotorch.layers.fa_constructor")
 
@@ -368,7 +379,9 @@ def _product_using(module, matrix):
         del module.forward
 
 
-@ADVICE.story("Give adapters=(LayerAdapter(...),) for it, leave the layer out by layers=[...], or give check='warn'")
+@ADVICE.story(
+    "Give adapters=(LayerAdapter(...),) for it, leave the layer out by layers=[...], or give check='warn'"
+)
 def _(at, told):
     def attached(name, **options):
         (at / name).mkdir()
@@ -498,7 +511,9 @@ class Over(Net):
         return out
 
 
-@ADVICE.story("leave the direct adapter out and give check='warn': the error is recorded then, and error_bp is not")
+@ADVICE.story(
+    "leave the direct adapter out and give check='warn': the error is recorded then, and error_bp is not"
+)
 def _(at, told):
     with told():
         _direct(at, Over("identity"))
@@ -634,7 +649,9 @@ ADVICE.row(
 )
 
 
-@ADVICE.story("let it pass where fadiag.capture.is_out_of_band() is true, or remove it before the model is recorded")
+@ADVICE.story(
+    "let it pass where fadiag.capture.is_out_of_band() is true, or remove it before the model is recorded"
+)
 def _(at, told):
     model = net()
 

@@ -1,20 +1,18 @@
 """The advice of fadiag.capture on runs: the store, resuming, checkpoints, the optimizer, ranks, arrays."""
 
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from fadiag.capture import Live, Recorder, Storage, record_arrays
+from fadiag.capture import Recorder, Storage, record_arrays
 from fadiag.capture.session import distributed
 from fadiag.capture.session.distributed import Processes
 from fadiag.rules import convert
 from fadiag.store import open_run
 from tests.advice.advice import Table
-from tests.advice.nets import X, Y, attach, fed, net, probes, sgd, train, update
-from tests.capture.toy import loss_of
+from tests.advice.nets import Y, attach, fed, net, probes, sgd, train, update
 
 ADVICE = Table()
 
@@ -85,7 +83,9 @@ def _(at, told):
     attach(at, every=1, if_exists="resume")
 
 
-@ADVICE.story("take another path, or give if_exists='resume' to go on in it, if_exists='replace' to delete it first")
+@ADVICE.story(
+    "take another path, or give if_exists='resume' to go on in it, if_exists='replace' to delete it first"
+)
 def _(at, told):
     attach(at)
     with told():
@@ -95,7 +95,9 @@ def _(at, told):
     Recorder(fed(), at / "another.zarr").close()
 
 
-@ADVICE.story("is being written by another recorder and is not replaced; close that one, or take another path")
+@ADVICE.story(
+    "is being written by another recorder and is not replaced; close that one, or take another path"
+)
 def _(at, told):
     with Recorder(fed(), at / "run.zarr"):
         with told():
@@ -145,11 +147,13 @@ ADVICE.row(
 )
 
 
+_MANY = (torch.randn(64, 6), Y.repeat(4))
+
+
 def _stored(at, size, **options):
     attach(at, storage=Storage(buffer_bytes=size), **options)
 
 
-_STATE_ONLY = {"probes": None}
 ADVICE.row(
     "record fewer signals or layers of it (state=['weight'], layers=[...], state=() for none)",
     lambda at: _stored(at, 300),
@@ -159,10 +163,10 @@ ADVICE.row(
 )
 ADVICE.row(
     "give the Probe reduction='factor', fewer samples (rows=) or fewer signals",
-    lambda at: _stored(at, 6000, probes=probes()),
-    lambda at: _stored(at, 6000, probes=probes(rows=4)),
-    lambda at: _stored(at, 6000, probes=probes(signals=["error"])),
-    lambda at: _stored(at, 3900, probes=probes(reduction="factor", signals=["error", "error_bp"])),
+    lambda at: _stored(at, 15_000, probes=probes(_MANY, reduction="raw"), state=()),
+    lambda at: _stored(at, 15_000, probes=probes(_MANY, rows=4), state=()),
+    lambda at: _stored(at, 15_000, probes=probes(_MANY, signals=["error"]), state=()),
+    lambda at: _stored(at, 15_000, probes=probes(_MANY, reduction="factor"), state=()),
 )
 
 
@@ -244,7 +248,9 @@ def _(at, told):
     assert np.isfinite(open_run(at / "run.zarr")["state/0/update"].sel(step=4)).all()
 
 
-@ADVICE.story("convert the model under the seed it had, or load its checkpoint, before resuming, or record into a store")
+@ADVICE.story(
+    "convert the model under the seed it had, or load its checkpoint, before resuming, or record into a store"
+)
 def _(at, told):
     model = train(at)
     weights = model.state_dict()
@@ -259,7 +265,9 @@ def _(at, told):
     attach(at, same, every=1, if_exists="resume")
 
 
-@ADVICE.story("load the checkpoint of step {self.step} before resuming, or give resume_from= the step that the model is at")
+@ADVICE.story(
+    "load the checkpoint of step {self.step} before resuming, or give resume_from= the step that the model is at"
+)
 def _(at, told):
     weights = train(at).state_dict()
     with told():

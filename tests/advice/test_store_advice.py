@@ -204,7 +204,9 @@ ADVICE.row(
 ADVICE.row(
     "is not plain JSON: {error}; convert it with float(), int() or str()",
     lambda at: RunWriter(at / "run.zarr", manifest={"meta": {"lr": np.float32(1), "at": Path("x")}}),
-    lambda at: RunWriter(at / "run.zarr", manifest={"meta": {"lr": float(np.float32(1)), "at": str(Path("x"))}}),
+    lambda at: RunWriter(
+        at / "run.zarr", manifest={"meta": {"lr": float(np.float32(1)), "at": str(Path("x"))}}
+    ),
 )
 _LATIN = os.fsdecode("Zürich".encode("latin-1"))
 ADVICE.row(
