@@ -1,4 +1,4 @@
-"""Advice as a table: provoke a message, do what it says, and see it work. And find every advice in the code."""
+"""Advice as a table: provoke a message, do what it says, see it work. And find all advice in the code."""
 
 import ast
 import re
@@ -55,7 +55,7 @@ class Table(list[Advice]):
     """The advice of one package, in rows (wrong call, then the right ones) and stories."""
 
     def row(self, says: str, wrong: Callable[[Path], object], *right: Callable[[Path], object]) -> None:
-        """Add advice that one call provokes, and that each of the other calls follows in a folder of its own."""
+        """Add advice that one call provokes and that each other call follows, in a folder of its own."""
 
         def story(folder, told):
             with told():

@@ -48,6 +48,20 @@ def test_advice_works(advice, tmp_path):
     advice.follow(tmp_path)
 
 
+class Named(nn.Module):
+    """A layer whose weight has another name."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(outputs, inputs) / 3)
+
+    def forward(self, x):
+        return functional.linear(x, self.kernel)
+
+
+NAMED = dataclasses.replace(exact_layers(Named), weight=lambda m: m.kernel)
+
+
 # Which layers.
 
 ADVICE.row("give an nn.Module", lambda at: attach(at, lambda x: x), lambda at: attach(at, fed()))
@@ -79,25 +93,13 @@ for _way in (
 ):
     ADVICE.row(
         _way,
-        lambda at: attach(at, mine(middle=lambda i, o: Named(i, o))),
-        lambda at: attach(at, mine(middle=lambda i, o: Named(i, o)), adapters=(NAMED,), probes=probes()),
+        lambda at: attach(at, mine(middle=Named)),
+        lambda at: attach(at, mine(middle=Named), adapters=(NAMED,), probes=probes()),
         lambda at: attach(at, mine(), adapters=(ADAPTER,), probes=probes()),
-        lambda at: attach(at, mine(middle=lambda i, o: Named(i, o)), layers=["0", "4"], probes=probes()),
+        lambda at: attach(at, mine(middle=Named), layers=["0", "4"], probes=probes()),
     )
 
 
-class Named(nn.Module):
-    """A layer whose weight has another name."""
-
-    def __init__(self, inputs, outputs):
-        super().__init__()
-        self.kernel = nn.Parameter(torch.randn(outputs, inputs) / 3)
-
-    def forward(self, x):
-        return functional.linear(x, self.kernel)
-
-
-NAMED = dataclasses.replace(exact_layers(Named), weight=lambda m: m.kernel)
 ADVICE.row(
     "has no tensor named weight; give its adapter a weight=",
     lambda at: attach(at, Named(6, 3), adapters=(exact_layers(Named),)),
@@ -253,9 +255,7 @@ def _(at, told):
     attach(at, net(), probes=probes())
 
 
-@ADVICE.story(
-    "replaces its weight by a new parameter at each pass, so that the optimizer's has no gradient; turn it off"
-)
+@ADVICE.story("so that the optimizer's has no gradient; turn it off")
 def _(at, told):
     constructor = pytest.importorskip("biotorch.layers.fa_constructor")
 
@@ -367,9 +367,6 @@ class Product(nn.Module):
         return Bent.apply(x, self.weight, self.back)
 
 
-_PRODUCT = dataclasses.replace(ADAPTER, types=(Product,), using=lambda m, b: _product_using(m, b))
-
-
 @contextmanager
 def _product_using(module, matrix):
     module.forward = lambda x: Bent.apply(x, module.weight, matrix)
@@ -377,6 +374,9 @@ def _product_using(module, matrix):
         yield
     finally:
         del module.forward
+
+
+_PRODUCT = dataclasses.replace(ADAPTER, types=(Product,), using=_product_using)
 
 
 @ADVICE.story(

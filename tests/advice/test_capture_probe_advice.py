@@ -41,7 +41,7 @@ ADVICE.row(
 ADVICE.row(
     "give a callable loss(model, batch)",
     lambda at: probed(at, loss="mse"),
-    lambda at: probed(at, loss=lambda model, batch: loss_of(model, batch)),
+    lambda at: probed(at, loss=loss_of),
 )
 
 
@@ -173,7 +173,7 @@ def _images():
 
 IMAGES = (torch.randn(16, 2, 4, 4, generator=torch.Generator().manual_seed(0)), Y)
 ADVICE.row(
-    "give Probe fewer redraws and gate_draws, fewer samples (rows=), or unfolding='channels', or record fewer layers",
+    "fewer samples (rows=), or unfolding='channels', or record fewer layers",
     lambda at: _null_bytes(at, 1500, redraws=9, gate_draws=9),
     lambda at: _null_bytes(at, 1500, redraws=1),
     lambda at: _null_bytes(at, 1500, redraws=9, gate_draws=9, rows=2),
@@ -196,20 +196,8 @@ def _direct(at, **options):
 ADVICE.row(
     "so that its backward map is F itself; leave it out",
     lambda at: _direct(at, jacobian_vectors=3),
-    lambda at: _direct(at),
+    _direct,
 )
-
-
-class Ended(nn.Module):
-    """A model whose last layer no adapter knows, or one does."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.fc, self.out = convert(nn.Sequential(nn.Linear(6, 6))), nn.Linear(6, 3)
-
-    def forward(self, x):
-        return self.out(torch.tanh(self.fc(x)))
 
 
 def _jacobian(at, layers, vectors=3):
@@ -344,8 +332,10 @@ ADVICE.row(
 def _tokens(at, *lengths, width=None, **live):
     """Train on batches of sequences of these lengths."""
     torch.manual_seed(0)
-    model = convert(nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), nn.Tanh(), nn.AdaptiveAvgPool1d(1), nn.Flatten(),
-                                  nn.Linear(4, 3)))  # fmt: skip
+    mean = nn.AdaptiveAvgPool1d(1)
+    model = convert(
+        nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), nn.Tanh(), mean, nn.Flatten(), nn.Linear(4, 3))
+    )
     optimizer = sgd(model)
     options = {"live": Live(every=1, **live)} if live.pop("is_live", True) else {"probes": probes(IMAGES_1D)}
     with Recorder(model, at / "run.zarr", optimizer=optimizer, every=1, **options) as recorder:

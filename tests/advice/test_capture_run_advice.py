@@ -1,6 +1,5 @@
 """The advice of fadiag.capture on runs: the store, resuming, checkpoints, the optimizer, ranks, arrays."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -265,9 +264,7 @@ def _(at, told):
     attach(at, same, every=1, if_exists="resume")
 
 
-@ADVICE.story(
-    "load the checkpoint of step {self.step} before resuming, or give resume_from= the step that the model is at"
-)
+@ADVICE.story("of step {self.step} before resuming, or give resume_from= the step that the model is at")
 def _(at, told):
     weights = train(at).state_dict()
     with told():
@@ -306,7 +303,7 @@ def _(at, told):
 ADVICE.row(
     "give a torch.optim.Optimizer",
     lambda at: attach(at, optimizer="sgd"),
-    lambda at: train(at),
+    train,
 )
 
 

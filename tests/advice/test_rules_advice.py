@@ -93,12 +93,16 @@ def _(at, told):
     convert(model)
 
 
+def _by_module(model):
+    convert(model, layers=[model[0]])
+
+
 ADVICE.row(
     "give names, globs, modules or their classes",
     lambda at: convert(fresh(), layers=[0]),
     lambda at: convert(fresh(), layers=["0"]),
     lambda at: convert(fresh(), layers=["*"]),
-    lambda at: (lambda model: convert(model, layers=[model[0]]))(fresh()),
+    lambda at: _by_module(fresh()),
     lambda at: convert(fresh(), layers=[nn.Linear]),
 )
 ADVICE.row(
@@ -110,7 +114,7 @@ ADVICE.row(
 ADVICE.row(
     "that is no module of the model; give its own",
     lambda at: convert(fresh(), layers=[fresh()[0]]),
-    lambda at: (lambda model: convert(model, layers=[model[0]]))(fresh()),
+    lambda at: _by_module(fresh()),
 )
 for own in (2, 9):  # a part of the model, and most of it
     ADVICE.row(

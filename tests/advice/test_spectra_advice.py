@@ -64,7 +64,7 @@ ADVICE.row(
     "is a masked array; fill or drop what is masked",
     lambda at: rank(np.ma.masked_array(EYE, mask=EYE > 0)),
     lambda at: rank(np.ma.masked_array(EYE, mask=EYE > 0).filled(0.5)),
-    lambda at: rank(np.ma.compress_rows(np.ma.masked_array(EYE, mask=EYE + [[0], [0], [0], [-1]] > 0))),
+    lambda at: rank(np.ma.compress_rows(np.ma.masked_array(EYE, mask=np.diag([1, 1, 1, 0])))),
 )
 ADVICE.row(
     "pass its real part or its modulus",

@@ -235,10 +235,10 @@ def _(at, told):
         torch.manual_seed(0)
         return Recorder(torch.nn.Linear(3, 2), at / "run.zarr", every=1, **options)
 
-    with told(), recorder() as failing:
-        with mock.patch.object(Recording, "write", side_effect=OSError(errno.ENOSPC, "No space left")):
-            failing.step()
-            failing._session._writer.flush()
+    full = mock.patch.object(Recording, "write", side_effect=OSError(errno.ENOSPC, "No space left"))
+    with told(), recorder() as failing, full:
+        failing.step()
+        failing._session._writer.flush()
     recorder(if_exists="resume").close()
     RunWriter(at / "run.zarr", manifest={}, resume=True).close()
 

@@ -18,8 +18,8 @@ _SAME = 1e-3
 def with_nulls(held: Sequence[LayerSignals], last: Sequence[LayerSignals], probe: str) -> list[LayerSignals]:
     """Return a record with the nulls of a later reading.
 
-    If the model or the batch changed in between, the nulls are those of something else: they are left out, with a
-    warning.
+    If the model or the batch changed in between, the nulls are those of something else. They are left out,
+    with a warning.
 
     Parameters
     ----------
