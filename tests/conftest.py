@@ -1,8 +1,8 @@
-"""Small runs in the documented tree, in memory or on disk."""
+"""Small runs in the documented tree, in memory or on disk; the devices that tests run on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,6 +10,9 @@ import xarray as xr
 
 from fadiag.signals import NULLS
 from fadiag.store import ArraySpec, RunWriter
+
+if TYPE_CHECKING:
+    import torch
 
 LAYERS = ("fc1", "fc2", "out")
 WIDTHS = (12, 10, 4)
@@ -163,3 +166,17 @@ def edit() -> Callable[..., xr.DataTree]:
         return tree
 
     return change
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> "Iterator[torch.device]":
+    """Yield a device; a test that takes it runs on each. A GPU computes as exactly as the CPU does."""
+    import torch
+
+    if request.param == "cpu":
+        yield torch.device("cpu")
+        return
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield torch.device("cuda")
