@@ -178,5 +178,14 @@ def device(request: pytest.FixtureRequest) -> "Iterator[torch.device]":
         return
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield torch.device("cuda")
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    cudnn: Any = torch.backends.cudnn
+    kept = cudnn.deterministic, cudnn.conv.fp32_precision
+    # The same bits twice, and float32 where a GPU would take TF32.
+    cudnn.deterministic, cudnn.conv.fp32_precision = True, "ieee"
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield torch.device("cuda")
+    finally:
+        cudnn.deterministic, cudnn.conv.fp32_precision = kept

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ def without_tf32() -> Iterator[None]:
     >>> torch.backends.cudnn.conv.fp32_precision
     'tf32'
     """
-    backends = torch.backends
+    backends: Any = torch.backends  # mypy does not see its parts
     kinds = backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul, backends.mkldnn.matmul
     before, products = [kind.fp32_precision for kind in kinds], _older_switch()
     # torch refuses to compute if its older switch for products says something else than the newer one.
