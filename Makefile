@@ -6,7 +6,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow lint bench docs clean
+.PHONY: demo test test-slow lint bench gpu docs clean
 
 demo: .venv/demo
 	$(BIN)/fadiag demo --out fadiag-demo
@@ -24,6 +24,9 @@ lint: .venv/dev
 
 bench: .venv/dev
 	for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+gpu: .venv/dev
+	tests/gpu.sh
 
 docs: .venv/docs
 	$(BIN)/python -m sphinx -q -W -b html docs docs/_build/html

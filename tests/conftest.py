@@ -1,8 +1,8 @@
-"""Small runs in the documented tree, in memory or on disk."""
+"""Small runs in the documented tree, in memory or on disk; the devices that tests run on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,6 +10,9 @@ import xarray as xr
 
 from fadiag.signals import NULLS
 from fadiag.store import ArraySpec, RunWriter
+
+if TYPE_CHECKING:
+    import torch
 
 LAYERS = ("fc1", "fc2", "out")
 WIDTHS = (12, 10, 4)
@@ -115,37 +118,38 @@ def make_run() -> Callable[..., xr.DataTree]:
     return build_run
 
 
-@pytest.fixture(scope="session")
-def record() -> Callable[..., Path]:
-    """Return the function that writes a run in memory to a real store, all of it or its first `records`."""
-
-    def write(tree: xr.DataTree, path: Path, *, records: int | None = None, resume: bool = False) -> Path:
-        with RunWriter(path, manifest={"meta": dict(tree.attrs["meta"])}, resume=resume) as writer:
-            for stream, node in tree.children.items():
-                if stream == "static":
-                    for layer, leaf in node.children.items():
-                        for signal, array in leaf.data_vars.items():
-                            writer.put_static(layer, signal, array.values, dims=array.dims)
-                    continue
-                writer.declare_stream(stream, attrs=dict(node.attrs))
+def record_run(tree: xr.DataTree, path: Path, *, records: int | None = None, resume: bool = False) -> Path:
+    """Write a run in memory to a real store, all of it or its first `records`."""
+    with RunWriter(path, manifest={"meta": dict(tree.attrs["meta"])}, resume=resume) as writer:
+        for stream, node in tree.children.items():
+            if stream == "static":
                 for layer, leaf in node.children.items():
                     for signal, array in leaf.data_vars.items():
-                        spec = ArraySpec(array.dims[1:], array.shape[1:], array.dtype.name, dict(array.attrs))
-                        writer.declare(stream, layer, signal, spec, layer_attrs=dict(leaf.attrs))
-                last = writer.last_step(stream)
-                for i, step in enumerate(node["step"].values[:records]):
-                    if last is not None and step <= last:
-                        continue
-                    values = {
-                        (layer, signal): array.values[i].copy()
-                        for layer, leaf in node.children.items()
-                        for signal, array in leaf.data_vars.items()
-                    }
-                    scalars = {name: float(v[i]) for name, v in node.data_vars.items()}
-                    writer.append(stream, int(step), values, extra=scalars)
-        return path
+                        writer.put_static(layer, signal, array.values, dims=array.dims)
+                continue
+            writer.declare_stream(stream, attrs=dict(node.attrs))
+            for layer, leaf in node.children.items():
+                for signal, array in leaf.data_vars.items():
+                    spec = ArraySpec(array.dims[1:], array.shape[1:], array.dtype.name, dict(array.attrs))
+                    writer.declare(stream, layer, signal, spec, layer_attrs=dict(leaf.attrs))
+            last = writer.last_step(stream)
+            for i, step in enumerate(node["step"].values[:records]):
+                if last is not None and step <= last:
+                    continue
+                values = {
+                    (layer, signal): array.values[i].copy()
+                    for layer, leaf in node.children.items()
+                    for signal, array in leaf.data_vars.items()
+                }
+                scalars = {name: float(v[i]) for name, v in node.data_vars.items()}
+                writer.append(stream, int(step), values, extra=scalars)
+    return path
 
-    return write
+
+@pytest.fixture(scope="session")
+def record() -> Callable[..., Path]:
+    """Return the function that writes a run in memory to a real store."""
+    return record_run
 
 
 @pytest.fixture
@@ -162,3 +166,26 @@ def edit() -> Callable[..., xr.DataTree]:
         return tree
 
     return change
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> "Iterator[torch.device]":
+    """Yield a device; a test that takes it runs on each. A GPU computes as exactly as the CPU does."""
+    import torch
+
+    if request.param == "cpu":
+        yield torch.device("cpu")
+        return
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    cudnn: Any = torch.backends.cudnn
+    kept = cudnn.deterministic, cudnn.conv.fp32_precision
+    # The same bits twice, and float32 where a GPU would take TF32.
+    cudnn.deterministic, cudnn.conv.fp32_precision = True, "ieee"
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield torch.device("cuda")
+    finally:
+        cudnn.deterministic, cudnn.conv.fp32_precision = kept

@@ -41,17 +41,33 @@ def as_real(values: ArrayLike, name: str) -> NDArray[Any]:
     try:
         array = np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
-        # Tensors refuse where they have gradients, are on another device or in a precision that numpy lacks.
-        convert = ".detach().float().cpu().numpy()" if "bfloat16" in str(error).lower() else ""
-        convert = convert or ".detach().cpu().numpy()"
-        way_out = f"; pass {name}{convert}" if hasattr(values, "detach") else ""
+        way_out = f"; pass {name}{_to_numpy(values)}" if hasattr(values, "detach") else ""
         raise InputError(f"{name} is not an array: {str(error).rstrip('. ')}{way_out}") from None
     if array.dtype.kind == "c":
         raise InputError(f"{name} is complex ({array.dtype}); pass its real part or its modulus")
+    if array.dtype.kind == "O" and hasattr(values, "toarray"):
+        raise InputError(f"{name} is a sparse {type(values).__name__}; pass {name}.toarray()")
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name} has dtype {array.dtype}; it must hold real numbers")
     # float16 overflows at 256 squared, integers wrap, BLAS takes native order only: float64 for all of them.
     return array if array.dtype in (np.float32, np.float64) and array.dtype.isnative else _widened(array)
+
+
+def _to_numpy(tensor: Any) -> str:
+    """Return the calls that make a tensor an array, where numpy does not take it as it is.
+
+    It may need a gradient, be on another device, sparse, quantized, or of a precision that numpy lacks.
+    """
+    kind = str(tensor.dtype)
+    return "".join(
+        (
+            ".detach()",
+            "" if str(tensor.layout) == "torch.strided" else ".to_dense()",
+            ".dequantize()" if tensor.is_quantized else "",
+            ".float()" if "bfloat" in kind or "float8" in kind else "",
+            ".cpu().numpy()",
+        )
+    )
 
 
 def _widened(array: NDArray[Any]) -> Floats:

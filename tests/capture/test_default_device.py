@@ -12,7 +12,7 @@ import fadiag
 from fadiag.capture import Live, Probe, Recorder, Subset
 from fadiag.rules import convert
 from fadiag.store import open_run
-from tests.capture.toy import labelled, loss_of
+from tests.capture.toy import labelled, loss_of, on
 
 X, Y = labelled(12)
 #: What makes a tensor on the default device, unless it is given one.
@@ -20,16 +20,16 @@ MAKERS = {"arange", "empty", "eye", "full", "linspace", "ones", "tensor", "zeros
 MAKERS |= {"rand", "randint", "randn", "randperm"}
 
 
-def record(path, reduction):
+def record(path, reduction, device="cpu"):
     """Record with all that draws: redraws, masks, vectors, subsets, live signals, factors."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv1d(2, 4, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 3)
     )
-    model, x = convert(model, seed=1), X.reshape(12, 2, 3)
+    model, (x, y) = convert(model, seed=1).to(device), on(device, (X.reshape(12, 2, 3), Y))
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     how = {"reduction": reduction, "rows": Subset(9, seed=2)}
-    probe = Probe((x, Y), loss_of, mode="train", redraws=2, gate_draws=2, jacobian_vectors=2, **how)
+    probe = Probe((x, y), loss_of, mode="train", redraws=2, gate_draws=2, jacobian_vectors=2, **how)
 
     def run():
         with Recorder(
@@ -37,7 +37,7 @@ def record(path, reduction):
         ) as recorder:
             for _ in range(2):
                 optimizer.zero_grad()
-                loss_of(model, (x, Y)).backward()
+                loss_of(model, (x, y)).backward()
                 optimizer.step()
                 recorder.step()
 
@@ -54,6 +54,20 @@ def test_the_recorder_runs_under_another_default_device(reduction, tmp_path):
     for node in plain.subtree:
         for name, values in node.data_vars.items():
             np.testing.assert_array_equal(other[f"{node.path}/{name}"].values, values.values)
+
+
+@pytest.mark.parametrize("reduction", ["raw", "factor"])
+def test_all_that_can_be_recorded_is_so_on_any_device(reduction, tmp_path, device):
+    record(tmp_path / "cpu.zarr", reduction)()
+    record(tmp_path / "device.zarr", reduction, device)()
+    cpu, other = open_run(tmp_path / "cpu.zarr"), open_run(tmp_path / "device.zarr")
+    for node in cpu.subtree:
+        for name, values in node.data_vars.items():
+            found = other[f"{node.path}/{name}"]
+            assert found.shape == values.shape
+            np.testing.assert_array_equal(np.isfinite(found), np.isfinite(values))
+            if name in {"error", "error_bp", "gradient", "weight"} and reduction == "raw":
+                np.testing.assert_allclose(found, values, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("package", ["capture", "training"])

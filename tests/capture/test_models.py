@@ -13,7 +13,7 @@ from fadiag.capture.signals.arrays import to_arrays
 from fadiag.errors import CaptureError
 from fadiag.rules import convert
 from fadiag.store import open_run
-from tests.capture.toy import labelled, loss_of
+from tests.capture.toy import labelled, loss_of, on
 
 N = 8
 X, Y = labelled(N, torch.float64)
@@ -22,7 +22,12 @@ SIGNALS = ("activation", "modulator", "error_post", "error")
 
 def read(model, batch=(X, Y), loss=loss_of, **options):
     layers = choose_layers(model, DEFAULT_ADAPTERS, None)
-    return {x.name: x for x in Probe(batch, loss, **options).read(model, layers)}
+    probe = Probe(on(next(model.parameters()).device, batch), loss, **options)
+    return {x.name: x for x in probe.read(model, layers)}
+
+
+def assert_close(array, tensor, atol):
+    np.testing.assert_allclose(array, tensor.cpu(), rtol=0, atol=atol)
 
 
 def values(found, layer, signal):
@@ -57,17 +62,18 @@ CONVOLUTIONS = [
 
 @pytest.mark.filterwarnings("ignore:Lazy modules", "ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("options", CONVOLUTIONS, ids=str)
-def test_convolutions_of_every_geometry_equal_an_autograd_oracle(options):
+def test_convolutions_of_every_geometry_equal_an_autograd_oracle(options, device):
     options = dict(options)
     kind = {1: nn.Conv1d, 2: nn.Conv2d}[options.pop("dimensions")]
     space = (7,) if kind is nn.Conv1d else (7, 6)
     torch.manual_seed(0)
     body = nn.Sequential(kind(2, 4, 3, padding=1), nn.Tanh(), kind(4, 8, **options), nn.ReLU(inplace=True))
     model = nn.Sequential(*body, nn.Flatten(), nn.LazyLinear(3)).double()
-    x = torch.randn(N, 2, *space, dtype=torch.float64)
+    x, y = torch.randn(N, 2, *space, dtype=torch.float64), Y
     model(x)
-    convert(model)
-    found = read(model, (x, Y), signals=(*SIGNALS, "error_bp", "modulator_bp", "gradient", "gradient_bp"))
+    convert(model).to(device)
+    x, y = on(device, (x, y))
+    found = read(model, (x, y), signals=(*SIGNALS, "error_bp", "modulator_bp", "gradient", "gradient_bp"))
     for suffix in ("", "_bp"):
         first, conv, last = (model[i] for i in (0, 2, 5))
         matrices = [m.weight if suffix else m.feedback for m in (first, conv, last)]
@@ -75,29 +81,29 @@ def test_convolutions_of_every_geometry_equal_an_autograd_oracle(options):
         h1 = a1.tanh()
         a2 = straight(h1, conv, matrices[1])
         h2 = a2.relu()
-        loss = functional.cross_entropy(straight(h2.flatten(1), last, matrices[2]), Y)
+        loss = functional.cross_entropy(straight(h2.flatten(1), last, matrices[2]), y)
         grads = torch.autograd.grad(loss, [a1, h1, a2, h2, first.weight, conv.weight])
         for name, (error, modulator) in (("0", grads[:2]), ("2", grads[2:4])):
             for signal, expected in (("error", error), ("modulator", modulator)):
                 assert expected.any()
-                np.testing.assert_allclose(values(found, name, signal + suffix), expected, rtol=0, atol=1e-12)
+                assert_close(values(found, name, signal + suffix), expected, 1e-12)
         for name, expected in (("0", grads[4]), ("2", grads[5])):
             gradient = values(found, name, f"gradient{suffix}")
-            np.testing.assert_allclose(gradient, expected.flatten(1), rtol=0, atol=1e-12)
+            assert_close(gradient, expected.flatten(1), 1e-12)
     assert abs(values(found, "0", "error") - values(found, "0", "error_bp")).max() > 1e-5
 
 
-def test_what_batch_norm_forces_holds_on_a_store(tmp_path):
+def test_what_batch_norm_forces_holds_on_a_store(tmp_path, device):
     """definitions.md, closed form 6, under FA and from nothing but what was recorded."""
     torch.manual_seed(0)
     body = nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9, eps=1e-30), nn.ReLU(), nn.Linear(9, 3))
-    model = convert(body.double())
-    optimizer = torch.optim.SGD(model.parameters(), 0.5)
-    probes = {"probe": Probe((X, Y), loss_of, mode="train")}
+    model = convert(body.double()).to(device)
+    optimizer, batch = torch.optim.SGD(model.parameters(), 0.5), on(device, (X, Y))
+    probes = {"probe": Probe(batch, loss_of, mode="train")}
     with Recorder(model, tmp_path / "run.zarr", optimizer=optimizer, probes=probes, every=1) as recorder:
         for _ in range(20):
             optimizer.zero_grad()
-            loss_of(model, (X, Y)).backward()
+            loss_of(model, batch).backward()
             optimizer.step()
             recorder.step()
     run = open_run(tmp_path / "run.zarr")
@@ -136,9 +142,9 @@ def llama():
     return transformers.LlamaForCausalLM(config)
 
 
-def test_a_pre_norm_transformer_is_recorded_and_its_training_unchanged(tmp_path):
+def test_a_pre_norm_transformer_is_recorded_and_its_training_unchanged(tmp_path, device):
     def run(path):
-        model, batch = convert(llama()), tokens()
+        model, batch = convert(llama()).to(device), tokens().to(device)
         optimizer = torch.optim.AdamW(model.parameters(), 0.01)
         recorder = None
         if path is not None:
@@ -169,9 +175,9 @@ def test_a_pre_norm_transformer_is_recorded_and_its_training_unchanged(tmp_path)
     assert store["probe/model.layers.0.mlp.gate_proj"].attrs["gate"] == "silu"
 
 
-def test_the_errors_of_a_transformer_are_those_of_the_same_model_without_recording():
+def test_the_errors_of_a_transformer_are_those_of_the_same_model_without_recording(device):
     """A probe of the plain model against torch.autograd.grad at hooked outputs, in float64."""
-    model, batch = llama().double(), tokens()
+    model, batch = llama().double().to(device), tokens().to(device)
     found = read(model, batch, causal, mode="eval")
     outputs = {}
     handles = [
@@ -185,7 +191,7 @@ def test_the_errors_of_a_transformer_are_those_of_the_same_model_without_recordi
         handle.remove()
     assert set(outputs) == set(found)
     for name, error in zip(outputs, errors, strict=True):
-        np.testing.assert_allclose(values(found, name, "error"), error, rtol=0, atol=1e-12)
+        assert_close(values(found, name, "error"), error, 1e-12)
 
 
 class Odd(nn.Module):
@@ -216,9 +222,9 @@ def odd_loss(model, batch):
     return functional.cross_entropy(output["main"], batch[1]) + output["side"][0].square().mean()
 
 
-def test_a_model_with_shared_weights_and_in_place_operations_is_read_right():
+def test_a_model_with_shared_weights_and_in_place_operations_is_read_right(device):
     torch.manual_seed(0)
-    model = convert(Odd().double(), seed=1)
+    model, (x, y) = convert(Odd().double(), seed=1).to(device), on(device, (X, Y))
     found = read(model, loss=odd_loss)
     assert list(found) == ["first", "again", "twice", "twice@1", "frozen", "heads.main", "heads.side"]
     for suffix in ("", "_bp"):
@@ -228,7 +234,7 @@ def test_a_model_with_shared_weights_and_in_place_operations_is_read_right():
             return straight(x, module, module.weight if suffix else module.feedback)
 
         a = {}
-        a["first"] = layer(X.clone().requires_grad_(), "first")
+        a["first"] = layer(x.clone().requires_grad_(), "first")
         skip = (2 * a["first"]).relu() + 1
         a["again"] = layer(skip, "again")
         a["twice"] = layer(functional.gelu(a["again"]), "twice")
@@ -236,28 +242,28 @@ def test_a_model_with_shared_weights_and_in_place_operations_is_read_right():
         a["frozen"] = layer((a["twice@1"] + skip - 1).clamp(min=-1), "frozen")
         h = a["frozen"].sigmoid()
         a["heads.main"], a["heads.side"] = layer(h, "heads.main"), layer(h, "heads.side")
-        loss = functional.cross_entropy(a["heads.main"], Y) + a["heads.side"].square().mean()
+        loss = functional.cross_entropy(a["heads.main"], y) + a["heads.side"].square().mean()
         *errors, shared = torch.autograd.grad(loss, [*a.values(), model.first.weight])
         for name, error in zip(a, errors, strict=True):
             assert error.any()
-            np.testing.assert_allclose(values(found, name, f"error{suffix}"), error, rtol=0, atol=1e-12)
-        np.testing.assert_allclose(values(found, "first", f"gradient{suffix}"), shared, rtol=0, atol=1e-12)
+            assert_close(values(found, name, f"error{suffix}"), error, 1e-12)
+        assert_close(values(found, "first", f"gradient{suffix}"), shared, 1e-12)
     assert [name for name in found if "gradient" in found[name].signals] == [
         "first", "twice", "frozen", "heads.main", "heads.side",
     ]  # fmt: skip
     assert not model.frozen.weight.requires_grad
 
 
-def test_that_model_is_recorded_without_changing_a_bit(tmp_path):
+def test_that_model_is_recorded_without_changing_a_bit(tmp_path, device):
     def run(path):
         torch.manual_seed(0)
-        model = convert(Odd().double(), seed=1)
+        model, batch = convert(Odd().double(), seed=1).to(device), on(device, (X, Y))
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1, momentum=0.9)
-        options = {"probes": {"probe": Probe((X, Y), odd_loss)}, "every": 1, "live": Live(every=1)}
+        options = {"probes": {"probe": Probe(batch, odd_loss)}, "every": 1, "live": Live(every=1)}
         recorder = None if path is None else Recorder(model, path, optimizer=optimizer, **options)
         for _ in range(3):
             optimizer.zero_grad()
-            odd_loss(model, (X, Y)).backward()
+            odd_loss(model, batch).backward()
             optimizer.step()
             if recorder is not None:
                 recorder.step()
@@ -278,7 +284,7 @@ def test_that_model_is_recorded_without_changing_a_bit(tmp_path):
         )
 
 
-def test_checkpointed_blocks_are_recorded_once_and_with_the_same_numbers(tmp_path):
+def test_checkpointed_blocks_are_recorded_once_and_with_the_same_numbers(tmp_path, device):
     class Deep(nn.Module):
         def __init__(self, saving):
             super().__init__()
@@ -296,11 +302,11 @@ def test_checkpointed_blocks_are_recorded_once_and_with_the_same_numbers(tmp_pat
     runs = []
     for saving in (False, True):
         torch.manual_seed(0)
-        model = convert(Deep(saving).double())
-        probe, path = Probe((X, Y), loss_of, mode="train", redraws=1), tmp_path / f"{saving}.zarr"
+        model, batch = convert(Deep(saving).double()).to(device), on(device, (X, Y))
+        probe, path = Probe(batch, loss_of, mode="train", redraws=1), tmp_path / f"{saving}.zarr"
         with Recorder(model, path, probes={"probe": probe}, live=Live(every=1)) as recorder:
             torch.manual_seed(7)
-            loss_of(model, (X, Y)).backward()
+            loss_of(model, batch).backward()
             recorder.step()
         runs.append(open_run(path))
     plain, saved = runs
@@ -341,25 +347,25 @@ def in_part(model):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute")
 @pytest.mark.parametrize("compiled", [whole, in_place, in_part])
-def test_a_compiled_model_is_probed_and_goes_on_compiled(compiled, tmp_path):
-    model = compiled(small())
+def test_a_compiled_model_is_probed_and_goes_on_compiled(compiled, tmp_path, device):
+    model, batch = compiled(small().to(device)), on(device, (X, Y))
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    model(X)  # compiled before the recorder comes
-    twin = small()
+    model(batch[0])  # compiled before the recorder comes
+    twin = small().to(device)
     expected = []
     for _ in range(3):
         expected.append(list(read(twin).values()))
-        loss = loss_of(twin, (X, Y))
+        loss = loss_of(twin, batch)
         gradients = torch.autograd.grad(loss, list(twin.parameters()))
         with torch.no_grad():
             for parameter, gradient in zip(twin.parameters(), gradients, strict=True):
                 parameter.sub_(0.1 * gradient)
-    closure = Probe((X, Y), lambda _, batch: loss_of(model, batch))
-    probes = {"probe": Probe((X, Y), loss_of), "closure": closure}
+    closure = Probe(batch, lambda _, batch: loss_of(model, batch))
+    probes = {"probe": Probe(batch, loss_of), "closure": closure}
     with Recorder(model, tmp_path / "run.zarr", optimizer=optimizer, probes=probes, every=1) as recorder:
         for _ in range(2):
             optimizer.zero_grad()
-            loss_of(model, (X, Y)).backward()
+            loss_of(model, batch).backward()
             optimizer.step()
             recorder.step()
     run = open_run(tmp_path / "run.zarr")
@@ -386,66 +392,59 @@ def test_live_on_a_compiled_model_is_refused(compiled, tmp_path):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute")
 @pytest.mark.parametrize("steps", [[0, 1], [1]])
 @pytest.mark.parametrize("compiled", [whole, in_place])
-def test_live_signals_of_a_model_compiled_later_are_right_or_it_is_told(compiled, steps, tmp_path):
-    model = small()
+def test_live_signals_of_a_model_compiled_later_are_right_or_it_is_told(compiled, steps, tmp_path, device):
+    model, batch = small().to(device), on(device, (X, Y))
     # Whether the hooks fire depends on what dynamo has compiled before. They are never wrong without a word.
     try:
         with Recorder(model, tmp_path / "run.zarr", live=Live(["error"], every=steps)) as recorder:
             model = compiled(model)
             for _ in range(2):
-                loss_of(model, (X, Y)).backward()
+                loss_of(model, batch).backward()
                 recorder.step()
     except CaptureError as told:
         assert "saw no backward pass" in str(told)  # noqa: PT017
         return
     run = open_run(tmp_path / "run.zarr")
-    for name, layer in read(small()).items():
+    for name, layer in read(small().to(device)).items():
         errors = run[f"live/{name}/error"].values
         assert len(errors) == len(steps)
         for error in errors:
             np.testing.assert_array_equal(error, layer.signals["error"].array)
 
 
-# On a GPU.
+# On any device.
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
-def test_signals_on_a_gpu_are_those_on_the_cpu(kind):
+def test_signals_on_any_device_are_those_on_the_cpu(kind, device):
     found = []
-    for device in ("cpu", "cuda"):
+    for place in ("cpu", device):
         torch.manual_seed(0)
         if kind == "mlp":
             body = [nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU(inplace=True), nn.Linear(9, 3)]
         else:
             body = [nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(),
                     nn.Linear(24, 3)]  # fmt: skip
-        model = convert(nn.Sequential(*body).double()).to(device)
-        found.append(read(model, (X.to(device), Y.to(device)), mode="train", redraws=2, gate_draws=2))
+        model = convert(nn.Sequential(*body).double()).to(place)
+        found.append(read(model, mode="train", redraws=2, gate_draws=2))
     for name, layer in found[0].items():
         for signal, value in layer.signals.items():
             np.testing.assert_allclose(values(found[1], name, signal), value.array, rtol=1e-6, atol=1e-10)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_arrays_from_a_gpu_are_whole_when_they_are_given():
-    tensors = [torch.randn(64, 1000 + n, device="cuda").T for n in range(20)]
-    products = [tensor @ tensor.T for tensor in tensors]  # still running when the copies are asked for
+def test_arrays_from_any_device_are_whole_when_they_are_given(device):
+    tensors = [torch.randn(64, 1000 + n).to(device).T for n in range(20)]
+    products = [tensor @ tensor.T for tensor in tensors]  # a GPU is at them when the copies are asked for
     for product, array in zip(products, to_arrays(products), strict=True):
         np.testing.assert_array_equal(array, product.cpu().numpy())
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_recording_on_a_gpu_changes_no_bit(tmp_path):
+def test_recording_changes_no_bit_on_any_device(tmp_path, device):
     def run(path):
-        torch.manual_seed(0)
-        torch.cuda.manual_seed(0)
-        model = convert(nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Dropout(0.3), nn.Linear(9, 3))).cuda()
+        torch.manual_seed(0)  # of all devices
+        model = convert(nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Dropout(0.3), nn.Linear(9, 3)))
+        model, batch = model.to(device), on(device, (X.float(), Y))
         optimizer = torch.optim.Adam(model.parameters(), 0.01)
-        batch = (X.float().cuda(), Y.cuda())
         options = {"probes": {"probe": Probe(batch, loss_of, mode="train", redraws=1)}, "live": Live(every=1)}
         recorder = None if path is None else Recorder(model, path, optimizer=optimizer, every=1, **options)
         for _ in range(3):
@@ -456,7 +455,7 @@ def test_recording_on_a_gpu_changes_no_bit(tmp_path):
                 recorder.step()
         if recorder is not None:
             recorder.close()
-        return dict(model.state_dict()) | {"rng": torch.cuda.get_rng_state()}
+        return dict(model.state_dict()) | {"rng": torch.rand(3, device=device)}
 
     bare, recorded = run(None), run(tmp_path / "run.zarr")
     for name, tensor in bare.items():

@@ -12,3 +12,8 @@ def labelled(samples, dtype=torch.float32):
 
 def loss_of(model, batch):
     return functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def on(device, batch):
+    """The batch, a tensor or a tuple of them, on a device."""
+    return batch.to(device) if isinstance(batch, torch.Tensor) else tuple(x.to(device) for x in batch)

@@ -235,10 +235,8 @@ def test_unknown_and_missing_devices(tmp_path: Path) -> None:
             train(SMALL, tmp_path / "run.zarr", device="cuda")
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_trains_on_cuda(tmp_path: Path) -> None:
-    run = open_run(train(SMALL, tmp_path / "run.zarr", device="cuda"))
+def test_trains_on_any_device(device: torch.device, tmp_path: Path) -> None:
+    run = open_run(train(SMALL, tmp_path / "run.zarr", device=device.type))
     assert np.isfinite(run["probe/fc2/error"].values).all()
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fadiag.capture.layers.adapter import LayerAdapter
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.passes.passes import Passes
+from fadiag.capture.passes.tf32 import without_tf32
 from fadiag.capture.tracing.tracked_tensors import tensors_in
 from fadiag.errors import CaptureError
 
@@ -141,7 +142,8 @@ def check_exact_gradient(
                 torch.manual_seed(_SEED)
                 return float((output * torch.randn_like(output)).sum(dtype=torch.float64))
 
-        found = (along(1.0) - along(-1.0)) / (2 * step)
+        with without_tf32():
+            found = (along(1.0) - along(-1.0)) / (2 * step)
     if not abs(found - squared) <= _OFF * squared:
         given = "" if adapter.feedback_kind == "exact" else " with using(module, weight)"
         raise CaptureError(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.passes.passes import Passes
+from fadiag.capture.passes.tf32 import without_tf32
 from fadiag.capture.tracing.layer_call import Call
 
 __all__ = ["Differences", "Figures", "Place"]
@@ -108,8 +109,9 @@ class Differences:
             # An output of zeros has no scale of its own.
             scales[_name(layer, index)] = _norm(output) / math.sqrt(max(output.numel(), 1)) or 1.0
 
-        loss = passes.loss_with(measure)
-        self.is_stable = bool(loss == passes.loss_with(lambda layer, index, output: None, only=()))
+        with without_tf32():
+            loss = passes.loss_with(measure)
+            self.is_stable = bool(loss == passes.loss_with(lambda layer, index, output: None, only=()))
         places = [
             Place(call, scales[call.name], _norm(error), float(error.abs().max()))
             for call in calls
@@ -192,7 +194,8 @@ class Differences:
                 # As a sum, not in place: autograd and the model may still need the output.
                 return output + (sign * step * direction()).to(output.dtype)
 
-            return float(self._passes.loss_with(change, only=layers))
+            with without_tf32():
+                return float(self._passes.loss_with(change, only=layers))
 
         return (loss(1.0) - loss(-1.0)) / 2
 

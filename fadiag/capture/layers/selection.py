@@ -71,6 +71,7 @@ def choose_layers(
         _check_weight(layer)
         with layer.reading():
             check_tensors(layer.adapter, layer.module, f"layer {name!r}")
+            _check_is_real(layer)
         _check_outputs(layer)
     return tuple(replace(found[name], named=named) for name, named in names.items())
 
@@ -122,6 +123,8 @@ def _refusal(name: str, module: nn.Module) -> FadiagError:
 
 def _own_forward(name: str, module: nn.Module) -> str:
     kind = type(module).__name__
+    if hasattr(nn, kind):  # torch has others of that name, as for quantization
+        kind = f"{type(module).__module__}.{kind}"
     return (
         f"layer {name!r} is a {kind} with a forward pass of its own, so its feedback is not known; give "
         f"adapters=(exact_layers({kind}),) where its backward pass is autograd's, a LayerAdapter where it is "
@@ -145,6 +148,14 @@ def _check_weight(layer: RecordedLayer) -> None:
         raise CaptureError(
             f"layer {name!r} has a weight that is no parameter, and it is not known what computes it; use "
             "torch.nn.utils.parametrize, or leave the layer out by layers=[...]"
+        )
+
+
+def _check_is_real(layer: RecordedLayer) -> None:
+    if layer.weight.is_complex():
+        raise CaptureError(
+            f"layer {layer.name!r} has a weight of {layer.weight.dtype}, and only real weights can be "
+            "recorded; leave the layer out by layers=[...]"
         )
 
 

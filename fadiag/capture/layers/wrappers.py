@@ -1,5 +1,6 @@
 """Find the module that is recorded inside compiled and data-parallel wrappers."""
 
+import torch
 from torch import nn
 
 from fadiag.errors import InputError
@@ -18,6 +19,11 @@ def unwrap_model(model: nn.Module) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model is a {type(model).__name__}; give an nn.Module")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(
+            f"model is a {type(model).__name__}, in which hooks see nothing; give the module that was "
+            "scripted, and script it after the training"
+        )
     wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
     inner = model.module if isinstance(model, wrappers) else getattr(model, "_orig_mod", None)
     return model if inner is None else unwrap_model(inner)

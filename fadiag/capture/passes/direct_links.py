@@ -113,6 +113,8 @@ def link_senders(
         if credit is None:
             continue
         name, consumed = credit
+        while name not in by_name:  # another module that sends direct feedback is in between
+            name = min(consumers.sources[name])
         layer = by_name[name]
         if name in found:
             raise CaptureError(

@@ -133,7 +133,8 @@ class StreamWriter:
         if array.shape == shape:
             return array
         has_positions = (of_samples and array.ndim > 2) or signal.attrs.get("unfolding") == "samples"
-        why = f"; {ONE_SHAPE}" if has_positions and array.shape[1:] != shape[1:] else f": {_CHANGED}"
+        other_length = self.stream == "live" and has_positions and array.shape[1:] != shape[1:]
+        why = f"; {ONE_SHAPE}" if other_length else f": {_CHANGED}"
         raise CaptureError(
             f"{key[1]} of layer {layer.name!r} has shape {array.shape} at step {step} and had {shape} before"
             + why

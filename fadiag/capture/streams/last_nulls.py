@@ -18,8 +18,8 @@ _SAME = 1e-3
 def with_nulls(held: Sequence[LayerSignals], last: Sequence[LayerSignals], probe: str) -> list[LayerSignals]:
     """Return a record with the nulls of a later reading.
 
-    If the weights changed in between, the nulls are those of something else: they are left out, with a
-    warning.
+    If the model or the batch changed in between, the nulls are those of something else. They are left out,
+    with a warning.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ def with_nulls(held: Sequence[LayerSignals], last: Sequence[LayerSignals], probe
     """
     if len(held) != len(last) or not all(map(_is_same, held, last)):
         warn_user(
-            f"the nulls of the last record of probe {probe!r} are left out: the model's weights changed "
-            "between the last update and close(); close the recorder before you exchange weights"
+            f"the nulls of the last record of probe {probe!r} are left out: the model or the batch changed "
+            "between the last update and close(); close the recorder before you change them"
         )
         return list(held)
     return [

@@ -138,7 +138,9 @@ def _check_same(known: StoreNode, layout: ArrayLayout) -> None:
         layout.record_shape,
         layout.dtype,
     ):
-        shown = "a layer" if stored is None else f"{stored.dtype} {stored.record_shape} {stored.dims}"
+        if stored is None:
+            raise InputError(f"{known.path} is a layer; give the signal another name")
+        shown = f"{stored.dtype} {stored.record_shape} {stored.dims}"
         raise InputError(
             f"{known.path} is stored as {shown}, declared now as {layout.dtype} {layout.record_shape}"
             f" {layout.dims}; record into another store"

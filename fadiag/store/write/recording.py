@@ -54,7 +54,6 @@ class Recording:
 
     def add(self, node: StoreNode, static: NDArray[Any] | None = None) -> StoreNode:
         """Make a node's folder and metadata, and write its values if it has no steps."""
-        self.tree.check_free(node.path)
         self._lock.check_place(self.path)
         folder = f"{self.path}/{node.path}"
         with contextlib.suppress(FileExistsError):  # an array that a killed writer did not commit

@@ -64,7 +64,7 @@ class Tree:
 
     def add(self, node: StoreNode) -> StoreNode:
         """Add a node whose path is free."""
-        self.check_free(node.path)
+        assert node.path not in self.nodes
         self.nodes[node.path] = node
         self._ordered = None
         if node.layout is not None:
@@ -74,11 +74,6 @@ class Tree:
                 for place in (group, f"{above}/*") if above else (group,):
                     self._lengths[place, dim].setdefault(length, node.path)
         return node
-
-    def check_free(self, path: str) -> None:
-        """Raise `InputError` if a path is taken."""
-        if path in self.nodes:
-            raise InputError(f"{path} is declared twice; give the layer or the signal another name")
 
     def check_dims(self, path: str, layout: ArrayLayout) -> None:
         """Raise `InputError` if an array that is declared has another length of a dimension.

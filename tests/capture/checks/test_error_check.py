@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
 
 from fadiag.capture import DEFAULT_ADAPTERS, LayerAdapter, Probe, Recorder
 from fadiag.capture.checks.error_check import _FULL, _HALF, check_errors
@@ -17,7 +16,8 @@ from fadiag.capture.passes.passes import Passes
 from fadiag.errors import CaptureError, CaptureWarning, InputError
 from fadiag.rules import convert
 from fadiag.store import open_run
-from tests.capture.toy import labelled, loss_of
+from tests.capture.resnet import resnet18
+from tests.capture.toy import labelled, loss_of, on
 
 X, Y = labelled(32)
 #: Those that need no gate: what is behind a function of one's own is not known.
@@ -29,6 +29,7 @@ def checked(model, loss=loss_of, batch=(X, Y), *, mode="train", spoil=None, wron
     """Check the exact errors of a model (its own, if ``wrong``), each changed by ``spoil``."""
     layers = choose_layers(model, DEFAULT_ADAPTERS, None)
     others = others_of(model, DEFAULT_ADAPTERS, layers)
+    batch = on(layers[0].weight.device, batch)
     passes = Passes(model, layers, others, batch, loss, mode=mode, seed=0, flags=TrainingFlags(model))
     calls = passes.run({} if wrong else passes.truth(), ["error"], hooks="none").calls
     calls = [call for call in calls if only in (None, call.name)]
@@ -73,35 +74,8 @@ class Thrice(nn.Module):
         return self.last(h)
 
 
-class Block(nn.Module):
-    def __init__(self, taken, given, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(taken, given, 3, stride, 1, bias=False)
-        self.conv2 = nn.Conv2d(given, given, 3, 1, 1, bias=False)
-        self.bn1, self.bn2 = nn.BatchNorm2d(given), nn.BatchNorm2d(given)
-        self.shortcut = nn.Sequential()
-        if stride > 1 or taken != given:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(taken, given, 1, stride, bias=False), nn.BatchNorm2d(given)
-            )
-
-    def forward(self, x):
-        h = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        return functional.relu(self.bn2(self.conv2(h)) + self.shortcut(x), inplace=True)
-
-
-def resnet18(width=8):
-    torch.manual_seed(0)
-    widths = [width * 2 ** (i // 2) for i in range(8)]
-    blocks = [Block(([width, *widths])[i], widths[i], 2 if i in (2, 4, 6) else 1) for i in range(8)]
-    return nn.Sequential(
-        nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True), *blocks,
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, 3),
-    )  # fmt: skip
-
-
 def half(model, batch):
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(batch[0].device.type, torch.bfloat16):
         return loss_of(model, batch)
 
 
@@ -110,10 +84,10 @@ def scaled(model, batch):
 
 
 @pytest.mark.parametrize("rule", ["bp", "fa", "usf", "frsf", "brsf"])
-def test_the_exact_pass_of_every_rule_passes(rule):
+def test_the_exact_pass_of_every_rule_passes(rule, device):
     for build, batch in ((mlp, (X, Y)), (cnn, (IMAGES, Y[:16]))):
         model = build() if rule == "bp" else convert(build(), rule=rule)
-        found = checked(model, batch=batch)
+        found = checked(model.to(device), batch=batch)
         assert len(found) == 3
         for check in found.values():
             assert check.verdict == "passed"
@@ -123,55 +97,56 @@ def test_the_exact_pass_of_every_rule_passes(rule):
 
 @pytest.mark.parametrize("loss", [loss_of, scaled, half], ids=["plain", "x65536", "autocast"])
 @pytest.mark.parametrize("build", [mlp, cnn, Thrice])
-def test_what_is_right_passes(build, loss):
+def test_what_is_right_passes(build, loss, device):
     batch = (IMAGES, Y[:16]) if build is cnn else (X, Y)
-    found = verdicts(convert(build()), loss, batch)
+    found = verdicts(convert(build()).to(device), loss, batch)
     assert set(found.values()) == {"passed"}
     assert len(found) == (5 if build is Thrice else 3)
 
 
 @pytest.mark.parametrize("loss", [loss_of, scaled, half], ids=["plain", "x65536", "autocast"])
-def test_the_errors_of_fa_fail_where_they_are_called_exact(loss):
-    found = verdicts(convert(mlp()), loss, wrong=True)
+def test_the_errors_of_fa_fail_where_they_are_called_exact(loss, device):
+    found = verdicts(convert(mlp()).to(device), loss, wrong=True)
     assert found["6"] == "passed"  # no feedback comes in there
     assert found["0"] == found["4"] == "failed"
 
 
-def test_one_of_three_calls_that_is_wrong_is_found():
-    found = verdicts(Thrice(), spoil=lambda name, error: 2 * error if name == "again@1" else error)
+def test_one_of_three_calls_that_is_wrong_is_found(device):
+    model = Thrice().to(device)
+    found = verdicts(model, spoil=lambda name, error: 2 * error if name == "again@1" else error)
     assert found.pop("again@1") == "failed"
     assert found == dict.fromkeys(("last", "again@2", "again", "first"), "passed")
 
 
 @pytest.mark.parametrize("kind", ["half of the samples", "rank 1"])
-def test_a_projection_of_the_truth_fails_along_random_directions_only(kind):
+def test_a_projection_of_the_truth_fails_along_random_directions_only(kind, device):
     def spoil(name, error):
         if name != "4":
             return error
         if kind == "rank 1":
             left, values, right = torch.linalg.svd(error, full_matrices=False)
             return values[0] * torch.outer(left[:, 0], right[0])
-        return error * (torch.arange(len(error)) % 2)[:, None]
+        return error * (torch.arange(len(error), device=error.device) % 2)[:, None]
 
-    found = checked(mlp(), mode="eval", spoil=spoil)
+    found = checked(mlp().to(device), mode="eval", spoil=spoil)
     assert (found["4"].verdict, found["0"].verdict, found["6"].verdict) == ("failed", "passed", "passed")
     assert abs(found["4"].along - 1) < 0.05
     assert found["4"].random > 0.25
 
 
-def test_detached_samples_fail():
+def test_detached_samples_fail(device):
     class Detaches(nn.Sequential):
         def forward(self, x):
             h = torch.relu(self[0](x))
             return self[1](torch.cat([h[:16].detach(), h[16:]]))
 
     torch.manual_seed(0)
-    found = verdicts(Detaches(nn.Linear(6, 20), nn.Linear(20, 3)))
+    found = verdicts(Detaches(nn.Linear(6, 20), nn.Linear(20, 3)).to(device))
     assert found == {"1": "passed", "0": "failed"}
 
 
-def test_resnet18_passes_and_one_wrong_layer_of_21_fails():
-    model, batch = resnet18(), (IMAGES, Y[:16])
+def test_resnet18_passes_and_one_wrong_layer_of_21_fails(device):
+    model, batch = resnet18().to(device), (IMAGES, Y[:16])
     counted = []
 
     def loss(model, batch):
@@ -188,20 +163,21 @@ def test_resnet18_passes_and_one_wrong_layer_of_21_fails():
     assert wrong["6.conv1"] == "failed"
 
 
-def test_an_output_layer_of_zeros_is_checked_once_it_is_none(tmp_path):
+def test_an_output_layer_of_zeros_is_checked_once_it_is_none(tmp_path, device):
     def zeroed():
         model = convert(mlp())
         nn.init.zeros_(model[6].weight)
         nn.init.zeros_(model[6].bias)
-        return model
+        return model.to(device)
 
     assert verdicts(zeroed()) == {"6": "passed", "4": "zero", "0": "zero"}
     model = zeroed()
     optimizer = torch.optim.SGD(model.parameters(), 0.5)
-    probes = {"probe": Probe((X, Y), loss_of)}
+    batch = on(device, (X, Y))
+    probes = {"probe": Probe(batch, loss_of)}
     with Recorder(model, tmp_path / "run.zarr", probes=probes, every=1, state=()) as recorder:
         assert recorder.current_step == 0
-        loss_of(model, (X, Y)).backward()
+        loss_of(model, batch).backward()
         optimizer.step()
         recorder.step()
     run = open_run(tmp_path / "run.zarr")

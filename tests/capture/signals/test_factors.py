@@ -38,8 +38,8 @@ def effective_rank(matrix):
     return spectra.effective_rank_of_spectrum(values)
 
 
-def reduced(arrays, dims=("sample", "out"), unfolding="samples", rows=None):
-    readings = {name: [SignalTensor(torch.from_numpy(x), dims)] for name, x in arrays.items()}
+def reduced(arrays, dims=("sample", "out"), unfolding="samples", rows=None, device="cpu"):
+    readings = {name: [SignalTensor(torch.from_numpy(x).to(device), dims)] for name, x in arrays.items()}
     return Factors(unfolding, rows)("layer", readings)
 
 
@@ -55,9 +55,9 @@ def own(x):
 
 @pytest.mark.parametrize(("rows", "columns"), SHAPES + LARGE)
 @pytest.mark.parametrize("mean", [0.0, 1.0])
-def test_the_effective_rank_of_a_factor_is_that_of_the_matrix_at_condition_1e9(rows, columns, mean):
+def test_the_effective_rank_of_a_factor_is_that_of_the_matrix_at_condition_1e9(rows, columns, mean, device):
     x, twin = ill(rows, columns, 0, mean), ill(rows, columns, 1, mean)
-    found = reduced({"error": x, "error_bp": twin})
+    found = reduced({"error": x, "error_bp": twin}, device=device)
     assert found["error"].array.dtype == np.float32
     raw, without_mean = (effective_rank(matrix) for matrix in own(x))
     assert effective_rank(found["error"].array) == pytest.approx(raw, rel=1e-8)
@@ -83,11 +83,11 @@ def test_a_gram_matrix_in_single_precision_is_not_enough(rows, columns):
 
 
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
-def test_subspaces_and_cross_moments_are_those_of_the_matrix(rows, columns):
+def test_subspaces_and_cross_moments_are_those_of_the_matrix(rows, columns, device):
     rng = np.random.default_rng(2)
     x = (rng.standard_normal((rows, columns)) * np.logspace(0, -3, columns) + 0.1).astype(np.float32)
     twin = (x + 0.3 * rng.standard_normal((rows, columns))).astype(np.float32)
-    found = reduced({"error": x, "error_bp": twin})
+    found = reduced({"error": x, "error_bp": twin}, device=device)
     e, b = (found[name].array.astype(np.float64) for name in ("error", "error_bp"))
     exact, exact_bp = own(x)[0], own(twin)[0]
     if rows >= columns:
@@ -108,12 +108,12 @@ def test_subspaces_and_cross_moments_are_those_of_the_matrix(rows, columns):
         assert spectra.overlap(e, b, k) == pytest.approx(spectra.overlap(exact, exact_bp, k), abs=1e-6)
 
 
-def test_the_parts_of_a_factor_are_those_of_single_rows():
+def test_the_parts_of_a_factor_are_those_of_single_rows(device):
     rng = np.random.default_rng(3)
     x, twin = rng.standard_normal((2, 64, 6, 3, 2)).astype(np.float32)
     x[5] = 0.0
     dims = ("sample", "channel", "height", "width")
-    found = reduced({"error": x, "error_bp": twin}, dims, "channels")
+    found = reduced({"error": x, "error_bp": twin}, dims, "channels", device=device)
     flat, flat_bp = x.reshape(64, -1).astype(np.float64), twin.reshape(64, -1).astype(np.float64)
     np.testing.assert_allclose(found["error_norm"].array, np.linalg.norm(flat, axis=1), rtol=1e-12)
     np.testing.assert_allclose(
@@ -135,13 +135,15 @@ def test_the_parts_of_a_factor_are_those_of_single_rows():
 
 
 @pytest.mark.parametrize("shape", [(64, 4), (4, 64)])
-def test_signals_of_zeros_and_of_nan_have_factors_of_zeros_and_nan(shape):
-    zeros = reduced({"error": np.zeros(shape, np.float32), "error_bp": np.zeros(shape, np.float32)})
+def test_signals_of_zeros_and_of_nan_have_factors_of_zeros_and_nan(shape, device):
+    zeros = reduced(
+        {"error": np.zeros(shape, np.float32), "error_bp": np.zeros(shape, np.float32)}, device=device
+    )
     assert not zeros["error"].array.any()
     assert np.isnan(zeros["error_cosine"].array).all()
     bad = np.ones(shape, np.float32)
     bad[2, 1] = np.inf
-    found = reduced({"error": bad, "error_bp": np.ones(shape, np.float32)})
+    found = reduced({"error": bad, "error_bp": np.ones(shape, np.float32)}, device=device)
     assert np.isnan(found["error"].array).all()
     assert np.linalg.norm(found["error_bp"].array) == pytest.approx(np.sqrt(256))
     assert found["error"].array.shape == zeros["error"].array.shape

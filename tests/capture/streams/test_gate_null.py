@@ -11,7 +11,7 @@ from fadiag.capture.streams.gate_null import _generator
 from fadiag.capture.streams.haar import Rotation, haar_frames
 from fadiag.errors import CaptureError
 from fadiag.rules import convert
-from tests.capture.toy import loss_of
+from tests.capture.toy import loss_of, on
 
 N, SEED = 24, 5
 X = torch.randn(N, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -22,6 +22,7 @@ def read(model, *, adapters=(), layers=None, batch=(X, Y), **options):
     options = {"mode": "train", "gate_draws": 2, "seed": SEED, "signals": ["error"], **options}
     known = (*adapters, *DEFAULT_ADAPTERS)
     chosen = choose_layers(model, known, layers)
+    batch = on(chosen[0].weight.device, batch)
     found = Probe(batch, loss_of, **options).read(model, chosen, others_of(model, known, chosen))
     return {layer.name: layer for layer in found}
 
@@ -80,10 +81,10 @@ def rotated(matrix, groups, frames):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_draw_is_a_whole_pass_with_b_r_in_the_place_of_b(case):
+def test_a_draw_is_a_whole_pass_with_b_r_in_the_place_of_b(case, device):
     build, name, consumer = CASES[case]
     torch.manual_seed(0)
-    model = convert(build().double(), seed=1)
+    model = convert(build().double(), seed=1).to(device)
     drawn = read(model)[name].signals
     generator = _generator(SEED, name)
     module = model.get_submodule(consumer)
@@ -92,7 +93,7 @@ def test_a_draw_is_a_whole_pass_with_b_r_in_the_place_of_b(case):
     own = module.feedback.clone()
     for draw in range(2):
         frames = haar_frames(groups, units, units, generator)
-        module.feedback = rotated(own, groups, frames)
+        module.feedback = rotated(own, groups, on(device, frames))
         error = read(model, gate_draws=0)[name].signals["error"].array.reshape(N, -1)
         s = np.linalg.svd(error, compute_uv=False)
         np.testing.assert_allclose(

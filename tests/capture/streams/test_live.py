@@ -11,7 +11,7 @@ from fadiag.capture import Live, Probe, Recorder
 from fadiag.errors import CaptureError, CaptureWarning, InputError
 from fadiag.rules import convert
 from fadiag.store import open_run
-from tests.capture.toy import labelled, loss_of
+from tests.capture.toy import labelled, loss_of, on
 
 X, Y = labelled(10)
 
@@ -21,11 +21,12 @@ def small():
     return convert(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(inplace=True), nn.Linear(8, 3)))
 
 
-def test_live_signals_are_those_that_a_probe_reads_of_the_same_batch(tmp_path):
-    model = small()
+def test_live_signals_are_those_that_a_probe_reads_of_the_same_batch(tmp_path, device):
+    x, y = on(device, (X, Y))
+    model = small().to(device)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     signals = ("input", "activation", "modulator", "error_post", "error")
-    probe = Probe((X, Y), loss_of, mode="train", signals=signals)
+    probe = Probe((x, y), loss_of, mode="train", signals=signals)
     with Recorder(
         model,
         tmp_path / "run.zarr",
@@ -38,9 +39,9 @@ def test_live_signals_are_those_that_a_probe_reads_of_the_same_batch(tmp_path):
             armed = bool(model[0]._forward_hooks)
             assert armed == (step % 2 == 0)
             optimizer.zero_grad()
-            loss_of(model, (X, Y)).backward()
+            loss_of(model, (x, y)).backward()
             with torch.no_grad():
-                model(X[:3])  # a look at the model leaves no row
+                model(x[:3])  # a look at the model leaves no row
             optimizer.step()
             recorder.step()
     assert not model[0]._forward_hooks
@@ -54,13 +55,14 @@ def test_live_signals_are_those_that_a_probe_reads_of_the_same_batch(tmp_path):
     assert run["live/0"].attrs["norm"] == "batch_norm"
 
 
-def test_rows_of_micro_batches_are_joined_and_short_batches_padded(tmp_path):
-    model = nn.Sequential(nn.Linear(6, 3))
+def test_rows_of_micro_batches_are_joined_and_short_batches_padded(tmp_path, device):
+    x, y = on(device, (X, Y))
+    model, x = nn.Sequential(nn.Linear(6, 3)).double().to(device), x.double()
     match = r"layer '0' has 8 samples in one step, and room for the 6 of the first .* so 2 are left out"
     with Recorder(model, tmp_path / "run.zarr", live=Live(["activation", "error"], every=1)) as recorder:
         for parts in ([(0, 4), (4, 6)], [(0, 3)], [(0, 8)], [(0, 9)]):
             for first, last in parts:
-                loss_of(model, (X[first:last], Y[first:last])).backward()
+                loss_of(model, (x[first:last], y[first:last])).backward()
             with pytest.warns(CaptureWarning, match=match) if parts == [(0, 8)] else nullcontext():
                 recorder.step()
     run = open_run(tmp_path / "run.zarr")
@@ -68,7 +70,7 @@ def test_rows_of_micro_batches_are_joined_and_short_batches_padded(tmp_path):
     assert activation.shape == (4, 6, 3)
     assert list(run["live"]["rows_valid"].values) == [6, 3, 6, 6]
     assert "rows" not in run["live/0"]
-    expected = model(X).detach().numpy()
+    expected = model(x).detach().cpu().numpy()
     np.testing.assert_allclose(activation[0], expected[:6], rtol=1e-6)
     np.testing.assert_allclose(activation[1, :3], expected[:3], rtol=1e-6)
     assert np.isnan(activation[1, 3:]).all()
@@ -76,15 +78,16 @@ def test_rows_of_micro_batches_are_joined_and_short_batches_padded(tmp_path):
     assert run["live/0/activation"].attrs["nan_count"] == 0  # padding is no finding
 
 
-def test_errors_under_a_scaled_loss_are_recorded_unscaled(tmp_path):
+def test_errors_under_a_scaled_loss_are_recorded_unscaled(tmp_path, device):
+    x, y = on(device, (X, Y))
     errors = []
     for name in ("plain", "scaled"):
-        model = small()
+        model = small().to(device)
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
-        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=name == "scaled")
+        scaler = torch.amp.GradScaler(device.type, init_scale=1024.0, enabled=name == "scaled")
         live, path = Live(["activation", "error", "modulator"], every=1), tmp_path / f"{name}.zarr"
         with Recorder(model, path, optimizer=optimizer, live=live, scaler=scaler, every=1) as recorder:
-            scaler.scale(loss_of(model, (X, Y))).backward()
+            scaler.scale(loss_of(model, (x, y))).backward()
             scaler.step(optimizer)
             scaler.update()
             recorder.step()
@@ -97,17 +100,18 @@ def test_errors_under_a_scaled_loss_are_recorded_unscaled(tmp_path):
     assert run["log/loss_scale"].values[0] == 1024
 
 
-def test_autocast_bf16_is_stored_as_float32(tmp_path):
-    model = small()
+def test_autocast_bf16_is_stored_as_float32(tmp_path, device):
+    x, y = on(device, (X, Y))
+    model = small().to(device)
 
     def loss_under(model, batch):
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             return loss_of(model, batch)
 
     with Recorder(
-        model, tmp_path / "run.zarr", probes={"p": Probe((X, Y), loss_under)}, live=Live(every=1)
+        model, tmp_path / "run.zarr", probes={"p": Probe((x, y), loss_under)}, live=Live(every=1)
     ) as recorder:
-        loss_under(model, (X, Y)).backward()
+        loss_under(model, (x, y)).backward()
         recorder.step()
     run = open_run(tmp_path / "run.zarr")
     for path in ("p/0/error", "p/0/error_bp", "live/0/error"):

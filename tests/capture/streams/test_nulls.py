@@ -17,7 +17,7 @@ from fadiag.capture.passes.passes import Passes
 from fadiag.errors import CaptureError, CaptureWarning
 from fadiag.signals import NULLS
 from fadiag.store import open_run
-from tests.capture.toy import loss_of
+from tests.capture.toy import loss_of, on
 
 N, CHOSEN = 24, 7
 X = torch.randn(N, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -38,21 +38,22 @@ def model_of():
     return fadiag.convert(nn.Sequential(*layers), seed=0)
 
 
-def probed(path, batch=(X, Y), **options):
+def probed(path, batch=(X, Y), *, device="cpu", **options):
     """Record one reading with nulls of both kinds, by default a single draw of each."""
     options = {"redraws": 1, "gate_draws": 1, "jacobian_vectors": 8, **options}
-    with Recorder(model_of(), path, probes={"probe": Probe(batch, loss_of, **options)}, state=()):
+    probe = Probe(on(device, batch), loss_of, **options)
+    with Recorder(model_of().to(device), path, probes={"probe": probe}, state=()):
         pass
     return open_run(path)["probe"].load()
 
 
 @pytest.mark.parametrize("rows", [CHOSEN, Subset(CHOSEN, seed=3)])
-def test_nulls_of_some_samples_are_those_of_a_batch_of_them(tmp_path, rows):
-    part = probed(tmp_path / "part.zarr", rows=rows)
+def test_nulls_of_some_samples_are_those_of_a_batch_of_them(tmp_path, rows, device):
+    part = probed(tmp_path / "part.zarr", rows=rows, device=device)
     places = torch.arange(CHOSEN)
     if isinstance(rows, Subset):
         places = torch.randperm(N, generator=torch.Generator().manual_seed(3))[:CHOSEN].sort().values
-    alone = probed(tmp_path / "alone.zarr", (X[places], Y[places]))
+    alone = probed(tmp_path / "alone.zarr", (X[places], Y[places]), device=device)
     for layer in ("0", "3"):
         for name in (*DRAWN, "jacobian_cosine"):
             if name.startswith("gate"):
@@ -160,25 +161,25 @@ def _copying(module, matrix):
 
 
 @pytest.mark.parametrize("using", [own_layers.using, _copying])
-def test_draws_are_those_of_whole_passes_whether_or_not_one_graph_serves_all(using, monkeypatch):
-    model, runs = mlp(), []
+def test_draws_are_those_of_whole_passes_whether_or_not_one_graph_serves_all(using, monkeypatch, device):
+    model, runs, batch = mlp().to(device), [], on(device, (X, Y))
     adapter = replace(own_layers, using=using)
     layers = choose_layers(model, [adapter], None)
     monkeypatch.setattr(
         Passes, "run", lambda self, *a, _run=Passes.run, **o: runs.append(a) or _run(self, *a, **o)
     )
-    found = Probe((X, Y), loss_of, signals=["error"], redraws=5, seed=3).read(model, layers)
+    found = Probe(batch, loss_of, signals=["error"], redraws=5, seed=3).read(model, layers)
     # The model's own pass, the true one, and two draws; or all five.
     assert len(runs) == (4 if using is own_layers.using else 7)
     generator = torch.Generator().manual_seed(3)
     for draw in range(5):
-        other = mlp()
+        other = mlp().to(device)
         for layer in choose_layers(model, [adapter], None):
             if draw and layer.name == "1":
                 continue  # no credit goes through the first layer's feedback
             redrawn = layer.adapter.redrawn(layer.module, generator)
             other.get_submodule(layer.name).feedback.copy_(redrawn)
-        whole = Probe((X, Y), loss_of).read(other, choose_layers(other, [own_layers], None))
+        whole = Probe(batch, loss_of).read(other, choose_layers(other, [own_layers], None))
         for layer, own in zip(whole, found, strict=True):
             s = np.linalg.svd(layer.signals["error"].array.astype(np.float64), compute_uv=False)
             drawn = own.signals["error_null_spectrum_raw"].array[draw]
