@@ -98,7 +98,7 @@ def live(steps):
                 armed[0] = every > 0 and i + 1 < BLOCK and (i + 1) % every == 0
                 recorder.step()
         if recorder is not None:
-            recorder._writer.flush()  # its thread's work belongs to these steps
+            recorder._session._writer.flush()  # its thread's work belongs to these steps
         return time.process_time() - start
 
     ratios: dict[str, list[float]] = {"every step": [], "every 10th step": [], "no step": []}

@@ -20,7 +20,7 @@ from fadiag.capture.tracing.dataflow import Node
 from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.capture.tracing.grad_hooks import GradientRecorder, Purpose
 from fadiag.capture.tracing.layer_call import Call
-from fadiag.capture.tracing.op_kinds import Kind, is_metadata_query, kind_of, name_of
+from fadiag.capture.tracing.op_kinds import Kind, op_of
 from fadiag.capture.tracing.pass_graph import PassGraph
 from fadiag.capture.tracing.tracked_tensors import CallNodes, tensors_in
 from fadiag.errors import CaptureError
@@ -232,14 +232,13 @@ class Trace(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, and add its results to the dataflow graphs of its inputs."""
         kwargs = kwargs or {}
-        if not self._graph.tensors or self._declared is not None or is_metadata_query(func):
+        operation = op_of(func)
+        if operation is None or not self._graph.tensors or self._declared is not None:
             return func(*args, **kwargs)
-        name = name_of(func)
-        if name.endswith("_like") or name.startswith("new_"):
-            return func(*args, **kwargs)
+        name, kind = operation
         writes = name == "__setitem__"
         inputs = list(tensors_in((*args, *kwargs.values())))
-        kind = self._ops.named.get(name) or kind_of(name)
+        kind = self._ops.named.get(name) or kind
         frame = self._ops.on_stack()
         if frame is not None:
             name, kind = frame.f_code.co_name, self._ops.code[frame.f_code]
