@@ -2,8 +2,22 @@
 
     python tests/benchmarks/bench_capture.py [steps]
 
-One BLAS thread. Bare and recorded blocks of steps alternate on one model; told is the
-median of the ratios of neighbors.
+One BLAS thread. Bare and recorded blocks of steps alternate on one model. The figure is the median of the
+ratios of neighbors.
+
+On a shared machine with 2 cores (AMD EPYC), bare step 36 ms, live activations and errors (3.1 MB a step):
+
+    ===========================================  ===========
+    stage, recorded at every step                over bare
+    ===========================================  ===========
+    copies alone, by plain hooks                 + 0.015
+    the same under an empty TorchFunctionMode    + 0.024
+    trace                                        + 0.042
+    trace, read and end the step                 + 0.043
+    the same, checked and queued for the writer  + 0.057
+    the same, written                            + 0.091
+    nothing is scheduled                         + 0.004
+    ===========================================  ===========
 """
 
 import os
