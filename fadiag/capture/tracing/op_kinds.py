@@ -1,12 +1,11 @@
 """Classify torch's operations by what they do to a tensor between one layer and the next."""
 
 import re
-from functools import lru_cache
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
-__all__ = ["MOVES", "Kind", "is_loss", "is_metadata_query", "kind_of", "name_of", "op_of", "op_of_node"]
+__all__ = ["MOVES", "Kind", "is_loss", "is_metadata_query", "kind_of", "name_of", "op_of_node"]
 
 #: The operations that move axes.
 MOVES = frozenset(
@@ -98,18 +97,6 @@ def name_of(function: Any) -> str:
         name = str(getattr(function.__self__, "__name__", ""))
     name = name.partition(".")[0].removeprefix("special_")
     return name if name.startswith("__") else name.strip("_")
-
-
-@lru_cache(maxsize=256)
-def op_of(function: Any) -> tuple[str, Kind] | None:
-    """Return the name and kind of a torch function; None if its result does not depend on the values.
-
-    The answer is remembered, because a trace asks for each operation of each pass.
-    """
-    name = name_of(function)
-    if is_metadata_query(function) or name.endswith("_like") or name.startswith("new_"):
-        return None
-    return name, kind_of(name)
 
 
 def kind_of(name: str) -> Kind:

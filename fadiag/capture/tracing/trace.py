@@ -21,7 +21,7 @@ from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.capture.tracing.grad_hooks import GradientRecorder, Purpose
 from fadiag.capture.tracing.layer_call import Call
 from fadiag.capture.tracing.model_output import has_reentrant_checkpoint, samples_in
-from fadiag.capture.tracing.op_kinds import Kind, op_of
+from fadiag.capture.tracing.op_kinds import Kind, is_metadata_query, kind_of, name_of
 from fadiag.capture.tracing.pass_graph import PassGraph
 from fadiag.capture.tracing.tracked_tensors import CallNodes, tensors_in
 from fadiag.errors import CaptureError
@@ -235,13 +235,14 @@ class Trace(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, and add its results to the dataflow graphs of its inputs."""
         kwargs = kwargs or {}
-        operation = op_of(func)
-        if operation is None or not self._graph.tensors or self._declared is not None:
+        if not self._graph.tensors or self._declared is not None or is_metadata_query(func):
             return func(*args, **kwargs)
-        name, kind = operation
+        name = name_of(func)
+        if name.endswith("_like") or name.startswith("new_"):
+            return func(*args, **kwargs)
         writes = name == "__setitem__"
         inputs = list(tensors_in((*args, *kwargs.values())))
-        kind = self._ops.named.get(name) or kind
+        kind = self._ops.named.get(name) or kind_of(name)
         frame = self._ops.on_stack()
         if frame is not None:
             name, kind = frame.f_code.co_name, self._ops.code[frame.f_code]
