@@ -5,7 +5,9 @@
 One BLAS thread. Bare and recorded blocks of steps alternate on one model. The figure is the median of the
 ratios of neighbors.
 
-On a shared machine with 2 cores (AMD EPYC), bare step 36 ms, live activations and errors (3.1 MB a step):
+On a shared machine with 2 cores (AMD EPYC), bare step 36 ms, live activations and errors (3.1 MB a step).
+The first three rows are the main thread's CPU time, the others the whole process's. They were measured by
+leaving stages out, which this script does not do; between runs they differ by about 0.01.
 
     ===========================================  ===========
     stage, recorded at every step                over bare
