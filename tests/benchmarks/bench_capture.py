@@ -2,8 +2,24 @@
 
     python tests/benchmarks/bench_capture.py [steps]
 
-One BLAS thread. Bare and recorded blocks of steps alternate on one model; told is the
-median of the ratios of neighbors.
+One BLAS thread. Bare and recorded blocks of steps alternate on one model. The figure is the median of the
+ratios of neighbors.
+
+On a shared machine with 2 cores (AMD EPYC), bare step 36 ms, live activations and errors (3.1 MB a step).
+The first three rows are the main thread's CPU time, the others the whole process's. They were measured by
+leaving stages out, which this script does not do; between runs they differ by about 0.01.
+
+    ===========================================  ===========
+    stage, recorded at every step                over bare
+    ===========================================  ===========
+    copies alone, by plain hooks                 + 0.015
+    the same under an empty TorchFunctionMode    + 0.024
+    trace                                        + 0.042
+    trace, read and end the step                 + 0.043
+    the same, checked and queued for the writer  + 0.057
+    the same, written                            + 0.091
+    nothing is scheduled                         + 0.004
+    ===========================================  ===========
 """
 
 import os
@@ -98,7 +114,7 @@ def live(steps):
                 armed[0] = every > 0 and i + 1 < BLOCK and (i + 1) % every == 0
                 recorder.step()
         if recorder is not None:
-            recorder._writer.flush()  # its thread's work belongs to these steps
+            recorder._session._writer.flush()  # its thread's work belongs to these steps
         return time.process_time() - start
 
     ratios: dict[str, list[float]] = {"every step": [], "every 10th step": [], "no step": []}

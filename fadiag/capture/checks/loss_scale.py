@@ -28,9 +28,11 @@ class LossScaleCheck:
 
     def see_live(self, read: Sequence[LayerSignals]) -> None:
         """Warn if the errors of a training step are far larger than the probe's."""
+        if self._is_done or not self._probe:
+            return  # the norms below cost more than a copy of the errors
         live = _per_sample(read)
         ratios = [live[name] / norm for name, norm in self._probe.items() if name in live and norm > 0]
-        if self._is_done or not ratios:
+        if not ratios:
             return
         self._is_done, ratio = True, float(np.median(ratios))
         if ratio > _LARGEST_RATIO:

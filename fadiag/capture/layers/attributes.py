@@ -36,14 +36,15 @@ def layer_attrs(layer: RecordedLayer, order: int, count: int, last: RecordedLaye
     last : RecordedLayer
         The model's last layer, recorded or not: its outputs are the classes.
     """
+    outputs = layer.outputs
     attrs = {
         "name": layer.name,
         "type": type_before_parametrizations(layer.module).__name__,
         "order": order,
         "layers_in_model": count,
-        "classes": last.outputs,
+        "classes": outputs if last is layer else last.outputs,
         "feedback_kind": layer.feedback_kind,
-        "out_features": layer.outputs,
-        "in_features": layer.weight.numel() // layer.outputs,
+        "out_features": outputs,
+        "in_features": layer.weight.numel() // outputs,
     }
     return attrs | ({"parametrization": layer.parametrization} if layer.parametrization else {})

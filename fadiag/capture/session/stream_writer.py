@@ -99,8 +99,10 @@ class StreamWriter:
 
     def _update_check(self, layer: LayerSignals) -> None:
         """Write what the check of error_bp says, if it says something else than before."""
-        place = "/".join((self.stream, layer_key(layer.name or ROOT)))
         now = {key: x for key, x in layer.attrs.items() if key.startswith("error_bp_check")}
+        if not now:
+            return  # to ask for the attributes waits for the write that the writer's thread is at
+        place = "/".join((self.stream, layer_key(layer.name or ROOT)))
         known = self._writer.attrs(place)
         if known and any(known.get(key) != x for key, x in now.items()):
             self._writer.set_attrs(place, {**now, "feedback_kind": layer.attrs["feedback_kind"]})

@@ -52,6 +52,8 @@ def check_one_shape(
 
     With ``channels`` the positions may differ, because each is a row.
     """
+    if len(parts) < 2:
+        return
     axis = dims.index(str(channel_of(dims))) if channels and len(dims) > 2 else None
     shapes = {tuple(part.shape[1:]) if axis is None else (part.shape[axis],) for part in parts}
     if len(shapes) > 1:

@@ -114,7 +114,7 @@ class SampleSubset:
         batch : int
             The number of samples in the step's batch.
         """
-        key, count = (layer, signal), sum(len(part) for part in parts)
+        key, count = (layer, signal), sum(part.shape[0] for part in parts)
         if key not in self._indices:
             room = count if layer in self.tables else max(count, batch, self._first_batch)
             self._indices[key] = chosen_samples(self._rows, room)
@@ -124,7 +124,7 @@ class SampleSubset:
             if wanted > len(indices):
                 self._warn(layer, wanted, len(indices))
             elif wanted == count:
-                return [part for part in parts if len(part)] or list(parts[:1])
+                return [part for part in parts if part.shape[0]] or list(parts[:1])
         for part in parts:
             inside = indices[(indices >= start) & (indices < start + len(part))] - start
             taken.append(part if len(inside) == len(part) else part[inside.to(part.device)])

@@ -68,10 +68,15 @@ class PassGraph:
         graded : bool
             Whether autograd recorded the operation.
         """
-        groups: dict[str, tuple[Call, list[Node], list[Tensor | None]]] = {}
+        if operation[1] == "end" and not graded:  # the product inside a feedback layer, say
+            for output in outputs:
+                if all(output is not source for source, _ in sources):
+                    self.tensors.add(output, ())
+            return
+        groups: dict[int, tuple[Call, list[Node], list[Tensor | None]]] = {}
         for tensor, call_nodes in sources:
             for call, node in call_nodes:
-                group = groups.setdefault(call.name, (call, [], []))
+                group = groups.setdefault(id(call), (call, [], []))
                 group[1].append(node)
                 group[2].append(tensor)
         made: list[list[tuple[Call, Node]]] = [[] for _ in outputs]
@@ -114,7 +119,7 @@ class PassGraph:
         """
         if frame is not self._frame:
             self._frame, self._inside = frame, []
-        whole: dict[tuple[str, int], tuple[Tensor, tuple[Call, Node]]] = {}
+        whole: dict[tuple[int, int], tuple[Tensor, tuple[Call, Node]]] = {}
         for tensor, call_nodes in sources:
             for call, node in call_nodes:
                 argument = node
@@ -122,7 +127,7 @@ class PassGraph:
                     argument = node.parent
                     if node in argument.uses:
                         argument.uses.remove(node)
-                whole.setdefault((call.name, id(argument)), (tensor, (call, argument)))
+                whole.setdefault((id(call), id(argument)), (tensor, (call, argument)))
         arguments = [(tensor, [one]) for tensor, one in whole.values()]
         self.add_operation(operation, arguments[0][0], inputs, arguments, outputs, **how)
         for output in outputs:
@@ -144,6 +149,8 @@ class PassGraph:
         # The output of an autograd function gets another grad_fn when the function has ended.
         if tracked is not None and tracked.grad_fn is grad_fn:
             return tracked.nodes
+        if tracked is None and grad_fn is None:
+            return ()  # a parameter, or data
         edges = () if grad_fn is None else grad_fn.next_functions
         if not self.tensors.at_edges(edges):
             return () if tracked is None else tracked.nodes

@@ -5,7 +5,7 @@ that torch does not report, such as an autograd function, is known by its node i
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from fadiag.capture.tracing.dataflow import Node
 from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.capture.tracing.grad_hooks import GradientRecorder, Purpose
 from fadiag.capture.tracing.layer_call import Call
+from fadiag.capture.tracing.model_output import has_reentrant_checkpoint, samples_in
 from fadiag.capture.tracing.op_kinds import Kind, is_metadata_query, kind_of, name_of
 from fadiag.capture.tracing.pass_graph import PassGraph
 from fadiag.capture.tracing.tracked_tensors import CallNodes, tensors_in
@@ -182,15 +183,17 @@ class Trace(TorchFunctionMode):
         """
         self._depth -= 1
         if self._depth == 0:
-            self.outputs = _samples_in(output)
+            self.outputs = samples_in(output)
             with torch._C.DisableTorchFunction():
                 for tensor in tensors_in(output):
-                    for _, node in self._graph.nodes_of(tensor):
+                    nodes = self._graph.nodes_of(tensor)
+                    self._recorder.resave(tensor, (node for _, node in nodes))
+                    for _, node in nodes:
                         node.uses.append(
                             replace(node.child("pass", "return", tensor.shape), got_gradient=True)
                         )
                     self._graph.tensors.add(tensor, ())
-                if self._without_grad is not None and any(map(_has_reentrant_checkpoint, tensors_in(output))):
+                if self._without_grad is not None and any(map(has_reentrant_checkpoint, tensors_in(output))):
                     raise CaptureError(
                         f"layer {self._without_grad.name!r} ran without autograd inside a pass with it, so "
                         "its error cannot be seen; checkpoint with use_reentrant=False, or leave the layer "
@@ -266,30 +269,3 @@ class Trace(TorchFunctionMode):
                     (name, kind), first, inputs, sources, outputs, needed=needed, graded=graded
                 )
         return result
-
-
-def _samples_in(output: Any) -> int:
-    """Return the number of samples in what a model returns.
-
-    The entries of a mapping or list are those of the same samples, or each the share of one task.
-    """
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    found = [output] if isinstance(output, Tensor) else output if isinstance(output, (tuple, list)) else []
-    counts = [tensor.shape[0] for tensor in found if isinstance(tensor, Tensor) and len(tensor.shape) > 0]
-    if isinstance(output, list) and len(set(counts)) > 1:
-        return sum(counts)
-    return counts[0] if counts else 0
-
-
-def _has_reentrant_checkpoint(output: Tensor) -> bool:
-    nodes, seen = [output.grad_fn], set()
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        if node.name().endswith("CheckpointFunctionBackward"):
-            return True
-        seen.add(node)
-        nodes += [parent for parent, _ in node.next_functions]
-    return False
