@@ -1,6 +1,5 @@
 """Small runs in the documented tree, in memory or on disk."""
 
-import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,15 @@ STEPS = (0, 10, 20, 30)
 
 def pytest_configure() -> None:
     """Collection makes a million objects that all stay: the garbage collector need not visit them."""
+    import gc
+
     gc.disable()
 
 
 def pytest_collection_finish() -> None:
     """Collect garbage again, but only among what the tests make."""
+    import gc
+
     gc.freeze()
     gc.enable()
 

@@ -5,6 +5,8 @@ import xarray as xr
 
 CONDITIONS = ("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen")
 LAYERS = ("fc1", "fc2", "fc3", "out")
+#: Enough for a test that looks at the text around the figures only.
+SMALL = {"conditions": ("bp", "fa"), "layers": ("fc1", "out")}
 STEPS = np.arange(0, 401, 50)
 PROBE = {
     "long_name": "made up",
