@@ -98,7 +98,9 @@ def synthetic(conditions=CONDITIONS, seeds=(0, 1, 2), *, nulls=True, spread=1.0,
     if layers != LAYERS:
         like = [0, *[1] * (len(layers) - 2), 3]
         for stream in ("probe", "state"):
-            tree[stream] = tree[stream].to_dataset().isel(layer=like).assign_coords(layer=list(layers))
+            tree[stream] = (
+                tree[stream].to_dataset().isel(layer=like).assign_coords(layer=np.array(layers, object))
+            )
     return tree
 
 
