@@ -123,13 +123,23 @@ def test_a_layer_without_every_value_has_no_p():
 
 def test_the_family_of_layers_keeps_its_level():
     rng = np.random.default_rng(1)
-    false = 0
-    for _ in range(400):
-        shared = rng.standard_normal((6, 1))
-        difference = shared + rng.standard_normal((6, 4))
-        table = compare(layered(np.zeros((6, 4)), range(6)), layered(difference, range(6)))
-        false += bool((table["p"] <= 0.05).any())
-    assert false / 400 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+    names = [f"metric{i}" for i in range(400)]  # the layers of one metric are one family
+    shared = rng.standard_normal((400, 6, 1))
+    differences = shared + rng.standard_normal((400, 6, 4))
+    table = compare(families(np.zeros((400, 6, 4)), names), families(differences, names))
+    false = (table["p"] <= 0.05).groupby(table["variable"]).any()
+    assert len(false) == 400
+    assert table["p"].notna().all()
+    assert false.mean() < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+
+
+def families(finals, names):
+    """Return results of several metrics from their finals (metric, run, layer)."""
+    results = layered(finals[0], range(finals.shape[1]))
+    probe = results["probe"].to_dataset().drop_vars("error_cosine")
+    dims = ("run", "layer", "step")
+    arrays = {name: (dims, found[..., None]) for name, found in zip(names, finals, strict=True)}
+    return xr.DataTree.from_dict({"/probe": probe.assign(arrays)})
 
 
 def grid(seeds, feedbacks):
@@ -156,15 +166,16 @@ def test_a_crossed_design_has_random_effects_of_both_seeds():
 def test_the_crossed_interval_covers_and_the_pooled_does_not():
     rng = np.random.default_rng(3)
     seeds, feedbacks = grid(3, 3)
-    inside = {"crossed": 0, "paired": 0}
-    for _ in range(300):
-        cells = rng.standard_normal((3, 1)) + rng.standard_normal((1, 3)) + 0.2 * rng.standard_normal((3, 3))
-        for kind, keys in (("crossed", (seeds, feedbacks)), ("paired", (range(9), None))):
-            row = compare(layered(np.zeros((9, 1)), *keys), layered(cells.reshape(9, 1), *keys)).iloc[0]
-            assert row["design"] == kind
-            inside[kind] += row["low"] <= 0 <= row["high"]
-    assert inside["crossed"] / 300 > 0.92
-    assert inside["paired"] / 300 < 0.85
+    # 300 trials, each a layer of its own: the interval of a layer does not know the others.
+    a, b, noise = (rng.standard_normal(shape) for shape in ((3, 1, 300), (1, 3, 300), (3, 3, 300)))
+    cells = (a + b + 0.2 * noise).reshape(9, 300)
+    inside = {}
+    for kind, keys in (("crossed", (seeds, feedbacks)), ("paired", (range(9), None))):
+        table = compare(layered(np.zeros((9, 300)), *keys), layered(cells, *keys))
+        assert list(table["design"]) == [kind] * 300
+        inside[kind] = ((table["low"] <= 0) & (table["high"] >= 0)).mean()
+    assert inside["crossed"] > 0.92
+    assert inside["paired"] < 0.85
 
 
 def test_part_of_a_crossed_design_is_refused():

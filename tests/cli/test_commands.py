@@ -12,16 +12,14 @@ from fadiag.cli import main
 from fadiag.cli.group import Group
 from fadiag.errors import FadiagError, StoreError
 from fadiag.results import save_results
-from tests.results.synthetic_results import synthetic
+from tests.results.synthetic_results import SMALL, synthetic
 
 COMMANDS = ("demo", "train", "inspect", "analyze", "figure", "report")
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    return save_results(
-        synthetic(("bp", "fa"), seeds=(0, 1)), tmp_path_factory.mktemp("cli") / "results.zarr"
-    )
+    return save_results(synthetic(**SMALL, seeds=(0, 1)), tmp_path_factory.mktemp("cli") / "results.zarr")
 
 
 def invoke(*words, cwd=None):

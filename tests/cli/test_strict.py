@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from fadiag.cli import main
 from fadiag.results import load_results, save_results
 from fadiag.results.left_out import LeftOut, left_out, to_attribute
-from tests.results.synthetic_results import synthetic
+from tests.results.synthetic_results import SMALL, synthetic
 
 TOLD = "run fa-seed1: error of layer 'fc1' at step 50 holds 7 NaN of 160 values"
 
@@ -18,7 +18,7 @@ def invoke(*words):
 
 @pytest.fixture
 def results(tmp_path):
-    tree = synthetic(("bp", "fa"))
+    tree = synthetic(**SMALL)
     lost = LeftOut("fa-seed1", "holds 7 NaN of 160 values", "probe", "fc1", signal="error", step=50)
     tree.attrs |= to_attribute([lost])
     return save_results(tree, tmp_path / "results.zarr")
@@ -47,7 +47,9 @@ def test_reading_commands_warn_and_go_on_and_fail_under_strict(which, results, t
 
 
 def test_what_is_whole_is_said_without_a_warning(tmp_path) -> None:
-    results = save_results(synthetic(("bp", "fa", "fa+bn")), tmp_path / "results.zarr")
+    results = save_results(
+        synthetic(("bp", "fa", "fa+bn"), layers=SMALL["layers"]), tmp_path / "results.zarr"
+    )
     for words in commands(results, tmp_path):
         for strict in ((), ("--strict",)):
             done = invoke(*words, *strict)
@@ -55,7 +57,7 @@ def test_what_is_whole_is_said_without_a_warning(tmp_path) -> None:
 
 
 def test_a_report_says_which_figures_it_has_to_do_without(tmp_path) -> None:
-    tree = synthetic(("bp", "fa"))
+    tree = synthetic(**SMALL)
     tree["probe"] = tree["probe"].to_dataset().drop_vars(["error_overlap", "modulator_effective_rank_raw"])
     results = save_results(tree, tmp_path / "results.zarr")
     done = invoke("report", results, "-o", tmp_path / "out.html")

@@ -1,4 +1,5 @@
 import itertools
+from functools import cache
 
 import matplotlib as mpl
 import numpy as np
@@ -42,10 +43,16 @@ CASES = {
 }
 
 
+@cache
+def drawn(figure, case="all"):
+    """Return the canvas of a figure, for tests that only look at it: drawing takes long."""
+    return find(figure).draw(synthetic(**CASES[case]))
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f.name)
 def test_no_text_is_cut_or_covered(figure, case) -> None:
-    canvas = figure.draw(synthetic(**CASES[case]))
+    canvas = drawn(figure.name, case)
     found = texts(canvas)
     width, height = canvas.get_size_inches() * canvas.dpi
     for text, box in found:
@@ -62,21 +69,21 @@ def test_no_text_is_cut_or_covered(figure, case) -> None:
 def test_every_seed_is_drawn_where_it_is() -> None:
     results = synthetic()
     numbers = find("rank").numbers(results)
-    ax = find("rank").draw(results).axes[2]  # error, fc3
-    drawn = [line.get_ydata() for line in ax.lines]
+    ax = drawn("rank").axes[2]  # error, fc3
+    lines = [line.get_ydata() for line in ax.lines]
     for condition in ("bp", "fa"):
         for seed in (0, 1, 2):
             want = numbers["error_participation_ratio_raw"].sel(
                 {"condition": condition, "seed": seed, "layer": "fc3"}
             )
-            assert any(np.array_equal(want, line) for line in drawn)
+            assert any(np.array_equal(want, line) for line in lines)
 
 
 def test_rank_draws_the_gate_null_where_it_is_recorded() -> None:
-    def bands(results):
-        return [len(ax.collections) for ax in find("rank").draw(results).axes]
+    def bands(canvas):
+        return [len(ax.collections) for ax in canvas.axes]
 
-    with_null, without = bands(synthetic()), bands(synthetic(nulls=False))
+    with_null, without = bands(drawn("rank")), bands(find("rank").draw(synthetic(nulls=False)))
     # Four layers of the first row have one more band; no null of the other rows was recorded.
     assert np.subtract(with_null, without).tolist() == [1] * 4 + [0] * 12
 
@@ -84,14 +91,14 @@ def test_rank_draws_the_gate_null_where_it_is_recorded() -> None:
 def test_remedies_draw_every_seed_as_a_dot() -> None:
     results = synthetic()
     at_end = results["log/test_accuracy"].values[:, -1] * 100
-    ax = find("remedies").draw(results).axes[0]
+    ax = drawn("remedies").axes[0]
     dots = np.concatenate([line.get_xdata() for line in ax.lines if line.get_marker() == "o"])
     np.testing.assert_allclose(np.sort(dots), np.sort(at_end))
 
 
 def test_figures_say_n_mode_seeds_and_interval() -> None:
     for figure in FIGURES:
-        words = " ".join(text for text, _ in texts(figure.draw(synthetic()))).replace("\n", " ")
+        words = " ".join(text for text, _ in texts(drawn(figure.name))).replace("\n", " ")
         assert "3 seeds a condition, each drawn" in words
         assert "95 % t interval" in words
         if figure.name != "accuracy":
@@ -136,8 +143,7 @@ def test_other_suffixes_are_refused(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["rank", "alignment", "overlap"])
 def test_of_many_layers_some_are_drawn_and_told(name) -> None:
-    results = synthetic(("bp", "fa"), layers=tuple(f"block{i}.conv1" for i in range(60)))
-    canvas = find(name).draw(results)
+    canvas = drawn(name, "many layers")
     titles = [ax.get_title().replace("\n", "") for ax in canvas.axes if ax.get_title()]
     assert titles == [f"block{i}.conv1" for i in (0, 8, 17, 25, 34, 42, 58, 59)]  # 58 is the one told of
     assert "8 of 60 layers are drawn." in canvas.get_supxlabel().replace("\n", " ")

@@ -10,7 +10,7 @@ from fadiag.errors import InputError
 from fadiag.figures import FIGURES
 from fadiag.report import render, write_report
 from fadiag.report.tables import definitions, finals, runs, scalars
-from tests.results.synthetic_results import CONDITIONS, shorter, synthetic
+from tests.results.synthetic_results import CONDITIONS, SMALL, shorter, synthetic
 
 
 class Page(HTMLParser):
@@ -102,7 +102,7 @@ def test_provenance_names_runs_seeds_and_versions(page) -> None:
 
 
 def test_what_all_runs_share_is_said_once() -> None:
-    results = synthetic(("bp", "fa"))
+    results = synthetic(**SMALL)
     for stream in ("probe", "log", "state"):
         results[stream] = results[stream].to_dataset().assign_coords(data_sha256=("run", ["abc123"] * 6))
     assert render(results).count("abc123") == 1
@@ -137,14 +137,15 @@ def test_definitions_carry_formula_source_and_n(page) -> None:
 
 
 def test_names_from_the_user_are_escaped() -> None:
-    html = render(synthetic(("bp", "<script>alert(1)</script>", 'a"b')), title="<b>&")
+    conditions = ("bp", "<script>alert(1)</script>", 'a"b')
+    html = render(synthetic(conditions, layers=SMALL["layers"]), title="<b>&")
     assert "<script" not in html
     assert "&lt;script&gt;" in html
     assert "<title>&lt;b&gt;&amp;</title>" in html
 
 
 def test_a_figure_without_its_signals_is_told_and_the_rest_drawn() -> None:
-    results = synthetic(("bp", "fa"))
+    results = synthetic(**SMALL)
     results["probe"] = results["probe"].to_dataset().drop_vars("error_overlap")
     html = render(results)
     assert html.count("<img") == len(FIGURES) - 1
@@ -178,7 +179,7 @@ def test_runs_that_cannot_be_drawn_as_one_leave_provenance_and_definitions() -> 
 
 
 def test_results_without_a_log_are_reported() -> None:
-    results = synthetic(("fa",), seeds=(0,))
+    results = synthetic(("fa",), seeds=(0,), layers=SMALL["layers"])
     del results["log"]
     html = render(results)
     assert "Not drawn: the results hold no test_accuracy" in html
@@ -187,7 +188,7 @@ def test_results_without_a_log_are_reported() -> None:
 
 
 def test_the_same_results_give_the_same_file(tmp_path) -> None:
-    results = synthetic(("bp", "fa"))
+    results = synthetic(**SMALL)
     one, other = (write_report(results, tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
     assert one == other
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html"]

@@ -5,6 +5,8 @@ import xarray as xr
 
 CONDITIONS = ("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen")
 LAYERS = ("fc1", "fc2", "fc3", "out")
+#: Enough for a test that looks at the text around the figures only.
+SMALL = {"conditions": ("bp", "fa"), "layers": ("fc1", "out")}
 STEPS = np.arange(0, 401, 50)
 PROBE = {
     "long_name": "made up",
@@ -96,7 +98,9 @@ def synthetic(conditions=CONDITIONS, seeds=(0, 1, 2), *, nulls=True, spread=1.0,
     if layers != LAYERS:
         like = [0, *[1] * (len(layers) - 2), 3]
         for stream in ("probe", "state"):
-            tree[stream] = tree[stream].to_dataset().isel(layer=like).assign_coords(layer=list(layers))
+            tree[stream] = (
+                tree[stream].to_dataset().isel(layer=like).assign_coords(layer=np.array(layers, object))
+            )
     return tree
 
 

@@ -110,18 +110,12 @@ def test_another_configuration_or_question_in_the_same_folder_is_refused(folder:
         run_study(study(), folder)
 
 
-def test_a_run_that_diverges_is_named(tmp_path: Path) -> None:
-    wild = {"wild": replace(SMALL, epochs=5, optimizer=OptimizerConfig(learning_rate=1e6))}
-    with pytest.raises(DivergedError, match=r"learning_rate 1e\+06 \(condition wild\); take a smaller one"):
-        run_study(study(conditions=wild, seeds=(0,)), tmp_path, jobs=1)
-
-
-def test_after_a_run_that_diverged_none_is_begun(tmp_path: Path) -> None:
+def test_a_run_that_diverges_is_named_and_none_is_begun_after_it(tmp_path: Path) -> None:
     wild = {
         "wild": replace(SMALL, epochs=5, optimizer=OptimizerConfig(learning_rate=1e6)),
         **study().conditions,
     }
-    with pytest.raises(DivergedError):
+    with pytest.raises(DivergedError, match=r"learning_rate 1e\+06 \(condition wild\); take a smaller one"):
         run_study(study(conditions=wild), tmp_path, jobs=1)
     assert [path.name for path in tmp_path.glob("*.zarr")] == ["wild-seed0.zarr"]
 

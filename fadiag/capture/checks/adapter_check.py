@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fadiag.capture.layers.adapter import LayerAdapter
 from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.passes.isolation import cuda_devices, seed_torch
 from fadiag.capture.passes.passes import Passes
 from fadiag.capture.passes.tf32 import without_tf32
 from fadiag.capture.tracing.tracked_tensors import tensors_in
@@ -132,14 +133,14 @@ def check_exact_gradient(
         step = _STEP * (scale or 1.0) / (largest or 1.0)
 
         def along(sign: float) -> float:
-            with torch.random.fork_rng(devices=_cuda_devices(module)):
-                torch.manual_seed(_SEED)
+            with torch.random.fork_rng(devices=cuda_devices(module)):
+                seed_torch(_SEED, module)
                 given = [
                     x if g is None else x.detach() + sign * step * g
                     for x, g in zip(inputs, moved, strict=True)
                 ]
                 output = module(*given).detach()
-                torch.manual_seed(_SEED)
+                seed_torch(_SEED, module)
                 return float((output * torch.randn_like(output)).sum(dtype=torch.float64))
 
         with without_tf32():
@@ -166,18 +167,14 @@ def _input_gradients(module: nn.Module, inputs: Sequence[Any], named: Mapping[st
 
     # With hooks of its own: those of a checkpoint around the module would run its block anew.
     keep = torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x)
-    with torch.random.fork_rng(devices=_cuda_devices(module)), keep:
-        torch.manual_seed(_SEED)
+    with torch.random.fork_rng(devices=cuda_devices(module)), keep:
+        seed_torch(_SEED, module)
         output = module(*map(leaf, inputs), **{name: leaf(value) for name, value in named.items()})
-        torch.manual_seed(_SEED)
+        seed_torch(_SEED, module)
         outputs = [x for x in tensors_in(output) if x.requires_grad]
         errors = [torch.randn_like(x) for x in outputs]
         given = torch.autograd.grad(outputs, leaves, errors, allow_unused=True)
     return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, given, strict=True)]
-
-
-def _cuda_devices(module: nn.Module) -> list[int]:
-    return sorted({p.device.index or 0 for p in module.parameters() if p.device.type == "cuda"})
 
 
 def _all_same(ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:

@@ -12,7 +12,16 @@ from torch import nn
 
 from fadiag.capture.passes.module_state import guard_parameters, preserve_gradients, preserve_module_state
 
-__all__ = ["Mode", "TrainingFlags", "is_out_of_band", "isolated", "out_of_band", "outside_of_contexts"]
+__all__ = [
+    "Mode",
+    "TrainingFlags",
+    "cuda_devices",
+    "is_out_of_band",
+    "isolated",
+    "out_of_band",
+    "outside_of_contexts",
+    "seed_torch",
+]
 
 Mode = Literal["train", "eval"]
 _INSIDE: ContextVar[bool] = ContextVar("_INSIDE", default=False)
@@ -80,16 +89,46 @@ def outside_of_contexts(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _drawing_from(seed: int, model: nn.Module) -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=cuda_devices(model)):
+            seed_torch(seed, model)
             random.seed(seed)
             np.random.seed(seed % 2**32)
             yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+def cuda_devices(model: nn.Module) -> list[int]:
+    """Return the GPUs that a model lies on, by number.
+
+    Examples
+    --------
+    >>> cuda_devices(nn.Linear(2, 1))
+    []
+    """
+    return sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+
+
+def seed_torch(seed: int, model: nn.Module) -> None:
+    """Seed torch on the CPU and on the GPUs of a model.
+
+    ``torch.manual_seed`` seeds every other GPU too, at the latest when CUDA starts, and nothing puts those
+    back. While CUDA has not started, it also formats the stack at each call, which is slow.
+
+    Examples
+    --------
+    >>> with torch.random.fork_rng(devices=[]):
+    ...     seed_torch(0, nn.Linear(2, 1))
+    ...     first = torch.rand(3)
+    ...     _ = torch.default_generator.manual_seed(0)
+    ...     torch.equal(torch.rand(3), first)
+    True
+    """
+    torch.default_generator.manual_seed(seed)
+    for device in cuda_devices(model):
+        torch.cuda.default_generators[device].manual_seed(seed)
 
 
 @contextmanager

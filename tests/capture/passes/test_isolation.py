@@ -221,6 +221,18 @@ def test_a_held_tensor_that_a_pass_writes_through_data_is_put_back(tmp_path):
     assert not model[1].center.any()
 
 
+def test_a_recording_seeds_no_gpu_that_the_model_is_not_on(tmp_path, monkeypatch):
+    seeded = []  # torch.manual_seed seeds every GPU; where CUDA has not started yet, by a note for later
+    for module in (torch.cuda, torch.xpu, torch.mtia):
+        monkeypatch.setattr(module, "manual_seed_all", seeded.append)
+    model = convert(nn.Sequential(nn.Linear(6, 5), nn.Dropout(), nn.Linear(5, 3)))
+    with Recorder(model, tmp_path / "run.zarr", probes={"p": Probe((X, Y), loss_of, mode="train")}):
+        pass
+    assert not seeded
+    torch.manual_seed(0)
+    assert seeded == [0, 0, 0]
+
+
 def test_a_forward_pass_that_writes_to_a_parameter_is_told(tmp_path):
     class Clamped(nn.Linear):
         def forward(self, x):
