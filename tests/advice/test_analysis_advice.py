@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from fadiag import spectra
 from fadiag.analysis import alignment_onset, analyze, cluster_executor, compare, effective_rank
 from fadiag.store import open_run
 from tests.advice.advice import Table, extras
@@ -59,9 +60,9 @@ def _(at, told):
     from click.testing import CliRunner
 
     from fadiag.cli import main
-    from fadiag.results import save
+    from fadiag.results import save_results
 
-    save(both, at / "both.nc")
+    save_results(both, at / "both.nc")
     words = ["compare", *[str(at / "both.nc")] * 2, "--conditions", "fa", "bp"]
     assert CliRunner().invoke(main, words, catch_exceptions=False).exit_code == 0
 
@@ -130,7 +131,7 @@ def _(at, told):
     effective_rank(factor, unfolding="channels")
 
 
-@ADVICE.story("Tell how many are real, as the stream does")
+@ADVICE.story("Say how many are real, as the stream does")
 def _(at, told):
     signal = run(0)["probe/fc1/error"].drop_vars("rows_valid", errors="ignore").copy(deep=True)
     signal.values[1, 12:] = np.nan
@@ -138,6 +139,15 @@ def _(at, told):
         effective_rank(signal)
     counts = xr.DataArray([16, 12, 16, 16], dims="step")
     assert np.isfinite(effective_rank(signal.assign_coords(rows_valid=counts))).all()
+
+
+_STACK = np.random.default_rng(0).standard_normal((2, 6, 4))
+ADVICE.row(
+    "reshape it, or use fadiag.spectra.{name} for a stack of matrices",
+    lambda at: effective_rank(_STACK),
+    lambda at: effective_rank(_STACK.reshape(12, 4)),
+    lambda at: spectra.effective_rank(_STACK),
+)
 
 
 @ADVICE.story("record the entry under another name")

@@ -168,16 +168,20 @@ def _(at, told):
     attach(at, model, probes=probes())
 
 
-@ADVICE.story("remove the parametrization, or leave the layer out by layers=[...]")
+@ADVICE.story("use torch.nn.utils.parametrize, or leave the layer out by layers=[...]")
 def _(at, told):
     model = net()
-    parametrizations.weight_norm(model[0])
+    own = model[0].weight
+    del model[0].weight
+    model[0].scale = nn.Parameter(own.detach().norm())
+    model[0].weight = own.detach() / own.detach().norm() * model[0].scale
     with told():
-        attach(at, model, layers=["0"])
-    attach(at, model, layers=["2"], probes=probes())
-    nn.utils.parametrize.remove_parametrizations(model[0], "weight")
-    (at / "plain").mkdir()
-    attach(at / "plain", model, probes=probes())
+        attach(at, model)
+    attach(at, model, layers=["2"])
+    model = net()
+    parametrizations.weight_norm(model[0])
+    (at / "parametrized").mkdir()
+    attach(at / "parametrized", model, probes=probes())
 
 
 def _transposed():

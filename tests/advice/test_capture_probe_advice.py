@@ -180,6 +180,40 @@ ADVICE.row(
     lambda at: _null_bytes(at, 1500, redraws=9, gate_draws=9, unfolding="channels"),
     lambda at: _null_bytes(at, 1500, redraws=9, gate_draws=9, layers=["3"]),
 )
+
+
+class Single(torch.autograd.Function):
+    """The identity, whose backward pass runs once."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.is_used = False
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, error):
+        if ctx.is_used:
+            raise RuntimeError("the rule goes backward once")
+        ctx.is_used = True
+        return error
+
+
+class Through(nn.Module):
+    def forward(self, x):
+        return Single.apply(x)
+
+
+def _once(at, **options):
+    torch.manual_seed(0)
+    layers = nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), Through(), nn.Tanh(), nn.Linear(8, 3)
+    attach(at, convert(nn.Sequential(*layers)), probes=probes(**options), passes=(Through,))
+
+
+ADVICE.row(
+    "give Probe(gate_draws=0)",
+    lambda at: _once(at, gate_draws=2),
+    lambda at: _once(at, gate_draws=0),
+)
 _B = {"0": torch.ones(8, 6)}
 ADVICE.row(
     "take an identifier that ends no name of fadiag.signals, as bp, post and norm do",
@@ -248,8 +282,9 @@ def _(at, told):
 
 
 def _live(at, forward, **options):
-    with Recorder(fed(), at / "run.zarr", **({"live": Live(every=1)} | options)) as recorder:
-        forward(recorder._model)
+    model = fed()
+    with Recorder(model, at / "run.zarr", **({"live": Live(every=1)} | options)) as recorder:
+        forward(model)
         recorder.step()
 
 

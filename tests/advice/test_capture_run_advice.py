@@ -275,7 +275,7 @@ def _(at, told):
     attach(at, fed(), every=1, resume_from=0)
 
 
-@ADVICE.story("resume with the model as it was, or record into a store of its own")
+@ADVICE.story("resume with it as it was, or record into a store of its own")
 def _(at, told):
     model = train(at)
     shorter = nn.Sequential(model[0], model[1])
@@ -377,6 +377,39 @@ def _(at, told):
         run("run.zarr", closes=False)
     run("right.zarr", closes=True)
     assert list(open_run(at / "right.zarr")["state"]["step"].values) == [0, 1]
+
+
+def _learned(at, optimizer_of, *, converts_late=False):
+    """Train by Kolen-Pollack, which learns B, with the optimizer that a function builds."""
+    model = net() if converts_late else convert(net(), "kp")
+    optimizer = optimizer_of(model)
+    model = convert(model, "kp") if converts_late else model
+    with Recorder(model, at / "run.zarr", optimizer=optimizer, every=1) as recorder:
+        update(model, optimizer)
+        recorder.step()
+
+
+def _in_two_groups(model):
+    named = list(model.named_parameters())
+    fed_back, others = ([p for n, p in named if n.endswith("feedback") == is_fed] for is_fed in (True, False))
+    return torch.optim.SGD([{"params": others}, {"params": fed_back, "weight_decay": 0.1}], 0.1)
+
+
+ADVICE.row(
+    "convert the model before the optimizer is built, and give the optimizer model.parameters()",
+    lambda at: _learned(at, sgd, converts_late=True),
+    lambda at: _learned(at, sgd),
+)
+ADVICE.row(
+    "; put both into one parameter group",
+    lambda at: _learned(at, _in_two_groups),
+    lambda at: _learned(at, sgd),
+)
+ADVICE.row(
+    "give numbers, text, lists or mappings to keep them as they are",
+    lambda at: attach(at, meta={"device": torch.device("cpu")}),
+    lambda at: attach(at, meta={"device": "cpu", "widths": [6, 8], "decay": {"weight": 0.1}}),
+)
 
 
 # Ranks.

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from fadiag.rules import convert
 from tests.advice.advice import Table
@@ -40,10 +41,32 @@ def is_fed(model):
 
 
 ADVICE.row(
-    "build a fresh model for rule 'bp'",
+    "build a fresh model for rule {rule}",
     lambda at: convert(convert(fresh()), rule="bp"),
     lambda at: convert(fresh(), rule="bp"),
 )
+ADVICE.row(
+    "with every layer frozen nothing would learn; name those to freeze",
+    lambda at: convert(fresh(), "frozen"),
+    lambda at: convert(fresh(), "frozen", layers=["0"]),
+)
+
+
+@ADVICE.story("remove {maker}, or leave the layer out by layers=")
+def _(at, told):
+    def normed():
+        model = fresh()
+        parametrizations.weight_norm(model[0])
+        return model
+
+    with told():
+        convert(normed(), "kp")
+    convert(normed(), "kp", layers=["2"])
+    model = normed()
+    nn.utils.parametrize.remove_parametrizations(model[0], "weight")
+    convert(model, "kp")
+
+
 ADVICE.row(
     "already converted are {_quoted(converted)}; build a fresh model",
     lambda at: convert(convert(fresh())),

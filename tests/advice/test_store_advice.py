@@ -220,7 +220,7 @@ ADVICE.row(
 # The store on its disk.
 
 
-@ADVICE.story("exists; resume it {RESUME}, or take another path")
+@ADVICE.story("exists; {RESUME}, or take another path")
 def _(at, told):
     record(at / "run.zarr", 2)
     with told():
@@ -229,7 +229,7 @@ def _(at, told):
     RunWriter(at / "another.zarr", manifest={}).close()
 
 
-@ADVICE.story("(Recorder: if_exists='resume', RunWriter: resume=True)")
+@ADVICE.story("go on in it with if_exists='resume' (of RunWriter: resume=True)")
 def _(at, told):
     def recorder(**options):
         torch.manual_seed(0)
@@ -243,7 +243,7 @@ def _(at, told):
     RunWriter(at / "run.zarr", manifest={}, resume=True).close()
 
 
-@ADVICE.story("is closed; resume it {RESUME}")
+@ADVICE.story("is closed; {RESUME}")
 def _(at, told):
     with writing(at) as writer:
         writer.append("s", 0, {("a", "x"): values(0)})
@@ -301,7 +301,7 @@ def _(at, told):
     writer.close()
 
 
-@ADVICE.story("mend the disk and resume it {RESUME}")
+@ADVICE.story("mend the disk and {RESUME}")
 def _(at, told):
     with told(), writing(at) as writer:
         writer.append("s", 0, {("a", "x"): values(0)})
@@ -314,7 +314,7 @@ def _(at, told):
     assert open_run(at / "run.zarr")["s"].sizes["step"] == 2
 
 
-@ADVICE.story("move it back and resume it {RESUME}")
+@ADVICE.story("move it back and {RESUME}")
 def _(at, told):
     with told(), writing(at) as writer:
         writer.append("s", 0, {("a", "x"): values(0)})
