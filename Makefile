@@ -12,10 +12,10 @@ demo: .venv/demo
 	$(BIN)/fadiag demo --out fadiag-demo
 
 test: .venv/dev lint
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: .venv/dev
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -25,6 +25,17 @@ def launched(recipe, out, *options, launcher=()):
     return out
 
 
+def test_every_recipe_is_run_here():
+    assert {path.name for path in HOOKS.glob("*.py")} == {
+        "checkpoints.py",
+        "foreign_fa_library.py",
+        "hf_trainer.py",
+        "lightning_callback.py",
+        "plain_loop.py",
+        "torchrun_ddp.py",
+    }
+
+
 def test_plain_loop(tmp_path):
     run = open_run(launched("plain_loop.py", tmp_path) / "run.zarr")
     assert run["log/loss"].values[-10:].mean() < run["log/loss"].values[:10].mean()
@@ -71,6 +82,13 @@ def test_hugging_face_trainer(tmp_path):
     layer = run["state/vit.layers.0.attention.q_proj"]
     assert np.isfinite(layer["gradient"][:2]).all()  # seen inside accelerate's optimizer
     assert np.isfinite(layer["momentum"][:2]).all()
+
+
+def test_lightning(tmp_path):
+    pytest.importorskip("lightning")
+    run = open_run(launched("lightning_callback.py", tmp_path) / "run.zarr")
+    np.testing.assert_array_equal(run["probe/step"], [*range(0, 84, 10), 84])
+    assert np.isfinite(run["log/loss"]).all()
 
 
 def test_torchrun(tmp_path):

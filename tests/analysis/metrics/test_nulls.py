@@ -55,9 +55,10 @@ def test_drawn_null_by_hand():
 
 
 def matrix_view(weight, feedback):
+    """Return a layer's W at each step, and one B for all steps or one for each."""
     signals = {
         "weight": SignalView(weight, ("out", "in")),
-        "static/feedback": SignalView(feedback[None], ("out", "in")),
+        "static/feedback": SignalView(feedback.reshape(-1, *weight.shape[1:]), ("out", "in")),
     }
     layer = Layer(name="fc", order=1, feedback_kind="layerwise", classes=3, k=2)
     return View(layer, np.arange(len(weight)), signals)
@@ -133,14 +134,13 @@ LAWS = ("gaussian", "uniform", "biased", "permuted")
 def p_values(law: str, shape: tuple[int, int], nets: int, shift: float) -> np.ndarray:
     """Return p of untrained nets; their weights have a mean of so many standard errors."""
     rng = np.random.default_rng([LAWS.index(law), *shape])
-    found = []
-    for _ in range(nets):
+    weights, feedbacks = np.empty((2, nets, *shape))
+    for net in range(nets):
         weight = _kaiming(rng, *shape)
-        weight += shift * weight.std() / np.sqrt(weight.size) - weight.mean()
-        view = matrix_view(weight[None], feedback_beside(weight, law, rng))
-        observed = vector_cosine(view, pair=("weight", "static/feedback"))
-        found.append(reordered_cosine_null(view, observed)["null_p"][0])
-    return np.array(found)
+        weights[net] = weight + shift * weight.std() / np.sqrt(weight.size) - weight.mean()
+        feedbacks[net] = feedback_beside(weights[net], law, rng)
+    view = matrix_view(weights, feedbacks)  # a net a step: measured at once, which is many times as fast
+    return reordered_cosine_null(view, vector_cosine(view, pair=("weight", "static/feedback")))["null_p"]
 
 
 @pytest.mark.parametrize("law", LAWS)
