@@ -23,7 +23,7 @@ def test_the_nulls_of_a_second_reading_are_added_to_the_first() -> None:
 
 def test_the_nulls_of_other_weights_are_left_out_with_a_warning_at_the_users_line() -> None:
     with pytest.warns(
-        CaptureWarning, match=r"record of probe 'probe' are left out: the model's weights"
+        CaptureWarning, match="record of probe 'probe' are left out: the model or the batch changed"
     ) as told:
         (layer,) = with_nulls(reading(1.0, nulls=False), reading(1.1, nulls=True), "probe")
     assert set(layer.signals) == {"error"}
