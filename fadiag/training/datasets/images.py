@@ -79,8 +79,8 @@ class Images:
             self.classes,
         )
 
-    def tensors(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return train images, train labels, test images and test labels for training.
+    def standardized(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
+        """Return training pair, test pair, and the black that borders shifted images.
 
         Images are float32, each channel shifted and scaled to mean 0 and variance 1 over the training set.
         """
@@ -91,14 +91,11 @@ class Images:
             raise InputError(f"{self.name}: a channel of the training images is constant")
 
         def images(array: _Bytes) -> Tensor:
-            return torch.from_numpy(((array - mean) / std).astype(np.float32)).to(device)
+            return torch.from_numpy(((array - mean) / std).astype(np.float32))
 
         def labels(array: _Bytes) -> Tensor:
-            return torch.from_numpy(array.astype(np.int64)).to(device)
+            return torch.from_numpy(array.astype(np.int64))
 
-        return (
-            images(self.train_images),
-            labels(self.train_labels),
-            images(self.test_images),
-            labels(self.test_labels),
-        )
+        black = torch.from_numpy((-mean / std).astype(np.float32))
+        train = images(self.train_images), labels(self.train_labels)
+        return train, (images(self.test_images), labels(self.test_labels)), black
