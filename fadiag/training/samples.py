@@ -179,7 +179,7 @@ def _classes(train: Given, test: Given | None) -> int | None:
             labels.append(given[1])
         elif given is not None:
             return None
-    return 1 + max(int(y.max()) for y in labels if len(y))
+    return 1 + max((int(y.max()) for y in labels if len(y)), default=0)
 
 
 def _fingerprint(train: Given, test: Given | None) -> str:

@@ -29,7 +29,8 @@ def small(**options):
     train = replace(base.train, epochs=1)
     record = replace(base.record, every=20, probe_samples=32, redraws=5)
     conditions = {
-        rule: replace(study.conditions[rule], train=train, model=model, record=record) for rule in ("bp", "fa")
+        rule: replace(study.conditions[rule], train=train, model=model, record=record)
+        for rule in ("bp", "fa")
     }
     study = dataclasses.replace(study, conditions=conditions, seeds=(0, 1))
     fadiag.training.demo_study = lambda *given: study
