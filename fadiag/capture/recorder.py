@@ -97,6 +97,8 @@ class Recorder:
         have the weights of that step; or delete it first, if nobody is writing it.
     resume_from : int, optional
         Go on from a checkpoint of this step. Records of this step and of later ones are given up.
+    first_step : int
+        How many updates the model has seen before a new store begins. The store's first weights are those.
     dry_run : bool
         Write nothing. Read the probes and the state once, print what a record costs (bytes, time, memory),
         and let all later calls do nothing.
@@ -155,6 +157,7 @@ class Recorder:
         storage: Storage | None = None,
         if_exists: IfExists = "error",
         resume_from: int | None = None,
+        first_step: int = 0,
         dry_run: bool = False,
     ) -> None:
         store = absolute_path(path)
@@ -191,7 +194,11 @@ class Recorder:
             ops=ops,
         )
         self._session = Session(readers, scaler, last_weights=LastWeights(self._layers), watch=watch)
-        self._session.step = resume_from or 0
+        if whole_number(first_step, 0) is None:
+            raise InputError(
+                f"first_step is {first_step!r}; give the number of updates made before, at least 0"
+            )
+        self._session.step = readers.probes.start = resume_from or first_step
         # The session does not know the recorder, so this does not keep the recorder alive.
         self._at_end = weakref.finalize(self, close_unfinished, self._session, os.getpid())
         self._is_live_run = bool(optimizers) or live is not None

@@ -1,5 +1,6 @@
 """The reference trainer, its configuration and data sets, and paired studies of many runs."""
 
+from fadiag.training.checkpoint import Checkpoint, load_checkpoint
 from fadiag.training.config import (
     Config,
     DataConfig,
@@ -21,6 +22,7 @@ from fadiag.training.trainer import DivergedError, Progress, train
 __all__ = [
     "DATASETS",
     "MODELS",
+    "Checkpoint",
     "Config",
     "DataConfig",
     "DivergedError",
@@ -37,6 +39,7 @@ __all__ = [
     "condition_configs",
     "demo_base",
     "demo_study",
+    "load_checkpoint",
     "load_config",
     "make_config",
     "run_study",

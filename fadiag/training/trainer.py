@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from msgspec.structs import replace
@@ -14,15 +15,19 @@ from fadiag.errors import ConfigError, FadiagError
 from fadiag.paths import absolute_path
 from fadiag.rules import convert
 from fadiag.rules.feedback import generator_for
+from fadiag.store import run_info
+from fadiag.training.checkpoint import Checkpoint, resumable, save_checkpoint
+from fadiag.training.checks import check_batch_norm, check_counts, pick_device
 from fadiag.training.config import Config
 from fadiag.training.layer_order import layers_in_order
 from fadiag.training.loss import accuracy, loss_of
 from fadiag.training.models import build_model
 from fadiag.training.optimizers import build_optimizers, rate_factor, set_rates
 from fadiag.training.recording import meta_of, recorder_options
-from fadiag.training.samples import Given, RunData, prepare_data
+from fadiag.training.samples import Given, prepare_data
+from fadiag.training.state import TrainingState
 
-__all__ = ["DivergedError", "Progress", "pick_device", "train"]
+__all__ = ["DivergedError", "Progress", "train"]
 
 #: Called after each epoch with the steps done, the steps in all and the latest scalars.
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -42,17 +47,19 @@ def train(
     device: str = "auto",
     progress: Progress | None = None,
     meta: Mapping[str, str | int | float] | None = None,
+    resume: bool = False,
+    branch: Checkpoint | None = None,
 ) -> Path:
     """Train one network as configured and record it.
 
-    The same configuration gives the same numbers, bit for bit, on one machine with one number of threads.
-    torch's own generators are put back.
+    The same configuration gives the same numbers, bit for bit, on one CPU with one number of threads, also
+    where a killed run goes on from a checkpoint. torch's own generators are put back.
 
     Parameters
     ----------
     config : Config
     out : str or Path
-        The store to write; it must not exist.
+        The store to write; it must not exist, but for ``resume``.
     model : nn.Module, optional
         The user's own network, in place of the one that the configuration names. It is trained in place, by
         the configured rule.
@@ -64,6 +71,12 @@ def train(
         Called after each epoch with the steps done, the steps in all and the latest scalars.
     meta : mapping, optional
         More meta entries of the store, such as the run's study.
+    resume : bool
+        If the store exists, go on from the newest checkpoint (see ``train.checkpoint_every``) whose records
+        are all there; begin anew if there is none, and do nothing if the run is complete.
+    branch : Checkpoint, optional
+        Begin with this state of another run, see `fadiag.training.load_checkpoint`. The store counts the
+        steps on, and its first weights are the checkpoint's.
 
     Returns
     -------
@@ -91,8 +104,19 @@ def train(
     """
     place, store = pick_device(device), absolute_path(out)
     config = _with_given(config, model, data)
+    how: dict[str, Any] = {}
+    checkpoint = branch
+    if branch is not None:
+        branch.check_branch(config)
+        how = {"first_step": branch.step}
+        meta = {"branched_from": f"{branch.run.name}@{branch.step}", **(meta or {})}
+    elif resume and store.exists():
+        if run_info(store).status == "complete":
+            return store
+        checkpoint = resumable(store, config)
+        how = {"if_exists": "replace"} if checkpoint is None else {"resume_from": checkpoint.step}
     samples = prepare_data(config.data, data, test, config.seeds.data, place)
-    _check_counts(config, samples)
+    check_counts(config, samples)
     example = samples.train.take(torch.zeros(1, dtype=torch.int64, device="cpu"))[0]
     if model is None:
         if samples.classes is None:
@@ -101,19 +125,25 @@ def train(
     model = model.to(place)
     layers = layers_in_order(model, example)
     model = convert(model, rule=config.rule, seed=config.seeds.feedback)
-    _check_batch_norm(config, model)
+    check_batch_norm(config, model)
     optimizers, taken = build_optimizers(config, model, layers)
-    scaler = torch.amp.GradScaler(place.type, enabled=config.train.amp == "fp16")
+    trained = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     loss_function = loss_of(config)
-    shuffle = torch.Generator("cpu").manual_seed(config.seeds.data)
-    augment = generator_for(config.seeds.data, "augmentation")
     per_epoch = len(samples.train) // config.train.batch_size
     steps = config.train.epochs * per_epoch
-    trained = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
 
-    with (
-        _seeded(generator_for(config.seeds.feedback, "each pass").initial_seed(), place),
-        Recorder(
+    with _seeded(generator_for(config.seeds.feedback, "each pass").initial_seed(), place):
+        state = TrainingState.begin(config, model, optimizers, place, len(samples.train))
+        if checkpoint is not None:
+            before = checkpoint.config
+            state.restore(
+                checkpoint.contents,
+                same_feedback=(config.rule, config.seeds.feedback) == (before.rule, before.seeds.feedback),
+                same_data=config.seeds.data == before.seeds.data,
+            )
+        model.train()
+        first, scaler = state.step, state.scaler
+        with Recorder(
             model,
             store,
             optimizer=optimizers,
@@ -121,40 +151,45 @@ def train(
             scaler=scaler if scaler.is_enabled() else None,
             meta={**meta_of(config, samples, layers, taken), **(meta or {})},
             **recorder_options(config, samples),
-        ) as recorder,
-    ):
-        model.train()
-        scalars: dict[str, float] = {}
-        for step in range(steps + 1):
-            if step % per_epoch == 0:
-                scalars["train_accuracy"] = accuracy(config, model, samples.train)
-                scalars[f"{samples.held_out_name}_accuracy"] = accuracy(config, model, samples.held_out)
-                recorder.log(**{name: value for name, value in scalars.items() if name != "loss"})
-                if progress is not None and step:
-                    progress(step, steps, dict(scalars))
-                order = torch.randperm(len(samples.train), generator=shuffle, device="cpu")
-            if step == steps:
-                break
-            first = step % per_epoch * config.train.batch_size
-            batch = order[first : first + config.train.batch_size]
-            set_rates(optimizers, rate_factor(config.optimizer, step, steps))
-            model.zero_grad()
-            total = 0.0
-            for part in batch.chunk(config.train.accumulate):
-                loss = loss_function(model, samples.batch(part, augment)) / config.train.accumulate
-                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-                total += loss.item()
-            if not math.isfinite(total):
-                raise DivergedError(_diverged(config, total, step, store))
-            if config.optimizer.clip_norm is not None:
+            **how,
+        ) as recorder:
+            run_id, every = run_info(store).run_id, config.train.checkpoint_every
+            scalars: dict[str, float] = {}
+            for step in range(first, steps + 1):
+                if every is not None and step % every == 0 and step > first:
+                    save_checkpoint(store, run_id, config, state)
+                if step % per_epoch == 0:
+                    accuracies = {
+                        "train_accuracy": accuracy(config, model, samples.train),
+                        f"{samples.held_out_name}_accuracy": accuracy(config, model, samples.held_out),
+                    }
+                    recorder.log(**accuracies)
+                    if progress is not None and step:
+                        progress(step, steps, {**scalars, **accuracies})
+                    state.draw_order()
+                if step == steps:
+                    break
+                begin = step % per_epoch * config.train.batch_size
+                batch = state.order[begin : begin + config.train.batch_size]
+                set_rates(optimizers, rate_factor(config.optimizer, step, steps))
+                model.zero_grad()
+                total = 0.0
+                for part in batch.chunk(config.train.accumulate):
+                    loss = loss_function(model, samples.batch(part, state.augment)) / config.train.accumulate
+                    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                    total += loss.item()
+                if not math.isfinite(total):
+                    raise DivergedError(_diverged(config, total, step, store))
+                if config.optimizer.clip_norm is not None:
+                    for optimizer in optimizers:
+                        scaler.unscale_(optimizer)
+                    nn.utils.clip_grad_norm_(trained, config.optimizer.clip_norm)
                 for optimizer in optimizers:
-                    scaler.unscale_(optimizer)
-                nn.utils.clip_grad_norm_(trained, config.optimizer.clip_norm)
-            for optimizer in optimizers:
-                scaler.step(optimizer)
-            scaler.update()
-            scalars["loss"] = total
-            recorder.step(epoch=(step + 1) / per_epoch, loss=total)
+                    scaler.step(optimizer)
+                scaler.update()
+                state.step = step + 1
+                scalars["loss"] = total
+                recorder.step(epoch=(step + 1) / per_epoch, loss=total)
     return store
 
 
@@ -176,52 +211,6 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         if cuda:
             torch.cuda.manual_seed(seed)
         yield
-
-
-def _check_counts(config: Config, data: RunData) -> None:
-    """Check that there are enough samples for a batch and for the probe."""
-    if config.train.batch_size > len(data.train):
-        raise ConfigError(
-            f"train.batch_size is {config.train.batch_size:,}, but there are only {len(data.train):,} "
-            "training samples"
-        )
-    if config.record.probe_samples > len(data.held_out):
-        raise ConfigError(
-            f"record.probe_samples is {config.record.probe_samples:,}, "
-            f"but there are only {len(data.held_out):,} {data.held_out_name} samples"
-        )
-
-
-def _check_batch_norm(config: Config, model: nn.Module) -> None:
-    """Refuse batches of one sample with batch norm, which has no variance then."""
-    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
-        return
-    if config.train.batch_size == config.train.accumulate:
-        raise ConfigError(
-            f"train.batch_size is {config.train.batch_size} in {config.train.accumulate} part(s), and batch "
-            "norm finds no variance in one sample; take larger parts, or model.norm 'layer'"
-        )
-    if config.record.probe_samples == 1 and config.record.probe_mode == "train":
-        raise ConfigError(
-            "record.probe_samples is 1, and batch norm finds no variance in one sample; take more, or "
-            "record.probe_mode 'eval'"
-        )
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device with a name; "auto" is CUDA if torch sees a CUDA device, else the CPU.
-
-    Raises
-    ------
-    ConfigError
-        The name is unknown, or it is "cuda" and torch sees no CUDA device.
-    """
-    if name not in {"auto", "cpu", "cuda"}:
-        raise ConfigError(f"unknown device {name!r}; it is 'auto', 'cpu' or 'cuda'")
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise ConfigError("device is 'cuda', but torch sees no CUDA device; take 'auto' or 'cpu'")
-    return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
 def _diverged(config: Config, value: float, step: int, store: Path) -> str:
