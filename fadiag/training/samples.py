@@ -130,7 +130,8 @@ def prepare_data(
         images = read_images(config.name, None if config.folder is None else absolute_path(config.folder))
         fingerprint, count = images.fingerprint, images.classes
         classes: int | None = count
-        train, test, border = images.standardized()
+        x, y, test_x, test_y = images.tensors(device)
+        train, test, border = (x, y), (test_x, test_y), images.black
     else:
         fingerprint, classes = _fingerprint(train, test), _classes(train, test)
     kept, held_out, name = _split(config, train, test)
@@ -142,8 +143,8 @@ def prepare_data(
         if samples.pair is None or classes is None:
             raise ConfigError("data.label_noise is for labels as a tensor; put it into your data set")
         generator = torch.Generator("cpu").manual_seed(seed)
-        x, y = samples.pair
-        samples.pair = (x, noisy_labels(y.cpu(), config.label_noise, classes, generator).to(device))
+        kept_x, kept_y = samples.pair
+        samples.pair = (kept_x, noisy_labels(kept_y.cpu(), config.label_noise, classes, generator).to(device))
     return RunData(samples, rest, name, classes, fingerprint, border.to(device) if config.augment else None)
 
 

@@ -38,7 +38,8 @@ def test_digits_are_the_published_ones() -> None:
 
 
 def test_tensors_are_standardized_by_the_training_images() -> None:
-    (x, y), (test_x, _), black = read_digits().standardized()
+    x, y, test_x, _ = read_digits().tensors(torch.device("cpu"))
+    black = read_digits().black
     assert x.dtype == torch.float32
     assert y.dtype == torch.int64
     assert x.mean().item() == pytest.approx(0, abs=1e-6)
@@ -212,7 +213,7 @@ def test_images_and_labels_must_belong_together() -> None:
     with pytest.raises(InputError, match="x: a train label is 0, of 0 classes"):
         Images("x", images, labels, images, labels, classes=0)
     with pytest.raises(InputError, match="x: a channel of the training images is constant"):
-        Images("x", images, labels, images, labels, classes=1).standardized()
+        Images("x", images, labels, images, labels, classes=1).tensors(torch.device("cpu"))
 
 
 def test_shifted_images_are_windows_of_the_bordered_image_and_half_are_mirrored() -> None:
