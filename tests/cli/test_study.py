@@ -24,7 +24,7 @@ def small(data="digits", data_dir=None):
             record=replace(config.record, every=20, probe_samples=32, redraws=5, gate_draws=5),
         )
         for name, config in study.conditions.items()
-        if name in ("bp", "fa")
+        if name in ("bp", "fa", "fa+muon")
     }
     return with_fields(study, conditions=conditions, seeds=(0, 1))
 
