@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -123,32 +123,38 @@ def prepare_data(
     InputError
         A file is missing or damaged, or the data given are none.
     """
-    border: Tensor = torch.zeros((), device="cpu")
+    classes: int | None
     if train is None:
         if test is not None:
             raise ConfigError("test is given without data; give both, or neither")
         images = read_images(config.name, None if config.folder is None else absolute_path(config.folder))
-        fingerprint, count = images.fingerprint, images.classes
-        classes: int | None = count
+        images = images.head(config.train_samples, config.test_samples)
+        if config.held_out == "validation":
+            images = images.with_validation()
         x, y, test_x, test_y = images.tensors(device)
-        train, test, border = (x, y), (test_x, test_y), images.black
+        samples, rest = Samples((x, y), device), Samples((test_x, test_y), device)
+        name, border = config.held_out, images.black
+        fingerprint, classes = images.fingerprint, images.classes
     else:
+        kept, held_out, name = _split(config, train, test)
+        samples = Samples(train, device, kept)
+        rest = Samples(train if name == "validation" or test is None else test, device, held_out)
+        border = torch.zeros((), device="cpu")
         fingerprint, classes = _fingerprint(train, test), _classes(train, test)
-    kept, held_out, name = _split(config, train, test)
-    samples = Samples(train, device, kept)
-    rest = Samples(train if name == "validation" or test is None else test, device, held_out)
     if config.augment and (samples.pair is None or samples.pair[0].ndim != 4):
         raise ConfigError("data.augment is for images as a tensor (sample, channel, height, width)")
     if config.label_noise:
         if samples.pair is None or classes is None:
             raise ConfigError("data.label_noise is for labels as a tensor; put it into your data set")
         generator = torch.Generator("cpu").manual_seed(seed)
-        kept_x, kept_y = samples.pair
-        samples.pair = (kept_x, noisy_labels(kept_y.cpu(), config.label_noise, classes, generator).to(device))
+        x, y = samples.pair
+        samples.pair = (x, noisy_labels(y.cpu(), config.label_noise, classes, generator).to(device))
     return RunData(samples, rest, name, classes, fingerprint, border.to(device) if config.augment else None)
 
 
-def _split(config: DataConfig, train: Given, test: Given | None) -> tuple[range, range, str]:
+def _split(
+    config: DataConfig, train: Given, test: Given | None
+) -> tuple[range, range, Literal["test", "validation"]]:
     """Return the indices of the training samples, those held out, and whether they are test or validation."""
     have = {"train": _count(train), "test": 0 if test is None else _count(test)}
     wanted = {"train": config.train_samples, "test": config.test_samples}

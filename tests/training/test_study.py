@@ -33,9 +33,12 @@ SMALL = Config(
 )
 
 
-#: Its loss is soon not finite.
+#: Its loss is soon not finite: there are no gates that could all close.
 WILD = replace(
-    SMALL, train=TrainConfig(epochs=5, batch_size=20), optimizer=OptimizerConfig(learning_rate=1e6)
+    SMALL,
+    train=TrainConfig(epochs=5, batch_size=20),
+    model=ModelConfig(hidden=(8, 8), gate="linear"),
+    optimizer=OptimizerConfig(learning_rate=1e6),
 )
 
 
