@@ -1,5 +1,7 @@
 """What is checked before a run writes anything: the device, and that network, data and numbers fit."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -7,7 +9,7 @@ from fadiag.errors import ConfigError
 from fadiag.training.config import Config
 from fadiag.training.samples import RunData
 
-__all__ = ["check_batch_norm", "check_counts", "pick_device"]
+__all__ = ["check_batch_norm", "check_counts", "check_layers", "pick_device"]
 
 
 def check_counts(config: Config, data: RunData) -> None:
@@ -21,6 +23,15 @@ def check_counts(config: Config, data: RunData) -> None:
         raise ConfigError(
             f"record.probe_samples is {config.record.probe_samples:,}, "
             f"but there are only {len(data.held_out):,} {data.held_out_name} samples"
+        )
+
+
+def check_layers(layers: Mapping[str, nn.Module], model: nn.Module) -> None:
+    """Refuse a network without layers, in which nothing is first or last."""
+    if not layers:
+        raise ConfigError(
+            f"no layer with a weight matrix is called in the forward pass of {type(model).__name__}; build "
+            "it of modules such as nn.Linear"
         )
 
 

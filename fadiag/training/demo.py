@@ -45,11 +45,12 @@ _BASES: Mapping[str, Config] = MappingProxyType(
     }
 )
 
+#: Muon takes the weights of all layers but the last, and Adam at 1e-3 the rest, as in `OptimizerConfig`.
 #: analyses/tune_learning_rates.py tuned those of the digits; docs/learning-rates.md shows the curves. Those
 #: of the other two data sets come from a pilot and are not tuned for this network.
 _LEARNING_RATES: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
-        "digits": {"bp": 0.1, "fa": 0.01, "fa+bn": 0.03, "fa+muon": 0.01, "fa+muon+bn": 0.03, "frozen": 0.03},
+        "digits": {"bp": 0.01, "fa": 0.03, "fa+bn": 0.03, "fa+muon": 0.01, "fa+muon+bn": 0.1, "frozen": 0.03},
         "fashion-mnist": {
             "bp": 0.01,
             "fa": 0.003,

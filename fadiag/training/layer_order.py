@@ -8,6 +8,10 @@ from torch import Tensor, nn
 __all__ = ["layers_in_order"]
 
 
+#: Modules whose weight may have two axes and mixes no units.
+_NO_LAYERS = (nn.Embedding, nn.LayerNorm, nn.RMSNorm)
+
+
 @torch.no_grad()
 def layers_in_order(model: nn.Module, x: Tensor) -> dict[str, nn.Module]:
     """Return the layers with a weight matrix or kernels by name, in the order of their first forward calls.
@@ -38,7 +42,7 @@ def layers_in_order(model: nn.Module, x: Tensor) -> dict[str, nn.Module]:
 
     for name, module in model.named_modules():
         weight = module._parameters.get("weight")
-        if weight is not None and weight.ndim >= 2 and not isinstance(module, nn.Embedding):
+        if weight is not None and weight.ndim >= 2 and not isinstance(module, _NO_LAYERS):
             watch(name, module)
     modes = {module: module.training for module in model.modules()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}

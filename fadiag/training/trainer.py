@@ -17,7 +17,7 @@ from fadiag.rules import convert
 from fadiag.rules.feedback import generator_for
 from fadiag.store import run_info
 from fadiag.training.checkpoint import Checkpoint, resumable, save_checkpoint
-from fadiag.training.checks import check_batch_norm, check_counts, pick_device
+from fadiag.training.checks import check_batch_norm, check_counts, check_layers, pick_device
 from fadiag.training.config import Config
 from fadiag.training.layer_order import layers_in_order
 from fadiag.training.loss import accuracy, loss_of
@@ -125,6 +125,7 @@ def train(
     model = model.to(place)
     layers = layers_in_order(model, example)
     model = convert(model, rule=config.rule, seed=config.seeds.feedback)
+    check_layers(layers, model)
     check_batch_norm(config, model)
     optimizers, taken = build_optimizers(config, model, layers)
     trained = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]

@@ -172,12 +172,14 @@ def test_the_order_is_that_of_the_calls_and_the_model_stays_as_it_was() -> None:
             self.table = nn.Embedding(3, 3)
             self.unused = nn.Linear(4, 2)
             self.norm = nn.BatchNorm1d(4, track_running_stats=True)
+            self.plane = nn.LayerNorm((2, 2))
             self.first = nn.Linear(3, 4)
             self.drop = nn.Dropout(0.5)
 
         def forward(self, x):
             self.norm.num_batches_tracked.add_(1)  # a model may write even in eval mode
-            return self.last(self.drop(self.norm(self.first(x + torch.rand(()) + self.table.weight[0]))))
+            x = x + torch.rand(()) + self.table(torch.zeros(len(x), dtype=torch.int64))
+            return self.last(self.drop(self.plane(self.norm(self.first(x)).view(-1, 2, 2)).flatten(1)))
 
     model = Backwards()
     model.norm.eval()

@@ -312,13 +312,17 @@ def test_a_rule_that_cannot_apply_is_one_clear_line(tmp_path: Path) -> None:
     class Own(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.weight = nn.Parameter(torch.randn(3, 5))
+            self.w = nn.Parameter(torch.randn(3, 5))
 
         def forward(self, x):
-            return x @ self.weight.T
+            return x @ self.w.T
 
     with pytest.raises(InputError, match=r"nothing to convert in Own: it has no layer of type"):
         train(replace(SMALL, data=DataConfig()), tmp_path / "run.zarr", model=Own(), data=blobs())
+    with pytest.raises(
+        ConfigError, match="no layer with a weight matrix is called in the forward pass of Own"
+    ):
+        train(replace(SMALL, data=DataConfig(), rule="bp"), tmp_path / "run.zarr", model=Own(), data=blobs())
     with pytest.raises(InputError, match="unknown rule 'faa'; did you mean 'fa'"):
         train(replace(SMALL, rule="faa"), tmp_path / "run.zarr")
     assert not (tmp_path / "run.zarr").exists()

@@ -36,7 +36,7 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         "normalized_sgd" makes steps of Muon's size along the momentum itself.
     learning_rate : float
     momentum : float
-        The first beta of Adam.
+        The first beta of Adam. `torch.optim.Muon` has 0.95 by default.
     beta2 : float
         The second beta of Adam.
     weight_decay : float
