@@ -88,6 +88,8 @@ class Recorder:
         have the weights of that step; or delete it first, if nobody is writing it.
     resume_from : int, optional
         Go on from a checkpoint of this step. Records of this step and of later ones are given up.
+    first_step : int
+        How many updates the model has seen before a new store begins. The store's first weights are those.
     dry_run : bool
         Write nothing: read probes and state once, and print what a record costs (bytes, time, memory).
 
@@ -144,6 +146,7 @@ class Recorder:
         storage: Storage | None = None,
         if_exists: IfExists = "error",
         resume_from: int | None = None,
+        first_step: int = 0,
         dry_run: bool = False,
     ) -> None:
         store = absolute_path(path)
@@ -161,7 +164,11 @@ class Recorder:
             attached, probes=by_name, every=every, live=live, state=asked, optimizers=optimizers, check=check
         )
         self._session = Session(attached, readers, scaler, watch)
-        self._session.step = resume_from or 0
+        if whole_number(first_step, 0) is None:
+            raise InputError(
+                f"first_step is {first_step!r}; give the number of updates made before, at least 0"
+            )
+        self._session.step = readers.probes.start = resume_from or first_step
         # The session does not know the recorder, so this does not keep the recorder alive.
         self._at_end = weakref.finalize(self, close_unfinished, self._session, os.getpid())
         self._is_live_run = bool(optimizers) or live is not None

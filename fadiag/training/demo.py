@@ -13,6 +13,7 @@ from fadiag.training.config import (
     DataConfig,
     ModelConfig,
     RecordConfig,
+    TrainConfig,
 )
 from fadiag.training.study import Study
 
@@ -25,21 +26,18 @@ DEMO_SEEDS = (0, 1, 2)
 _BASES: Mapping[str, Config] = MappingProxyType(
     {
         "digits": Config(
-            epochs=30,
-            batch_size=50,
+            train=TrainConfig(epochs=30, batch_size=50),
             model=ModelConfig(hidden=(128, 128, 128)),
             record=RecordConfig(every=156, probe_samples=256, redraws=99, gate_draws=20),
         ),
         "fashion-mnist": Config(
-            epochs=6,
-            batch_size=128,
+            train=TrainConfig(epochs=6, batch_size=128),
             data=DataConfig(name="fashion-mnist", train_samples=10_000, test_samples=2_000),
             model=ModelConfig(hidden=(256, 256, 256)),
             record=RecordConfig(every=52, probe_samples=256, redraws=99, gate_draws=20),
         ),
         "cifar10": Config(
-            epochs=6,
-            batch_size=128,
+            train=TrainConfig(epochs=6, batch_size=128),
             data=DataConfig(name="cifar10", train_samples=10_000, test_samples=2_000),
             model=ModelConfig(hidden=(256, 256, 256)),
             record=RecordConfig(every=52, probe_samples=256, redraws=99, gate_draws=20),
@@ -47,11 +45,12 @@ _BASES: Mapping[str, Config] = MappingProxyType(
     }
 )
 
+#: Muon takes the weights of all layers but the last, and Adam at 1e-3 the rest, as in `OptimizerConfig`.
 #: analyses/tune_learning_rates.py tuned those of the digits; docs/learning-rates.md shows the curves. Those
 #: of the other two data sets come from a pilot and are not tuned for this network.
 _LEARNING_RATES: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
-        "digits": {"bp": 0.1, "fa": 0.01, "fa+bn": 0.03, "fa+muon": 0.01, "fa+muon+bn": 0.03, "frozen": 0.03},
+        "digits": {"bp": 0.01, "fa": 0.03, "fa+bn": 0.03, "fa+muon": 0.01, "fa+muon+bn": 0.1, "frozen": 0.03},
         "fashion-mnist": {
             "bp": 0.01,
             "fa": 0.003,
@@ -140,5 +139,4 @@ def demo_study(data: str = "digits", data_dir: str | Path | None = None) -> Stud
         conditions=condition_configs(demo_base(data, data_dir), _LEARNING_RATES[data]),
         seeds=DEMO_SEEDS,
         primary_metric="error_participation_ratio_centered",
-        primary_layer="fc3",
     )

@@ -5,7 +5,8 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -13,6 +14,8 @@ from fadiag.errors import ConfigError
 from fadiag.paths import absolute_path
 from fadiag.rules import RULES
 from fadiag.training.config import Config
+from fadiag.training.datasets import DATASETS
+from fadiag.training.models import MODELS
 
 __all__ = ["load_config", "make_config"]
 
@@ -56,9 +59,9 @@ def make_config(
     --------
     >>> make_config({"optimizer": {"name": "muon"}}, ["optimizer.learning_rate=0.1"]).optimizer.learning_rate
     0.1
-    >>> make_config({"epoch": 3})
+    >>> make_config({"train": {"epoch": 3}})
     Traceback (most recent call last):
-    fadiag.errors.ConfigError: configuration: unknown key 'epoch'; did you mean 'epochs'?
+    fadiag.errors.ConfigError: configuration: unknown key 'train.epoch'; did you mean 'train.epochs'?
     """
     merged = _copy(table)
     for override in overrides:
@@ -70,8 +73,13 @@ def make_config(
         raise ConfigError(f"{source}: {_explain(str(error), merged)}") from None
     # The trainer has a key of its own for frozen layers.
     rules = [rule.name for rule in RULES if rule.trains]
-    if config.rule not in rules:
-        raise ConfigError(f"{source}: 'rule' is {config.rule!r}; {_near(config.rule, '', rules)}")
+    for key, name, names in (
+        ("rule", config.rule, rules),
+        ("data.name", config.data.name, DATASETS),
+        ("model.name", config.model.name, MODELS),
+    ):
+        if name not in names:
+            raise ConfigError(f"{source}: {key!r} is {name!r}; {_near(name, '', names)}")
     return config
 
 
@@ -85,11 +93,21 @@ def _explain(message: str, table: Mapping[str, Any]) -> str:
         if part == "[" or not isinstance(value, Mapping):
             break
         value = value.get(part)
-        kind = get_type_hints(kind)[part]
+        kind = _without_none(get_type_hints(kind)[part])
     choices = get_args(kind) if get_origin(kind) is Literal else ()
     if choices and isinstance(value, str):
         return f"{key!r} is {value!r}; {_near(value, '', choices)}"
+    if isinstance(value, Mapping) and not complaint.startswith("Expected"):
+        return f"in {key!r}, {complaint}"  # a check of the whole table
     return f"{key!r} is {value!r}: {complaint[0].lower()}{complaint[1:]}"
+
+
+def _without_none(kind: Any) -> Any:
+    """Return what a key holds if it is given."""
+    if get_origin(kind) not in (UnionType, Union):
+        return kind
+    others = [one for one in get_args(kind) if one is not NoneType]
+    return others[0] if len(others) == 1 else kind
 
 
 def _copy(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +135,7 @@ def _check_keys(table: Mapping[str, Any], struct: type[msgspec.Struct], above: s
     for key, value in table.items():
         if key not in fields:
             raise ConfigError(f"{source}: unknown key {(above + key)!r}; {_near(above + key, above, fields)}")
-        kind = fields[key]
+        kind = _without_none(fields[key])
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, Mapping):
             _check_keys(value, kind, f"{above}{key}.", source)
 

@@ -33,8 +33,10 @@ class Study:
     seeds : tuple of int
         A seed sets initialization, data order and feedback of one run of every condition. So runs of one seed
         are paired: same first weights, same batches, same feedback.
-    primary_metric, primary_layer : str
-        The one number that decides the question. All else that the study shows is secondary.
+    primary_metric : str
+    primary_layer : str, optional
+        With the metric, the one number that decides the question; by default the last hidden layer of a
+        forward pass. All else that the study shows is secondary.
     """
 
     name: str
@@ -42,7 +44,7 @@ class Study:
     conditions: Mapping[str, Config]
     seeds: tuple[int, ...]
     primary_metric: str
-    primary_layer: str
+    primary_layer: str | None = None
 
     def __post_init__(self) -> None:
         if not self.conditions or not self.seeds:
@@ -55,7 +57,7 @@ class Study:
 
         Examples
         --------
-        >>> study = Study("s", "?", {"a": Config(), "b": Config()}, (0, 1), "error_cosine", "fc3")
+        >>> study = Study("s", "?", {"a": Config(), "b": Config()}, (0, 1), "error_cosine")
         >>> list(study.runs())
         ['a-seed0', 'b-seed0', 'a-seed1', 'b-seed1']
         """
@@ -123,7 +125,7 @@ def run_study(
     meta = {
         "study": study.name,
         "primary_metric": study.primary_metric,
-        "primary_layer": study.primary_layer,
+        **({} if study.primary_layer is None else {"primary_layer": study.primary_layer}),
     }
     if todo:
         at_once = min(jobs, len(todo))

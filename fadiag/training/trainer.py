@@ -4,23 +4,30 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from msgspec.structs import replace
+from torch import nn
 
-from fadiag.capture import Probe, Recorder
+from fadiag.capture import Recorder
 from fadiag.errors import ConfigError, FadiagError
 from fadiag.paths import absolute_path
 from fadiag.rules import convert
 from fadiag.rules.feedback import generator_for
+from fadiag.store import run_info
+from fadiag.training.checkpoint import Checkpoint, resumable, save_checkpoint
+from fadiag.training.checks import check_batch_norm, check_counts, check_layers, pick_device
 from fadiag.training.config import Config
-from fadiag.training.datasets import Images, read_images
-from fadiag.training.model import build_model, hidden_layers
-from fadiag.training.optimizer import build_optimizers, build_schedules
+from fadiag.training.layer_order import layers_in_order
+from fadiag.training.loss import accuracy, loss_of
+from fadiag.training.models import build_model
+from fadiag.training.optimizers import build_optimizers, rate_factor, set_rates
+from fadiag.training.recording import meta_of, recorder_options
+from fadiag.training.samples import Given, prepare_data
+from fadiag.training.state import TrainingState
 
-__all__ = ["DivergedError", "Progress", "pick_device", "train"]
+__all__ = ["DivergedError", "Progress", "train"]
 
 #: Called after each epoch with the steps done, the steps in all and the latest scalars.
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -34,25 +41,42 @@ def train(
     config: Config,
     out: str | Path,
     *,
+    model: nn.Module | None = None,
+    data: Given | None = None,
+    test: Given | None = None,
     device: str = "auto",
     progress: Progress | None = None,
     meta: Mapping[str, str | int | float] | None = None,
+    resume: bool = False,
+    branch: Checkpoint | None = None,
 ) -> Path:
     """Train one network as configured and record it.
 
-    The same configuration gives the same numbers, bit for bit, on one machine with one number of threads.
-    torch's own generators are put back.
+    The same configuration gives the same numbers, bit for bit, on one CPU with one number of threads, also
+    where a killed run goes on from a checkpoint. torch's own generators are put back.
 
     Parameters
     ----------
     config : Config
     out : str or Path
-        The store to write; it must not exist.
+        The store to write; it must not exist, but for ``resume``.
+    model : nn.Module, optional
+        The user's own network, in place of the one that the configuration names. It is trained in place, by
+        the configured rule.
+    data, test : (Tensor, Tensor) or torch.utils.data.Dataset, optional
+        The user's own inputs and class labels, in place of those that the configuration names. Without
+        ``test`` the last fifth of ``data`` is held out.
     device : {"auto", "cpu", "cuda"}
     progress : callable, optional
         Called after each epoch with the steps done, the steps in all and the latest scalars.
     meta : mapping, optional
         More meta entries of the store, such as the run's study.
+    resume : bool
+        If the store exists, go on from the newest checkpoint (see ``train.checkpoint_every``) whose records
+        are all there; begin anew if there is none, and do nothing if the run is complete.
+    branch : Checkpoint, optional
+        Begin with this state of another run, see `fadiag.training.load_checkpoint`. The store counts the
+        steps on, and its first weights are the checkpoint's.
 
     Returns
     -------
@@ -62,70 +86,121 @@ def train(
     Raises
     ------
     ConfigError
-        The configuration does not fit the data.
+        The configuration does not fit the data or the network.
+    InputError
+        A file of the data is missing or damaged, or the rule cannot apply to a layer.
     DivergedError
         The loss is not finite. The store keeps what was recorded, with the status "failed".
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fadiag.training import RecordConfig, TrainConfig
+    >>> x, y = torch.randn(60, 5), torch.randint(3, (60,))
+    >>> net = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3))
+    >>> config = Config(train=TrainConfig(epochs=1, batch_size=8), record=RecordConfig(probe_samples=12))
+    >>> train(config, tempfile.mkdtemp() + "/run.zarr", model=net, data=(x, y)).name
+    'run.zarr'
     """
     place, store = pick_device(device), absolute_path(out)
-    images = _images(config)
-    x, y, test_x, test_y = images.tensors(place)
-    model = build_model(config.model, x[0].numel(), images.classes, config.seeds.init)
-    model = convert(model, rule=config.rule, seed=config.seeds.feedback).to(place)
-    per_epoch = len(x) // config.batch_size
-    steps = config.epochs * per_epoch
-    optimizers = build_optimizers(config, model)
-    schedules = build_schedules(config, optimizers, steps)
-    shuffle = torch.Generator("cpu").manual_seed(config.seeds.data)
+    config = _with_given(config, model, data)
+    how: dict[str, Any] = {}
+    checkpoint = branch
+    if branch is not None:
+        branch.check_branch(config)
+        how = {"first_step": branch.step}
+        meta = {"branched_from": f"{branch.run.name}@{branch.step}", **(meta or {})}
+    elif resume and store.exists():
+        if run_info(store).status == "complete":
+            return store
+        checkpoint = resumable(store, config)
+        how = {"if_exists": "replace"} if checkpoint is None else {"resume_from": checkpoint.step}
+    samples = prepare_data(config.data, data, test, config.seeds.data, place)
+    check_counts(config, samples)
+    example = samples.train.take(torch.zeros(1, dtype=torch.int64, device="cpu"))[0]
+    if model is None:
+        if samples.classes is None:
+            raise ConfigError("a torch Dataset does not say its number of classes; give model= too")
+        model = build_model(config.model, tuple(example.shape[1:]), samples.classes, config.seeds.init)
+    model = model.to(place)
+    layers = layers_in_order(model, example)
+    model = convert(model, rule=config.rule, seed=config.seeds.feedback)
+    check_layers(layers, model)
+    check_batch_norm(config, model)
+    optimizers, taken = build_optimizers(config, model, layers)
+    trained = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    loss_function = loss_of(config)
+    per_epoch = len(samples.train) // config.train.batch_size
+    steps = config.train.epochs * per_epoch
 
-    def measure() -> dict[str, float]:
-        held_out = f"{config.data.held_out}_accuracy"
-        return {"train_accuracy": accuracy(model, x, y), held_out: accuracy(model, test_x, test_y)}
-
-    record, samples = config.record, config.record.probe_samples
-    probe = Probe(
-        (test_x[:samples], test_y[:samples]),
-        loss_of,
-        mode=record.probe_mode,
-        redraws=record.redraws,
-        gate_draws=record.gate_draws,
-    )
-    with (
-        _seeded(generator_for(config.seeds.feedback, "each pass").initial_seed(), place),
-        Recorder(
+    with _seeded(generator_for(config.seeds.feedback, "each pass").initial_seed(), place):
+        state = TrainingState.begin(config, model, optimizers, place, len(samples.train))
+        if checkpoint is not None:
+            before = checkpoint.config
+            state.restore(
+                checkpoint.contents,
+                same_feedback=(config.rule, config.seeds.feedback) == (before.rule, before.seeds.feedback),
+                same_data=config.seeds.data == before.seeds.data,
+            )
+        model.train()
+        first, scaler = state.step, state.scaler
+        with Recorder(
             model,
             store,
             optimizer=optimizers,
-            probes={"probe": probe},
-            every=record.every,
             steps=steps,
-            meta={**_meta(config, model, images.fingerprint), **(meta or {})},
-            config=msgspec.to_builtins(config),
-        ) as recorder,
-    ):
-        recorder.log(**measure())
-        model.train()
-        for step in range(steps):
-            if step % per_epoch == 0:
-                order = torch.randperm(len(x), generator=shuffle, device="cpu").to(place)
-                batches = torch.split(order, config.batch_size)
-            batch = batches[step % per_epoch]
-            loss = loss_of(model, (x[batch], y[batch]))
-            if not math.isfinite(value := loss.item()):
-                raise DivergedError(_diverged(config, value, step, store))
-            model.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            for optimizer in optimizers:
-                optimizer.step()
-            for schedule in schedules:
-                schedule.step()
-            done = step + 1
-            recorder.step(epoch=done / per_epoch, loss=value)
-            if done % per_epoch == 0:
-                accuracies = measure()
-                recorder.log(**accuracies)
-                if progress is not None:
-                    progress(done, steps, {"loss": value, **accuracies})
+            scaler=scaler if scaler.is_enabled() else None,
+            meta={**meta_of(config, samples, layers, taken), **(meta or {})},
+            **recorder_options(config, samples),
+            **how,
+        ) as recorder:
+            run_id, every = run_info(store).run_id, config.train.checkpoint_every
+            scalars: dict[str, float] = {}
+            for step in range(first, steps + 1):
+                if every is not None and step % every == 0 and step > first:
+                    save_checkpoint(store, run_id, config, state)
+                if step % per_epoch == 0:
+                    accuracies = {
+                        "train_accuracy": accuracy(config, model, samples.train),
+                        f"{samples.held_out_name}_accuracy": accuracy(config, model, samples.held_out),
+                    }
+                    recorder.log(**accuracies)
+                    if progress is not None and step:
+                        progress(step, steps, {**scalars, **accuracies})
+                    state.draw_order()
+                if step == steps:
+                    break
+                begin = step % per_epoch * config.train.batch_size
+                batch = state.order[begin : begin + config.train.batch_size]
+                set_rates(optimizers, rate_factor(config.optimizer, step, steps))
+                model.zero_grad()
+                total = 0.0
+                for part in batch.chunk(config.train.accumulate):
+                    loss = loss_function(model, samples.batch(part, state.augment)) / config.train.accumulate
+                    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                    total += loss.item()
+                if not math.isfinite(total):
+                    raise DivergedError(_diverged(config, total, step, store))
+                if config.optimizer.clip_norm is not None:
+                    for optimizer in optimizers:
+                        scaler.unscale_(optimizer)
+                    nn.utils.clip_grad_norm_(trained, config.optimizer.clip_norm)
+                for optimizer in optimizers:
+                    scaler.step(optimizer)
+                scaler.update()
+                state.step = step + 1
+                scalars["loss"] = total
+                recorder.step(epoch=(step + 1) / per_epoch, loss=total)
     return store
+
+
+def _with_given(config: Config, model: nn.Module | None, data: Given | None) -> Config:
+    """Return the configuration with the name "given" for what the user gives: the manifest has to be true."""
+    if model is not None:
+        config = replace(config, model=replace(config.model, name="given"))
+    if data is not None:
+        config = replace(config, data=replace(config.data, name="given"))
+    return config
 
 
 @contextmanager
@@ -137,76 +212,6 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         if cuda:
             torch.cuda.manual_seed(seed)
         yield
-
-
-def _images(config: Config) -> Images:
-    """Read the images that the configuration names, and check that there are enough."""
-    data = config.data
-    images = read_images(data.name, None if data.folder is None else absolute_path(data.folder))
-    images = images.head(data.train_samples, data.test_samples)
-    if data.held_out == "validation":
-        images = images.with_validation()
-    train, held_out = len(images.train_labels), len(images.test_labels)
-    if config.batch_size > train:
-        raise ConfigError(
-            f"batch_size is {config.batch_size:,}, but there are only {train:,} training images"
-        )
-    if config.record.probe_samples > held_out:
-        raise ConfigError(
-            f"record.probe_samples is {config.record.probe_samples:,}, "
-            f"but there are only {held_out:,} {data.held_out} images"
-        )
-    return images
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device with a name; "auto" is CUDA if torch sees a CUDA device, else the CPU.
-
-    Raises
-    ------
-    ConfigError
-        The name is unknown, or it is "cuda" and torch sees no CUDA device.
-    """
-    if name not in {"auto", "cpu", "cuda"}:
-        raise ConfigError(f"unknown device {name!r}; it is 'auto', 'cpu' or 'cuda'")
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise ConfigError("device is 'cuda', but torch sees no CUDA device; take 'auto' or 'cpu'")
-    return torch.device("cuda" if there and name != "cpu" else "cpu")
-
-
-@torch.no_grad()
-def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Return the share of images that the model classifies right in eval mode; put its mode back."""
-    training = model.training
-    model.eval()
-    chunks = zip(torch.split(x, 1000), torch.split(y, 1000), strict=True)
-    right = torch.stack([(model(images).argmax(1) == labels).sum() for images, labels in chunks]).sum().item()
-    model.train(training)
-    return right / len(x)
-
-
-def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """Return the mean cross-entropy of a batch of images and labels."""
-    x, y = batch
-    return cross_entropy(model(x), y)
-
-
-def _meta(config: Config, model: nn.Sequential, fingerprint: str) -> dict[str, str | int | float]:
-    return {
-        "condition": config.label,
-        "rule": config.rule,
-        "seed": config.seeds.init,
-        "data_seed": config.seeds.data,
-        "feedback_seed": config.seeds.feedback,
-        "norm": config.model.norm,
-        "optimizer": config.optimizer.name,
-        "learning_rate": config.optimizer.learning_rate,
-        "dataset": config.data.name,
-        "data_sha256": fingerprint,
-        "held_out": config.data.held_out,
-        "primary_layer": hidden_layers(model)[-1],
-    }
 
 
 def _diverged(config: Config, value: float, step: int, store: Path) -> str:

@@ -108,6 +108,18 @@ def test_streams_have_their_own_steps_and_the_log_says_which_weights(tmp_path):
     assert (attrs["out_features"], attrs["in_features"], attrs["type"]) == (7, 8, "FeedbackLinear")
 
 
+def test_a_store_may_begin_at_a_later_step(tmp_path):
+    model = small()
+    weight = model[0].weight.detach().clone()
+    probes = {"probe": Probe((X, Y), loss_of)}
+    run = train(model, tmp_path / "run.zarr", 3, every=2, probes=probes, first_step=40)
+    assert run["probe"]["step"].values.tolist() == run["state"]["step"].values.tolist() == [40, 42, 43]
+    assert run["log/loss"].dropna("step")["step"].values.tolist() == [40, 41, 42]
+    np.testing.assert_array_equal(run["static/0/weight_init"].values, weight.numpy())
+    with pytest.raises(InputError, match="first_step is -1; give the number of updates made before"):
+        train(model, tmp_path / "other.zarr", 1, first_step=-1)
+
+
 def test_planned_steps_size_the_files_and_bind_nobody(tmp_path):
     def size(path):
         return sum(file.stat().st_size for file in path.rglob("c.*"))

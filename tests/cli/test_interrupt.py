@@ -26,11 +26,13 @@ def small(**options):
     study = fadiag.training.demo_study()
     base = study.conditions["fa"]
     model = replace(base.model, hidden=(16, 16))
+    train = replace(base.train, epochs=1)
     record = replace(base.record, every=20, probe_samples=32, redraws=5)
     conditions = {
-        rule: replace(study.conditions[rule], epochs=1, model=model, record=record) for rule in ("bp", "fa")
+        rule: replace(study.conditions[rule], train=train, model=model, record=record)
+        for rule in ("bp", "fa")
     }
-    study = dataclasses.replace(study, conditions=conditions, seeds=(0, 1), primary_layer="fc2")
+    study = dataclasses.replace(study, conditions=conditions, seeds=(0, 1))
     fadiag.training.demo_study = lambda *given: study
     return whole(**options)
 

@@ -19,14 +19,14 @@ def small(data="digits", data_dir=None):
     conditions = {
         name: replace(
             config,
-            epochs=1,
+            train=replace(config.train, epochs=1),
             model=replace(config.model, hidden=(16, 16)),
             record=replace(config.record, every=20, probe_samples=32, redraws=5, gate_draws=5),
         )
         for name, config in study.conditions.items()
-        if name in ("bp", "fa")
+        if name in ("bp", "fa", "fa+muon")
     }
-    return with_fields(study, conditions=conditions, seeds=(0, 1), primary_layer="fc2")
+    return with_fields(study, conditions=conditions, seeds=(0, 1))
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,15 @@ def test_plain_loop(tmp_path):
     np.testing.assert_array_equal(run["probe/step"], [0, 20, 40, 60, 80, 84])
 
 
+def test_reference_trainer(tmp_path):
+    out = launched("reference_trainer.py", tmp_path)
+    assert (out / "rank.pdf").stat().st_size > 1000
+    for rule in ("bp", "fa"):
+        run = open_run(out / f"{rule}.zarr")
+        assert run["log/validation_accuracy"].dropna("step")[-1] > 0.5
+        np.testing.assert_array_equal(run["probe/step"], [0, 80, 160, 240])
+
+
 def test_foreign_fa_library(tmp_path):
     pytest.importorskip("biotorch.layers.frsf")
     run = open_run(launched("foreign_fa_library.py", tmp_path) / "run.zarr")

@@ -10,6 +10,7 @@ from fadiag.training import Config, OptimizerConfig, load_config, make_config
 
 EXAMPLE = """
 rule = "fa"
+[train]
 epochs = 3
 [model]
 hidden = [16, 8]
@@ -24,9 +25,9 @@ def test_reads_toml_and_keeps_defaults(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text(EXAMPLE)
     config = load_config(path, ["seeds.init=7", "data.name=cifar10", "data.folder=/a b", "model.hidden=[4]"])
-    assert (config.epochs, config.model.hidden, config.optimizer.learning_rate) == (3, (4,), 1.0)
+    assert (config.train.epochs, config.model.hidden, config.optimizer.learning_rate) == (3, (4,), 1.0)
     assert (config.seeds.init, config.data.name, config.data.folder) == (7, "cifar10", "/a b")
-    assert config.batch_size == Config().batch_size
+    assert config.train.batch_size == Config().train.batch_size
     assert config.label == "fa+muon+bn"
 
 
@@ -42,7 +43,37 @@ def test_an_empty_table_is_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"epoch": 3}, "c.toml: unknown key 'epoch'; did you mean 'epochs'?"),
+        ({"rul": "fa"}, "c.toml: unknown key 'rul'; did you mean 'rule'?"),
+        ({"train": {"epoch": 3}}, "c.toml: unknown key 'train.epoch'; did you mean 'train.epochs'?"),
+        (
+            {"optimizer": {"rest": {"learning_rte": 0.1}}},
+            "c.toml: unknown key 'optimizer.rest.learning_rte'; did you mean 'optimizer.rest.learning_rate'",
+        ),
+        (
+            {"record": {"live": {"evry": 3}}},
+            "c.toml: unknown key 'record.live.evry'; did you mean 'record.live.every'",
+        ),
+        (
+            {"record": {"every": "often"}},
+            "'record.every' is 'often': expected `int | array`, got `str`",
+        ),
+        (
+            {"record": {"live": {"unfolding": "chanels"}}},
+            "'record.live.unfolding' is 'chanels'; did you",
+        ),
+        (
+            {"model": {"name": "resnet19"}},
+            "'model.name' is 'resnet19'; did you mean 'resnet18' or",
+        ),
+        (
+            {"optimizer": {"top_k": 3}},
+            "c.toml: in 'optimizer', top_k needs orthogonalization 'polar', which finds single directions",
+        ),
+        (
+            {"train": {"batch_size": 10, "accumulate": 3}},
+            "c.toml: in 'train', batch_size 10 has no 3 equal parts (accumulate)",
+        ),
+        ({"data": {"label_noise": 1.0}}, "c.toml: 'data.label_noise' is 1.0: expected `float` < 1.0"),
         (
             {"optimizer": {"learning_rte": 0.1}},
             "c.toml: unknown key 'optimizer.learning_rte'; did you mean 'optimizer.learning_rate'",
@@ -51,10 +82,10 @@ def test_an_empty_table_is_the_defaults() -> None:
             {"seeds": {"zzz": 1}},
             "c.toml: unknown key 'seeds.zzz'; there are 'seeds.init', 'seeds.data', 'seeds.feedback'",
         ),
-        ({"epochs": "many"}, "c.toml: 'epochs' is 'many': expected `int`, got `str`"),
-        ({"epochs": 2.5}, "c.toml: 'epochs' is 2.5: expected `int`, got `float`"),
-        ({"epochs": 0}, "c.toml: 'epochs' is 0: expected `int` >= 1"),
-        ({"epochs": True}, "c.toml: 'epochs' is True: expected `int`, got `bool`"),
+        ({"train": {"epochs": "many"}}, "c.toml: 'train.epochs' is 'many': expected `int`, got `str`"),
+        ({"train": {"epochs": 2.5}}, "c.toml: 'train.epochs' is 2.5: expected `int`, got `float`"),
+        ({"train": {"epochs": 0}}, "c.toml: 'train.epochs' is 0: expected `int` >= 1"),
+        ({"train": {"epochs": True}}, "c.toml: 'train.epochs' is True: expected `int`, got `bool`"),
         (
             {"optimizer": {"learning_rate": -1.0}},
             "c.toml: 'optimizer.learning_rate' is -1.0: expected `float` > 0",
@@ -68,7 +99,10 @@ def test_an_empty_table_is_the_defaults() -> None:
             "'optimizer.learning_rate' is inf: expected `float` <= 1000000.0",
         ),
         ({"optimizer": {"name": "moun"}}, "c.toml: 'optimizer.name' is 'moun'; did you mean 'muon'?"),
-        ({"model": {"norm": "xyz"}}, "c.toml: 'model.norm' is 'xyz'; there are 'none', 'batch'"),
+        (
+            {"model": {"norm": "xyz"}},
+            "'model.norm' is 'xyz'; there are 'none', 'batch', 'layer', 'group'",
+        ),
         ({"model": {"hidden": [8, 0]}}, "c.toml: 'model.hidden[1]' is [8, 0]: expected `int` >= 1"),
         ({"model": {"hidden": []}}, "c.toml: 'model.hidden' is []: expected `array` of length >= 1"),
         (
@@ -96,14 +130,14 @@ def test_what_does_not_fit_is_named_with_its_value_and_the_near_ones(table: dict
     [
         ("epochs", "override 'epochs' is not key=value, as in optimizer.learning_rate=0.1"),
         ("=3", "override '=3' is not key=value"),
-        ("epochs.x=3", "override 'epochs.x=3': 'epochs' is a value, not a table"),
-        ("optimizer.lr=3", "unknown key 'optimizer.lr'; there are"),
-        ("epochs=ten", "'epochs' is 'ten': expected `int`, got `str`"),
+        ("rule.x=3", "override 'rule.x=3': 'rule' is a value, not a table"),
+        ("optimizer.lr=3", "unknown key 'optimizer.lr'; did you mean 'optimizer.layers'"),
+        ("train.epochs=ten", "'train.epochs' is 'ten': expected `int`, got `str`"),
     ],
 )
 def test_overrides_that_do_not_fit(override: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        make_config({"epochs": 3}, [override])
+        make_config({"rule": "fa"}, [override])
     assert message in str(caught.value)
 
 
@@ -131,10 +165,11 @@ def test_labels_name_the_condition() -> None:
     assert Config(rule="bp").label == "bp"
     assert Config(freeze_hidden=True, optimizer=OptimizerConfig()).label == "frozen"
     assert Config(condition="mine").label == "mine"
+    assert make_config({"model": {"norm": "layer"}, "optimizer": {"name": "adam"}}).label == "fa+adam+ln"
 
 
 @pytest.mark.parametrize(
     "path", sorted(Path(__file__).parents[2].glob("analyses/configs/*.toml")), ids=lambda p: p.stem
 )
 def test_example_configurations_load(path: Path) -> None:
-    assert load_config(path).epochs >= 1
+    assert load_config(path).train.epochs >= 1

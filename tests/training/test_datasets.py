@@ -13,10 +13,12 @@ from fadiag.training.datasets import (
     Images,
     parse_idx,
     read_cifar10,
+    read_cifar100,
     read_digits,
     read_fashion_mnist,
     read_images,
 )
+from fadiag.training.datasets.augment import noisy_labels, shift_and_mirror
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
@@ -37,11 +39,14 @@ def test_digits_are_the_published_ones() -> None:
 
 def test_tensors_are_standardized_by_the_training_images() -> None:
     x, y, test_x, _ = read_digits().tensors(torch.device("cpu"))
+    black = read_digits().black
     assert x.dtype == torch.float32
     assert y.dtype == torch.int64
     assert x.mean().item() == pytest.approx(0, abs=1e-6)
     assert x.var(correction=0).item() == pytest.approx(1, abs=1e-5)
     assert test_x.mean().item() != pytest.approx(0, abs=1e-4)
+    assert black.shape == (1, 1, 1, 1)
+    assert black.item() == x.min().item()
 
 
 def test_head_and_validation() -> None:
@@ -132,40 +137,66 @@ def test_what_is_no_idx_file_is_told(content: bytes, message: str) -> None:
         parse_idx(content, 1, "a")
 
 
-def write_cifar(folder: Path) -> np.ndarray:
-    rows = np.random.default_rng(0).integers(0, 256, (2, 3073), np.uint8)
-    rows[:, 0] = [3, 9]
-    for name in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):
-        (folder / name).write_bytes(rows.tobytes())
-    return rows
+def write_cifar(folder: Path, names: tuple[str, ...], rows: int, label_bytes: int) -> np.ndarray:
+    """Write files of equal content, as links to one file."""
+    table = np.zeros((rows, label_bytes + 3072), np.uint8)
+    table[:2] = np.random.default_rng(0).integers(0, 256, table[:2].shape, np.uint8)
+    table[:2, label_bytes - 1] = [3, 9]
+    first = folder / names[0]
+    first.write_bytes(table.tobytes())
+    for name in names[1:]:
+        (folder / name).hardlink_to(first)
+    return table
+
+
+CIFAR10_FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
 
 
 def test_cifar10_is_read_from_the_folder_or_the_one_above(tmp_path: Path) -> None:
     inner = tmp_path / "cifar-10-batches-bin"
     inner.mkdir()
-    rows = write_cifar(inner)
+    table = write_cifar(inner, CIFAR10_FILES, 10_000, 1)
     for folder in (tmp_path, inner):
         images = read_cifar10(folder)
-        assert images.train_images.shape == (10, 3, 32, 32)
-        assert images.test_labels.tolist() == [3, 9]
+        assert images.train_images.shape == (50_000, 3, 32, 32)
+        assert images.test_labels[:3].tolist() == [3, 9, 0]
         # Channel first: pixel (row 1, column 0) of the green plane.
-        assert images.test_images[0, 1, 1, 0] == rows[0, 1 + 1024 + 32]
+        assert images.test_images[0, 1, 1, 0] == table[0, 1 + 1024 + 32]
 
 
-def test_damaged_cifar10(tmp_path: Path) -> None:
-    rows = write_cifar(tmp_path)
-    (tmp_path / "test_batch.bin").write_bytes(rows.tobytes()[:-1])
-    with pytest.raises(
-        InputError, match=r"test_batch\.bin is damaged: 6,145 bytes are not whole rows of 3,073"
-    ):
+def test_cifar100_has_the_fine_labels(tmp_path: Path) -> None:
+    table = write_cifar(tmp_path, ("train.bin",), 50_000, 2)
+    table[0, :2] = [19, 99]
+    (tmp_path / "test.bin").write_bytes(table[:10_000].tobytes())
+    images = read_cifar100(tmp_path)
+    assert (images.classes, len(images.train_labels), len(images.test_labels)) == (100, 50_000, 10_000)
+    assert images.test_labels[:2].tolist() == [99, 9]
+    assert np.array_equal(images.test_images[1].ravel(), table[1, 2:])
+
+
+def test_damaged_cifar_files(tmp_path: Path) -> None:
+    table = write_cifar(tmp_path, CIFAR10_FILES, 10_000, 1)
+    test = tmp_path / "test_batch.bin"
+    test.unlink()
+    with pytest.raises(InputError, match=r"holds neither test_batch\.bin nor test_batch\.bin\.gz"):
         read_cifar10(tmp_path)
-    rows[1, 0] = 77
-    (tmp_path / "test_batch.bin").write_bytes(rows.tobytes())
+    # Cut off in a row, and behind one.
+    for size in (30_729_999, 30_730_000 - 3073):
+        test.write_bytes(table.tobytes()[:size])
+        with pytest.raises(
+            InputError, match=rf"test_batch\.bin is damaged: it has {size:,} bytes, and 10,000 rows of 3,073"
+        ):
+            read_cifar10(tmp_path)
+    table[1, 0] = 77
+    test.write_bytes(table.tobytes())
     with pytest.raises(InputError, match=r"test_batch\.bin is not CIFAR-10: image 1 has label 77, above 9"):
         read_cifar10(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "title"), [("fashion-mnist", "Fashion-MNIST"), ("cifar10", "CIFAR-10")])
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [("fashion-mnist", "Fashion-MNIST"), ("cifar10", "CIFAR-10"), ("cifar100", "CIFAR-100")],
+)
 def test_missing_folders_say_where_to_get_the_files(tmp_path: Path, name: str, title: str) -> None:
     with pytest.raises(
         InputError, match=rf"{title} needs the folder of its files \(data.folder, or --data-dir\)"
@@ -183,3 +214,30 @@ def test_images_and_labels_must_belong_together() -> None:
         Images("x", images, labels, images, labels, classes=0)
     with pytest.raises(InputError, match="x: a channel of the training images is constant"):
         Images("x", images, labels, images, labels, classes=1).tensors(torch.device("cpu"))
+
+
+def test_shifted_images_are_windows_of_the_bordered_image_and_half_are_mirrored() -> None:
+    image = torch.arange(2 * 5 * 6, dtype=torch.float32).reshape(1, 2, 5, 6)
+    black = torch.tensor([-1.0, -2.0]).reshape(1, 2, 1, 1)
+    bordered = torch.nn.functional.pad(image - black, (4, 4, 4, 4)) + black
+    windows = {
+        (flip, row, column): window.flip(-1) if flip else window
+        for flip in (False, True)
+        for row in range(9)
+        for column in range(9)
+        for window in [bordered[0, :, row : row + 5, column : column + 6]]
+    }
+    made = shift_and_mirror(image.expand(500, -1, -1, -1), torch.Generator().manual_seed(0), black)
+    found = [next(key for key, window in windows.items() if torch.equal(window, one)) for one in made]
+    flips, rows, columns = zip(*found, strict=True)
+    assert 0.4 < sum(flips) / 500 < 0.6
+    assert set(rows) == set(columns) == set(range(9))
+
+
+def test_noisy_labels_are_others_and_evenly_spread() -> None:
+    labels = torch.arange(6000) % 5
+    noisy = noisy_labels(labels, 0.4, 5, torch.Generator().manual_seed(0))
+    changed = noisy != labels
+    assert int(changed.sum()) == 2400
+    assert torch.bincount((noisy - labels)[changed] % 5, minlength=5)[1:].min() > 500
+    assert noisy.max() == 4

@@ -114,12 +114,14 @@ class ProbeReader:
         return bool(probe.redraws or probe.gate_draws) and not self.draws_nulls(name, step, first=first)
 
     def read_ahead(self) -> Mapping[str, Sequence[LayerSignals]]:
-        """Read the probes that are due at step 0, store the result for `read` and return it.
+        """Read the probes that are due at the first step, store the result for `read` and return it.
 
         An error in a probe is then raised before the store is made.
         """
+        step = self.start
         self._ahead = {
-            name: self._read(name, 0, nulls=self.draws_nulls(name, 0, first=True)) for name in self.due(0)
+            name: self._read(name, step, nulls=self.draws_nulls(name, step, first=True))
+            for name in self.due(step)
         }
         for name, read in self._ahead.items():
             self._warn_missing(name, read)

@@ -1,10 +1,23 @@
 """``fadiag demo``: the rank study in small, from training to the report."""
 
+from pathlib import Path
+
 import click
 
 from fadiag.paths import absolute_path
 
 __all__ = ["demo"]
+
+
+def _muon_layers(store: Path) -> str | None:
+    """Return a line on which layers Muon takes in a run; None if it takes none."""
+    from fadiag.store import run_info
+
+    manifest = run_info(store).manifest
+    if manifest["meta"]["optimizer"] != "muon":
+        return None
+    taken, rest = manifest["meta"]["optimizer_layers"], manifest["config"]["optimizer"]["rest"]
+    return f"Muon takes the weights of {taken}; {rest['name']} ({rest['learning_rate']:g}) takes the rest"
 
 
 @click.command(short_help="Train, record, analyze, draw and report a small study.")
@@ -30,8 +43,9 @@ __all__ = ["demo"]
 def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
     """Train six conditions with three seeds each, record, analyze, draw and report.
 
-    BP, FA, FA with batch norm, with Muon, with both, and a control with frozen hidden layers. Complete
-    runs that the folder already holds are kept, so an interrupted demo goes on where it stopped.
+    BP, FA, FA with batch norm, with Muon, with both, and a control with frozen hidden layers. Muon takes the
+    weights of all layers but the last. Complete runs that the folder already holds are kept, so an
+    interrupted demo goes on where it stopped.
     """
     from fadiag.analysis import analyze
     from fadiag.cli.progress import bar
@@ -48,6 +62,9 @@ def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
         stores = run_study(
             demo_study(data, data_dir), folder / "runs", jobs=jobs or available_cores(), progress=move
         )
+    told = {line for store in stores if (line := _muon_layers(store)) is not None}
+    for line in sorted(told):
+        click.echo(line)
     with bar("analyzing") as move:
         results = analyze(stores, progress=move, output=folder / "results.zarr")
     pictures = folder / "figures"

@@ -79,16 +79,28 @@ class Images:
             self.classes,
         )
 
-    def tensors(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return train images, train labels, test images and test labels for training.
-
-        Images are float32, each channel shifted and scaled to mean 0 and variance 1 over the training set.
-        """
+    @cached_property
+    def _scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The mean and standard deviation of each channel over the training set."""
         pixels = self.train_images.astype(np.float64)
         mean = pixels.mean(axis=(0, 2, 3), keepdims=True)
         std = pixels.std(axis=(0, 2, 3), keepdims=True)
         if not np.all(std > 0):
             raise InputError(f"{self.name}: a channel of the training images is constant")
+        return mean, std
+
+    @property
+    def black(self) -> Tensor:
+        """The value of a black pixel in `tensors`, by channel."""
+        mean, std = self._scale
+        return torch.from_numpy((-mean / std).astype(np.float32))
+
+    def tensors(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return train images, train labels, test images and test labels for training.
+
+        Images are float32, each channel shifted and scaled to mean 0 and variance 1 over the training set.
+        """
+        mean, std = self._scale
 
         def images(array: _Bytes) -> Tensor:
             return torch.from_numpy(((array - mean) / std).astype(np.float32)).to(device)

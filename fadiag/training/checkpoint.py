@@ -1,0 +1,188 @@
+"""The checkpoints of a run: files beside its store, from which it goes on, or another branches off."""
+
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from fadiag.errors import ConfigError, InputError, StoreError
+from fadiag.paths import absolute_path
+from fadiag.store import inspect_run, run_info
+from fadiag.training.config import Config
+from fadiag.training.state import TrainingState
+
+__all__ = ["Checkpoint", "load_checkpoint", "resumable", "save_checkpoint"]
+
+#: The keys that a branch shares with its run: what the state is of, and where in an epoch it is.
+_FIXED = (
+    "model",
+    "data.name",
+    "data.train_samples",
+    "data.test_samples",
+    "data.held_out",
+    "train.batch_size",
+    "seeds.init",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run between two updates.
+
+    Attributes
+    ----------
+    run : Path
+        The run's store.
+    run_id : str
+    config : Config
+    contents : dict
+        As `TrainingState` gives them.
+    """
+
+    run: Path
+    run_id: str
+    config: Config
+    contents: dict[str, Any]
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """The configuration as a table, without the keys that are not given."""
+        return _given(msgspec.to_builtins(self.config))
+
+    @property
+    def step(self) -> int:
+        """The number of updates made."""
+        return int(self.contents["step"])
+
+    def check_branch(self, config: Config) -> None:
+        """Raise ConfigError if a run with this configuration cannot branch off here."""
+        for key in _FIXED:
+            before, now = _value(self.config, key), _value(config, key)
+            if before != now:
+                raise ConfigError(
+                    f"{key} is {now!r}, and {before!r} in the checkpoint of step {self.step}; a branch keeps "
+                    "it, so train a new run for another"
+                )
+        steps = config.train.epochs * (len(self.contents["order"]) // config.train.batch_size)
+        if self.step >= steps:
+            raise ConfigError(
+                f"train.epochs is {config.train.epochs}, which is {steps} steps, and the checkpoint has "
+                f"{self.step} already; take more"
+            )
+
+
+def save_checkpoint(store: Path, run_id: str, config: Config, state: TrainingState) -> Path:
+    """Write the state to a file in the folder ``STORE.checkpoints``. It is there whole, or not at all.
+
+    `torch.load` reads it with ``weights_only=True``.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be written.
+    """
+    path = _path(store, state.step)
+    contents = {"run_id": run_id, "config": msgspec.to_builtins(config), **state.contents()}
+    unfinished = path.with_suffix(".unfinished")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with unfinished.open("wb") as file:
+            torch.save(contents, file)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise StoreError(f"checkpoint {path} cannot be written: {error}") from error
+    return path
+
+
+def load_checkpoint(run: str | Path, step: int) -> Checkpoint:
+    """Read a checkpoint of a run.
+
+    Parameters
+    ----------
+    run : str or Path
+        The run's store.
+    step : int
+
+    Raises
+    ------
+    InputError
+        There is none of that step (the error names those there are), or it is damaged.
+
+    Examples
+    --------
+    >>> load_checkpoint("/nowhere/run.zarr", 100)
+    Traceback (most recent call last):
+    fadiag.errors.InputError: /nowhere/run.zarr has no checkpoint of step 100; it has none at all
+    """
+    store = absolute_path(run)
+    path = _path(store, step)
+    if not path.exists():
+        steps = ", ".join(map(str, _steps(store)))
+        there = f"there are those of steps {steps}" if steps else "it has none at all"
+        raise InputError(f"{store} has no checkpoint of step {step}; {there}")
+    try:
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+        config = msgspec.convert(contents.pop("config"), Config)
+        return Checkpoint(store, contents.pop("run_id"), config, contents)
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        KeyError,
+        pickle.UnpicklingError,
+        msgspec.ValidationError,
+    ) as error:
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"checkpoint {path} is damaged: {why}; take an earlier one") from None
+
+
+def resumable(store: Path, config: Config) -> Checkpoint | None:
+    """Return the newest checkpoint of a run whose records before it are all in the store; None if none is.
+
+    Raises
+    ------
+    ConfigError
+        The store is that of another configuration.
+    """
+    info = run_info(store)
+    if info.manifest.get("config") != msgspec.json.decode(msgspec.json.encode(config)):
+        raise ConfigError(f"{store} is a run of another configuration; take another path, or a branch of it")
+    log = next((stream for stream in inspect_run(store).streams if stream.name == "log"), None)
+    committed = -1 if log is None or log.last_step is None else log.last_step
+    # A record of the checkpoint's own step comes after all records of the steps before.
+    for step in reversed(_steps(store)):
+        if step <= committed:
+            checkpoint = load_checkpoint(store, step)
+            if checkpoint.run_id == info.run_id:
+                return checkpoint
+    return None
+
+
+def _path(store: Path, step: int) -> Path:
+    return store.with_name(f"{store.name}.checkpoints") / f"{step}.pt"
+
+
+def _steps(store: Path) -> list[int]:
+    return sorted(int(path.stem) for path in _path(store, 0).parent.glob("*.pt") if path.stem.isdecimal())
+
+
+def _given(table: dict[str, Any]) -> dict[str, Any]:
+    """Return a table as TOML could have it, which has no null."""
+    return {
+        key: _given(value) if isinstance(value, dict) else value
+        for key, value in table.items()
+        if value is not None
+    }
+
+
+def _value(config: Config, key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return msgspec.to_builtins(value)

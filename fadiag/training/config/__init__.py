@@ -1,0 +1,20 @@
+"""The configuration of a training run, one table of the TOML file a module."""
+
+from fadiag.training.config.data import DataConfig
+from fadiag.training.config.model import ModelConfig
+from fadiag.training.config.optimizer import OptimizerConfig, RestConfig
+from fadiag.training.config.record import LiveConfig, RecordConfig
+from fadiag.training.config.run import Config, SeedConfig
+from fadiag.training.config.train import TrainConfig
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "LiveConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "RecordConfig",
+    "RestConfig",
+    "SeedConfig",
+    "TrainConfig",
+]

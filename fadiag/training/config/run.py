@@ -1,0 +1,63 @@
+"""The configuration of a training run: the tables of a TOML file, with their defaults and bounds."""
+
+import msgspec
+
+from fadiag.training.config.bounds import Seed
+from fadiag.training.config.data import DataConfig
+from fadiag.training.config.model import ModelConfig
+from fadiag.training.config.optimizer import OptimizerConfig
+from fadiag.training.config.record import RecordConfig
+from fadiag.training.config.train import TrainConfig
+
+__all__ = ["Config", "SeedConfig"]
+
+#: What a condition's name says of the optimizer and of the norm; SGD and no norm go without saying.
+_SHORT = {"sgd": None, "none": None, "batch": "bn", "layer": "ln", "group": "gn"}
+
+
+class SeedConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Three seeds for three sources of chance, so that each can be varied alone."""
+
+    init: Seed = 0
+    data: Seed = 0
+    feedback: Seed = 0
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A training run.
+
+    Attributes
+    ----------
+    condition : str, optional
+        Its name in figures; made of rule, optimizer and norm by default.
+    rule : str
+        A rule that `fadiag.convert` knows.
+    freeze_hidden : bool
+        Train the last layer only: the control that any rule has to beat.
+    data, model, optimizer, train, seeds, record
+        The tables of the file.
+    """
+
+    condition: str | None = None
+    rule: str = "fa"
+    freeze_hidden: bool = False
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    seeds: SeedConfig = SeedConfig()
+    record: RecordConfig = RecordConfig()
+
+    @property
+    def label(self) -> str:
+        """The condition's name.
+
+        Examples
+        --------
+        >>> Config(rule="fa", optimizer=OptimizerConfig(name="muon"), model=ModelConfig(norm="batch")).label
+        'fa+muon+bn'
+        """
+        if self.condition is not None:
+            return self.condition
+        kinds = (_SHORT.get(kind, kind) for kind in (self.optimizer.name, self.model.norm))
+        return "+".join(["frozen" if self.freeze_hidden else self.rule, *filter(None, kinds)])

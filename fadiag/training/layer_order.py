@@ -1,0 +1,62 @@
+"""The order in which a network's layers work, since nothing else says which one is the first or the last."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["layers_in_order"]
+
+
+#: Modules whose weight may have two axes and mixes no units.
+_NO_LAYERS = (nn.Embedding, nn.LayerNorm, nn.RMSNorm)
+
+
+@torch.no_grad()
+def layers_in_order(model: nn.Module, x: Tensor) -> dict[str, nn.Module]:
+    """Return the layers with a weight matrix or kernels by name, in the order of their first forward calls.
+
+    Runs the model once in eval mode. Its buffers, its modes and torch's generators are then as before.
+
+    Parameters
+    ----------
+    model : nn.Module
+    x : Tensor
+        Any batch that the model takes.
+
+    Examples
+    --------
+    >>> model = nn.ModuleDict({"last": nn.Linear(3, 2), "first": nn.Linear(4, 3)})
+    >>> model.forward = lambda x: model["last"](model["first"](x))
+    >>> list(layers_in_order(model, torch.ones(1, 4)))
+    ['first', 'last']
+    """
+    order: dict[str, nn.Module] = {}
+    handles = []
+
+    def watch(name: str, module: nn.Module) -> None:
+        def note(*_: Any) -> None:
+            order.setdefault(name, module)
+
+        handles.append(module.register_forward_pre_hook(note))
+
+    for name, module in model.named_modules():
+        weight = module._parameters.get("weight")
+        if weight is not None and weight.ndim >= 2 and not isinstance(module, _NO_LAYERS):
+            watch(name, module)
+    modes = {module: module.training for module in model.modules()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    cuda = [x.device] if x.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=cuda):
+            model.eval()
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes.items():
+            module.training = mode
+        for name, buffer in model.named_buffers():
+            if name in buffers:
+                buffer.copy_(buffers[name])
+    return order

@@ -1,0 +1,53 @@
+"""Which layers the matrix optimizers take, by the order of a forward pass."""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from fadiag.errors import ConfigError
+from fadiag.training.config import OptimizerConfig
+
+__all__ = ["matrix_layers"]
+
+_MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def matrix_layers(config: OptimizerConfig, layers: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Return the layers whose weights "muon" or "normalized_sgd" takes.
+
+    Left out are convolutions with groups, whose kernels are several matrices, and a layer that shares its
+    weight with one that is not taken.
+
+    Parameters
+    ----------
+    config : OptimizerConfig
+    layers : mapping of str to nn.Module
+        All layers with weight matrices, in the order of a forward pass.
+
+    Raises
+    ------
+    ConfigError
+        None is left.
+
+    Examples
+    --------
+    >>> layers = {name: nn.Linear(2, 2) for name in ("a", "b", "c", "d")}
+    >>> list(matrix_layers(OptimizerConfig(name="muon", layers="hidden"), layers))
+    ['b', 'c']
+    """
+    names = list(layers)
+    chosen = {"all": names, "all_but_last": names[:-1], "hidden": names[1:-1]}[config.layers]
+    others = {id(module.weight) for name, module in layers.items() if name not in chosen}
+    taken = {
+        name: layers[name]
+        for name in chosen
+        if isinstance(layers[name], _MATRICES)
+        and getattr(layers[name], "groups", 1) == 1
+        and id(layers[name].weight) not in others
+    }
+    if not taken:
+        raise ConfigError(
+            f"optimizer.name is {config.name!r} with layers {config.layers!r}, and of the layers "
+            f"{', '.join(names) or '(none)'} that leaves none; take another optimizer.layers, or 'sgd'"
+        )
+    return taken

@@ -1,0 +1,67 @@
+"""What a configuration asks the recorder for, and what the manifest says of a run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+
+from fadiag.capture import PROBE_SIGNALS, Live, Probe
+from fadiag.training.config import Config
+from fadiag.training.loss import loss_of
+from fadiag.training.samples import RunData
+
+__all__ = ["meta_of", "recorder_options"]
+
+
+def recorder_options(config: Config, data: RunData) -> dict[str, Any]:
+    """Return the recorder's arguments that follow from the configuration and the data."""
+    record = config.record
+    probe = Probe(
+        data.held_out.take(torch.arange(record.probe_samples, device="cpu")),
+        loss_of(config),
+        mode=record.probe_mode,
+        redraws=record.redraws,
+        gate_draws=record.gate_draws,
+        null_every=record.null_every,
+        jacobian_vectors=record.jacobian_vectors,
+        reduction=record.reduction,
+        unfolding=record.unfolding,
+        rows=record.rows,
+        signals=PROBE_SIGNALS if record.signals is None else record.signals,
+    )
+    return {
+        "probes": {"probe": probe},
+        "live": None if record.live is None else Live(**msgspec.structs.asdict(record.live)),
+        "every": record.every,
+        "state": record.state,
+        "layers": record.layers,
+        "config": msgspec.to_builtins(config),
+    }
+
+
+def meta_of(
+    config: Config, data: RunData, layers: Mapping[str, nn.Module], taken: Sequence[str]
+) -> dict[str, str | int | float]:
+    """Return the entries that tell runs apart: condition, rule, seeds, optimizer, data, primary layer.
+
+    The primary layer is the last hidden one of the forward pass, where a study names no other.
+    """
+    names = list(layers)
+    return {
+        "condition": config.label,
+        "rule": config.rule,
+        "seed": config.seeds.init,
+        "data_seed": config.seeds.data,
+        "feedback_seed": config.seeds.feedback,
+        "model": config.model.name,
+        "norm": config.model.norm,
+        "optimizer": config.optimizer.name,
+        "optimizer_layers": " ".join(taken) or "all",
+        "learning_rate": config.optimizer.learning_rate,
+        "dataset": config.data.name,
+        "data_sha256": data.fingerprint,
+        "held_out": data.held_out_name,
+        "primary_layer": names[-2] if len(names) > 1 else names[-1],
+    }
