@@ -6,13 +6,17 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
+# `make test` writes a hundred thousand small files: in memory, where there is plenty.
+SPARE_KB := $(shell df --output=avail /dev/shm 2>/dev/null | tail -1)
+TEST_FOLDER := $(shell test "$(SPARE_KB)" -gt 8000000 2>/dev/null && echo /dev/shm)
+
 .PHONY: demo test test-slow lint bench gpu docs clean
 
 demo: .venv/demo
 	$(BIN)/fadiag demo --out fadiag-demo
 
 test: .venv/dev lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	PYTEST_DEBUG_TEMPROOT=$(TEST_FOLDER) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: .venv/dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow

@@ -211,7 +211,13 @@ def measured(tmp_path_factory):
     return measure
 
 
-@pytest.mark.parametrize("case", CASES)
+#: `make test` has each reduction and each unfolding of a convolution once.
+SLOW = ("conv raw c", "conv factor s")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow if case in SLOW else ()) for case in CASES]
+)
 def test_every_variable_follows_from_its_attributes(measured, case):
     store, results = measured(case)
     checked = 0

@@ -1,6 +1,7 @@
 """Weights that are computed anew at each pass are recorded as computed, and nothing of it is disturbed."""
 
 import copy
+from itertools import product
 
 import numpy as np
 import pytest
@@ -110,9 +111,20 @@ def oracle(weights, biases, feedbacks):
     return torch.autograd.grad(functional.cross_entropy(h, Y), [*places, *weights])
 
 
-@pytest.mark.parametrize("mode", ["train", "eval"])
-@pytest.mark.parametrize("rule", ["fa", "usf", ""])
-@pytest.mark.parametrize("way", WAYS)
+def rows_of(*values, fast):
+    """Return every combination of values; those that are not ``fast`` are left to the slow tests."""
+    return [pytest.param(*row, marks=() if fast(*row) else pytest.mark.slow) for row in product(*values)]
+
+
+@pytest.mark.parametrize(
+    ("way", "rule", "mode"),
+    rows_of(
+        WAYS,
+        ["fa", "usf", ""],
+        ["train", "eval"],
+        fast=lambda way, rule, mode: way == "both" or (rule, mode) == ("fa", "train"),
+    ),
+)
 def test_signals_are_those_of_the_computed_weight(way, rule, mode, tmp_path):
     model = model_of(way, rule)
     weights = weights_of_pass(model_of(way, rule).train(mode == "train"))
@@ -204,9 +216,14 @@ NOISY_TOO = {
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"rule": "bp"}, {"rule": "brsf"}, {"mode": "eval"}, {"accumulate": 2}], ids=str
+    ("way", "options"),
+    rows_of(
+        NOISY_TOO,
+        [{}, {"rule": "bp"}, {"rule": "brsf"}, {"mode": "eval"}, {"accumulate": 2}],
+        fast=lambda way, options: way in ("both", "noisy") or not options,
+    ),
+    ids=str,
 )
-@pytest.mark.parametrize("way", NOISY_TOO)
 def test_recording_changes_no_bit_of_the_run(way, options, tmp_path):
     # The state_dict has the buffers of spectral norm and the masks of pruning.
     bare = run(build_of(way), adam, None, **options)

@@ -49,8 +49,19 @@ def drawn(figure, case="all"):
     return find(figure).draw(synthetic(**CASES[case]))
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f.name)
+#: Every figure in two cases and one figure in every case; the slow tests have the others.
+LAID_OUT = [
+    pytest.param(
+        *(figure, case),
+        id=f"{figure.name}-{case}",
+        marks=() if figure.name == "alignment" or case in ("all", "many layers") else pytest.mark.slow,
+    )
+    for figure in FIGURES
+    for case in CASES
+]
+
+
+@pytest.mark.parametrize(("figure", "case"), LAID_OUT)
 def test_no_text_is_cut_or_covered(figure, case) -> None:
     canvas = drawn(figure.name, case)
     found = texts(canvas)
