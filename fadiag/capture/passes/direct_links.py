@@ -205,7 +205,7 @@ def _check_shape(sender: DirectSender, layer: str, outputs: int, consumed: torch
         raise InputError(
             f"the direct feedback of module {sender.name!r}, which credits layer {layer!r}, has shape "
             f"{shape}; it is (outputs, consumer's input), here {(outputs, consumed[1:].numel())}"
-            + ("; is it kept the other way round? Then give the adapter transposed=True" if turned else "")
+            + ("; is it stored transposed? Then give the adapter transposed=True" if turned else "")
         )
 
 

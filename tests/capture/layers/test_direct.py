@@ -62,7 +62,7 @@ class Hook(nn.Module):
 
 
 class DFALinear(nn.Linear):
-    """A consumer that holds F, the other way round; without F it is exact."""
+    """A consumer that holds F transposed; without F it is exact."""
 
     def __init__(self, inputs, outputs, feedback, error):
         super().__init__(inputs, outputs)
@@ -380,7 +380,7 @@ REFUSED = {
     "two layers": (above_a_sum(), CaptureError, "'hook2' .* made of the outputs of 'fc1' and 'fc2'"),
     "skip over": (Over("identity"), CaptureError, "'fc1' gets direct .* goes to 'hook1' and 'out'"),
     "tied head": (Tied(), CaptureError, "head 'head' shares its weight with 'table'"),
-    "turned": (turned(), InputError, r"here \(3, 8\); is it kept the other way round\?.*transposed=True"),
+    "turned": (turned(), InputError, r"here \(3, 8\); is it stored transposed\?.*transposed=True"),
 }
 
 
