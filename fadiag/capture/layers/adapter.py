@@ -129,8 +129,8 @@ class LayerAdapter:
             )
         if self.weight is None and not (self.is_direct and self.credits == "input"):
             raise InputError(
-                "an adapter has weight=None; only modules that send direct feedback to the layer below can do "
-                "without (feedback_kind='direct', credits='input'); give weight=lambda m: m.weight"
+                "an adapter has weight=None; only modules that send direct feedback to the layer below need "
+                "none (feedback_kind='direct', credits='input'); give weight=lambda m: m.weight"
             )
 
     @property
