@@ -487,7 +487,7 @@ def _both_kinds():
 
 
 ADVICE.row(
-    "one feedback is recorded for each layer, so record them in models of their own",
+    "one feedback is recorded for each layer, so record them in separate models",
     lambda at: _direct(at, _both_kinds()),
     lambda at: _direct(at, Net("identity")),
     lambda at: attach(at, convert(Net("none"), layers=["fc2"]), probes=probes((X64, Y))),
@@ -647,7 +647,7 @@ class Changing(nn.Module):
 
 
 ADVICE.row(
-    "do that outside forward(), say after optimizer.step()",
+    "do that outside forward(), for example after optimizer.step()",
     lambda at: attach(at, Changing(changes=True), probes=probes()),
     lambda at: attach(at, Changing(changes=False), probes=probes()),
 )

@@ -38,8 +38,8 @@ class GradientRecorder:
     """Records the gradients that arrive at the nodes of one forward pass.
 
     Gradients of several backward passes with the same purpose add up. If the purposes differ, only the passes
-    with the last one in `Purpose` count. So a saliency map, or the norm of one task's gradient, does not count
-    in a training step.
+    with the last one in `Purpose` count. So a saliency map, or the norm of one task's gradient, does not
+    count in a training step.
 
     Parameters
     ----------

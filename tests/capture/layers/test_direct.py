@@ -421,7 +421,7 @@ def test_an_adapter_that_reads_another_matrix_is_refused(tmp_path):
     other = LayerAdapter(
         given.types, None, lambda m: 2 * given.feedback(m), "direct", given.using, exact=given.exact
     )
-    with pytest.raises(InputError, match="feedback= must read what the backward pass takes"):
+    with pytest.raises(InputError, match="feedback= must read the matrix that the backward pass uses"):
         recorded(Net("identity"), tmp_path / "run.zarr", "identity", adapters=(other,))
 
 
