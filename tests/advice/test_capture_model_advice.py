@@ -306,7 +306,7 @@ ADVICE.row(
     lambda at: _checked(using=own_using),
 )
 ADVICE.row(
-    "let it put back what was there, in a finally",
+    "let it restore what was there, in a finally",
     lambda at: _checked(using=_not_undone),
     lambda at: _checked(using=own_using),
 )

@@ -178,8 +178,8 @@ class Passes:
         change = change_between(before, contents_of(self.batch))
         if change:
             raise CaptureError(
-                f"the loss changes its batch ({change}), so the next pass would use another batch; give Probe "
-                "a loss that leaves the batch as it is, or works on a copy"
+                f"the loss changes its batch ({change}), so the next pass would use another; give Probe a "
+                "loss that leaves the batch as it is, or works on a copy"
             )
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__

@@ -117,7 +117,7 @@ def with_home_made():
 
 
 def test_a_module_that_no_adapter_knows_is_told_of_and_counted_as_the_last_layer(tmp_path):
-    match = r"not recorded, since no adapter knows them: '2' \(HomeMade\)\. .*assumes that .*exact.*exact_layers"
+    match = r"not recorded, since no adapter knows them: '2' \(HomeMade\)\. .*assumes .*exact: .*exact_layers"
     with pytest.warns(CaptureWarning, match=match) as caught:
         run = record(with_home_made(), tmp_path / "run.zarr", check="off")
     assert len(caught) == 1
