@@ -126,7 +126,7 @@ def _own_forward(name: str, module: nn.Module) -> str:
     if hasattr(nn, kind):  # torch has other classes of this name, for example for quantization
         kind = f"{type(module).__module__}.{kind}"
     return (
-        f"layer {name!r} is a {kind} with a forward pass of its own, so its feedback is not known; give "
+        f"layer {name!r} is a {kind} that overrides the forward pass, so its feedback is not known; give "
         f"adapters=(exact_layers({kind}),) where its backward pass is autograd's, a LayerAdapter where it is "
         "not, or leave it out by layers=[...]"
     )

@@ -229,7 +229,7 @@ def test_a_transposed_convolution_with_a_forward_of_its_own_is_refused():
         def forward(self, x):
             return super().forward(x) / 2
 
-    with pytest.raises(CaptureError, match=r"layer '0' is a Own with a forward pass of its own"):
+    with pytest.raises(CaptureError, match=r"layer '0' is a Own that overrides the forward pass"):
         Recorder(nn.Sequential(Own(2, 2, 3)), "never.zarr")
 
 
