@@ -1,4 +1,4 @@
-"""How many processors this process may use."""
+"""Count the processors that this process may use."""
 
 import os
 
@@ -8,7 +8,7 @@ __all__ = ["available_cores"]
 def available_cores() -> int:
     """Return the number of processors that this process may run on, at least 1.
 
-    Where the system can bind a process to some of them (Linux), only those count.
+    If the system can bind a process to some processors (Linux), only those count.
     """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

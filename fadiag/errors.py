@@ -1,6 +1,6 @@
-"""The exceptions that fadiag raises on purpose, and its warnings.
+"""Define the exceptions that fadiag raises on purpose, and its warnings.
 
-Each message names the thing, its value and the way out. The command prints it as one line and exits 1.
+Each message names the thing, its value and the way out. The command prints it as one line and exits with 1.
 """
 
 __all__ = [
@@ -30,23 +30,23 @@ class InputError(FadiagError, ValueError):
 
 
 class ConfigError(InputError):
-    """A configuration that does not say what it must, or says what it must not."""
+    """A configuration that lacks a required entry, or has an entry or value that is not allowed."""
 
 
 class ConvertWarning(UserWarning):
-    """A part of a model keeps its exact backward pass, though the model was converted."""
+    """A part of a converted model still has its exact backward pass."""
 
 
 class CaptureError(FadiagError, RuntimeError):
-    """A model, a probe or a schedule that cannot be recorded as asked."""
+    """A model, probe or schedule that cannot be recorded as asked."""
 
 
 class CaptureWarning(UserWarning):
-    """Something of the model is not recorded, or not known; what is recorded holds."""
+    """A part of the model is not recorded or not known; the recorded signals are correct."""
 
 
 class AnalysisWarning(UserWarning):
-    """Something of the runs is left out of the results; what is measured holds."""
+    """A part of the runs is left out of the results; the measured values are correct."""
 
 
 class MissingSignalError(FadiagError, LookupError):
@@ -66,12 +66,12 @@ class NotAStoreError(StoreError):
 
 
 class SchemaError(StoreError):
-    """A store of a schema that this version does not know."""
+    """A store with a schema that this version does not know."""
 
 
 class LockedError(StoreError):
-    """Another writer holds the store."""
+    """Another writer has locked the store."""
 
 
 class DamagedError(StoreError):
-    """A store whose bytes are not what its metadata promise."""
+    """A store whose bytes do not match its metadata."""

@@ -1,4 +1,4 @@
-"""Paths that a user gives: where they lead to does not change with the working directory."""
+"""Make the paths that a user gives independent of the working directory."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ __all__ = ["absolute_path"]
 
 
 def absolute_path(path: str | os.PathLike[str]) -> Path:
-    """Return a path that a user gave as an absolute one, with ``~`` as the home folder.
+    """Return a user's path as an absolute path, with ``~`` expanded to the home folder.
 
     Every public function that takes a path calls this first. A later change of the working directory then has
     no effect, and ``~`` means the same everywhere.

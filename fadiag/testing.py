@@ -1,4 +1,4 @@
-"""Try an adapter of your own on a module, before a recorder relies on it."""
+"""Test your own adapter on a module before you record with it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,25 +16,26 @@ __all__ = ["check_adapter"]
 
 
 def check_adapter(adapter: LayerAdapter, module: nn.Module, inputs: Tensor | Sequence[Any]) -> None:
-    """Try all that a recorder asks of an adapter; nothing is returned where it is right.
+    """Check everything that a recorder requires of an adapter, and raise if the adapter is wrong.
 
-    The adapter takes the module. Weight, feedback and bias are tensors of fitting shapes, and ``redraw``
-    gives one like the feedback. ``using`` changes the gradient at the module's input, makes it that of
-    backpropagation where it is given the weight, and leaves nothing behind.
+    The adapter must take the module. Weight, feedback and bias must be tensors of matching shapes, and
+    ``redraw`` must return a matrix of the weight's shape. ``using`` must change the gradient at the module's
+    input, and only inside the context. With the weight as its matrix, it must give the gradient of
+    backpropagation.
 
     Parameters
     ----------
     adapter : LayerAdapter
     module : nn.Module
     inputs : Tensor or sequence
-        What the module is called with.
+        The arguments of the module.
 
     Raises
     ------
     InputError
-        The adapter does not take the module, or a tensor does not fit.
+        The adapter does not take the module, or the shape of a tensor does not match.
     CaptureError
-        ``using`` has no effect, one that stays, or the wrong one.
+        ``using`` has no effect, a wrong effect, or an effect that remains after the context.
 
     Examples
     --------
@@ -44,9 +45,9 @@ def check_adapter(adapter: LayerAdapter, module: nn.Module, inputs: Tensor | Seq
     >>> layer = convert(torch.nn.Sequential(torch.nn.Linear(4, 3)))[0]
     >>> @contextmanager
     ... def using(module, matrix):
-    ...     kept, module.B = module.feedback, matrix  # a slip: the module calls it feedback
+    ...     own, module.B = module.feedback, matrix  # a mistake: the attribute is called feedback
     ...     yield
-    ...     module.feedback = kept
+    ...     module.feedback = own
     >>> wrong = LayerAdapter((type(layer),), lambda m: m.weight, lambda m: m.feedback, "layerwise", using)
     >>> check_adapter(wrong, layer, torch.ones(2, 4))
     Traceback (most recent call last):

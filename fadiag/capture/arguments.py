@@ -1,4 +1,4 @@
-"""What users hand over in more than one way: names, and whole numbers of any kind."""
+"""Normalize arguments that users may give in several forms: names and whole numbers."""
 
 from collections.abc import Iterable
 from math import inf
@@ -9,7 +9,7 @@ __all__ = ["names_of", "whole_number"]
 
 
 def names_of(given: Iterable[str]) -> tuple[str, ...]:
-    """Return the names given, each once; a string is one name, not its letters.
+    """Return the given names, each once; a string is one name, not a sequence of letters.
 
     Examples
     --------
@@ -20,9 +20,9 @@ def names_of(given: Iterable[str]) -> tuple[str, ...]:
 
 
 def whole_number(given: Any, least: float = -inf) -> int | None:
-    """Return a whole number (an ``int``, numpy's, a tensor of one) as an ``int``.
+    """Return a whole number (an ``int``, a numpy integer, a tensor with one integer) as an ``int``.
 
-    None where it is none, is less than ``least``, or is a truth value, which is a number by chance only.
+    Return None for any other value, for a number below ``least``, and for a boolean, which is likely a slip.
 
     Examples
     --------

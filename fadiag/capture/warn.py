@@ -1,4 +1,4 @@
-"""Warnings that point at the user's own line, whatever part of fadiag gives them."""
+"""Give warnings that point at the user's own line of code, from any part of fadiag."""
 
 import contextlib
 import sys
@@ -11,12 +11,12 @@ from fadiag.errors import CaptureWarning
 
 __all__ = ["warn_user"]
 
-#: Files below these folders are not the user's.
+#: Files in these folders are not the user's.
 _NOT_THE_USERS = (str(Path(__file__).parent.parent), str(Path(torch.__file__).parent), contextlib.__file__)
 
 
 def warn_user(message: str, category: type[Warning] = CaptureWarning) -> None:
-    """Warn at the line that called fadiag; Python shows a warning of one text and line once."""
+    """Warn at the user's line that called fadiag; Python shows each text once per line."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
         level, frame = level + 1, frame.f_back

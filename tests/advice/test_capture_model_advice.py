@@ -87,9 +87,9 @@ ADVICE.row(
     lambda at: attach(at, Own(6, 3), adapters=(ADAPTER,), probes=probes()),
 )
 for _way in (
-    "Give adapters=(exact_layers(...),) or a LayerAdapter of your own to record them",
-    "or a LayerAdapter of your own to record them",
-    "layers=[...] to say that they are to be left out",
+    "Give adapters=(exact_layers(...),) or your own LayerAdapter to record them",
+    "or your own LayerAdapter to record them",
+    "or layers=[...] to leave them out",
 ):
     ADVICE.row(
         _way,
@@ -190,7 +190,7 @@ def _transposed():
 
 _IMAGES = (torch.randn(8, 3, 4), Y[:8])
 ADVICE.row(
-    "is it kept the other way round? Then give exact_layers({kind}, weight_dims={dims[::-1]})",
+    "is it stored transposed? Then give exact_layers({kind}, weight_dims={dims[::-1]})",
     lambda at: attach(at, _transposed(), adapters=(exact_layers(nn.ConvTranspose1d),)),
     lambda at: attach(
         at,
@@ -244,7 +244,7 @@ ADVICE.row(
     lambda at: attach(at, Skipping(uses=True), layers=["fc", "aux"], probes=probes()),
 )
 ADVICE.row(
-    "Say by layers=[...] which are to be recorded",
+    "Name the layers to record in layers=[...]",
     lambda at: attach(at, Skipping(uses=True, detaches=True), probes=probes()),
     lambda at: attach(at, Skipping(uses=True, detaches=True), layers=["fc"], probes=probes()),
 )
@@ -306,7 +306,7 @@ ADVICE.row(
     lambda at: _checked(using=own_using),
 )
 ADVICE.row(
-    "let it put back what was there, in a finally",
+    "let it restore what was there, in a finally",
     lambda at: _checked(using=_not_undone),
     lambda at: _checked(using=own_using),
 )
@@ -461,7 +461,7 @@ def _with_turned_hook():
 
 
 ADVICE.row(
-    "; is it kept the other way round? Then give the adapter transposed=True",
+    "; is it stored transposed? Then give the adapter transposed=True",
     lambda at: _direct(at, _with_turned_hook(), (direct_identity(TurnedHook, feedback="fixed_fb_weights"),)),
     lambda at: _direct(
         at, _with_turned_hook(), (direct_identity(TurnedHook, feedback="fixed_fb_weights", transposed=True),)
@@ -487,7 +487,7 @@ def _both_kinds():
 
 
 ADVICE.row(
-    "one feedback is recorded for each layer, so record them in models of their own",
+    "one feedback is recorded for each layer, so record them in separate models",
     lambda at: _direct(at, _both_kinds()),
     lambda at: _direct(at, Net("identity")),
     lambda at: attach(at, convert(Net("none"), layers=["fc2"]), probes=probes((X64, Y))),
@@ -647,7 +647,7 @@ class Changing(nn.Module):
 
 
 ADVICE.row(
-    "do that outside forward(), say after optimizer.step()",
+    "do that outside forward(), for example after optimizer.step()",
     lambda at: attach(at, Changing(changes=True), probes=probes()),
     lambda at: attach(at, Changing(changes=False), probes=probes()),
 )

@@ -37,7 +37,7 @@ def paths(tmp_path_factory):
         return loss_of(model, batch) + 1e-3 * next(count)
 
     found = [recorded(folder / "passed.zarr")]
-    with pytest.warns(CaptureWarning, match="it cannot be said"):
+    with pytest.warns(CaptureWarning, match="the check cannot decide"):
         found.append(recorded(folder / "unsteady.zarr", loss=unsteady, seed=1))
     return [*found, recorded(folder / "off.zarr", seed=2, check="off")]
 

@@ -1,1 +1,1 @@
-"""Check what the recorder claims: error_bp is the derivative of the loss, adapters have an effect."""
+"""Check that error_bp is the derivative of the loss, and that adapters take effect."""

@@ -1,4 +1,4 @@
-"""Check that an adapter does what it says: that its ``using`` changes the backward pass, and is undone."""
+"""Check that an adapter's ``using`` changes the backward pass, and that its effect ends with the context."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -17,17 +17,17 @@ from fadiag.errors import CaptureError
 
 __all__ = ["check_effect", "check_effects", "check_exact_gradient"]
 
-#: Gradients that differ by less, relatively, are the same: on a GPU sums are not always in one order.
+#: The relative difference below which two gradients are equal. A GPU may add in another order each time.
 _SAME = 1e-4
 _SEED = 0
-#: A step of the input, and how far the gradient may be from the difference that it makes.
+#: The step of the input, and the largest relative deviation of the gradient from the finite difference.
 _STEP, _OFF = 1e-3, 0.05
 
 
 def check_effects(passes: Passes, layers: Sequence[RecordedLayer]) -> None:
-    """Check the adapters of some layers on the inputs that a probe gives them, in one forward pass.
+    """Check the adapters of some layers on a probe's inputs to these layers, in one forward pass.
 
-    A layer that is not called, or whose input needs no gradient, is left out: there a matrix has no effect.
+    The check skips a layer without a call, or whose input needs no gradient: there a matrix has no effect.
 
     Raises
     ------
@@ -63,21 +63,21 @@ def check_effect(
     *,
     what: str,
 ) -> None:
-    """Check that ``using`` changes the gradient at the module's input, and that nothing of it stays.
+    """Check that ``using`` changes the gradient at the module's input, and only inside the context.
 
     Parameters
     ----------
     adapter : LayerAdapter
     module : nn.Module
     inputs, named : sequence and mapping
-        What the module is called with. Without a float tensor that needs a gradient there is no check.
+        The arguments of the module. The check needs a float tensor with a gradient among them.
     what : str
         The module's name in messages.
 
     Raises
     ------
     CaptureError
-        ``using`` has no effect, or one that stays.
+        ``using`` has no effect, or an effect that remains after the context.
     """
     if not any(x.requires_grad for x in tensors_in((*inputs, *named.values()))):
         return
@@ -103,21 +103,21 @@ def check_effect(
     if not is_random and not _all_same(before, gradients()):
         raise CaptureError(
             f"{what} is a {kind} whose adapter's using(module, matrix) is not undone: the gradient at the "
-            "module's input is another one after it; let it put back what was there, in a finally"
+            "module's input differs after it; let it restore what was there, in a finally"
         )
 
 
 def check_exact_gradient(
     adapter: LayerAdapter, module: nn.Module, inputs: Sequence[Any], *, what: str
 ) -> None:
-    """Check that with the weight as the matrix the gradient at the input is that of backpropagation.
+    """Check that the gradient at the input is that of backpropagation if the matrix is the weight.
 
-    It is held against a difference of the module's output, along the gradient.
+    The check compares the gradient with a finite difference of the module's output along the gradient.
 
     Raises
     ------
     CaptureError
-        It is not.
+        The two differ.
     """
     with ExitStack() as stack:
         if adapter.feedback_kind != "exact":
@@ -155,17 +155,17 @@ def check_exact_gradient(
 
 
 def _input_gradients(module: nn.Module, inputs: Sequence[Any], named: Mapping[str, Any]) -> list[Tensor]:
-    """Return the gradients at the inputs for one random error above, the same one each time."""
+    """Return the gradients at the inputs for a random error at the output, the same at each call."""
     leaves: list[Tensor] = []
 
     def leaf(value: Any) -> Any:
         if not (isinstance(value, Tensor) and value.requires_grad):
             return value
         leaves.append(value.detach().requires_grad_())
-        # As it comes to the module: no leaf, so that it may be changed in place.
+        # A clone, not the leaf itself: the module may change its input in place.
         return leaves[-1].clone()
 
-    # With hooks of its own: those of a checkpoint around the module would run its block anew.
+    # These replace the hooks of a checkpoint around the module, which would run its block again.
     keep = torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x)
     with torch.random.fork_rng(devices=cuda_devices(module)), keep:
         seed_torch(_SEED, module)

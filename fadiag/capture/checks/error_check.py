@@ -12,24 +12,24 @@ from fadiag.capture.tracing.layer_call import Call
 
 __all__ = ["ErrorCheck", "Verdict", "check_errors"]
 
-#: "zero": the error is 0 and so are the loss's differences, so that nothing can be said yet.
+#: "zero": the error and the differences of the loss are 0, so the check decides nothing yet.
 Verdict = Literal["passed", "inconclusive", "failed", "zero"]
 
-#: With more layers at once, one that is wrong does not show among those that are right.
+#: The number of layers checked at once. In a larger group, one wrong error is hidden by the right ones.
 _GROUP = 7
 _LARGEST_RANDOM = 0.25
-#: Where the loss has kinks, only the larger step may be wrong: a failure needs both.
+#: The factor of a second, larger step. At kinks of the loss only one step may be wrong; a failure needs both.
 _LARGER_STEP = 3
-#: The largest step, in units of the output's root mean square, and the largest one that may fail: with more,
-#: a loss that bends could look wrong, but hardly right.
+#: The largest step, and the largest step at which a check may fail, both in units of the output's root mean
+#: square. At larger steps, a curved loss may make a right error look wrong, but hardly a wrong error right.
 _LARGEST_STEP, _LARGEST_FAILING_STEP = 10.0, 0.3
 
 
 @dataclass(frozen=True)
 class ErrorCheck:
-    """What came of the check of one call's error; see `Figures` for the two figures.
+    """The result of the check of one call's error; see `Figures` for the two figures.
 
-    A call that passed in a group of layers has the figures of the group.
+    If a group of layers passed together, each of its calls has the figures of the group.
     """
 
     verdict: Verdict
@@ -39,7 +39,7 @@ class ErrorCheck:
 
 @dataclass(frozen=True)
 class _Limits:
-    """When a figure is right, and when it is certainly wrong."""
+    """The limits within which a figure is right, and beyond which it is certainly wrong."""
 
     eta: float
     along: float
@@ -59,7 +59,7 @@ class _Limits:
 
 
 _FULL = _Limits(eta=1e-3, along=0.05, wrong_below=0.95, wrong_above=1.05, random_may_fail=True)
-#: With a larger step, since the loss does not show the smaller one: the curve of the loss counts more.
+#: For a larger step, used if rounding hides the smaller one: the curvature of the loss matters more.
 _COARSE = _Limits(eta=1e-3, along=0.05, wrong_below=0.5, wrong_above=2.0, random_may_fail=False)
 _HALF = _Limits(eta=0.1, along=0.1, wrong_below=0.5, wrong_above=2.0, random_may_fail=False)
 
@@ -67,8 +67,8 @@ _HALF = _Limits(eta=0.1, along=0.1, wrong_below=0.5, wrong_above=2.0, random_may
 def check_errors(passes: Passes, calls: Sequence[Call]) -> Iterator[tuple[Call, ErrorCheck]]:
     """Yield each call with a verdict on its error, from the loss downwards.
 
-    The first failure is then the one next to its cause. A group of `_GROUP` layers takes 10 forward passes,
-    and 20 more for each of its layers if it is not right at once; 2 passes come before.
+    The first failure is then the nearest to its cause. The check starts with 2 forward passes. A group of
+    `_GROUP` layers takes 10; if the group does not pass, each of its layers takes up to 20 more.
 
     Parameters
     ----------
@@ -103,9 +103,9 @@ def check_errors(passes: Passes, calls: Sequence[Call]) -> Iterator[tuple[Call, 
 
 
 def _step(place: Place, limits: _Limits) -> float:
-    """Return the step of a call in units of its scale; 0 if none is large enough for the loss's rounding.
+    """Return the step of a call in units of its scale; 0 if rounding of the loss hides every step.
 
-    A branch that adds little to a residual stream needs a larger one than a layer that all passes through.
+    A branch that adds little to a residual stream needs a larger step than a layer on the only path.
     """
     if limits is _HALF:
         return limits.eta if place.largest > 0 else 0.0
@@ -113,7 +113,7 @@ def _step(place: Place, limits: _Limits) -> float:
 
 
 def _alone(differences: Differences, place: Place, limits: _Limits) -> ErrorCheck:
-    """Return the verdict on one call, moved alone."""
+    """Return the verdict on one call from a check of this call alone."""
     eta = _step(place, limits)
     limits = _COARSE if limits is _FULL and eta > limits.eta else limits
     found = differences.figures([place], [eta])

@@ -1,4 +1,4 @@
-"""Hold the error of a layer against the loss itself, by differences between forward passes."""
+"""Compare a layer's error with finite differences of the loss between forward passes."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,20 +16,20 @@ from fadiag.capture.tracing.layer_call import Call
 __all__ = ["Differences", "Figures", "Place"]
 
 _DIRECTIONS = 4
-#: Rounding that moves a figure by more than this hides what the check looks for.
+#: The largest effect of rounding on each figure at which the check can still decide.
 _ALONG_ROUNDING, _RANDOM_ROUNDING = 0.025, 0.25
-#: About the largest of many Gaussian numbers.
+#: Roughly the largest of many standard Gaussian numbers.
 _LARGEST_DRAW = 5
-#: A change of the loss by fewer roundings is none.
+#: A change of the loss by fewer rounding errors counts as 0.
 _ULPS_OF_ZERO = 4
 
-#: By the name of a call, the length of a step and the direction in which its output moves.
+#: For each call, by name: the length of the step and the direction in which its output moves.
 _Shifts = Mapping[str, tuple[float, Callable[[], Tensor]]]
 
 
 @dataclass(frozen=True)
 class Place:
-    """The output of one call of a layer, and the error that is claimed there.
+    """The output of one call of a layer, and the recorded error there.
 
     Attributes
     ----------
@@ -37,9 +37,9 @@ class Place:
     scale : float
         The root mean square of the output.
     norm, largest : float
-        The norm of the error and its largest entry.
+        The norm of the error and the absolute value of its largest entry.
     resolved : float
-        The step, in units of the scale, at which the loss's rounding no longer hides the figures.
+        The smallest step, in units of the scale, at which rounding of the loss does not hide the figures.
     """
 
     call: Call
@@ -50,7 +50,7 @@ class Place:
 
     @property
     def slope(self) -> float:
-        """The derivative of the loss along the error with 1 as its largest entry."""
+        """The derivative of the loss along the error scaled to a largest entry of 1."""
         return self.norm**2 / self.largest
 
     @property
@@ -60,22 +60,22 @@ class Place:
 
     @property
     def error(self) -> Tensor:
-        """The error that is claimed, in float32 at least."""
+        """The recorded error, in float32 at least."""
         error = self.call.values["error"]
         return error.to(torch.promote_types(error.dtype, torch.float32))
 
 
 @dataclass(frozen=True)
 class Figures:
-    """The two figures of the check, and how far rounding may have moved each.
+    """The two figures of the check, and the possible effect of rounding on each.
 
     Attributes
     ----------
     along : float
-        The difference of the loss along the error, over the squared norm of the error: 1 where it is right.
+        The difference of the loss along the error, over the squared norm of the error; 1 if it is right.
     random : float
-        Along random directions v, the root mean square of (difference - <error, v>) / |error|: 0 where it is
-        right.
+        Along random directions v, the root mean square of (difference - <error, v>) / |error|; 0 if the error
+        is right.
     along_rounding, random_rounding : float
     """
 
@@ -106,7 +106,7 @@ class Differences:
         scales: dict[str, float] = {}
 
         def measure(layer: RecordedLayer, index: int, output: Tensor) -> None:
-            # An output of zeros has no scale of its own.
+            # An output of zeros has no scale; 1 replaces it.
             scales[_name(layer, index)] = _norm(output) / math.sqrt(max(output.numel(), 1)) or 1.0
 
         with without_tf32():
@@ -117,7 +117,7 @@ class Differences:
             for call in calls
             if (error := call.values.get("error")) is not None and error.numel() and call.name in scales
         ]
-        # Each output is rounded, and its error says how much that moves the loss.
+        # Each output is rounded, and its error gives the effect of that rounding on the loss.
         of_outputs = sum(
             (torch.finfo(p.call.values["error"].dtype).eps * p.scale * p.norm) ** 2 for p in places
         )
@@ -125,9 +125,9 @@ class Differences:
         self.places = [replace(place, resolved=self._resolved(place)) for place in places]
 
     def figures(self, places: Sequence[Place], etas: Sequence[float]) -> Figures:
-        """Return the figures of places that are moved together, each with an equal share of the derivative.
+        """Return the figures of places that move together; each has an equal share of the derivative.
 
-        The largest entry of each step is at most its ``eta`` times the root mean square of the output.
+        The largest entry of each step is at most ``eta`` times the root mean square of the output.
         """
         reach = [eta * place.scale for place, eta in zip(places, etas, strict=True)]
         share = min(r * place.slope for place, r in zip(places, reach, strict=True))
@@ -145,14 +145,14 @@ class Differences:
                 share * float((place.error * v).sum(dtype=torch.float64)) / place.norm
                 for place, v in zip(places, drawn, strict=True)
             )
-            del drawn  # large, and drawn anew where they are added
+            del drawn  # large; drawn again where they are added
             found.append((self._difference(self._random_shifts(places, draw, share)) - claimed) / share)
             shares.append(share)
         random = math.sqrt(sum(x**2 for x in found) / _DIRECTIONS)
         return Figures(along, random, self._rounding / expected, self._rounding / min(shares))
 
     def random_changes(self, places: Sequence[Place], eta: float) -> float:
-        """Return the root mean square of the differences along random directions; 0 within rounding."""
+        """Return the root mean square of the differences along random directions; 0 if within rounding."""
         found = []
         for draw in range(_DIRECTIONS):
             shifts = {
@@ -176,14 +176,14 @@ class Differences:
         return {p.name: (share / p.norm, partial(self._drawn, p, draw)) for p in places}
 
     def _drawn(self, place: Place, draw: int) -> Tensor:
-        """Return a random direction, the same one each time: to keep those of all layers takes memory."""
+        """Return a random direction, the same at each call; it is not stored, to save memory."""
         error = place.error
         seed = (self._passes.seed + (place.call.order * _DIRECTIONS + draw + 1) * 1_000_003) % 2**63
         generator = torch.Generator(error.device).manual_seed(seed)
         return torch.randn(error.shape, generator=generator, device=error.device, dtype=error.dtype)
 
     def _difference(self, shifts: _Shifts) -> float:
-        """Return half the difference of the loss between a step forth and a step back."""
+        """Return half the difference of the loss between a step forward and a step back."""
         layers = {place.call.layer.name for place in self.places if place.name in shifts}
 
         def loss(sign: float) -> float:
@@ -191,7 +191,7 @@ class Differences:
                 if (shift := shifts.get(_name(layer, index))) is None:
                     return None
                 step, direction = shift
-                # As a sum, not in place: autograd and the model may still need the output.
+                # Not in place: autograd and the model may still need the output.
                 return output + (sign * step * direction()).to(output.dtype)
 
             with without_tf32():
@@ -205,7 +205,7 @@ def _name(layer: RecordedLayer, index: int) -> str:
 
 
 def _unit(place: Place) -> Tensor:
-    """Return the error with 1 as its largest entry."""
+    """Return the error scaled to a largest entry of 1."""
     return place.error / place.largest
 
 

@@ -1,4 +1,4 @@
-"""Notice a GradScaler that the recorder was not given."""
+"""Warn about a GradScaler that the recorder does not know."""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -10,19 +10,19 @@ from fadiag.capture.warn import warn_user
 
 __all__ = ["LossScaleCheck"]
 
-#: A GradScaler begins with 65,536. Batches of one run differ by far less, and so do their sizes.
+#: A GradScaler starts at 65,536. The batches of one run, and their sizes, differ by far less.
 _LARGEST_RATIO = 1000
 
 
 class LossScaleCheck:
-    """Compare the live errors with those of a probe, once: both are of the mean loss of the same network."""
+    """Compares the live errors with a probe's errors once; both belong to the mean loss of one network."""
 
     def __init__(self) -> None:
         self._probe: dict[str, float] = {}
         self._is_done = False
 
     def see_probe(self, read: Sequence[LayerSignals]) -> None:
-        """Take the errors of a probe's reading, the last of which is compared."""
+        """Store the errors of a probe's reading; the last reading is compared."""
         if not self._is_done:
             self._probe |= _per_sample(read)
 
@@ -44,9 +44,9 @@ class LossScaleCheck:
 
 
 def _per_sample(read: Sequence[LayerSignals]) -> dict[str, float]:
-    """Return the root mean square, over the samples, of the norm of each sample's error, by layer.
+    """Return, by layer, the root mean square over the samples of the norm of each sample's error.
 
-    A factor has the norm of its signal.
+    A stored factor has the same norm as its signal.
     """
     return {
         layer.name: float(np.linalg.norm(layer.signals["error"].array.astype(np.float64))) * sqrt(layer.rows)

@@ -1,4 +1,4 @@
-"""What the checks of a probe do: raise, warn, and leave out what is not what it is called."""
+"""ProbeChecks runs the checks of a probe, and raises, warns or leaves out wrong signals when one fails."""
 
 from collections.abc import Collection, Sequence
 from math import isfinite
@@ -15,15 +15,15 @@ from fadiag.rules.left_out import listed
 
 __all__ = ["CheckMode", "ProbeChecks"]
 
-#: What a failed check does.
+#: The effect of a failed check.
 CheckMode = Literal["raise", "warn", "off"]
 
-#: How many calls of layers one reading checks: 10 passes for each group of 7, and longer passes too.
+#: The most calls that one reading checks. Each group of 7 takes 10 passes, and a deep model has long passes.
 _MOST_CALLS = 126
 
 
 class ProbeChecks:
-    """The checks of one probe, and what came of them so far.
+    """Runs the checks of one probe, and stores their results.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ class ProbeChecks:
     Attributes
     ----------
     is_due : bool
-        Whether the next reading is checked.
+        Whether the probe checks its next reading.
     may_raise : bool
-        Whether a failure may raise: once the training runs it only warns.
+        Whether a failure may raise. Once the training runs, a failure only warns.
     """
 
     def __init__(self, mode: CheckMode) -> None:
@@ -51,18 +51,18 @@ class ProbeChecks:
         return self.mode != "off" and (self.is_due or waits)
 
     def check_adapters(self, passes: Passes, named: Collection[str]) -> None:
-        """Check that a matrix given to a layer is used: of layers with a feedback, and of those named.
+        """Check that ``using`` has an effect on the layers that have a feedback and on those in ``named``.
 
         Raises
         ------
         CaptureError
-            An adapter's ``using`` has no effect, or stays.
+            An adapter's ``using`` has no effect, or its effect remains after the context.
         """
         chosen = [
             layer
             for layer in (*passes.layers, *passes.others)
             if layer.adapter.feedback_kind not in ("exact", "unknown") or layer.name in named
-            if layer.sender is None and not layer.adapter.is_direct  # checked where they are linked
+            if layer.sender is None and not layer.adapter.is_direct  # link_senders checks those
         ]
         if self.mode == "off" or not self.is_due or not chosen:
             return
@@ -74,14 +74,14 @@ class ProbeChecks:
             warn_user(str(error))
 
     def check_errors(self, passes: Passes, calls: Sequence[Call]) -> None:
-        """Check the errors of the exact pass: all of them, or those that were 0 and are no longer.
+        """Check the errors of the exact pass: all of them, or those that were 0 and no longer are.
 
-        Of more than `_MOST_CALLS` calls, evenly spread ones are checked, first those that never were.
+        If there are more than `_MOST_CALLS` calls, the check takes an even selection, unchecked calls first.
 
         Raises
         ------
         CaptureError
-            One is not the derivative of the loss.
+            An error is not the derivative of the loss.
         """
         if not self.needs_errors:
             return
@@ -120,20 +120,20 @@ class ProbeChecks:
         if unclear:
             where = listed(map(repr, unclear), 4)
             warn_user(
-                f"it cannot be said whether error_bp is the derivative of the loss at {where}: "
+                f"the check cannot decide whether error_bp is the derivative of the loss at {where}: "
                 "equal passes give different losses, the loss is too coarse for the step, or it has a kink "
                 "there; the attribute error_bp_check says 'inconclusive'"
             )
 
     def has_failed(self, call: Call) -> bool:
-        """Say whether a call's error_bp is known to be wrong, or that of a call with the same weight.
+        """Return whether the error_bp of a call, or of a call with the same weight, is known to be wrong.
 
-        A gradient belongs to the weight, so it is wrong with any of them.
+        The calls share the weight's gradient, which is wrong if any of their errors is wrong.
         """
         return any(call.layer is other or call.layer.weight_id == other.weight_id for other in self._failed)
 
     def attrs(self, call: Call) -> dict[str, Any]:
-        """Return what the store says of the check, with the figures where there are any."""
+        """Return the attributes of the check for the store, with the figures if there are any."""
         if self.mode == "off":
             return {"error_bp_check": "off"}
         found = self._found.get(call.name)

@@ -1,1 +1,1 @@
-"""Find the layers of a model and read their weights: adapters, selection, structure checks."""
+"""Find the layers of a model and read their weights and feedback."""

@@ -1,4 +1,4 @@
-"""How to read a module's weight and feedback, and how to run its backward pass with another matrix."""
+"""LayerAdapter describes how to read a module's weight and feedback, and how to replace its feedback."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -22,7 +22,8 @@ __all__ = [
 ]
 
 
-#: How a layer passes its error down: by a matrix in its weight's place, by one from the outputs, exactly.
+#: How a layer propagates its error: through a matrix in place of the weight, through a matrix from the
+#: network's outputs, or exactly.
 FeedbackKind = Literal["layerwise", "direct", "exact", "unknown"]
 
 
@@ -49,55 +50,56 @@ def _never(module: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class LayerAdapter:
-    """What the recorder must know of one kind of layer.
+    """Describes one kind of layer to the recorder.
 
     Attributes
     ----------
     types : tuple of module classes, or callable
-        The modules it is for: instances of the classes, or those of which the callable says True.
+        The classes of the modules, or a function that returns True for such a module.
     weight : callable, optional
-        Module to W. A direct adapter may leave it out: the modules then only send feedback, and if they have
-        a weight, the next adapter reads it.
+        Returns W of a module. A direct adapter may omit it: its modules then only send feedback, and the next
+        adapter reads their weight.
     feedback : callable
-        Module to the matrix in W's place in its backward pass; None where the backward is exact. Where it
-        depends on the weight, the matrix that a pass with the weight as it is now would use; where it is
-        drawn at each pass, that of the last one. Of a direct rule: F, (outputs, consumer's input).
+        Returns the matrix that replaces W in a module's backward pass, or None if the backward pass is exact.
+        If the matrix depends on the weight, return the one for the current weight. If each pass draws a new
+        matrix, return the last one. For a direct rule, return F, (outputs, consumer's input).
     feedback_kind : {"layerwise", "direct", "exact", "unknown"}
     using : callable
-        ``using(module, matrix)`` is a context; a forward pass made inside it takes the matrix in its
-        backward pass.
+        ``using(module, matrix)`` is a context manager. The backward pass of a forward pass made inside uses
+        the matrix.
     redraw : callable, optional
-        ``redraw(module, generator)`` draws a fresh feedback of the same law. By default the entries of
-        the feedback (of the weight, where there is none) are permuted.
+        ``redraw(module, generator)`` draws a new feedback from the same distribution. By default the entries
+        of the feedback are permuted; without a feedback, those of the weight.
     feedback_is_fixed : callable
-        Module to whether its feedback stays the same for the whole run. Where it does not, ``feedback`` is
-        recorded over time.
+        Returns whether a module's feedback stays the same for the whole run. If not, ``feedback`` is recorded
+        over time.
     feedback_is_learned : callable
-        Module to whether its feedback is a parameter that receives the weight's gradient, and so belongs into
-        the weight's parameter group.
+        Returns whether a module's feedback is a parameter that receives the weight's gradient. It then
+        belongs to the weight's parameter group.
     weight_dims : {("out", "in"), ("in", "out")}
-        What the weight's first two axes are; the second is for tables, for matrices kept transposed, and for
-        the kernels of transposed convolutions, (in, out / groups, *kernel).
+        The meaning of the weight's first two axes. ("in", "out") is for tables, for transposed matrices, and
+        for the kernels of transposed convolutions, (in, out / groups, *kernel).
     bias : callable
-        Module to its bias, or None; by default its attribute ``bias``.
+        Returns a module's bias or None; by default its attribute ``bias``.
     exact : callable, optional
-        ``exact(module)`` is a context; a forward pass made inside it has a true backward pass through the
-        module. A direct adapter needs it: ``using`` cannot say so where F and W have one shape.
+        ``exact(module)`` is a context manager. A forward pass made inside has an exact backward pass through
+        the module. A direct adapter needs it: F and W may have the same shape, so ``using`` cannot ask for an
+        exact pass.
     credits : {"input", "output"}
-        Of a direct adapter: whether the feedback is the credit of the layer whose output arrives at the
-        module (it is the consumer, or lies before it), or of the module's own output.
+        For a direct adapter, the output that the feedback credits: "input" means the output of the layer
+        below, "output" the module's own.
     passes_on : bool
-        Whether the modules return their first argument as it is.
+        Whether the modules return their first argument unchanged.
 
     Raises
     ------
     InputError
-        A feedback_kind that there is not, a direct adapter without ``exact``, or one of another kind without
+        The feedback_kind is unknown, a direct adapter has no ``exact``, or an adapter of another kind has no
         ``weight``.
 
     See Also
     --------
-    fadiag.testing.check_adapter : tries an adapter on a module.
+    fadiag.testing.check_adapter : Test an adapter on a module.
     """
 
     types: tuple[type[nn.Module], ...] | Callable[[nn.Module], bool]
@@ -115,7 +117,7 @@ class LayerAdapter:
     passes_on: bool = False
 
     def __post_init__(self) -> None:
-        """Check the kind, which decides what is recorded, and what a direct adapter needs."""
+        """Check the kind, and that the adapter has the callables that its kind needs."""
         if self.feedback_kind not in (kinds := get_args(FeedbackKind)):
             raise InputError(
                 f"an adapter has the feedback_kind {self.feedback_kind!r}; it is one of {', '.join(kinds)}"
@@ -123,17 +125,17 @@ class LayerAdapter:
         if self.is_direct and self.exact is None:
             raise InputError(
                 "an adapter with feedback_kind='direct' has no exact=; give a context, exact(module), in "
-                "which the module's backward pass is autograd's own: error_bp is read in it"
+                "which the module's backward pass is autograd's own: error_bp is computed in it"
             )
         if self.weight is None and not (self.is_direct and self.credits == "input"):
             raise InputError(
-                "an adapter has weight=None; only one of modules that send direct feedback to the layer "
-                "below may (feedback_kind='direct', credits='input'); give weight=lambda m: m.weight"
+                "an adapter has weight=None; only modules that send direct feedback to the layer below need "
+                "none (feedback_kind='direct', credits='input'); give weight=lambda m: m.weight"
             )
 
     @property
     def is_direct(self) -> bool:
-        """Whether its modules send the network's error straight to a layer."""
+        """Whether its modules send the error of the network's output directly to a layer."""
         return self.feedback_kind == "direct"
 
     def weight_of(self, module: nn.Module) -> Tensor:
@@ -142,7 +144,7 @@ class LayerAdapter:
         return self.weight(module)
 
     def redrawn(self, module: nn.Module, generator: torch.Generator) -> Tensor:
-        """Return a fresh feedback of the module's law."""
+        """Return a new feedback from the same distribution as the module's."""
         if self.redraw is not None:
             return self.redraw(module, generator)
         feedback = self.feedback(module)
@@ -151,15 +153,15 @@ class LayerAdapter:
         return given.detach().flatten()[order].reshape(given.shape)
 
     def takes(self, module: nn.Module) -> bool:
-        """Say whether this adapter is for the module."""
+        """Return whether this adapter is for the module."""
         return isinstance(module, self.types) if isinstance(self.types, tuple) else self.types(module)
 
 
 @contextmanager
 def spending(module: nn.Module, draw: Callable[[], None]) -> Iterator[None]:
-    """Draw random numbers before each forward pass inside that the module itself would have drawn.
+    """Draw the random numbers of the module's own pass before each forward pass inside the context.
 
-    A pass with another matrix then sees the same dropout masks as the module's own.
+    A pass with another matrix then uses the same dropout masks as the module's own pass.
     """
     handle = module.register_forward_pre_hook(lambda module, inputs: draw())
     try:
@@ -170,7 +172,7 @@ def spending(module: nn.Module, draw: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def refuse_matrix(module: nn.Module, matrix: Tensor) -> Iterator[None]:
-    """Refuse another matrix in the backward pass, as the ``using`` of an adapter."""
+    """Raise InputError, as the ``using`` of an adapter whose modules cannot take a matrix."""
     raise InputError(
         f"a {type(module).__name__} is recorded as a layer with an exact backward pass, so it cannot take "
         "another feedback; leave it out of feedbacks, or give an adapter with using="
@@ -181,14 +183,14 @@ def refuse_matrix(module: nn.Module, matrix: Tensor) -> Iterator[None]:
 def exact_layers(*types: type[nn.Module], weight_dims: tuple[str, str] = ("out", "in")) -> LayerAdapter:
     """Return the adapter of layers whose backward pass is autograd's own.
 
-    For layers with a forward pass of their own, of which the recorder cannot know it.
+    Use it for layers that override ``forward``: the recorder cannot know their backward pass.
 
     Parameters
     ----------
     *types : module classes
-        With a parameter ``weight``, returning one tensor.
+        Their modules have a parameter ``weight`` and return one tensor.
     weight_dims : {("out", "in"), ("in", "out")}
-        What the weight's first two axes are, see `LayerAdapter`.
+        The meaning of the weight's first two axes, see `LayerAdapter`.
 
     Examples
     --------
@@ -203,7 +205,7 @@ def exact_layers(*types: type[nn.Module], weight_dims: tuple[str, str] = ("out",
     )
 
 
-#: Modules that no adapter takes: they are counted among the layers, never read.
+#: The adapter of modules that no other adapter takes. They count as layers, but are never read.
 unknown_layers = LayerAdapter((), read_weight, lambda module: None, "unknown", refuse_matrix)
 
 

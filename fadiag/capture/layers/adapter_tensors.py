@@ -1,4 +1,4 @@
-"""Check that what an adapter reads from a module is tensors that fit each other."""
+"""Check the types and shapes of the tensors that an adapter reads from a module."""
 
 from torch import Tensor, nn
 
@@ -9,9 +9,9 @@ __all__ = ["check_tensors"]
 
 
 def check_tensors(adapter: LayerAdapter, module: nn.Module, what: str) -> None:
-    """Raise InputError if an adapter's weight, feedback or bias is no tensor, or the shapes do not fit.
+    """Raise InputError if an adapter's weight, feedback or bias is not a tensor, or the shapes do not match.
 
-    ``what`` names the module in the message. How long the bias must be, `choose_layers` says.
+    ``what`` names the module in the message. `choose_layers` checks the length of the bias.
     """
     kind = type(module).__name__
     feedback, bias = adapter.feedback(module), adapter.bias(module)

@@ -1,4 +1,4 @@
-"""What the store says about a layer, whatever the stream."""
+"""Build the attributes of a layer that every stream stores."""
 
 from typing import Any
 
@@ -18,21 +18,21 @@ def kernel_attrs(weight: Tensor) -> dict[str, Any]:
 
 
 def feedback_attrs(layer: RecordedLayer) -> dict[str, Any]:
-    """Return the attributes of a feedback: a direct one names the module that sends it."""
+    """Return the attributes of a feedback; those of direct feedback name the module that sends it."""
     if layer.sender is None:
         return kernel_attrs(layer.weight)
     return {"sender": layer.sender.name, "consumer_shape": list(layer.sender.feedback.shape[1:])}
 
 
 def layer_attrs(layer: RecordedLayer, order: int, count: int, last: RecordedLayer) -> dict[str, Any]:
-    """Return what the store says of a layer, whatever the stream.
+    """Return the attributes of a layer that every stream stores.
 
     Parameters
     ----------
     layer : RecordedLayer
     order, count : int
-        Its place among all layers of the model (their calls, in a stream of passes), recorded or not, and
-        their number.
+        The layer's place among all layers of the model, recorded or not, and the number of layers. A stream
+        of passes counts the calls of layers instead.
     last : RecordedLayer
         The model's last layer, recorded or not: its outputs are the classes.
     """

@@ -1,8 +1,8 @@
-"""The layers of the biotorch package: FA and the sign rules.
+"""Read the layers of the biotorch package: FA and the sign rules.
 
-biotorch is not imported: its classes are known by the module that they come from. The parameter
-``weight_backward`` is not always the matrix in use: uSF's is that of the last forward pass, hence of older
-weights after an update, and frSF's has the magnitudes only.
+This module does not import biotorch; it recognizes the classes by the name of their module. The parameter
+``weight_backward`` is not always the matrix in use. For uSF it belongs to the last forward pass, so after an
+update it belongs to older weights. For frSF it holds only the magnitudes.
 
 Source: Sanfiz and Akrout, "Benchmarking the accuracy and robustness of feedback alignment algorithms",
 arXiv 2108.13446.
@@ -50,19 +50,19 @@ def _rule(module: Any) -> str:
 
 @contextmanager
 def _using(module: Any, matrix: Tensor) -> Iterator[None]:
-    rule, kept = _rule(module), module.weight_backward
+    rule, own = _rule(module), module.weight_backward
 
     def draw() -> None:
         if rule == "brsf":
-            nn.init.xavier_uniform_(torch.empty(kept.shape, device=kept.device))  # in float32, as it does
+            nn.init.xavier_uniform_(torch.empty(own.shape, device=own.device))  # in float32, as biotorch does
 
-    # As plain FA the layer takes weight_backward as it stands.
+    # With the rule "fa", the layer uses weight_backward unchanged.
     module.type, module.weight_backward = "fa", nn.Parameter(matrix.detach(), requires_grad=False)
     try:
         with spending(module, draw):
             yield
     finally:
-        module.type, module.weight_backward = rule, kept
+        module.type, module.weight_backward = rule, own
 
 
 #: biotorch's fa, usf, brsf and frsf layers.

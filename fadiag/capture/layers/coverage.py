@@ -1,4 +1,4 @@
-"""Warn of the parts of a model that are not recorded, although a user may expect them."""
+"""Warn about layers that will not be recorded although the user may expect them."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -27,15 +27,14 @@ def unknown_layer_types(others: Iterable[RecordedLayer]) -> dict[str, str]:
 
 
 def warn_unknown_layers(others: Sequence[RecordedLayer]) -> None:
-    """Warn of the modules that no adapter knows."""
+    """Warn about the modules that no adapter knows."""
     left_out = unknown_layer_types(others)
     if left_out:
         names = listed([f"{name!r} ({kind})" for name, kind in left_out.items()], 4)
         warn_user(
-            f"not recorded, since no adapter knows them: {names}. Their backward pass is taken to be exact: "
-            "if it is not, error_bp is not that of backpropagation below them. Give adapters=("
-            "exact_layers(...),) or a LayerAdapter of your own to record them, layers=[...] to say that they "
-            "are to be left out"
+            f"not recorded, since no adapter knows them: {names}. fadiag assumes that their backward pass is "
+            "exact: if it is not, error_bp is not that of backpropagation below them. Give adapters=("
+            "exact_layers(...),) or your own LayerAdapter to record them, or layers=[...] to leave them out"
         )
 
 
@@ -45,7 +44,7 @@ def warn_missing_signals(
     asked: Collection[str],
     where: str,
 ) -> None:
-    """Warn of layers without signals; raise for one that was asked for by name.
+    """Warn about layers without signals; raise for a layer that was asked for by name.
 
     Parameters
     ----------
@@ -54,7 +53,7 @@ def warn_missing_signals(
     layers : sequence of RecordedLayer
         The layers to record.
     asked : collection of str
-        The signals that were asked for. If none is of the backward pass, a layer without an error is fine.
+        The signals that were asked for. If none needs the backward pass, a layer may have no error.
     where : str
         The name of the stream in the message.
 
@@ -81,4 +80,4 @@ def warn_missing_signals(
             )
     if silent:
         which = listed([f"{layer.name!r} {why}{_WHY[why]}" for layer, why in silent.items()], 4)
-        warn_user(f"layers without signals in {where}: {which}. Say by layers=[...] which are to be recorded")
+        warn_user(f"layers without signals in {where}: {which}. Name the layers to record in layers=[...]")

@@ -1,4 +1,4 @@
-"""The adapters that every recorder asks."""
+"""List the adapters that every recorder uses."""
 
 from fadiag.capture.layers.adapter import LayerAdapter
 from fadiag.capture.layers.biotorch import biotorch_layers
@@ -13,7 +13,7 @@ from fadiag.capture.layers.torch_layers import (
 
 __all__ = ["DEFAULT_ADAPTERS"]
 
-#: Asked in this order; `Recorder(adapters=...)` are asked before them.
+#: The first adapter that takes a module is used. `Recorder(adapters=...)` come before these.
 DEFAULT_ADAPTERS: tuple[LayerAdapter, ...] = (
     own_transposed_linears,  # before its base class
     own_layers,

@@ -1,7 +1,7 @@
-"""Modules that send the network's error straight to a hidden layer (DFA, DRTP), and adapters for them.
+"""Find modules that send the output error directly to a hidden layer (DFA, DRTP), and make their adapters.
 
-Whatever the code looks like, the feedback F of shape (outputs, consumer's input) is the credit of one layer:
-of the layer whose output arrives at the sending module, or of the module itself.
+The feedback F, (outputs, consumer's input), credits one layer in every implementation: the layer whose output
+the sending module reads, or the sending module itself.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ __all__ = ["DirectSender", "direct_hooks", "direct_identity", "direct_layers", "
 
 @dataclass(frozen=True)
 class DirectSender:
-    """A module that sends direct feedback, under its name and with its adapter."""
+    """A module that sends direct feedback, with its name and adapter."""
 
     name: str
     module: nn.Module
@@ -29,13 +29,13 @@ class DirectSender:
 
     @property
     def feedback(self) -> Tensor:
-        """F as its adapter reads it: (outputs, *consumer's input)."""
+        """The feedback F that the adapter reads, (outputs, *consumer's input)."""
         feedback = self.adapter.feedback(self.module)
-        assert feedback is not None  # a module without one is no sender
+        assert feedback is not None  # find_senders skips modules without one
         return feedback
 
     def using(self, matrix: Tensor | None) -> AbstractContextManager[None]:
-        """Make forward passes inside with another F, or with an exact backward pass for None."""
+        """Replace F for the forward passes inside; None makes the backward pass exact."""
         if matrix is None:
             assert self.adapter.exact is not None
             return self.adapter.exact(self.module)
@@ -49,7 +49,7 @@ def find_senders(model: nn.Module, adapters: Sequence[LayerAdapter]) -> tuple[Di
     Raises
     ------
     InputError
-        A feedback that is not a matrix.
+        A feedback is not a matrix.
     """
     direct = [adapter for adapter in adapters if adapter.is_direct]
     found = []
@@ -68,10 +68,10 @@ def find_senders(model: nn.Module, adapters: Sequence[LayerAdapter]) -> tuple[Di
 
 
 def direct_identity(*types: type[nn.Module], feedback: str, transposed: bool = False) -> LayerAdapter:
-    """Return the adapter of modules that pass their input on, and send direct feedback backward.
+    """Return the adapter of modules that return their input and send direct feedback backward.
 
-    Such a module lies behind a gate and calls an autograd function: the identity in the forward pass, the
-    error times F in the backward pass.
+    Such a module follows a gate and calls an autograd function. In the forward pass the function is the
+    identity; in the backward pass it returns the output error times F.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def direct_identity(*types: type[nn.Module], feedback: str, transposed: bool = F
     feedback : str
         The attribute that holds F.
     transposed : bool
-        Whether it holds F as (consumer's input, outputs).
+        Whether the attribute holds F as (consumer's input, outputs).
 
     Examples
     --------
@@ -96,16 +96,16 @@ def direct_identity(*types: type[nn.Module], feedback: str, transposed: bool = F
 def direct_layers(
     *types: type[nn.Module], feedback: str, base: type[nn.Module], transposed: bool = False
 ) -> LayerAdapter:
-    """Return the adapter of layers with a forward pass of their own that send the error times F backward.
+    """Return the adapter of layers that send the output error times F to the layer below.
 
     Parameters
     ----------
     *types : module classes
-        With a parameter ``weight``. They are the consumers: F is the credit of the layer below.
+        Their modules have a parameter ``weight``. They are the consumers: F credits the layer below.
     feedback : str
-        The attribute that holds F; a layer where it is None has an exact backward pass.
+        The attribute that holds F. A layer whose attribute is None has an exact backward pass.
     base : module class
-        The class with the same forward pass and autograd's own backward pass, say ``nn.Linear``.
+        The class with the same forward pass and autograd's own backward pass, for example ``nn.Linear``.
     transposed : bool
         Whether the attribute holds F as (consumer's input, outputs).
 
@@ -120,16 +120,16 @@ def direct_layers(
 
 
 def direct_hooks(*types: type[nn.Module], feedback: str, transposed: bool = False) -> LayerAdapter:
-    """Return the adapter of modules whose backward hook sends the error times F to their input.
+    """Return the adapter of modules whose backward hook sends the output error times F to their input.
 
     Parameters
     ----------
     *types : module classes
-        A module that lacks the attribute is left alone.
+        Modules without the attribute are ignored.
     feedback : str
-        The attribute of the module from which the hook reads F.
+        The attribute of the module that holds F for the hook.
     transposed : bool
-        Whether it holds F as (consumer's input, outputs).
+        Whether the attribute holds F as (consumer's input, outputs).
 
     Examples
     --------
@@ -158,26 +158,26 @@ def _direct(
 
 @contextmanager
 def _with_attribute(module: nn.Module, name: str, tensor: Tensor) -> Iterator[None]:
-    """Put a tensor in the place of a parameter, buffer or attribute of a module, without registering it."""
+    """Replace a parameter, buffer or attribute of a module by a tensor, without registering the tensor."""
     held: Any = next(table for table in (module._parameters, module._buffers, vars(module)) if name in table)
-    kept, held[name] = held[name], tensor
+    own, held[name] = held[name], tensor
     try:
         yield
     finally:
-        held[name] = kept
+        held[name] = own
 
 
 @contextmanager
 def _with_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Give a module another forward pass."""
-    kept = vars(module).get("forward")
+    """Replace the forward pass of a module inside the context."""
+    own = vars(module).get("forward")
     module.__dict__["forward"] = partial(forward, module)
     try:
         yield
     finally:
         del module.__dict__["forward"]
-        if kept is not None:
-            module.__dict__["forward"] = kept
+        if own is not None:
+            module.__dict__["forward"] = own
 
 
 def _first_argument(module: nn.Module, first: Any, *others: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The adapters of fadiag's own layers."""
+"""Define the adapters of fadiag's own layers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,5 +34,5 @@ own_layers = LayerAdapter(
     feedback_is_fixed=lambda module: isinstance(module, FeedbackLayer) and module.feedback_is_fixed,
     feedback_is_learned=lambda module: isinstance(module, FeedbackLayer) and module.feedback_is_learned,
 )
-#: fadiag's own, with a weight of (in, out).
+#: fadiag's own feedback layers with a weight of (in, out).
 own_transposed_linears = replace(own_layers, types=(FeedbackTransposedLinear,), weight_dims=("in", "out"))

@@ -1,4 +1,4 @@
-"""A layer that is recorded: how its weight, bias and feedback are read."""
+"""RecordedLayer reads the weight, bias and feedback of one layer through its adapter."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +17,7 @@ __all__ = ["RecordedLayer", "in_order", "owners_of"]
 
 @dataclass(frozen=True)
 class RecordedLayer:
-    """A module that is recorded, under its name and with its adapter.
+    """A module that is recorded, with its name and adapter.
 
     Attributes
     ----------
@@ -25,13 +25,13 @@ class RecordedLayer:
     module : nn.Module
     adapter : LayerAdapter
     named : bool
-        Whether the user asked for it by that name.
+        Whether the user asked for the layer by this name.
     sender : DirectSender or None
         The module that sends direct feedback to this layer's output.
     sends : bool
-        Whether the layer itself sends such feedback to a layer below.
+        Whether the layer itself sends direct feedback to a layer below.
     parametrization : str
-        The name of what computes the weight anew at each pass; "" if the weight is a parameter.
+        The name of the parametrization that computes the weight; "" if the weight is a parameter.
     """
 
     name: str
@@ -44,27 +44,27 @@ class RecordedLayer:
 
     @property
     def weight(self) -> Tensor:
-        """The forward weight. One that is computed is that of a pass made now, in the module's mode."""
+        """The forward weight; a parametrized weight is computed now, in the module's present mode."""
         with self.reading():
             return self.adapter.weight_of(self.module)
 
     @property
     def weight_id(self) -> int:
-        """A number that layers with a shared weight have in common."""
+        """An id that is equal for layers with a shared weight."""
         return id(self.module if self.parametrization else self.weight)
 
     @property
     def trained(self) -> dict[str, Tensor]:
-        """What an optimizer may hold of the weight, by name: itself, or the parameters that it is made of."""
+        """The tensors that an optimizer may train, by name: the weight, or the parameters that compute it."""
         return trained_tensors(self.module) if self.parametrization else {"weight": self.weight}
 
     def reading(self) -> AbstractContextManager[None]:
-        """Let what depends on the weight be read inside, and leave the module as it was."""
+        """Allow reads of the weight, and of what depends on it, inside; restore the module afterwards."""
         return computed_weight(self.module) if self.parametrization else nullcontext()
 
     @property
     def outputs(self) -> int:
-        """The number of outputs (channels of a convolution); 0 where that is not known."""
+        """The number of outputs (channels of a convolution); 0 if it is not known."""
         if self.adapter is unknown_layers:
             return _stated_outputs(self.module) or _rows_of_matrix(self.module)
         own = self.module._parameters.get("weight")
@@ -84,31 +84,31 @@ class RecordedLayer:
 
     @property
     def matrix_dims(self) -> tuple[str, str]:
-        """What the axes of the weight as a matrix are: a kernel's are always (out, in * kernel)."""
+        """The axes of the weight as a matrix; those of a kernel are always (out, in * kernel)."""
         return ("out", "in") if self._is_turned else self.adapter.weight_dims
 
     def matrix(self, given: Tensor) -> Tensor:
-        """Unfold a tensor in the weight's shape to the two axes of `matrix_dims`."""
+        """Reshape a tensor of the weight's shape to the two axes of `matrix_dims`."""
         if self._is_turned:
-            # Each group has outputs of its own: (in, out, *kernel) of each to (out, in, *kernel).
+            # Each group has separate outputs: turn its (in, out, *kernel) into (out, in, *kernel).
             split = given.reshape(self._groups, -1, *given.shape[1:])
             given = split.transpose(1, 2).flatten(0, 1)
         return given.reshape(given.shape[0], -1)  # a kernel becomes (out, in * kernel)
 
     @property
     def bias(self) -> Tensor | None:
-        """The bias, where there is one."""
+        """The bias, or None."""
         return self.adapter.bias(self.module)
 
     @property
     def feedback(self) -> Tensor | None:
-        """The matrix in the weight's place in the backward pass, or the direct feedback that arrives here.
+        """The matrix that replaces the weight in the backward pass, or the direct feedback to this layer.
 
-        None where the backward pass is exact.
+        None if the backward pass is exact.
         """
         if self.sender is not None:
             return self.sender.feedback
-        with self.reading():  # a sign rule's is made of the weight
+        with self.reading():  # a sign rule computes it from the weight
             return None if self.adapter.is_direct else self.adapter.feedback(self.module)
 
     @property
@@ -120,31 +120,31 @@ class RecordedLayer:
 
     @property
     def feedback_dims(self) -> tuple[str, str]:
-        """What the axes of the feedback as a matrix are: direct feedback goes from the outputs to h."""
+        """The axes of the feedback as a matrix; direct feedback maps the outputs to h."""
         return self.matrix_dims if self.sender is None else ("output", "consumer_in")
 
     def feedback_matrix(self, feedback: Tensor) -> Tensor:
-        """Unfold a feedback to the two axes of `feedback_dims`."""
+        """Reshape a feedback to the two axes of `feedback_dims`."""
         return self.matrix(feedback) if self.sender is None else feedback.flatten(1)
 
     def redrawn(self, generator: Generator) -> Tensor:
-        """Return a fresh feedback of the layer's law."""
+        """Return a new feedback from the same distribution as the layer's."""
         source = self if self.sender is None else self.sender
         with self.reading():
             return source.adapter.redrawn(source.module, generator)
 
     def using(self, matrix: Tensor | None) -> AbstractContextManager[None]:
-        """Make forward passes inside whose backward pass takes a matrix, or is exact for None."""
+        """Replace the feedback for the forward passes inside; None makes the backward pass exact."""
         if self.sender is not None:
             return self.sender.using(matrix)
         weight = self.weight
-        # Not a copy: a penalty on a gradient has a gradient of its own to the weight in it.
+        # Not a copy: a gradient penalty differentiates through the weight here.
         own = weight.view_as(weight) if matrix is None else matrix.to(weight)
         return self.adapter.using(self.module, own)
 
     @property
     def feedback_kind(self) -> str:
-        """The adapter's; "hook" where it is exact but for what the module's own backward hooks do."""
+        """The adapter's feedback_kind; "hook" if it is exact but the module has backward hooks."""
         if self.sender is not None:
             return "direct"
         kind = "exact" if self.adapter.is_direct else self.adapter.feedback_kind
@@ -152,7 +152,7 @@ class RecordedLayer:
 
 
 def in_order(model: nn.Module, layers: Sequence[RecordedLayer]) -> tuple[RecordedLayer, ...]:
-    """Return layers in the order in which the model has them."""
+    """Return layers in the model's order."""
     place = {name: i for i, (name, _) in enumerate(model.named_modules())}
     return tuple(sorted(layers, key=lambda layer: place[layer.name]))
 
@@ -160,8 +160,8 @@ def in_order(model: nn.Module, layers: Sequence[RecordedLayer]) -> tuple[Recorde
 def owners_of(layers: Sequence[RecordedLayer]) -> dict[int, RecordedLayer]:
     """Return the layer under which each weight is recorded, by `RecordedLayer.weight_id`.
 
-    Tied weights are recorded once: under the first of their layers that has feedback, so that W and B stand
-    together, else under the first that is no table, else under the first.
+    A tied weight is recorded once. The first of its layers with feedback owns it, so W and B have one owner;
+    without feedback, the first layer that is not an embedding; otherwise the first layer.
     """
     tied: dict[int, list[RecordedLayer]] = {}
     for layer in layers:
@@ -176,7 +176,7 @@ def owners_of(layers: Sequence[RecordedLayer]) -> dict[int, RecordedLayer]:
 
 
 def _stated_outputs(module: nn.Module) -> int:
-    """Return the number of outputs that a module's attributes state; 0 if they state none."""
+    """Return the number of outputs from a module's attributes; 0 if no attribute gives it."""
     for name in ("out_features", "out_channels", "hidden_size", "embedding_dim"):
         if isinstance(count := getattr(module, name, None), int):
             return count

@@ -1,4 +1,4 @@
-"""Which modules of a model are recorded."""
+"""Choose the modules of a model to record."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ __all__ = ["RecordedLayer", "choose_layers", "in_order", "others_of", "owners_of
 def choose_layers(
     model: nn.Module, adapters: Sequence[LayerAdapter], chosen: LayerChoice | Iterable[LayerChoice] | None
 ) -> tuple[RecordedLayer, ...]:
-    """Return the modules to record, each once: all that an adapter takes, or those chosen.
+    """Return the modules to record, each once: all that an adapter takes, or the chosen ones.
 
     Parameters
     ----------
@@ -32,12 +32,12 @@ def choose_layers(
     Raises
     ------
     InputError
-        A name that no module has (the near ones are listed), or whose module no adapter takes; a weight, bias
-        or feedback that is no tensor or does not fit the others.
+        No module has a chosen name (the error lists similar names), or no adapter takes the module.
+        A weight, bias or feedback is not a tensor, or their shapes do not match.
     CaptureError
-        There is nothing to record, or a layer cannot be: of an ``nn.MultiheadAttention``, a linear layer or
-        convolution with a forward pass of its own, a weight that is not there yet or computed in an unknown
-        way.
+        There is nothing to record.
+        A layer is a part of an ``nn.MultiheadAttention``, or overrides the forward pass of torch's layer.
+        The weight of a layer is not initialized yet, or the way it is computed is unknown.
     """
     modules = dict(model.named_modules())
     found = {
@@ -79,16 +79,16 @@ def choose_layers(
 def others_of(
     model: nn.Module, adapters: Sequence[LayerAdapter], layers: Sequence[RecordedLayer]
 ) -> tuple[RecordedLayer, ...]:
-    """Return the layers that are not recorded: those that an adapter takes, and those that none knows.
+    """Return the layers that are not recorded, known to an adapter or not.
 
-    A module is unknown (its adapter is `unknown_layers`) if no other is inside and it owns a weight of two or
-    more axes. Norms and the parts of a parametrization are no layers.
+    A module that no adapter knows counts as a layer if it has no submodule and owns a weight of two or more
+    axes. Its adapter is `unknown_layers`. Norms and the parts of a parametrization are not layers.
     """
     recorded, parts = {layer.name for layer in layers}, parts_of_weights(model)
     others = []
     for name, module in model.named_modules():
         adapter = adapter_of(module, adapters)
-        # A module that only sends direct feedback holds F, which is no layer's weight.
+        # A module that only sends direct feedback holds F, which is not a layer's weight.
         if (
             adapter is None
             and module not in parts
@@ -103,7 +103,7 @@ def others_of(
 
 
 def _has_matrix(module: nn.Module) -> bool:
-    """Say whether a module that computes (a list of parameters does not) owns a matrix, with none inside."""
+    """Return whether a module with a forward pass owns a matrix and has no submodules."""
     if isinstance(module, (nn.LayerNorm, nn.RMSNorm)) or type(module).forward is nn.Module.forward:
         return False
     own = [*module._parameters.values(), *trained_tensors(module).values()]
@@ -112,7 +112,7 @@ def _has_matrix(module: nn.Module) -> bool:
 
 
 def _refusal(name: str, module: nn.Module) -> FadiagError:
-    """Return the error for a module that was asked for by name and that no adapter takes."""
+    """Return the error for a module that was asked for by name but that no adapter takes."""
     if has_own_forward(module):
         return CaptureError(_own_forward(name, module))
     kind = type(module).__name__
@@ -123,10 +123,10 @@ def _refusal(name: str, module: nn.Module) -> FadiagError:
 
 def _own_forward(name: str, module: nn.Module) -> str:
     kind = type(module).__name__
-    if hasattr(nn, kind):  # torch has others of that name, as for quantization
+    if hasattr(nn, kind):  # torch has other classes of this name, for example for quantization
         kind = f"{type(module).__module__}.{kind}"
     return (
-        f"layer {name!r} is a {kind} with a forward pass of its own, so its feedback is not known; give "
+        f"layer {name!r} is a {kind} that overrides the forward pass, so its feedback is not known; give "
         f"adapters=(exact_layers({kind}),) where its backward pass is autograd's, a LayerAdapter where it is "
         "not, or leave it out by layers=[...]"
     )
@@ -165,9 +165,9 @@ def _check_outputs(layer: RecordedLayer) -> None:
     dims = layer.adapter.weight_dims
     if not fits or (is_transposed(layer.module) and dims[0] == "out"):
         kind = type(layer.module).__name__
-        told = "" if fits or bias is None else f", and its bias {len(bias)}"
+        also = "" if fits or bias is None else f", and its bias {len(bias)}"
         raise InputError(
             f"layer {layer.name!r} is a {kind} whose weight {tuple(layer.weight.shape)} has {outputs} "
-            f"outputs by its adapter's weight_dims={dims}{told}; is it kept the other way round? Then give "
+            f"outputs by its adapter's weight_dims={dims}{also}; is it stored transposed? Then give "
             f"exact_layers({kind}, weight_dims={dims[::-1]})"
         )

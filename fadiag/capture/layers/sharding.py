@@ -1,4 +1,4 @@
-"""Models of which a process holds a part only: what could be recorded there is no layer's signal."""
+"""Refuse sharded models: each process holds only a part of a weight, so it cannot record a whole layer."""
 
 from torch import Tensor, nn
 
@@ -8,15 +8,15 @@ __all__ = ["check_whole"]
 
 
 def check_whole(model: nn.Module) -> None:
-    """Raise where the parameters of a model are spread over processes.
+    """Raise if the parameters of a model are spread over processes.
 
-    Known by names: to import what spreads them would take as long as all else.
+    The check compares class and attribute names, because importing the sharding libraries is slow.
 
     Raises
     ------
     CaptureError
-        The model, or a module of it, is sharded: by FSDP (of either version), tensor parallelism or
-        DeepSpeed's ZeRO.
+        The model or one of its modules is sharded by FSDP (either version), tensor parallelism or DeepSpeed's
+        ZeRO.
     """
     for name, module in model.named_modules():
         if type(module).__name__ == "FullyShardedDataParallel":

@@ -1,4 +1,4 @@
-"""The adapters of torch's layers, and of transformers' Conv1D: their backward pass is autograd's own."""
+"""Define the adapters of torch's layers and of transformers' Conv1D, whose backward pass is exact."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -39,15 +39,15 @@ _OF_TORCH = (*_WITH_FEEDBACK, nn.Conv3d, *_TRANSPOSED)
 
 
 def has_own_forward(module: nn.Module) -> bool:
-    """Say whether a subclass of ``nn.Linear`` or a convolution replaces its forward pass.
+    """Return whether a subclass of ``nn.Linear`` or of a convolution overrides its forward pass.
 
-    Its backward pass may then be its own too, so nothing is known of its feedback.
+    The override may change the backward pass too, so the feedback of the layer is unknown.
     """
     return isinstance(module, _OF_TORCH) and not _is_torchs(module, _OF_TORCH)
 
 
 def is_transposed(module: nn.Module) -> bool:
-    """Say whether a module is a transposed convolution, whose kernel is (in, out / groups, *kernel)."""
+    """Return whether a module is a transposed convolution, whose kernel is (in, out / groups, *kernel)."""
     return isinstance(module, _TRANSPOSED)
 
 
@@ -61,7 +61,7 @@ def _is_plain(module: nn.Module) -> bool:
 
 @contextmanager
 def _plain_using(module: nn.Module, matrix: Tensor) -> Iterator[None]:
-    kept: type[nn.Module] = type(module)
+    own: type[nn.Module] = type(module)
     if is_conv1d(module):
         change_class(module, FeedbackTransposedLinear)
     else:
@@ -72,17 +72,17 @@ def _plain_using(module: nn.Module, matrix: Tensor) -> Iterator[None]:
         yield
     finally:
         del module.feedback
-        object.__setattr__(module, "__class__", kept)
+        object.__setattr__(module, "__class__", own)
 
 
-#: torch's layers, whose backward is exact.
+#: torch's linear layers and its convolutions of one and two dimensions.
 plain_layers = LayerAdapter(_is_plain, read_weight, lambda module: None, "exact", _plain_using)
 #: transformers' Conv1D, a linear layer with a weight of (in, out).
 transposed_linears = replace(plain_layers, types=is_conv1d, weight_dims=("in", "out"))
-#: Convolutions that no rule has a feedback for, as torch has them.
+#: torch's convolutions for which no rule defines a feedback.
 volume_convolutions = replace(plain_layers, types=lambda m: _is_torchs(m, (nn.Conv3d,)), using=refuse_matrix)
 transposed_convolutions = replace(
     volume_convolutions, types=lambda m: _is_torchs(m, _TRANSPOSED), weight_dims=("in", "out")
 )
-#: Tables: no error goes below them.
+#: Embedding tables; no error propagates below them.
 embeddings = exact_layers(nn.Embedding, weight_dims=("in", "out"))

@@ -1,4 +1,4 @@
-"""Check that a model still is the one that its recorder was built on."""
+"""Check during a run that the model still has the modules and parameters that its recorder saw first."""
 
 from collections.abc import Sequence
 
@@ -15,15 +15,15 @@ _WAY_OUT = "record the changed model into a store of its own"
 
 
 class ModelStructure:
-    """The modules and recorded parameters of a model, as they were at the start.
+    """The modules and recorded parameters of a model at the start of the run.
 
     Parameters
     ----------
     model : nn.Module
     layers, others : sequence of RecordedLayer
-        The recorded layers, and the rest.
+        The recorded layers and the other layers.
     adapters : sequence of LayerAdapter
-        They recognize a layer that appears later.
+        Recognize a layer that appears later.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class ModelStructure:
     ) -> None:
         self._model, self._layers, self._adapters = model, (*layers, *others), adapters
         self._modules = dict(model.named_modules())
-        # An adapter may compute its weight: then the module has no such parameter, and nothing to replace.
+        # An adapter may compute its weight. The module then has no such parameter to replace.
         self._parameters = [
             (layer, name, parameter, (parameter.shape, parameter.dtype))
             for layer in layers
@@ -49,8 +49,8 @@ class ModelStructure:
         Raises
         ------
         CaptureError
-            A layer was replaced or removed, or has appeared; a recorded parameter was replaced, or has
-            another shape or type.
+            A layer was replaced, removed or added. A recorded parameter was replaced, or its shape or type
+            changed.
         """
         modules = dict(self._model.named_modules())
         for layer in self._layers:

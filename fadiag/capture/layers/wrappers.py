@@ -1,4 +1,4 @@
-"""Find the module that is recorded inside compiled and data-parallel wrappers."""
+"""Find the recorded module inside compiled and data-parallel wrappers."""
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ __all__ = ["unwrap_model"]
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
-    """Return the module inside compiled and data-parallel wrappers, however they are nested.
+    """Return the module inside any nesting of compiled and data-parallel wrappers.
 
     Examples
     --------

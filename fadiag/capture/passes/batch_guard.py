@@ -1,6 +1,7 @@
-"""Notice that a probe's batch changed between two looks at it.
+"""Detect changes to a probe's batch between two passes.
 
-A batch is not copied: it may be large. Each tensor counts its in-place operations instead.
+A batch may be large, so it is not copied. The check compares each tensor's count of in-place operations
+instead.
 """
 
 import dataclasses
@@ -12,14 +13,14 @@ from torch import Tensor, nn
 
 __all__ = ["Contents", "change_between", "contents_of"]
 
-#: By place in the batch, what is there and its number of in-place operations.
+#: The value at each place in the batch, with its number of in-place operations.
 Contents = Mapping[str, tuple[Any, int]]
 
 
 def contents_of(batch: Any) -> Contents:
-    """Return what a batch holds in tuples, lists, dicts, dataclasses and other objects, to any depth.
+    """Return the values in a batch of tuples, lists, dicts, dataclasses and other objects, to any depth.
 
-    Of an object that is no dataclass only the tensors count: it may keep notes of its own.
+    Only the tensors of an object that is not a dataclass count, because it may change its other attributes.
 
     Examples
     --------
@@ -30,7 +31,7 @@ def contents_of(batch: Any) -> Contents:
 
 
 def change_between(before: Contents, after: Contents) -> str:
-    """Name the first change from one look at a batch to the next; "" if there is none.
+    """Return the first change between two contents of a batch in words; "" if nothing changed.
 
     Examples
     --------
@@ -62,7 +63,7 @@ def _walk(value: Any, place: str, seen: set[int]) -> Iterator[tuple[str, tuple[A
 
 
 def _parts_of(value: Any) -> list[tuple[str, Any]] | None:
-    """Return the parts of a container with their names; None if it has none to look into."""
+    """Return the parts of a container with their names; None if the value is not a container."""
     if isinstance(value, (Tensor, Iterator, nn.Module, type)):
         return None
     if isinstance(value, (dict, UserDict)):

@@ -1,7 +1,7 @@
-"""Find the layer that each module with direct feedback credits, and check that its adapter is right.
+"""Find the layer that each module with direct feedback credits, and check the module's adapter.
 
-Which layer's output arrives at a module is seen in a forward pass. A skip connection would add a second
-credit that F says nothing of, so it is refused.
+A forward pass shows the layer whose output arrives at the module. A skip connection at that layer raises an
+error: it would add a second credit, which F does not describe.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,16 +30,16 @@ _LEFT_OUT = (
 
 @dataclass
 class _Consumers:
-    """Which layers' outputs each module was called with in one forward pass, by autograd's graph.
+    """The layers whose outputs each module reads in one forward pass, from autograd's graph.
 
     Attributes
     ----------
     sources : dict of str to set of str
-        The layers and senders whose outputs a module's input was made from, with none in between.
+        The layers and senders whose outputs a module's input was made from, without another in between.
     shapes : dict of str to torch.Size
         The shape of the first input that was made from such an output.
     graded : set of str
-        The modules with an input that requires a gradient.
+        The modules that have an input with a gradient.
     called : list of str
     """
 
@@ -50,13 +50,13 @@ class _Consumers:
     _outputs: dict[Any, str] = field(default_factory=dict)  # by their nodes in autograd's graph
 
     def on_call(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        """Note a call of a module, as a forward hook."""
+        """Record a call of a module, as a forward hook."""
         self.called.append(name)
         self.add(name, inputs)
         self._outputs |= {tensor.grad_fn: name for tensor in tensors_in(output) if tensor.grad_fn}
 
     def add(self, name: str, inputs: Any) -> None:
-        """Find the layers whose outputs a module was called with."""
+        """Add the layers whose outputs a module reads."""
         for tensor in tensors_in(inputs):
             if tensor.requires_grad:
                 self.graded.add(name)
@@ -64,10 +64,10 @@ class _Consumers:
                 self.sources.setdefault(name, set()).update(found)
                 self.shapes.setdefault(name, tensor.shape)
 
-    def of(self, layer: str, *, beside: str) -> list[str]:
-        """Return the modules that take a layer's output; those inside ``beside`` are parts of it."""
+    def of(self, layer: str, *, without: str) -> list[str]:
+        """Return the modules that read a layer's output, except the modules inside ``without``."""
         named = [n for n, found in self.sources.items() if layer in found]
-        return sorted(name for name in named if not name.startswith(f"{beside}."))
+        return sorted(name for name in named if not name.startswith(f"{without}."))
 
     def _sources_of(self, tensor: Tensor) -> set[str]:
         nodes, seen, found = [tensor.grad_fn], set(), set()
@@ -91,16 +91,16 @@ def link_senders(
     Parameters
     ----------
     passes : Passes
-        Of the first probe.
+        The passes of the first probe.
     senders : sequence of DirectSender
 
     Raises
     ------
     CaptureError
-        A skip connection or a second sender at a layer with direct feedback, a head that shares its weight, a
-        layer with feedback of both kinds, or a credited layer that cannot be seen.
+        A layer with direct feedback has a skip connection, a second sender or a layerwise feedback too.
+        The head shares its weight, or no layer that a sender credits can be found.
     InputError
-        A feedback that is not (outputs, consumer's input).
+        The shape of a feedback is not (outputs, consumer's input).
     """
     every = in_order(passes.model, (*passes.layers, *passes.others))
     by_name = {layer.name: layer for layer in every}
@@ -124,7 +124,7 @@ def link_senders(
         if not layer.adapter.is_direct and layer.adapter.feedback(layer.module) is not None:
             raise CaptureError(
                 f"layer {name!r} has a layerwise feedback, and {sender.name!r} sends direct feedback to it; "
-                "one feedback is recorded for each layer, so record them in models of their own"
+                "one feedback is recorded for each layer, so record them in separate models"
             )
         _check_shape(sender, name, last.outputs, consumed)
         found[name] = sender
@@ -154,20 +154,20 @@ def _consumers(passes: Passes, modules: Mapping[str, nn.Module]) -> _Consumers:
 
 
 def _credited(sender: DirectSender, consumers: _Consumers) -> tuple[str, torch.Size] | None:
-    """Return the layer that a module credits, and the shape of the consumer's input; None without credit."""
+    """Return the layer that a module credits, and the shape of the consumer's input; None if no layer."""
     name = layer = sender.name
     if sender.adapter.credits == "input":
-        if name not in consumers.graded:  # it is not called, or with data, which need no credit
+        if name not in consumers.graded:  # it is not called, or called with data, which needs no credit
             return None
         sources = consumers.sources.get(name, set())
         if len(sources) != 1:
             what = f"the outputs of {_listed(sorted(sources))}" if sources else "no layer's output"
             raise CaptureError(
                 f"module {name!r} sends direct feedback, and its input is made of {what}: F is the credit of "
-                f"one layer, and of none across a skip connection; {_LEFT_OUT}"
+                f"one layer, without a skip connection; {_LEFT_OUT}"
             )
         (layer,) = sources
-    uses = consumers.of(layer, beside=name)
+    uses = consumers.of(layer, without=name)
     if len(uses) > 1:
         raise CaptureError(
             f"layer {layer!r} gets direct feedback from {name!r}, and its output goes to {_listed(uses)}: "
@@ -205,19 +205,20 @@ def _check_shape(sender: DirectSender, layer: str, outputs: int, consumed: torch
         raise InputError(
             f"the direct feedback of module {sender.name!r}, which credits layer {layer!r}, has shape "
             f"{shape}; it is (outputs, consumer's input), here {(outputs, consumed[1:].numel())}"
-            + ("; is it kept the other way round? Then give the adapter transposed=True" if turned else "")
+            + ("; is it stored transposed? Then give the adapter transposed=True" if turned else "")
         )
 
 
 def check_senders(passes: Passes) -> None:
-    """Check that each direct adapter reads the feedback that is used, and that its ``using`` replaces it.
+    """Check that each direct adapter reads the feedback in use, and that its ``using`` replaces it.
 
-    Three passes: the model's own, one with the feedback that the adapters read, one with another.
+    This takes three passes: with the model's own feedback, with the feedback that the adapters read, and with
+    another feedback.
 
     Raises
     ------
     InputError
-        It names the layer, and what its adapter gets wrong.
+        An adapter is wrong; the message names the layer and the mistake.
     """
     layers = [layer for layer in passes.layers if layer.sender is not None]
     read = {layer.name: layer.feedback for layer in layers}
@@ -231,12 +232,12 @@ def check_senders(passes: Passes) -> None:
         if _distance(own[layer.name], other[layer.name]) == 0:
             raise InputError(
                 f"{where}: using(module, matrix) has no effect on the error of that layer; it must put the "
-                "matrix where the backward pass takes its feedback"
+                "matrix where the backward pass reads its feedback"
             )
         if _distance(own[layer.name], same[layer.name]) > 1e-3:
             raise InputError(
-                f"{where}: with the matrix that feedback(module) reads the error of that layer is not "
-                "the model's own; feedback= must read what the backward pass takes"
+                f"{where}: with the matrix that feedback(module) reads, the error of that layer is not "
+                "the model's own; feedback= must read the matrix that the backward pass uses"
             )
 
 

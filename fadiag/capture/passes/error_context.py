@@ -1,4 +1,4 @@
-"""Saying of an error inside a probe which probe it is of, and where it came from."""
+"""Add the name of the probe, and the origin, to an error raised inside a probe."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ __all__ = ["explain_errors", "is_out_of_memory", "name_probe"]
 
 @contextmanager
 def name_probe(name: str) -> Iterator[None]:
-    """Let errors say which probe they are of."""
+    """Add the name of the probe to the errors raised inside."""
     try:
         yield
     except FadiagError as error:
@@ -29,24 +29,24 @@ def name_probe(name: str) -> Iterator[None]:
 
 
 def explain_errors(what: str, call: Callable[[], Any]) -> Any:
-    """Return what the call returns, and say of an error that is not fadiag's own where it came from."""
-    # No context manager: one would let a StopIteration pass, whatever is raised from it.
+    """Return the result of a call, and add the origin to an error that is not fadiag's own."""
+    # Not a context manager: it would let a StopIteration through unchanged.
     try:
         return call()
     except Exception as error:
         if isinstance(error, FadiagError) or is_out_of_memory(error):
             raise
-        told = f"raised {type(error).__name__}: {error}"
+        raised = f"raised {type(error).__name__}: {error}"
         if hook := _backward_hook_of(error):
             raise CaptureError(
-                f"the backward hook {hook} {told}, in a probe's pass; let it pass where "
+                f"the backward hook {hook} {raised}, in a probe's pass; let it pass where "
                 "fadiag.capture.is_out_of_band() is true, or remove it before the model is recorded"
             ) from error
-        raise CaptureError(f"{what} {told}; give Probe a batch and a loss that fit the model") from error
+        raise CaptureError(f"{what} {raised}; give Probe a batch and a loss that fit the model") from error
 
 
 def _backward_hook_of(error: BaseException) -> str:
-    """Return the name of the module's backward hook that raised an error, "" if none did."""
+    """Return the name of the backward hook that raised an error; "" if no hook raised it."""
     caller = ""
     for frame, _ in walk_tb(error.__traceback__):
         code = frame.f_code
@@ -57,5 +57,5 @@ def _backward_hook_of(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory was short; on the CPU torch has no class for it."""
+    """Return whether an error reports a lack of memory; on the CPU torch has no class for it."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

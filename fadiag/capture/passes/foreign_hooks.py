@@ -1,4 +1,4 @@
-"""Forward hooks that other libraries attached to a model, while a pass runs that they do not expect."""
+"""Protect a probe's pass from other libraries' forward hooks, which may not expect that pass."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,19 +13,19 @@ from fadiag.errors import FadiagError
 
 __all__ = ["guard_forward_hooks"]
 
-#: The attributes of a module in which torch keeps its forward hooks and what it knows of them.
+#: The attributes of a module in which torch stores its forward hooks and their options.
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _FLAGS = ("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs")
 
 
 @contextmanager
 def guard_forward_hooks(model: nn.Module) -> Iterator[None]:
-    """Leave out a forward hook that raises in a pass inside, with a warning that names it.
+    """Skip each forward hook that raises in a pass inside, and warn with its name.
 
-    Such a hook may expect one pass per update, or batches of one size. All others run: what they return is a
-    part of the model. A hook that is removed or attached inside is afterwards as it was.
+    Such a hook may expect one pass per update, or batches of one size. All other hooks run, because their
+    results are a part of the model. If a pass removes or attaches hooks, they are restored afterwards.
     """
-    kept = [
+    held = [
         (getattr(module, kind), dict(getattr(module, kind)))
         for module in model.modules()
         for kind in (*_HOOKS, *_FLAGS)
@@ -39,7 +39,7 @@ def guard_forward_hooks(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for hooks, before in kept:
+        for hooks, before in held:
             hooks.clear()
             hooks.update(before)
 
@@ -56,8 +56,8 @@ def _guarded(hook: Callable[..., Any], layer: str) -> Callable[..., Any]:
             warn_user(
                 f"the forward hook {_name_of(hook)} of module {layer or '(root)'!r} raised "
                 f"{type(error).__name__}: {error}, and was left out of the probe's pass; if it changes the "
-                "output, the signals are not those of the model that trains. fadiag.capture.is_out_of_band() "
-                "tells a hook that a pass is none of the training's"
+                "output, the signals are not those of the model that trains. "
+                "fadiag.capture.is_out_of_band() is true in a pass that is not part of the training"
             )
             return None
 

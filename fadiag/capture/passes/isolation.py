@@ -1,4 +1,4 @@
-"""Running a model out of band so that the run does not notice."""
+"""Run a model out of band without an effect on the training run."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -28,10 +28,10 @@ _INSIDE: ContextVar[bool] = ContextVar("_INSIDE", default=False)
 
 
 class TrainingFlags:
-    """Which modules of a model are in training mode when the model trains.
+    """The training flags that the modules of a model have when the model trains.
 
-    The model is looked at now and then; what counts is the last time that it was in training mode itself. So
-    a norm frozen by ``eval()`` stays frozen in a train-mode probe, also when it is asked after a validation.
+    The recorder reads the flags now and then; those from the last time that the model was in training mode
+    count. So a norm frozen by ``eval()`` stays frozen in a train-mode probe, even after a validation.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -40,26 +40,26 @@ class TrainingFlags:
         self.look()
 
     def look(self) -> None:
-        """Remember the modules' flags, where the model is in training mode."""
+        """Remember the modules' flags if the model is in training mode."""
         if self._modules[0].training:
             self._seen = [module.training for module in self._modules]
 
     def put(self) -> None:
-        """Give the modules the flags last seen; none was seen of a model that was never in training mode."""
+        """Set the modules' flags to those seen last; do nothing if the model was never in training mode."""
         if self._seen:
             _set(self._modules, self._seen)
 
 
 @contextmanager
 def isolated(model: nn.Module, flags: TrainingFlags, *, mode: Mode, seed: int) -> Iterator[None]:
-    """Put back, on leaving, all that a forward and backward pass inside may touch.
+    """Restore, on exit, all state that a forward and backward pass inside may change.
 
-    Random numbers start from ``seed``, so every pass sees the same dropout masks. What is compiled runs
-    uncompiled, since a compiled graph does not see hooks attached after it.
+    Random numbers start from ``seed``, so every pass sees the same dropout masks. Compiled modules run
+    uncompiled, since a compiled graph does not see hooks that are attached later.
 
     See Also
     --------
-    fadiag.capture.passes.module_state : what is put back of modules and parameters.
+    fadiag.capture.passes.module_state : Restores the modules and parameters.
     """
     with (
         preserve_gradients(model),
@@ -76,12 +76,12 @@ def isolated(model: nn.Module, flags: TrainingFlags, *, mode: Mode, seed: int) -
 
 @contextmanager
 def outside_of_contexts(model: nn.Module) -> Iterator[None]:
-    """Leave the inference mode and the autocast that surround the call, which are not the model's own."""
+    """Leave the inference mode and the autocast around the call, which do not belong to the model."""
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         for kind in {"cpu", *(parameter.device.type for parameter in model.parameters())}:
             if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-                # Without its cache, which may hold casts of weights from before the update.
+                # Without the cache, which may hold casts of weights from before the update.
                 stack.enter_context(torch.autocast(kind, enabled=False, cache_enabled=False))
         yield
 
@@ -101,7 +101,7 @@ def _drawing_from(seed: int, model: nn.Module) -> Iterator[None]:
 
 
 def cuda_devices(model: nn.Module) -> list[int]:
-    """Return the GPUs that a model lies on, by number.
+    """Return the indices of the GPUs that hold a model's parameters.
 
     Examples
     --------
@@ -114,8 +114,8 @@ def cuda_devices(model: nn.Module) -> list[int]:
 def seed_torch(seed: int, model: nn.Module) -> None:
     """Seed torch on the CPU and on the GPUs of a model.
 
-    ``torch.manual_seed`` seeds every other GPU too, at the latest when CUDA starts, and nothing puts those
-    back. While CUDA has not started, it also formats the stack at each call, which is slow.
+    ``torch.manual_seed`` also seeds every other GPU, now or when CUDA starts, and nothing restores their
+    state. Before CUDA starts, it also formats the stack at each call, which is slow.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def seed_torch(seed: int, model: nn.Module) -> None:
 def _in_mode(model: nn.Module, mode: Mode, flags: TrainingFlags) -> Iterator[None]:
     modules = list(model.modules())
     before = [module.training for module in modules]
-    # By the model's own train(), which may do more than set flags; and back by it.
+    # Switch with the model's own train(), which may do more than set flags, and switch back with it.
     switch = not model.training if mode == "train" else any(before)
     try:
         if switch:
@@ -157,7 +157,7 @@ def _set(modules: Sequence[nn.Module], flags: Sequence[bool]) -> None:
 
 @contextmanager
 def out_of_band() -> Iterator[None]:
-    """Mark the passes made inside, for whoever hears the training: another recorder of the same model, too.
+    """Mark the passes made inside, for the user's hooks and for other recorders of the same model.
 
     Examples
     --------
@@ -175,9 +175,9 @@ def out_of_band() -> Iterator[None]:
 
 
 def is_out_of_band() -> bool:
-    """Return whether the pass that runs now is one of fadiag's own, and none of the training's.
+    """Return whether the running pass is fadiag's own and not part of the training.
 
-    A hook that counts passes, or expects a training batch, can return at once then.
+    A hook that counts passes, or expects a training batch, can then return at once.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""What the modules of a model hold, kept while a pass runs and put back as it was.
+"""Save module state before a probe pass and restore it afterwards.
 
-A buffer, a counter, a hidden state, a cache, a generator of the model's own: whatever a forward pass leaves
-in its module would otherwise reach the run.
+A forward pass may change a module's buffers, counters, hidden states, caches or random generators. Without
+the restore, these changes would reach the training run.
 """
 
 import copy
@@ -20,9 +20,9 @@ from fadiag.errors import CaptureError
 __all__ = ["guard_parameters", "preserve_gradients", "preserve_module_state"]
 
 _BOUND = {"training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
-#: The framework's own entries of a module that are left alone: what hooks hang on it.
+#: torch's own attributes of a module that are not restored: those of hooks.
 _HOOKS = frozenset(vars(nn.Module())) - _BOUND
-# Exactly these: a subclass may give its methods another meaning.
+# Exactly these classes: the methods of a subclass may behave differently.
 _MAPPINGS = {dict, OrderedDict, defaultdict, Counter}
 _CONTAINERS = {list, deque, set, *_MAPPINGS}
 _PLAIN = {type(None), bool, int, float, str}
@@ -32,11 +32,11 @@ Undo = list[tuple[Callable[..., Any], tuple[Any, ...]]]
 
 @contextmanager
 def preserve_module_state(model: nn.Module) -> Iterator[None]:
-    """Put back, on leaving, what the attributes of the model's modules were and held.
+    """Restore, on exit, the attributes of the model's modules and the contents of these attributes.
 
-    That is what was bound, bound anew or deleted (parameters, buffers and submodules too), lists, dicts and
-    sets, tensors changed in place, and the states of random generators. Buffers are clones inside. Objects of
-    other classes are not looked into, and parameters keep the values that they got.
+    Attributes that were set or deleted are restored, including parameters, buffers and submodules. Lists,
+    dicts, sets, tensors and random generators get their old contents back. Buffers are clones inside. Objects
+    of other classes are not restored, and neither are the values of parameters.
     """
     modules = list(model.modules())
     clones = {id(buffer): buffer.detach().clone() for buffer in model.buffers()}
@@ -47,7 +47,7 @@ def preserve_module_state(model: nn.Module) -> Iterator[None]:
         undo.append((_bind, (vars(module), held)))
         for value in held.values():
             if type(value) not in _PLAIN:
-                _keep(value, undo, seen)
+                _save(value, undo, seen)
     try:
         for module in modules:
             for name, buffer in list(module._buffers.items()):
@@ -62,31 +62,31 @@ def preserve_module_state(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def preserve_gradients(model: nn.Module) -> Iterator[None]:
-    """Hide every ``.grad`` of the model inside, and put the same tensors back on leaving.
+    """Hide every ``.grad`` of the model inside, and restore the same tensors on exit.
 
-    A backward pass inside an autograd function's backward pass adds to ``.grad``, also under
-    ``torch.autograd.grad``. It then adds to new tensors, so that nothing has to be copied.
+    A backward pass inside an autograd function's backward pass adds to ``.grad``, even under
+    ``torch.autograd.grad``. It then adds to new tensors, so no copy is needed.
     """
     held = [x for module in model.modules() for x in (*module._parameters.values(), *vars(module).values())]
     leaves = {id(x): x for x in held if isinstance(x, Tensor) and x.is_leaf}
-    kept = [(leaf, leaf.grad) for leaf in leaves.values()]
+    before = [(leaf, leaf.grad) for leaf in leaves.values()]
     try:
-        for leaf, gradient in kept:
+        for leaf, gradient in before:
             if gradient is not None:
                 leaf.grad = None
         yield
     finally:
-        for leaf, gradient in kept:
+        for leaf, gradient in before:
             if leaf.grad is not gradient:
                 leaf.grad = gradient
 
 
 @contextmanager
 def guard_parameters(model: nn.Module) -> Iterator[None]:
-    """Put back, on leaving, the values of parameters that a pass is known to write to.
+    """Restore, on exit, the values of the parameters that a pass is known to write to.
 
-    Those of modules with a ``train()`` of their own, which may merge weights, and of tables that renormalize
-    themselves. To keep all would hold the whole model once more.
+    These are the parameters of modules that override ``train()``, which may merge weights, and of embeddings
+    with ``max_norm``, which renormalize themselves. A copy of all parameters would double the model's memory.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def guard_parameters(model: nn.Module) -> Iterator[None]:
         if type(module).train is not nn.Module.train or getattr(module, "max_norm", None) is not None
         for parameter in module.parameters()
     }
-    kept = [(parameter, parameter.detach().clone()) for parameter in written.values()]
+    before = [(parameter, parameter.detach().clone()) for parameter in written.values()]
     others = [
         (name, parameter, _version(parameter))
         for name, parameter in model.named_parameters()
@@ -108,13 +108,13 @@ def guard_parameters(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for parameter, values in kept:
+        for parameter, values in before:
             parameter.data.copy_(values)
     for name, parameter, version in others:
         if _version(parameter) != version:
             raise CaptureError(
                 f"a pass changed the parameter {name!r} in place, so a probe would change the run; do that "
-                "outside forward(), say after optimizer.step()"
+                "outside forward(), for example after optimizer.step()"
             )
 
 
@@ -124,8 +124,8 @@ def _bind(attributes: dict[str, Any], held: dict[str, Any]) -> None:
     attributes.update(held)
 
 
-def _keep(value: Any, undo: Undo, seen: set[int]) -> None:
-    """Add what puts ``value`` back to what it holds, in place: others may know it by its identity."""
+def _save(value: Any, undo: Undo, seen: set[int]) -> None:
+    """Add the calls that restore the contents of a value in place; other objects may refer to it."""
     kind = type(value)
     if kind in _CONTAINERS or kind is tuple:
         if id(value) in seen:
@@ -135,9 +135,9 @@ def _keep(value: Any, undo: Undo, seen: set[int]) -> None:
             undo.append((_refill, (value, copy.copy(value))))
         for item in value.values() if kind in _MAPPINGS else value:
             if type(item) not in _PLAIN:
-                _keep(item, undo, seen)
+                _save(item, undo, seen)
     elif isinstance(value, Tensor):
-        # Parameters are kept elsewhere; nothing changes an inference tensor outside inference mode.
+        # guard_parameters handles parameters. Outside inference mode, nothing changes an inference tensor.
         weight = isinstance(value, nn.Parameter) or (value.is_leaf and value.requires_grad)
         if not weight and id(value) not in seen and not value.is_inference():
             seen.add(id(value))
@@ -161,9 +161,9 @@ def _refill(container: Any, contents: Collection[Any]) -> None:
 
 
 def _rewrite(tensor: Tensor, version: int, values: Tensor) -> None:
-    # What a pass writes through .data counts no version.
+    # A write through .data does not change the version.
     if tensor._version != version or not torch.equal(tensor, values):
-        tensor.data.copy_(values)  # through .data, which autograd does not see
+        tensor.data.copy_(values)  # autograd does not see a write through .data
 
 
 def _version(parameter: Tensor) -> int:

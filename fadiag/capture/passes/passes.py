@@ -1,4 +1,4 @@
-"""Forward and backward passes of one batch through a model, out of band and under any feedback."""
+"""Passes runs one batch forward and backward through a model, out of band and with any feedback."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -24,19 +24,20 @@ from fadiag.rules.computed_weights import pinned_weight
 
 __all__ = ["ChangeOutput", "HookChoice", "Passes"]
 
-#: Whose backward hooks a pass calls: those of all modules, of the layers whose feedback an adapter knows (it
-#: may act by a hook), or none.
+#: The modules whose backward hooks a pass calls: all, none, or ("feedback") the layers whose adapter reads a
+#: feedback, which may act through a hook.
 HookChoice = Literal["all", "feedback", "none"]
-#: Takes a layer, the number of its call in the pass and what it returned; returns what takes its place.
+#: Receives a layer, the index of its call in the pass and its output; returns a replacement for the output.
 ChangeOutput = Callable[[RecordedLayer, int, Tensor], Tensor | None]
 
 
 @dataclass(frozen=True)
 class Passes:
-    """What a pass needs. Every pass sees the same weights, masks and random numbers, and leaves no trace.
+    """Everything that a pass needs: the model, its layers, the batch and the loss.
 
-    ``others`` are the layers of the model that are not recorded: their feedback is replaced too. ``flags``
-    are those of the modules in mode "train". ``ops`` is what the user says of operations that are not known.
+    Every pass sees the same weights, masks and random numbers, and leaves the training run unchanged.
+    ``others`` are the layers that are not recorded; a pass replaces their feedback too. ``flags`` are the
+    modules' training flags in mode "train". ``ops`` are the user's declarations of unknown operations.
     """
 
     model: nn.Module
@@ -51,16 +52,16 @@ class Passes:
     ops: DeclaredOps = field(default_factory=DeclaredOps)
 
     def truth(self) -> dict[str, Tensor | None]:
-        """Return what makes a pass the true one, by layer: None, for exact, if the layer has a feedback."""
-        # Of all layers: an error that came through the feedback of one left out is not the true one.
+        """Return the matrices of an exact pass, by layer: None for each layer with a feedback."""
+        # All layers count: an error that passes through any feedback is not exact.
         return {layer.name: None for layer in self._all if layer.feedback is not None}
 
     def is_true(self, truth: Mapping[str, Tensor | None]) -> bool:
-        """Say whether the model's own pass is the true one: no layer has a feedback or a backward hook."""
+        """Return whether the model's own pass is exact: no layer has a feedback or a backward hook."""
         return not truth and not any(has_backward_hooks(module) for module in self.model.modules())
 
     def redrawn(self, generator: torch.Generator, *, without: Collection[str] = ()) -> dict[str, Tensor]:
-        """Return fresh feedback of every layer that has one, by layer; ``without`` names those left out."""
+        """Return new feedback for every layer that has one, by layer, except the layers in ``without``."""
         return {
             layer.name: layer.redrawn(generator)
             for layer in in_order(self.model, self._all)
@@ -77,8 +78,8 @@ class Passes:
     ) -> Trace:
         """Run forward and backward once, with the given matrices in the backward pass of some layers.
 
-        None in the place of a matrix makes the layer's backward pass exact. ``hooks`` chooses the modules'
-        own backward hooks that are called. They may change what goes down.
+        None instead of a matrix makes the layer's backward pass exact. ``hooks`` chooses the modules whose
+        own backward hooks are called. Such hooks may change the gradient.
         """
         with self.under(matrices, hooks=hooks):
             weights = self._weights()
@@ -105,17 +106,17 @@ class Passes:
                 gradient = by_weight[call.layer.weight_id]
                 owned = owners[call.layer.weight_id] is call.layer
                 if "gradient" in wanted and owned and call.index == 0 and gradient is not None:
-                    call.values["gradient"] = gradient.to_dense()  # that of a table may be sparse
+                    call.values["gradient"] = gradient.to_dense()  # an embedding's may be sparse
         return trace
 
     def loss_with(
         self, change: ChangeOutput, *, only: Collection[str] | None = None, hooks: HookChoice = "all"
     ) -> Tensor:
-        """Return the loss of a forward pass in which ``change`` replaces what the recorded layers return.
+        """Return the loss of a forward pass in which ``change`` replaces the outputs of the recorded layers.
 
-        Where it returns None, the output stays as it is. ``only`` names the layers to ask it for: in a deep
-        model, hooks on all layers take as long as the pass. The pass runs with autograd, as `run` does: under
-        ``no_grad`` some of torch's modules take another way, on which they do not call the layers inside.
+        If it returns None, the output stays unchanged. ``only`` names the layers to change: in a deep model,
+        hooks on all layers take as long as the pass. The pass runs with autograd, as `run` does. Under
+        ``no_grad``, some of torch's modules use a fast path that does not call the layers inside.
         """
         counts: Counter[str] = Counter()
 
@@ -132,10 +133,10 @@ class Passes:
 
     @contextmanager
     def under(self, matrices: Mapping[str, Tensor | None], *, hooks: HookChoice = "all") -> Iterator[None]:
-        """Set the model up as `run` does.
+        """Prepare the model as `run` does.
 
-        Another backward pass through a graph that was kept needs it too: what is checkpointed runs forward
-        anew there.
+        A second backward pass through a retained graph needs this too, because checkpointed blocks then run
+        forward again.
         """
         with self._isolated(), ExitStack() as stack:
             for layer in self._all:
@@ -143,7 +144,7 @@ class Passes:
                     stack.enter_context(pinned_weight(layer.module))
             frozen = [weight for weight in self._weights().values() if not weight.requires_grad]
             if hooks != "all":
-                # A hook that sends direct feedback is the rule itself, unless the rule is to be exact.
+                # A hook that sends direct feedback is the rule itself and stays, except in an exact pass.
                 keep = {
                     x.sender.module for x in self._all if x.sender and matrices.get(x.name, 0) is not None
                 }
@@ -163,21 +164,21 @@ class Passes:
         return (*self.layers, *self.others)
 
     def _weights(self) -> dict[int, Tensor]:
-        """Return the recorded weights by their ids, a shared one once; call it inside `under`."""
+        """Return the recorded weights by their ids, shared weights once; call it inside `under`."""
         return {layer.weight_id: layer.weight for layer in self.layers}
 
     def _isolated(self) -> AbstractContextManager[None]:
         return isolated(self.model, self.flags, mode=self.mode, seed=self.seed)
 
     def loss_of_batch(self) -> Tensor:
-        """Return the loss of the batch, checked; call it inside `under`."""
+        """Return the loss of the batch and check it; call it inside `under`."""
         before = contents_of(self.batch)
         with guard_forward_hooks(self.model):
             loss = explain_errors("loss(model, batch)", lambda: self.loss(self.model, self.batch))
         change = change_between(before, contents_of(self.batch))
         if change:
             raise CaptureError(
-                f"the loss changes its batch ({change}), so the next pass would be of another; give Probe a "
+                f"the loss changes its batch ({change}), so the next pass would use another; give Probe a "
                 "loss that leaves the batch as it is, or works on a copy"
             )
         if not isinstance(loss, Tensor) or loss.numel() != 1:

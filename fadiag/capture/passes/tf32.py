@@ -1,4 +1,4 @@
-"""Turn TF32 off, where a GPU would round the inputs of a product to it."""
+"""Turn TF32 off, to which a GPU may round the inputs of a product."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ __all__ = ["without_tf32"]
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """Compute float32 convolutions and products in float32 inside.
+    """Compute convolutions and products of float32 tensors in full float32 inside.
 
     A GPU computes float32 convolutions in TF32 by default. TF32 has the 11 bits of float16, which is too
     coarse for a small difference of two losses.
@@ -24,10 +24,10 @@ def without_tf32() -> Iterator[None]:
     >>> torch.backends.cudnn.conv.fp32_precision
     'tf32'
     """
-    backends: Any = torch.backends  # mypy does not see its parts
+    backends: Any = torch.backends  # mypy does not know its attributes
     kinds = backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul, backends.mkldnn.matmul
     before, products = [kind.fp32_precision for kind in kinds], _older_switch()
-    # torch refuses to compute if its older switch for products says something else than the newer one.
+    # torch raises if its older setting for products disagrees with the newer one.
     if products != "highest":
         torch.set_float32_matmul_precision("highest")
     try:
@@ -42,7 +42,7 @@ def without_tf32() -> Iterator[None]:
 
 
 def _older_switch() -> str:
-    """Return what torch's older switch for products says; "highest" if a user set only the newer one."""
+    """Return torch's older setting for products; "highest" if a user set only the newer one."""
     try:
         return torch.get_float32_matmul_precision()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Find the layers that read a layer's output, in autograd's graph of one forward pass."""
+"""Find the layers that read each layer's output, from autograd's graph of one forward pass."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ __all__ = ["Consumers", "LayerPlace", "find_consumers", "place_of"]
 
 @dataclass(frozen=True)
 class LayerPlace:
-    """The place of one call of a layer, recorded or not, in autograd's graph.
+    """The place of one call of a layer in autograd's graph; the layer may be recorded or not.
 
     Parameters
     ----------
     layer : RecordedLayer
     inputs : tuple of GradientEdge
-        The inputs to which a gradient goes.
+        The inputs that receive a gradient.
     input_shape : torch.Size
-        The shape of the first of them.
+        The shape of the first such input.
     output : GradientEdge or None
-        None if the output is no single tensor, or has no gradient.
+        None if the output is not a single tensor, or has no gradient.
     """
 
     layer: RecordedLayer
@@ -37,15 +37,15 @@ class LayerPlace:
 
 @dataclass(frozen=True)
 class Consumers:
-    """The consumers of each call in a pass, by the calls' order.
+    """The consumers of each call in a pass, in the order of the calls.
 
     Parameters
     ----------
     of : sequence of sequence of int
-        The calls that read the output of each call with no other layer between. A consumer that another one
-        leads to is left out: a skip brings the output there.
+        The calls that read the output of each call without another layer in between. A consumer that follows
+        another consumer is left out, because only a skip connection brings the output there.
     lost : set of int
-        The calls whose output was changed in place in such a way that the graph does not lead to it.
+        The calls whose output was changed in place, so that the graph no longer leads to the output itself.
     """
 
     of: Sequence[Sequence[int]]
@@ -53,7 +53,7 @@ class Consumers:
 
 
 def place_of(layer: RecordedLayer, inputs: Any, output: Any) -> LayerPlace:
-    """Return the place of a call, after its forward pass."""
+    """Return the place of a call; use it after the forward pass of the call."""
     tensors = [t for t in tensors_in(inputs) if t.requires_grad and t.grad_fn is not None]
     edge = get_gradient_edge(output) if isinstance(output, Tensor) and output.requires_grad else None
     shape = tensors[0].shape if tensors else torch.Size()
@@ -66,7 +66,7 @@ def find_consumers(places: Sequence[LayerPlace]) -> Consumers:
     Parameters
     ----------
     places : sequence of LayerPlace
-        In the order of the calls.
+        The places, in the order of the calls.
     """
     owners: dict[Any, int] = {}
     for at, place in enumerate(places):
@@ -91,7 +91,7 @@ def find_consumers(places: Sequence[LayerPlace]) -> Consumers:
 
 
 def _down(nodes: Iterable[Any], ends: Any) -> Iterator[Any]:
-    """Yield the nodes from some nodes of the graph down to the first end on each path, ends included."""
+    """Yield the nodes below some nodes of the graph, down to and including the first end on each path."""
     waiting, seen = list(nodes), set()
     while waiting:
         node = waiting.pop()

@@ -1,4 +1,4 @@
-"""The dataflow graph behind a layer's output, and the norm and gate in it that are the layer's own."""
+"""Represent the operations on a layer's output as a graph, and find the layer's norm and gate in it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ from fadiag.capture.tracing.op_kinds import MOVES, Kind, is_loss
 
 __all__ = ["ActivationPath", "Node", "activation_path", "advance"]
 
-#: What a tensor is to the layer. ``own``: its output, at most normed, scaled or with moved axes. ``shared``:
-#: its output together with other tensors, or a part of it. ``gated``: the output of a gate. ``derived``: made
-#: by an operation that is not known.
+#: How a tensor relates to the layer. ``own``: the layer's output, possibly normalized, scaled or with moved
+#: axes. ``shared``: a part of the output, or the output combined with other tensors. ``gated``: the output of
+#: a gate. ``derived``: the result of an unknown operation.
 _Stage = Literal["own", "shared", "gated", "derived"]
 _STAGES: dict[Kind, _Stage] = {
     "norm": "own",
@@ -35,21 +35,21 @@ class Node:
     Attributes
     ----------
     kind, name : str
-        The operation that made it; "output" and the layer's name for the output itself.
+        The operation that made the tensor; "output" and the layer's name for the output itself.
     stage : str
     shape : torch.Size
     parent : Node, optional
-        The tensor from which it was made; the first one of several.
+        The tensor from which this one was made; the first if there are several.
     uses : list of Node
-        The tensors that were made from it.
+        The tensors that were made from this one.
     hooked : bool
-        Whether a tensor hook is attached to it.
+        Whether a tensor hook is attached to the tensor.
     saves_gradient : bool
         Whether the gradient that arrives is saved.
     got_gradient : bool
-        Whether a gradient arrived. It is taken to arrive wherever no hook can see it.
+        Whether a gradient arrived. True if no hook can be attached.
     activation, gradient : Tensor, optional
-        The saved values and gradient.
+        The saved values and the saved gradient.
     edge : torch.autograd.graph.GradientEdge, optional
         The tensor's place in autograd's graph, if it is saved.
     """
@@ -68,17 +68,17 @@ class Node:
     edge: GradientEdge | None = None
 
     def child(self, kind: Kind, name: str, shape: torch.Size) -> "Node":
-        """Return a node for what an operation makes of this tensor."""
+        """Return a node for the result of an operation on this tensor."""
         stage = _STAGES.get(kind, self.stage)
         if self.stage == "gated" and kind == "part":
             stage = "gated"
         return Node(kind, name, stage, shape, self)
 
     def release(self) -> None:
-        """Drop the tensors that are saved here and at all nodes below.
+        """Drop the tensors saved at this node and at all nodes below.
 
-        Nodes hold their parents and children. Without this, the tensors would stay in memory until the
-        garbage collector runs.
+        Nodes refer to their parents and children. Without this call, the tensors would stay in memory until
+        the garbage collector runs.
         """
         nodes = [self]
         while nodes:
@@ -93,14 +93,14 @@ class Node:
 
     @property
     def uses_in_loss(self) -> list["Node"]:
-        """The uses that had a part in the loss."""
+        """The uses that contribute to the loss."""
         return [use for use in self.uses if use.in_loss]
 
     @property
     def in_loss(self) -> bool:
-        """Whether the tensor had a part in the loss.
+        """Whether the tensor contributes to the loss.
 
-        A view that is changed in place gets no gradient itself; then what was made of it counts.
+        A view that is changed in place receives no gradient itself. It then contributes if its results do.
         """
         return self.got_gradient or any(use.in_loss for use in self.uses)
 
@@ -108,7 +108,7 @@ class Node:
 def advance(
     name: str, kind: Kind, nodes: Sequence[Node], *, leads: bool, others: Sequence[Tensor], whole: bool
 ) -> tuple[Kind | None, str, Node]:
-    """Decide what an operation does to one layer's output.
+    """Decide the effect of an operation on one layer's output.
 
     Parameters
     ----------
@@ -117,16 +117,16 @@ def advance(
     nodes : sequence of Node
         The operation's inputs that were made from the output, in the order of its arguments.
     leads : bool
-        Whether the first of them is the operation's first argument.
+        Whether the first node is the operation's first argument.
     others : sequence of Tensor
-        Its other inputs.
+        The operation's other inputs.
     whole : bool
-        Whether it returned a single tensor with as many values as the first node.
+        Whether the operation returned a single tensor with as many values as the first node.
 
     Returns
     -------
     kind : str or None
-        What the operation is here; None if the result does not depend on the values of the output.
+        The kind of the operation here; None if the result does not depend on the values of the output.
     name : str
     node : Node
         The parent of the result.
@@ -141,7 +141,7 @@ def advance(
             gate.parent.uses.remove(gate)
             return "gate", "silu", gate.parent
         return "unclear", name, node
-    # A tensor that values are written into may already hold others; the layer's own would be overwritten.
+    # The tensor that is written to may already hold other values, and the layer's own would be overwritten.
     if name == "__setitem__" and leads and node.stage != "shared" and node.name != name:
         return "unclear", name, node
     if kind == "part":
@@ -157,8 +157,8 @@ def advance(
     if kind == "join":
         if all(other.numel() == 1 or isinstance(other, nn.Parameter) for other in others):
             return "scale", name, node
-        # A shared tensor that has other uses and is then added to is a residual stream: no gate on the sum
-        # is one layer's own.
+        # A shared tensor with other uses that is then added to is a residual stream. A gate on the sum
+        # belongs to no single layer.
         if node.stage == "gated" or (node.stage == "shared" and node.uses):
             return "end", name, node
     return kind, name, node
@@ -166,10 +166,10 @@ def advance(
 
 @dataclass(frozen=True)
 class ActivationPath:
-    """A layer's own norm and gate, with the node before the gate (z) and behind it (h).
+    """A layer's own norm and gate, with the node before the gate (z) and the node after it (h).
 
-    Without a gate, z and h are the same node. If the gate is not known, both are None, and ``through`` names
-    the operations behind the output.
+    Without a gate, z and h are the same node. If the gate is unknown, both are None, and ``through`` names
+    the operations after the output.
     """
 
     norm: str = ""
@@ -179,16 +179,16 @@ class ActivationPath:
     through: tuple[str, ...] = ()
 
 
-#: How a tensor is used in the end: read as it is, by a gate, by a gate on a part of it, or in an unknown
-#: manner.
+#: The final use of a tensor. ``read``: read unchanged. ``gate``, ``gate of a part``: passed to a gate, whole
+#: or in part. ``unclear``: unknown.
 _End = Literal["read", "gate", "gate of a part", "unclear"]
 
 
 def activation_path(output: Node) -> ActivationPath:
-    """Return the norm and the gate that are a layer's own.
+    """Return the layer's own norm and gate.
 
-    A gate is the layer's own if every use of the output goes through it. If the output is also read as it is,
-    by a residual stream or by another layer, then h is the output itself, whatever its other uses are.
+    A gate is the layer's own if every use of the output goes through it. If a residual stream or another
+    layer also reads the output unchanged, then h is the output itself, even if other uses go through a gate.
     """
     ends = list(_ends(output))
     if any(end == "read" for end, _ in ends):
@@ -205,7 +205,7 @@ def activation_path(output: Node) -> ActivationPath:
 
 
 def _ends(node: Node) -> Iterator[tuple[_End, Node]]:
-    """Yield how a tensor is used in the end, and the node of each such use."""
+    """Yield the final uses of a tensor, each with its node."""
     if not node.uses_in_loss:
         yield "read", node  # by the loss, or by the caller of the model
     for use in node.uses_in_loss:
@@ -217,7 +217,7 @@ def _ends(node: Node) -> Iterator[tuple[_End, Node]]:
             case "end":
                 yield "read", use
             case "join":
-                # The sum is z if only gates use it. Otherwise the layer adds to a residual stream.
+                # The sum is z if only gates use it. Otherwise the sum is a residual stream.
                 ends = list(_ends(use))
                 gates = all(end in {"gate", "gate of a part"} for end, _ in ends)
                 if gates:
@@ -234,7 +234,7 @@ def _ends(node: Node) -> Iterator[tuple[_End, Node]]:
 
 
 def _base(output: Node) -> Node:
-    """Return the last norm through which every use of an output goes, or the output."""
+    """Return the last norm that every use of an output goes through, or the output."""
     base = node = output
     while len(node.uses_in_loss) == 1 and node.uses_in_loss[0].stage == "own":
         node = node.uses_in_loss[0]

@@ -1,4 +1,4 @@
-"""Functions and modules of which the user says that they pass their input on, or are a gate."""
+"""Read the functions and modules that the user declares as a gate, or as passing their input on."""
 
 import inspect
 import sys
@@ -21,7 +21,7 @@ _Declared = Literal["pass", "gate"]
 
 @dataclass(frozen=True)
 class DeclaredOps:
-    """What the user says of operations that are not known; see `declare_ops`.
+    """The user's declarations of operations that fadiag does not know; see `declare_ops`.
 
     Attributes
     ----------
@@ -29,7 +29,8 @@ class DeclaredOps:
         torch's functions, by their name in a trace.
     autograd : mapping of autograd function
     code : mapping of code object
-        Functions written in Python. Torch reports what they call, so they are found on the stack.
+        Functions written in Python. Torch reports only the operations inside, so the trace looks for the
+        function on the stack.
     modules : mapping of nn.Module
         The modules themselves, not their classes.
     """
@@ -46,7 +47,7 @@ class DeclaredOps:
         return None if kind is None else (function.__name__, kind)
 
     def on_stack(self) -> FrameType | None:
-        """Return the outermost call on the stack of a function that is declared."""
+        """Return the outermost frame on the stack that runs a declared function."""
         found, frame = None, sys._getframe(1) if self.code else None
         while frame is not None:
             if frame.f_code in self.code:
@@ -61,7 +62,7 @@ def declare_ops(
     gates: Iterable[Any] = (),
     layers: Sequence[RecordedLayer] = (),
 ) -> DeclaredOps:
-    """Read ``Recorder(passes=..., gates=...)``.
+    """Read the arguments ``passes`` and ``gates`` of a recorder.
 
     Parameters
     ----------
@@ -69,13 +70,14 @@ def declare_ops(
     passes, gates : iterable
         Autograd functions or their ``apply``, functions, and module classes.
     layers : sequence of RecordedLayer
-        Modules that send direct feedback to them may pass their input on, as their adapter says.
+        The recorded layers. The adapter of a module that sends them direct feedback may declare that the
+        module passes its input on.
 
     Raises
     ------
     InputError
-        An entry that is none of these, one in both, a class of which the model has no module, or has one with
-        a recorded layer inside.
+        An entry is none of these, or is in both. The model has no module of a class, or a module of the class
+        contains a recorded layer.
 
     Examples
     --------
@@ -114,7 +116,7 @@ def _listed(option: str, entries: Any) -> tuple[Any, ...]:
 
 
 def _declare(ops: Any, model: nn.Module, option: str, entry: Any, kind: _Declared) -> Any:
-    """Add an entry to the operations, and return what stands for it."""
+    """Add an entry to the operations, and return its key there."""
     function = getattr(entry, "__self__", None) if getattr(entry, "__name__", "") == "apply" else entry
     if isinstance(function, type) and issubclass(function, torch.autograd.Function):
         ops.autograd[function] = kind

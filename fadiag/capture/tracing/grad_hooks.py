@@ -1,6 +1,6 @@
-"""Save the gradients and the values at the nodes of a forward pass.
+"""GradientRecorder saves the values and gradients at the nodes of one forward pass.
 
-Gradients are seen by tensor hooks: behind an in-place gate nothing else sees dL/da.
+It uses tensor hooks, because nothing else sees dL/da if an in-place gate overwrites a.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -16,9 +16,9 @@ from fadiag.capture.tracing.dataflow import Node
 
 __all__ = ["GradientRecorder", "Purpose"]
 
-#: The signals that are dL/dz at a layer without a gate.
+#: The signals that equal dL/dz at a layer without a gate.
 _UNGATED = frozenset({"modulator", "error_post"})
-#: The kinds of nodes that are h at a layer without a gate.
+#: The kinds of nodes that can be h at a layer without a gate.
 _BASES = frozenset({"output", "norm"})
 
 
@@ -35,17 +35,18 @@ class Purpose(IntEnum):
 
 
 class GradientRecorder:
-    """Records what arrives at the nodes of one forward pass.
+    """Records the gradients that arrive at the nodes of one forward pass.
 
-    Gradients of several backward passes with one purpose add up. Of passes with different purposes, those
-    with the last one in `Purpose` count: a saliency map, or the norm of a task's gradient, does not train.
+    Gradients of several backward passes with the same purpose add up. If the purposes differ, only the passes
+    with the last one in `Purpose` count. So a saliency map, or the norm of one task's gradient, does not
+    count in a training step.
 
     Parameters
     ----------
     wanted : collection of str
         The signals to save.
     save_edges : bool
-        Whether to save the places of z and h in autograd's graph.
+        Whether to save the places of the layers' outputs, z and h in autograd's graph.
 
     Attributes
     ----------
@@ -73,13 +74,13 @@ class GradientRecorder:
         self._weights = edges
 
     def reset_gradients(self) -> None:
-        """Drop the gradients so far."""
+        """Drop the gradients recorded so far."""
         self.purpose = Purpose.NONE
         for node in self._nodes:
             node.got_gradient, node.gradient = False, None
 
     def on_output(self, tensor: Tensor, node: Node) -> None:
-        """Watch a new tensor, and save its values if it may turn out to be h."""
+        """Watch a new tensor, and save its values if it may be h."""
         if node.kind == "gate" and node.parent is not None and node.parent.stage != "gated":
             self.watch(tensor, node, "modulator")
         elif node.kind in _BASES:
@@ -96,20 +97,20 @@ class GradientRecorder:
         parent = node.parent
         memory = parent.activation if parent is not None and parent.uses == [node] else None
         if parent is not None and memory is not None and _is_like(memory, h):
-            # Reuse the parent's memory: to allocate more at each norm and gate is slower.
+            # Reuse the parent's memory: new memory at each norm and gate is slower.
             parent.activation, node.activation = None, memory.copy_(h.detach())
         else:
             node.activation = h.detach().clone()
 
     def resave(self, tensor: Tensor, nodes: Iterable[Node]) -> None:
-        """Save the values of a tensor again if it is used once more and a use has reused its memory."""
+        """Save an activation again if a later operation reused its memory and it is read a second time."""
         for node in nodes:
             reused = node.kind in _BASES and node.uses and node.activation is None
             if reused and "activation" in self._wanted:
                 node.activation = tensor.detach().clone()
 
     def watch(self, tensor: Tensor, node: Node, *signals: str) -> None:
-        """Attach a hook to a tensor; its gradient is saved at the node if one of the signals is wanted."""
+        """Attach a hook to a tensor, which saves the gradient at the node if one of the signals is wanted."""
         node.saves_gradient |= not self._wanted.isdisjoint(signals)
         if not tensor.requires_grad:
             node.got_gradient = True
@@ -120,9 +121,9 @@ class GradientRecorder:
         self._handles.append(tensor.register_hook(partial(self._on_gradient, node)))  # type: ignore[no-untyped-call]
 
     def watch_view(self, view: Tensor, nodes: Iterable[Node]) -> None:
-        """Watch nodes whose tensor is a view that an operation has just changed in place.
+        """Watch the nodes of a view that an operation has just changed in place.
 
-        Autograd's graph then leads to the base of the view, and no longer through the view.
+        Autograd's graph then leads to the base of the view, not through the view.
         """
         base = view._base
         if base is None or base.grad_fn is None or not base.grad_fn.name().endswith("CopySlices"):
@@ -155,7 +156,7 @@ class GradientRecorder:
             node.gradient += gradient.detach().reshape(node.shape)
 
     def _purpose_of_pass(self) -> Purpose:
-        """Return the purpose of the backward pass that is running."""
+        """Return the purpose of the running backward pass."""
         number = torch._C._current_graph_task_id()
         if number not in self._purposes:
             self._purposes[number] = max(map(_purpose, self._weights), default=Purpose.ELSEWHERE)
@@ -169,6 +170,6 @@ def _is_like(one: Tensor, other: Tensor) -> bool:
 def _purpose(weight: GradientEdge) -> Purpose:
     try:
         accumulates = torch._C._will_engine_execute_node(weight.node)
-    except RuntimeError:  # torch raises for a leaf that was given to autograd.grad
+    except RuntimeError:  # torch raises this for a leaf that autograd.grad received
         return Purpose.ASKED
     return Purpose.TRAINS if accumulates else Purpose.ELSEWHERE

@@ -1,4 +1,4 @@
-"""One call of one layer in a pass, and the signals that were seen there."""
+"""Call holds the signals of one call of one layer in a pass."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Call:
     output : Node
         The node of the tensor that the layer returned.
     norm, gate : str
-        The layer's own norm and gate; "" if it has none, and "unknown" for a gate that is not known.
+        The layer's own norm and gate; "" if it has none, and "unknown" if the gate is unknown.
     got_gradient : bool
         Whether a backward pass went through the output.
     moved : bool
@@ -65,7 +65,7 @@ class Call:
         return self.output.shape
 
     def finish(self, wanted: Collection[str]) -> None:
-        """Find z and h after the backward pass, and take the wanted signals from there."""
+        """Find z and h after the backward pass, and read the wanted signals there."""
         output, path = self.output, activation_path(self.output)
         self.got_gradient = output.hooked and output.got_gradient
         self.norm, self.gate, self.a_edge = path.norm, path.gate, output.edge
@@ -78,7 +78,7 @@ class Call:
             _warn_unknown_gate(self, path)
         for signal, value in found.items():
             if signal in wanted and value is not None:
-                # Two signals at one node are one tensor, and the caller may write to each.
+                # Two signals at one node share a tensor, and the caller may write to each of them.
                 is_new = all(value is not other for other in self.values.values())
                 self.values[signal] = value if is_new else value.clone()
         output.release()

@@ -1,4 +1,4 @@
-"""Read what a model returned: its number of samples, and whether a block of it was checkpointed."""
+"""Read the number of samples from a model's output, and whether checkpointing made the output."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,9 +9,10 @@ __all__ = ["has_reentrant_checkpoint", "samples_in"]
 
 
 def samples_in(output: Any) -> int:
-    """Return the number of samples in what a model returns; 0 if it returned no tensor with axes.
+    """Return the number of samples in a model's output; 0 if the output has no tensor with axes.
 
-    The entries of a mapping or list are those of the same samples, or each the share of one task.
+    The entries of a mapping or list describe the same samples if they have the same length. Otherwise each is
+    one task's part of the batch, and the lengths add up.
 
     Examples
     --------
@@ -29,7 +30,7 @@ def samples_in(output: Any) -> int:
 
 
 def has_reentrant_checkpoint(output: Tensor) -> bool:
-    """Return whether an output comes from a block that was checkpointed with ``use_reentrant=True``."""
+    """Return whether an output depends on a block that was checkpointed with ``use_reentrant=True``."""
     nodes, seen = [output.grad_fn], set()
     while nodes:
         node = nodes.pop()

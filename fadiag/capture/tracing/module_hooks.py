@@ -1,4 +1,4 @@
-"""Forward hooks that report the calls of layers to a trace."""
+"""Attach forward hooks that report the calls of layers to a trace."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,15 +16,15 @@ __all__ = ["Hook", "attach_hooks", "trace_calls"]
 
 
 class Hook:
-    """A hook that copies of its module do not take along.
+    """A hook that does nothing in copies of its module.
 
-    A model may be saved or copied at any time, also while hooks are attached. A copy, made by pickle or
-    ``copy.deepcopy``, has a hook that does nothing and holds nothing of the recorder.
+    The user may save or copy a model while hooks are attached. In a copy made by pickle or ``copy.deepcopy``,
+    the hook does nothing and holds no reference to the recorder.
 
     Parameters
     ----------
     call : callable, optional
-        Called with the hook's arguments; it returns nothing.
+        Receives the hook's arguments and returns nothing.
 
     Examples
     --------
@@ -41,7 +41,7 @@ class Hook:
         self._call = call
 
     def __call__(self, *given: Any) -> None:
-        """Pass on the arguments."""
+        """Call the callable with the arguments."""
         if self._call is not None:
             self._call(*given)
 
@@ -56,17 +56,17 @@ def attach_hooks(
     running: Callable[[], Trace | None],
     declared: Iterable[nn.Module] = (),
 ) -> list[RemovableHandle]:
-    """Attach hooks that report each call of a layer, and of a declared module, to the running trace.
+    """Attach hooks that report each call of a layer or of a declared module to the running trace.
 
     Parameters
     ----------
     layers : sequence of RecordedLayer
     others : sequence of RecordedLayer
-        The layers whose calls are only counted.
+        The layers whose calls are only counted, not recorded.
     running : callable
         Returns the running trace, or None.
     declared : iterable of nn.Module
-        Modules that the user declared as a gate, or to pass their input on.
+        The modules that the user declared as a gate, or as passing their input on.
     """
 
     def on_call(layer: RecordedLayer, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -104,7 +104,7 @@ def trace_calls(
     save_edges: bool = False,
     ops: DeclaredOps | None = None,
 ) -> Iterator[Trace]:
-    """Trace the forward pass of a model that is made inside the context.
+    """Trace the forward pass of a model inside the context.
 
     Parameters
     ----------
@@ -113,11 +113,11 @@ def trace_calls(
     signals : collection of str
         The signals to save.
     others : sequence of RecordedLayer
-        The layers whose calls are only counted.
+        The layers whose calls are only counted, not recorded.
     save_edges : bool
         Whether to save the places of the layers' outputs and activations in autograd's graph.
     ops : DeclaredOps, optional
-        What the user says of operations that are not known.
+        The user's declarations of unknown operations.
     """
     ops = ops or DeclaredOps()
     trace = Trace(signals, save_edges=save_edges, ops=ops)

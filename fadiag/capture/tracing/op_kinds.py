@@ -1,4 +1,4 @@
-"""Classify torch's operations by what they do to a tensor between one layer and the next."""
+"""Classify torch's operations by their effect on a tensor between one layer and the next."""
 
 import re
 from typing import Any, Literal
@@ -11,15 +11,15 @@ __all__ = ["MOVES", "Kind", "is_loss", "is_metadata_query", "kind_of", "name_of"
 MOVES = frozenset(
     ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "T", "mT", "adjoint")
 )
-#: ``gate``: elementwise, and its result is h. ``norm``: a normalization. ``join``: elementwise and linear,
-#: with another tensor; ``scale``, if that is a number or a parameter. ``pass``: the same values in another
-#: shape, order or type, or pooled. ``part``: some of the values, or the values among others. ``softmax``: a
-#: gate or not, which its uses decide. ``end``: mixes the units, as a layer does, or is a loss. ``unclear``:
-#: may be a gate, or a piece of one.
+#: ``gate``: elementwise; its result is h. ``norm``: a normalization. ``join``: elementwise and linear, with
+#: another tensor. ``scale``: the same with a number or a parameter. ``pass``: returns the same values in
+#: another shape, order or type, or pools them. ``part``: returns some of the values, or adds others to them.
+#: ``softmax``: a gate or not, depending on its uses. ``end``: mixes the units, as a layer does, or is a loss.
+#: ``unclear``: may be a gate or a piece of one.
 Kind = Literal["gate", "norm", "join", "scale", "pass", "part", "softmax", "end", "unclear"]
 
-# The names of torch's functions, without the leading underscore of private functions and the trailing one of
-# in-place functions.
+# The names of torch's functions, without the leading underscore of private functions and without the trailing
+# underscore of in-place functions.
 _NAMES: dict[Kind, str] = {
     "gate": (
         "relu relu6 leaky_relu elu selu celu gelu silu mish tanh sigmoid expit softplus softsign hardtanh "
@@ -69,7 +69,7 @@ _LOSSES = frozenset({"cross_entropy", "binary_cross_entropy", "binary_cross_entr
 _SMOOTHED = {name.replace("_", "").lower(): name for name in _KINDS}
 
 
-#: The attributes that describe a tensor without reading its values. Models read them all the time.
+#: The attributes that describe a tensor without reading its values. Models read them often.
 _METADATA: tuple[Any, ...] = (
     Tensor.dtype,
     Tensor.shape,
@@ -86,12 +86,12 @@ _QUERIES = frozenset({*(attribute.__get__ for attribute in _METADATA), Tensor.si
 
 
 def is_metadata_query(function: Any) -> bool:
-    """Return whether a function only describes a tensor, so that its result does not depend on the values."""
+    """Return whether a function only describes a tensor, without reading its values."""
     return function in _QUERIES
 
 
 def name_of(function: Any) -> str:
-    """Return an operation's name, the same for its function, its method and its in-place form."""
+    """Return an operation's name; the function, method and in-place form have the same name."""
     name = str(getattr(function, "__name__", ""))
     if name == "__get__":  # a property, such as Tensor.T
         name = str(getattr(function.__self__, "__name__", ""))
@@ -100,7 +100,7 @@ def name_of(function: Any) -> str:
 
 
 def kind_of(name: str) -> Kind:
-    """Return what an operation does; ``unclear`` if its name is not known."""
+    """Return the kind of an operation; ``unclear`` if its name is not known."""
     return "end" if is_loss(name) or name.startswith("fft_") else _KINDS.get(name, "unclear")
 
 
@@ -112,9 +112,9 @@ def is_loss(name: str) -> bool:
 def op_of_node(node: Any) -> tuple[str, Kind]:
     """Return the name and kind of an operation from its node in autograd's graph.
 
-    For operations that torch does not report: autograd functions, scripted functions, and the views that a
-    module's backward hooks make. An operation with a matrix of parameters is a layer. Of the others, only
-    torch's own with a single input are known.
+    This is for operations that torch does not report: autograd functions, scripted functions, and the views
+    made by a module's backward hooks. An operation with a matrix of parameters is a layer. Most others are
+    known only if they are torch's own and have a single input.
     """
     inputs = [parent for parent, _ in node.next_functions if parent is not None]
     parameters = [parent.variable for parent in inputs if hasattr(parent, "variable")]

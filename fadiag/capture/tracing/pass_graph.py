@@ -1,4 +1,4 @@
-"""Build the dataflow graphs of one forward pass: one graph for each call of a recorded layer."""
+"""PassGraph builds the dataflow graphs of one forward pass, one for each call of a recorded layer."""
 
 from collections.abc import Collection, Sequence
 from types import FrameType
@@ -38,7 +38,7 @@ class PassGraph:
         self._recorder = recorder
         self._ops = ops
         self._frame: FrameType | None = None  # of the declared function that is running
-        self._inside: list[Node] = []  # what that function has made
+        self._inside: list[Node] = []  # the nodes made inside that function
 
     def add_operation(
         self,
@@ -51,24 +51,24 @@ class PassGraph:
         needed: bool,
         graded: bool,
     ) -> None:
-        """Add the outputs of an operation to the graph of each call that its inputs come from.
+        """Add the outputs of an operation to the graph of each call whose output it reads.
 
         Parameters
         ----------
         operation : tuple (name, kind)
         first : any
-            The operation's first argument.
+            The first argument of the operation.
         inputs : sequence of Tensor
-            All its tensor arguments.
+            All tensor arguments of the operation.
         sources : sequence of (Tensor or None, CallNodes)
-            The arguments with nodes; None for a tensor that does not exist any more.
+            The arguments with nodes; None for a tensor that no longer exists.
         outputs : sequence of Tensor
         needed : bool
             Whether a source requires a gradient.
         graded : bool
             Whether autograd recorded the operation.
         """
-        if operation[1] == "end" and not graded:  # the product inside a feedback layer, say
+        if operation[1] == "end" and not graded:  # for example the product inside a feedback layer
             for output in outputs:
                 if all(output is not source for source, _ in sources):
                     self.tensors.add(output, ())
@@ -87,7 +87,7 @@ class PassGraph:
             kind, name, node = advance(*operation, nodes, leads=leads, others=others, whole=whole)
             parents = {id(n): n for n in nodes if n.stage != "derived"}
             for output, output_nodes in zip(outputs, made, strict=True):
-                # A result without a gradient (a mask, a metric) is no use of a node, but is made from it.
+                # A result without a gradient (a mask, a metric) is derived from a node, but is no use of it.
                 is_use = graded and (output.requires_grad or (not needed and output.is_floating_point()))
                 if kind is None or not parents:
                     new = node
@@ -100,7 +100,7 @@ class PassGraph:
                 if kind not in {None, "end"}:
                     output_nodes.append((call, new))
         for output, output_nodes in zip(outputs, made, strict=True):
-            # In-place operations inside an autograd function are seen when the function has ended.
+            # In-place operations inside an autograd function are handled when the function has ended.
             if graded or all(output is not source for source, _ in sources):
                 self.tensors.add(output, output_nodes)
 
@@ -113,9 +113,10 @@ class PassGraph:
         outputs: Sequence[Tensor],
         **how: bool,
     ) -> None:
-        """Add an operation inside a declared function, as one on what the function was called with.
+        """Add an operation inside a declared function as an operation on the function's arguments.
 
-        The result of the function is the last of them, so what is made on the way is no use of the input.
+        Only the last operation gives the function's result. An intermediate result is therefore no use of an
+        argument: the operation that reads it takes its place.
         """
         if frame is not self._frame:
             self._frame, self._inside = frame, []
@@ -142,11 +143,11 @@ class PassGraph:
     def nodes_of(self, tensor: Tensor) -> CallNodes:
         """Return the nodes of a tensor.
 
-        If no reported operation made the tensor, its place in autograd's graph shows what did.
+        If no reported operation made the tensor, its place in autograd's graph shows the operation.
         """
         grad_fn: Any = tensor.grad_fn
         tracked = self.tensors.get(tensor)
-        # The output of an autograd function gets another grad_fn when the function has ended.
+        # The output of an autograd function gets a new grad_fn when the function has ended.
         if tracked is not None and tracked.grad_fn is grad_fn:
             return tracked.nodes
         if tracked is None and grad_fn is None:

@@ -1,7 +1,8 @@
-"""Trace the output of each recorded layer through the operations of a forward pass.
+"""Trace follows the output of each recorded layer through the operations of a forward pass.
 
-A tensor is known by its identity. So functions, methods and modules look alike, in place or not. An operation
-that torch does not report, such as an autograd function, is known by its node in autograd's graph.
+It recognizes a tensor by its identity. Functions, methods, modules and in-place operations are therefore all
+handled alike. Torch does not report some operations, such as autograd functions. The trace recognizes them by
+their nodes in autograd's graph.
 """
 
 from collections import Counter
@@ -29,7 +30,7 @@ from fadiag.errors import CaptureError
 __all__ = ["Trace"]
 
 
-#: Tensors that were made from the output of a layer, with their nodes.
+#: Tensors made from the output of a layer, with their nodes.
 Sources = Sequence[tuple[Tensor, CallNodes]]
 
 
@@ -45,21 +46,21 @@ class Trace(TorchFunctionMode):
     save_edges : bool
         Whether to save the places of the layers' inputs, outputs and activations in autograd's graph.
     ops : DeclaredOps, optional
-        What the user says of operations that are not known.
+        The user's declarations of unknown operations.
 
     Attributes
     ----------
     calls : list of Call
     places : list of LayerPlace
-        The places of the calls of all layers, recorded or not, if they are saved; `Call.order` counts them.
+        The places of the calls of all layers, recorded or not, if they are saved. `Call.order` is the index.
     loss : Tensor or None
         The loss, if its graph is retained.
     count : int
         The number of calls of all layers, recorded or not.
     last : RecordedLayer or None
-        The layer that was called last.
+        The layer of the last call.
     outputs : int
-        The number of samples in what the model returned; 0 if it returned none with axes.
+        The number of samples in the model's output; 0 if the output has no tensor with axes.
     """
 
     def __init__(
@@ -79,14 +80,14 @@ class Trace(TorchFunctionMode):
         self._recorder = GradientRecorder(signals, save_edges=save_edges)
         self._with_grad = torch.is_grad_enabled()
         self._without_grad: RecordedLayer | None = None  # a layer that ran under no_grad
-        self._depth = 0  # of the model's own calls: a model may call itself
+        self._depth = 0  # of nested calls: a model may call itself
         self._ops = ops or DeclaredOps()
         self._graph = PassGraph(self._wanted, self._recorder, self._ops)
-        # The declared module that is running, and what it was called with.
+        # The declared module that is running, and its inputs.
         self._declared: tuple[nn.Module, Sources] | None = None
 
     def on_layer_call(self, layer: RecordedLayer, inputs: Any, output: Any) -> None:
-        """Start to trace the output of a recorded layer."""
+        """Start the trace of a recorded layer's output."""
         if not isinstance(output, Tensor):
             raise CaptureError(
                 f"layer {layer.name!r} returns a {type(output).__name__}; only a tensor can be recorded"
@@ -95,7 +96,7 @@ class Trace(TorchFunctionMode):
             self._without_grad = layer
             self.count_layer_call(layer, inputs, output)
             return
-        compiling = torch.compiler.is_compiling()  # torch.compile cannot trace the next call
+        compiling = torch.compiler.is_compiling()  # torch.compile cannot trace the check below
         if not compiling and torch._C._functorch.is_functorch_wrapped_tensor(output):
             raise CaptureError(
                 f"layer {layer.name!r} is called inside a transformation of torch.func (vmap, grad, jacrev), "
@@ -116,19 +117,19 @@ class Trace(TorchFunctionMode):
             self._graph.tensors.add(output, [(call, call.output)])
 
     def call_named(self, name: str) -> Call | None:
-        """Return the call of a name; None if this pass has none."""
+        """Return the call with a name; None if this pass has no such call."""
         if len(self._by_name) != len(self.calls):
             self._by_name = {call.name: call for call in self.calls}
         return self._by_name.get(name)
 
     def count_layer_call(self, layer: RecordedLayer, inputs: Any, output: Any) -> None:
-        """Count a call of a layer, and note that the layer used its inputs."""
+        """Count a call of a layer, and add the call to the uses of its inputs."""
         self.count += 1
         self.last = layer
         with torch._C.DisableTorchFunction():
             if self._save_edges:
                 self.places.append(place_of(layer, inputs, output))
-            # Noted here, because the operations inside a feedback layer are not reported.
+            # Torch does not report the operations inside a feedback layer, so the use is added here.
             for tensor in tensors_in(inputs):
                 nodes = self._graph.nodes_of(tensor)
                 self._recorder.resave(tensor, (node for _, node in nodes))
@@ -139,7 +140,7 @@ class Trace(TorchFunctionMode):
                 self._graph.tensors.add(tensor, ())
 
     def enter_declared(self, module: nn.Module, inputs: Any) -> None:
-        """Note that a module is called that the user declared; what happens inside it is not traced."""
+        """Start the call of a declared module; the operations inside are not traced."""
         if self._declared is None:
             with torch._C.DisableTorchFunction():
                 self._declared = module, self._prepare(list(tensors_in(inputs)), self._ops.modules[module])
@@ -162,7 +163,7 @@ class Trace(TorchFunctionMode):
                 )
 
     def _prepare(self, inputs: Sequence[Tensor], kind: Kind) -> Sources:
-        """Return the tensors with nodes, watched for an operation to come, which may be in place."""
+        """Return the tensors with nodes, and watch them before an operation that may change them in place."""
         sources = [(tensor, nodes) for tensor in inputs if (nodes := self._graph.nodes_of(tensor))]
         for tensor, nodes in sources:
             if kind != "unclear":
@@ -173,13 +174,13 @@ class Trace(TorchFunctionMode):
         return sources
 
     def enter_model(self) -> None:
-        """Note that the model is called, by the user or by itself."""
+        """Count a call of the model, by the user or by itself."""
         self._depth += 1
 
     def leave_model(self, output: Any) -> bool:
-        """Note that a call of the model has ended, and return whether it was the user's call.
+        """End a call of the model, and return whether it was the user's call.
 
-        The loss comes next. A gate in the loss belongs to no layer, so the output is no longer traced.
+        The loss follows. A gate in the loss belongs to no layer, so the trace of the output ends here.
         """
         self._depth -= 1
         if self._depth == 0:
@@ -212,24 +213,24 @@ class Trace(TorchFunctionMode):
         return self._recorder.purpose
 
     def note_weights(self) -> None:
-        """Store which weights the layers have now: functional_call puts others in their place for one pass.
+        """Store the present weights of the layers, which functional_call may replace for one pass.
 
-        Call it when the trace is no longer active, so that it does not see these operations.
+        Call it after the trace has ended; otherwise the trace records these operations too.
         """
         trained = (tensor for call in self.calls for tensor in call.layer.trained.values())
         weights = {id(tensor): tensor for tensor in trained if tensor.requires_grad}
         self._recorder.note_weights([get_gradient_edge(weight) for weight in weights.values()])
 
     def forget_tensors(self) -> None:
-        """Forget the tracked tensors, at the end of the forward pass."""
+        """Forget the tracked tensors at the end of the forward pass."""
         self._graph.clear()
 
     def reset_gradients(self) -> None:
-        """Drop the gradients so far: those of a backward pass inside the loss."""
+        """Drop the gradients of a backward pass inside the loss."""
         self._recorder.reset_gradients()
 
     def finish(self) -> None:
-        """Take the signals of each call, after the backward pass."""
+        """Read the signals of each call after the backward pass."""
         for call in self.calls:
             call.finish(self._wanted)
 

@@ -1,4 +1,4 @@
-"""Remember which tensors were made from the output of a layer."""
+"""TrackedTensors remembers the tensors that were made from the output of a layer."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from fadiag.capture.tracing.layer_call import Call
 
 __all__ = ["CallNodes", "TrackedTensor", "TrackedTensors", "tensors_in"]
 
-#: The calls of layers from whose output a tensor was made, each with the tensor's node.
+#: The calls whose outputs a tensor was made from, each with the tensor's node.
 CallNodes = Sequence[tuple[Call, Node]]
 
 
@@ -37,19 +37,19 @@ class TrackedTensors:
         return bool(self._by_id)
 
     def add(self, tensor: Tensor, nodes: CallNodes) -> None:
-        """Remember a tensor, or that it has no nodes any more."""
+        """Remember a tensor and its nodes; none if it no longer has any."""
         grad_fn: Any = tensor.grad_fn
         tracked = self._by_id[id(tensor)] = TrackedTensor(ref(tensor), grad_fn, nodes)
         if nodes and grad_fn is not None:
             self._by_edge[grad_fn, tensor.output_nr] = tracked
 
     def get(self, tensor: Tensor) -> TrackedTensor | None:
-        """Return what is remembered of a tensor."""
+        """Return the record of a tensor, or None."""
         tracked = self._by_id.get(id(tensor))
         return tracked if tracked is not None and tracked.tensor() is tensor else None
 
     def at_edges(self, edges: Sequence[tuple[Any, int]]) -> list[TrackedTensor]:
-        """Return the tensors at places in autograd's graph, which need not exist any more."""
+        """Return the records of the tensors at places in autograd's graph; a tensor may no longer exist."""
         return [self._by_edge[edge] for edge in edges if edge in self._by_edge]
 
     def clear(self) -> None:

@@ -199,7 +199,7 @@ def test_a_loss_that_differs_between_equal_passes_is_inconclusive(tmp_path):
 
     assert set(verdicts(mlp(), loss).values()) == {"inconclusive"}
     with pytest.warns(
-        CaptureWarning, match=r"it cannot be said .* at '6', '4', '0': equal passes give"
+        CaptureWarning, match=r"the check cannot decide .* at '6', '4', '0': equal passes give"
     ) as told:
         Recorder(mlp(), tmp_path / "run.zarr", probes={"probe": Probe((X, Y), loss)}).close()
     assert len(told) == 1

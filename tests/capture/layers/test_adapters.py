@@ -152,7 +152,7 @@ def test_a_layer_with_a_forward_of_its_own_is_refused_or_declared():
     for chosen in (None, ["2"]):
         with pytest.raises(
             CaptureError,
-            match=r"layer '2' is a Halved with a forward pass of its own.*exact_layers\(Halved\)",
+            match=r"layer '2' is a Halved that overrides the forward pass.*exact_layers\(Halved\)",
         ):
             choose_layers(model, DEFAULT_ADAPTERS, chosen)
     assert [x.name for x in choose_layers(model, DEFAULT_ADAPTERS, ["0", "4"])] == ["0", "4"]

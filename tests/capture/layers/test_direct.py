@@ -62,7 +62,7 @@ class Hook(nn.Module):
 
 
 class DFALinear(nn.Linear):
-    """A consumer that holds F, the other way round; without F it is exact."""
+    """A consumer that holds F transposed; without F it is exact."""
 
     def __init__(self, inputs, outputs, feedback, error):
         super().__init__(inputs, outputs)
@@ -380,7 +380,7 @@ REFUSED = {
     "two layers": (above_a_sum(), CaptureError, "'hook2' .* made of the outputs of 'fc1' and 'fc2'"),
     "skip over": (Over("identity"), CaptureError, "'fc1' gets direct .* goes to 'hook1' and 'out'"),
     "tied head": (Tied(), CaptureError, "head 'head' shares its weight with 'table'"),
-    "turned": (turned(), InputError, r"here \(3, 8\); is it kept the other way round\?.*transposed=True"),
+    "turned": (turned(), InputError, r"here \(3, 8\); is it stored transposed\?.*transposed=True"),
 }
 
 
@@ -421,7 +421,7 @@ def test_an_adapter_that_reads_another_matrix_is_refused(tmp_path):
     other = LayerAdapter(
         given.types, None, lambda m: 2 * given.feedback(m), "direct", given.using, exact=given.exact
     )
-    with pytest.raises(InputError, match="feedback= must read what the backward pass takes"):
+    with pytest.raises(InputError, match="feedback= must read the matrix that the backward pass uses"):
         recorded(Net("identity"), tmp_path / "run.zarr", "identity", adapters=(other,))
 
 

@@ -117,7 +117,7 @@ def with_home_made():
 
 
 def test_a_module_that_no_adapter_knows_is_told_of_and_counted_as_the_last_layer(tmp_path):
-    match = r"not recorded, since no adapter knows them: '2' \(HomeMade\)\. .*taken to be exact.*exact_layers"
+    match = r"not recorded, since no adapter knows them: '2' \(HomeMade\)\. .*assumes .*exact: .*exact_layers"
     with pytest.warns(CaptureWarning, match=match) as caught:
         run = record(with_home_made(), tmp_path / "run.zarr", check="off")
     assert len(caught) == 1
@@ -212,13 +212,13 @@ def test_an_adapter_that_takes_a_kernel_the_wrong_way_round_is_told():
     model = nn.Sequential(nn.ConvTranspose2d(3, 5, 3))
     match = (
         "layer '0' is a ConvTranspose2d whose weight (3, 5, 3, 3) has 3 outputs by its adapter's "
-        "weight_dims=('out', 'in'), and its bias 5; is it kept the other way round? Then give "
+        "weight_dims=('out', 'in'), and its bias 5; is it stored transposed? Then give "
         "exact_layers(ConvTranspose2d, weight_dims=('in', 'out'))"
     )
     with pytest.raises(InputError, match=re.escape(match)):
         choose_layers(model, [exact_layers(nn.ConvTranspose2d)], None)
     square = nn.Sequential(nn.ConvTranspose2d(3, 3, 3, bias=False))
-    with pytest.raises(InputError, match=r"weight_dims=\('out', 'in'\); is it kept"):
+    with pytest.raises(InputError, match=r"weight_dims=\('out', 'in'\); is it stored"):
         choose_layers(square, [exact_layers(nn.ConvTranspose2d)], None)
     turned = exact_layers(nn.ConvTranspose2d, weight_dims=("in", "out"))
     assert choose_layers(model, [turned], None)[0].outputs == 5
@@ -229,7 +229,7 @@ def test_a_transposed_convolution_with_a_forward_of_its_own_is_refused():
         def forward(self, x):
             return super().forward(x) / 2
 
-    with pytest.raises(CaptureError, match=r"layer '0' is a Own with a forward pass of its own"):
+    with pytest.raises(CaptureError, match=r"layer '0' is a Own that overrides the forward pass"):
         Recorder(nn.Sequential(Own(2, 2, 3)), "never.zarr")
 
 

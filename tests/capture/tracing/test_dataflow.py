@@ -366,7 +366,7 @@ class Frozen(nn.Module):
 
 
 def test_a_backbone_under_no_grad_is_left_out_with_a_warning(tmp_path):
-    match = r"'backbone' is never called \(outside of no_grad\)\. Say by layers"
+    match = r"'backbone' is never called \(outside of no_grad\)\. Name the layers"
     model = Frozen()
     with pytest.warns(CaptureWarning, match=match), Recorder(model, tmp_path / "a.zarr", probes=probes()):
         pass
