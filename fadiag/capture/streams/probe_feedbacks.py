@@ -1,4 +1,4 @@
-"""Check that a probe's other backward matrices fit the layers of a model."""
+"""Check that the matrices in ``Probe(feedbacks=...)`` fit the layers of a model."""
 
 from collections.abc import Mapping, Sequence
 
