@@ -73,8 +73,8 @@ class Factors:
             if self._unfolding == "channels" and len(dims) > 2 and channel_of(dims) is None:
                 raise CaptureError(
                     f"the channel axis of {name} of layer {layer!r} is not known: its axes {dims} are not "
-                    "those of the layer's output, since something stood between; record it with "
-                    "unfolding='samples' or reduction='raw', or leave it out by signals=[...]"
+                    "those of the layer's output, because an operation in between changed them; record it "
+                    "with unfolding='samples' or reduction='raw', or leave it out by signals=[...]"
                 )
             check_one_shape(layer, name, values, dims, channels=self._unfolding == "channels")
             found |= self._reduced(group, dims, self.samples.capacity_of(layer, name))

@@ -140,6 +140,6 @@ class SampleSubset:
             self._warned = True
             warn_user(
                 f"layer {layer!r} has {wanted} samples in one step, and room for the {room} of the first "
-                f"that was recorded, so {wanted - room} are left out: there, and wherever else a step has "
-                "more than the first. Begin with the largest batch, or take fewer of each by rows="
+                f"recorded step, so {wanted - room} are left out. Every larger step loses samples in this "
+                "way. Begin with the largest batch, or take fewer of each by rows="
             )

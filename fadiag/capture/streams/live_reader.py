@@ -133,13 +133,13 @@ class LiveReader:
         traces = [trace for trace in traces if trace.purpose == purpose]
         if not traces and interrupted:
             raise CaptureError(
-                f"a forward pass of step {step} was interrupted, and what came after it was taken for a part "
-                "of it; close the recorder when the training is interrupted, and go on with resume_from="
+                f"a forward pass of step {step} was interrupted, so the recorder treated the next passes as "
+                "a part of it; close the recorder when the training is interrupted, and go on with resume_from="
             )
         if not traces and self._saw_transform:
             raise CaptureError(
-                f"live recording saw no backward pass in step {step} but one inside a transformation of "
-                "torch.func (grad, vmap, jacrev) or a trace, where signals cannot be seen; train by "
+                f"live recording saw a backward pass in step {step} only inside a transformation of "
+                "torch.func (grad, vmap, jacrev) or a trace, where it cannot see signals; train by "
                 "loss.backward(), or leave live= out and record a Probe"
             )
         if not traces:

@@ -98,7 +98,7 @@ class OptimizerStepMonitor:
             if (times := self._times(optimizer)) > 1:
                 raise CaptureError(
                     f"{type(optimizer).__name__} stepped {times} times at step {step}, between two calls of "
-                    f"recorder.step(), so that no gradient is that of the update; {_ONCE}"
+                    f"recorder.step(), so no single gradient belongs to the update; {_ONCE}"
                 )
         for (layer, changes), own in zip(updates, holders, strict=True):
             if own and not any(map(self._has_stepped, own)) and any(change.any() for change in changes):

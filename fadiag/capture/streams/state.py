@@ -75,5 +75,5 @@ def why_impossible(signal: str, optimizers: Sequence[Any], layers: Sequence[Reco
         return "no recorded layer has a bias"
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     if signal == "momentum" and all(g.get("momentum") == 0 and "betas" not in g for g in groups):
-        return f"the momentum of {type(optimizers[0]).__name__} is 0, so it keeps none"
+        return f"the momentum of {type(optimizers[0]).__name__} is 0, so it stores none"
     return None

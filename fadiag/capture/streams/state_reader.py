@@ -25,7 +25,7 @@ _MOMENTA = ("momentum_buffer", "exp_avg")
 #: Why a run may have no record of a requested signal.
 _WHY_MISSING = {
     "gradient": "no recorded weight had a gradient when its optimizer stepped",
-    "momentum": f"the optimizers keep no {' or '.join(_MOMENTA)}",
+    "momentum": f"the optimizers store no {' or '.join(_MOMENTA)}",
     "update_rounding_floor": "no recorded weight changed",
 }
 
