@@ -134,7 +134,8 @@ class LiveReader:
         if not traces and interrupted:
             raise CaptureError(
                 f"a forward pass of step {step} was interrupted, so the recorder treated the next passes as "
-                "a part of it; close the recorder when the training is interrupted, and go on with resume_from="
+                "a part of it; close the recorder when the training is interrupted, and go on with "
+                "resume_from="
             )
         if not traces and self._saw_transform:
             raise CaptureError(

@@ -322,8 +322,8 @@ def test_a_layer_whose_gate_comes_and_goes_has_one_meaning(tmp_path):
     words = [str(w.message) for w in caught if w.category is CaptureWarning and "'first'" in str(w.message)]
     assert words == [
         "layer 'first' was followed by relu in the first record of 'live', and is followed by no norm or "
-        "gate at step 1: at such steps its error is recorded, but its activation, modulator and error_post are "
-        "not, because they would belong to another tensor"
+        "gate at step 1: at such steps its error is recorded, but its activation, modulator and error_post "
+        "are not, because they would belong to another tensor"
     ]
     layer = open_run(tmp_path / "run.zarr")["live/first"]
     assert layer.attrs["gate"] == "relu"
