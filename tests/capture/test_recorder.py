@@ -1,4 +1,4 @@
-"""Streams, steps, the state's arithmetic and what is refused."""
+"""Test the streams, the steps, the arithmetic of the state, and what is refused."""
 
 import numpy as np
 import pytest

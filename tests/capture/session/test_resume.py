@@ -1,4 +1,4 @@
-"""A store goes on as the run that it holds, or not at all."""
+"""Test that a store is resumed only by a run that matches it."""
 
 import copy
 import os

@@ -1,4 +1,4 @@
-"""Live recording takes the right passes of a step as its micro-batches."""
+"""Test that live recording uses the correct passes of a step as its micro-batches."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""The recorded gradient is that of the update, and the optimizers step once between two calls."""
+"""Test that the recorded gradient belongs to the update, with one optimizer step between two calls."""
 
 import numpy as np
 import pytest
