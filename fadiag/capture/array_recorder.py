@@ -1,4 +1,4 @@
-"""Record signals that the user's own code makes: a backward pass written by hand, numpy, another library."""
+"""Record signals that the user computes: in a manual backward pass, with numpy or with another library."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -42,41 +42,41 @@ def record_arrays(
 ) -> "ArrayRecorder":
     """Record arrays that your own code computes, as a run that `fadiag.analyze` measures like any other.
 
-    For errors that autograd never makes. Where autograd makes them, `fadiag.Recorder` reads them itself, with
-    error_bp and nulls, which nobody else computes here.
+    It is for errors that autograd does not compute. If autograd computes them, use `fadiag.Recorder`, which
+    also computes error_bp and nulls. This function does not.
 
     Parameters
     ----------
     path : str or path
-        The store, which must not exist yet.
+        The path of the new store; it must not exist.
     layers : sequence of str
         The names of all layers of the network, from the first to the last.
     feedback : mapping of str to array, optional
-        The fixed feedback of each layer that has one. Layerwise: B in the weight's shape, (out, in), under
-        the layer whose weight it replaces. Direct: F of (outputs, units), under the layer whose output it
-        credits. Feedback that changes is given with each record.
+        The fixed feedback matrices, by layer. Layerwise feedback is B with the weight's shape, (out, in),
+        under the layer whose weight it replaces. Direct feedback is F with shape (outputs, units), under the
+        layer whose output it credits. Feedback that changes belongs to each record instead.
     feedback_kind : {"layerwise", "direct"}, optional
-        Needed with feedback.
+        Required if ``feedback`` is given.
     classes : int, optional
-        How many outputs the network has; by default the width of the last layer's error.
+        The number of outputs of the network; by default the width of the last layer's error.
     stream : str
-        "live" if the batch is the training's own; any other name for a batch that stays the same.
+        "live" if each step has a training batch; any other name if the batch is always the same.
     meta : mapping, optional
-        Written into the manifest, say ``{"condition": "dfa", "seed": 0}``.
+        Metadata for the manifest, for example ``{"condition": "dfa", "seed": 0}``.
 
     Returns
     -------
     ArrayRecorder
-        Call it once a step; it closes itself as a context manager.
+        Call it once per step. Use it as a context manager to close the store at the end.
 
     Raises
     ------
     InputError
-        A layer that is named twice, a feedback of an unknown layer, or one without its kind.
+        A layer is named twice, a feedback belongs to an unknown layer, or ``feedback_kind`` is missing.
 
     Examples
     --------
-    One hidden layer, and direct feedback alignment by hand:
+    Train one hidden layer with direct feedback alignment in numpy:
 
     >>> import tempfile, fadiag
     >>> rng = np.random.default_rng(0)
@@ -112,7 +112,7 @@ def record_arrays(
 
 
 class ArrayRecorder:
-    """Writes the arrays of each step; see `record_arrays`, which makes it."""
+    """Writes the arrays of each step to a store; created by `record_arrays`."""
 
     def __init__(
         self,
@@ -167,20 +167,21 @@ class ArrayRecorder:
         Parameters
         ----------
         step : int
-            How many updates the weights had before this step; it grows from call to call.
+            The number of weight updates before this step; it grows from call to call.
         layers : mapping of str to mapping of str to array
-            The signals of each layer by the names of `fadiag.signals.SIGNALS`: numpy arrays or torch tensors.
-            What has samples is (samples, units) or (samples, channels, *positions); a weight, and all that is
-            in its shape, is (out, in) or a kernel of (out, in, *kernel). Errors are those of the mean loss.
+            The signals of each layer, as numpy arrays or torch tensors, under their names in
+            `fadiag.signals.SIGNALS`. Signals with samples have the shape (samples, units) or (samples,
+            channels, *positions). Weights and signals of a weight's shape are (out, in) or (out, in,
+            *kernel). Errors must be those of the mean loss.
         epoch : float, optional
         **scalars : float
-            Recorded in the log, such as the loss.
+            Values for the log, such as the loss.
 
         Raises
         ------
         InputError
-            An unknown layer or signal (near names are listed), or arrays that do not fit each other. Nothing
-            of the step is recorded then.
+            A layer or signal is unknown (the error lists similar names), or the arrays do not fit each other.
+            Then nothing of the step is recorded.
         """
         logged = checked_scalars(scalars)
         epoch = None if epoch is None else check_number("epoch", epoch)
@@ -233,7 +234,7 @@ class ArrayRecorder:
         return arrays
 
     def _put_static(self, step: int, layers: Mapping[str, Mapping[str, Floats]]) -> None:
-        """Write the feedback, and the weights and biases of step 0."""
+        """Write the feedback, and the weights and biases if the first record is step 0."""
         for name in self._layers:
             arrays = layers.get(name, {})
             once = {"feedback": self._feedback[name]} if name in self._feedback else {}

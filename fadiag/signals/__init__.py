@@ -1,8 +1,8 @@
-"""The table of signals: every array that a run can hold, where it is taken, and what it means.
+"""List the signals that a run can record, with the definition and the source of each.
 
 The recorder, the analysis and the documentation read this table. To add a signal, add a row to
-`fadiag.signals.table`, take it in `fadiag.capture`, and test it. Only `fadiag.signals.names` takes a signal's
-name apart.
+`fadiag.signals.table`, read it in `fadiag.capture`, and test it. Only `fadiag.signals.names` parses the names
+of arrays.
 """
 
 from fadiag.signals.names import (

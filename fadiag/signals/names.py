@@ -1,4 +1,4 @@
-"""The names of stored arrays: what an array is by its name, and how a name is made."""
+"""Build and parse the names of stored arrays."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SignalRole:
-    """What a stored array is: a signal, a part beside its factor, or a statistic of a null.
+    """The meaning of a stored array: a signal, a part of a factored signal, or a statistic of a null.
 
     Attributes
     ----------
     signal : SignalSpec or None
-        The signal that the array is, or belongs to; None if the table does not know the name.
+        The signal that the array holds or belongs to; None if the name is not in the table.
     part : str
         The part of a factored signal; "" for the signal itself.
     null : str
-        The null whose draws it holds; "" otherwise.
+        The null whose draws the array holds; "" if it holds none.
     statistic : str
         The statistic of that null.
     feedback : str
@@ -44,7 +44,7 @@ class SignalRole:
 
 
 def part_of(signal: str, part: str) -> str:
-    """Return the name under which a part stands beside a signal's factor.
+    """Return the name of the array with a part of a factored signal.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def part_of(signal: str, part: str) -> str:
 
 
 def role_of(array: str) -> SignalRole:
-    """Return what a stored array is, by its name.
+    """Return the role of a stored array from its name.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def role_of(array: str) -> SignalRole:
 
 
 def _with_parts(array: str) -> Iterator[tuple[str, str]]:
-    """Yield the ways to read a name as a signal and a part of it; the longest part comes first."""
+    """Yield each way to split a name into a signal and a part, the longest part first."""
     for part in sorted(PARTS, key=len, reverse=True):
         if array.endswith(f"_{part}"):
             yield array.removesuffix(f"_{part}"), part
@@ -93,7 +93,7 @@ def _with_parts(array: str) -> Iterator[tuple[str, str]]:
 
 
 def nulls_of(signal: str, statistic: str) -> dict[str, str]:
-    """Return the arrays with a statistic of a signal's nulls, by the name of the null.
+    """Return the names of the arrays with a statistic of a signal's nulls, by null.
 
     Examples
     --------
@@ -123,12 +123,12 @@ def is_batch_sum(array: str) -> bool:
 
 
 def signal_of(array: str) -> SignalSpec:
-    """Return the signal that a stored array is, or belongs to.
+    """Return the signal that a stored array holds or belongs to.
 
     Raises
     ------
     KeyError
-        The table does not know the name.
+        The name is not in the table.
 
     Examples
     --------
@@ -153,7 +153,7 @@ def under_feedback(signal: str, label: str) -> str:
 
 
 def is_free_label(label: str) -> bool:
-    """Return whether `role_of` reads a label back from each array that is named by it.
+    """Return whether `role_of` finds the label again in every array name that contains it.
 
     Examples
     --------

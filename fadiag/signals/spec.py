@@ -1,4 +1,4 @@
-"""What a row of the tables says: of a signal, of a part beside its factor, and of a null."""
+"""Define the rows of the tables of signals, of parts of factored signals, and of nulls."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,36 +7,36 @@ __all__ = ["NullSpec", "PartSpec", "Shape", "SignalSpec", "StreamKind"]
 
 #: The streams that a signal may belong to.
 StreamKind = Literal["probe", "live", "state", "static"]
-#: What the axes of a signal are: those of the layer's output or input, of its weight or bias, of the samples
-#: alone, or none.
+#: The axes of a signal: those of the layer's output or input, of its weight or bias, the samples only, or no
+#: axes.
 Shape = Literal["output", "input", "weight", "bias", "sample", "scalar"]
 
 
 @dataclass(frozen=True)
 class SignalSpec:
-    """One row of the table.
+    """One row of the table of signals.
 
     Parameters
     ----------
     name : str
         The array's name in the store.
     taken_at : str
-        The place in the network or in the training step.
+        The place in the network or in the training step where the signal is read.
     streams : tuple of str
         The streams that may hold it.
     shape : str
-        What its axes are. With ``output`` and ``input`` the first axis is the samples, with ``weight`` the
+        The kind of axes. With ``output`` and ``input`` the first axis is the samples. With ``weight`` the
         array is (out, in).
     definition : str
         One sentence, in the symbols of the documentation.
     twin : str
         The same signal under exact backpropagation; "" if it has none.
     backward : bool
-        Whether a backward pass makes it, so that it is scaled with the loss and may be missing.
+        Whether a backward pass computes it. It is then scaled with the loss and may be missing.
     needs_gate : bool
-        Whether it is known only where the layer's gate is known.
+        Whether it is recorded only if the layer's gate is known.
     needs_optimizer : bool
-        Whether the state stream needs the optimizer for it.
+        Whether the state stream needs the optimizer to record it.
     optional : bool
         Whether a probe records it only on request.
     """
@@ -60,7 +60,7 @@ class SignalSpec:
 
 @dataclass(frozen=True)
 class PartSpec:
-    """What is stored beside the factor of a signal, under ``<signal>_<name>``."""
+    """A part of a factored signal that is stored next to the factor, under ``<signal>_<name>``."""
 
     name: str
     definition: str
@@ -69,7 +69,7 @@ class PartSpec:
 
 @dataclass(frozen=True)
 class NullSpec:
-    """What is stored of each draw of a null, under ``<null>_<statistic>``.
+    """A null, and the statistics of each draw that are stored under ``<null>_<statistic>``.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class NullSpec:
     draw_dim : str
         The name of the axis of the draws.
     prefix : str
-        What precedes ``null_low``, ``null_high``, ... in the names of the results.
+        The prefix of ``null_low``, ``null_high``, ... in the names of the results.
     """
 
     name: str

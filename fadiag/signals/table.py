@@ -1,4 +1,4 @@
-"""The table of signals, the parts beside a factor, and the nulls: one row each."""
+"""List all signals, all parts of factored signals, and all nulls, one row for each."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -150,7 +150,7 @@ SIGNALS: Mapping[str, SignalSpec] = _table(
     SignalSpec("bias_init", "the layer, at the start of the run", _STATIC, "bias", "b_l at step 0"),
 )
 
-#: What stands beside the factor of a signal, by name.
+#: The parts that are stored next to the factor of a signal, by name.
 PARTS: Mapping[str, PartSpec] = MappingProxyType(
     {
         part.name: part
@@ -168,7 +168,7 @@ PARTS: Mapping[str, PartSpec] = MappingProxyType(
     }
 )
 
-#: What may be stored of each draw of a null. X has the unfolded error's rows x_i.
+#: The statistics that may be stored for each draw of a null. X is the unfolded error, with rows x_i.
 NULL_STATISTICS: Mapping[str, str] = MappingProxyType(
     {
         "spectrum_raw": "the singular values of X",

@@ -216,7 +216,7 @@ ADVICE.row(
 )
 _B = {"0": torch.ones(8, 6)}
 ADVICE.row(
-    "take an identifier that ends no name of fadiag.signals, as bp, post and norm do",
+    "take an identifier that is not the ending of a name in fadiag.signals, as bp, post and norm are",
     lambda at: probed(at, feedbacks={"bp": _B}),
     lambda at: probed(at, feedbacks={"b": _B}),
 )
@@ -228,7 +228,7 @@ def _direct(at, **options):
 
 
 ADVICE.row(
-    "so that its backward map is F itself; leave it out",
+    "so its backward map is F itself; leave it out",
     lambda at: _direct(at, jacobian_vectors=3),
     _direct,
 )

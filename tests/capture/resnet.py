@@ -1,4 +1,4 @@
-"""ResNet-18 for images of CIFAR-10's size, of any width."""
+"""Build a ResNet-18 of any width for images of CIFAR-10's size."""
 
 import torch
 from torch import nn

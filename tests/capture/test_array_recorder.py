@@ -1,4 +1,4 @@
-"""Errors that autograd never makes: a network in numpy, recorded by hand and measured like any run."""
+"""Test the manual recording of errors from a numpy network, and their analysis."""
 
 from itertools import pairwise
 

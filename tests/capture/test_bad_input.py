@@ -1,4 +1,4 @@
-"""What goes wrong in the user's hands: each is told with what and what to do, or recorded as it is."""
+"""Test that bad input raises an error that names it and the remedy, or is recorded unchanged."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Every tensor that the recorder makes names its device, which may be another than the default one."""
+"""Test that the recorder gives every new tensor an explicit device, whatever the default device is."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Models that nobody tuned for: every geometry of convolution, foreign, compiled and checkpointed ones."""
+"""Test all convolution geometries, and third-party, compiled and checkpointed models."""
 
 import numpy as np
 import pytest

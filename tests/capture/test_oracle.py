@@ -1,4 +1,4 @@
-"""The signals against independent computations in float64."""
+"""Compare the signals with independent computations in float64."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Weights that are computed anew at each pass are recorded as computed, and nothing of it is disturbed."""
+"""Test that computed weights are recorded with their computed values and are not disturbed."""
 
 import copy
 from itertools import product

@@ -1,4 +1,4 @@
-"""Streams, steps, the state's arithmetic and what is refused."""
+"""Test the streams, the steps, the arithmetic of the state, and what is refused."""
 
 import numpy as np
 import pytest
@@ -263,7 +263,7 @@ def test_a_probe_says_what_is_wrong_with_its_options(tmp_path):
     for feedbacks, match in (
         ({"b": {"7": X}}, r"names the layer '7'; recorded are 0, 2, 4"),
         ({"b": {"2": X}}, r"\['2'\] has shape \(16, 6\), the weight \(7, 8\)"),
-        ({"bp": {}}, r"the name 'bp'; take an identifier that ends no name of fadiag.signals, as bp"),
+        ({"bp": {}}, r"the name 'bp'; take an identifier that is not the ending of a name in fad"),
         ({"norm": {}}, r"the name 'norm'"),
     ):
         refused(tmp_path, match, probes={"probe": Probe((X, Y), loss_of, feedbacks=feedbacks)})

@@ -1,4 +1,4 @@
-"""A recorded run and the same run unrecorded end with the same bits."""
+"""Test that a recorded run ends with the same bits as the run without a recorder."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The batch and the loss that most capture tests train and probe with."""
+"""Define the batch and the loss that most capture tests use."""
 
 import torch
 from torch.nn import functional

@@ -1,1 +1,1 @@
-"""Connect a recording to its store: write, resume, describe the run, agree with other processes."""
+"""Write a recording to its store, resume it, describe the run, and coordinate several processes."""

@@ -1,4 +1,4 @@
-"""The model that a recorder is attached to: its layers, and whether it is still as it was."""
+"""AttachedModel holds the recorded model and its layers, and checks that they do not change."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -21,16 +21,16 @@ __all__ = ["AttachedModel"]
 
 
 class AttachedModel:
-    """A model, the layers of it that are recorded, and what the user says of its operations.
+    """A model with its recorded layers and the operations that the user declared.
 
     Parameters
     ----------
     model : nn.Module
-        The module inside a compiled or data-parallel one is taken.
+        A compiled or data-parallel wrapper is removed.
     chosen : iterable of str, module or module class, optional
         The layers to record, see `choose_layers`.
     adapters : sequence of LayerAdapter
-        Asked before the default ones.
+        They have priority over the default ones.
     probes : mapping of str to Probe
         A pass of the first one shows which layers receive direct feedback.
     passes, gates : sequence
@@ -40,7 +40,7 @@ class AttachedModel:
     ----------
     module : nn.Module
     layers, others : tuple of RecordedLayer
-        The recorded layers, and the rest.
+        The recorded layers, and all others.
     flags : TrainingFlags
     ops : DeclaredOps
     """
@@ -68,5 +68,5 @@ class AttachedModel:
         self._structure = ModelStructure(self.module, self.layers, self.others, known)
 
     def check(self, step: int) -> None:
-        """Raise CaptureError if the model's layers or recorded parameters are not those of the start."""
+        """Raise CaptureError if the model's layers or recorded parameters have changed since the start."""
         self._structure.check(step)

@@ -1,4 +1,4 @@
-"""Check the step under which a user records a checkpoint."""
+"""Check the step number that a user gives for a checkpoint."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ __all__ = ["checked_checkpoint"]
 
 
 def checked_checkpoint(step: Any, *, last: int | None, is_live_run: bool) -> int:
-    """Return the step of a checkpoint, if it can be recorded after the last step.
+    """Return the step of a checkpoint if the recorder can record it after the last step.
 
     Raises
     ------
     InputError
-        The recorder follows a live run, or the step is no number of updates or does not grow.
+        The recorder follows a live run, or the step is not a whole number, or it is not above the last one.
     """
     if is_live_run:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Check at the end of a run that the live stream holds what was asked for."""
+"""Check at the end of a run that the live stream holds the requested signals."""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,12 @@ __all__ = ["check_live_found"]
 def check_live_found(
     live: StreamWriter, layers: Sequence[RecordedLayer], asked: Sequence[str], steps: int
 ) -> None:
-    """Raise if a live stream has no record of the run's steps; warn of layers without the signals asked for.
+    """Raise if the live stream has no record; warn about layers without the requested signals.
 
     Raises
     ------
     CaptureError
-        The live stream has no record, or a layer that was asked for by name has no signal.
+        The live stream has no record, or a layer that the user requested by name has no signal.
     """
     if steps > 0 and live.last_step is None:
         raise CaptureError(

@@ -1,4 +1,4 @@
-"""What a recording costs: bytes, time and memory of a record, known before a long run starts."""
+"""Estimate the size, time and memory of each record before a long run starts."""
 
 import resource
 import time
@@ -13,7 +13,7 @@ from fadiag.errors import InputError
 
 __all__ = ["Cost", "StreamCost", "Watch", "buffer_for", "bytes_of", "records_planned"]
 
-#: The buffer of a recorder whose records are small, and the largest that is taken without being asked for.
+#: The size of the write buffer for small records, and the largest size without the user's ``buffer_bytes``.
 SMALLEST_BUFFER, LARGEST_BUFFER = 128 * 2**20, 2 * 2**30
 
 _WAYS_OUT = {
@@ -24,7 +24,7 @@ _WAYS_OUT = {
 
 @dataclass(frozen=True)
 class StreamCost:
-    """The cost of one record of a stream; ``records`` is None if the number of steps is not known."""
+    """The cost of one record of a stream; ``records`` is None if the number of steps is unknown."""
 
     nbytes: int
     seconds: float
@@ -33,14 +33,14 @@ class StreamCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a recording will cost, stream by stream. Its text is a table.
+    """The estimated cost of a recording, by stream; ``print`` shows it as a table.
 
     Attributes
     ----------
     streams : mapping of str to StreamCost
     peak_bytes : int
-        The memory that the readings took at most, beside what was in use: that of the device if the model is
-        on CUDA, else that of the process.
+        The largest memory that the readings needed in addition to the memory in use before. It is memory of
+        the device if the model is on CUDA, and otherwise memory of the process.
 
     Examples
     --------
@@ -53,7 +53,7 @@ class Cost:
     peak_bytes: int
 
     def __str__(self) -> str:
-        """Return a line for each stream, and one for the memory."""
+        """Return one line for each stream and one for the memory."""
         lines = []
         for name, cost in self.streams.items():
             line = f"{name}: {cost.nbytes / 1e6:.1f} MB and {cost.seconds:.3f} s a record"
@@ -65,7 +65,7 @@ class Cost:
 
 
 class Watch:
-    """Measures the time that a recorder takes of its run, and the memory that its readings take."""
+    """Measures the time that a recorder takes in its run, and the memory of its readings."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -75,7 +75,7 @@ class Watch:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Count the time inside as the recorder's."""
+        """Count the time inside the context as the recorder's."""
         self._depth += 1
         begun = time.perf_counter()
         try:
@@ -86,28 +86,28 @@ class Watch:
                 self._spent += time.perf_counter() - begun
 
     def count_all(self) -> None:
-        """Count all the time so far as the recorder's."""
+        """Count all time so far as the recorder's."""
         self._spent = time.perf_counter() - self._begun
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """The seconds that the recorder took, and those of the whole run, so far."""
+        """The seconds of the recorder and of the whole run so far."""
         return self._spent, time.perf_counter() - self._begun
 
     def peak_bytes(self) -> int:
-        """Return the most memory that was in use so far."""
+        """Return the peak memory so far."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def records_planned(schedule: Callable[[int], bool], steps: int | None) -> int | None:
-    """Return how many records a schedule gives in a run of so many updates; None if these are not known."""
-    return None if steps is None else sum(map(schedule, range(int(steps)))) + 1  # and the last
+    """Return the number of records in a run of ``steps`` updates; None if ``steps`` is None."""
+    return None if steps is None else sum(map(schedule, range(int(steps)))) + 1  # one after the last update
 
 
 def bytes_of(read: Sequence[LayerSignals]) -> int:
-    """Return how many bytes a record of signals takes in the store, with room for the whole batch."""
+    """Return the size of a record in the store in bytes, with room for the whole batch."""
     total = 0
     for layer in read:
         for signal in layer.signals.values():
@@ -119,7 +119,7 @@ def bytes_of(read: Sequence[LayerSignals]) -> int:
 
 
 def buffer_for(sizes: Mapping[str, int], given: int | None) -> int:
-    """Return how many bytes may wait for the disk, of which one record of each stream is the least.
+    """Return how many bytes may wait for the disk: at least one record of the largest stream.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Agree with the other processes of a distributed run: rank 0 records, and all have the same feedback."""
+"""Coordinate the processes of a distributed run: only rank 0 records, and all must have the same feedback."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -14,21 +14,21 @@ from fadiag.errors import CaptureError, InputError
 
 __all__ = ["Processes", "feedback_digests"]
 
-#: How long a rank waits for the others when a recorder is built: as long as the slowest first probe.
+#: How long a rank waits for the others when it builds a recorder. The slowest first probe must fit.
 TIMEOUT = timedelta(minutes=5)
 
 
 class Processes:
-    """The processes of a run (torch.distributed), while each of them builds its recorder.
+    """Exchanges messages between the processes of a run (torch.distributed) while they build their recorders.
 
-    They talk over gloo in a group of their own, and only while the recorder is built. So neither the run's
-    collectives nor its device are touched, and a rank without a recorder is reported instead of waited for.
-    Without torch.distributed, or with one process, nothing is sent.
+    The messages go over gloo in a separate group, and only while a recorder is built. So they touch neither
+    the run's collectives nor its device. If a rank builds no recorder, the others raise an error after a
+    timeout. Without torch.distributed, or with one process, nothing is sent.
 
     Parameters
     ----------
     recording : {"first"}
-        Which processes record: rank 0 alone.
+        The processes that record. Only rank 0 does.
 
     Raises
     ------
@@ -60,12 +60,12 @@ class Processes:
         return self.rank == 0
 
     def check_feedback(self, layers: Sequence[RecordedLayer]) -> None:
-        """Compare the feedback of every layer on all ranks, by its SHA-256.
+        """Compare the SHA-256 of every layer's feedback on all ranks.
 
         Raises
         ------
         CaptureError
-            The ranks have other layers or another feedback. The error names the first layer that differs.
+            The ranks have different layers or feedback. The error names the first layer that differs.
         """
         if self.size == 1:
             return
@@ -88,12 +88,12 @@ class Processes:
                     )
 
     def check_probes(self, model: nn.Module, probes: Mapping[str, Probe]) -> None:
-        """Refuse a probe that would wait for ranks that do not probe.
+        """Raise if a probe would wait for other ranks, which run no probe.
 
         Raises
         ------
         CaptureError
-            A probe in train mode of a model with synchronized batch norm.
+            A probe is in train mode and the model has synchronized batch norm.
         """
         if self.size == 1:
             return
@@ -107,7 +107,7 @@ class Processes:
                     )
 
     def agree(self, step: int, failure: Exception | None = None) -> int:
-        """Report to the other ranks how the recorder started, and return the step that rank 0 starts at.
+        """Report to the other ranks if the recorder started, and return the step at which rank 0 starts.
 
         Raises
         ------
@@ -146,7 +146,7 @@ class Processes:
 
 
 def feedback_digests(layers: Sequence[RecordedLayer]) -> dict[str, str]:
-    """Return the SHA-256 of each layer's feedback; "" where its backward pass is exact.
+    """Return the SHA-256 of each layer's feedback; "" if its backward pass is exact.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Measure what a recording will cost, without a store."""
+"""Measure the cost of a recording without writing a store."""
 
 import time
 from collections.abc import Callable
@@ -14,9 +14,9 @@ __all__ = ["estimate"]
 
 
 def estimate(readers: Readers, watch: Watch, storage: Storage, steps: int | None) -> Cost:
-    """Read each probe and the state once, and return what a record costs.
+    """Read each probe and the state once, and return the cost of a record.
 
-    Live signals are not known before a training batch.
+    Live signals are missing, because they need a training batch.
 
     Raises
     ------

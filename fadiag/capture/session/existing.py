@@ -1,4 +1,4 @@
-"""A store that exists where a recorder is to record: refuse it, go on in it, or delete it."""
+"""Handle a store that already exists at the recorder's path: refuse, resume or replace it."""
 
 import shutil
 from pathlib import Path
@@ -13,14 +13,14 @@ IfExists = Literal["error", "resume", "replace"]
 
 
 def check_free(path: Path, if_exists: IfExists, resume_from: int | None) -> None:
-    """Refuse a path that is taken, if the user did not say what to do with it.
+    """Raise if the path exists and ``if_exists`` does not allow that.
 
     Raises
     ------
     InputError
-        An unknown choice, or one that contradicts ``resume_from``.
+        The choice is unknown, or it contradicts ``resume_from``.
     StoreError
-        The path is taken. `LockedError`, if another recorder is writing there.
+        The path exists; `LockedError` if another recorder is writing there.
     """
     if if_exists not in ("error", "resume", "replace"):
         raise InputError(f"if_exists is {if_exists!r}; it is 'error', 'resume' or 'replace'")
@@ -40,12 +40,12 @@ def check_free(path: Path, if_exists: IfExists, resume_from: int | None) -> None
 
 
 def delete_store(path: Path) -> None:
-    """Delete a store that nobody is writing; do nothing if there is none.
+    """Delete a store that nobody is writing; do nothing if the path does not exist.
 
     Raises
     ------
     NotAStoreError, SchemaError, DamagedError
-        There is something else at the path.
+        The path holds something else.
     LockedError
         Another recorder is writing the store.
     """

@@ -1,4 +1,4 @@
-"""Check arrays that a user gives by hand against the table of signals, and name their axes."""
+"""Check the arrays that a user gives to ``record_arrays``, and name their axes."""
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -25,7 +25,7 @@ __all__ = [
 Floats = NDArray[np.floating[Any]]
 
 _SPACE = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
-#: How many axes a signal may have, and what they are.
+#: The allowed numbers of axes of a signal by its shape, and a description of the axes.
 _AXES = {
     "output": ((2, 3, 4, 5), "(samples, units) or (samples, channels, *positions)"),
     "input": ((2, 3, 4, 5), "(samples, units) or (samples, channels, *positions)"),
@@ -37,7 +37,7 @@ _AXES = {
 
 
 def as_floats(what: str, given: Any) -> Floats:
-    """Return an array or a tensor as an array of float32 or float64, a copy.
+    """Return a copy of an array or tensor in float32 or float64.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def as_floats(what: str, given: Any) -> Floats:
 
 
 def check_name(layer: str, layers: Sequence[str]) -> None:
-    """Raise InputError if there is no layer of a name."""
+    """Raise InputError if no layer has the given name."""
     if layer not in layers:
         near = get_close_matches(str(layer), layers, n=3, cutoff=0.4)
         names = ", ".join(map(repr, near or layers))
@@ -62,7 +62,7 @@ def check_name(layer: str, layers: Sequence[str]) -> None:
 
 
 def check_samples(layers: Mapping[str, Mapping[str, Floats]]) -> None:
-    """Raise InputError if the signals of a step are not of one batch."""
+    """Raise InputError if the signals of a step have different numbers of samples."""
     counts: dict[int, str] = {}
     for name, arrays in layers.items():
         for signal, array in arrays.items():
@@ -78,13 +78,13 @@ def check_outputs(feedback: Mapping[str, Floats], outputs: int) -> None:
     for name, given in feedback.items():
         if len(given) != outputs:
             raise InputError(
-                f"the feedback of layer {name!r} has shape {given.shape}, and the network {outputs} outputs; "
-                "direct feedback is (outputs, units), under the layer that it credits"
+                f"the feedback of layer {name!r} has shape {given.shape}, and the network has {outputs} "
+                "outputs; direct feedback is (outputs, units), under the layer that it credits"
             )
 
 
 def check_signal(signal: str, what: str, kind: StreamKind) -> None:
-    """Raise InputError if neither the batch's stream nor the state's may hold a signal.
+    """Raise InputError if a signal belongs neither to the batch's stream nor to the state stream.
 
     Parameters
     ----------
@@ -119,7 +119,8 @@ def check_layer(name: str, arrays: Mapping[str, Floats], *, feedback: Floats | N
     feedback : array, optional
         Its fixed feedback.
     is_direct : bool
-        Whether feedback goes from the network's outputs to the layer, and is not in its weight's shape.
+        Whether the feedback goes from the network's outputs to the layer. It then has another shape than the
+        weight.
     """
     for signal, array in arrays.items():
         axes, words = _AXES[SIGNALS[signal].shape]
@@ -154,7 +155,7 @@ def check_layer(name: str, arrays: Mapping[str, Floats], *, feedback: Floats | N
 
 
 def with_dims(arrays: Mapping[str, Floats], *, is_direct: bool) -> dict[str, SignalArray]:
-    """Name the axes of a layer's arrays: a name has one length within a layer."""
+    """Name the axes of a layer's arrays. Within a layer, axes of one name have one length."""
     own = next((a.shape for s, a in arrays.items() if SIGNALS[s].shape == "output" and "error" in s), ())
     return {signal: _with_dims(signal, array, own, is_direct=is_direct) for signal, array in arrays.items()}
 

@@ -1,4 +1,4 @@
-"""Turn what a user says of a run into JSON, and say which values became text."""
+"""Convert the user's metadata to JSON, and warn about values that become text."""
 
 from collections.abc import Mapping
 from math import isfinite
@@ -13,14 +13,14 @@ __all__ = ["as_json"]
 
 
 def as_json(**given: Any) -> dict[str, Any]:
-    """Return values by name as JSON holds them; a value that JSON cannot hold becomes text.
+    """Return values that JSON can hold; any other value becomes text.
 
-    Numbers of numpy and torch are numbers. Keys become text, and tuples lists.
+    Scalars of numpy and torch become numbers, keys become text, and tuples become lists.
 
     Warns
     -----
     CaptureWarning
-        Some values became text: once, with their names.
+        Names the values that became text.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def as_json(**given: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any, where: str, changed: list[str]) -> Any:
-    """Return a value as JSON holds it; note where one had to become text."""
+    """Return a value that JSON can hold, and add each value that became text to ``changed``."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item, f"{where}[{key!r}]", changed) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Notice that a model has other weights than the last update left: an average, or the best checkpoint."""
+"""Detect that a model's weights have changed since the last update, for example by a loaded checkpoint."""
 
 from collections.abc import Sequence
 
@@ -9,16 +9,16 @@ from fadiag.capture.layers.recorded_layer import RecordedLayer
 
 __all__ = ["LastWeights"]
 
-#: About how many entries of each parameter are compared.
+#: The approximate number of entries compared in each parameter.
 _ENTRIES = 16
 
 
 class LastWeights:
-    """A few entries of each recorded parameter, as the last update left them.
+    """Stores a few entries of each recorded parameter after every update, for comparison.
 
-    To read whole parameters after each update would cost too much. An average or an earlier checkpoint
-    differs everywhere. Counters of versions do not see what ``parameter.data.copy_`` writes. Of a mask they
-    are enough: pruning replaces it.
+    Whole parameters would take too long to read after each update. A few entries are enough, because an
+    average or an earlier checkpoint differs everywhere. Version counters are not enough, because they do not
+    count ``parameter.data.copy_``. For masks they are enough, because pruning replaces the mask.
 
     Parameters
     ----------
@@ -30,16 +30,16 @@ class LastWeights:
         found = {id(p): p for layer in layers for p in layer.module.parameters()}
         self._parameters = list(found.values())
         self._memory: list[int] = []
-        self._entries: list[list[Tensor]] = []  # those of one device and type, which one operation copies
+        self._entries: list[list[Tensor]] = []  # one list for each device and dtype
         self._kept: list[Tensor] = []
         self._masks: list[tuple[Tensor, int]] = []
 
     def keep(self) -> None:
-        """Remember the entries as they are now."""
+        """Save the current entries."""
         self._kept, self._masks = self._read(), self._read_masks()
 
     def are_there(self) -> bool:
-        """Return whether the model has the weights that were kept."""
+        """Return whether the model still has the saved entries."""
         now, kept, masks = _joined(self._read()), _joined(self._kept), self._read_masks()
         if len(masks) != len(self._masks) or any(
             a is not b or version != before
@@ -49,13 +49,13 @@ class LastWeights:
         return now.shape == kept.shape and torch.allclose(now, kept, rtol=0, atol=0, equal_nan=True)
 
     def _read_masks(self) -> list[tuple[Tensor, int]]:
-        """Return the masks of pruned weights, with the number of their in-place operations."""
+        """Return the masks of pruned weights and the version counter of each."""
         masks = (layer.module._buffers.get("weight_mask") for layer in self._layers)
         return [(mask, mask._version) for mask in masks if mask is not None]
 
     def _read(self) -> list[Tensor]:
         memory = [parameter.data_ptr() for parameter in self._parameters]
-        if memory != self._memory:  # a parameter may be given other memory
+        if memory != self._memory:  # a parameter may move to other memory
             self._memory, found = memory, dict[tuple[torch.device, torch.dtype], list[Tensor]]()
             for p in self._parameters:
                 entries = p.detach().reshape(-1)[:: max(1, p.numel() // _ENTRIES)]

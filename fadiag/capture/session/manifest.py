@@ -1,4 +1,4 @@
-"""What a store says of the run that wrote it, beside what the user says."""
+"""Collect the metadata of a run for its store: versions, host, device and feedback hashes."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ def manifest_of(
 ) -> dict[str, Any]:
     """Return the manifest: the user's meta and config, versions, host, device, dtype, a hash of each B.
 
-    ``left_out`` has the modules with weights that no adapter knows, and their types.
+    ``left_out`` names the modules that have weights but no adapter, and their types.
     """
     return {
         **as_json(meta=dict(meta or {}), config=config),

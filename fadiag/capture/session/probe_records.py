@@ -1,4 +1,4 @@
-"""Write what probes read, and hold back a record that gets its nulls if it is the last."""
+"""ProbeRecords writes the readings of probes to the store and adds nulls to the last record."""
 
 from fadiag.capture.checks.loss_scale import LossScaleCheck
 from fadiag.capture.session.stream_writer import StreamWriter
@@ -10,16 +10,16 @@ __all__ = ["ProbeRecords"]
 
 
 class ProbeRecords:
-    """The records of all probes of a run.
+    """Reads the due probes and writes their records.
 
-    By default nulls are drawn in the first and the last record of a probe. Which record is the last is known
-    at the next step, so a record without nulls waits until then.
+    By default nulls are drawn in the first and the last record of a probe. Only the next step shows that a
+    record was not the last one. So a record without nulls waits until then.
 
     Parameters
     ----------
     reader : ProbeReader
     loss_scale : LossScaleCheck
-        It looks at each record.
+        Checks each record.
     """
 
     def __init__(self, reader: ProbeReader, loss_scale: LossScaleCheck) -> None:
@@ -28,11 +28,11 @@ class ProbeRecords:
         self._waiting: dict[str, tuple[int, float | None, list[LayerSignals]]] = {}
 
     def write_to(self, stream: StreamWriter) -> None:
-        """Take the stream of the probe that has its name."""
+        """Write the probe with the stream's name to this stream."""
         self._streams[stream.stream] = stream
 
     def have(self, step: int) -> bool:
-        """Say whether all probes have the record of a step, or of a later one, in the store."""
+        """Return whether the store has each probe's record of a step or of a later one."""
         return all(stream.has(step) for stream in self._streams.values())
 
     def read_due(self, step: int, epoch: float | None) -> None:
@@ -49,7 +49,7 @@ class ProbeRecords:
                 self._write(name)
 
     def read_last(self, step: int, epoch: float | None) -> None:
-        """Record every probe with its nulls; they are added to a record of the step that waits for them."""
+        """Record every probe with its nulls; add them to the waiting record of this step if there is one."""
         for name, stream in self._streams.items():
             if stream.has(step):
                 continue
@@ -60,7 +60,7 @@ class ProbeRecords:
             self._write(name)
 
     def write_waiting(self) -> None:
-        """Write the records that wait: another step follows, so they were not the last."""
+        """Write the waiting records. Another step follows, so they were not the last."""
         for name in tuple(self._waiting):
             self._write(name)
 

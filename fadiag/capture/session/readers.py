@@ -1,4 +1,4 @@
-"""The sources of a recording: what is read of a model, and when."""
+"""Build the readers of a recording: probes, state and live signals, each with its schedule."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class Readers:
     Attributes
     ----------
     schedule : callable
-        That of the state, and of probes without their own.
+        The schedule of the state, and of probes without their own.
     asked_state : sequence of str
-        The state signals that the user named.
+        The state signals that the user requested by name.
     """
 
     probes: ProbeReader
@@ -47,12 +47,12 @@ def build_readers(
     optimizers: Sequence[Any],
     check: CheckMode,
 ) -> Readers:
-    """Return the readers that a user asked for.
+    """Return the readers that the user requested.
 
     Raises
     ------
     InputError
-        A probe, a schedule or a signal that does not fit.
+        A probe, a schedule or a signal does not fit.
     """
     model, layers, others, ops = attached.module, attached.layers, attached.others, attached.ops
     signals = choose_state_signals(state, optimizers, layers)

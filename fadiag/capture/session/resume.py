@@ -1,4 +1,4 @@
-"""Go on in a store: check that the run to come is the one that the store holds."""
+"""Check that a resumed run matches the store that it continues."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,16 +31,16 @@ from fadiag.store import (
 
 __all__ = ["EarlierRun", "earlier_run"]
 
-#: What a layer has for the whole of a run; its place in the pass may change from pass to pass.
+#: Attributes of a layer that stay the same for the whole run. The order of layers may change between passes.
 _CONSTANT = ("feedback_kind", "type", "out_features", "in_features", "norm", "gate")
 _OTHERWISE = "resume with it as it was, or record into a store of its own"
 
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """What a store holds of the run that goes on, read before anything in it changes.
+    """The contents of the store of a resumed run, read before they change.
 
-    ``resume_from`` is the step of the checkpoint that the run goes on from, if the user gave one.
+    ``resume_from`` is the step of the checkpoint from which the run continues, if the user gave one.
     """
 
     summary: RunSummary
@@ -48,14 +48,14 @@ class EarlierRun:
 
     @property
     def step(self) -> int:
-        """The step that the model is at."""
+        """The step of the model."""
         return self._last if self.resume_from is None else self.resume_from
 
     @property
     def epoch(self) -> float | None:
-        """How many epochs the run had seen at that step, if a record of the step says so."""
+        """The number of epochs at that step, if a record of the step has it."""
         for name, stream in self._streams.items():
-            # A record of the log has the epoch after its step.
+            # A record of the log has the epoch after the step.
             if stream.records and name not in ("log", "static"):
                 held: Any = open_run(self._path)[name]
                 epochs = held["epoch"].values[held["step"].values == self.step]
@@ -64,9 +64,9 @@ class EarlierRun:
         return None
 
     def capacities(self, live: Live) -> dict[tuple[str, str], int]:
-        """Return for how many samples each live signal has room, by layer and signal.
+        """Return the number of samples that fit into each live signal, by layer and signal.
 
-        A random subset is drawn from the samples of the first batch: another number would mean other samples.
+        A random subset has none: it is drawn from the first batch, and another size would give other samples.
         """
         if isinstance(live.rows, Subset):
             return {}
@@ -77,7 +77,7 @@ class EarlierRun:
         }
 
     def reduction(self, stream: str) -> Literal["raw", "factor"] | None:
-        """Return how a stream's signals of samples were reduced; None if it has none."""
+        """Return the reduction of a stream's per-sample signals; None if it has no such signals."""
         signals = [signal for _, signal in self._signals(stream)]
         if any(signal.attrs.get("reduction") == "factor" for signal in signals):
             return "factor"
@@ -90,17 +90,19 @@ class EarlierRun:
         live: Live | None,
         feedback_hash: Mapping[str, str],
     ) -> None:
-        """Compare what is known before a pass: the store's end, layers, feedback, probes, weights.
+        """Compare the store with everything that is known before a pass.
+
+        That is the last step, the layers, the feedback, the probes and the weights.
 
         Raises
         ------
         CaptureError
-            The first thing that differs, as it was and as it is.
+            Names the first difference, with the old and the new value.
 
         Warns
         -----
         CaptureWarning
-            The last records of a killed run, which were not committed, will be missing.
+            The last records of a killed run were not committed and will be missing.
         """
         self._check_end()
         self._check_layers(attached)
@@ -117,29 +119,29 @@ class EarlierRun:
         self._check_weights(attached.layers)
 
     def check_declared(self, stream: str, layer: LayerSignals, signal: str, attrs: Mapping[str, Any]) -> None:
-        """Compare what a pass has shown: a layer's norm and gate, and how a signal is reduced.
+        """Compare the store with a pass: a layer's norm and gate, and the reduction of a signal.
 
         Raises
         ------
         CaptureError
-            As `check`.
+            See `check`.
         """
         known = self._layers.get((stream, layer.name))
         if known is None:
             return
-        # A kind that is unknown since a check failed may have been known before, or be known again.
+        # After a failed check the kind is unknown. It may have been known before, or become known again.
         checks = {x.get("error_bp_check") for x in (known.attrs, layer.attrs)}
         constant = [key for key in _CONSTANT if not (key == "feedback_kind" and "failed" in checks)]
         self._same(f"layer {layer.name!r}", known.attrs, layer.attrs, constant)
         stored = next((x for x in known.signals if x.name == signal), None)
         if stored is not None:
-            # A training batch, or an expert's share of it, may have another number of samples than the first
-            # one. A probe's gradient is that of its whole batch, which stays.
+            # A training batch, or an expert's share of it, may differ in size from the first one. A probe's
+            # gradient belongs to the whole batch, which does not change.
             keys = attrs.keys() - (() if is_batch_sum(signal) else {"samples", "rows"})
             self._same(f"{signal} of layer {layer.name!r} in stream {stream!r}", stored.attrs, attrs, keys)
 
     def warn_unfinished(self, state_signals: Collection[str]) -> None:
-        """Warn that the run was closed at this step, so that its record has no update."""
+        """Warn that the run was closed at this step, so its record has no update."""
         if self.resume_from is None and "update" in state_signals:
             warn_user(
                 f"the state of step {self.step} has no gradient and update, since the run was closed there; "
@@ -174,14 +176,14 @@ class EarlierRun:
                 )
 
     def _check_end(self) -> None:
-        """Refuse a step that the run in the store never reached, if its end is known."""
+        """Raise if the run in the store is known to have ended before the current step."""
         streams, status = self.summary.streams, self.summary.info.status
         log, end = self._streams.get("log"), None
         if log is not None and log.last_step is not None and log.records == log.last_step + 1:
             end = max(self._last, log.last_step + 1)  # a record for every update
         read = [stream for stream in streams if stream.attrs.get("kind") in ("probe", "state")]
         if status == "complete" and any(stream.records for stream in read):
-            end = self._last  # recorded at close
+            end = self._last  # close() recorded the last step
         if end is None or self.step <= end or any(s.skipped for s in streams):
             return
         if status == "killed":
@@ -205,7 +207,7 @@ class EarlierRun:
                     self._same(f"layer {layer.name!r}", known.attrs, now, _CONSTANT)
                 elif stream.name == "static" and known.name not in modules:
                     raise CaptureError(
-                        f"{self._path} holds a layer {known.name!r}, which the model has not; {_OTHERWISE}"
+                        f"{self._path} holds a layer {known.name!r}, which the model lacks; {_OTHERWISE}"
                     )
 
     def _check_feedback(self, layers: Sequence[RecordedLayer], now: Mapping[str, str]) -> None:
@@ -220,7 +222,7 @@ class EarlierRun:
                 )
 
     def _check_weights(self, layers: Sequence[RecordedLayer]) -> None:
-        """Compare the weights with the record of the step that the model is at, if there is one."""
+        """Compare the weights with the record of the model's step, if that record exists."""
         if "state" not in self._streams or not self._streams["state"].records:
             return
         held: Any = open_run(self._path)["state"]
@@ -232,7 +234,7 @@ class EarlierRun:
                 continue
             stored = known["weight"].sel(step=self.step).values
             now = to_array(layer.matrix(layer.weight))
-            # All NaN if an earlier session recorded other layers.
+            # The values are all NaN if an earlier session recorded other layers.
             if not np.isnan(stored).all() and not np.array_equal(stored, now, equal_nan=True):
                 raise CaptureError(
                     f"the weight of layer {layer.name!r} is not the one that {self._path} holds at step "
@@ -243,12 +245,12 @@ class EarlierRun:
 
 
 def earlier_run(path: Path, *, resume: bool, resume_from: int | None) -> EarlierRun | None:
-    """Return what a store holds, or None if a new store is made or the writer will refuse this one.
+    """Return the contents of the store; None for a new store, or for one that the writer will refuse.
 
     Raises
     ------
     NotAStoreError, SchemaError, DamagedError
-        As `fadiag.open_run`.
+        See `fadiag.open_run`.
     """
     if resume_from is None and not (resume and path.exists()):
         return None

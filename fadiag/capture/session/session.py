@@ -1,4 +1,4 @@
-"""One recording: its store, its streams, and the order in which they are read at each step."""
+"""Session reads the streams of a run in the right order at each step and writes them to its store."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -29,14 +29,14 @@ __all__ = ["Session"]
 
 
 class Session:
-    """Read the streams of a run step by step, and write them to its store.
+    """Reads the streams of a run step by step and writes them to its store.
 
     Parameters
     ----------
     attached : AttachedModel
     readers : Readers
     scaler : torch.amp.GradScaler, optional
-        By whose scale live errors are divided.
+        Live errors are divided by its scale.
     watch : Watch
     """
 
@@ -67,17 +67,17 @@ class Session:
         if_exists: IfExists,
         resume_from: int | None,
     ) -> None:
-        """Make the store, or open the one that the run goes on in, and declare the streams."""
+        """Create the store, or open the store that the run continues, and declare the streams."""
         check_free(path, if_exists, resume_from)
         earlier = earlier_run(path, resume=if_exists == "resume", resume_from=resume_from)
         if earlier is not None:
             live = None if self._live is None else self._live.asked
             earlier.check(self._attached, self._probes.by_name, live, manifest["feedback_hash"])
         sizes = {} if self._state is None else {"state": self._state.record_bytes()}
-        if earlier is not None:  # before the records of that step are given up
+        if earlier is not None:  # before the writer drops the records from that step on
             self.step, self._epoch = earlier.step, earlier.epoch
             self._probes.start = earlier.step
-        else:  # before the store exists: a probe that does not fit leaves nothing behind
+        else:  # before the store exists, so that a failing probe leaves no store
             sizes |= {name: bytes_of(read) for name, read in self._probes.read_ahead().items()}
         options = asdict(storage) | {"buffer_bytes": buffer_for(sizes, storage.buffer_bytes)}
         if if_exists == "replace":
@@ -111,24 +111,24 @@ class Session:
 
     @property
     def last_step(self) -> int | None:
-        """The last step of which a stream has a record; a state that waits for its update counts."""
+        """The last step with a record in any stream, including a state record that waits for its update."""
         begun = None if self._state is None else self._state.begun
         steps = [begun, *(stream.last_step for stream in self._streams.values())]
         return max((step for step in steps if step is not None), default=None)
 
     def begin(self) -> None:
-        """Record what is due at the step that the run starts at."""
+        """Record the streams that are due at the first step."""
         if self._is_due:
             self._attached.check(self.step)
         self._begin()
 
     def advance(self, scalars: Mapping[str, float], epoch: float | None) -> None:
-        """Record what the update of the current step has made, go to the next step, and record what is due.
+        """Record the update of the current step, go to the next step, and record the streams that are due.
 
         Raises
         ------
         CaptureError
-            The model is not the one of the start; or a reading fails.
+            The model has changed since the start, or a reading fails.
         """
         self._attached.flags.look()
         if is_checked := self._is_waiting:
@@ -143,19 +143,19 @@ class Session:
         self._logged |= scalars
 
     def finish(self) -> None:
-        """Record the last step, which has no update, if the model still has its weights.
+        """Record the last step, which has no update, if the model still has the weights of that step.
 
         Warns
         -----
         CaptureWarning
-            The model has other weights than the last update left, so they are not recorded.
+            The weights have changed since the last update, so they are not recorded.
         """
         self._attached.flags.look()
         if self._state is not None or self._probes.by_name:
             self._attached.check(self.step)
         if self._live is not None:
-            self._live.abandon()  # without an update there is no batch
-        self._end_state(updated=False)  # the weights were copied when it was begun
+            self._live.abandon()  # without an update there was no batch
+        self._end_state(updated=False)  # begin() copied the weights
         if self._is_recorded or self._last_weights.are_there():
             self._record_without_update()
             return
@@ -168,7 +168,7 @@ class Session:
         )
 
     def record_checkpoint(self, step: int, scalars: Mapping[str, float], epoch: float | None) -> None:
-        """Record the model as it is now under a step that the user names."""
+        """Record the current model under the step that the user gives."""
         self._attached.flags.look()
         self._attached.check(step)
         self._probe_records.write_waiting()
@@ -185,7 +185,7 @@ class Session:
         self._writer.close()
 
     def check_complete(self) -> None:
-        """Raise or warn if the finished run has no record of what was asked for: live, or a state signal."""
+        """Raise or warn if the finished run has no record of a requested live or state signal."""
         if self._live is not None:
             signals = self._live.asked.signals
             check_live_found(self._streams["live"], self._attached.layers, signals, self.step)
@@ -193,12 +193,12 @@ class Session:
             self._state.check_found(self._asked_state)
 
     def abandon(self, status: str = "failed") -> None:
-        """Stop to read and close the store: all that was recorded stays.
+        """Stop reading and close the store; all records remain.
 
         Warns
         -----
         RuntimeWarning
-            A part of that fails. Raised, it would hide what failed first.
+            A part of the closing failed. An error would hide the first failure.
         """
         for reader in (self._state, self._live):
             if reader is not None:
@@ -209,13 +209,13 @@ class Session:
             _attempt(end)
 
     def leave(self) -> None:
-        """Close the store of a recorder that nobody closed; a second closing does nothing."""
+        """Close the store of a recorder that the user did not close; a second call does nothing."""
         if self._writer is not None and self._logged:
             _attempt(partial(self._flush_log, self._epoch))
         self.abandon("unfinished")
 
     def _note_time(self) -> None:
-        """Let the store say how much of the run's time the recorder took, in all its sessions."""
+        """Write the time of the recorder and of the run to the store, summed over all sessions."""
         if self._writer is not None and "log" in self._streams:
             before, names = self._writer.attrs("log"), ("recording_seconds", "run_seconds")
             own = dict(zip(names, self.watch.seconds, strict=True))
@@ -225,25 +225,25 @@ class Session:
 
     @property
     def _is_waiting(self) -> bool:
-        """Whether a record was begun before the update and ends after it."""
+        """Whether a record waits for the update of the current step."""
         begun = self._state is not None and self._state.begun is not None
         return begun or (self._live is not None and self._live.scale is not None)
 
     @property
     def _is_due(self) -> bool:
-        """Whether anything is recorded at the current step."""
+        """Whether any stream is due at the current step."""
         live = self._live is not None and self._live.asked.schedule(self.step)
         state = self._state is not None and self._schedule(self.step)
         return live or state or bool(self._probes.due(self.step))
 
     @property
     def _is_recorded(self) -> bool:
-        """Whether all streams of the model itself have the current step."""
+        """Whether the state and all probes have a record of the current step."""
         state = self._state is None or self._streams["state"].has(self.step)
         return state and self._probe_records.have(self.step)
 
     def _begin(self) -> None:
-        """Record what is due before the update of the current step."""
+        """Record the streams that are due before the update of the current step."""
         self._probe_records.read_due(self.step, self._epoch)
         if self._schedule(self.step):
             self._begin_state()
@@ -252,7 +252,7 @@ class Session:
         self._last_weights.keep()
 
     def _end(self, scalars: Mapping[str, float], epoch: float | None) -> None:
-        """Record what the update of the current step has made, and go to the next step."""
+        """Record the update of the current step and go to the next step."""
         self._probe_records.write_waiting()
         if self._live is not None and (scale := self._live.scale) is not None:
             read = self._live.disarm(self.step)

@@ -1,4 +1,4 @@
-"""What is written once: the weights, biases and feedback that a run begins with."""
+"""Write the initial weights, biases and feedback to the store, once per run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ __all__ = ["put_static"]
 
 
 def put_static(writer: RunWriter, layers: Sequence[RecordedLayer]) -> None:
-    """Write ``weight_init``, ``bias_init`` and ``feedback`` of each layer, where it has them."""
+    """Write each layer's ``weight_init``, and its ``bias_init`` and ``feedback`` if it has them."""
     for layer in layers:
         tensors = {"weight_init": layer.weight, "bias_init": layer.bias, "feedback": layer.feedback}
         for signal, given in tensors.items():

@@ -1,4 +1,4 @@
-"""From what was read to the store: declares, checks shapes, counts what is not finite."""
+"""StreamWriter checks one stream's records and sends them to the store."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from fadiag.store import ROW_COUNT_SIGNAL, ArraySpec, RunWriter, check_number, c
 
 __all__ = ["ROOT", "StreamWriter", "checked_scalars"]
 
-#: The layer name under which the store keeps a nameless root module.
+#: The store's layer name for a root module, which has no name in the model.
 ROOT = "(root)"
 _CHANGED = "the model or the batch changed in mid-run; record the changed model into a store of its own"
 
 
 class StreamWriter:
-    """One stream of a store."""
+    """Declares one stream's arrays, checks their shapes, and counts values that are not finite."""
 
     def __init__(
         self,
@@ -39,8 +39,8 @@ class StreamWriter:
         self._capacities = {(layer or ROOT, name): n for (layer, name), n in (capacities or {}).items()}
         self.stream = stream
         self._shapes: dict[tuple[str, str], tuple[int, ...]] = {}
-        self._ways: dict[str, tuple[str, ...]] = {}  # norm and gate of each layer, in the first record
-        self._told: set[str] = set()
+        self._ways: dict[str, tuple[str, ...]] = {}  # norm and gate of each layer in the first record
+        self._warned: set[str] = set()
         self._invalid: Counter[tuple[str, str]] = Counter()
         writer.declare_stream(stream, attrs=dict(attrs), planned=planned)
 
@@ -50,19 +50,19 @@ class StreamWriter:
         return self._writer.last_step(self.stream)
 
     def has(self, step: int) -> bool:
-        """Say whether the stream has the record of a step, or of a later one."""
+        """Return whether the stream has the record of a step or of a later one."""
         return self.last_step is not None and self.last_step >= step
 
     @property
     def recorded(self) -> dict[str, set[str]]:
-        """The signals that were recorded of each layer."""
+        """The recorded signals of each layer."""
         found: dict[str, set[str]] = {}
         for layer, signal in self._shapes:
             found.setdefault("" if layer == ROOT else layer, set()).add(signal)
         return found
 
     def scalars(self, step: int, values: Mapping[str, float], epoch: float | None) -> None:
-        """Record scalars of the stream itself."""
+        """Record scalars that belong to no layer."""
         arrays = {("", name): np.array(value, np.float64) for name, value in values.items()}
         for key in arrays:
             if key not in self._shapes:
@@ -75,16 +75,16 @@ class StreamWriter:
     def layers(self, step: int, read: Sequence[LayerSignals], *, epoch: float | None) -> None:
         """Record the signals of layers.
 
-        Samples that lack are filled up with NaN: the record tells how many there are, and a layer that sees
-        another number of them, in ``rows``.
+        Missing samples are filled with NaN. The record holds the number of samples. A layer that saw another
+        number has it in ``rows``.
         """
         arrays: dict[tuple[str, str], Array] = {}
         whole: dict[tuple[str, str], Array] = {}
         batch = next((layer.batch for layer in read if layer.batch), None)
         for layer in read:
             signals = self._of_one_way(layer, step)
-            told = (layer.name or ROOT, ROW_COUNT_SIGNAL) in self._shapes
-            if layer.rows is not None and (layer.rows != batch or told):
+            is_declared = (layer.name or ROOT, ROW_COUNT_SIGNAL) in self._shapes
+            if layer.rows is not None and (layer.rows != batch or is_declared):
                 signals[ROW_COUNT_SIGNAL] = SignalArray(np.array(layer.rows, np.float64), ())
             for name, signal in signals.items():
                 key = (layer.name or ROOT, name)
@@ -98,36 +98,36 @@ class StreamWriter:
         self._writer.append(self.stream, step, arrays, epoch=epoch, rows_valid=batch)
 
     def _update_check(self, layer: LayerSignals) -> None:
-        """Write what the check of error_bp says, if it says something else than before."""
+        """Update the stored result of the error_bp check if it has changed."""
         now = {key: x for key, x in layer.attrs.items() if key.startswith("error_bp_check")}
         if not now:
-            return  # to ask for the attributes waits for the write that the writer's thread is at
+            return  # reading attributes would wait for the writer thread's current write
         place = "/".join((self.stream, layer_key(layer.name or ROOT)))
         known = self._writer.attrs(place)
         if known and any(known.get(key) != x for key, x in now.items()):
             self._writer.set_attrs(place, {**now, "feedback_kind": layer.attrs["feedback_kind"]})
 
     def _of_one_way(self, layer: LayerSignals, step: int) -> dict[str, SignalArray]:
-        """Return the signals that mean what they meant in the first record: those of its gate and norm.
+        """Return the signals that have the same meaning as in the first record, with its gate and norm.
 
-        A model may skip a block at random: what is h in one pass is then another tensor in the next.
+        If a model skips a block at random, h is a different tensor in the next pass.
         """
         now = tuple(layer.attrs.get(key, "") for key in ("norm", "gate"))
         first = self._ways.setdefault(layer.name, now)
         if now == first:
             return dict(layer.signals)
-        if layer.name not in self._told:
-            self._told.add(layer.name)
+        if layer.name not in self._warned:
+            self._warned.add(layer.name)
             was, has = (" and ".join(filter(None, way)) or "no norm or gate" for way in (first, now))
             warn_user(
-                f"layer {layer.name!r} had {was} behind it in the first record of {self.stream!r} and has "
-                f"{has} at step {step}: where that is so, its activation, modulator and error_post are not "
-                "recorded, since they would be those of something else; its error is"
+                f"layer {layer.name!r} was followed by {was} in the first record of {self.stream!r}, and is "
+                f"followed by {has} at step {step}: at such steps its error is recorded, but its activation, "
+                "modulator and error_post are not, because they would belong to another tensor"
             )
         return {name: s for name, s in layer.signals.items() if not signal_of(name).needs_gate}
 
     def _fitted(self, key: tuple[str, str], layer: LayerSignals, signal: SignalArray, step: int) -> Array:
-        """Return a signal's values in the shape that was declared, samples that lack filled up."""
+        """Return a signal's values in the declared shape, with missing samples filled with NaN."""
         array, shape = signal.array, self._shapes[key]
         of_samples = signal.dims[:1] == ("sample",)
         if of_samples and array.shape[1:] == shape[1:] and len(array) < shape[0]:
@@ -154,7 +154,7 @@ class StreamWriter:
         self._shapes[key] = shape
 
     def _shape_for(self, key: tuple[str, str], signal: SignalArray, layer: LayerSignals) -> tuple[int, ...]:
-        """Return the shape to declare: a layer that saw few of the batch may see more in another step."""
+        """Return the shape to declare, with room for a layer that sees more of a later batch."""
         shape = signal.array.shape
         if signal.dims[:1] != ("sample",):
             return shape
@@ -165,21 +165,21 @@ class StreamWriter:
         return "/".join((self.stream, layer_key(layer), signal) if layer else (self.stream, signal))
 
     def _counted(self, key: tuple[str, str]) -> dict[str, int]:
-        """Return the count to declare a signal with: 0, but none where an earlier session has it."""
+        """Return the attribute ``nan_count`` = 0, or nothing if an earlier session already declared it."""
         known = self._writer.attrs(self._place(key))
         before = known.get("nan_count")
         self._invalid[key] = before if type(before) is int else 0
         return {} if known else {"nan_count": 0}
 
     def _count(self, arrays: Mapping[tuple[str, str], Array]) -> None:
-        """Count values that are not finite: they are recorded as they are, and reported (padding left out).
+        """Count the values that are not finite, without the padding; they are recorded unchanged.
 
-        The store is told before it gets them, so that each commit has the count of what it holds.
+        The count is written before the values, so that every commit has the right count.
         """
         for key, array in arrays.items():
             with np.errstate(over="ignore", invalid="ignore"):
                 if np.isfinite(np.vdot(array, array)):
-                    continue  # a single value that is not finite would have spoilt the sum of squares
+                    continue  # one value that is not finite makes the sum of squares not finite
             bad = int(array.size - np.count_nonzero(np.isfinite(array)))
             if bad:
                 self._invalid[key] += bad
@@ -187,12 +187,12 @@ class StreamWriter:
 
 
 def checked_scalars(scalars: Mapping[str, Any]) -> dict[str, float]:
-    """Return scalars to log as plain numbers, or raise `InputError` that names the one that is none."""
+    """Return the scalars as plain numbers, or raise an `InputError` that names one that is not a number."""
     return {check_scalar(name): check_number(f"scalar {name!r}", value) for name, value in scalars.items()}
 
 
 def _padded(array: Array, rows: int) -> Array:
-    """Fill an array up with rows of NaN."""
+    """Return an array padded with rows of NaN."""
     padded = np.full((rows, *array.shape[1:]), np.nan, array.dtype)
     padded[: len(array)] = array
     return padded

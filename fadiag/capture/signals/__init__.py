@@ -1,12 +1,12 @@
-"""Turn the tensors of a pass into the arrays that are stored.
+"""Convert the tensors of a pass to the arrays in the store.
 
 To add a signal, change three places:
 
-- The table in `fadiag.signals` gets a row. The recorder, the analysis and the documentation read it.
-- The signal is taken where it arises: at a layer's call (`fadiag.capture.tracing.layer_call`), at the
-  optimizer's step (`fadiag.capture.streams.state_reader`) or once per run (`fadiag.capture.session.static`).
-- A test compares its values with an independent computation. ``tests/capture/signals/test_table.py`` fails
-  until its small network records the new row.
+- Add a row to the table in `fadiag.signals`. The recorder, the analysis and the documentation read it.
+- Read the signal at its source: a layer's call (`fadiag.capture.tracing.layer_call`), the optimizer's step
+  (`fadiag.capture.streams.state_reader`) or the start of a run (`fadiag.capture.session.static`).
+- Add a test that compares its values with an independent computation.
+  ``tests/capture/signals/test_table.py`` fails until its small network records the new row.
 
-Only `fadiag.signals` builds the names of arrays or takes them apart.
+Only `fadiag.signals` builds and parses the names of arrays.
 """

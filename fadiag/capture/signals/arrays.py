@@ -12,7 +12,7 @@ __all__ = ["HALF", "Array", "rows_of", "to_array", "to_arrays"]
 
 Array = NDArray[Any]
 
-#: Precisions that are stored as float32: numpy has no bfloat16, and arithmetic in them would lose digits.
+#: Dtypes that are stored as float32: numpy has no bfloat16, and arithmetic in half precision loses digits.
 HALF = frozenset({torch.float16, torch.bfloat16})
 
 
@@ -24,8 +24,9 @@ def to_array(tensor: Tensor) -> Array:
 def to_arrays(tensors: Sequence[Tensor]) -> list[Array]:
     """Return tensors as arrays for the store; half precision becomes float32.
 
-    A CPU tensor and its array share memory, so nobody may write to the tensor afterwards. Tensors on a CUDA
-    device are all copied to pinned memory before the device is synchronized once. torch reuses that memory.
+    A CPU tensor and its array share memory, so nobody may write to the tensor afterwards. All tensors on
+    a CUDA device are copied to pinned memory, and then the device is synchronized once. torch reuses that
+    memory.
     """
     sources = [t.detach().float() if t.dtype in HALF else t.detach() for t in tensors]
     hosts = [

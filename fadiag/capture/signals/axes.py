@@ -1,4 +1,4 @@
-"""Name the axes of a signal."""
+"""Name the axes of recorded signals."""
 
 import math
 
@@ -12,11 +12,11 @@ _SPACE = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width"
 def dims_of(
     shape: tuple[int, ...], weight: Tensor, own: tuple[int, ...], prefix: str, *, moved: bool = False
 ) -> tuple[str, ...]:
-    """Name the axes of a signal.
+    """Return the axis names of a signal at a layer's output, norm or gate.
 
-    A signal in the shape of the layer's output has that output's names. A pool, a reshape or a permutation
-    between the two changes the shape. The axes then get names of their own, because a name has one length
-    within a layer. The first is still ``sample`` if it is as long as the output's first axis. The axis of the
+    A signal with the shape of the layer's output has the names of the output's axes. If a pool, a reshape or
+    a permutation has changed the shape, the axes get different names, because within a layer a name has one
+    length. The first axis is still ``sample`` if it is as long as the output's first axis. The axis of the
     layer's units is ``<prefix>_channel`` if it can be identified with certainty.
 
     Parameters
@@ -28,7 +28,7 @@ def dims_of(
     own : tuple of int
         The shape of the layer's output.
     prefix : str
-        The beginning of each name that the output does not have.
+        The prefix of the names that differ from those of the output.
     moved : bool
         Whether axes were permuted between the output and the signal.
 
@@ -54,9 +54,9 @@ def dims_of(
 
 
 def dims_of_input(count: int, weight: Tensor) -> tuple[str, ...]:
-    """Name the axes of a layer's input.
+    """Return the axis names of a layer's input.
 
-    They never share names with the output's axes, because the two may differ in length.
+    Except ``sample``, they differ from the names of the output's axes, because the lengths may differ.
 
     Parameters
     ----------
@@ -83,9 +83,9 @@ def _dims_of_output(shape: tuple[int, ...], weight: Tensor) -> tuple[str, ...]:
 
 
 def _channel_of(shape: tuple[int, ...], own: tuple[int, ...], at: int, *, moved: bool) -> int | None:
-    """Return the axis of a signal that is axis ``at`` of the output; None if that is not certain."""
+    """Return the axis of a signal that matches axis ``at`` of the output; None if that is uncertain."""
     if not moved:
-        # A pool keeps the axes before the positions. A reshape keeps those that it does not touch in order.
+        # A pool preserves the axes before the positions. A reshape preserves the order of the other axes.
         if at == len(own) - 1:
             return len(shape) - 1 if shape[-1] == own[-1] else None
         return at if shape[: at + 1] == own[: at + 1] else None

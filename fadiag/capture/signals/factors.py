@@ -1,4 +1,4 @@
-"""Store a small factor of each signal's matrix instead of its values."""
+"""Factors reduces each signal to a small QR factor of its matrix, to save disk space."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,28 +18,29 @@ from fadiag.store import Unfolding, channel_of
 
 __all__ = ["Factors"]
 
-#: The number of samples whose cosines are computed together: their float64 copies stay small.
+#: The number of samples whose cosines are computed together, so that their float64 copies are small.
 _SAMPLES = 32
 
-#: The arrays of each signal: its factor and the parts beside it.
+#: The arrays of each signal: its factor, and the parts that the factor loses.
 _Arrays = dict[str, dict[str, SignalArray]]
 
 
 class Factors:
-    """The reduction that stores a factor of each signal's matrix.
+    """The reduction that stores a factor of each signal's matrix instead of its values.
 
     A signal and its twin under exact backpropagation are factored together. If the matrix X has at least as
-    many rows as columns, the factor is R of the QR of [1 | X] or [1 | X | X_bp]. Each signal is then a block
-    of its columns. If the rows are samples and fewer than the columns, the factor is L of the LQ of X, or of
-    X above X_bp. It holds the samples in coordinates of their common span.
+    many rows as columns, the factor is R in the QR decomposition of [1 | X] or [1 | X | X_bp]. Each signal is
+    then a block of R's columns. If the rows are samples and there are fewer rows than columns, the factor is
+    L in the LQ decomposition of X, or of X above X_bp. L holds the samples in coordinates of their common
+    span.
 
-    Other arrays hold what a factor loses: the norm of each sample, its cosine with the twin, the moments of
-    the norms of the rows, the factor of the rows at length one, and the spectrum of the twin.
+    Other arrays hold the information that a factor loses. They are each sample's norm, its cosine with the
+    twin, the moments of the row norms, the factor of the rows at length one, and the spectrum of the twin.
 
     Parameters
     ----------
     unfolding : {"samples", "channels"}
-        What the rows of the matrix are if the signal has positions.
+        The rows of the matrix if the signal has positions: whole samples, or single positions.
     rows : int or Subset, optional
         The samples to reduce; all by default.
     """
@@ -52,7 +53,7 @@ class Factors:
     def __call__(
         self, layer: str, signals: Mapping[str, Sequence[SignalTensor]], batch: int = 0
     ) -> dict[str, SignalArray]:
-        """Return the factors and their parts. A signal without rows of samples is returned as it is."""
+        """Return the factors and their parts; a signal without an axis of samples is returned unchanged."""
         found: dict[str, SignalArray] = {}
         taken: dict[str, Sequence[Tensor]] = {}
         for name, parts in signals.items():
@@ -64,7 +65,7 @@ class Factors:
         twins = {name: twin for name, twin in TWINS.items() if name in taken and twin in taken}
         for name, values in taken.items():
             if name in twins.values():
-                continue  # factored together with the signal whose twin it is
+                continue  # factored together with its twin
             group = {name: values}
             twin = twins.get(name)
             if twin is not None and [v.shape for v in taken[twin]] == [v.shape for v in values]:
@@ -73,8 +74,8 @@ class Factors:
             if self._unfolding == "channels" and len(dims) > 2 and channel_of(dims) is None:
                 raise CaptureError(
                     f"the channel axis of {name} of layer {layer!r} is not known: its axes {dims} are not "
-                    "those of the layer's output, since something stood between; record it with "
-                    "unfolding='samples' or reduction='raw', or leave it out by signals=[...]"
+                    "those of the layer's output, because an operation in between changed them; record it "
+                    "with unfolding='samples' or reduction='raw', or leave it out by signals=[...]"
                 )
             check_one_shape(layer, name, values, dims, channels=self._unfolding == "channels")
             found |= self._reduced(group, dims, self.samples.capacity_of(layer, name))
@@ -97,12 +98,12 @@ class Factors:
             "columns": columns,
         }
         axis = str(channel_of(dims)) if channels else "_".join(dims[1:])
-        # A signal that is not finite must not spoil its twin: factor zeros, then overwrite them with NaN.
+        # A signal that is not finite must not affect its twin: factor zeros, then overwrite them with NaN.
         bad = [name for name, parts in matrices.items() if not all(map(_is_finite, parts))]
         for name in bad:
             matrices[name] = [torch.zeros_like(part) for part in matrices[name]]
         tall = samples >= columns or channels
-        if channels:  # another step may have more positions: store as many rows as there can be
+        if channels:  # a later step may have more positions: store the largest number of rows
             samples = max(samples, 1 + 2 * columns)
         arrays = (_reduce_tall if tall else _reduce_wide)(matrices, samples, axis, attrs)
         for name in bad:
@@ -134,7 +135,7 @@ def _panels(parts: Sequence[Tensor], dims: tuple[str, ...], *, channels: bool) -
 def _reduce_tall(
     matrices: Mapping[str, Panels], samples: int, axis: str, attrs: Mapping[str, object]
 ) -> _Arrays:
-    """Reduce matrices with at least as many rows as columns: the rows go, the columns stay."""
+    """Reduce the rows of matrices that have at least as many rows as columns."""
     found: _Arrays = {}
     _, columns, positions = next(iter(matrices.values()))[0].shape
     rows, attrs = samples * positions, {**attrs, "factor_side": "rows"}
@@ -146,13 +147,13 @@ def _reduce_tall(
         arrays = {name: SignalArray(_stored(block, height, panels[0]), dims, attrs)}
         if place:
             arrays |= _spectra(name, block, block[1:], min(rows, columns), axis)
-        # The factor's first row is sqrt(rows), then sqrt(rows) times the mean row; of no rows there is none.
+        # The factor's first row is sqrt(rows) times [1 | mean row]. With no rows, the factor is empty.
         mean = block[:1].sum(dim=0) / whole[:1, 0].sum()
         squares, fourth, unit = unit_rows(panels, mean)
         arrays[part_of(name, "row_normalized")] = SignalArray(
             _stored(unit[:, 1:], 1 + columns, panels[0]), (f"factor_{axis}_unit", axis), attrs
         )
-        count = squares.new_tensor(float(len(squares)))  # positions may be more in another step
+        count = squares.new_tensor(float(len(squares)))  # a later step may have more positions
         moments = torch.stack([count, squares.sum(), squares.square().sum(), fourth])
         arrays[part_of(name, "row_moments")] = SignalArray(to_array(moments), ("moment",))
         of_parts = torch.split(squares, [len(part) * part.shape[2] for part in panels])
@@ -165,12 +166,12 @@ def _reduce_tall(
 def _reduce_wide(
     matrices: Mapping[str, Panels], samples: int, axis: str, attrs: Mapping[str, object]
 ) -> _Arrays:
-    """Reduce matrices with fewer rows than columns: the samples stay, in coordinates of their span."""
+    """Reduce the columns of matrices with fewer rows than columns, by a basis of the rows' span."""
     joined = {name: torch.cat(list(panels)) for name, panels in matrices.items()}
     columns = next(iter(joined.values())).shape[1]
     width = min(columns, len(joined) * samples)
     upper = factor(*([matrix.transpose(0, 1)] for matrix in joined.values()), ones=False)
-    lower = pad(upper.T, (0, width - len(upper)))  # a batch may have fewer samples than the first
+    lower = pad(upper.T, (0, width - len(upper)))  # a batch may have fewer samples than the first one
     attrs = {**attrs, "factor_side": "columns"}
     dims = ("sample", f"coordinate_{axis}" + ("_pair" if len(joined) > 1 else ""))
     found: _Arrays = {}
@@ -188,9 +189,9 @@ def _reduce_wide(
 def _spectra(name: str, block: Tensor, centered: Tensor, length: int, axis: str) -> dict[str, SignalArray]:
     """Return the singular values of a twin in float64, padded with zeros if a batch had fewer rows.
 
-    They are stored because the twin's block is in the basis of the other signal. Rounded to float32, its
-    effective rank may be off by 3e-8. A block in its own basis, with smaller values from row to row, is off
-    by 5e-9 at most.
+    They are stored because the twin's block is in the basis of the other signal. From such a block, rounded
+    to float32, the effective rank may be wrong by 3e-8. From a block in its own basis, whose values decrease
+    from row to row, the error is at most 5e-9.
     """
     found = {}
     for part, matrix in (("spectrum_raw", block), ("spectrum_centered", centered)):
@@ -201,18 +202,18 @@ def _spectra(name: str, block: Tensor, centered: Tensor, length: int, axis: str)
 
 
 def _precision(values: Tensor) -> torch.dtype:
-    """Return the precision in which the factor of some values is stored: their own, but float32 at least."""
+    """Return the dtype of a stored factor: float64 for float64 values, otherwise float32."""
     return torch.float64 if values.dtype == torch.float64 else torch.float32
 
 
 def _stored(block: Tensor, height: int, like: Tensor) -> Array:
-    """Return the first rows of a factor, padded with zeros if a batch had fewer rows than the first."""
+    """Return the first rows of a factor, padded with zeros if the batch has fewer rows than the first one."""
     block = pad(block[:height], (0, 0, 0, max(0, height - len(block))))
     return to_array(block.to(_precision(like)).contiguous())
 
 
 def _cosines(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> Array:
-    """Return the cosine of each sample; NaN if one of the two is zero and so has no direction."""
+    """Return the cosine of each sample; NaN if one of the two vectors is zero."""
     found = []
     for x, y in zip(xs, ys, strict=True):
         for pair in zip(torch.split(x, _SAMPLES), torch.split(y, _SAMPLES), strict=True):

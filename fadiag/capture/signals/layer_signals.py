@@ -1,4 +1,4 @@
-"""The signals of one layer: tensors with named axes before the reduction, arrays with named axes after it."""
+"""LayerSignals holds the signals of one layer, with named axes, on their way to the store."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 
-#: The advice to a user whose signals change their shape from batch to batch.
+#: The advice for a user whose signals change in shape from batch to batch.
 ONE_SHAPE = (
     "a signal has one shape in a store: pad every batch to one length, record with reduction='factor' and "
     "unfolding='channels' (positions are rows then), or record a Probe, whose batch is fixed"
@@ -35,7 +35,7 @@ class SignalArray:
 
 @dataclass(frozen=True)
 class SignalTensor:
-    """A signal as a pass left it, with the names of its axes."""
+    """A signal of a pass before its reduction, with the names of its axes."""
 
     values: Tensor
     dims: tuple[str, ...]
@@ -49,18 +49,18 @@ class SignalTensor:
 
 @dataclass(frozen=True)
 class LayerSignals:
-    """The signals of one layer in one record; in a pass, those of one call of the layer.
+    """The signals of one layer in one record, or of one call of the layer in a pass.
 
     Attributes
     ----------
     name : str
     attrs : mapping
-        What the store says of the layer.
+        The attributes of the layer in the store.
     signals : mapping of str to SignalArray
     batch : int
-        How many samples of the step's batch are recorded; 0 if the signals are not those of a batch.
+        The number of recorded samples of the step's batch; 0 if the signals do not belong to a batch.
     room : int
-        For how many samples the store needs room, if the layer saw fewer.
+        The number of samples for which the store needs room, if the layer saw fewer.
     """
 
     name: str
@@ -78,17 +78,18 @@ class LayerSignals:
 def batch_size(layers: Iterable[Mapping[str, Sequence[SignalTensor]]], outputs: int) -> int:
     """Return the number of samples in a batch, from the signals of its layers in forward order.
 
-    The last layer with samples decides, since the loss is taken there. Layers below may see other samples,
-    as both halves of each pair in a siamese network. If the layers see different numbers, the last one may be
-    an expert or the head of one task, with a share of the batch: then the model's outputs decide, if they are
-    more. They do not decide otherwise: a sequence model may return all its positions as samples.
+    The last layer with samples decides, because the loss is computed from it. Layers below may see other
+    samples, such as both halves of each pair in a siamese network. If the layers see different numbers, the
+    last one may be an expert or the head of one task, with only a part of the batch. Then the number of the
+    model's outputs decides if it is larger. It does not decide in other cases, because a sequence model may
+    return all its positions as samples.
 
     Parameters
     ----------
     layers : iterable of mapping of str to sequence of SignalTensor
         Each signal as a list of micro-batches.
     outputs : int
-        The number of samples in what the model returned.
+        The number of samples in the model's output.
     """
     counts = [
         max(sizes)

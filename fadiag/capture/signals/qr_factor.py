@@ -1,4 +1,4 @@
-"""The triangular factor of a tall matrix, computed block by block in float64.
+"""Compute the triangular QR factor of a tall matrix block by block in float64.
 
 A matrix is given as *panels*: tensors (samples, columns, positions). Each sample and position is one row, and
 the panels follow one another. Only one block of rows at a time is copied to float64.
@@ -16,9 +16,9 @@ Panels = Sequence[Tensor]
 
 #: Rows in a block; more do not fit the processor's cache.
 BLOCK_ROWS = 2048
-#: The condition of the columns, scaled to length one, above which the Gram matrix is not used: its condition
-#: is the square, which rounding destroys. Below it, R from the Gram matrix is that of a matrix within 1e-11
-#: of the given one.
+#: The largest condition number of the columns, scaled to length one, for which the Gram matrix is used. The
+#: Gram matrix has the square of this condition number, so rounding would destroy it above the limit. Below
+#: the limit, R from the Gram matrix is exact for a matrix within 1e-11 of the given one.
 _CONDITION = 1e5
 
 
@@ -35,7 +35,7 @@ def blocks_of(*matrices: Panels, ones: bool = True) -> Iterator[Tensor]:
     Yields
     ------
     Tensor (columns of all, rows)
-        Each block overwrites the one before.
+        Each block overwrites the previous one.
     """
     first = int(ones)
     columns = first + sum(panels[0].shape[1] for panels in matrices)
@@ -56,9 +56,9 @@ def blocks_of(*matrices: Panels, ones: bool = True) -> Iterator[Tensor]:
 def factor(*matrices: Panels, ones: bool = True) -> Tensor:
     r"""Return R of the QR of [1 | X | Y | ...]: :math:`R^T R = [1|X|Y]^T [1|X|Y]`.
 
-    R keeps the singular values and the right singular subspaces of the whole matrix, and of each block of its
-    columns. It loses the left singular subspaces. Without its first row, R is a factor of the rows less their
-    mean, because the first column is ones.
+    R has the singular values and the right singular subspaces of the whole matrix, and of each block of its
+    columns. It loses the left singular subspaces. Without its first row, R is a factor of the rows minus
+    their mean, because the first column is ones.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ def factor(*matrices: Panels, ones: bool = True) -> Tensor:
     Returns
     -------
     Tensor (k, columns of all), float64
-        Upper triangular with a diagonal that is not negative; k is the smaller of the numbers of columns and
-        of rows.
+        Upper triangular with a nonnegative diagonal; k is the smaller of the number of rows and the number of
+        columns.
 
     Notes
     -----
@@ -92,7 +92,7 @@ def factor(*matrices: Panels, ones: bool = True) -> Tensor:
     """
     rows = sum(panel.shape[0] * panel.shape[2] for panel in matrices[0])
     columns = ones + sum(panels[0].shape[1] for panels in matrices)
-    # Squares of float64 data may underflow or overflow, those of float32 data do not.
+    # The squares of float64 data may underflow or overflow in float64, but those of float32 data do not.
     if rows >= columns and all(panel.dtype != torch.float64 for panels in matrices for panel in panels):
         upper = _from_gram(gram_of(blocks_of(*matrices, ones=ones)))
         if upper is not None:
@@ -103,7 +103,7 @@ def factor(*matrices: Panels, ones: bool = True) -> Tensor:
 
 
 def gram_of(blocks: Iterator[Tensor]) -> Tensor:
-    """Return X^T X of blocks of X^T."""
+    """Return X^T X from blocks of X^T."""
     gram: Tensor | None = None
     for block in blocks:
         gram = block @ block.T if gram is None else gram.addmm_(block, block.T)
@@ -112,7 +112,7 @@ def gram_of(blocks: Iterator[Tensor]) -> Tensor:
 
 
 def _from_gram(gram: Tensor) -> Tensor | None:
-    """Return R if the Gram matrix determines it to rounding, else None. A column of zeros is allowed."""
+    """Return R if it is accurate to rounding, else None. Columns of zeros are allowed."""
     lengths = gram.diagonal().sqrt()
     scale = torch.where(lengths > 0, lengths, 1.0)
     correlations = gram / scale[:, None] / scale
@@ -139,13 +139,13 @@ def _tsqr(blocks: Iterator[Tensor]) -> Tensor:
 
 
 def _with_positive_diagonal(upper: Tensor) -> Tensor:
-    """Choose the signs of the rows, which are free, so that the diagonal is not negative."""
+    """Choose the free signs of the rows to make the diagonal nonnegative."""
     signs = torch.where(upper.diagonal() < 0, -1.0, 1.0).to(upper)
     return upper * signs[:, None] + 0.0  # no negative zeros
 
 
 def factor_of_gram(gram: Tensor) -> Tensor:
-    """Return an upper triangular R with R^T R = gram, as precise as the rounding of ``gram`` allows."""
+    """Return an upper triangular R with R^T R = gram, as accurate as the rounding of ``gram`` allows."""
     upper = _from_gram(gram)
     if upper is not None:
         return upper
@@ -157,8 +157,8 @@ def factor_of_gram(gram: Tensor) -> Tensor:
 def unit_rows(panels: Panels, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return each row's squared norm, sum |x_i - mean|^4, and the factor of [1 | rows scaled to length one].
 
-    Rows of zeros stay zeros. The factor comes from a Gram matrix whose blocks are multiplied in the precision
-    of the signal. In float32 it loses singular values below 1e-4 of the largest.
+    Rows of zeros stay zero. The factor comes from a Gram matrix whose blocks are multiplied in the precision
+    of the signal. In float32 it loses singular values below 1e-4 of the largest one.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def unit_rows(panels: Panels, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     ones = gram.new_ones(1, columns)
     work, unit = gram.new_empty(0), panels[0].new_empty(0)
     for block in blocks_of(panels, ones=False):
-        if work.shape != block.shape:  # to allocate for each block would take as long as the arithmetic
+        if work.shape != block.shape:  # allocating for each block would take as long as the arithmetic
             work, unit = torch.empty_like(block), torch.empty_like(block, dtype=precision)
         square = (ones @ torch.mul(block, block, out=work))[0]
         squares.append(square)

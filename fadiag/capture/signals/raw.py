@@ -1,4 +1,4 @@
-"""Store every value of the chosen samples."""
+"""Raw stores every value of the chosen samples, without a reduction."""
 
 from collections.abc import Mapping, Sequence
 
@@ -35,7 +35,7 @@ class Raw:
             values: Sequence[Tensor] = [part.values for part in parts]
             taken[name] = self.samples.take(layer, name, values, batch) if parts[0].per_sample else values
             check_one_shape(layer, name, taken[name], parts[0].dims, channels=False)
-        # All at once: a CUDA device is then synchronized once.
+        # All together, so that a CUDA device is synchronized once.
         arrays = iter(to_arrays([value for values in taken.values() for value in values]))
         found = {}
         for name, values in taken.items():
@@ -50,7 +50,7 @@ def check_one_shape(
 ) -> None:
     """Raise CaptureError if the micro-batches of a step cannot be concatenated.
 
-    With ``channels`` the positions may differ, because each is a row.
+    With ``channels`` the number of positions may differ, because each position is a row.
     """
     if len(parts) < 2:
         return

@@ -1,6 +1,6 @@
-"""Choose how much of a signal is stored: every value, or a factor of its matrix.
+"""Choose how much of each signal is stored: every value, or a factor of its matrix.
 
-All reductions have the same signature, so their callers need not know which one they hold.
+All reductions have the same signature, so callers can use any of them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ __all__ = ["RAW_BYTES", "Auto", "Reduction", "ReductionName", "reduction_of"]
 
 ReductionName = Literal["auto", "raw", "factor"]
 
-#: Up to how many bytes a record of all values may have with reduction "auto".
+#: The largest size of a record in bytes for which reduction "auto" stores all values.
 RAW_BYTES = 64 * 2**20
 
 
@@ -45,14 +45,14 @@ class Reduction(Protocol):
 
 
 class Auto:
-    """The reduction that stores every value if a record of them is small, and factors otherwise.
+    """The reduction that stores every value if the records are small, and factors otherwise.
 
     The first record decides for the whole run.
 
     Parameters
     ----------
     unfolding : {"samples", "channels"}
-        What the rows of a factored matrix are if the signal has positions.
+        The rows of the matrix if the signal has positions: whole samples, or single positions.
     rows : int or Subset, optional
         The samples to store; all by default.
     """
@@ -63,7 +63,7 @@ class Auto:
         self.samples = self._factors.samples = self._raw.samples
 
     def choose(self, layers: Iterable[Mapping[str, Sequence[SignalTensor]]], batch: int) -> None:
-        """Choose by the signals of the first record, those of all layers."""
+        """Choose by the size of the first record with all layers."""
         if self._chosen is None:
             share = self.samples.recorded_of(batch) / max(1, batch)
             sizes = (
@@ -75,7 +75,7 @@ class Auto:
             self.adopt("raw" if sum(sizes) <= RAW_BYTES else "factor")
 
     def adopt(self, name: Literal["raw", "factor"]) -> None:
-        """Take the choice of an earlier session."""
+        """Use the given reduction, as an earlier session did."""
         self._chosen = self._raw if name == "raw" else self._factors
 
     def __call__(
@@ -92,7 +92,7 @@ def reduction_of(name: ReductionName, unfolding: Unfolding, rows: Rows) -> Reduc
     Raises
     ------
     InputError
-        An unknown reduction or unfolding, or an invalid ``rows``.
+        The reduction or unfolding is unknown, or ``rows`` is invalid.
     """
     if name not in ("auto", "raw", "factor"):
         raise InputError(f"reduction is {name!r}; it is 'auto', 'raw' or 'factor'")

@@ -1,4 +1,4 @@
-"""Measure how much of an update is the rounding of the weight."""
+"""Measure how much of a weight update is rounding error."""
 
 import torch
 from torch import Tensor
@@ -11,9 +11,10 @@ __all__ = ["rounding_floor_of"]
 
 
 def rounding_floor_of(weight: Tensor, update: Tensor) -> float | None:
-    """Return `fadiag.spectra.rounding_floor` of a weight and its update, in the weight's own precision.
+    """Return `fadiag.spectra.rounding_floor` of a weight and its update, in the weight's precision.
 
-    None if the weight did not move, as a frozen one. NaN if one of the two is not finite.
+    Return None if the weight did not change, for example if it is frozen. Return NaN if the weight or the
+    update is not finite.
 
     Examples
     --------
@@ -25,5 +26,5 @@ def rounding_floor_of(weight: Tensor, update: Tensor) -> float | None:
     before, moved = (array.reshape(1, -1) for array in to_arrays([weight, update]))
     try:
         return float(spectra.rounding_floor(before, moved, eps=torch.finfo(weight.dtype).eps))
-    except InputError:  # one of the two is not finite
+    except InputError:  # the weight or the update is not finite
         return float("nan")

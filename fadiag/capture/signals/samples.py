@@ -16,12 +16,12 @@ __all__ = ["Rows", "SampleSubset", "Subset", "check_rows", "chosen_samples"]
 
 @dataclass(frozen=True)
 class Subset:
-    """A random subset of the samples, the same over the whole run.
+    """A random subset of the samples, the same during the whole run.
 
     Parameters
     ----------
     n : int
-        The number of samples, at least 1. A smaller batch is taken whole.
+        The number of samples, at least 1. A smaller batch is recorded completely.
     seed : int
 
     Examples
@@ -54,10 +54,10 @@ def chosen_samples(rows: Rows, samples: int) -> Tensor:
 
 
 class SampleSubset:
-    """Chooses the samples of each signal at its first batch; later batches have the same samples, or fewer.
+    """Chooses the samples of each signal at its first batch; later batches have the same samples or fewer.
 
-    A layer may see other samples than the batch's, and another number of them in each step. So there is room
-    for the whole batch, of which an expert may see one sample in its first step and all in a later one.
+    The number of samples that a layer sees may change from step to step. For example, an expert may see one
+    sample in its first step and the whole batch in a later one. So there is always room for the whole batch.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class SampleSubset:
     Attributes
     ----------
     tables : set of str
-        The layers whose one row serves the whole batch, such as a table of positions. They need no more room.
+        The layers with one row for the whole batch, such as position embeddings. They need no more room.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -79,32 +79,32 @@ class SampleSubset:
         self._warned = False
 
     def restore(self, capacities: Mapping[tuple[str, str], int]) -> None:
-        """Give signals the capacity that they had in an earlier session.
+        """Restore the capacities of signals from an earlier session.
 
         Parameters
         ----------
         capacities : mapping of (str, str) to int
-            By layer and stored array. Each part of a factor shows the capacity of its signal.
+            By layer and stored array. A part of a factor has the capacity of its signal.
         """
         for (layer, array), samples in capacities.items():
             self._first_batch = max(self._first_batch, samples)
             self._indices.setdefault((layer, signal_of(array).name), torch.arange(samples, device="cpu"))
 
     def recorded_of(self, batch: int) -> int:
-        """Return how many samples of a batch are recorded at a layer that sees the whole batch."""
+        """Return the number of recorded samples at a layer that sees the whole batch."""
         self._first_batch = self._first_batch or batch
         wanted = self._rows.n if isinstance(self._rows, Subset) else self._rows
         return min(batch, self._first_batch, batch if wanted is None else wanted)
 
     def room_of(self, layer: str) -> int:
-        """Return how many samples of a layer the store needs room for, if the layer saw fewer."""
+        """Return the number of samples for which a layer needs room in the store, if it saw fewer."""
         return 0 if layer in self.tables else self.recorded_of(self._first_batch)
 
     def take(self, layer: str, signal: str, parts: Sequence[Tensor], batch: int = 0) -> list[Tensor]:
         """Return the chosen samples of each micro-batch of a step.
 
-        Indices count through all micro-batches. Micro-batches without a chosen sample are dropped; if none is
-        left, the first is returned, empty.
+        The indices count the samples of all micro-batches together. Micro-batches without a chosen sample are
+        dropped. If none remains, the first one is returned empty.
 
         Parameters
         ----------
@@ -132,7 +132,7 @@ class SampleSubset:
         return [part for part in taken if len(part)] or taken[:1]
 
     def capacity_of(self, layer: str, signal: str) -> int:
-        """Return how many samples of a signal there is room for."""
+        """Return the number of samples for which a signal has room."""
         return len(self._indices[layer, signal])
 
     def _warn(self, layer: str, wanted: int, room: int) -> None:
@@ -140,6 +140,6 @@ class SampleSubset:
             self._warned = True
             warn_user(
                 f"layer {layer!r} has {wanted} samples in one step, and room for the {room} of the first "
-                f"that was recorded, so {wanted - room} are left out: there, and wherever else a step has "
-                "more than the first. Begin with the largest batch, or take fewer of each by rows="
+                f"recorded step, so {wanted - room} are left out. Every larger step loses samples in this "
+                "way. Begin with the largest batch, or take fewer of each by rows="
             )

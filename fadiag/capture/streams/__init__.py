@@ -1,1 +1,1 @@
-"""Read the sources of signals: probes, the training's own passes, the optimizer's state, and nulls."""
+"""Read signals from probes, from training passes and from the optimizer, and draw null distributions."""

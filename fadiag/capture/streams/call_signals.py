@@ -1,4 +1,4 @@
-"""Read the signals of one call of a layer, with named axes."""
+"""Read the signals of one call of a layer and name their axes."""
 
 import math
 from typing import Any
@@ -15,24 +15,24 @@ from fadiag.signals import SIGNALS
 
 __all__ = ["call_attrs", "is_table", "read_signal"]
 
-#: The symbol of the place where a signal is taken: the layer's output (a) or the input of its gate (z). All
-#: others are taken at the output of the gate (h).
+#: The symbol of the place where a signal is read: the layer's output (a) or the gate's input (z). All other
+#: signals are read at the gate's output (h).
 _PLACES = {"error": "a", "error_post": "z"}
 
 
 def call_attrs(call: Call, trace: Trace) -> dict[str, Any]:
-    """Return the attributes that the store gives to one call of a layer."""
+    """Return the attributes that the store holds for one call of a layer."""
     attrs = layer_attrs(call.layer, call.order, trace.count, trace.last or call.layer)
     return {**attrs, "name": call.name, "norm": call.norm, "gate": call.gate}
 
 
 def is_table(call: Call) -> bool:
-    """Return whether a call's one row serves the whole batch, as that of an embedding of positions does."""
+    """Return whether a call has one row for the whole batch, as a position embedding has."""
     return isinstance(call.layer.module, nn.Embedding) and call.a_shape[:1] == (1,)
 
 
 def read_signal(name: str, call: Call) -> SignalTensor:
-    """Return a signal of a call, by its name.
+    """Return one signal of a call.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def read_signal(name: str, call: Call) -> SignalTensor:
     moved = call.moved and place != "a"
     is_merged = len(own) > 2 and len(value) != own[0] and value.numel() == math.prod(own)
     if is_merged and not moved and own[0] and len(value) % own[0] == 0:
-        # Samples and positions share an axis, as a batch norm wants them: split it.
+        # A batch norm gets samples and positions on one axis: split it.
         value = value.reshape(own[0], -1, *value.shape[1:])
     return SignalTensor(value, dims_of(tuple(value.shape), weight, own, place, moved=moved))
 

@@ -1,9 +1,10 @@
-"""Draw the gate null: errors whose credit has the same spectrum and other directions, through the same gates.
+"""Draw the gate null: the error of a layer after a random rotation of the credit that its gate receives.
 
-At the input of each layer that reads a layer's output (a consumer), the gradient that the consumer sends down
-is rotated along the axis that its B multiplies. It is B R in the place of B, R a Haar-random orthogonal
-matrix. The rotated gradient then goes through whatever lies between down to the layer's output. The errors
-above, the masks, and what reaches the layer by a skip stay as they are.
+A consumer is a layer that reads the output of the layer in question. It sends a gradient to its input, and
+the null rotates this gradient along the axis that the consumer's B multiplies. So B R takes the place of B,
+where R is a Haar-random orthogonal matrix. The spectrum of the credit stays, and its directions change. The
+rotated gradient then goes through the operations between the consumer and the layer's output. The errors
+above, the masks, and the gradient that reaches the layer by a skip connection do not change.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ _HOOK = "BackwardHookFunctionBackward"
 
 
 def gate_null_absences(trace: Trace) -> dict[str, str]:
-    """Return why calls have no gate null, by call. Calls with one are left out.
+    """Return the reason for each call that has no gate null. Other calls are not in the result.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def _why_absent(places: Sequence[LayerPlace], readers: Sequence[int], *, lost: b
 
 
 def _units(place: LayerPlace) -> tuple[int, int] | None:
-    """Return the axis of a consumer's units in its input, from the end, and in how many groups they are."""
+    """Return the axis of a consumer's units in its input, counted from the end, and the number of groups."""
     if len(place.inputs) != 1:
         return None
     layer, weight = place.layer, place.layer.weight
@@ -83,7 +84,7 @@ def _units(place: LayerPlace) -> tuple[int, int] | None:
 
 
 def draw_gate_nulls(passes: Passes, trace: Trace, draws: Mapping[str, NullDraws]) -> None:
-    """Draw the gate null of some calls.
+    """Draw the gate nulls of calls and add each draw to ``draws``.
 
     Parameters
     ----------
@@ -91,12 +92,12 @@ def draw_gate_nulls(passes: Passes, trace: Trace, draws: Mapping[str, NullDraws]
     trace : Trace
         The model's own pass, whose graph is retained.
     draws : mapping of str to NullDraws
-        Takes the errors, by call.
+        Collect the errors, by call.
 
     Raises
     ------
     CaptureError
-        A rule's backward pass cannot go through one forward pass again.
+        A rule's backward pass cannot run twice through one forward pass.
     """
     calls = [call for call in trace.calls if call.name in draws]
     of = find_consumers(trace.places).of
@@ -112,8 +113,8 @@ def draw_gate_nulls(passes: Passes, trace: Trace, draws: Mapping[str, NullDraws]
             starts = [_below(trace.places[at].inputs[0]) for at in live]
             rotations = [_rotation(trace.places[at], gradient) for at, gradient in live.items()]
             error = _gradient(trace, end, call.name)
-            assert error is not None  # the call has an error, or it would not be here
-            # What no consumer sends down: a skip's part, which stays.
+            assert error is not None  # only calls with an error have draws
+            # The part of the error that comes by a skip connection: it is not rotated.
             rest = error - _pull_back(starts, gradients, end, call.name)
             generator = _generator(passes.seed, call.name)
             for draw in range(draws[call.name].count):
@@ -134,7 +135,7 @@ def _rotation(place: LayerPlace, gradient: Tensor) -> Rotation:
     axis = _units(place)
     assert axis is not None
     weight, at_in = place.layer.weight, place.layer.adapter.weight_dims.index("in")
-    rank = weight.numel() // weight.shape[at_in]  # of the outputs times the kernel's positions
+    rank = weight.numel() // weight.shape[at_in]  # number of outputs times the kernel's positions
     return Rotation.of(gradient, *axis, rank)
 
 
@@ -158,7 +159,7 @@ def _backward(
     gradients: Sequence[Tensor] | None,
     name: str,
 ) -> Tensor | None:
-    """Return the gradient at the only input, for the null of a layer; the graph is kept."""
+    """Return the gradient at the single input and retain the graph; ``name`` is the layer, for errors."""
     try:
         (found,) = torch.autograd.grad(outputs, inputs, gradients, retain_graph=True, allow_unused=True)
     except Exception as error:
@@ -172,15 +173,15 @@ def _backward(
 
 
 def _below(edge: GradientEdge) -> GradientEdge:
-    """Return the place of a module's input below the module's own backward hook, if it has one.
+    """Return the edge of a module's input below the module's full backward hook, if it has one.
 
-    The hook wants the gradient of the module's output first, which a rotated gradient does not have.
+    The hook needs the gradient of the module's output first, and a rotated gradient has none.
     """
     node: Any = edge.node
     return GradientEdge(*node.next_functions[edge.output_nr]) if node.name() == _HOOK else edge
 
 
 def _generator(seed: int, name: str) -> torch.Generator:
-    """Return a generator that depends on the probe's seed and the layer alone, never that of a feedback."""
+    """Return a generator for a layer's draws; its seed depends on the probe's seed and the layer's name."""
     digest = hashlib.sha256(f"fadiag gate null {seed} {name}".encode()).digest()
     return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)

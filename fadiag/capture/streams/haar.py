@@ -1,4 +1,4 @@
-"""Rotate gradients by Haar-random orthogonal matrices: any direction becomes any other, lengths stay."""
+"""Draw Haar-random orthogonal matrices and rotate gradients by them."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ __all__ = ["Rotation", "haar_frames"]
 
 
 def haar_frames(groups: int, units: int, columns: int, generator: torch.Generator) -> Tensor:
-    """Draw orthonormal columns uniformly; as many columns as units make an orthogonal matrix.
+    """Draw matrices with orthonormal columns from the uniform (Haar) distribution.
 
-    Drawn on the generator's device, in float64.
+    With as many columns as units, each matrix is orthogonal. The draws are made on the generator's device.
 
     Parameters
     ----------
     groups : int
         The number of independent draws.
     units, columns : int
-        The shape of each; no more columns than units.
+        The shape of each draw; columns must not exceed units.
     generator : torch.Generator
 
     Returns
@@ -39,8 +39,8 @@ def haar_frames(groups: int, units: int, columns: int, generator: torch.Generato
 def _draw(groups: int, units: int, columns: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Draw the Householder reflections of a QR of Gaussian matrices, and the signs of R's diagonal.
 
-    The part that each reflection leaves is again Gaussian, so there is no need for the QR (Stewart 1980). The
-    signs make Q uniform (Mezzadri 2007).
+    After each reflection the remaining block is Gaussian again, so no QR is needed (Stewart 1980). The signs
+    make Q uniform (Mezzadri 2007).
     """
     shape = (groups, units, columns)
     gaussian = torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device)
@@ -48,29 +48,30 @@ def _draw(groups: int, units: int, columns: int, generator: torch.Generator) -> 
     first = vectors.diagonal(dim1=-2, dim2=-1)
     ends = -torch.where(first < 0, -1.0, 1.0) * vectors.norm(dim=-2)
     scales = (ends - first) / ends
-    # LAPACK takes the vectors' first entries to be 1, and reads only what lies below.
+    # LAPACK assumes that each vector's first entry is 1 and reads only the entries below.
     return vectors / (first - ends)[:, None], scales, ends.sign()
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """A gradient, ready to be rotated along one axis: each group of units by a matrix of its own.
+    """A gradient that is ready for rotation along one axis, with a separate matrix for each group of units.
 
-    Every sample and position is rotated alike. A gradient of a lower rank than units is kept as L Q^T, with
-    orthonormal rows in Q^T. Q^T R has the law of a Haar frame, which is cheaper to draw than R.
+    Every sample and position gets the same rotation. A gradient whose rank is below the number of units is
+    stored as L Q^T, with orthonormal rows in Q^T. Q^T R has the distribution of a Haar frame, which is
+    cheaper to draw than R.
 
     Parameters
     ----------
     left : Tensor (group, row, unit), float64
-        The gradient itself, or L and zeros beside it.
+        The gradient itself, or L padded with zeros.
     columns : int
         The number of columns of each frame.
     shape : torch.Size
-        The shape of the gradient, with the axis at the end.
+        The shape of the gradient after the axis is moved to the end.
     axis : int
         The axis of the units in the gradient, counted from the end.
     dtype : torch.dtype
-        That of the gradient.
+        The dtype of the gradient.
     """
 
     left: Tensor
@@ -81,7 +82,10 @@ class Rotation:
 
     @classmethod
     def of(cls, gradient: Tensor, axis: int, groups: int, rank: int) -> "Rotation":
-        """Prepare a gradient; ``axis`` counts from the end, ``rank`` bounds the rank of a group's rows."""
+        """Prepare a gradient for rotation.
+
+        ``axis`` counts from the end, and ``rank`` bounds the rank of each group's rows.
+        """
         moved = gradient.movedim(axis, -1)
         units = moved.shape[-1] // groups
         left = moved.reshape(-1, groups, units).transpose(0, 1).double()

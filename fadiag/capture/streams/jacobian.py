@@ -1,7 +1,7 @@
-"""Compare a layer's two backward maps: the one of the model's own rule, and the exact one.
+"""Compare the backward map of the model's rule with that of exact backpropagation, at each layer.
 
 The cosine of two errors depends on the feedback and on the statistics of the error. The maps from the outputs
-to the layer do not depend on the error.
+to a layer do not depend on the error.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +18,12 @@ from fadiag.capture.tracing.layer_call import Call
 __all__ = ["jacobian_cosines"]
 
 
-#: The calls of a pass whose graph is retained, and the context for another backward pass through that graph.
+#: The calls of a pass with a retained graph, and the context for another backward pass through that graph.
 _Pass = tuple[Sequence[Call], Callable[[], AbstractContextManager[None]]]
 
 
 def jacobian_cosines(own: _Pass, true: _Pass, vectors: int, generator: torch.Generator) -> dict[str, Array]:
-    """Return, by call, the cosine of the two maps of each sample: <J_true, J_own>_F / (|J_true|_F |J_own|_F).
+    """Return <J_true, J_own>_F / (|J_true|_F |J_own|_F), the cosine of the two maps, by call and sample.
 
     J maps gradients at the output of the last recorded layer (the network's outputs) to gradients at the
     output of the layer's gate (h). If there are at most ``vectors`` outputs, J is exact and takes one
@@ -70,7 +70,7 @@ def jacobian_cosines(own: _Pass, true: _Pass, vectors: int, generator: torch.Gen
 
 
 def _cotangents(shape: torch.Size, vectors: int, generator: torch.Generator) -> Sequence[Tensor]:
-    """Return the gradients to start from, the same for every sample: all unit vectors, or random vectors."""
+    """Return the starting gradients: all unit vectors, or random vectors; all samples have the same."""
     outputs = shape[1:].numel()
     if outputs <= vectors:
         rows = torch.eye(outputs, dtype=torch.float64, device="cpu")
@@ -82,7 +82,7 @@ def _cotangents(shape: torch.Size, vectors: int, generator: torch.Generator) -> 
 
 
 def _pull_back(end: Call, calls: Sequence[Call], cotangent: Tensor) -> list[Array]:
-    """Return the gradient at each call's h for a gradient at the outputs, one row per sample, in float64."""
+    """Map a gradient at the outputs back to each call's h; return one row per sample, in float64."""
     edges: list[GradientEdge] = [call.h_edge for call in calls if call.h_edge is not None]
     like = end.values["error"]
     gradients = torch.autograd.grad(

@@ -1,4 +1,7 @@
-"""Add the nulls to the last record of a probe, which was read before it was known to be the last."""
+"""Add nulls to the last record of a probe.
+
+A record is read before the recorder knows that it is the last one.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,22 +14,22 @@ from fadiag.signals import role_of
 
 __all__ = ["with_nulls"]
 
-#: Two readings of the same weights differ by less than this share, on any device.
+#: Two readings of the same weights have a smaller relative difference than this, on any device.
 _SAME = 1e-3
 
 
 def with_nulls(held: Sequence[LayerSignals], last: Sequence[LayerSignals], probe: str) -> list[LayerSignals]:
-    """Return a record with the nulls of a later reading.
+    """Return a record together with the nulls of a later reading.
 
-    If the model or the batch changed in between, the nulls are those of something else. They are left out,
-    with a warning.
+    If the model or the batch changed in between, the nulls do not belong to the record. They are then left
+    out, with a warning.
 
     Parameters
     ----------
     held, last : sequence of LayerSignals
-        Two readings of one probe, the second with nulls.
+        Two readings of one probe; the second has nulls.
     probe : str
-        Its name, for the warning.
+        The probe's name, for the warning.
     """
     if len(held) != len(last) or not all(map(_is_same, held, last)):
         warn_user(

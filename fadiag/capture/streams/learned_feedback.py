@@ -1,4 +1,4 @@
-"""Check that the optimizer treats a learned feedback matrix as it treats the weight."""
+"""Check that the optimizer updates a learned feedback matrix as it updates the weight."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,27 +8,27 @@ from fadiag.errors import CaptureError
 
 __all__ = ["check_learned_feedback"]
 
-#: Entries of a parameter group that say what it holds, not how it is updated.
+#: Entries of a parameter group that list its parameters; all others are settings.
 _CONTENTS = frozenset({"params", "param_names"})
 
 
 def check_learned_feedback(step: int, layers: Iterable[RecordedLayer], optimizers: Iterable[Any]) -> None:
     """Raise if a learned B is not updated as its weight is.
 
-    B and W have the same gradient, so they come together only if the same kind of optimizer takes both with
-    the same settings. A weight that no optimizer holds is left alone.
+    B and W have the same gradient. So B approaches W only if one kind of optimizer updates both with the same
+    settings. A weight that is in no optimizer is not checked.
 
     Parameters
     ----------
     step : int
-        The step that the error names.
+        The current step, for the error.
     layers : iterable of RecordedLayer
     optimizers : iterable of optimizers
 
     Raises
     ------
     CaptureError
-        B is in no parameter group, or in one with other settings than the weight's.
+        B is in no parameter group, or its group has other settings than the weight's.
     """
     held = {
         id(parameter): (optimizer, group)

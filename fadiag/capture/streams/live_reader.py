@@ -1,4 +1,4 @@
-"""Read the training batches' own signals through hooks on the model."""
+"""LiveReader reads the signals of training batches through hooks on the model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,10 +27,10 @@ __all__ = ["LiveReader"]
 
 
 class LiveReader:
-    """Reads the passes of single training steps.
+    """Reads the forward and backward passes of training steps.
 
-    `arm` attaches the hooks before a step, and `disarm` removes them after it. Between two recorded steps the
-    model carries no hook.
+    `arm` attaches the hooks before a step, and `disarm` removes them after it. Between recorded steps the
+    model has no hooks.
 
     Parameters
     ----------
@@ -38,15 +38,15 @@ class LiveReader:
     layers : sequence of RecordedLayer
     live : Live
     others : sequence of RecordedLayer
-        The layers that are not recorded; their calls are counted.
+        The layers that are not recorded. Their calls are counted.
     ops : DeclaredOps, optional
 
     Attributes
     ----------
     asked : Live
     scale : float or None
-        The factor by which a GradScaler multiplies the loss; signals of the backward pass are divided by it.
-        None while no step is recorded.
+        The factor by which a GradScaler multiplies the loss. Signals of the backward pass are divided by it.
+        None between recorded steps.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class LiveReader:
     def restore(
         self, capacities: Mapping[tuple[str, str], int], reduction: Literal["raw", "factor"] | None
     ) -> None:
-        """Give signals the capacity of an earlier session, by layer and array, and its reduction."""
+        """Take over the capacities (by layer and array) and the reduction of an earlier session."""
         self._reduce.samples.restore(capacities)
         if reduction is not None and isinstance(self._reduce, Auto):
             self._reduce.adopt(reduction)
@@ -103,8 +103,8 @@ class LiveReader:
             self._running = None
 
     def abandon(self) -> None:
-        """Remove the hooks and drop what was recorded."""
-        if self._running is not None:  # the forward pass was interrupted, so that its last hook did not run
+        """Remove the hooks and discard the recorded passes."""
+        if self._running is not None:  # the forward pass was interrupted, and its last hook did not run
             self._running.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._running.stop()
             self._running = None
@@ -128,18 +128,19 @@ class LiveReader:
         for trace in traces:
             trace.finish()
         traces = [trace for trace in traces if any(call.got_gradient for call in trace.calls)]
-        # A pass that an attack or a penalty made went backward to the input, and to no weight.
+        # The pass of an attack or a penalty went backward to the input only, not to a weight.
         purpose = max((trace.purpose for trace in traces), default=Purpose.NONE)
         traces = [trace for trace in traces if trace.purpose == purpose]
         if not traces and interrupted:
             raise CaptureError(
-                f"a forward pass of step {step} was interrupted, and what came after it was taken for a part "
-                "of it; close the recorder when the training is interrupted, and go on with resume_from="
+                f"a forward pass of step {step} was interrupted, so the recorder treated the next passes as "
+                "a part of it; close the recorder when the training is interrupted, and go on with "
+                "resume_from="
             )
         if not traces and self._saw_transform:
             raise CaptureError(
-                f"live recording saw no backward pass in step {step} but one inside a transformation of "
-                "torch.func (grad, vmap, jacrev) or a trace, where signals cannot be seen; train by "
+                f"live recording saw a backward pass in step {step} only inside a transformation of "
+                "torch.func (grad, vmap, jacrev) or a trace, where it cannot see signals; train by "
                 "loss.backward(), or leave live= out and record a Probe"
             )
         if not traces:
@@ -147,7 +148,7 @@ class LiveReader:
                 f"live recording saw no backward pass in step {step}; call the recorded model itself (not "
                 "a compiled copy of it) and loss.backward() before recorder.step(), or leave live= out"
             )
-        first: dict[str, tuple[Call, Trace]] = {}  # each micro-batch may call other layers
+        first: dict[str, tuple[Call, Trace]] = {}  # micro-batches may call different layers
         parts: dict[str, dict[str, list[SignalTensor]]] = {}
         batch = 0
         for trace in traces:
@@ -185,7 +186,7 @@ class LiveReader:
 
 
 def _is_transformed() -> bool:
-    """Return whether a pass runs inside torch.func or is traced: such a pass is not the training's."""
+    """Return whether a pass runs inside torch.func or is traced; it is then not a training pass."""
     interpreter = torch._C._functorch.peek_interpreter_stack()
     return interpreter is not None or torch.jit.is_tracing() or torch.compiler.is_compiling()
 

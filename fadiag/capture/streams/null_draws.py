@@ -1,4 +1,7 @@
-"""Collect the spectra and moments of each draw of a null: every rank then has its null in the analysis."""
+"""NullDraws collects the spectrum and moments of each draw of a null distribution.
+
+The analysis computes the null of every rank measure from them.
+"""
 
 from collections.abc import Mapping
 
@@ -18,7 +21,7 @@ __all__ = ["NullDraws", "Reference"]
 
 
 class Reference:
-    """The true error of one layer, with which errors under redrawn feedback are compared.
+    """Compares errors under redrawn feedback with the true error of one layer.
 
     Parameters
     ----------
@@ -26,7 +29,7 @@ class Reference:
         The layer's call in the true pass.
     selection : SampleSelection
     k : int
-        The number of leading directions of the overlap.
+        The number of leading directions in the overlap.
     """
 
     def __init__(self, call: Call, selection: SampleSelection, k: int) -> None:
@@ -38,7 +41,7 @@ class Reference:
         self._basis = spectra.right_basis(matrix, self._count) if _has_direction(matrix) else None
 
     def statistics(self, error: Tensor, matrix: Array) -> Mapping[str, Array | float]:
-        """Return the spectrum of an error, and how it compares with the true one if that has a direction."""
+        """Return an error's spectrum, and its cosine and overlap with the true error if that is not zero."""
         if self._basis is None:
             return {"spectrum_raw": spectra.singular_values(matrix)}
         spectrum, basis = spectrum_and_basis(matrix, self._count)
@@ -52,18 +55,18 @@ class Reference:
 
 
 class NullDraws:
-    """The draws of a null of one call.
+    """Collects the draws of a null for one call of a layer.
 
     Parameters
     ----------
     null : NullSpec
     call : Call
-        Its samples are those of the draws.
+        The call whose samples are drawn.
     selection : SampleSelection
     count : int
         The number of draws.
     reference : Reference, optional
-        Needed for cosine and overlap.
+        Needed for the cosine and the overlap.
     """
 
     def __init__(
@@ -88,18 +91,18 @@ class NullDraws:
 
     @property
     def nbytes(self) -> int:
-        """The size of its arrays."""
+        """The size of the arrays in bytes."""
         return sum(array.nbytes for array in self._arrays.values())
 
     def put(self, draw: int, error: Tensor) -> None:
-        """Take the error of a draw; a draw without a direction stays NaN."""
+        """Add the error of a draw. A draw that is zero or not finite stays NaN."""
         error = self._selection.take(self._call, error)
-        if self._last is None or not torch.equal(self._last, error):  # above all B, every draw is the same
+        if self._last is None or not torch.equal(self._last, error):  # above every B, all draws are equal
             self._last, self._values = error, self._statistics(error)
         for name, value in self._values.items():
             if isinstance(value, float):
                 self._arrays[name][draw] = value
-            else:  # samples that lack add nothing to the spectrum
+            else:  # missing samples add nothing to the spectrum
                 self._arrays[name][draw] = 0
                 self._arrays[name][draw, : len(value)] = value
 
@@ -140,5 +143,5 @@ def _fourth(matrix: Array) -> float:
 
 
 def _by_sample(error: Tensor, matrix: Array) -> Array:
-    # A cosine compares samples, not rows of an unfolding.
+    # A cosine compares whole samples, not rows of an unfolding.
     return matrix if len(matrix) == len(error) else rows_of(error).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Take the samples that a null is computed from, and unfold them like the signals beside it."""
+"""SampleSelection takes the samples for a null and unfolds them as the recorded signals are unfolded."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ __all__ = ["SampleSelection"]
 
 @dataclass(frozen=True)
 class SampleSelection:
-    """The chosen samples of a batch, and their unfolding.
+    """Takes the chosen samples of a batch and unfolds them to a matrix.
 
     Parameters
     ----------
@@ -38,23 +38,23 @@ class SampleSelection:
         return self.subset.take(call.name, "error", [every], self.batch)[0]
 
     def capacity(self, call: Call) -> int:
-        """Return how many samples of a call the store has room for."""
+        """Return how many samples of a call fit in the store."""
         indices = self.indices(call)
         return self.subset.capacity_of(call.name, "error") if len(call.a_shape) > 1 else len(indices)
 
     def take(self, call: Call, error: Tensor) -> Tensor:
-        """Return the chosen samples of an error in the shape of the call's own."""
+        """Return the chosen samples of an error; the other axes stay."""
         indices = self.indices(call)
         return error if len(indices) == len(error) else error[indices.to(error.device)]
 
     def matrix(self, call: Call, error: Tensor) -> Array:
-        """Unfold samples of a call's error to a matrix, in float64."""
+        """Unfold the samples of a call's error to a matrix in float64."""
         axis = self._column_axis(_dims(call))
         rows = rows_of(error) if axis is None else error.movedim(axis, -1).flatten(0, -2).double()
         return rows.cpu().numpy()
 
     def spectrum_length(self, call: Call) -> int:
-        """Return the number of singular values of a call's error that fills the room in the store."""
+        """Return how many singular values the store holds for a call's error."""
         shape = call.a_shape
         axis = self._column_axis(_dims(call))
         columns = shape[1:].numel() if axis is None else shape[axis]
@@ -62,7 +62,7 @@ class SampleSelection:
         return min(self.capacity(call) * positions, columns)
 
     def attrs(self, statistic: str, call: Call, k: int) -> dict[str, str | int]:
-        """Return the attributes of a null's statistic.
+        """Return the stored attributes of one statistic of a null.
 
         Parameters
         ----------
@@ -70,10 +70,10 @@ class SampleSelection:
             Its name in `fadiag.signals.NULLS`.
         call : Call
         k : int
-            The dimension of the subspaces of an overlap.
+            The dimension of the subspaces in an overlap.
         """
         attrs: dict[str, str | int] = {"samples": self.capacity(call)}
-        if statistic != "cosine":  # a cosine compares samples, not rows of an unfolding
+        if statistic != "cosine":  # a cosine compares whole samples
             attrs["unfolding"] = self.unfolding if len(call.a_shape) > 2 else "both"
         if statistic == "overlap":
             attrs["k"] = k

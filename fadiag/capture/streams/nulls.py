@@ -1,4 +1,4 @@
-"""Draw the nulls of the error of every layer: under redrawn feedback, and under rotated credit."""
+"""Draw the two null distributions of each layer's error: redrawn feedback and rotated credit."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -17,9 +17,9 @@ from fadiag.signals import NULLS
 
 __all__ = ["MOST_BYTES", "draw_nulls"]
 
-#: The most that the nulls of one record may take.
+#: The most bytes that the nulls of one record may take.
 MOST_BYTES = 2**27
-#: Two passes with the same feedback differ by less than this share of what other feedback changes.
+#: Two passes with the same feedback differ by less than this share of the effect of other feedback.
 _SAME = 0.05
 
 
@@ -34,21 +34,21 @@ def draw_nulls(
     gate_draws: int,
     absent: Mapping[str, str],
 ) -> dict[str, dict[str, SignalArray]]:
-    """Return the arrays of all nulls, by call.
+    """Draw all nulls and return their arrays, by call.
 
     Parameters
     ----------
     passes : Passes
     own : Trace
-        The model's own pass; its graph is retained if there are gate draws.
+        The model's own pass. Its graph is retained if there are gate draws.
     truth : sequence of Call
-        The calls of the true pass, if there are redraws.
+        The calls of the exact backward pass, if there are redraws.
     selection : SampleSelection
     k : int
-        The number of leading directions of the overlap.
+        The number of leading directions in the overlap.
     redraws, gate_draws : int
     absent : mapping of str to str
-        Why calls have no gate null, see `gate_null_absences`.
+        The reason for each call without a gate null, see `gate_null_absences`.
 
     Raises
     ------
@@ -91,14 +91,15 @@ def _check_size(draws: Sequence[NullDraws]) -> None:
 def _redraw(passes: Passes, draws: Mapping[str, NullDraws], count: int) -> None:
     """Draw the errors under fresh feedback, if possible by backward passes through one graph.
 
-    The layers of the first pass hold our matrices. If their backward pass reads these, new values in them
-    make the next draw. The second draw is made both ways; where they differ, every draw is a whole pass.
+    The first pass puts our matrices into the layers. If the backward pass reads these matrices, new values in
+    them give the next draw. The second draw is made in both ways. If the results differ, every draw is a
+    whole pass.
     """
     generator = torch.Generator("cpu").manual_seed(passes.seed)
     held = _fresh(passes, generator)
     trace = passes.run(held, ("error",), keep_graph=True)
-    # No credit goes below a layer whose inputs have no gradient: its matrix is large, and nothing reads it.
-    # A direct feedback is the credit of the layer itself.
+    # A layer whose inputs have no gradient sends no credit down. Its matrix is large, and nothing reads it.
+    # Direct feedback is the exception: it gives credit to the layer itself.
     layers = {place.layer.name for place in trace.places if place.layer.sender is None}
     idle = layers - {place.layer.name for place in trace.places if place.inputs}
     first, again = _errors(trace), True
@@ -114,7 +115,7 @@ def _redraw(passes: Passes, draws: Mapping[str, NullDraws], count: int) -> None:
 
 
 def _fresh(passes: Passes, generator: torch.Generator, without: Collection[str] = ()) -> dict[str, Tensor]:
-    """Return fresh feedback as tensors of our own, with the dtype and device of the layers' own."""
+    """Return fresh feedback as new tensors, with the dtype and device of the layers' tensors."""
     drawn = passes.redrawn(generator, without=without)
     own = {
         layer.name: layer.weight if layer.sender is None else layer.sender.feedback
@@ -133,10 +134,10 @@ def _through(
 ) -> dict[str, Tensor] | None:
     """Return the errors of a backward pass through a retained graph, with fresh values in its matrices.
 
-    None where the graph cannot be used again.
+    Return None if the graph cannot be used again.
     """
     for name, matrix in fresh.items():
-        held[name].data.copy_(matrix)  # autograd refuses a saved tensor that was changed where it can see it
+        held[name].data.copy_(matrix)  # .data, because autograd refuses a saved tensor that it saw change
     calls = [call for call in trace.calls if "error" in call.values and call.a_edge is not None]
     assert trace.loss is not None
     with passes.under(held):
@@ -144,8 +145,8 @@ def _through(
         try:
             errors = torch.autograd.grad(trace.loss, edges, retain_graph=True, allow_unused=True)  # type: ignore[arg-type]
         except Exception:
-            # A rule's own backward pass may run only once, or need what the forward pass left in a module.
-            # A whole pass comes next, and raises whatever else is wrong.
+            # A rule's backward pass may run only once, or need state that the forward pass left in a module.
+            # A whole pass comes next and raises any other error.
             return None
     if any(error is None for error in errors):
         return None
@@ -153,7 +154,7 @@ def _through(
 
 
 def _alike(errors: Mapping[str, Tensor], whole: Mapping[str, Tensor], first: Mapping[str, Tensor]) -> bool:
-    """Return whether errors are those of a whole pass, rather than those of the first draw."""
+    """Return whether errors agree with those of a whole pass and not with those of the first draw."""
 
     def is_same(error: Tensor, expected: Tensor, other: Tensor) -> bool:
         rounding = 100 * torch.finfo(error.dtype).eps * expected.norm()

@@ -1,4 +1,4 @@
-"""Watch the optimizers: count their steps, and catch the moment when the gradients of a step are ready."""
+"""OptimizerStepMonitor counts optimizer steps and reports when the gradients of a step are ready."""
 
 import functools
 from collections import Counter
@@ -16,12 +16,12 @@ _ONCE = "call recorder.step() once after each optimizer.step()"
 
 
 def as_optimizers(given: Any) -> list[Any]:
-    """Return the optimizers given: none, one, or a sequence of them.
+    """Return the given optimizers as a list; none, one or a sequence may be given.
 
     Raises
     ------
     InputError
-        One of them is no optimizer.
+        One of them is not an optimizer.
     """
     if given is None:
         return []
@@ -49,8 +49,8 @@ class OptimizerStepMonitor:
     ----------
     optimizers : sequence of optimizers
     on_gradients : callable
-        Called with an optimizer when its gradients are ready and its weights are still the old ones: before
-        its step, and again after the first evaluation of a closure, which makes the gradients.
+        Called with an optimizer when its gradients are ready and its weights are still the old ones. That is
+        before its step, and again after the first evaluation of a closure, which computes the gradients.
     """
 
     def __init__(self, optimizers: Sequence[Any], on_gradients: Callable[[Any], None]) -> None:
@@ -60,13 +60,13 @@ class OptimizerStepMonitor:
         self._begun: Counter[int] = Counter()
 
     def start(self) -> None:
-        """Attach the hooks and count from 0."""
+        """Attach the hooks and start to count from 0."""
         self.stop()
         self._begun.clear()
         self._handles = [o.register_step_pre_hook(self._on_step) for o in self._optimizers]
 
     def stop(self) -> None:
-        """Remove the hooks; the counts stay."""
+        """Remove the hooks and leave the counts as they are."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -74,31 +74,31 @@ class OptimizerStepMonitor:
     def check(
         self, step: int, updates: Sequence[tuple[RecordedLayer, Sequence[Tensor]]], *, first: bool
     ) -> None:
-        """Raise if the update of a step is more or less than one step of the layers' optimizers.
+        """Raise if the layers' optimizers did not step exactly once.
 
-        Weights of an optimizer that did not step must not change. A GradScaler may skip a step, and one of
-        two optimizers may wait for the other.
+        An optimizer may skip a step, as a GradScaler makes it do, or one of two may wait for the other. Its
+        weights must then not change.
 
         Parameters
         ----------
         step : int
         updates : sequence of (RecordedLayer, sequence of Tensor)
-            What changed of each layer's weight, or of the parameters that it is made of.
+            The change of each layer's weight, or of the parameters that compute it.
         first : bool
-            Whether it is the first recorded update. Gradients that no optimizer used then show that
+            Whether this is the first recorded update. If gradients exist then and no optimizer stepped,
             ``recorder.step()`` was called too early.
 
         Raises
         ------
         CaptureError
-            No optimizer stepped, or one stepped twice.
+            No optimizer stepped, or one stepped more than once.
         """
         holders = self._holders([layer for layer, _ in updates])
         for optimizer in {id(o): o for held in holders for o in held}.values():
             if (times := self._times(optimizer)) > 1:
                 raise CaptureError(
                     f"{type(optimizer).__name__} stepped {times} times at step {step}, between two calls of "
-                    f"recorder.step(), so that no gradient is that of the update; {_ONCE}"
+                    f"recorder.step(), so no single gradient belongs to the update; {_ONCE}"
                 )
         for (layer, changes), own in zip(updates, holders, strict=True):
             if own and not any(map(self._has_stepped, own)) and any(change.any() for change in changes):
@@ -137,7 +137,7 @@ class OptimizerStepMonitor:
         return self._begun[id(optimizer)] > 0
 
     def _times(self, optimizer: Any) -> int:
-        # If a class calls the step of its parent class, torch calls the hooks once for each of the two.
+        # If a class calls its parent's step, torch calls the hooks once for each of the two methods.
         steps = [vars(kind).get("step") for kind in type(optimizer).__mro__]
         calls = sum(bool(getattr(step, "hooked", False)) for step in steps)
         return -(-self._begun[id(optimizer)] // max(1, calls))
@@ -163,7 +163,7 @@ class OptimizerStepMonitor:
             try:
                 loss = closure(*args, **kwargs)
             except BaseException:
-                self._begun[id(optimizer)] = 0  # there was no step, and the user may try again
+                self._begun[id(optimizer)] = 0  # no step was made, and the user may try again
                 raise
             if not evaluated:
                 evaluated = True
@@ -174,7 +174,7 @@ class OptimizerStepMonitor:
 
 
 def _are_ready(optimizers: Iterable[Any]) -> bool:
-    """Return whether there are gradients for a step, and none that makes a GradScaler skip it."""
+    """Return whether gradients exist for a step and all are finite, so a GradScaler would not skip it."""
     groups = (group for optimizer in optimizers for group in optimizer.param_groups)
     gradients = [p.grad.detach().to_dense() for g in groups for p in g["params"] if p.grad is not None]
     return all(bool(g.isfinite().all()) for g in gradients) and any(bool(g.any()) for g in gradients)

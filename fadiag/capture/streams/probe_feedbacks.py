@@ -1,4 +1,4 @@
-"""Check that a probe's other backward matrices fit the layers of a model."""
+"""Check that the matrices in ``Probe(feedbacks=...)`` fit the layers of a model."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,13 +20,13 @@ def check_feedbacks(
     if jacobian_vectors and direct is not None:
         raise InputError(
             f"jacobian_vectors is {jacobian_vectors}, and layer {direct!r} gets direct "
-            "feedback, so that its backward map is F itself; leave it out"
+            "feedback, so its backward map is F itself; leave it out"
         )
     for label, matrices in feedbacks.items():
         if not label.isidentifier() or not is_free_label(label):
             raise InputError(
-                f"feedbacks has the name {label!r}; take an identifier that ends no name of "
-                "fadiag.signals, as bp, post and norm do"
+                f"feedbacks has the name {label!r}; take an identifier that is not the ending "
+                "of a name in fadiag.signals, as bp, post and norm are"
             )
         for name, matrix in matrices.items():
             if name not in by_name:

@@ -1,4 +1,4 @@
-"""Link layers to the modules that send direct feedback to them, by a pass of the first probe."""
+"""Find the module that sends direct feedback to each layer, by a pass of the first probe."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -28,14 +28,14 @@ def link_layers(
 ) -> tuple[tuple[RecordedLayer, ...], tuple[RecordedLayer, ...]]:
     """Return the recorded layers and the others, each with the module that sends direct feedback to it.
 
-    Without such modules no pass is made.
+    If the model has no such modules, no pass is made.
 
     Raises
     ------
     CaptureError
-        There is no probe, or as `link_senders`.
+        There is no probe; or see `link_senders`.
     InputError
-        As `link_senders` and `check_senders`.
+        See `link_senders` and `check_senders`.
     """
     senders = find_senders(model, adapters)
     if not senders:

@@ -1,4 +1,4 @@
-"""Read the probes of a run when they are due."""
+"""ProbeReader reads each probe of a run at the steps of its schedule."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
@@ -26,7 +26,7 @@ def check_probes(probes: Any) -> dict[str, Probe]:
     Raises
     ------
     InputError
-        A value that is no probe, or the name of another stream.
+        A value is not a probe, or its name is that of another stream.
     """
     if probes is not None and not isinstance(probes, Mapping):
         raise InputError(
@@ -42,19 +42,19 @@ def check_probes(probes: Any) -> dict[str, Probe]:
 
 
 class ProbeReader:
-    """Reads the probes of a model, by name.
+    """Reads the probes of a model when they are due.
 
     Parameters
     ----------
     model : nn.Module
     layers, others : sequence of RecordedLayer
-        The recorded layers, and the rest.
+        The recorded layers, and all others.
     probes : mapping of str to Probe
     flags : TrainingFlags
     schedule : callable
-        The schedule of probes without one of their own.
+        The schedule of probes that have none.
     check : {"raise", "warn", "off"}
-        What a failed check of a probe does, see `fadiag.Recorder`.
+        The reaction to a failed check of a probe, see `fadiag.Recorder`.
     ops : DeclaredOps, optional
 
     Raises
@@ -66,7 +66,7 @@ class ProbeReader:
     ----------
     by_name : mapping of str to Probe
     start : int
-        The step at which the recorder is built. Only there may a check raise.
+        The step at which the recorder was built. A check may raise only at this step.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class ProbeReader:
         self._model, self._layers, self._others = model, layers, others
         self._flags, self._ops = flags, ops
         self._schedule = schedule
-        self._checked: dict[str, int] = {}  # the step of the last check
+        self._checked: dict[str, int] = {}  # the step of each probe's last check
         self._ahead: dict[str, list[LayerSignals]] = {}
 
     def schedule_of(self, name: str) -> Schedule:
@@ -104,19 +104,19 @@ class ProbeReader:
         return [name for name in self.by_name if self.schedule_of(name)(step)]
 
     def draws_nulls(self, name: str, step: int, *, first: bool) -> bool:
-        """Return whether a probe draws its nulls at a step: by their schedule, or in the ``first`` record."""
+        """Return whether a probe draws its nulls at a step; by default, only in the ``first`` record."""
         own = self.by_name[name].null_schedule
         return first if own is None else own(step)
 
     def lacks_nulls(self, name: str, step: int, *, first: bool) -> bool:
-        """Return whether a probe has nulls and leaves them out at a step."""
+        """Return whether a probe has nulls but does not draw them at a step."""
         probe = self.by_name[name]
         return bool(probe.redraws or probe.gate_draws) and not self.draws_nulls(name, step, first=first)
 
     def read_ahead(self) -> Mapping[str, Sequence[LayerSignals]]:
-        """Read the probes that are due at the first step, store the result for `read` and return it.
+        """Read the probes that are due at the first step, save the result for `read` and return it.
 
-        An error in a probe is then raised before the store is made.
+        So an error in a probe is raised before the store is created.
         """
         step = self.start
         self._ahead = {
@@ -128,7 +128,7 @@ class ProbeReader:
         return dict(self._ahead)
 
     def read(self, name: str, step: int, *, first: bool, nulls: bool) -> list[LayerSignals]:
-        """Return the signals of a probe; warn of layers without signals in its ``first`` reading."""
+        """Return the signals of a probe; in its ``first`` reading, warn about layers without signals."""
         if name in self._ahead:
             return self._ahead.pop(name)
         read = self._read(name, step, nulls=nulls)
@@ -140,7 +140,7 @@ class ProbeReader:
         probe, checks = self.by_name[name], self._checks[name]
         again = probe.check_schedule is not None and probe.check_schedule(step)
         last = self._checked.get(name)
-        # The last record is read twice, and checked once.
+        # The last record is read twice but checked once.
         checks.is_due, checks.may_raise = last is None or (again and last != step), step == self.start
         if checks.is_due:
             self._checked[name] = step

@@ -1,4 +1,4 @@
-"""Read the signals of a probe: the model's own pass, the exact one, others, and the nulls."""
+"""Run the passes of one probe reading and collect their signals and nulls."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,13 +27,13 @@ from fadiag.store import Unfolding
 
 __all__ = ["ProbeRequest", "read_signals"]
 
-#: A pass under another backward rule, and the name under which each of its signals is recorded.
+#: A pass under another backward rule, and the names under which its signals are recorded.
 _Renamed = tuple[Trace, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
 class ProbeRequest:
-    """What a probe reads of its batch; see `fadiag.Probe` for each entry."""
+    """The signals and nulls that a probe reads; see `fadiag.Probe` for each entry."""
 
     signals: Sequence[str]
     redraws: int
@@ -51,8 +51,8 @@ def read_signals(
     Raises
     ------
     CaptureError
-        The batch is empty, the nulls take too much, the Jacobian needs a last layer that is not recorded, or
-        a check fails.
+        The batch is empty, the nulls take too much memory, the Jacobian needs a last layer that is not
+        recorded, or a check fails.
     """
     layers = passes.layers
     truth = passes.truth()
@@ -60,18 +60,18 @@ def read_signals(
     redraws = request.redraws if truth else 0
     vectors = 0 if is_true else request.jacobian_vectors
     twins = {signal: twin for signal, twin in TWINS.items() if twin in request.signals}
-    claims = bool(twins or redraws or vectors)  # whether anything is said of backpropagation
+    claims = bool(twins or redraws or vectors)  # whether a result refers to exact backpropagation
     checks = checks if claims or request.feedbacks else None
     is_checked = claims and checks is not None and checks.needs_errors
     exact = {"error", *twins} if redraws or vectors or is_checked else set(twins)
     wanted = set(request.signals) - set(TWINS.values())
-    if is_true:  # without feedback and hooks the model's own pass is the exact one
+    if is_true:  # the model has no feedback and no hooks, so its own pass is exact
         wanted |= exact
     wanted |= {"error"} if request.gate_draws or vectors else set()
     own = passes.run({}, wanted, keep_graph=bool(request.gate_draws or vectors))
     last = own.last or layers[-1]
     _check_last_layer(request, last, passes.others)
-    if all(call.a_shape.numel() == 0 for call in own.calls):  # a single expert may have no sample
+    if all(call.a_shape.numel() == 0 for call in own.calls):  # one expert may have no sample
         raise CaptureError("the batch is empty; give Probe a batch with at least one sample")
     if checks is not None:
         checks.check_adapters(passes, {name for given in request.feedbacks.values() for name in given})
@@ -99,7 +99,7 @@ def read_signals(
         reduce.choose(read, batch)
     reduce.samples.tables = {call.name for call in own.calls if is_table(call)}
     selection = SampleSelection(reduce.samples, request.unfolding, batch)
-    k = max(1, (last.outputs or layers[-1].outputs) - 1)  # the number of classes less one
+    k = max(1, (last.outputs or layers[-1].outputs) - 1)  # the number of classes minus one
     absent = gate_null_absences(own) if request.gate_draws else {}
     counts = {"redraws": redraws, "gate_draws": request.gate_draws}
     nulls = draw_nulls(passes, own, true.calls, selection, k, absent=absent, **counts)
@@ -107,7 +107,7 @@ def read_signals(
     for call, signals in zip(own.calls, read, strict=True):
         arrays = reduce(call.name, signals, batch)
         for name, array in arrays.items():
-            if signal_of(name).shape == "weight":  # a gradient is that of all samples of the batch
+            if signal_of(name).shape == "weight":  # a gradient sums over all samples
                 arrays[name] = replace(array, attrs={**array.attrs, "samples": batch})
         arrays |= nulls.get(call.name, {})
         attrs = call_attrs(call, own)
@@ -123,7 +123,7 @@ def read_signals(
 
 
 def _needs_truth(array: str) -> bool:
-    """Say whether an array is of the exact pass, or compares something with it."""
+    """Return whether an array comes from the exact pass or is compared with it."""
     role = role_of(array)
     name = "" if role.signal is None else role.signal.name
     against_twin = role.part == "cosine" and not role.feedback
@@ -133,7 +133,7 @@ def _needs_truth(array: str) -> bool:
 def _signals_of_call(
     call: Call, signals: Sequence[str], others: Sequence[_Renamed], cosines: Mapping[str, Array]
 ) -> dict[str, list[SignalTensor]]:
-    """Return the signals of a call in all passes; each has one micro-batch."""
+    """Return the signals of a call in all passes, each as a list of one micro-batch."""
     found = {name: [read_signal(name, call)] for name in signals if name in call.values}
     for trace, names in others:
         other = trace.call_named(call.name)
@@ -145,7 +145,7 @@ def _signals_of_call(
 
 
 def _check_last_layer(request: ProbeRequest, last: RecordedLayer, others: Sequence[RecordedLayer]) -> None:
-    """Raise CaptureError if what is asked for needs the error of a last layer that is not recorded."""
+    """Raise CaptureError if the request needs the error of a last layer that is not recorded."""
     how = "with an adapter " if last.adapter is unknown_layers else ""
     if last in others and request.jacobian_vectors:
         raise CaptureError(

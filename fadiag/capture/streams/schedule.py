@@ -1,4 +1,4 @@
-"""Schedules: functions that return whether to record at a step."""
+"""Build schedules, functions that return whether to record at a step."""
 
 from collections.abc import Callable, Iterable
 
@@ -30,7 +30,7 @@ def every(n: int) -> Schedule:
 
 
 def logarithmic(per_decade: int = 10) -> Schedule:
-    """Record step 0 and the whole numbers nearest to 10^(i / per_decade), i = 0, 1, ...
+    """Record step 0 and the whole numbers nearest to 10^(i / per_decade) for i = 0, 1, ...
 
     Examples
     --------
@@ -40,7 +40,7 @@ def logarithmic(per_decade: int = 10) -> Schedule:
     count = whole_number(per_decade, 1)
     if count is None:
         raise InputError(f"per_decade is {per_decade!r}; give a whole number, at least 1")
-    # 10^19 is beyond any step of an int64 axis.
+    # 10^19 exceeds the largest step of an int64 axis.
     return listed({0, *(round(10 ** (i / count)) for i in range(19 * count))})
 
 
@@ -62,7 +62,7 @@ def listed(steps: Iterable[int]) -> Schedule:
 
 
 def as_schedule(given: int | Iterable[int] | Schedule) -> Schedule:
-    """Return the schedule that a user gave: n for `every`, an iterable for `listed`, or a callable."""
+    """Return a schedule for the user's argument: n for `every`, an iterable for `listed`, or a callable."""
     if callable(given):
         return given
     if isinstance(given, Iterable) and not isinstance(given, str):

@@ -1,4 +1,4 @@
-"""Choose the signals of the state stream: the weights, and what the optimizer does to them."""
+"""Choose the signals of the state stream: weights, feedback, gradients and updates."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,21 +11,21 @@ from fadiag.signals import SIGNALS, signals_of
 
 __all__ = ["STATE_SIGNALS", "choose_state_signals", "why_absent", "why_impossible"]
 
-#: The signals of the state stream. Feedback is recorded here if the rule changes it.
+#: The signals of the state stream. It holds the feedback only if the rule changes it.
 STATE_SIGNALS = tuple(signal.name for signal in signals_of("state"))
-#: What the optimizer has of its own parameters only.
+#: Signals that an optimizer has only for its own parameters.
 _OF_PARAMETERS = ("gradient", "momentum")
 
 
 def choose_state_signals(
     asked: Iterable[str] | None, optimizers: Sequence[Any], layers: Sequence[RecordedLayer]
 ) -> tuple[str, ...]:
-    """Return the state signals to record: those asked for, or all that can be recorded.
+    """Return the state signals to record: the requested ones, or all that can be recorded.
 
     Raises
     ------
     InputError
-        An unknown signal, one that needs the optimizer without one, or an optimizer that holds none of the
+        A signal is unknown or needs an optimizer that was not given, or the optimizer holds none of the
         recorded weights.
     """
     holders = holders_of(optimizers)
@@ -54,7 +54,7 @@ def choose_state_signals(
 def why_absent(signal: str, layer: RecordedLayer) -> str:
     """Return why the state stream never has a signal of one layer; "" if it may have it.
 
-    The optimizer never sees a weight that is computed.
+    A computed weight, such as that of weight norm, is never in the optimizer.
     """
     if not layer.parametrization or signal not in _OF_PARAMETERS:
         return ""
@@ -66,7 +66,7 @@ def why_absent(signal: str, layer: RecordedLayer) -> str:
 
 
 def why_impossible(signal: str, optimizers: Sequence[Any], layers: Sequence[RecordedLayer]) -> str | None:
-    """Return why no record can hold a signal; None if that is not known before the first update."""
+    """Return why no record can hold a signal; None if only the first update can show it."""
     if signal == "feedback" and all(x.feedback_is_fixed for x in layers):
         return "no recorded layer's feedback changes (one that stays is in the static stream)"
     if all(why_absent(signal, layer) for layer in layers):
@@ -75,5 +75,5 @@ def why_impossible(signal: str, optimizers: Sequence[Any], layers: Sequence[Reco
         return "no recorded layer has a bias"
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     if signal == "momentum" and all(g.get("momentum") == 0 and "betas" not in g for g in groups):
-        return f"the momentum of {type(optimizers[0]).__name__} is 0, so it keeps none"
+        return f"the momentum of {type(optimizers[0]).__name__} is 0, so it stores none"
     return None

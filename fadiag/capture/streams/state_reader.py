@@ -1,4 +1,4 @@
-"""Read the weights before an update, and what the update made of them."""
+"""StateReader reads the weights before each update and their change by it."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -20,12 +20,12 @@ from fadiag.spectra import ROUNDING_LIMIT
 
 __all__ = ["StateReader"]
 
-#: The keys under which torch's optimizers store a momentum.
+#: The keys of the momentum in the state of torch's optimizers.
 _MOMENTA = ("momentum_buffer", "exp_avg")
-#: Why a run may never have a signal that was asked for.
+#: Why a run may have no record of a requested signal.
 _WHY_MISSING = {
     "gradient": "no recorded weight had a gradient when its optimizer stepped",
-    "momentum": f"the optimizers keep no {' or '.join(_MOMENTA)}",
+    "momentum": f"the optimizers store no {' or '.join(_MOMENTA)}",
     "update_rounding_floor": "no recorded weight changed",
 }
 
@@ -33,14 +33,16 @@ _WHY_MISSING = {
 class StateReader:
     """Reads the state of a step: `begin` before its update (W_s), `end` after it (W_(s+1)).
 
-    A record is written when it is whole, so a process that is killed before the update loses it by design.
+    Only complete records are written. If the process is killed before the update, the record is lost by
+    design.
 
     Tied weights are read once, under the layer that `owners_of` names. Gradients and changing feedback are
-    read when the optimizer steps, before it writes to the weights; with a closure, after its first
-    evaluation. So they are those that the update used. A sparse gradient (of an embedding) is converted.
+    read when the optimizer steps, before it writes to the weights. With a closure, they are read after its
+    first evaluation. So they are the values that the update used. A sparse gradient (of an embedding) is
+    converted to a dense one.
 
-    A weight that is computed (weight norm, spectral norm, pruning) is that of a forward pass made at that
-    moment, in the mode that the module has then. Its update is the difference of two such weights.
+    A computed weight (weight norm, spectral norm, pruning) has the value of a forward pass at that moment, in
+    the module's current mode. Its update is the difference of two such values.
 
     Parameters
     ----------
@@ -49,12 +51,12 @@ class StateReader:
         The signals to record.
     optimizers : sequence of optimizers
     whole : sequence of RecordedLayer
-        All layers of the model in forward order; the recorded ones by default.
+        All layers of the model in forward order. By default, the recorded ones.
 
     Attributes
     ----------
     begun : int or None
-        The step whose update is to come; None if no step is being read.
+        The step that waits for its update; None if no step is being read.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class StateReader:
         self._optimizers = optimizers
         self._monitor = OptimizerStepMonitor(optimizers, self._on_gradients)
         self._before: dict[int, tuple[Tensor, Tensor | None]] = {}
-        self._made_of: dict[int, list[Tensor]] = {}  # the parameters of computed weights
+        self._made_of: dict[int, list[Tensor]] = {}  # parameters that compute a weight
         self._gradients: dict[int, Tensor] = {}
         self._feedbacks: dict[int, Tensor] = {}
         self._holders: dict[int, list[Any]] = {}
@@ -80,7 +82,7 @@ class StateReader:
         self._updates = 0
 
     def record_bytes(self) -> int:
-        """Return how many bytes a record takes at most."""
+        """Return the largest size of a record in bytes."""
         total = 0
         for layer in self._layers:
             total += 8 * ("update_rounding_floor" in self.signals)
@@ -96,7 +98,7 @@ class StateReader:
         return why_impossible(name, self._optimizers, self._layers) is None
 
     def begin(self, step: int) -> None:
-        """Copy the weights and wait for the optimizer's step."""
+        """Copy the weights and watch for the optimizer's step."""
         self.begun = step
         self._before = {
             i: (x.weight.detach().clone(), None if x.bias is None else x.bias.detach().clone())
@@ -117,9 +119,9 @@ class StateReader:
             self._feedbacks[i] = layer.feedback.detach().clone()
 
     def _on_gradients(self, optimizer: Any) -> None:
-        """Read the gradient and the feedback of the layers that an optimizer is about to update."""
+        """Read the gradients and the feedback of the layers that an optimizer will now update."""
         own = holders_of([optimizer])
-        # A fused optimizer divides by the scale of a GradScaler itself.
+        # A fused optimizer divides by the GradScaler's scale only inside its step.
         scale = getattr(optimizer, "grad_scale", None)
         for i, layer in enumerate(self._layers):
             trained = [id(p) for p in layer.trained.values()]
@@ -136,25 +138,25 @@ class StateReader:
                 self._gradients[i] = gradient if scale is None else gradient / scale.to(gradient.device)
 
     def abandon(self) -> None:
-        """Stop waiting for the update and drop what was read."""
+        """Stop waiting for the update and discard the values that were read."""
         self._monitor.stop()
         self.begun = None
         self._before, self._made_of, self._gradients, self._feedbacks = {}, {}, {}, {}
 
     def end(self, step: int, *, updated: bool) -> list[LayerSignals]:
-        """Return the state of the step.
+        """Return the state of the step and stop reading.
 
         Parameters
         ----------
         step : int
         updated : bool
-            False at the end of a run, when the last step has no update.
+            False at the end of a run, because the last step has no update.
 
         Raises
         ------
         CaptureError
-            The optimizers did not step exactly once since `begin`, or do not treat a learned feedback as its
-            weight.
+            The optimizers did not step exactly once since `begin`, or they do not update a learned feedback
+            as they update its weight.
         """
         if updated:
             updates = [x.weight.detach() - self._before[i][0] for i, x in enumerate(self._layers)]
@@ -189,19 +191,19 @@ class StateReader:
         return read
 
     def _changes(self, i: int, update: Tensor) -> list[Tensor]:
-        """Return what changed of the tensors that an optimizer has of a layer's weight."""
+        """Return the changes of the tensors that an optimizer updates for a layer's weight."""
         if i not in self._made_of:
             return [update]
         now = self._layers[i].trained.values()
         return [p.detach() - before for p, before in zip(now, self._made_of[i], strict=True)]
 
     def check_found(self, asked: Iterable[str]) -> None:
-        """Raise if no record holds a signal that was asked for by name.
+        """Raise if no record holds a signal that the user requested by name.
 
         Raises
         ------
         CaptureError
-            The first such signal, and why it is missing.
+            Names the first such signal and why it is missing.
         """
         for signal in asked:
             if self._updates and signal not in self._recorded:

@@ -1,4 +1,4 @@
-"""An adapter has an effect, leaves nothing behind, and gives tensors that fit; other feedback is used."""
+"""Test that the adapter check accepts correct adapters and refuses those with no effect or wrong shapes."""
 
 import contextlib
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""error_bp is held against differences of the loss: right rules pass, what is not seen fails."""
+"""Test the check of error_bp against differences of the loss: correct rules pass, wrong errors fail."""
 
 from contextlib import contextmanager
 

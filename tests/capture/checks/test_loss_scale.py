@@ -1,4 +1,4 @@
-"""A GradScaler that the recorder was not given is noticed."""
+"""Test that the recorder notices a GradScaler that the user did not give it."""
 
 import warnings
 

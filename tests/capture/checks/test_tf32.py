@@ -1,4 +1,4 @@
-"""The check of error_bp holds on a GPU, which computes float32 convolutions in TF32."""
+"""Test that the check of error_bp works on a GPU with TF32 convolutions."""
 
 import contextlib
 import itertools

@@ -1,4 +1,4 @@
-"""Embeddings, layers with a forward of their own, sign rules, and biotorch's layers."""
+"""Test adapters for embeddings, layers with a custom forward, sign rules, and biotorch's layers."""
 
 import numpy as np
 import pytest

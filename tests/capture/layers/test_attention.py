@@ -1,4 +1,4 @@
-"""A pre-norm attention block of Linear modules: 3-D signals, no gate but in the MLP."""
+"""Test a pre-norm attention block of Linear modules: 3-D signals, and a gate only in the MLP."""
 
 import numpy as np
 import torch

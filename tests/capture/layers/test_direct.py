@@ -1,4 +1,4 @@
-"""Direct feedback (DFA, DRTP) in the styles of public codes, held against a recursion in numpy, float64."""
+"""Compare direct feedback (DFA, DRTP) in several public coding styles with a float64 recursion in numpy."""
 
 import contextlib
 from itertools import pairwise

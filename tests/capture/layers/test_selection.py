@@ -1,4 +1,4 @@
-"""Layers that nobody knows, that are never called, that carry hooks, or whose kernels lie the other way."""
+"""Test unknown layers, layers that are never called, layers with hooks, and transposed kernels."""
 
 import re
 import warnings

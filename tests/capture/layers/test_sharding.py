@@ -1,4 +1,4 @@
-"""A model of which each process holds a part is refused, with the reason."""
+"""Test that a model that is split over several processes is refused, with the reason."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""transformers' Conv1D, a linear layer whose weight is (in, out), under FA and as it is; a whole GPT-2."""
+"""Test transformers' Conv1D, a linear layer with an (in, out) weight, with and without FA, and in GPT-2."""
 
 import numpy as np
 import pytest

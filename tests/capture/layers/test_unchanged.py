@@ -1,4 +1,4 @@
-"""A model that is changed in mid-run is told, whichever stream is recorded."""
+"""Test that a model that changes during the run raises an error, whichever stream is recorded."""
 
 import pytest
 import torch

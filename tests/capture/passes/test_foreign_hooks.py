@@ -1,4 +1,4 @@
-"""Hooks of other libraries on a model: they break no probe, and no other part gets the blame."""
+"""Test that hooks of other libraries break no probe, and that errors in them name the hook."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A probe leaves the run as it was, and reads the same numbers wherever step() is called."""
+"""Test that a probe does not affect the run and reads the same values wherever step() is called."""
 
 import random
 import re

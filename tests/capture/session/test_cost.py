@@ -1,4 +1,4 @@
-"""What a recording costs is known before it starts: sizes, limits, a dry run; and at the end what it took."""
+"""Test the cost estimates before a recording (sizes, limits, dry run) and the measured time after it."""
 
 import re
 

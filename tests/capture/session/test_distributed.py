@@ -1,4 +1,4 @@
-"""Runs of several processes: what two ranks record, agree on and refuse, under real DDP."""
+"""Test runs of several processes: what two ranks record, check and refuse under real DDP."""
 
 import json
 import subprocess

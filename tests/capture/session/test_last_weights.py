@@ -1,4 +1,4 @@
-"""The last record is of the weights that the last update left; checkpoints have steps of their own."""
+"""Test that the last record has the weights of the last update, and that checkpoints have their own steps."""
 
 import copy
 import warnings

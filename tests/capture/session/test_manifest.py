@@ -1,4 +1,4 @@
-"""What the store says of its run."""
+"""Test the metadata that a store holds about its run."""
 
 import argparse
 import hashlib

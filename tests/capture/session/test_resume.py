@@ -1,4 +1,4 @@
-"""A store goes on as the run that it holds, or not at all."""
+"""Test that a store is resumed only by a run that matches it."""
 
 import copy
 import os
@@ -124,7 +124,7 @@ def test_another_kind_of_layer_is_refused(at4, path):
         network(hidden=7), path, r"layer '0' has out_features 5 in .*run.zarr and 7 now; resume with it as"
     )
     named = nn.Sequential(network(like=at4))
-    refused(named, path, r"run.zarr holds a layer '2', which the model has not; resume with it as it was")
+    refused(named, path, r"run.zarr holds a layer '2', which the model lacks; resume with it as it was")
 
 
 def test_another_type_is_refused(path):

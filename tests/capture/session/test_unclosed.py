@@ -1,4 +1,4 @@
-"""A recorder that nobody closes keeps its records, and lets go of the path, the threads and the model."""
+"""Test that a recorder that nobody closes saves its records and releases the path, threads and model."""
 
 import gc
 import os

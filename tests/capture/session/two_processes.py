@@ -1,4 +1,4 @@
-"""What one of two processes does for test_distributed.py: `python two_processes.py RANK FOLDER`."""
+"""Run one of the two processes of test_distributed.py: `python two_processes.py RANK FOLDER`."""
 
 import json
 import os

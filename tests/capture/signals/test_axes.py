@@ -1,4 +1,4 @@
-"""Axes that a permutation or a reshape moves, and positions that vary, are recorded right or refused."""
+"""Test that permuted, reshaped and variable axes are recorded correctly or refused."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Factors keep what they promise of a signal's matrix, compared with the raw matrix in float64."""
+"""Compare the factors of signals with the raw matrices in float64."""
 
 import numpy as np
 import pytest

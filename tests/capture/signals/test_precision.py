@@ -1,4 +1,4 @@
-"""Half precision, scaled losses, fused optimizers, and what rounding leaves of an update."""
+"""Test half precision, scaled losses, fused optimizers, and the rounding of updates."""
 
 import numpy as np
 import pytest

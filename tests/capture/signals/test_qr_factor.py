@@ -1,4 +1,4 @@
-"""The triangular factor against the matrix in float64."""
+"""Compare the triangular factor with the matrix in float64."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Layers that see other samples than those of the batch: experts, siamese networks, tables of positions."""
+"""Test layers that see other samples than the batch: experts, siamese networks, position tables."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The recorder records every row of the table of signals, and nothing that the table does not know."""
+"""Test that the recorder records every row of the table of signals and no other signal."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The gate null is B R in the place of B, at the layers where that has a meaning."""
+"""Test that the gate null replaces B by B R, and only at layers where this is defined."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""On untrained networks the gate null holds: an error's rank lies anywhere among its draws."""
+"""Test that on untrained networks an error's rank lies anywhere among its gate null draws."""
 
 from functools import partial
 from itertools import product

@@ -1,4 +1,4 @@
-"""The cosine of the two backward maps equals that of explicit products of matrices."""
+"""Compare the cosine of the two backward maps with explicit matrix products."""
 
 from itertools import pairwise
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The nulls of the last record, which is read twice."""
+"""Test the nulls of the last record, which is read twice."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A learned B is recorded over time, left alone by probes, and refused if it does not follow its weight."""
+"""Test that a learned B is recorded over time, unchanged by probes, and refused if it does not follow W."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The training batch's own signals."""
+"""Test the signals of the training batches."""
 
 from contextlib import nullcontext
 

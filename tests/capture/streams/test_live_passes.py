@@ -1,4 +1,4 @@
-"""Live recording takes the right passes of a step as its micro-batches."""
+"""Test that live recording uses the correct passes of a step as its micro-batches."""
 
 import warnings
 
@@ -110,7 +110,7 @@ def test_a_training_inside_a_transformation_is_told(tmp_path):
     model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
     recorder = Recorder(model, tmp_path / "run.zarr", live=Live(every=1), state=())
     per_sample(model)
-    with pytest.raises(CaptureError, match=r"saw no backward pass in step 0 but one inside .*torch.func"):
+    with pytest.raises(CaptureError, match=r"saw a backward pass in step 0 only inside .*torch.func"):
         recorder.step()
 
 
@@ -250,7 +250,7 @@ def test_a_training_that_goes_on_after_an_interrupt_is_refused(tmp_path):
         loss_of(model, (X, Y))
     model.stops = False
     loss_of(model, (X, Y)).backward()
-    with pytest.raises(CaptureError, match="a forward pass of step 0 was interrupted, and what came after"):
+    with pytest.raises(CaptureError, match="a forward pass of step 0 was interrupted, so the recorder"):
         recorder.step()
 
 
@@ -321,9 +321,9 @@ def test_a_layer_whose_gate_comes_and_goes_has_one_meaning(tmp_path):
             recorder.step()
     words = [str(w.message) for w in caught if w.category is CaptureWarning and "'first'" in str(w.message)]
     assert words == [
-        "layer 'first' had relu behind it in the first record of 'live' and has no norm or gate at step 1: "
-        "where that is so, its activation, modulator and error_post are not recorded, since they would be "
-        "those of something else; its error is"
+        "layer 'first' was followed by relu in the first record of 'live', and is followed by no norm or "
+        "gate at step 1: at such steps its error is recorded, but its activation, modulator and error_post "
+        "are not, because they would belong to another tensor"
     ]
     layer = open_run(tmp_path / "run.zarr")["live/first"]
     assert layer.attrs["gate"] == "relu"

@@ -1,4 +1,4 @@
-"""Live signals are right at every step of a model whose path changes between the steps."""
+"""Test live signals of a model whose path changes between the steps."""
 
 import numpy as np
 import pytest

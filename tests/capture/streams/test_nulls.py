@@ -1,4 +1,4 @@
-"""A null is computed from the same samples, in the same unfolding, as the signals beside it."""
+"""Test that a null uses the same samples and unfolding as the recorded signals."""
 
 from contextlib import contextmanager
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The recorded gradient is that of the update, and the optimizers step once between two calls."""
+"""Test that the recorded gradient belongs to the update, with one optimizer step between two calls."""
 
 import numpy as np
 import pytest
@@ -329,7 +329,7 @@ def test_a_signal_that_is_in_no_record_is_refused_at_the_end(tmp_path):
     recorder.step()
     with pytest.raises(
         CaptureError,
-        match=r"'momentum' was asked for and is in no record: the optimizers keep no momentum_bu",
+        match=r"'momentum' was asked for and is in no record: the optimizers store no momentum_b",
     ):
         recorder.close()
     run = open_run(tmp_path / "run.zarr")

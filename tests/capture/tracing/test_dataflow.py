@@ -1,4 +1,4 @@
-"""The gate and the norm of a layer are found, or reported as unknown."""
+"""Test that the gate and the norm of a layer are found, or reported as unknown."""
 
 import gc
 import warnings

@@ -1,4 +1,4 @@
-"""Functions and modules that the user says merely pass, or are the gate: held against autograd by hand."""
+"""Compare models with declared pass-through or gate operations with a manual autograd computation."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""A model may be copied and saved while hooks are attached to it."""
+"""Test that a model can be copied and saved while hooks are attached to it."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""The names and kinds of torch's operations, and which only describe a tensor."""
+"""Test the names and kinds of torch's operations, and which operations only describe a tensor."""
 
 import pytest
 import torch
