@@ -162,7 +162,7 @@ def _array(path: str, node: _NodeDocument, document: JSON, attributes: RootAttri
         raise ValueError(f"chunks of {layout.chunk_bytes:,} bytes are beyond the limit of {limit:,}")
     first = node.attributes.get("declared_at", 0)
     if type(first) is not int or first < 0:
-        raise ValueError(f"declared_at {first!r} is no record number")
+        raise ValueError(f"declared_at {first!r} is not a record number")
     return StoredArray(path, layout, node.attributes, inner)
 
 
@@ -216,7 +216,7 @@ def _check_tree(
     for path in (*groups, *arrays):
         parent = path.rpartition("/")[0]
         if parent and parent not in groups:
-            raise ValueError(f"{path!r} lies below {parent!r}, which is no group")
+            raise ValueError(f"{path!r} lies below {parent!r}, which is not a group")
     for stream in attributes.committed:
         for name, dtype in COORDINATES.items():
             array = arrays.get(f"{stream}/{name}")
