@@ -1,4 +1,4 @@
-"""Share the code of the sign rules: B has the weight's current signs and other magnitudes.
+"""SignLayer is the base class of the sign rules: B has the weight's current signs and other magnitudes.
 
 Liao, Leibo, Poggio, "How important is weight symmetry in backpropagation?", AAAI 2016, arXiv 1510.05067. At
 initialization with Gaussian weights, the cosine of feedback and weight is sqrt(2/pi) = 0.798 for uSF and

@@ -90,7 +90,8 @@ def feedback_conv(  # noqa: PLR0917 - torch.conv2d's order
     x : Tensor, shape (sample, channel, *space)
     weight, feedback : Tensor, shape (out, in / groups, *kernel)
     bias : Tensor, shape (out,), or None
-    stride, padding, dilation : tuple of int, one for each dimension of space
+    stride, padding, dilation : tuple of int
+        One number for each dimension of space.
     groups : int
     learned : bool
         Whether ``feedback`` receives the weight's gradient. Otherwise it receives none.
