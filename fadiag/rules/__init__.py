@@ -1,4 +1,4 @@
-"""Learning rules as layers, and `convert`, which puts them into a model."""
+"""Convert the layers of a model to another learning rule, such as Feedback Alignment."""
 
 from fadiag.rules.catalog import RULES
 from fadiag.rules.convert import convert

@@ -1,6 +1,6 @@
-"""Weights that a module computes anew at each forward pass: weight norm, spectral norm, pruning.
+"""Handle weights that a module computes at each forward pass: weight norm, spectral norm, pruning.
 
-torch has two ways to do it. A parametrization (`torch.nn.utils.parametrize`) makes ``weight`` a property.
+torch does this in two ways. A parametrization (`torch.nn.utils.parametrize`) makes ``weight`` a property.
 Pruning and the older functions set it in a forward pre-hook.
 """
 
@@ -23,7 +23,7 @@ __all__ = [
 
 
 def parametrization_of(module: nn.Module) -> str:
-    """Return the name of what computes a module's weight; "" if the weight is a tensor of its own.
+    """Return the names of the classes that compute a module's weight, or "" if it is a plain tensor.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def parametrization_of(module: nn.Module) -> str:
 
 
 def trained_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters of which a module computes its weight, by name.
+    """Return the parameters from which a module computes its weight, by name.
 
     Examples
     --------
@@ -53,11 +53,11 @@ def trained_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 @contextmanager
 def computed_weight(module: nn.Module, *, with_graph: bool = False) -> Iterator[None]:
-    """Let ``module.weight`` inside be that of a forward pass made now, and leave the module as it was.
+    """Compute ``module.weight`` as a forward pass would now, and restore the module afterwards.
 
-    In training mode each reading of a weight with spectral norm takes a step of its power iteration. A weight
-    that a hook makes is that of the last forward pass until the next one. ``with_graph`` says whether
-    autograd shall know of what the weight is made.
+    In training mode, each read of a weight with spectral norm advances its power iteration. A weight set by a
+    hook otherwise stays that of the last forward pass. With ``with_graph``, autograd records how the weight
+    is computed.
     """
     inside = [*_list_of(module).modules()] if is_parametrized(module, "weight") else [module]
     tables: list[tuple[dict[str, Any], dict[str, Any]]] = [(m._buffers, dict(m._buffers)) for m in inside]
@@ -65,22 +65,23 @@ def computed_weight(module: nn.Module, *, with_graph: bool = False) -> Iterator[
     devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
     with torch.set_grad_enabled(with_graph), torch.random.fork_rng(devices=devices):
         try:
-            for table, kept in tables:
-                table.update({name: b.clone() for name, b in kept.items() if b is not None})
+            for table, saved in tables:
+                table.update({name: b.clone() for name, b in saved.items() if b is not None})
             for hook in _hooks_of(module).values():
                 hook(module, ())
             yield
         finally:
             vars(module).update(tensors)
-            for table, kept in tables:
-                table.update(kept)
+            for table, saved in tables:
+                table.update(saved)
 
 
 @contextmanager
 def pinned_weight(module: nn.Module) -> Iterator[None]:
-    """Let each forward pass inside use one weight, by which autograd can differentiate.
+    """Use one weight in every forward pass inside, so that autograd can differentiate by it.
 
-    It is that of a pass made now. What is below it stays in the graph: another layer may share a part of it.
+    It is the weight of a forward pass made now. The parameters behind it stay in the graph, since another
+    layer may share some of them.
     """
     with computed_weight(module, with_graph=True):
         weight: Tensor = module.weight  # type: ignore[assignment]
@@ -93,19 +94,19 @@ def pinned_weight(module: nn.Module) -> Iterator[None]:
     else:
         for key in _hooks_of(module):
             del module._forward_pre_hooks[key]
-    kept = {name: held[name]} if name in held else {}
+    saved = {name: held[name]} if name in held else {}
     held[name] = pin
     try:
         yield
     finally:
         del held[name]
-        held.update(kept)
+        held.update(saved)
         module._forward_pre_hooks.clear()
         module._forward_pre_hooks.update(hooks)
 
 
 def parts_of_weights(model: nn.Module) -> set[nn.Module]:
-    """Return the modules inside the parametrizations of a model: each is a part of a weight, and no layer."""
+    """Return the modules inside the parametrizations of a model: they are parts of weights, not layers."""
     return {
         part
         for module in model.modules()
@@ -115,23 +116,23 @@ def parts_of_weights(model: nn.Module) -> set[nn.Module]:
 
 
 def change_class(module: nn.Module, kind: type[nn.Module]) -> None:
-    """Change a module's class, and keep its parametrizations, which torch holds in the class."""
+    """Change a module's class without losing its parametrizations, which torch stores in the class."""
     if is_parametrized(module):
         held = vars(type(module)).items()
-        kept = {k: v for k, v in held if isinstance(v, property) or k in ("__getstate__", "__deepcopy__")}
-        kind = type(f"Parametrized{kind.__name__}", (kind,), kept)
+        own = {k: v for k, v in held if isinstance(v, property) or k in ("__getstate__", "__deepcopy__")}
+        kind = type(f"Parametrized{kind.__name__}", (kind,), own)
     module.__class__ = kind
 
 
 def _list_of(module: nn.Module) -> Any:
-    """Return the modules that compute the weight one after the other: a ``ParametrizationList``."""
+    """Return the ``ParametrizationList`` whose modules compute the weight one after the other."""
     return module.parametrizations["weight"]  # type: ignore[index]
 
 
 def _hooks_of(module: nn.Module) -> dict[int, Any]:
-    """Return the forward pre-hooks that make the weight, or a part of it.
+    """Return the forward pre-hooks that compute the weight or a part of it.
 
-    torch's have the name of the tensor, as ``name`` or ``_tensor_name``.
+    torch's hooks hold the name of the tensor as ``name`` or ``_tensor_name``.
     """
     if not isinstance(vars(module).get("weight"), Tensor):
         return {}

@@ -1,4 +1,4 @@
-"""Make the layers of a model learn by another rule, in place."""
+"""Convert the layers of a model to another learning rule, in place."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -29,36 +29,37 @@ def convert(
     feedback: str = "normal",
     layers: LayerChoice | Iterable[LayerChoice] | None = None,
 ) -> _Model:
-    """Make a model learn by another rule: change the class of its linear and convolution layers, in place.
+    """Convert a model to another learning rule, by changing the class of its linear and convolution layers.
 
-    Modules and parameters stay the same objects, so hooks and references stay valid. Each layer gains
-    ``feedback``, the matrix B. B has the scale of the layer's weight as it is now, so convert after
-    initializing. It depends on ``seed`` and the layer's name only, and torch's own generator is left alone.
-    Under "kp", B is a parameter: build the optimizer after converting. Under other rules, one made before
-    stays valid.
+    The model is changed in place. Modules and parameters stay the same objects, so hooks and references stay
+    valid. Each layer gains ``feedback``, the matrix B. B has the scale of the layer's current weight, so
+    convert after initialization. B depends only on ``seed`` and the layer's name, and torch's own generator
+    is not used. Under "kp", B is a parameter: build the optimizer after converting. Under other rules, an
+    existing optimizer stays valid.
 
-    Under weight norm, spectral norm or pruning B has the scale of the weight as computed.
+    With weight norm, spectral norm or pruning, B has the scale of the computed weight.
 
-    A module with two names is converted once. Two layers that share one weight share one B. A table that
-    shares its weight with the output layer, as in GPT-2, stays a table. Only the output layer sends its error
-    through B, and the weight's gradient is still the sum of both.
+    A module with two names is converted once. Two layers that share one weight share one B. An embedding
+    that shares its weight with the output layer, as in GPT-2, is not converted. Only the output layer sends
+    its error through B, and the weight's gradient is still the sum of both.
 
     Parameters
     ----------
     model : nn.Module
-        Its layers of exactly the type ``nn.Linear``, ``nn.Conv1d`` or ``nn.Conv2d``, and ``Conv1D`` of
-        transformers, are converted. It may be such a layer itself.
+        Model whose layers of exactly the type ``nn.Linear``, ``nn.Conv1d``, ``nn.Conv2d`` or transformers'
+        ``Conv1D`` are converted. It may be such a layer itself.
     rule : str
-        "bp" leaves the model as it is, so that one line serves a whole study. "fa" is Feedback Alignment.
-        "usf", "frsf" and "brsf" have feedback with the weight's own signs. "kp" is Kolen-Pollack. "frozen"
-        stops the learning of the layers in ``layers``, which pass the error on exactly.
+        "bp" does not change the model, so one line of code serves a whole study. "fa" is Feedback Alignment.
+        "usf", "frsf" and "brsf" use feedback with the weight's own signs. "kp" is Kolen-Pollack. "frozen"
+        stops the learning of the layers in ``layers``; their backward pass stays exact.
     seed : int
-        The seed of the feedback, apart from those of initialization and data.
+        Seed of the feedback, separate from the seeds of initialization and data.
     feedback : {"normal", "uniform", "permuted"}
-        The law of B's entries, see `fadiag.rules.draw_feedback`.
+        Distribution of B's entries, see `fadiag.rules.draw_feedback`.
     layers : str, module, module class, or iterable of them, optional
-        Names, globs, modules of the model, or classes. The model's own name is "". By default all that can be
-        converted; then a module that keeps a matrix with an exact backward pass is an error or a warning.
+        Names, globs, modules of the model, or classes. The model's own name is "". By default, every layer of
+        a supported type is converted. Other matrices keep an exact backward pass; then `convert` raises or
+        warns.
 
     Returns
     -------
@@ -68,16 +69,16 @@ def convert(
     Raises
     ------
     InputError
-        The rule, the law or a layer is unknown; the model has nothing to convert, or was converted before. A
+        The rule, the law or a layer is unknown. The model has nothing to convert, or was converted before. A
         weight is not initialized yet, all zero or not finite, and so has no scale. More than half of the
         entries of all matrices would keep their exact backward pass, and ``layers`` is not given. Rule
-        "frozen" comes without ``layers``. The model is then as it was.
+        "frozen" is used without ``layers``. After an error the model is unchanged.
 
     Warns
     -----
     ConvertWarning
-        A smaller part of the matrices keeps its exact backward pass. Tables (``nn.Embedding``) and norms do
-        not count, since no error goes through their matrices to a layer below.
+        A smaller part of the matrices keeps its exact backward pass. Embeddings and norms do not count, since
+        no error goes through their matrices to a layer below.
 
     Examples
     --------
@@ -122,9 +123,9 @@ def convert(
 
 
 def _give_feedback(chosen: Mapping[str, nn.Module], rule: Rule, law: str, seed: int) -> None:
-    """Change the class of the chosen modules, and give each its B."""
+    """Change the class of the chosen modules and give each its B."""
     learned = rule.layer is not None and rule.layer.feedback_is_learned
-    # Everything is drawn before anything is changed: an error leaves the model whole.
+    # Draw everything before changing anything, so an error leaves the model unchanged.
     drawn: dict[int, Tensor] = {}
     for name, module in chosen.items():
         weight = _weight_of(name, module, computed=not learned)
@@ -142,7 +143,7 @@ def _give_feedback(chosen: Mapping[str, nn.Module], rule: Rule, law: str, seed: 
 
 
 def _weight_of(name: str, module: nn.Module, *, computed: bool) -> Tensor:
-    """Return a module's weight; ``computed`` says whether it may be computed from other parameters."""
+    """Return a module's weight; without ``computed``, raise if it is computed from other parameters."""
     if maker := parametrization_of(module):
         if not computed:
             raise InputError(
@@ -162,12 +163,12 @@ def _weight_of(name: str, module: nn.Module, *, computed: bool) -> Tensor:
 
 
 def _weight_id(module: nn.Module) -> int:
-    """Return a number that modules with a shared weight have in common."""
+    """Return a number that is equal for modules that share a weight."""
     return id(module if parametrization_of(module) else module.weight)
 
 
 def _choose(model: nn.Module, layers: LayerChoice | Iterable[LayerChoice] | None) -> dict[str, nn.Module]:
-    """Return the modules to convert by name, each once."""
+    """Return the modules to convert, by name, each once."""
     modules = dict(model.named_modules())
     able = {name: module for name, module in modules.items() if kind_of(module) in KINDS}
     return (
@@ -178,7 +179,7 @@ def _choose(model: nn.Module, layers: LayerChoice | Iterable[LayerChoice] | None
 
 
 def _refusal(name: str, module: nn.Module) -> InputError:
-    """Return the error for a module that was asked for by name and cannot be converted."""
+    """Return the error for a module that is named in ``layers`` and cannot be converted."""
     kind = type(module).__name__
     if isinstance(module, FeedbackLayer):
         return InputError(f"layer {name!r} is a {kind}, so it was converted before; build a fresh model")

@@ -1,4 +1,4 @@
-"""Draw feedback matrices: the laws of their entries, and the generator of each layer."""
+"""Draw feedback matrices: distributions of their entries, and a random generator for each layer."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from fadiag.errors import InputError
 __all__ = ["LAWS", "draw_feedback", "generator_for"]
 
 
-# Every draw names the CPU: torch's default device may be another one.
+# Every draw specifies the CPU, because torch's default device may be another one.
 
 
 def _normal(weight: Tensor, generator: torch.Generator) -> Tensor:
@@ -32,20 +32,20 @@ def _permuted(weight: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _rms(weight: Tensor) -> float:
-    # Not the standard deviation: the laws have mean zero, and a kernel of one entry has a scale too.
+    # Not the standard deviation: the laws have mean zero, and a kernel with one entry also needs a scale.
     return float(weight.detach().cpu().double().square().mean().sqrt())
 
 
-#: How B's entries are drawn, by the name of the law. Each takes the forward weight and a generator.
+#: Functions that draw B from the forward weight and a generator, by the name of the law of its entries.
 LAWS: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = MappingProxyType(
     {"normal": _normal, "uniform": _uniform, "permuted": _permuted}
 )
 
 
 def generator_for(seed: int, name: str) -> torch.Generator:
-    """Return a CPU generator that depends on the seed and the module's name only.
+    """Return a CPU generator that depends only on the seed and the module's name.
 
-    So a layer that is added to the model, or converted in another order, changes no other layer's feedback.
+    So adding a layer to the model, or converting in another order, changes no other layer's feedback.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def generator_for(seed: int, name: str) -> torch.Generator:
 def draw_feedback(weight: Tensor, law: str, generator: torch.Generator) -> Tensor:
     """Draw a feedback matrix with the weight's shape, scale, dtype and device.
 
-    The draw is made in float64 on the CPU, so that it is the same on every device.
+    The draw is made in float64 on the CPU, so it is the same on every device.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def draw_feedback(weight: Tensor, law: str, generator: torch.Generator) -> Tenso
     law : {"normal", "uniform", "permuted"}
         Independent Gaussian or uniform entries of mean zero, or the weight's own entries in random order.
     generator : torch.Generator
-        On the CPU, see `generator_for`.
+        A generator on the CPU, see `generator_for`.
 
     Returns
     -------

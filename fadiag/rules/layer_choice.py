@@ -10,7 +10,7 @@ from fadiag.errors import FadiagError, InputError
 
 __all__ = ["LayerChoice", "match_layers"]
 
-#: One choice of layers: a name or glob, a module, or a class of them.
+#: One choice of layers: a name or glob, a module, or a module class.
 LayerChoice = str | nn.Module | type[nn.Module]
 
 
@@ -20,7 +20,7 @@ def match_layers(
     able: Mapping[str, nn.Module],
     refusal: Callable[[str, nn.Module], FadiagError],
 ) -> dict[str, bool]:
-    """Return the names of the chosen layers, and whether each was asked for by itself.
+    """Return the names of the chosen layers, and whether each was chosen individually.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ def match_layers(
     modules : mapping of str to module
         All modules of the model.
     able : mapping of str to module
-        Those that may be chosen. A glob or a class takes only these.
+        Modules that may be chosen. A glob or a class matches only these.
     refusal : callable
-        Makes the error for a module that is asked for by name and is not able.
+        Makes the error for a module that is chosen by name and is not in ``able``.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def match_layers(
     Raises
     ------
     InputError
-        Nothing is chosen, or something that no able layer matches; near names are listed.
+        Nothing is chosen, or a choice matches no layer in ``able``; the error lists similar names.
     """
     wanted: dict[str, bool] = {}
     for given in [chosen] if isinstance(chosen, (str, type, nn.Module)) else chosen:

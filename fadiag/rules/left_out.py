@@ -1,4 +1,4 @@
-"""Say which matrices of a model keep their exact backward pass when it is converted."""
+"""Warn about the matrices of a model that keep their exact backward pass in a conversion."""
 
 import warnings
 from collections.abc import Collection, Iterable, Iterator
@@ -12,7 +12,7 @@ from fadiag.rules.computed_weights import parts_of_weights, trained_tensors
 
 __all__ = ["check_left_out", "listed"]
 
-#: Modules that own a matrix and carry no error through it: a table has nothing below it, and a norm's weight
+#: Modules with a matrix that sends no error backward: an embedding has no layer below, and a norm's weight
 #: multiplies entry by entry.
 _WITHOUT_FEEDBACK = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 
@@ -20,22 +20,22 @@ _WITHOUT_FEEDBACK = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 def check_left_out(
     model: nn.Module, converted: Collection[nn.Module], kinds: Iterable[str], *, stacklevel: int
 ) -> None:
-    """Warn of the matrices that are not converted, and raise where they are most of the model.
+    """Warn about the matrices that are not converted, and raise if they are most of the model.
 
     Parameters
     ----------
     model : nn.Module
     converted : collection of nn.Module
-        The modules that have feedback, or are about to get it.
+        Modules that have feedback or are about to get it.
     kinds : iterable of str
-        The kinds of layer that can be converted, as the message names them.
+        Names of the layer types that can be converted, for the message.
     stacklevel : int
-        Of the warning: 1 is the caller of this function.
+        Stack level of the warning; 1 is the caller of this function.
 
     Raises
     ------
     InputError
-        A module has no weights yet, or the matrices left out have more than half of all entries.
+        A module has no weights yet, or the unconverted matrices hold more than half of all entries.
     """
     taken = {id(matrix): matrix.numel() for module in converted for matrix in _matrices_of(module)}
     left: dict[int, int] = {}
@@ -57,7 +57,7 @@ def check_left_out(
     share = sum(left.values()) / (sum(left.values()) + sum(taken.values()))
     what = f"{listed(owners)}, with {100 * share:.3g} % of the entries of all its matrices"
     ways = (
-        f"convert takes {', '.join(kinds)}. To say that it is meant so, name the layers to convert by "
+        f"convert takes {', '.join(kinds)}. If this is intended, name the layers to convert by "
         'layers=[...], or give layers="*" for all that it can take'
     )
     if share > 0.5:
@@ -67,7 +67,7 @@ def check_left_out(
 
 
 def listed(items: Iterable[str], limit: int = 3) -> str:
-    """Return the first few of some texts, and how many more there are.
+    """Join the first few texts, followed by the number of the remaining ones.
 
     Examples
     --------
@@ -80,9 +80,10 @@ def listed(items: Iterable[str], limit: int = 3) -> str:
 
 
 def _matrices_of(module: nn.Module) -> Iterator[Tensor]:
-    """Yield the matrices and kernels that a module owns itself, or computes its weight of.
+    """Yield the matrices and kernels that a module owns, and those from which it computes its weight.
 
-    A parameter of shape (1, tokens, width), as vision transformers have, is added to every sample: no matrix.
+    A parameter of shape (1, tokens, width), as in vision transformers, is added to every sample. It is not a
+    matrix.
     """
     owned = (*module._parameters.values(), *trained_tensors(module).values())
     for parameter in {id(p): p for p in owned}.values():

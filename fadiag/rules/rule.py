@@ -1,4 +1,4 @@
-"""What a learning rule is: a name, and the way its layers get and use their feedback matrix B."""
+"""Define a learning rule: its name, and how its layers get and use their feedback matrix B."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,18 +11,18 @@ __all__ = ["FeedbackLayer", "Rule"]
 
 
 class FeedbackLayer(nn.Module):
-    """A layer whose backward pass uses the matrix ``feedback`` in place of its weight.
+    """Use the matrix ``feedback`` in place of the weight in the backward pass of a layer.
 
-    By itself it follows Feedback Alignment: B is drawn once and stays. Another rule is a subclass that
-    overrides what differs; `Rule` combines it with every kind of layer.
+    This base class implements Feedback Alignment: B is drawn once and stays fixed. Another rule is a subclass
+    that overrides the differences. `Rule` combines it with every kind of layer.
 
     Attributes
     ----------
     feedback : Tensor
-        B, in the weight's shape: what a pass made now would use. A buffer that is saved with the model, a
+        B, in the weight's shape, as a pass made now would use it. It is a buffer saved with the model, a
         parameter if it is learned, or computed from the weight.
     rule : str
-        The name of its learning rule, as `fadiag.convert` takes it.
+        Name of the learning rule in `fadiag.convert`.
     feedback_is_fixed : bool
         Whether B stays the same for a whole run.
     feedback_is_learned : bool
@@ -36,7 +36,7 @@ class FeedbackLayer(nn.Module):
     _given: Tensor | None = None
 
     def attach_feedback(self, matrix: Tensor) -> None:
-        """Make a freshly drawn matrix this layer's feedback.
+        """Set a newly drawn matrix as this layer's feedback.
 
         Layers that share a weight get the same matrix. It is a parameter if the rule learns it.
         """
@@ -47,15 +47,15 @@ class FeedbackLayer(nn.Module):
             self.register_buffer("feedback", matrix)
 
     def feedback_of_pass(self) -> Tensor:
-        """Return the matrix for the backward pass that belongs to the forward pass now running."""
+        """Return the matrix for the backward pass of the forward pass that is running now."""
         return self.feedback if self._given is None else self._given
 
     def learns_in_pass(self) -> bool:
-        """Say whether the backward pass now prepared gives B the weight's gradient."""
+        """Return whether the backward pass of the current forward pass gives B the weight's gradient."""
         return self.feedback_is_learned and self._given is None
 
     def spend_draws(self) -> None:
-        """Draw the random numbers that a forward pass draws for its feedback, and forget them.
+        """Draw and discard the random numbers that a forward pass draws for its feedback.
 
         The recorder calls it before a pass under `using_feedback`, so that dropout masks stay the same.
         """
@@ -64,33 +64,33 @@ class FeedbackLayer(nn.Module):
     def using_feedback(self, matrix: Tensor) -> Iterator[None]:
         """Use ``matrix`` in the backward pass of every forward pass made inside.
 
-        With the weight as ``matrix`` it is backpropagation. Inside, no B is learned or drawn.
+        With the weight as ``matrix`` the backward pass is backpropagation. Inside, no B is learned or drawn.
         """
-        kept = self._given
-        # Past nn.Module's own assignment, which would make a parameter of the layer out of a Parameter.
+        previous = self._given
+        # Bypass nn.Module's assignment, which would register a Parameter as a parameter of the layer.
         vars(self)["_given"] = matrix
         try:
             yield
         finally:
-            vars(self)["_given"] = kept
+            vars(self)["_given"] = previous
 
     def extra_repr(self) -> str:
-        """Return the layer's own description, with the rule."""
+        """Return the description of the layer, with the rule."""
         return f"{super().extra_repr()}, rule={self.rule!r}"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A learning rule that `fadiag.convert` knows.
+    """Describe a learning rule for `fadiag.convert`.
 
     Attributes
     ----------
     name : str
-        As ``convert(model, rule=...)`` takes it.
+        Name in ``convert(model, rule=...)``.
     layer : subclass of FeedbackLayer, or None
-        How its layers get and use their B. None where the backward pass stays exact.
+        Class that defines how layers get and use B. None if the backward pass stays exact.
     trains : bool
-        Whether its layers learn at all.
+        Whether the layers learn at all.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Array in, array out: ranks, alignment, subspaces, nulls and statistics of credit signals.
+"""Compute ranks, alignments, subspaces, nulls and statistics of credit signals from plain arrays.
 
-Matrices are (..., rows, columns), rows are samples; leading axes are batch axes; results are float64.
-Nothing here knows of stores, steps or networks.
+Matrices are (..., rows, columns) with samples as rows. Leading axes are batch axes. Results are float64.
+These functions do not use stores, steps or networks.
 """
 
 from fadiag.spectra.alignment.cosine import angle as angle

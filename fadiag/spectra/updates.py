@@ -1,4 +1,4 @@
-"""Updates of weights: the directions they explore, the parts that are decay or rounding, the polar factor."""
+"""Measure weight updates: explored directions, shares of decay and rounding, and the polar factor."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,10 +21,10 @@ from fadiag.spectra.validate import (
 
 __all__ = ["ROUNDING_LIMIT", "exploration", "polar_factor", "rounding_floor", "update_loss"]
 
-#: Above this share of rounding, the ranks of an update say more about rounding than about the update.
+#: Above this share of rounding, the ranks of an update mostly describe rounding.
 ROUNDING_LIMIT = 1e-3
 
-#: The bits that hold a number's exponent: alone they are the power of two at or below the number.
+#: Masks for the exponent bits of a number. These bits alone are the power of two at or below the number.
 _EXPONENT_BITS: Mapping[np.dtype[Any], Any] = {
     np.dtype(np.float32): np.int32(0x7F800000),
     np.dtype(np.float64): np.int64(0x7FF0000000000000),
@@ -32,26 +32,26 @@ _EXPONENT_BITS: Mapping[np.dtype[Any], Any] = {
 
 
 def exploration(updates: ArrayLike) -> Floats:
-    """Directions that a window of updates explores: participation ratio of the sum of Uᵀ U over its steps.
+    """Return the number of directions in a window of updates: participation ratio of sum Uᵀ U over steps.
 
-    Many steps of rank one explore many directions: 200 random ones reach 49 of 64. A step counts by its
-    energy, and directions are those of the features (right side). The value grows with the window, so name
-    the window.
+    Many steps of rank one explore many directions: 200 random steps reach 49 of 64. Each step is weighted by
+    its energy. Directions are feature directions (right side). The value grows with the window, so report
+    the window too.
 
     Parameters
     ----------
     updates : array_like (..., window, rows, columns)
-        One matrix a step.
+        One matrix per step.
 
     Returns
     -------
     array (...), float64
-        Between 1 and min(window x rows, columns); 0 where nothing moved.
+        Between 1 and min(window x rows, columns); 0 if all updates are zero.
 
     Raises
     ------
     InputError
-        There is no window axis or no step, or as `participation_ratio`.
+        The window axis is missing or empty, or as `participation_ratio`.
 
     Examples
     --------
@@ -65,25 +65,25 @@ def exploration(updates: ArrayLike) -> Floats:
             f"updates has shape {array.shape}; it must be (..., window, rows, columns), none of them empty"
         )
     require_finite(array, "updates")
-    # The sum of the Grams is the Gram matrix of the updates one below the other.
+    # The sum of the Gram matrices is the Gram matrix of the stacked updates.
     *lead, window, rows, columns = array.shape
     return participation_ratio(array.reshape(*lead, window * rows, columns))
 
 
 def rounding_floor(weight: ArrayLike, update: ArrayLike, *, eps: float | None = None) -> Floats:
-    """Share of an update that is rounding of the weight it was taken from.
+    """Return the share of an update that is rounding of the weight.
 
-    sqrt(sum spacing(W)² / 12) / |dW|_F: a stored weight has an error of rms spacing / sqrt(12) an entry. Do
-    not trust the ranks of an update whose share is above `ROUNDING_LIMIT`.
+    sqrt(sum spacing(W)² / 12) / |dW|_F: each entry of a stored weight has an rms error of spacing / sqrt(12).
+    Do not trust the ranks of an update whose share is above `ROUNDING_LIMIT`.
 
     Parameters
     ----------
     weight : array_like (..., rows, columns)
-        W, in the float type that the training used.
+        W, in the float type of the training.
     update : array_like (..., rows, columns)
-        W after the step less W before.
+        W after the step minus W before.
     eps : float, optional
-        Spacing of that float type at 1, for a weight that was widened since (bfloat16 to float32).
+        Spacing of that float type at 1, if the weight was widened later (bfloat16 to float32).
 
     Returns
     -------
@@ -118,12 +118,12 @@ def rounding_floor(weight: ArrayLike, update: ArrayLike, *, eps: float | None = 
 
 
 def _in_range(matrix: NDArray[Any]) -> tuple[NDArray[Any], int]:
-    """Scale by a power of two so that squares stay in float64's range; those of a float32 do."""
+    """Scale by a power of two so that squares stay in float64's range; float32 needs no scaling."""
     return (matrix, 0) if matrix.dtype == np.float32 else scale_exactly(matrix)
 
 
 def _norm(matrix: NDArray[Any]) -> float:
-    """Return the Frobenius norm, summed in float64 without a copy of the matrix."""
+    """Return the Frobenius norm, summed in float64 without copying the matrix."""
     return float(np.sqrt(np.einsum("ij,ij->", matrix, matrix, dtype=np.float64)))
 
 
@@ -138,19 +138,20 @@ def _same_shape(update: NDArray[Any], weight: NDArray[Any]) -> None:
 def update_loss(update: ArrayLike, weight: ArrayLike, learning_rate: ArrayLike, decay: float) -> Floats:
     """Return the part of an update that comes from the loss: update + learning rate x decay x W.
 
-    Weight decay has full rank and hides the rank of the update: a rank-1 update plus 0.01 W reads 12. A
-    recorded run does not hold the learning rate of each step, so `fadiag.analyze` cannot call this.
+    Weight decay has full rank and hides the rank of the update: a rank-1 update plus 0.01 W is measured as
+    rank 12. A recorded run does not hold the learning rate of each step, so `fadiag.analyze` cannot call this
+    function.
 
     Parameters
     ----------
     update : array_like (..., rows, columns)
-        W after the step less W before.
+        W after the step minus W before.
     weight : array_like (..., rows, columns)
         W before the step.
     learning_rate : array_like (...)
-        One a matrix, not negative; leading axes broadcast.
+        One value per matrix, not negative; leading axes broadcast.
     decay : float
-        Coefficient of W beside the gradient (decoupled decay, or plain SGD's), in [0, 1).
+        Coefficient of weight decay (decoupled, or in plain SGD), in [0, 1).
 
     Returns
     -------
@@ -182,10 +183,10 @@ def update_loss(update: ArrayLike, weight: ArrayLike, learning_rate: ArrayLike, 
 
 
 def polar_factor(x: ArrayLike, tau: float = 1e-6) -> Floats:
-    """Orthogonal polar factor U Vᵀ over the directions with s > tau s_max: what Muon approximates.
+    """Return the orthogonal polar factor U Vᵀ over the directions with s > tau s_max.
 
-    Newton-Schulz iterations do not give it, not even in float64. Directions below tau are rounding: they are
-    left out, not raised to 1. State tau beside the number.
+    Muon approximates this matrix. Its Newton-Schulz iterations do not reach it, not even in float64.
+    Directions below tau are rounding: they are left out, not raised to 1. Report tau with the result.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The one place that judges an input array: what it is, what is wrong with it, and where."""
+"""Check input arrays, scale them safely, and report the position of an invalid value."""
 
 from typing import Any
 
@@ -23,18 +23,18 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
-#: Entries up to 2**128 either way (all of float32) and sums of their fourth powers stay within float64.
+#: With entries from 2**-128 to 2**128 (all of float32), sums of fourth powers stay in float64's range.
 _HARMLESS = 128
 
 
 def as_real(values: ArrayLike, name: str) -> NDArray[Any]:
-    """Return a real floating array (float32 and float64 as they are, anything narrower as float64).
+    """Return a real floating array: float32 and float64 unchanged, other types as float64.
 
     Raises
     ------
     InputError
-        For complex numbers, text, objects and ragged lists, for values that are masked, and for a tensor that
-        numpy does not take as it is.
+        The values are complex numbers, text, objects, a ragged list or masked, or a tensor that numpy cannot
+        convert.
     """
     if np.ma.is_masked(values):
         raise InputError(f"{name} is a masked array; fill or drop what is masked")
@@ -49,14 +49,15 @@ def as_real(values: ArrayLike, name: str) -> NDArray[Any]:
         raise InputError(f"{name} is a sparse {type(values).__name__}; pass {name}.toarray()")
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name} has dtype {array.dtype}; it must hold real numbers")
-    # float16 overflows at 256 squared, integers wrap, BLAS takes native order only: float64 for all of them.
+    # float16 overflows at 256 squared, integers wrap, and BLAS needs native byte order. Convert all of them.
     return array if array.dtype in (np.float32, np.float64) and array.dtype.isnative else _widened(array)
 
 
 def _to_numpy(tensor: Any) -> str:
-    """Return the calls that make a tensor an array, where numpy does not take it as it is.
+    """Return the calls that turn a tensor into an array, for a tensor that numpy cannot convert.
 
-    It may need a gradient, be on another device, sparse, quantized, or of a precision that numpy lacks.
+    The tensor may require a gradient, be on another device, be sparse or quantized, or have a dtype that
+    numpy lacks.
     """
     kind = str(tensor.dtype)
     return "".join(
@@ -71,14 +72,14 @@ def _to_numpy(tensor: Any) -> str:
 
 
 def _widened(array: NDArray[Any]) -> Floats:
-    # A long double beyond float64's range becomes an infinity here, which require_finite then names.
+    # A long double beyond float64's range becomes an infinity here, and require_finite then reports it.
     with np.errstate(over="ignore"):
         return array.astype(np.float64)
 
 
 def require_finite(array: NDArray[Any], name: str) -> None:
-    """Raise InputError that counts what is not finite and says where the first one is."""
-    # Both ends are finite if and only if all is (NaN passes through), and they cost no array of booleans.
+    """Raise InputError with the count of non-finite values and the position of the first."""
+    # min and max are finite only if every value is, since NaN propagates. They need no boolean array.
     if array.size == 0 or (np.isfinite(array.min()) and np.isfinite(array.max())):
         return
     finite = np.isfinite(array)
@@ -102,7 +103,7 @@ def as_matrices(values: ArrayLike, name: str = "x") -> NDArray[Any]:
 
 
 def as_spectra(values: ArrayLike, name: str = "s") -> Floats:
-    """Return singular values (..., k) in float64: finite, not negative, not empty, in any order."""
+    """Return singular values (..., k) in float64: finite, not negative and not empty, in any order."""
     array = as_real(values, name)
     if array.ndim < 1 or array.shape[-1] == 0:
         raise InputError(f"{name} has shape {array.shape}; it must be (..., k), k at least 1")
@@ -119,7 +120,7 @@ def unit_peak(s: Floats) -> Floats:
 
 
 def as_sample(values: ArrayLike, name: str, ndim: int = 1) -> Floats:
-    """Return a finite float64 array of exactly ``ndim`` axes, for the statistics."""
+    """Return a finite float64 array with exactly ``ndim`` axes."""
     array = as_real(values, name)
     if array.ndim != ndim:
         raise InputError(f"{name} has shape {array.shape}; it must have {ndim} axes")
@@ -146,23 +147,23 @@ def as_share(value: float, name: str) -> float:
 
 
 def require_one_stack(**arrays: NDArray[Any]) -> None:
-    """Raise InputError where the leading (batch) axes of matrices do not broadcast."""
+    """Raise InputError if the leading (batch) axes of matrices do not broadcast."""
     lead = {name: array.shape[:-2] for name, array in arrays.items()}
     try:
         np.broadcast_shapes(*lead.values())
     except ValueError:
-        told = ", ".join(f"{name} {shape}" for name, shape in lead.items())
-        raise InputError(f"leading axes do not broadcast: {told}") from None
+        shapes = ", ".join(f"{name} {shape}" for name, shape in lead.items())
+        raise InputError(f"leading axes do not broadcast: {shapes}") from None
 
 
 def scale_each(array: NDArray[Any]) -> tuple[Floats, NDArray[np.int64]]:
-    """Bring the largest entry of each finite matrix (..., rows, columns), by a power of two, to [0.5, 1).
+    """Scale each finite matrix by a power of two, so that its largest entry is in [0.5, 1).
 
     Returns
     -------
     scaled : array, float64
     exponents : array (..., 1, 1)
-        ``ldexp(scaled, exponents)`` is the input; matrices of zeros stay as they are.
+        ``ldexp(scaled, exponents)`` is the input; matrices of zeros do not change.
     """
     wide = array.astype(np.float64, copy=False)
     exponents = np.frexp(np.abs(wide).max(axis=(-2, -1), keepdims=True))[1].astype(np.int64)
@@ -170,18 +171,18 @@ def scale_each(array: NDArray[Any]) -> tuple[Floats, NDArray[np.int64]]:
 
 
 def scale_exactly(matrix: NDArray[Any]) -> tuple[Floats, int]:
-    """Bring a finite array, by a power of two, to where the fourth powers of its entries stay in range.
+    """Scale a finite array by a power of two, so that fourth powers of its entries stay in range.
 
     Returns
     -------
     scaled : array, float64
-        A new array where it had to be scaled or widened; never to be written to. Zeros stay zeros.
+        The input itself if it needs no scaling and no widening, so never write to it. Zeros stay zeros.
     exponent : int
-        ``ldexp(scaled, exponent)`` is the input; 0 where the entries are harmless already.
+        ``ldexp(scaled, exponent)`` is the input; 0 if the input needed no scaling.
     """
     exponent = int(np.frexp(max(float(matrix.max()), -float(matrix.min())))[1])
     wide = matrix.astype(np.float64, copy=False)
     if abs(exponent) <= _HARMLESS:
         return wide, 0
-    # ldexp takes any exponent, where 2.0**exponent would overflow or vanish.
+    # ldexp accepts any exponent; 2.0**exponent would overflow or underflow.
     return np.ldexp(wide, -exponent), exponent

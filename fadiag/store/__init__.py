@@ -1,4 +1,4 @@
-"""The store: one zarr folder a run, written step by step, which anybody can read at any time.
+"""Write and read the store of a run: one zarr folder that grows step by step and is readable at any time.
 
 Examples
 --------

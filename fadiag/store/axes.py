@@ -1,4 +1,4 @@
-"""What the axis names of a signal mean, and how many samples of a layer are real."""
+"""Find the unit axis of a signal and the number of valid samples of a layer."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 
 __all__ = ["ROW_COUNT_SIGNAL", "UNFOLDINGS", "Unfolding", "channel_of", "rows_of_layer"]
 
-#: What one row of a signal's matrix is: a sample, or one position of a sample.
+#: The meaning of one row of a signal's matrix: a sample, or one position of a sample.
 Unfolding = Literal["samples", "channels"]
 UNFOLDINGS: tuple[Unfolding, ...] = ("samples", "channels")
 
-#: The signal that holds a layer's own number of samples in each record. NaN: it is the stream's number.
+#: The signal that holds a layer's own number of samples in each record. NaN means the stream's number.
 ROW_COUNT_SIGNAL = "rows"
 
 
 def channel_of(dims: Sequence[str]) -> str | None:
-    """Return the axis of a signal that runs over its layer's units, or None where that is not certain.
+    """Return the axis of a signal that runs over its layer's units, or None if no axis is certain to.
 
     Examples
     --------
@@ -29,5 +29,5 @@ def channel_of(dims: Sequence[str]) -> str | None:
 
 
 def rows_of_layer(own: NDArray[np.floating], stream: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return a layer's number of samples in each record: its own, or the stream's where its own is NaN."""
+    """Return a layer's number of samples in each record: its own, or if that is NaN, the stream's."""
     return np.where(np.isnan(own), stream, np.nan_to_num(own)).astype(np.int64)

@@ -1,7 +1,7 @@
-"""Where the bytes of an array lie: chunk arithmetic and zarr metadata, as pure numbers and JSON.
+"""Compute the chunk layout and the zarr metadata of an array, as plain numbers and JSON.
 
-Whatever a reader needs to find a record in a file is computed here and nowhere else. docs/store-format.md
-says the same in words.
+Writers and readers both find a record in its file by this module. docs/store-format.md describes the same
+layout in words.
 """
 
 import math
@@ -30,11 +30,11 @@ __all__ = [
 ]
 
 #: Version of the layout. Stores of other versions are refused.
-#: 3: the gate null, and spectra of the draws of a null.
+#: Version 3 added the gate null and the spectra of a null's draws.
 SCHEMA = 3
-#: Bytes that a chunk aims at.
+#: Target size of a chunk in bytes.
 CHUNK_TARGET = 4 * 2**20
-#: Bytes that no chunk exceeds, whatever a metadata file says.
+#: Largest size of a chunk in bytes. A metadata file that claims more is refused.
 MAX_CHUNK = 2**30
 DTYPES = frozenset(
     "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()  # noqa: SIM905
@@ -43,7 +43,7 @@ RAW_CODECS: list[JSON] = [{"name": "bytes", "configuration": {"endian": "little"
 
 
 def sealed_codecs(inner: Sequence[int]) -> list[JSON]:
-    """Return the codecs of a sealed array: shards of compressed inner chunks, each with a checksum."""
+    """Return the codecs of a sealed array, whose shards hold compressed inner chunks with checksums."""
     compressed = {"name": "zstd", "configuration": {"level": 3, "checksum": False}}
     shards = {
         "chunk_shape": list(inner),
@@ -56,7 +56,7 @@ def sealed_codecs(inner: Sequence[int]) -> list[JSON]:
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """What one record of a signal is: dimensions and shape without ``step``, dtype and attributes.
+    """Describe one record of a signal: dimensions and shape without ``step``, dtype and attributes.
 
     Examples
     --------
@@ -78,7 +78,7 @@ class ArraySpec:
             check_name("dimension", dim)
         if len({"step", *self.dims}) != len(self.dims) + 1:
             raise InputError(
-                f"dims {self.dims}: give each a name of its own, and leave 'step' out, which the store adds"
+                f"dims {self.dims}: give each a separate name, and leave out 'step', which the store adds"
             )
         if any(n < 1 for n in self.shape):
             raise InputError(f"shape {self.shape}: every length must be at least 1")
@@ -87,12 +87,12 @@ class ArraySpec:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of one record."""
+        """Size of one record in bytes."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 def fill_value(dtype: str) -> JSON:
-    """Return the value of what was not recorded: NaN for floats, 0 for integers, False for bool."""
+    """Return the value that fills unrecorded places: NaN for floats, 0 for integers, False for bool."""
     if dtype == "bool":
         return False
     return "NaN" if dtype.startswith("float") else 0
@@ -100,10 +100,10 @@ def fill_value(dtype: str) -> JSON:
 
 @dataclass(frozen=True)
 class ArrayLayout:
-    """Which bytes of which chunk file hold which part of an array.
+    """Map each part of an array to the bytes of a chunk file.
 
-    An array with steps has ``chunk[0]`` records in a file. A record larger than the chunk target has files of
-    its own and is split along its first axis.
+    A file of an array with steps holds ``chunk[0]`` records. A record larger than the chunk target is split
+    along its first axis into separate files.
     """
 
     dims: tuple[str, ...]
@@ -114,17 +114,17 @@ class ArrayLayout:
 
     @cached_property
     def record_shape(self) -> tuple[int, ...]:
-        """Shape of one record, or of the whole array where there are no steps."""
+        """Shape of one record, or of the whole array if it has no steps."""
         return self.shape[1:] if self.stepped else self.shape
 
     @cached_property
     def record_bytes(self) -> int:
-        """Bytes of one record."""
+        """Size of one record in bytes."""
         return math.prod(self.record_shape) * np.dtype(self.dtype).itemsize
 
     @cached_property
     def chunk_bytes(self) -> int:
-        """Length of every chunk file."""
+        """Size of every chunk file in bytes."""
         return math.prod(self.chunk) * np.dtype(self.dtype).itemsize
 
     @property
@@ -133,18 +133,18 @@ class ArrayLayout:
         return tuple(-(-n // c) for n, c in zip(self.shape, self.chunk, strict=True))
 
     def key(self, *index: int) -> str:
-        """Return the file name of a chunk from its first indices; the others are 0."""
+        """Return the file name of a chunk from its first indices; missing indices are 0."""
         full = (*index, *(0,) * (len(self.shape) - len(index)))
         return ".".join(("c", *map(str, full)))
 
     def chunks(self) -> Iterator[tuple[str, tuple[slice, ...]]]:
-        """Yield (file name, part of the array) of every chunk."""
+        """Yield the file name and the part of the array of every chunk."""
         for index in np.ndindex(*self.grid):
             places = zip(index, self.chunk, self.shape, strict=True)
             yield self.key(*index), tuple(slice(i * c, min((i + 1) * c, n)) for i, c, n in places)
 
     def blocks(self, record: int) -> Iterator[tuple[str, int, int, int]]:
-        """Yield (file name, offset in the file, first byte, last byte + 1 of the record) of one record."""
+        """Yield where a record lies: (file name, offset in the file, first byte, last byte + 1)."""
         lead: tuple[int, ...] = ()
         offset = 0
         if self.stepped:
@@ -160,7 +160,7 @@ class ArrayLayout:
 def plan_array(spec: ArraySpec, *, stepped: bool, planned: int | None = None) -> ArrayLayout:
     """Choose the chunks of an array.
 
-    A file holds K = clamp(4 MiB / record, 1, 1024) records, but no more than are planned.
+    A file holds K = clamp(4 MiB / record, 1, 1024) records, but no more than the planned number.
 
     Raises
     ------

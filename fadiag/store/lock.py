@@ -1,4 +1,4 @@
-"""A lock that lets one process write a store; the kernel frees it when that process dies."""
+"""Lock a store so that one process at a time writes it; the kernel frees the lock if the process dies."""
 
 import errno
 import fcntl
@@ -13,11 +13,11 @@ __all__ = ["MovedError", "StoreLock", "is_locked"]
 
 
 class MovedError(OSError):
-    """The store was moved away while it was written, and its path leads to something else."""
+    """Report that the store was moved while it was written, and its path leads elsewhere now."""
 
 
 class StoreLock:
-    """Hold the lock of a store until `release`; a second holder, in this process or another, is refused.
+    """Hold the lock of a store until `release`; a second holder in any process is refused.
 
     Raises
     ------
@@ -28,7 +28,7 @@ class StoreLock:
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         self._held = os.fstat(self._descriptor)
-        # `is_locked` takes a shared lock for an instant, so one refusal does not prove a writer.
+        # `is_locked` takes a shared lock for an instant, so one refusal does not prove that a writer exists.
         for attempt in range(5):
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,13 +41,13 @@ class StoreLock:
                         " or take another path"
                     ) from None
                 time.sleep(0.01)
-        # A forked child (a data loader's worker) must not hold the lock when its parent is killed.
+        # A forked child (a data loader's worker) must not hold the lock after its parent is killed.
         me = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _release_in_child(me))
 
     def check_place(self, path: Path) -> None:
-        """Raise `MovedError` if the path leads to another directory than the locked one."""
-        if not os.path.samestat(self._held, os.stat(path)):  # noqa: PTH116 - often called, and twice as fast
+        """Raise `MovedError` if the path no longer leads to the locked directory."""
+        if not os.path.samestat(self._held, os.stat(path)):  # noqa: PTH116 - often called, and a Path is slow
             raise MovedError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
 
     def release(self) -> None:

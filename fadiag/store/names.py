@@ -1,4 +1,4 @@
-"""Names that a store can hold: of streams, layers, signals, scalars and dimensions."""
+"""Check the names of streams, layers, signals, scalars and dimensions that a store holds."""
 
 import functools
 import hashlib
@@ -9,25 +9,25 @@ from fadiag.errors import InputError
 
 __all__ = ["COORDINATES", "MAX_KEY", "check_name", "check_scalar", "layer_key", "signal_path"]
 
-#: The coordinates that every stream has, with their type.
+#: The coordinates of every stream, with their types.
 COORDINATES = {"step": "int64", "wall_time": "float64", "epoch": "float64", "rows_valid": "int64"}
-#: Bytes of the longest layer key.
+#: Length of the longest layer key in bytes.
 MAX_KEY = 200
 ROOT_LAYER = "(root)"
 
 _NAME = re.compile(r"(?!c$)[A-Za-z][A-Za-z0-9_]{0,99}")
 
 
-@functools.lru_cache(maxsize=2**14)  # asked for every array of every record
+@functools.lru_cache(maxsize=2**14)  # called for every array of every record
 def layer_key(name: str) -> str:
     """Return the name of a layer's group: its percent-encoded module name, or ``(root)`` for a root module.
 
-    A key longer than 200 bytes is cut and ends in a hash. The group's attribute ``name`` is the true name.
+    A key longer than 200 bytes is cut and ends in a hash. The group's attribute ``name`` holds the true name.
 
     Parameters
     ----------
     name : str
-        As `torch.nn.Module.named_modules` gives it; ``""`` is the root module.
+        The name from `torch.nn.Module.named_modules`; ``""`` is the root module.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def layer_key(name: str) -> str:
     if not name:
         return ROOT_LAYER
     key = quote(name, safe="()")
-    # Encode the first character of a name that would hide a file, climb a folder or equal a coordinate.
+    # Encode the first character if the name would be a hidden file, a parent folder or a coordinate.
     if key[0] in "._" or key in {*COORDINATES, "zarr.json", "c"}:
         key = f"%{ord(key[0]):02X}{key[1:]}"
     if len(key) > MAX_KEY:
@@ -51,12 +51,12 @@ def layer_key(name: str) -> str:
 
 
 def signal_path(stream: str, layer: str, signal: str) -> str:
-    """Return the path of a signal in the store; layer ``""`` is the stream itself."""
+    """Return the path of a signal in the store; layer ``""`` means the stream itself."""
     return "/".join((stream, layer_key(layer), signal) if layer else (stream, signal))
 
 
 def check_name(kind: str, name: str) -> str:
-    """Return a stream, signal or dimension name, or raise `InputError`."""
+    """Return the name of a stream, signal or dimension, or raise `InputError`."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InputError(
             f"{kind} name {name!r}: use letters, digits and underscores, a letter first, at most 100, and not"
@@ -69,5 +69,5 @@ def check_scalar(name: str) -> str:
     """Return the name of a scalar of a stream, or raise `InputError`."""
     check_name("scalar", name)
     if name in COORDINATES:
-        raise InputError(f"scalar name {name!r} is that of a coordinate of every stream; give it another")
+        raise InputError(f"scalar name {name!r} is a coordinate of every stream; give it another")
     return name

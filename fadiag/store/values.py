@@ -1,4 +1,4 @@
-"""Numbers and attributes that a store can hold, checked when the caller gives them."""
+"""Check the numbers and attributes that a caller gives to a store."""
 
 import json
 import numbers
@@ -14,10 +14,10 @@ JSON: TypeAlias = Any
 
 
 def check_number(what: str, value: Any) -> float:
-    """Return one number, which may be a numpy or torch scalar, or raise `InputError` that names it."""
+    """Return a number or a numpy or torch scalar as a float, or raise `InputError` that names it."""
     try:
-        plain = value.item() if hasattr(value, "item") else value  # of an array with one entry
-        if isinstance(plain, SupportsFloat):  # text is not
+        plain = value.item() if hasattr(value, "item") else value  # an array with one entry
+        if isinstance(plain, SupportsFloat):  # excludes text
             return float(plain)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         pass
@@ -26,14 +26,14 @@ def check_number(what: str, value: Any) -> float:
 
 
 def check_whole(what: str, value: Any) -> int:
-    """Return one whole number, 0 or more, or raise `InputError` that names it."""
+    """Return a whole number of at least 0, or raise `InputError` that names it."""
     if isinstance(value, numbers.Integral) and not isinstance(value, bool) and 0 <= int(value) < 2**62:
         return int(value)
     raise InputError(f"{what} {reprlib.repr(value)}: give a whole number, 0 or more")
 
 
 def clean_json(what: str, value: Mapping[str, JSON]) -> dict[str, JSON]:
-    """Return a deep copy of attributes, or raise `InputError` for what is not plain JSON, as NaN is not."""
+    """Return a deep copy of attributes, or raise `InputError` if they are not plain JSON (NaN is not)."""
     try:
         text = json.dumps(dict(value), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -41,7 +41,7 @@ def clean_json(what: str, value: Mapping[str, JSON]) -> dict[str, JSON]:
             f"{what} is not plain JSON: {error}; convert it with float(), int() or str()"
         ) from None
     copy: dict[str, JSON] = json.loads(text)
-    # json escapes half a surrogate pair, which has no UTF-8, and no reader takes that escape.
+    # json escapes half a surrogate pair, which UTF-8 cannot encode, and no reader accepts that escape.
     if "\\ud" in text:
         _refuse_surrogates(what, copy)
     return copy
@@ -59,7 +59,7 @@ def _refuse_surrogates(what: str, value: JSON) -> None:
 
 
 def _texts(value: JSON, place: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (place, text) for each text of a JSON value, keys too; a place looks like ``'meta'['data']``."""
+    """Yield (place, text) for each text and key of a JSON value; a place looks like ``'meta'['data']``."""
     if isinstance(value, str):
         yield place, value
     elif isinstance(value, dict):

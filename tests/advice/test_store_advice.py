@@ -55,7 +55,7 @@ ADVICE.row(
     lambda at: declared(at, ArraySpec(("out", "in"), (3, 2), "float32")),
 )
 ADVICE.row(
-    "give each a name of its own, and leave 'step' out, which the store adds",
+    "give each a separate name, and leave out 'step', which the store adds",
     lambda at: ArraySpec(("step", "out"), (2, 3), "float32"),
     lambda at: declared(at, ArraySpec(("out",), (3,), "float32")),
 )
@@ -70,7 +70,7 @@ ADVICE.row(
     lambda at: declared(at, SPEC, signal="x_1"),
 )
 ADVICE.row(
-    "is that of a coordinate of every stream; give it another",
+    "is a coordinate of every stream; give it another",
     lambda at: check_scalar("epoch"),
     lambda at: appended(at, extra={check_scalar("epochs"): 1.0}, x=values(0)),
 )
@@ -301,7 +301,7 @@ def _(at, told):
     writer.close()
 
 
-@ADVICE.story("mend the disk and {RESUME}")
+@ADVICE.story("repair the disk and {RESUME}")
 def _(at, told):
     with told(), writing(at) as writer:
         writer.append("s", 0, {("a", "x"): values(0)})

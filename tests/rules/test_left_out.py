@@ -10,7 +10,7 @@ from fadiag.errors import ConvertWarning, InputError
 from fadiag.rules import FeedbackLayer, convert
 
 WAYS = (
-    r"convert takes nn.Linear, nn.Conv1d, nn.Conv2d, transformers' Conv1D. To say that it is meant so, name "
+    r"convert takes nn.Linear, nn.Conv1d, nn.Conv2d, transformers' Conv1D. If this is intended, name "
     r'the layers to convert by layers=\[...\], or give layers="\*" for all that it can take'
 )
 

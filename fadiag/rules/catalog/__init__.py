@@ -1,4 +1,4 @@
-"""The learning rules, one file each. A new rule is a new file and its name in `RULES`."""
+"""List the learning rules, one file each; to add a rule, add a file and an entry in `RULES`."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -15,10 +15,10 @@ from fadiag.rules.rule import FeedbackLayer, Rule
 
 __all__ = ["LAYER_CLASSES", "RULES"]
 
-#: All rules, in the order in which errors list them.
+#: All rules, in the order of error messages.
 RULES: tuple[Rule, ...] = (BP, FA, USF, FRSF, BRSF, KP, FROZEN)
 
-#: For each rule, the class that takes the place of each kind of layer.
+#: For each rule, the class that replaces each kind of layer.
 LAYER_CLASSES: Mapping[str, Mapping[Kind, type[FeedbackLayer]]] = MappingProxyType(
     {rule.name: layer_classes(rule, __name__) for rule in RULES}
 )

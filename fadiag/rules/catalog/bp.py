@@ -1,4 +1,4 @@
-"""Backpropagation: the layers stay as they are, so that one line serves all arms of a study."""
+"""Define backpropagation: the layers do not change, so one line of code serves all arms of a study."""
 
 from fadiag.rules.rule import Rule
 

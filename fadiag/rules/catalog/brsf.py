@@ -1,4 +1,4 @@
-"""brSF: B = |M| sign(W), where each pass in training mode draws M anew."""
+"""Define brSF: B = |M| sign(W), and each pass in training mode draws a new M."""
 
 import torch
 from torch import Tensor
@@ -10,21 +10,23 @@ __all__ = ["BRSF", "BatchSignLayer"]
 
 
 class BatchSignLayer(FixedSignLayer):
-    """``feedback = |M| sign(W)``, with M Gaussian of the weight's scale.
+    """Compute ``feedback = |M| sign(W)`` with Gaussian M of the weight's scale.
 
-    M comes from torch's own generator, as a dropout mask does. Until the next draw, ``magnitude`` is that of
-    the last one.
+    M comes from torch's own generator, like a dropout mask. ``magnitude`` holds |M| of the last draw.
     """
 
     def feedback_of_pass(self) -> Tensor:
-        """Draw the magnitudes of this pass, unless the feedback is given or the model is in eval mode."""
+        """Return the feedback with magnitudes drawn for this pass.
+
+        Under `using_feedback` or in eval mode, nothing is drawn.
+        """
         if self.training and self._given is None:
             weight = self.weight_now()
             self.magnitude.copy_(torch.randn_like(weight).abs() * weight.square().mean().sqrt())
         return super().feedback_of_pass()
 
     def spend_draws(self) -> None:
-        """Draw M and forget it."""
+        """Draw and discard M."""
         if self.training:
             torch.randn_like(self.weight_now())
 

@@ -1,4 +1,4 @@
-"""Feedback Alignment: B is drawn once, apart from W, and stays.
+"""Define Feedback Alignment: B is drawn once, independently of W, and stays fixed.
 
 Lillicrap, Cownden, Tweed, Akerman, "Random synaptic feedback weights support error backpropagation for deep
 learning", Nature Communications 7:13276, 2016.

@@ -1,4 +1,4 @@
-"""Frozen layers, the control of a study: they pass the error on exactly and do not learn."""
+"""Define frozen layers, a control in a study: they do not learn, and their backward pass is exact."""
 
 from fadiag.rules.rule import Rule
 

@@ -1,4 +1,4 @@
-"""frSF: B = |M| sign(W), where M is drawn once."""
+"""Define frSF: B = |M| sign(W), where M is drawn once."""
 
 from torch import Tensor
 
@@ -9,12 +9,12 @@ __all__ = ["FRSF", "FixedSignLayer"]
 
 
 class FixedSignLayer(SignLayer):
-    """``feedback = |M| sign(W)``. The buffer ``magnitude`` holds |M|."""
+    """Compute ``feedback = |M| sign(W)``; the buffer ``magnitude`` holds |M|."""
 
     magnitude: Tensor
 
     def attach_feedback(self, matrix: Tensor) -> None:
-        """Keep the magnitudes of ``matrix``."""
+        """Store the magnitudes of ``matrix``."""
         self.register_buffer("magnitude", matrix.abs())
 
     def magnitude_now(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the sign rules share: B has the weight's present signs and other magnitudes.
+"""SignLayer is the base class of the sign rules: B has the weight's current signs and other magnitudes.
 
 Liao, Leibo, Poggio, "How important is weight symmetry in backpropagation?", AAAI 2016, arXiv 1510.05067. At
 initialization with Gaussian weights, the cosine of feedback and weight is sqrt(2/pi) = 0.798 for uSF and
@@ -15,17 +15,17 @@ __all__ = ["SignLayer"]
 
 
 class SignLayer(FeedbackLayer):
-    """``feedback`` is computed from the weight, and cannot be set."""
+    """Compute ``feedback`` from the weight; it cannot be set."""
 
     feedback_is_fixed: ClassVar[bool] = False
 
     @property
     def feedback(self) -> Tensor:  # type: ignore[override]
-        """The magnitudes with the weight's signs."""
+        """Magnitudes with the weight's signs."""
         return self.magnitude_now() * self.weight_now().sign()
 
     def magnitude_now(self) -> Tensor:
-        """Return the magnitudes, which each rule has its own of."""
+        """Return the magnitudes; each rule defines them."""
         raise NotImplementedError
 
     def weight_now(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""uSF: B = s sign(W), where s is the root mean square of W at each pass."""
+"""Define uSF: B = s sign(W), where s is the root mean square of W at each pass."""
 
 from torch import Tensor
 
@@ -9,7 +9,7 @@ __all__ = ["USF", "UniformSignLayer"]
 
 
 class UniformSignLayer(SignLayer):
-    """``feedback = s sign(W)``."""
+    """Compute ``feedback = s sign(W)``."""
 
     def attach_feedback(self, matrix: Tensor) -> None:
         """Do nothing: this rule needs no random matrix."""

@@ -1,4 +1,4 @@
-"""Autograd functions that torch does not inspect at every call."""
+"""FeedbackFunction is an autograd function without torch's signature check at every call."""
 
 from typing import Any
 
@@ -17,25 +17,25 @@ __all__ = ["HAS_FAST_APPLY", "FeedbackFunction", "as_dtype"]
 
 
 class FeedbackFunction(torch.autograd.Function):
-    """An autograd function with ``setup_context`` that is called with all its arguments, by position.
+    """Call an autograd function with ``setup_context`` fast; all its arguments are given by position.
 
-    torch binds the signature of ``forward`` by `inspect` at each call, to fill in defaults. In a small layer
-    that takes as long as the layer. There are no defaults to fill in here, so ``apply`` does without,
-    unless a transform of `torch.func` or the compiler is at work. It needs private names of torch. Where they
-    are missing (``HAS_FAST_APPLY`` is False), torch's own ``apply`` serves.
+    At each call, torch binds the signature of ``forward`` by `inspect` to fill in defaults. For a small layer
+    this takes as long as the layer itself. These functions have no defaults, so ``apply`` skips this step.
+    Under a transform of `torch.func` or the compiler, torch's own ``apply`` is used. It is also used if the
+    private names of torch that this needs are missing (``HAS_FAST_APPLY`` is False).
     """
 
     generate_vmap_rule = True
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
-        """Run the function, as torch's own ``apply`` does."""
+        """Run the function like torch's own ``apply``."""
         if not HAS_FAST_APPLY or _are_functorch_transforms_active() or torch.compiler.is_compiling():
             return super().apply(*args)  # type: ignore[no-untyped-call]
-        # What torch's own apply calls in the end.
+        # torch's own apply ends with this call.
         return super(torch.autograd.Function, cls).apply(*unwrap_dead_wrappers(args))  # type: ignore[misc]
 
 
 def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return ``tensor.to(dtype)``; a small layer feels the price of a call that does nothing."""
+    """Return ``tensor.to(dtype)``, without a call if nothing changes, because the call slows small layers."""
     return tensor if tensor.dtype == dtype else tensor.to(dtype)

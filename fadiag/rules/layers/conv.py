@@ -1,4 +1,4 @@
-"""Convolutions whose backward pass uses a feedback kernel in place of the weight."""
+"""Define convolutions whose backward pass uses a feedback kernel in place of the weight."""
 
 from typing import Any, Literal, cast
 
@@ -25,7 +25,7 @@ class _Conv(FeedbackFunction):
         dilation: tuple[int, ...],
         groups: int,
     ) -> Tensor:
-        # Not torch.convolution: autocast does not know it on the CPU.
+        # Not torch.convolution, which autocast on the CPU does not support.
         convolve = conv1d if len(stride) == 1 else conv2d
         return convolve(x, weight, bias, stride, padding, dilation, groups)
 
@@ -44,8 +44,8 @@ class _Conv(FeedbackFunction):
         stride, padding, dilation, groups = ctx.geometry
         input_dtype, weight_dtype, bias_dtype = ctx.dtypes
         needed = [*ctx.needs_input_grad[:2], bias_dtype is not None and ctx.needs_input_grad[2]]
-        # torch's own kernel for backpropagation, with the feedback as its weight. It uses the values of that
-        # argument for the input's gradient only; the weight's gradient needs no more than its shape.
+        # Call torch's backpropagation kernel with the feedback as its weight. It uses the values of this
+        # argument only for the input's gradient; for the weight's gradient it needs only the shape.
         to_input, to_weight, to_bias = torch.ops.aten.convolution_backward(
             error,
             as_dtype(x, error.dtype),
@@ -80,7 +80,7 @@ def feedback_conv(  # noqa: PLR0917 - torch.conv2d's order
     groups: int,
     learned: bool = False,
 ) -> Tensor:
-    """Apply a convolution (1-D or 2-D, batched) whose backward pass uses ``feedback`` for ``weight``.
+    """Apply a batched 1-D or 2-D convolution whose backward pass uses ``feedback`` in place of ``weight``.
 
     The input's gradient is that of a convolution with the kernel ``feedback``. Weight and bias have torch's
     own gradients.
@@ -90,7 +90,8 @@ def feedback_conv(  # noqa: PLR0917 - torch.conv2d's order
     x : Tensor, shape (sample, channel, *space)
     weight, feedback : Tensor, shape (out, in / groups, *kernel)
     bias : Tensor, shape (out,), or None
-    stride, padding, dilation : tuple of int, one for each dimension of space
+    stride, padding, dilation : tuple of int
+        One number for each dimension of space.
     groups : int
     learned : bool
         Whether ``feedback`` receives the weight's gradient. Otherwise it receives none.
@@ -115,7 +116,7 @@ torch.compiler.allow_in_graph(feedback_conv)  # type: ignore[no-untyped-call]
 
 
 class _FeedbackConv(FeedbackLayer):
-    """What convolutions of one and two dimensions share."""
+    """Share the code of convolutions of one and two dimensions."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...] | str
@@ -125,8 +126,8 @@ class _FeedbackConv(FeedbackLayer):
     _reversed_padding_repeated_twice: list[int]
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
-        # torch's layers call this from forward. Some padding is beyond the kernel: a mode other than zeros,
-        # or 'same' with an even kernel. It is then a step before the kernel, with its exact gradient.
+        # torch's layers call this from forward. The kernel cannot pad in modes other than zeros, or 'same'
+        # with an even kernel size. Such padding is a separate step, with its exact gradient.
         x, padding = input, self.padding
         if isinstance(padding, str) or self.padding_mode != "zeros":
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode

@@ -1,4 +1,4 @@
-"""The kinds of layer that convert takes, and the class of each kind under each rule."""
+"""Map each kind of layer that `convert` supports to its class under each rule."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -16,10 +16,10 @@ __all__ = ["KINDS", "KIND_NAMES", "Kind", "is_conv1d", "kind_of", "layer_classes
 #: A kind of layer: a class of torch, or the path of a class that fadiag does not import.
 Kind = type[nn.Module] | str
 
-#: The linear layer of transformers whose weight is (in, out). It is known by its path, never imported.
+#: The linear layer of transformers with weight (in, out). It is recognized by its path and never imported.
 _CONV1D = "transformers.pytorch_utils.Conv1D"
 
-#: The class that has feedback, by the kind of layer whose place it takes.
+#: The class with feedback that replaces each kind of layer.
 KINDS: Mapping[Kind, type[FeedbackLayer]] = MappingProxyType(
     {
         nn.Linear: FeedbackLinear,
@@ -28,29 +28,29 @@ KINDS: Mapping[Kind, type[FeedbackLayer]] = MappingProxyType(
         _CONV1D: FeedbackTransposedLinear,
     }
 )
-#: The kinds, as errors name them.
+#: Names of the kinds in error messages.
 KIND_NAMES = ("nn.Linear", "nn.Conv1d", "nn.Conv2d", "transformers' Conv1D")
 
 
 def is_conv1d(module: nn.Module) -> bool:
-    """Say whether a module is transformers' ``Conv1D``: a linear layer whose weight is (in, out)."""
+    """Return whether a module is transformers' ``Conv1D``, a linear layer with weight (in, out)."""
     kind = type_before_parametrizations(module)
     return f"{kind.__module__}.{kind.__qualname__}" == _CONV1D
 
 
 def kind_of(module: nn.Module) -> Kind:
-    """Return the kind of a module, which need not be one of `KINDS`."""
+    """Return the kind of a module; it may be missing in `KINDS`."""
     return _CONV1D if is_conv1d(module) else type_before_parametrizations(module)
 
 
 def layer_classes(rule: Rule, home: str) -> dict[Kind, type[FeedbackLayer]]:
-    """Make the class of each kind of layer under a rule; none where the backward pass stays exact.
+    """Make the class of each kind of layer under a rule; none if the backward pass stays exact.
 
     Parameters
     ----------
     rule : Rule
     home : str
-        The module that holds the classes under their names, so that layers can be pickled.
+        Name of the module that holds the classes under their names, so that layers can be pickled.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Linear layers whose backward pass uses a feedback matrix in place of the weight."""
+"""Define linear layers whose backward pass uses a feedback matrix in place of the weight."""
 
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ from fadiag.rules.rule import FeedbackLayer
 
 __all__ = ["FeedbackLinear", "FeedbackTransposedLinear", "feedback_linear"]
 
-#: None where nobody asks for the gradient.
+#: None if the gradient is not needed.
 _Gradient = Tensor | None
 
 
@@ -35,15 +35,15 @@ class _Linear(FeedbackFunction):
         needed = ctx.needs_input_grad
         rows = error if error.dim() == 2 else error.reshape(-1, error.shape[-1])
         to_input = to_weight = to_bias = to_feedback = None
-        # Under autocast the error is in half precision, the saved tensors are not. torch's own backward pass
-        # multiplies in the error's dtype too.
+        # Under autocast the error is in half precision and the saved tensors are not. Like torch's own
+        # backward pass, multiply in the error's dtype.
         if needed[0]:
             to_input = as_dtype(error @ as_dtype(feedback, error.dtype), input_dtype)
         if needed[1]:
             columns = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
             to_weight = as_dtype(rows.t() @ as_dtype(columns, error.dtype), weight_dtype)
             if ctx.learned and needed[3]:
-                # A copy: two parameters must not share one gradient, which clipping changes in place.
+                # Copy it, because two parameters must not share a gradient that clipping changes in place.
                 to_feedback = to_weight.clone()
         if bias_dtype is not None and needed[2]:
             to_bias = as_dtype(rows.sum(0), bias_dtype)
@@ -53,7 +53,7 @@ class _Linear(FeedbackFunction):
 def feedback_linear(
     x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor, learned: bool = False
 ) -> Tensor:
-    """Apply a linear map whose backward pass uses ``feedback`` for ``weight``.
+    """Apply a linear map whose backward pass uses ``feedback`` in place of ``weight``.
 
     Forward ``a = x W^T + b``; backward ``dx = delta B``, ``dW = delta^T x``, ``db = sum delta``.
 
@@ -100,7 +100,7 @@ class FeedbackLinear(FeedbackLayer, nn.Linear):
 class FeedbackTransposedLinear(FeedbackLayer):
     """transformers' ``Conv1D`` under Feedback Alignment: its weight and feedback are (in, out).
 
-    Made by `fadiag.convert`. It is no subclass of ``Conv1D``, since fadiag does not import transformers.
+    Made by `fadiag.convert`. It is not a subclass of ``Conv1D``, because fadiag does not import transformers.
     """
 
     weight: Tensor

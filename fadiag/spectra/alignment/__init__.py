@@ -1,1 +1,1 @@
-"""How far two signals or matrices agree: cosines, subspaces, paths, CKA."""
+"""Measure how far two signals or matrices agree: cosines, subspaces, paths and CKA."""

@@ -1,4 +1,4 @@
-"""Cosines and angles of vectors, in float64, with no epsilon: a dead vector has no direction."""
+"""Compute cosines and angles of vectors in float64, without epsilon: a zero vector has no direction."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from fadiag.spectra.validate import Floats, as_matrices, as_real, require_finite
 
 __all__ = ["angle", "cosine", "matrix_cosine"]
 
-#: Sums of squares between these have lost nothing to the ends of float64's range, nor will their product.
+#: Sums of squares between these bounds, and their products, do not overflow or underflow in float64.
 _LOW, _HIGH = 1e-150, 1e150
-#: From this many values on, the fused kernel pays for loading numba.
+#: From this number of values on, the fused kernel saves more time than loading numba costs.
 _FUSED = 2**22
 
 
 def cosine(x: ArrayLike, y: ArrayLike) -> Floats:
-    """Cosine of the vectors along the last axis: ⟨x, y⟩ / (|x| |y|).
+    """Return the cosine of vectors along the last axis: ⟨x, y⟩ / (|x| |y|).
 
-    With samples as rows, (..., rows, columns) -> (..., rows): one cosine a sample.
+    With samples as rows, (..., rows, columns) -> (..., rows): one cosine per sample.
 
     Parameters
     ----------
@@ -29,13 +29,13 @@ def cosine(x: ArrayLike, y: ArrayLike) -> Floats:
     Returns
     -------
     array (...), float64, in [-1, 1]
-        NaN exactly where ``x`` or ``y`` is all zeros: no direction, so no cosine. The mask of valid
-        vectors is ``~np.isnan(cosine(x, y))``. No epsilon is added, so tiny vectors have their true cosine.
+        NaN exactly where ``x`` or ``y`` is all zeros and has no direction. The mask of valid vectors is
+        ``~np.isnan(cosine(x, y))``. No epsilon is added, so tiny vectors have their true cosine.
 
     Raises
     ------
     InputError
-        Where an input is empty, complex, or holds NaN or infinities, or where the shapes do not fit.
+        An input is empty, complex, or holds NaN or infinities, or the shapes do not fit.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def cosine(x: ArrayLike, y: ArrayLike) -> Floats:
 
 
 def matrix_cosine(x: ArrayLike, y: ArrayLike) -> Floats:
-    """Cosine of two matrices, each taken as one vector: cos(vec X, vec Y).
+    """Return the cosine of two matrices, each flattened to one vector: cos(vec X, vec Y).
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def matrix_cosine(x: ArrayLike, y: ArrayLike) -> Floats:
     Returns
     -------
     array (...), float64
-        NaN where one of the two is all zeros, as in `cosine`.
+        NaN where a matrix is all zeros, as in `cosine`.
 
     Raises
     ------
@@ -78,9 +78,9 @@ def matrix_cosine(x: ArrayLike, y: ArrayLike) -> Floats:
 
 
 def angle(x: ArrayLike, y: ArrayLike) -> Floats:
-    """Angle in radians of the vectors along the last axis, accurate near 0 and π where arccos(cos) is not.
+    """Return the angle in radians of vectors along the last axis, accurate near 0 and π too.
 
-    2 atan2(|u - v|, |u + v|) for the unit vectors u, v (Kahan).
+    2 atan2(|u - v|, |u + v|) for the unit vectors u, v (Kahan). arccos(cos) loses digits near 0 and π.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def angle(x: ArrayLike, y: ArrayLike) -> Floats:
     Returns
     -------
     array (...), float64, in [0, π]
-        NaN where one of the two is all zeros.
+        NaN where a vector is all zeros.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def _pair(x: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _units(array: NDArray[Any]) -> Floats:
-    """Return unit vectors; a vector of zeros stays one."""
+    """Return unit vectors; a vector of zeros stays zero."""
     require_finite(array, "an input")
     wide = array.astype(np.float64)
     peak = np.abs(wide).max(axis=-1, keepdims=True)
@@ -137,7 +137,7 @@ def _cosine(a: NDArray[Any], b: NDArray[Any]) -> Floats:
     with np.errstate(over="ignore", invalid="ignore"):
         xy, xx, yy = _products(a, b)
     if not (np.isfinite(xx).all() and np.isfinite(yy).all()):
-        # Sums that are not finite come from such values, or from squares beyond the range.
+        # Non-finite sums come from non-finite values, or from squares beyond the range.
         require_finite(a, "x")
         require_finite(b, "y")
     inside = (xx > _LOW) & (xx < _HIGH) & (yy > _LOW) & (yy < _HIGH)
@@ -164,7 +164,7 @@ def _products(a: NDArray[Any], b: NDArray[Any]) -> tuple[Floats, Floats, Floats]
     wide_a, wide_b = a.astype(np.float64, copy=False), b.astype(np.float64, copy=False)
     dot = "...i,...i->..."
     xy = np.asarray(np.einsum(dot, wide_a, wide_b))
-    # Norms are taken before broadcasting: one feedback beside many steps is squared once.
+    # Norms are computed before broadcasting, so one feedback against many steps is squared once.
     xx = np.broadcast_to(np.einsum(dot, wide_a, wide_a), xy.shape)
     yy = np.broadcast_to(np.einsum(dot, wide_b, wide_b), xy.shape)
     return xy, xx, yy

@@ -1,4 +1,4 @@
-"""Weight alignment under direct feedback: what W comes to share with the two feedbacks around it."""
+"""Measure the alignment of a weight with the two feedbacks next to it, under direct feedback (DFA)."""
 
 from typing import Any, NamedTuple
 
@@ -20,15 +20,15 @@ __all__ = ["AlignmentMatrix", "alignment_matrix", "direct_weight_cosine"]
 
 
 def direct_weight_cosine(weight: ArrayLike, feedback: ArrayLike, feedback_below: ArrayLike) -> Floats:
-    """Alignment of a weight with the feedbacks of a direct rule: cos(vec W_l, vec F_lᵀ F_{l-1}).
+    """Return the alignment of a weight with the feedbacks of a direct rule: cos(vec W_l, vec F_lᵀ F_{l-1}).
 
-    At the output F_L is the identity: ``matrix_cosine(W_L, F_{L-1})``.
+    At the output F_L is the identity: use ``matrix_cosine(W_L, F_{L-1})``.
 
     Parameters
     ----------
     weight : array_like (..., n_l, n_{l-1})
     feedback : array_like (..., outputs, n_l)
-        F_l of delta_l = (delta_L F_l) * phi'.
+        F_l in delta_l = (delta_L F_l) * phi'.
     feedback_below : array_like (..., outputs, n_{l-1})
         F_{l-1}; leading axes broadcast.
 
@@ -40,7 +40,7 @@ def direct_weight_cosine(weight: ArrayLike, feedback: ArrayLike, feedback_below:
     Raises
     ------
     InputError
-        Where the shapes do not fit, or an input is empty, complex, or holds NaN or infinities.
+        The shapes do not fit, or an input is empty, complex, or holds NaN or infinities.
 
     References
     ----------
@@ -58,7 +58,7 @@ def direct_weight_cosine(weight: ArrayLike, feedback: ArrayLike, feedback_below:
 
 
 class AlignmentMatrix(NamedTuple):
-    """Alignment matrix, the share of the weight's change that it does not explain, and why it is missing."""
+    """Alignment matrix, the unexplained share of the weight's change, and the reason for a missing matrix."""
 
     matrix: Floats
     residual: Floats
@@ -74,11 +74,10 @@ def alignment_matrix(
     tolerance: float = 0.1,
     rcond: float = 1e-6,
 ) -> AlignmentMatrix:
-    """Alignment matrix of a direct rule: A_l = (F_lᵀ)⁺ (W_l - W_l(0)) F_{l-1}⁺, with its residual.
+    """Return the alignment matrix of a direct rule, A_l = (F_lᵀ)⁺ (W_l - W_l(0)) F_{l-1}⁺, and its residual.
 
-    In a linear net trained by DFA from zero weights W_l = F_lᵀ A_l F_{l-1} exactly; the closer A_l to a
-    multiple of the identity, the better the error is aligned with backprop's. At the output F_L is the
-    identity.
+    In a linear net trained by DFA from zero weights, W_l = F_lᵀ A_l F_{l-1} holds exactly. If A_l is close to
+    a multiple of the identity, the error is well aligned with backprop's. At the output F_L is the identity.
 
     Parameters
     ----------
@@ -87,21 +86,22 @@ def alignment_matrix(
     feedback_below : array_like (..., outputs, n_{l-1})
         Leading axes of all four broadcast.
     tolerance : float
-        Largest residual at which the matrix is given.
+        Largest residual at which the matrix is returned.
     rcond : float
         Singular values of F below this share of the largest are left out of F⁺.
 
     Returns
     -------
     AlignmentMatrix
-        ``matrix`` (..., outputs, outputs), NaN where ``residual`` (...), |dW - F_lᵀ A F_{l-1}|_F / |dW|_F, is
-        above the tolerance: the form does not hold there, and its A means nothing. ``reason`` says so, and is
-        empty where all are given. A weight that has not moved has A = 0 and residual 0.
+        ``matrix`` is (..., outputs, outputs), ``residual`` (...) is |dW - F_lᵀ A F_{l-1}|_F / |dW|_F. If the
+        residual is above the tolerance, the change does not have this form, and the matrix is NaN.
+        ``reason`` explains missing matrices and is otherwise empty. An unchanged weight has A = 0 and
+        residual 0.
 
     Raises
     ------
     InputError
-        Where the shapes do not fit, or an input is empty, complex, or holds NaN or infinities.
+        The shapes do not fit, or an input is empty, complex, or holds NaN or infinities.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Linear CKA, debiased: how alike two layers see the same samples. For activations, never for credit."""
+"""Compute debiased linear CKA, the similarity of two layers' activations (not of their credit signals)."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,13 +12,13 @@ __all__ = ["linear_cka_debiased"]
 
 
 def linear_cka_debiased(x: ArrayLike, y: ArrayLike) -> Floats:
-    """Debiased linear CKA of two representations of the same samples.
+    """Return the debiased linear CKA of two representations of the same samples.
 
-    HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) with K = X Xᵀ, L = Y Yᵀ and the unbiased estimate of HSIC, from
-    pairs of different samples only: independent representations have the mean 0 whatever their widths (the
-    usual CKA tends to 1 there).
-    Rotations, translations and one common factor do not change it. It is a kernel (left side) similarity: two
-    errors have 0.96-0.99 at initialization with a cosine of 0, so it says nothing of credit.
+    It is HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) with K = X Xᵀ and L = Y Yᵀ. HSIC is estimated without bias,
+    from pairs of different samples only. Independent representations of any width then have mean 0; the usual
+    CKA tends to 1 for wide ones.
+    Rotations, translations and a common factor do not change it. It is a kernel (left side) similarity: at
+    initialization two errors have 0.96-0.99 with a cosine of 0. So it does not measure credit.
 
     Parameters
     ----------
@@ -28,13 +28,13 @@ def linear_cka_debiased(x: ArrayLike, y: ArrayLike) -> Floats:
     Returns
     -------
     array (...), float64, in [-1, 1]
-        NaN where one side has no pair that tells anything: constant rows, or rows all equally far apart.
+        NaN where the rows of one side are constant or all equally far apart: its pairs hold no information.
 
     Raises
     ------
     InputError
-        Where there are fewer than four samples or not the same number, or where an input is empty, complex,
-        or holds NaN or infinities.
+        The inputs have fewer than four samples or different numbers of samples, or an input is empty,
+        complex, or holds NaN or infinities.
 
     References
     ----------
@@ -66,7 +66,7 @@ def linear_cka_debiased(x: ArrayLike, y: ArrayLike) -> Floats:
 
 
 def _prepared(matrix: Floats) -> Floats:
-    # The estimate does not see a shift; centered, its sums over rows vanish instead of canceling.
+    # A shift does not change the estimate. After centering, its sums over rows are zero and need not cancel.
     return scale_exactly(centered(scale_exactly(matrix)[0]))[0]
 
 
@@ -78,7 +78,7 @@ def _of_pair(x: Floats, y: Floats) -> float:
 
 
 def _hsic(x: Floats, y: Floats) -> float:
-    """Return n (n - 3) HSIC of centered matrices; that of a matrix with itself is 0 where it is rounding."""
+    """Return n (n - 3) HSIC of centered matrices; for x with itself, values at rounding level become 0."""
     n, width = len(x), min(x.shape[1], y.shape[1])
     a, b = (np.einsum("ij,ij->i", m, m) for m in (x, y))
     diagonal = float(a @ b)

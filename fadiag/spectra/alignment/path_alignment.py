@@ -1,4 +1,4 @@
-"""Alignment of whole paths: the product of the weights against the product of the feedbacks."""
+"""Compare whole paths: the product of the weights with the product of the feedbacks."""
 
 from collections.abc import Sequence
 
@@ -12,17 +12,17 @@ __all__ = ["path_alignment"]
 
 
 def path_alignment(weights: Sequence[ArrayLike], feedbacks: Sequence[ArrayLike]) -> Floats:
-    """Cosine of the product of the weights above a layer with the product of their feedbacks.
+    """Return the cosine of the product of weights above a layer with the product of their feedbacks.
 
-    cos(vec W_L ... W_{l+1}, vec B_L ... B_{l+1}): in a linear net these products make the layer's modulator.
-    With nonlinearities take the `matrix_cosine` of each sample's two backward maps (outputs x units).
+    cos(vec W_L ... W_{l+1}, vec B_L ... B_{l+1}): in a linear net these products form the layer's modulator.
+    With nonlinearities, use `matrix_cosine` of the two backward maps (outputs x units) of each sample.
 
     Parameters
     ----------
     weights : sequence of array_like (..., out, in)
         In forward order, W_{l+1} first and W_L last.
     feedbacks : sequence of array_like (..., out, in)
-        Likewise. A direct rule's path is one matrix, ``[F_l]`` of shape (outputs, n_l).
+        In the same order. The path of a direct rule is one matrix, ``[F_l]`` of shape (outputs, n_l).
 
     Returns
     -------

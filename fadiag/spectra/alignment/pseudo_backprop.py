@@ -1,4 +1,4 @@
-"""Pseudo-backprop: the credit that the pseudo-inverse of the forward weight would send."""
+"""Compute pseudo-backprop: the credit signal that the pseudo-inverse of the forward weight would send."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,16 +15,16 @@ from fadiag.spectra.validate import (
 
 __all__ = ["PINV_RCOND", "pseudo_backprop"]
 
-#: Singular values below this share of the largest count as none; write it beside the number.
+#: Singular values below this share of the largest count as zero. Report it with the result.
 PINV_RCOND = 1e-6
 
 
 def pseudo_backprop(delta: ArrayLike, weight: ArrayLike, rcond: float = PINV_RCOND) -> Floats:
-    """Modulator of the layer below under pseudo-backprop: delta (W⁺)ᵀ, before the layer's own phi'.
+    """Return the modulator of the layer below under pseudo-backprop: delta (W⁺)ᵀ, before that layer's phi'.
 
-    With feedback alignment a linear net's modulator comes to lie closer to this one than to backprop's
-    delta W. Take `cosine` or `angle` of the modulator with it. It is Lillicrap's quantity at the layer below
-    a linear output; deeper it is a local one only.
+    Under feedback alignment, a linear net's modulator becomes closer to this one than to backprop's delta W.
+    Compare the modulator with it by `cosine` or `angle`. At the layer below a linear output it is Lillicrap's
+    quantity; at deeper layers it is only a local one.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ def pseudo_backprop(delta: ArrayLike, weight: ArrayLike, rcond: float = PINV_RCO
     Raises
     ------
     InputError
-        Where the shapes do not fit, ``rcond`` is not in [0, 1), or an input is empty, complex, or holds NaN
-        or infinities.
+        The shapes do not fit, ``rcond`` is not in [0, 1), or an input is empty, complex, or holds NaN or
+        infinities.
 
     References
     ----------

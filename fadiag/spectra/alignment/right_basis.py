@@ -1,4 +1,4 @@
-"""The leading right (feature side) directions of a matrix, as an orthonormal basis."""
+"""Compute an orthonormal basis of the leading right (feature side) directions of a matrix."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ from fadiag.spectra.validate import Floats, as_count, as_matrices, scale_exactly
 
 __all__ = ["SMALL", "clear_of_rounding", "right_basis", "right_of_gram"]
 
-#: Below this size a full SVD costs no more.
+#: Below this size a full SVD costs no more than eigenvectors of the Gram matrix.
 SMALL = 32
-#: Directions below this share of the largest singular value are left to the SVD.
+#: Directions below this share of the largest singular value need an SVD.
 _CLEAR = 1e-3
 
 
 def right_basis(x: ArrayLike, k: int) -> Floats:
-    """Leading k right singular vectors, as orthonormal columns.
+    """Return the leading k right singular vectors as orthonormal columns.
 
-    A matrix of numerical rank r < k has no more than r directions: the columns beyond are zeros, not an
-    arbitrary completion.
+    A matrix of numerical rank r < k has only r directions. The remaining columns are zeros, not an arbitrary
+    completion.
 
     Parameters
     ----------
@@ -32,12 +32,12 @@ def right_basis(x: ArrayLike, k: int) -> Floats:
     Returns
     -------
     array (..., columns, k), float64
-        Each direction lies in one piece in memory, which is what makes `overlap_of_bases` fast.
+        Each direction is contiguous in memory, which makes `overlap_of_bases` fast.
 
     Raises
     ------
     InputError
-        Where ``k`` is out of range, or as `singular_values`.
+        ``k`` is out of range, or as `singular_values`.
 
     Examples
     --------
@@ -64,12 +64,12 @@ def _rounding(matrix: NDArray[Any]) -> float:
 
 
 def clear_of_rounding(matrix: NDArray[Any]) -> float:
-    """Return the share of the largest singular value above which a Gram matrix shows a direction."""
+    """Return the share of the largest singular value above which a Gram matrix resolves a direction."""
     return max(_rounding(matrix), _CLEAR)
 
 
 def _by_svd(matrix: Floats, k: int, rounding: float) -> Floats:
-    # The right side of a tall matrix is that of its triangular factor.
+    # A tall matrix and its triangular factor have the same right singular vectors.
     rows, columns = matrix.shape
     reduced = np.linalg.qr(matrix, mode="r") if rows > columns else matrix
     _, s, vt = np.linalg.svd(reduced, full_matrices=False)
@@ -77,14 +77,14 @@ def _by_svd(matrix: Floats, k: int, rounding: float) -> Floats:
 
 
 def right_of_gram(matrix: Floats, squares: Floats, vectors: Floats, clear: float) -> Floats | None:
-    """Return the right directions for leading eigenvectors of the smaller Gram matrix, largest first.
+    """Return the right directions for the leading eigenvectors of the smaller Gram matrix, largest first.
 
-    None if the last is not clear of rounding: squaring multiplies the error of a direction by s_1 / s_k,
-    which ``clear`` bounds.
+    Return None if the last direction is near the rounding level. Squaring multiplies the error of a direction
+    by s_1 / s_k, and ``clear`` bounds this factor.
     """
     if not squares[-1] > clear**2 * squares[0]:
         return None
     if matrix.shape[0] > matrix.shape[1]:
         return vectors
-    # From the left side to the right one; largest first, so that QR cleans the small by the large.
+    # Map left vectors to right ones. The largest come first, so QR removes their errors from the smaller.
     return np.asarray(np.linalg.qr(matrix.T @ vectors).Q)

@@ -1,4 +1,4 @@
-"""Singular values and leading right directions of one matrix, by one decomposition where that is accurate."""
+"""Compute singular values and leading right directions together, by one decomposition if it is accurate."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ __all__ = ["spectrum_and_basis"]
 
 
 def spectrum_and_basis(matrix: NDArray[Any], k: int) -> tuple[Floats, Floats]:
-    """Return `singular_values` and `right_basis` of one matrix, for the price of the former.
+    """Return `singular_values` and `right_basis` of one matrix, at about the cost of the former.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Overlap and principal angles between the leading right (feature side) subspaces of two matrices."""
+"""Compute overlap and principal angles between the leading right (feature side) subspaces of two matrices."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ from fadiag.spectra.validate import Floats, as_count, as_matrices, as_real, requ
 
 __all__ = ["overlap", "overlap_of_bases", "principal_angles", "principal_angles_of_bases"]
 
-#: Squared cosines below the one or above the other leave fewer digits of the angle than the bases have.
+#: Squared cosines below _STEEP or above _FLAT give fewer digits of the angle than the bases have.
 _STEEP, _FLAT = 1e-6, {np.dtype(np.float32): 0.5, np.dtype(np.float64): 1 - 1e-3}
 
 
 def overlap(x: ArrayLike, y: ArrayLike, k: int) -> Floats:
-    """Overlap of the leading k right singular subspaces: |Uᵀ V|_F² / k, between 0 and 1.
+    """Return the overlap of the leading k right singular subspaces: |Uᵀ V|_F² / k, between 0 and 1.
 
-    For a uniformly drawn subspace its mean is k / columns (`overlap_moments`). Where a matrix has fewer than
-    k directions, the missing ones overlap with nothing: the value is then at most r / k.
+    For a uniformly drawn subspace its mean is k / columns (`overlap_moments`). If a matrix has only r < k
+    directions, the missing ones have overlap 0. The value is then at most r / k.
 
     Parameters
     ----------
     x, y : array_like (..., rows, columns)
         Equal columns; rows may differ; leading axes broadcast.
     k : int
-        Number of directions, at most the smallest of the sides.
+        Number of directions, at most the shortest side of the two matrices.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def overlap(x: ArrayLike, y: ArrayLike, k: int) -> Floats:
     Raises
     ------
     InputError
-        Where ``k`` is out of range, columns differ, or as `singular_values`.
+        ``k`` is out of range, the columns differ, or as `singular_values`.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def overlap(x: ArrayLike, y: ArrayLike, k: int) -> Floats:
 
 
 def overlap_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
-    """Overlap |Uᵀ V|_F² / k of bases (..., columns, k) that `right_basis` made; see `overlap`.
+    """Return the overlap |Uᵀ V|_F² / k of bases (..., columns, k) from `right_basis`; see `overlap`.
 
     Examples
     --------
@@ -63,10 +63,10 @@ def overlap_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
 
 
 def principal_angles(x: ArrayLike, y: ArrayLike, k: int) -> Floats:
-    """Principal angles in radians between the leading k right singular subspaces, smallest first.
+    """Return the principal angles between the leading k right singular subspaces, smallest first, in radians.
 
-    Cosines from Uᵀ V for angles above 45 degrees, sines from V - U Uᵀ V below, where arccos loses all digits
-    (Björck and Golub 1973; Knyazev and Argentati 2002).
+    Angles above 45 degrees come from cosines, Uᵀ V. Smaller angles come from sines, V - U Uᵀ V, since arccos
+    loses all digits there (Björck and Golub 1973; Knyazev and Argentati 2002).
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def principal_angles(x: ArrayLike, y: ArrayLike, k: int) -> Floats:
     Raises
     ------
     InputError
-        Where a matrix has fewer than ``k`` directions, so that the angle is not defined; or as `overlap`.
+        A matrix has fewer than ``k`` directions, so an angle is undefined, or as `overlap`.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def principal_angles(x: ArrayLike, y: ArrayLike, k: int) -> Floats:
 
 
 def principal_angles_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
-    """Principal angles of bases (..., columns, k) with orthonormal columns; see `principal_angles`.
+    """Return the principal angles of orthonormal bases (..., columns, k); see `principal_angles`.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def principal_angles_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
     a, b = _orthonormal(u, "u"), _orthonormal(v, "v")
     _same_sides(a, b)
     for side, name in ((a, "first"), (b, "second")):
-        # right_basis writes a missing direction as zeros; only a first entry of 0 asks for a look.
+        # right_basis writes a missing direction as zeros. Columns with a nonzero first entry need no check.
         blank = ~side[..., :1, :].any(axis=-2)
         missing = int((_norms(side) == 0).sum(axis=-1).max()) if blank.any() else 0
         if missing:
@@ -116,7 +116,7 @@ def principal_angles_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
             )
     product = np.swapaxes(a, -1, -2) @ b
     cross = product.astype(np.float64, copy=False)
-    # Squared cosines are right to rounding; so are the angles, but near the two ends.
+    # Squared cosines are accurate to rounding. So are the angles, except near 0 and 90 degrees.
     squares = np.linalg.eigvalsh(np.swapaxes(cross, -1, -2) @ cross)[..., ::-1]
     angles = np.arccos(np.sqrt(np.clip(squares, 0.0, 1.0)))
     ends = (squares[..., 0] > _FLAT[product.dtype]) | (squares[..., -1] < _STEEP)
@@ -127,12 +127,12 @@ def principal_angles_of_bases(u: ArrayLike, v: ArrayLike) -> Floats:
 
 
 def _angles_near_ends(a: Floats, b: Floats) -> Floats:
-    """Return angles right to rounding: from cosines above 45 degrees, from sines below."""
+    """Return angles that are accurate to rounding: from cosines above 45 degrees, from sines below."""
     cross = np.swapaxes(a, -1, -2) @ b
     cosines = np.clip(np.linalg.svd(cross, compute_uv=False), 0.0, 1.0)
     angles = np.arccos(cosines)
     small = cosines**2 >= 0.5
-    near = small[..., 0]  # only these pairs have an angle whose sine is needed
+    near = small[..., 0]  # only these pairs have an angle that needs its sine
     if near.any():
         beyond = np.linalg.svd(b[near] - a[near] @ cross[near], compute_uv=False)[..., ::-1]
         angles[near] = np.where(small[near], np.arcsin(np.clip(beyond, 0.0, 1.0)), angles[near])

@@ -1,1 +1,1 @@
-"""Centering, Gram matrices and singular values, batched and in float64."""
+"""Compute centered matrices, Gram matrices and singular values, batched and in float64."""

@@ -1,4 +1,4 @@
-"""Removing the mean row."""
+"""Remove the mean row of a matrix."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,9 +9,9 @@ __all__ = ["centered"]
 
 
 def centered(x: ArrayLike) -> Floats:
-    """Return each matrix less its mean row, in float64.
+    """Return each matrix minus its mean row, in float64.
 
-    Equal rows give exact zeros: the rounding of their mean has a rank of its own and is removed.
+    Equal rows give exact zeros. Otherwise the rounding error of their mean would show up as a rank.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def centered(x: ArrayLike) -> Floats:
     Raises
     ------
     InputError
-        Where ``x`` is empty, has fewer than two axes, is complex, or holds NaN or infinities.
+        ``x`` is empty, has fewer than two axes, is complex, or holds NaN or infinities.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def centered(x: ArrayLike) -> Floats:
     values = np.empty(array.shape)
     for index in np.ndindex(array.shape[:-2]):
         scaled, exponent = scale_exactly(array[index])
-        # The first row is a free shift; with it equal rows become exact zeros.
+        # Subtracting the first row does not change the result, and makes equal rows exact zeros.
         scaled = scaled - scaled[:1]
         scaled -= scaled.mean(axis=0)
         with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""Compiled loops, where numpy would pass over memory several times. Imported and compiled at first use."""
+"""Compile loops for which numpy would read memory several times; import this module only on first use."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +10,12 @@ __all__ = ["products"]
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call, and keep the result on disk where some place is writable.
+    """Compile a function at its first call, and cache the result on disk if a cache folder is writable.
 
-    numba tries ``__pycache__`` beside the source, then the user's cache folder; where both are read-only it
-    refuses, and the function is then compiled anew in each process.
+    numba tries ``__pycache__`` next to the source, then the user's cache folder. If both are read-only, it
+    raises an error, and the function is compiled again in each process.
     """
-    # Sums may be reordered, so that they run in vector registers; NaN and infinities keep their meaning.
+    # Sums may be reordered to use vector registers. NaN and infinities are still handled.
     freedom = {"reassoc", "contract"}
     try:
         return numba.njit(cache=True, nogil=True, fastmath=freedom)(function)
@@ -25,7 +25,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @_compiled
 def products(x: Any, y: Any) -> Any:
-    """Return ⟨x_i, y_i⟩, |x_i|² and |y_i|² of the rows of two matrices, each read once."""
+    """Return ⟨x_i, y_i⟩, |x_i|² and |y_i|² of the rows of two matrices, reading each once."""
     rows, columns = x.shape
     out = np.empty((3, rows))
     for i in range(rows):

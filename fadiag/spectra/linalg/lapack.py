@@ -1,9 +1,9 @@
-"""LAPACK in float64 outside the interpreter's lock, so that threads over matrices run side by side.
+"""Call LAPACK in float64 without Python's global lock, so that threads decompose matrices in parallel.
 
-numpy keeps the lock while it decomposes one matrix of up to 500 rows, scipy for any. These are scipy's own,
-reached through the C interface that `scipy.linalg.cython_lapack` offers for such callers (numba takes them
-there too); ctypes gives the lock up during a call. Of a Gram matrix one triangle is made and read. Small
-matrices stay with numpy: for them the call costs more than the work.
+numpy holds the lock for a matrix of up to 500 rows, scipy for any matrix. This module calls scipy's own
+routines through the C interface of `scipy.linalg.cython_lapack`, which numba uses too. ctypes releases the
+lock during a call. Only one triangle of a Gram matrix is computed and read. Small matrices use numpy, because
+the call would cost more than the work.
 """
 
 import ctypes
@@ -18,21 +18,21 @@ from fadiag.spectra.validate import Floats
 
 __all__ = ["gram", "gram_eigenvalues", "gram_eigenvectors", "gram_spectrum", "svd_values"]
 
-#: Up to this many rows (or columns) a matrix is small.
+#: Matrices with up to this many rows or columns are small.
 _SMALL = 32
 
-#: Columns that LAPACK reduces at a time, at the most: its workspace is counted in them.
+#: Largest number of columns that LAPACK reduces at a time; it determines the workspace size.
 _BLOCK = 64
 
 
 def gram(matrix: NDArray[Any]) -> Floats:
-    """Return the smaller of X Xᵀ and Xᵀ X; numpy sees that both factors are one and computes one triangle."""
+    """Return the smaller of X Xᵀ and Xᵀ X; numpy detects the equal factors and computes one triangle."""
     rows, columns = matrix.shape
     return np.asarray(matrix @ matrix.T if rows <= columns else matrix.T @ matrix)
 
 
 def gram_eigenvalues(matrix: Floats) -> Floats:
-    """Eigenvalues of the smaller of X Xᵀ and Xᵀ X, smallest first."""
+    """Return the eigenvalues of the smaller of X Xᵀ and Xᵀ X, smallest first."""
     if min(matrix.shape) <= _SMALL:
         return np.asarray(np.linalg.eigvalsh(gram(matrix)), np.float64)
     g = _lower_gram(matrix)
@@ -45,7 +45,7 @@ def gram_eigenvalues(matrix: Floats) -> Floats:
 
 
 def gram_eigenvectors(matrix: Floats, k: int) -> tuple[Floats, Floats]:
-    """Return the k largest eigenvalues of the smaller Gram matrix, largest first, and vectors (n, k)."""
+    """Return the k largest eigenvalues of the smaller Gram matrix, largest first, and eigenvectors (n, k)."""
     g = _lower_gram(matrix)
     n = len(g)
     values, vectors, work = np.empty(n), np.empty((k, n)), np.empty((6 + _BLOCK) * n)
@@ -56,9 +56,10 @@ def gram_eigenvectors(matrix: Floats, k: int) -> tuple[Floats, Floats]:
 
 
 def gram_spectrum(matrix: Floats, k: int) -> tuple[Floats, Floats]:
-    """Return all eigenvalues of the smaller Gram matrix, smallest first, and vectors (n, k) of the k largest.
+    """Return all eigenvalues of the smaller Gram matrix, smallest first, and k leading eigenvectors (n, k).
 
-    The vectors come largest first. The reduction to three diagonals, nearly all of the work, serves both.
+    The eigenvector of the largest eigenvalue comes first. The reduction to tridiagonal form is nearly all of
+    the work and is shared.
     """
     g = _lower_gram(matrix)
     n = len(g)
@@ -76,10 +77,10 @@ def gram_spectrum(matrix: Floats, k: int) -> tuple[Floats, Floats]:
 
 
 def svd_values(matrix: Floats) -> Floats:
-    """Singular values, largest first, by bidiagonalisation: nothing is squared."""
+    """Return the singular values, largest first, by bidiagonalization, without squaring the matrix."""
     if min(matrix.shape) <= _SMALL:
         return np.asarray(np.linalg.svd(matrix, compute_uv=False), np.float64)
-    # LAPACK counts by columns, sees the transpose, and is faster where that is tall. It overwrites.
+    # LAPACK is column-major: it reads the transpose, and is faster if that is tall. It overwrites its input.
     a = np.array(matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T, order="C")
     columns, rows = a.shape
     s, none, size = np.empty(min(a.shape)), np.empty(1), np.empty(1)
@@ -92,7 +93,7 @@ def svd_values(matrix: Floats) -> Floats:
 
 
 def _lower_gram(matrix: Floats) -> Floats:
-    """Return the smaller Gram matrix in the triangle that LAPACK calls lower; the other one is left unset."""
+    """Return the smaller Gram matrix in LAPACK's lower triangle; the other triangle is uninitialized."""
     a = np.ascontiguousarray(matrix)
     rows, columns = a.shape
     n = min(rows, columns)
@@ -110,7 +111,7 @@ def _lapack(name: str, *values: bytes | float | NDArray[Any]) -> None:
 
 
 def _call(name: str, *values: bytes | float | NDArray[Any]) -> None:
-    """Call with everything by address: letters, whole numbers, reals, and arrays as they lie in memory."""
+    """Call a routine with the address of each argument: letters, integers, floats and arrays."""
     _routine(name)(
         *(
             ctypes.c_void_p(value.ctypes.data)

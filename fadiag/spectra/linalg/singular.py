@@ -1,4 +1,4 @@
-"""Singular values in float64, by the cheapest way that is accurate enough for the matrix at hand."""
+"""Compute singular values in float64 by the cheapest method that is accurate enough for the matrix."""
 
 from typing import Any
 
@@ -11,38 +11,38 @@ from fadiag.spectra.validate import Floats, as_matrices, scale_exactly
 
 __all__ = ["NARROW", "accurate", "energy_gram", "in_single", "relative_spectra", "singular_values"]
 
-#: From this ratio of the sides on, QR in float64 costs what a Gram matrix costs and loses nothing.
+#: From this ratio of the sides on, QR in float64 costs as much as a Gram matrix and is fully accurate.
 NARROW = 64
-#: Largest relative effect on an entropy rank that the squaring of a Gram matrix may have.
+#: Largest allowed relative error of an entropy rank from squaring in the Gram matrix.
 _ALLOWED = 5e-7
-#: From this many float32 entries on, products in float32 save more than they cost in checks.
+#: From this number of float32 entries on, products in float32 save more time than their checks cost.
 _LARGE = 2**16
-#: Powers of two within which a float32 and the sum of its squares stay in float32's range.
+#: Up to this exponent of two, a float32 and a sum of its squares stay in float32's range.
 _SQUARES = 32
-#: Products summed in float32 before the sum goes to float64, at the least.
+#: Smallest number of products that are summed in float32 before the sum is added in float64.
 _BLOCK = 512
 
 
 def in_single(matrix: NDArray[Any]) -> bool:
-    """Tell whether a Gram matrix in float32 pays: float32 already, and large."""
+    """Return whether a Gram matrix is cheaper in float32: the matrix is float32 and large."""
     return matrix.dtype == np.float32 and matrix.size >= _LARGE
 
 
 def energy_gram(matrix: NDArray[Any]) -> Floats:
-    """Return the smaller Gram matrix, up to a factor, for what the leading directions rule.
+    """Return the smaller Gram matrix, up to a factor, for quantities that the leading directions dominate.
 
-    Large float32 matrices are multiplied in float32 and summed over blocks in float64: tr² / |G|² keeps six
-    digits or more at half the cost. The tail of the spectrum does not survive that: it needs `gram`.
+    Large float32 matrices are multiplied in float32 and summed over blocks in float64. tr² / |G|² then has at
+    least six digits at half the cost. The tail of the spectrum becomes inaccurate; use `gram` for it.
     """
     if not in_single(matrix):
         return gram(scale_exactly(matrix)[0])
     exponent = int(np.frexp(max(float(matrix.max()), -float(matrix.min())))[1])
-    # Squares of float32 leave its range where those of float64 would not.
+    # Squares can leave float32's range, although they stay in float64's.
     scaled = matrix if abs(exponent) <= _SQUARES else np.ldexp(matrix, -exponent)
     wide = scaled if scaled.shape[0] <= scaled.shape[1] else scaled.T
-    product = np.empty((len(wide), len(wide)), np.float32)  # one for all blocks: fresh pages cost as much
+    product = np.empty((len(wide), len(wide)), np.float32)  # reused: new memory costs as much as a product
     total = np.zeros(product.shape)
-    length = max(_BLOCK, len(wide) // 2)  # a product as large as its factor costs more to sum than to make
+    length = max(_BLOCK, len(wide) // 2)  # with shorter blocks, the sums cost more than the products
     for start in range(0, wide.shape[1], length):
         block = wide[:, start : start + length]
         total += np.matmul(block, block.T, out=product)
@@ -50,11 +50,11 @@ def energy_gram(matrix: NDArray[Any]) -> Floats:
 
 
 def singular_values(x: ArrayLike) -> Floats:
-    """Singular values, largest first.
+    """Return the singular values, largest first.
 
-    Each matrix is scaled by a power of two and taken to float64. Its smaller Gram matrix gives the squares;
-    where squaring would cost accuracy (values far below 1e-8 of the largest that together matter), and for
-    very narrow matrices, a QR or SVD in float64 is taken instead.
+    Each matrix is scaled by a power of two and converted to float64. Its smaller Gram matrix gives the
+    squares. Squaring loses accuracy if many values are far below 1e-8 of the largest. Such matrices, and very
+    narrow ones, are decomposed by QR or SVD in float64.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def singular_values(x: ArrayLike) -> Floats:
     Raises
     ------
     InputError
-        Where ``x`` is empty, has fewer than two axes, is complex, or holds NaN or infinities.
+        ``x`` is empty, has fewer than two axes, is complex, or holds NaN or infinities.
 
     Examples
     --------
@@ -84,9 +84,9 @@ def singular_values(x: ArrayLike) -> Floats:
 
 
 def relative_spectra(x: ArrayLike) -> tuple[Floats, NDArray[np.int64]]:
-    """Return the singular values of each matrix up to a power of two, and that power's exponent.
+    """Return the singular values of each matrix up to a power of two, and the exponent of that power.
 
-    What does not know scale (a rank) is taken from these: they never leave float64's range.
+    Scale-free quantities such as ranks use these values, which never leave float64's range.
     """
     array = as_matrices(x)
     lead, size = array.shape[:-2], min(array.shape[-2:])
@@ -108,11 +108,11 @@ def _of_matrix(matrix: Floats) -> Floats:
 
 
 def accurate(s: Floats) -> bool:
-    """Return whether singular values from a Gram matrix are good enough for every rank.
+    """Return whether singular values from a Gram matrix are accurate enough for every rank.
 
-    This bounds what an error of one unit in the largest eigenvalue does to -sum q ln q, q = s / sum s.
-    An error e in s_i² is an error of at most min(e / s_i, sqrt(e)) in s_i, and moves the entropy by about
-    that over sum s, times ln(1/q).
+    The bound is for the entropy -sum q ln q with q = s / sum s. Let e be the rounding error of the largest
+    eigenvalue. An error e in s_i² is an error of at most min(e / s_i, sqrt(e)) in s_i. It changes the entropy
+    by about that error / sum s, times ln(1/q).
     """
     total = s.sum()
     if total == 0.0:

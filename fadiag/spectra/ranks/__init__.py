@@ -1,1 +1,1 @@
-"""How many directions a matrix has: participation ratio, effective rank, stable rank."""
+"""Count the directions of a matrix: participation ratio, effective rank and stable rank."""

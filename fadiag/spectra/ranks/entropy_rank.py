@@ -1,4 +1,4 @@
-"""Effective ranks that are the exponential of an entropy of the spectrum."""
+"""Compute effective ranks: the exponential of an entropy of the singular values."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,7 +15,7 @@ __all__ = [
 
 
 def _exp_entropy(weights: Floats) -> Floats:
-    """Return exp(-sum q ln q), q = weights / sum; 0 where all weights are 0."""
+    """Return exp(-sum q ln q) with q = weights / sum, or 0 if all weights are 0."""
     total = weights.sum(axis=-1, keepdims=True)
     q = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
     logs = np.log(q, out=np.zeros_like(q), where=q > 0)
@@ -23,7 +23,7 @@ def _exp_entropy(weights: Floats) -> Floats:
 
 
 def effective_rank_of_spectrum(s: ArrayLike) -> Floats:
-    """Effective rank (Roy-Vetterli) from singular values (..., k); see `effective_rank`.
+    """Return the effective rank (Roy-Vetterli) from singular values (..., k); see `effective_rank`.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def effective_rank_of_spectrum(s: ArrayLike) -> Floats:
 
 
 def effective_rank_energy_of_spectrum(s: ArrayLike) -> Floats:
-    """Effective rank of the energy from singular values (..., k); see `effective_rank_energy`.
+    """Return the effective rank of the energy from singular values (..., k); see `effective_rank_energy`.
 
     Examples
     --------
@@ -45,15 +45,15 @@ def effective_rank_energy_of_spectrum(s: ArrayLike) -> Floats:
 
 
 def effective_rank(x: ArrayLike) -> Floats:
-    """Effective rank of Roy and Vetterli: exp(-sum q ln q) with q = s / sum s.
+    """Return the effective rank of Roy and Vetterli: exp(-sum q ln q) with q = s / sum s.
 
-    The largest of the ranks here, between the participation ratio and the rank; dominated by the tail of the
-    spectrum. A matrix of zeros has rank 0.
+    It is the largest of the ranks here, between the participation ratio and the rank. The tail of the
+    spectrum dominates it. A matrix of zeros has rank 0.
 
     Parameters
     ----------
     x : array_like (..., rows, columns)
-        Real and finite. Not centered here: see `centered`.
+        Real and finite. The function does not center it; see `centered`.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def effective_rank(x: ArrayLike) -> Floats:
 
 
 def effective_rank_energy(x: ArrayLike) -> Floats:
-    """Effective rank of the energy: exp(-sum p ln p) with p = s² / sum s².
+    """Return the effective rank of the energy: exp(-sum p ln p) with p = s² / sum s².
 
     A matrix of zeros has rank 0.
 

@@ -1,4 +1,4 @@
-"""The Marchenko-Pastur law: the singular values of a matrix of independent entries."""
+"""Compute the Marchenko-Pastur law of the singular values of a matrix with independent entries."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ __all__ = ["MarchenkoPastur", "marchenko_pastur"]
 
 
 class MarchenkoPastur(NamedTuple):
-    """Edges of the singular values, and the limits of the ranks, of a matrix of independent entries."""
+    """Edges of the singular values and limits of the ranks, for a matrix with independent entries."""
 
     low: float
     high: float
@@ -22,16 +22,16 @@ class MarchenkoPastur(NamedTuple):
 
 
 def marchenko_pastur(rows: int, columns: int, *, std: float = 1.0) -> MarchenkoPastur:
-    """Marchenko-Pastur law for entries that are independent, of mean 0 and known standard deviation.
+    """Return the Marchenko-Pastur law for independent entries of mean 0 and known standard deviation.
 
-    Edges of s: std (√N ∓ √n), N >= n the sides, c = n/N. Limits: participation ratio n / (1 + c), stable rank
-    n / (1 + √c)², energy rank n exp(-c/2), Roy-Vetterli n E[√λ] exp(-E[√λ ln √λ] / E[√λ]).
-    Right for W_0 and W - W_0, not for raw trained weights under Kaiming initialization.
+    With sides N >= n and c = n/N, the edges of s are std (√N ∓ √n). Limits: participation ratio n / (1 + c),
+    stable rank n / (1 + √c)², energy rank n exp(-c/2), Roy-Vetterli n E[√λ] exp(-E[√λ ln √λ] / E[√λ]).
+    The law applies to W_0 and W - W_0, not to raw trained weights under Kaiming initialization.
 
     Parameters
     ----------
     rows, columns : int
-        The shape.
+        Shape of the matrix.
     std : float
         Standard deviation of an entry.
 
@@ -42,7 +42,7 @@ def marchenko_pastur(rows: int, columns: int, *, std: float = 1.0) -> MarchenkoP
     Raises
     ------
     InputError
-        Where a side is below 1 or ``std`` is not positive and finite.
+        A side is below 1, or ``std`` is not positive and finite.
 
     References
     ----------
@@ -71,9 +71,9 @@ def marchenko_pastur(rows: int, columns: int, *, std: float = 1.0) -> MarchenkoP
 
 
 def _moments(c: float) -> tuple[float, float]:
-    """Return E[√λ] and E[√λ ln √λ], λ = 1 + c + 2 √c cos t with weight (2/π) sin² t / λ on (0, π).
+    """Return E[√λ] and E[√λ ln √λ] for λ = 1 + c + 2 √c cos t, with weight (2/π) sin² t / λ on (0, π).
 
-    In t the integrand is smooth and periodic, so the midpoint rule converges fast.
+    The integrand is smooth and periodic in t, so the midpoint rule converges fast.
     """
     t = (np.arange(200_000) + 0.5) * (np.pi / 200_000)
     eigenvalue = 1 + c + 2 * np.sqrt(c) * np.cos(t)

@@ -1,4 +1,4 @@
-"""Participation ratio: the ranks that need traces only, no decomposition."""
+"""Compute participation ratios: ranks that need only traces and no decomposition."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ __all__ = [
 
 
 def _each(array: NDArray[Any], function: Callable[[Floats], float]) -> Floats:
-    """Apply a function that does not know scale to each matrix, scaled and in float64."""
+    """Apply a scale-free function to each matrix, scaled and in float64."""
     stack = array.reshape(-1, *array.shape[-2:])
     return np.array([function(scale_exactly(m)[0]) for m in stack], dtype=np.float64).reshape(
         array.shape[:-2]
@@ -29,10 +29,11 @@ def _each(array: NDArray[Any], function: Callable[[Floats], float]) -> Floats:
 
 
 def participation_ratio(x: ArrayLike) -> Floats:
-    """Participation ratio: (sum s²)² / sum s⁴ = tr(G)² / |G|_F², G the smaller Gram matrix.
+    """Return the participation ratio (sum s²)² / sum s⁴ = tr(G)² / |G|_F², G the smaller Gram matrix.
 
-    Right to 1e-6 for large float32 matrices, to rounding elsewhere. It depends on the number of rows: compare
-    only matrices of equal N, or use `participation_ratio_debiased`. A matrix of zeros has the value 0.
+    It is accurate to 1e-6 for large float32 matrices, and to rounding for others. It depends on the number of
+    rows N: compare only matrices of equal N, or use `participation_ratio_debiased`. A matrix of zeros has the
+    value 0.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def participation_ratio(x: ArrayLike) -> Floats:
     Raises
     ------
     InputError
-        Where ``x`` is empty, has fewer than two axes, is complex, or holds NaN or infinities.
+        ``x`` is empty, has fewer than two axes, is complex, or holds NaN or infinities.
 
     References
     ----------
@@ -69,7 +70,7 @@ def _ratio(g: Floats) -> float:
 
 
 def participation_ratio_of_spectrum(s: ArrayLike) -> Floats:
-    """Participation ratio from singular values (..., k); see `participation_ratio`.
+    """Return the participation ratio from singular values (..., k); see `participation_ratio`.
 
     Examples
     --------
@@ -83,15 +84,17 @@ def participation_ratio_of_spectrum(s: ArrayLike) -> Floats:
 
 
 def participation_ratio_debiased(x: ArrayLike) -> Floats:
-    """Participation ratio (tr Σ)² / tr Σ² of the population that the rows are a sample of.
+    """Return the participation ratio (tr Σ)² / tr Σ² of the population from which the rows are sampled.
 
-    Numerator and denominator are each estimated without bias, Σ being the covariance: the mean row does not
-    count. With K the Gram matrix of the rows less their mean, N rows, T = tr K, F = |K|_F² and D = sum K_ii²,
-    it is [2 F + (N² - 3 N + 1) T² - N (N - 1) D] / [(N - 1)(N - 2) F + T² - N (N - 1) D]: the source's
-    estimator for sampled rows and all columns, whose averages over four distinct rows this sums up.
+    Σ is the covariance, so the mean row does not count. Numerator and denominator are each estimated without
+    bias. K is the Gram matrix of the N rows minus their mean; T = tr K, F = |K|_F² and D = sum K_ii². The
+    estimate is [2 F + (N² - 3 N + 1) T² - N (N - 1) D] / [(N - 1)(N - 2) F + T² - N (N - 1) D]. This is the
+    source's estimator for sampled rows and all columns, with its averages over four distinct rows in closed
+    form.
 
-    Infinite where the denominator is not above 0 (the sample bounds the dimension from below only); 0 for
-    rows that are all equal; NaN where one row alone differs from the others, since its pairs tell nothing.
+    The value is infinite if the denominator is not above 0: the sample then gives only a lower bound of the
+    dimension. It is 0 if all rows are equal. It is NaN if only one row differs from the others, because its
+    pairs hold no information.
 
     Parameters
     ----------
@@ -105,7 +108,7 @@ def participation_ratio_debiased(x: ArrayLike) -> Floats:
     Raises
     ------
     InputError
-        Where there are fewer than four rows, or as `participation_ratio`.
+        ``x`` has fewer than four rows, or as `participation_ratio`.
 
     References
     ----------
@@ -128,7 +131,7 @@ def participation_ratio_debiased(x: ArrayLike) -> Floats:
 def _debiased(matrix: Floats) -> float:
     rows = matrix - matrix.mean(axis=0)
     energy = np.einsum("ij,ij->i", rows, rows)
-    # What is left of equal rows is rounding of their mean.
+    # Equal rows minus their mean leave only rounding errors.
     lost = np.finfo(np.float64).eps ** 2 * len(matrix) * np.einsum("ij,ij->i", matrix, matrix)
     if not (energy > lost).any():
         return 0.0
@@ -137,7 +140,7 @@ def _debiased(matrix: Floats) -> float:
 
 
 def debiased_of_sums(n: int, total: float, square: float, fourth: float, *, eps: float = 0.0) -> float:
-    """Return `participation_ratio_debiased` from sums over N rows less their mean.
+    """Return `participation_ratio_debiased` from sums over N rows minus their mean.
 
     Parameters
     ----------
@@ -146,7 +149,7 @@ def debiased_of_sums(n: int, total: float, square: float, fourth: float, *, eps:
     total, square, fourth : float
         tr K, |K|_F² and sum K_ii² of their Gram matrix K.
     eps : float
-        The relative rounding of these sums, where it is more than that of n additions in float64.
+        Relative rounding error of these sums, if it is more than that of n additions in float64.
 
     Examples
     --------
@@ -167,9 +170,9 @@ def debiased_of_sums(n: int, total: float, square: float, fourth: float, *, eps:
 
 
 def effective_samples(x: ArrayLike) -> Floats:
-    """Effective number of rows that carry the energy: (sum |x_i|²)² / sum |x_i|⁴.
+    """Return the effective number of rows that carry the energy: (sum |x_i|²)² / sum |x_i|⁴.
 
-    It bounds the participation ratio from above. A matrix of zeros has the value 0.
+    It is an upper bound of the participation ratio. A matrix of zeros has the value 0.
 
     Parameters
     ----------

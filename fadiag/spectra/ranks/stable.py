@@ -1,4 +1,4 @@
-"""Stable rank: the energy in units of the largest direction."""
+"""Compute the stable rank: the energy of a matrix divided by that of its largest direction."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ from fadiag.spectra.validate import Floats, as_matrices, as_spectra, scale_exact
 
 __all__ = ["stable_rank", "stable_rank_of_spectrum"]
 
-#: Up to this size all eigenvalues cost less than the Krylov iterations for one.
+#: Up to this size, all eigenvalues cost less than the Krylov iterations for one eigenvalue.
 _SMALL = 192
 
 
 def stable_rank(x: ArrayLike) -> Floats:
-    """Stable rank: sum s² / max s². A matrix of zeros has rank 0.
+    """Return the stable rank, sum s² / max s²; a matrix of zeros has rank 0.
 
     Parameters
     ----------
     x : array_like (..., rows, columns)
-        Real and finite; the sides may be exchanged.
+        Real and finite. The transpose has the same rank.
 
     Returns
     -------
@@ -54,14 +54,14 @@ def _of_matrix(matrix: NDArray[Any]) -> float:
 
 
 def _by_krylov(matrix: Floats, g: Floats, single: bool) -> float | None:
-    """Return the largest s² from the leading direction of the Gram matrix; None where it is not found.
+    """Return the largest s² from the leading direction of the Gram matrix, or None without convergence.
 
-    The direction may come from float32: its error enters |X v|² squared only (Rayleigh's quotient).
+    The direction may come from float32, because |X v|² (Rayleigh's quotient) depends on its error squared.
     """
     from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
     operator: NDArray[Any] = g.astype(np.float32) if single else g
-    # A fixed start makes the number reproducible; a random direction is orthogonal to no eigenvector.
+    # A fixed start makes the result reproducible. A random direction is orthogonal to no eigenvector.
     start = np.random.default_rng(0).standard_normal(len(g)).astype(operator.dtype)
     try:
         vectors = eigsh(operator, k=1, which="LA", v0=start, tol=1e-6 if single else 1e-8)[1]
@@ -73,7 +73,7 @@ def _by_krylov(matrix: Floats, g: Floats, single: bool) -> float | None:
 
 
 def stable_rank_of_spectrum(s: ArrayLike) -> Floats:
-    """Stable rank from singular values (..., k); see `stable_rank`.
+    """Return the stable rank from singular values (..., k); see `stable_rank`.
 
     Examples
     --------

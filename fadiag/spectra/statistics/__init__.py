@@ -1,1 +1,1 @@
-"""Intervals, tests and nulls for numbers measured on runs."""
+"""Compute intervals, tests and nulls for numbers measured on runs."""

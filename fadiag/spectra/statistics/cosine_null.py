@@ -1,4 +1,4 @@
-"""The law of the cosine of weights and a feedback that is independent of them."""
+"""Compute the distribution of the cosine between a weight and an independent feedback matrix."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,10 +10,10 @@ __all__ = ["cosine_null_p", "cosine_null_quantile"]
 
 
 def cosine_null_quantile(q: ArrayLike, size: int) -> Floats:
-    """Quantile of cos(vec W, vec B) for a Gaussian B that is independent of W, whatever W is.
+    """Return a quantile of cos(vec W, vec B) for any W and a Gaussian B that is independent of it.
 
-    cos² ~ Beta(1/2, (d - 1)/2), and both signs are equally likely; for large d the angle's standard deviation
-    is 57.3/√d degrees. For other laws of B use `permuted_cosines`.
+    cos² ~ Beta(1/2, (d - 1)/2), and both signs are equally likely. For large d the angle's standard deviation
+    is 57.3/√d degrees. For other distributions of B use `permuted_cosines`.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def cosine_null_quantile(q: ArrayLike, size: int) -> Floats:
     Raises
     ------
     InputError
-        Where ``q`` leaves [0, 1] or ``size`` is below 2.
+        ``q`` is outside [0, 1], or ``size`` is below 2.
 
     Examples
     --------
@@ -47,12 +47,12 @@ def cosine_null_quantile(q: ArrayLike, size: int) -> Floats:
 
 
 def cosine_null_p(cosine: ArrayLike, size: int) -> Floats:
-    """Probability of a cosine at least as large under the law of `cosine_null_quantile` (one-sided).
+    """Return the one-sided p-value of a cosine under the distribution of `cosine_null_quantile`.
 
     Parameters
     ----------
     cosine : array_like
-        Observed cosines; NaN (a dead weight) has no p-value and stays NaN.
+        Observed cosines; NaN (a weight of zeros) has no p-value and stays NaN.
     size : int
         Number of entries d of B, at least 2.
 
@@ -63,7 +63,7 @@ def cosine_null_p(cosine: ArrayLike, size: int) -> Floats:
     Raises
     ------
     InputError
-        Where a cosine leaves [-1, 1] or ``size`` is below 2.
+        A cosine is outside [-1, 1], or ``size`` is below 2.
 
     Examples
     --------

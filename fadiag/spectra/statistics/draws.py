@@ -1,4 +1,4 @@
-"""Draws for nulls: a cosine or a signal whose directions carry no information."""
+"""Draw null cosines and null signals, whose directions carry no information."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -8,26 +8,26 @@ from fadiag.spectra.validate import Floats, as_count, as_matrices, as_real, requ
 
 __all__ = ["permuted_cosines", "sign_flipped"]
 
-#: The share of the entries that may stay where they are while the others are shifted.
+#: Largest share of entries that may stay in place while the others are shifted.
 _BEYOND = 0.01
 
 
 def permuted_cosines(w: ArrayLike, b: ArrayLike, draws: int, rng: np.random.Generator) -> Floats:
-    """Cosines of W with B's entries in random order: the null of alignment for a B of any law.
+    """Return cosines of W with B's entries in random order: the null of alignment for any distribution of B.
 
-    For a B whose entries are exchangeable and independent of W, the rank of the observed cosine among the
-    draws is uniform, whatever W is and however few entries there are. For a Gaussian B without a mean the law
-    is known too, see `cosine_null_quantile`.
+    If the entries of B are exchangeable and independent of W, the rank of the observed cosine among the draws
+    is uniform. This holds for every W and any number of entries. For a Gaussian B of mean zero the
+    distribution is also known exactly, see `cosine_null_quantile`.
 
     The orders are cosets of a cyclic group: a few random orders, each with all its shifts along a random
-    ring. A Fourier transform gives all shifts at once, so that 10,000 orders cost about as much as 20.
+    ring. A Fourier transform computes all shifts at once, so 10,000 orders cost about as much as 20.
 
     Parameters
     ----------
     w, b : array_like (..., n)
-        Entries along the last axis; leading axes broadcast. None all zeros. All pairs get the same orders.
+        Entries along the last axis, not all zero; leading axes broadcast. All pairs get the same orders.
     draws : int
-        Number of orders besides the one that B has. Best is one below a number with many divisors.
+        Number of orders, not counting B's own. It is fastest if draws + 1 has many divisors.
     rng : numpy.random.Generator
 
     Returns
@@ -50,7 +50,7 @@ def permuted_cosines(w: ArrayLike, b: ArrayLike, draws: int, rng: np.random.Gene
     if size != feedback.shape[-1]:
         raise InputError(f"w has shape {np.shape(w)} and b {np.shape(b)}; they need as many entries")
     total = as_count(draws, "draws", 1) + 1
-    # Entries beyond the rings stay where they are in all shifts: they must be few.
+    # Entries outside the rings stay in place in all shifts, so they must be few.
     shifts = max(
         length
         for length in range(1, min(total, size) + 1)
@@ -66,11 +66,11 @@ def permuted_cosines(w: ArrayLike, b: ArrayLike, draws: int, rng: np.random.Gene
         products = np.einsum("...rf,...rf->...f", turning, np.fft.rfft(moved[..., rings]))
         still = np.einsum("...i,...i->...", weight[..., rest], moved[..., rest])
         found.append(np.fft.irfft(products, shifts) + still[..., None])
-    return np.concatenate(found, axis=-1)[..., 1:]  # the first is the order that B has
+    return np.concatenate(found, axis=-1)[..., 1:]  # the first is B's own order
 
 
 def _directions(values: ArrayLike, name: str) -> Floats:
-    """Return vectors along the last axis at length one."""
+    """Return unit vectors along the last axis."""
     array = as_real(values, name)
     require_finite(array, name)
     wide = np.atleast_1d(array).astype(np.float64)
@@ -82,9 +82,9 @@ def _directions(values: ArrayLike, name: str) -> Floats:
 
 
 def sign_flipped(x: ArrayLike, rng: np.random.Generator) -> Floats:
-    """Flip the sign of each entry with probability one half: magnitudes and zeros stay, directions go.
+    """Flip the sign of each entry with probability one half, which destroys directions but not magnitudes.
 
-    A null for the rank of an error. Permuted columns would be anti-conservative there.
+    This is a null for the rank of an error. Permuted columns would be anti-conservative.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Intervals over runs: the run is the unit, one scalar a run."""
+"""Compute confidence intervals over runs, with one scalar per run."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ __all__ = ["Interval", "check_level", "paired_t_interval", "t_interval", "t_quan
 
 
 class Interval(NamedTuple):
-    """A mean with its interval, and the number of runs it rests on."""
+    """A mean, its confidence interval, and the number of runs."""
 
     mean: Floats
     low: Floats
@@ -21,7 +21,7 @@ class Interval(NamedTuple):
 
 
 def check_level(level: float) -> float:
-    """Return a confidence level strictly between 0 and 1."""
+    """Return a confidence level, or raise `InputError` if it is not strictly between 0 and 1."""
     if not 0 < level < 1:
         raise InputError(f"level is {level!r}; a confidence level lies between 0 and 1")
     return float(level)
@@ -39,14 +39,14 @@ def _t_quantiles(level: float, degrees: float | Floats) -> Floats:
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Student's t interval of the mean over the last axis.
+    """Return Student's t interval of the mean over the last axis.
 
-    Below 20 runs the right choice: the percentile bootstrap of three runs covers 75 % where it says 95.
+    Use it for fewer than 20 runs: a 95 % percentile bootstrap interval of three runs covers only 75 %.
 
     Parameters
     ----------
     values : array_like (..., n)
-        One scalar a run, n at least 2.
+        One scalar per run, n at least 2.
     level : float
         Confidence level.
 
@@ -57,7 +57,7 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     Raises
     ------
     InputError
-        Where there are fewer than two runs, or values are NaN or infinite.
+        The input has fewer than two runs, or values are NaN or infinite.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 
 
 def _as_runs(values: ArrayLike, name: str) -> Floats:
-    """Return finite values (..., n) of at least two runs."""
+    """Return finite values (..., n) from at least two runs."""
     array = as_real(values, name).astype(np.float64)
     require_finite(array, name)
     if array.ndim < 1 or array.shape[-1] < 2:
@@ -84,7 +84,7 @@ def _as_runs(values: ArrayLike, name: str) -> Floats:
 
 
 def _around(mean: Floats, half: Floats, exponent: int, n: int) -> Interval:
-    """Return the interval of that half width around the mean, both times a power of two."""
+    """Return the interval mean ± half, after multiplying both by 2**exponent."""
     with np.errstate(over="ignore"):
         ends = [np.asarray(np.ldexp(end, exponent)) for end in (mean, mean - half, mean + half)]
     for end in ends[1:]:
@@ -93,7 +93,7 @@ def _around(mean: Floats, half: Floats, exponent: int, n: int) -> Interval:
 
 
 def paired_t_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
-    """Student's t interval of the mean of a - b, runs paired by their seeds (W_0, data order).
+    """Return Student's t interval of the mean of a - b, for runs paired by their seeds (W_0, data order).
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def paired_t_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interv
     Raises
     ------
     InputError
-        Where the shapes differ, or as `t_interval`.
+        The shapes differ, or as `t_interval`.
 
     Examples
     --------
@@ -128,24 +128,24 @@ def paired_t_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interv
 
 
 def welch_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
-    """Welch's t interval of mean(a) - mean(b) over the last axis, runs that do not pair.
+    """Return Welch's t interval of mean(a) - mean(b) over the last axis, for unpaired runs.
 
     Parameters
     ----------
     a, b : array_like (..., n), (..., m)
-        One scalar a run, n and m at least 2; the variances may differ.
+        One scalar per run, n and m at least 2; the variances may differ.
     level : float
         Confidence level.
 
     Returns
     -------
     Interval
-        Its n is that of both together.
+        Its n counts the runs of both inputs.
 
     Raises
     ------
     InputError
-        As `t_interval`, of either.
+        As `t_interval`, for either input, or the leading axes differ.
 
     References
     ----------
@@ -168,8 +168,8 @@ def welch_interval(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Interval:
     x, y = both[..., :n], both[..., n:]
     u, v = x.var(axis=-1, ddof=1) / n, y.var(axis=-1, ddof=1) / m
     total = np.asarray(u + v)
-    # Equal runs have an interval of no width, whatever their share.
+    # If all runs are equal, the interval has width 0 for any share.
     share = np.divide(u, total, out=np.zeros_like(total), where=total > 0)
-    degrees = 1 / (share**2 / (n - 1) + (1 - share) ** 2 / (m - 1))  # Welch and Satterthwaite's
+    degrees = 1 / (share**2 / (n - 1) + (1 - share) ** 2 / (m - 1))  # Welch-Satterthwaite
     half = _t_quantiles(level, degrees) * np.sqrt(total)
     return _around(x.mean(axis=-1) - y.mean(axis=-1), half, exponent, n + m)

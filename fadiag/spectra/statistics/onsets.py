@@ -1,4 +1,4 @@
-"""When something begins: the onset of a statistic in a run, and its median over runs that may show none."""
+"""Find the onset of a statistic in a run, and the median onset over runs, some without an onset."""
 
 from typing import NamedTuple
 
@@ -14,14 +14,14 @@ _ALPHA = 0.05
 
 
 class Onset(NamedTuple):
-    """Step of the onset, or of the last recording where there was none (``observed`` is False: censored)."""
+    """Step of the onset; without an onset, the last recorded step and ``observed`` False (censored)."""
 
     step: int
     observed: bool
 
 
 def onset_threshold(null: ArrayLike) -> Floats:
-    """Threshold of `onset` from redrawn feedback: the (1 - 0.05/T) quantile of the draws at each of T steps.
+    """Return the threshold of `onset` from redrawn feedback: the 1 - 0.05/T quantile at each of T steps.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def onset_threshold(null: ArrayLike) -> Floats:
     Raises
     ------
     InputError
-        Where M + 1 < T / 0.05: so few draws have no such quantile.
+        M + 1 < T / 0.05: the quantile needs more draws.
 
     Examples
     --------
@@ -51,19 +51,20 @@ def onset_threshold(null: ArrayLike) -> Floats:
             f"{round(steps / _ALPHA) - 1} draws or more: redraw more often, judge "
             "fewer steps, or pass a threshold from a known law (cosine_null_quantile)"
         )
-    # The order statistic of rank (M + 1)(1 - alpha/T): a further draw exceeds it with probability alpha/T.
+    # "weibull" is the order statistic of rank (M + 1)(1 - alpha/T): a new draw exceeds it with probability
+    # alpha/T.
     return np.asarray(np.quantile(draws, 1 - _ALPHA / steps, axis=1, method="weibull"))
 
 
 def onset(values: ArrayLike, threshold: ArrayLike, steps: ArrayLike) -> Onset:
-    """First step from which a statistic stays above its threshold for max(5, 5 % of T) recordings in a row.
+    """Return the first step of max(5, 5 % of T) consecutive recordings above the threshold.
 
     Parameters
     ----------
     values : array_like (T,)
-        The statistic, one value a recording. NaN (no statistic) counts as not above.
+        The statistic, one value per recording. NaN (no statistic) counts as not above.
     threshold : array_like (T,) or scalar
-        From `onset_threshold`, or a known law's 1 - 0.05/T quantile.
+        The result of `onset_threshold`, or the 1 - 0.05/T quantile of a known distribution.
     steps : array_like (T,)
         Increasing step numbers.
 
@@ -74,7 +75,7 @@ def onset(values: ArrayLike, threshold: ArrayLike, steps: ArrayLike) -> Onset:
     Raises
     ------
     InputError
-        Where there are fewer than five recordings, shapes differ, or steps do not increase.
+        The input has fewer than five recordings, the shapes differ, or the steps do not increase.
 
     Examples
     --------
@@ -101,7 +102,7 @@ def onset(values: ArrayLike, threshold: ArrayLike, steps: ArrayLike) -> Onset:
 
 
 class KaplanMeier(NamedTuple):
-    """Share of runs without onset after each onset's time, and the median (infinite where never reached)."""
+    """Share of runs without an onset after each onset time, and the median (infinite if not reached)."""
 
     times: Floats
     survival: Floats
@@ -109,7 +110,7 @@ class KaplanMeier(NamedTuple):
 
 
 def kaplan_meier(times: ArrayLike, observed: ArrayLike) -> KaplanMeier:
-    """Kaplan-Meier estimate over runs, censored ones included (a mean would drop the runs that say "never").
+    """Return the Kaplan-Meier estimate over runs, including censored runs, which a mean would drop.
 
     Parameters
     ----------
@@ -125,7 +126,7 @@ def kaplan_meier(times: ArrayLike, observed: ArrayLike) -> KaplanMeier:
     Raises
     ------
     InputError
-        Where there are no runs or the shapes differ.
+        The inputs are empty, or the shapes differ.
 
     References
     ----------
@@ -143,7 +144,7 @@ def kaplan_meier(times: ArrayLike, observed: ArrayLike) -> KaplanMeier:
     at_risk = (at[:, None] >= events).sum(axis=0)
     died = (at[seen][:, None] == events).sum(axis=0)
     survival = np.cumprod(1 - died / at_risk)
-    # A half that is reached exactly must not be missed by rounding.
+    # A survival of exactly one half must count despite rounding.
     reached = survival <= 0.5 + 1e-12
     median = float(events[np.argmax(reached)]) if reached.any() else np.inf
     return KaplanMeier(events, survival, median)

@@ -1,4 +1,4 @@
-"""The overlap that two subspaces have by chance."""
+"""Compute the overlap that two subspaces have by chance."""
 
 from typing import NamedTuple
 
@@ -10,17 +10,17 @@ __all__ = ["OverlapMoments", "overlap_moments"]
 
 
 class OverlapMoments(NamedTuple):
-    """Mean and standard deviation of an overlap by chance."""
+    """Mean and standard deviation of an overlap under chance."""
 
     mean: float
     std: float
 
 
 def overlap_moments(columns: int, k: int, other: int | None = None) -> OverlapMoments:
-    """Mean and standard deviation of the `overlap` |Uᵀ V|_F² / k with a uniformly drawn (Haar) subspace.
+    """Return the moments of the `overlap` |Uᵀ V|_F² / k with a uniformly drawn (Haar) subspace.
 
-    The mean is m/n, the variance of |Uᵀ V|_F² is 2km(n-k)(n-m) / (n²(n-1)(n+2)). Take it as a mark of scale:
-    two errors that share their gates overlap more, and their null is redrawn feedback.
+    The mean is m/n, the variance of |Uᵀ V|_F² is 2km(n-k)(n-m) / (n²(n-1)(n+2)). Use it only as a reference
+    scale. Two errors with the same gates overlap more by chance, so test them against redrawn feedback.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def overlap_moments(columns: int, k: int, other: int | None = None) -> OverlapMo
     Raises
     ------
     InputError
-        A dimension does not fit into the space.
+        A dimension is below 1 or larger than that of the space.
 
     Examples
     --------

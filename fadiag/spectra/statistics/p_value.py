@@ -1,4 +1,4 @@
-"""The p-value of a statistic against draws of its null."""
+"""Compute the p-value of a statistic against draws of its null."""
 
 from typing import Literal
 
@@ -10,8 +10,8 @@ from fadiag.spectra.validate import Floats, as_real
 
 __all__ = ["TIE", "at_or_above", "p_value"]
 
-#: Values closer than this share of their scale are equal: above what a signal or factor that is stored as
-#: float32 does to a rank, a cosine or an overlap (1e-7), far below what a number of draws can tell apart.
+#: Values closer than this share of their scale are equal. Storing a signal or factor as float32 changes a
+#: rank, a cosine or an overlap by less (1e-7). Differences that the draws can resolve are far larger.
 TIE = 1e-6
 
 
@@ -21,16 +21,16 @@ def at_or_above(null: ArrayLike, observed: ArrayLike, *, tie: float = TIE) -> ND
     If a statistic does not depend on the draw, every draw is a tie. But a signal and its factor give numbers
     that differ in the last digits, and so do two orders of summation. Without a tolerance the p-value would
     be 1 or the smallest possible one, by chance. The scale is the observed value's magnitude, or the draws'
-    median magnitude if that is larger. The tolerance errs towards a large p-value.
+    median magnitude if that is larger. The tolerance can only make a p-value larger.
 
     Parameters
     ----------
     null : array_like (..., M)
         Draws, not all NaN; a NaN does not count.
     observed : array_like (...)
-        Nothing is at or above NaN.
+        Observed values; the count for NaN is 0.
     tie : float
-        The share of the scale within which two values are equal.
+        Two values are equal if they differ by less than this share of the scale.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def at_or_above(null: ArrayLike, observed: ArrayLike, *, tie: float = TIE) -> ND
     Raises
     ------
     InputError
-        There are no draws, or only NaN, or values that are infinite or not real numbers.
+        The draws are empty or all NaN, or values are infinite or not real numbers.
 
     Examples
     --------
@@ -49,11 +49,11 @@ def at_or_above(null: ArrayLike, observed: ArrayLike, *, tie: float = TIE) -> ND
     draws = as_real(null, "null").astype(np.float64, copy=False)
     seen = as_real(observed, "observed").astype(np.float64, copy=False)[..., None]
     if draws.ndim < 1 or draws.shape[-1] == 0 or np.isnan(draws).all(axis=-1).any():
-        raise InputError(f"null has shape {draws.shape}; it needs a draw that is a number beside each value")
+        raise InputError(f"null has shape {draws.shape}; it needs a draw that is a number for each value")
     for values, name in ((draws, "null"), (seen, "observed")):
         if np.isinf(values).any():
             raise InputError(f"{name} holds {int(np.isinf(values).sum())} infinite values; leave them out")
-    # One of the draws, not the mean of two, which may leave float64's range.
+    # "higher" selects one of the draws. The mean of two draws could leave float64's range.
     middle = np.nanquantile(np.abs(draws), 0.5, axis=-1, keepdims=True, method="higher")
     with np.errstate(over="ignore"):
         lowest = seen - tie * np.fmax(np.abs(seen), middle)
@@ -61,7 +61,7 @@ def at_or_above(null: ArrayLike, observed: ArrayLike, *, tie: float = TIE) -> ND
 
 
 def p_value(observed: ArrayLike, null: ArrayLike, *, tail: Literal["upper", "lower"] = "upper") -> Floats:
-    """One-sided p-value of a statistic against M draws of its null: (1 + #{null >= observed}) / (M + 1).
+    """Return the one-sided p-value of a statistic, (1 + #{null >= observed}) / (M + 1) with M null draws.
 
     The lower tail counts the draws at or below: (1 + #{null <= observed}) / (M + 1).
     A draw that equals the observed value up to rounding counts (see `at_or_above`). A draw that is NaN does
@@ -75,7 +75,7 @@ def p_value(observed: ArrayLike, null: ArrayLike, *, tail: Literal["upper", "low
     null : array_like (..., M)
         Draws, not all NaN.
     tail : {"upper", "lower"}
-        Upper: how often the null reaches as high. Lower: as low, such as a rank that collapsed.
+        "upper" tests for large values, "lower" for small values such as a collapsed rank.
 
     Returns
     -------

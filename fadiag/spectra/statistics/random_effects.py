@@ -1,4 +1,4 @@
-"""Two-way random effects: a crossed design of seeds and feedback matrices."""
+"""Compute the interval of a mean over a crossed design of seeds and feedback matrices (random effects)."""
 
 from typing import NamedTuple
 
@@ -22,11 +22,12 @@ class CrossedInterval(NamedTuple):
 
 
 def crossed_interval(values: ArrayLike, level: float = 0.95) -> CrossedInterval:
-    """Interval of the mean over a crossed design, one run a cell, both factors drawn at random.
+    """Return the interval of the mean over a crossed design with one run per cell and two random factors.
 
-    Var(mean) = (MS_rows + MS_columns - MS_rest) / n with Satterthwaite's degrees of freedom. Where the
-    difference falls below the larger of the two mean squares, that one and its own degrees are taken (a
-    variance component is not negative). Pooling a 3 x 3 design as nine runs covers 73 % where it says 95.
+    Var(mean) = (MS_rows + MS_columns - MS_rest) / n with Satterthwaite's degrees of freedom. If the
+    combination is below the larger of the two mean squares, this mean square and its degrees are used, since
+    a variance component is not negative. Pooling a 3 x 3 design as nine runs gives 95 % intervals that cover
+    only 73 %.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ def crossed_interval(values: ArrayLike, level: float = 0.95) -> CrossedInterval:
     Raises
     ------
     InputError
-        Where a factor has fewer than two levels, or values are NaN or infinite.
+        A factor has fewer than two levels, or values are NaN or infinite.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Max-T sign-flip test: paired differences of several layers, judged jointly."""
+"""Test paired differences of several layers jointly, by sign flips and the largest t (max-T)."""
 
 from itertools import product
 from typing import NamedTuple
@@ -12,11 +12,11 @@ from fadiag.spectra.validate import Floats, as_count, as_sample
 
 __all__ = ["FEWEST", "MaxT", "max_t_sign_flip"]
 
-#: Below six pairs the smallest two-sided p-value that sign flips can give, 2 / 2^n, is above 0.05.
+#: With fewer than six pairs, the smallest two-sided p-value of a sign-flip test, 2 / 2^n, is above 0.05.
 FEWEST = 6
-#: Up to this number of pairs all flips are taken, and the test is exact without draws.
+#: Up to this number of pairs all flips are enumerated, so the test is exact and needs no draws.
 _ALL = 12
-#: Two flips whose means differ by less than this share of the differences' size are a tie.
+#: Two flips are a tie if their means differ by less than this share of the differences' size.
 _ROUNDING = 1e-12
 
 
@@ -29,19 +29,19 @@ class MaxT(NamedTuple):
 
 
 def max_t_sign_flip(differences: ArrayLike, rng: np.random.Generator, draws: int = 9999) -> MaxT:
-    """Two-sided p-values of paired differences, corrected jointly over layers (Westfall and Young's max-T).
+    """Return two-sided p-values of paired differences, corrected jointly over layers (Westfall and Young).
 
-    The sign of a run's whole row is flipped, so the dependence between layers is kept. Up to 12 runs every
-    flip is taken; beyond, ``draws`` random ones, and p = (1 + #) / (draws + 1).
+    Each flip changes the sign of a run's whole row, which preserves the dependence between layers. Up to 12
+    runs all flips are used. With more runs, ``draws`` random flips are used, and p = (1 + #) / (draws + 1).
 
     Parameters
     ----------
     differences : array_like (runs, layers)
-        One paired difference a run and layer; at least six runs.
+        One paired difference per run and layer; at least six runs.
     rng : numpy.random.Generator
-        Used beyond 12 runs.
+        Used for more than 12 runs.
     draws : int
-        Number of random flips beyond 12 runs.
+        Number of random flips for more than 12 runs.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def max_t_sign_flip(differences: ArrayLike, rng: np.random.Generator, draws: int
     Raises
     ------
     InputError
-        Where there are fewer than six runs: such a test could never reject at 5 %; give intervals instead.
+        The input has fewer than six runs: the test could never reject at 5 %. Report intervals instead.
 
     References
     ----------
@@ -78,9 +78,9 @@ def max_t_sign_flip(differences: ArrayLike, rng: np.random.Generator, draws: int
     peak = np.abs(d).max(axis=0)
     d = np.divide(d, peak, out=np.zeros_like(d), where=peak > 0)
     share = _share(flips, d)
-    # The unflipped row is among the flips, which is the "1 +" of the p-value.
+    # The flips include the unflipped row, which gives the "1 +" of the p-value.
     p = at_or_above(share.max(axis=1), share[0], tie=_ROUNDING) / len(flips)
-    # Differences that all agree have an infinite t; here it is very large instead, and stays a number.
+    # If all differences agree, t is infinite. The bound makes it a very large finite number.
     t = share[0] * np.sqrt((runs - 1) / np.maximum(1 - share[0] ** 2, 1e-14))
     return MaxT(t * np.sign(d.mean(axis=0)), p, len(flips))
 
@@ -88,9 +88,9 @@ def max_t_sign_flip(differences: ArrayLike, rng: np.random.Generator, draws: int
 def _share(flips: Floats, d: Floats) -> Floats:
     """Return |mean| / root mean square of each flip and layer.
 
-    The sum of squares does not change under flips, so |t| grows with this share alone, in every layer alike:
-    it orders the flips as |t| does. But its rounding stays that of the mean, where all differences nearly
-    agree (t divides by next to nothing) and where they cancel: ties remain ties.
+    Flips do not change the sum of squares. So |t| is an increasing function of this share, the same in every
+    layer, and both order the flips alike. The share's rounding error is only that of the mean, even if t
+    divides by nearly zero or the differences cancel. So ties remain ties.
     """
     size = np.sqrt(np.square(d).mean(axis=0))
     mean = np.abs(flips @ d) / len(d)

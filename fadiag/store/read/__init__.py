@@ -1,1 +1,1 @@
-"""Reading a store: its committed state, its chunks, its arrays as an `xarray.DataTree`."""
+"""Read a store: its committed state, its chunks, and its arrays as an `xarray.DataTree`."""

@@ -15,14 +15,14 @@ from fadiag.store.read.snapshot import Snapshot, StoredArray
 
 __all__ = ["Key", "read_array", "read_steps"]
 
-#: What to take along one axis.
+#: An index along one axis.
 Key: TypeAlias = int | slice | NDArray[np.integer[Any]]
-#: Positions along one axis: a slice where their distance is constant, which numpy takes without a copy.
+#: Positions along one axis. Evenly spaced positions are a slice, which numpy reads without a copy.
 Where: TypeAlias = slice | NDArray[np.intp]
 
 
 def read_array(root: Path, array: StoredArray, key: Sequence[Key] = ()) -> NDArray[Any]:
-    """Return a part of an array; memory beyond the result is one chunk.
+    """Return a part of an array, using memory for the result and one chunk.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ def read_array(root: Path, array: StoredArray, key: Sequence[Key] = ()) -> NDArr
     array : StoredArray
         From `read_snapshot`.
     key : sequence of int, slice or array of int
-        One an axis, each for itself; further axes are taken whole.
+        One index per axis, applied independently; remaining axes are returned whole.
 
     Raises
     ------
     DamagedError
-        A chunk is missing or short, or (sealed) does not match its checksum.
+        A chunk is missing or too short, or (in a sealed store) does not match its checksum.
     """
     check_folder(root, array)
     layout = array.layout
@@ -55,13 +55,13 @@ def read_array(root: Path, array: StoredArray, key: Sequence[Key] = ()) -> NDArr
         places = zip(inside, chunks, layout.chunk, strict=True)
         try:
             part = sealed.oindex[tuple(_shifted(where, i * size) for where, i, size in places)]
-        except Exception as error:  # zarr's codecs raise what they like
+        except Exception as error:  # zarr's codecs raise exceptions of any type
             raise damaged(root, array, name, f"is damaged ({error})") from error
-        if part.shape == out.shape:  # one shard has all that is wanted
+        if part.shape == out.shape:  # one shard holds the whole result
             out = part
         else:
             out[_grid(at)] = part
-    # Drop the axes of length 1 along which the key is one place and not a part.
+    # Drop each axis whose key is a single position.
     return out[tuple(0 if isinstance(k, (int, np.integer)) else slice(None) for k in whole)]
 
 
@@ -71,10 +71,10 @@ def read_steps(snapshot: Snapshot, stream: str) -> NDArray[np.int64]:
     Raises
     ------
     DamagedError
-        The steps do not grow: a record would be taken for another.
+        The steps do not increase, so records cannot be identified by their step.
     """
     array = snapshot.arrays[f"{stream}/step"]
-    for index in range(array.layout.grid[0]):  # before memory is asked for so many
+    for index in range(array.layout.grid[0]):  # before memory is allocated for that many steps
         check_chunk(snapshot.path, array, array.layout.key(index))
     steps = read_array(snapshot.path, array).astype(np.int64)
     if np.any(np.diff(steps) <= 0):
@@ -85,7 +85,7 @@ def read_steps(snapshot: Snapshot, stream: str) -> NDArray[np.int64]:
 
 
 def _zarr_array(root: Path, array: StoredArray) -> Any:
-    """Return a sealed array as zarr reads it: by the metadata that were checked, not by the array's file."""
+    """Return a sealed array as zarr's array, made from the checked metadata and not from the array's file."""
     import zarr
     from zarr.storage import LocalStore, StorePath
 
@@ -102,7 +102,7 @@ def _read_raw(
     out: NDArray[Any],
     at: tuple[Where, ...],
 ) -> None:
-    """Copy the wanted part of a raw chunk to its place in the result."""
+    """Copy the requested part of a raw chunk to its place in the result."""
     layout = array.layout
     if check_chunk(root, array, name) is None:
         out[_grid(at)] = float(fill_value(layout.dtype))
@@ -110,7 +110,7 @@ def _read_raw(
     start, stop = _bounds(inside[0])
     row = layout.chunk_bytes // layout.chunk[0]
     shape = (stop - start, *layout.chunk[1:])
-    # Read straight into the result where it has the same bytes in the same order.
+    # Read directly into the result if it has the same bytes in the same order.
     if all(isinstance(where, slice) for where in (*at, *inside)):
         place = out[at]
         if place.shape == shape and place.flags.c_contiguous:
@@ -122,7 +122,7 @@ def _read_raw(
 
 
 def _by_chunk(positions: NDArray[np.intp], size: int) -> Iterator[tuple[int, Where, Where]]:
-    """Yield (chunk, where in the result, where in the chunk) along one axis."""
+    """Yield (chunk, positions in the result, positions in the chunk) along one axis."""
     chunks = positions // size
     for chunk in np.unique(chunks).tolist():
         at = np.flatnonzero(chunks == chunk)
@@ -148,7 +148,7 @@ def _shifted(where: Where, by: int) -> Where:
 
 
 def _grid(where: tuple[Where, ...]) -> Any:
-    """Return an index that takes each axis for itself; numpy pairs several arrays up."""
+    """Return an index that applies to each axis independently; numpy would pair several arrays."""
     if sum(not isinstance(one, slice) for one in where) < 2:
         return where
     return np.ix_(

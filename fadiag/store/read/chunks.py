@@ -1,7 +1,8 @@
-"""The chunk files of a stored array: checked against the metadata, then read.
+"""Check the chunk files of a stored array against the metadata, and read them.
 
-A chunk is a plain file of the right length inside the store, or reading it is a `DamagedError`. No link is
-followed. A shard of a sealed store may be of any length; the frames in it must claim the size of a record.
+A chunk must be a regular file of the right length inside the store; otherwise reading it raises
+`DamagedError`. No link is followed. A shard of a sealed store may have any length, but each frame in it must
+claim the size of a record.
 """
 
 import os
@@ -17,13 +18,13 @@ from fadiag.store.read.snapshot import StoredArray
 
 __all__ = ["check_chunk", "check_folder", "check_frames", "damaged", "read_chunk"]
 
-_INDEX_ENTRY = 16  # the place and the length of a frame, 8 bytes each
+_INDEX_ENTRY = 16  # the offset and the length of a frame, 8 bytes each
 _CHECKSUM = 4
 _FRAME_HEAD = 18  # the longest header of a zstd frame
 
 
 def damaged(root: Path, array: StoredArray, name: str, why: object) -> DamagedError:
-    """Return the error that names a chunk and says what is wrong with it."""
+    """Return the error that names a chunk and describes its damage."""
     return DamagedError(f"{root}: chunk {name} of {array.path} {why}; restore it from a copy of the store")
 
 
@@ -43,12 +44,12 @@ def check_folder(root: Path, array: StoredArray) -> None:
 
 
 def check_chunk(root: Path, array: StoredArray, name: str) -> int | None:
-    """Return the length of a chunk file, or None if it is missing and may be.
+    """Return the length of a chunk file, or None if it is missing and only holds fill values.
 
     Raises
     ------
     DamagedError
-        The file is missing, is not plain, or has another length than the metadata say.
+        The file is missing, is not a regular file, or its length differs from the metadata.
     """
     layout = array.layout
     try:
@@ -64,7 +65,7 @@ def check_chunk(root: Path, array: StoredArray, name: str) -> int | None:
     if not stat.S_ISREG(state.st_mode):
         raise damaged(root, array, name, "is not a regular file, and a store holds nothing else")
     if array.sealed:
-        # A shard is compressed. Noise and the index take no more than this.
+        # A shard is compressed. Even incompressible values and the index need no more than this.
         if state.st_size > 2 * layout.chunk_bytes + 64 * 2**20:
             raise damaged(root, array, name, f"has {state.st_size:,} bytes, too many")
     elif state.st_size != layout.chunk_bytes:
@@ -73,7 +74,7 @@ def check_chunk(root: Path, array: StoredArray, name: str) -> int | None:
 
 
 def read_chunk(root: Path, array: StoredArray, name: str, start: int, destination: NDArray[Any]) -> None:
-    """Fill a contiguous array from byte `start` on of a chunk that `check_chunk` accepted."""
+    """Fill a contiguous array from a chunk that `check_chunk` accepted, starting at byte `start`."""
     try:
         descriptor = os.open(f"{root}/{array.path}/{name}", os.O_RDONLY | os.O_NOFOLLOW)
     except OSError as error:
@@ -91,12 +92,12 @@ def read_chunk(root: Path, array: StoredArray, name: str, start: int, destinatio
 
 
 def check_frames(root: Path, array: StoredArray, name: str, start: int, stop: int) -> None:
-    """Check the frames of a shard's rows `start` to `stop`: zstd takes as much memory as a frame claims.
+    """Check the frames of a shard's rows `start` to `stop`; zstd allocates the size that a frame claims.
 
     Raises
     ------
     DamagedError
-        The shard is shorter than its index says, or a frame claims another size than a record has.
+        The shard is shorter than its index says, or the claimed size of a frame is not that of a record.
     """
     rows = array.inner[0]
     frames = array.layout.chunk[0] // rows
@@ -119,7 +120,7 @@ def check_frames(root: Path, array: StoredArray, name: str, start: int, stop: in
 
 
 def _claimed_bytes(head: bytes) -> int | None:
-    """Return the size that the header of a zstd frame (RFC 8878) claims, None if it claims none."""
+    """Return the size that the header of a zstd frame (RFC 8878) claims, or None if it claims no size."""
     if head[:4] != b"\x28\xb5\x2f\xfd" or len(head) < 6:
         return None
     single, flag = head[4] >> 5 & 1, head[4] >> 6

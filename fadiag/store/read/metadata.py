@@ -1,6 +1,7 @@
 """Read the root document of a store and check every name, length, type and codec in it.
 
-Later code trusts no metadata file, only the `Snapshot` made here. Files are opened without following links.
+Other code trusts only the `Snapshot` made here, never a metadata file. Files are opened without following
+links.
 """
 
 import math
@@ -58,11 +59,11 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
     Raises
     ------
     NotAStoreError
-        The path does not exist, or holds no fadiag store.
+        The path does not exist, or is not a fadiag store.
     SchemaError
-        A newer or an older fadiag wrote the store.
+        A newer or an older version of fadiag wrote the store.
     DamagedError
-        The document says something that no writer writes.
+        The document holds something that fadiag never writes.
     """
     place = absolute_path(path)
     document = _root_bytes(place)
@@ -104,7 +105,7 @@ def _root_bytes(place: Path) -> bytes:
 
 
 def _read_regular(path: Path) -> bytes:
-    """Read a plain file, never a link, a device or a pipe."""
+    """Read a regular file; refuse links, devices and pipes."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
         state = os.fstat(descriptor)
@@ -137,10 +138,10 @@ def _nodes(
 def _check_path(path: str) -> None:
     parts = path.split("/")
     if not 1 <= len(parts) <= 3:
-        raise ValueError("a node lies at stream, stream/layer or stream/layer/signal")
+        raise ValueError("a node must be at stream, stream/layer or stream/layer/signal")
     for part in parts:
         if not part or part[0] in "._" or len(part) > MAX_KEY or not part.isascii() or not part.isprintable():
-            raise ValueError(f"no writer gives the name {part!r}")
+            raise ValueError(f"fadiag never writes the name {part!r}")
         if part in {"zarr.json", "c"} or "\\" in part:
             raise ValueError(f"name {part!r} is reserved")
 
@@ -154,14 +155,14 @@ def _array(path: str, node: _NodeDocument, document: JSON, attributes: RootAttri
         limit *= 2
         inner = _inner_chunk(node.codecs, layout)
         if document.get("fill_value") != fill_value(layout.dtype):
-            raise ValueError("compaction gives another fill value")
+            raise ValueError("compaction never writes this fill value")
     elif document != array_document(layout, node.attributes):
-        raise ValueError("no writer gives these codecs, this fill value or another field")
+        raise ValueError("fadiag never writes these codecs, this fill value or these fields")
     if layout.chunk_bytes > limit:
         raise ValueError(f"chunks of {layout.chunk_bytes:,} bytes are beyond the limit of {limit:,}")
     first = node.attributes.get("declared_at", 0)
     if type(first) is not int or first < 0:
-        raise ValueError(f"declared_at {first!r} is no record number")
+        raise ValueError(f"declared_at {first!r} is not a record number")
     return StoredArray(path, layout, node.attributes, inner)
 
 
@@ -179,7 +180,7 @@ def _layout(node: _NodeDocument) -> ArrayLayout:
     layout = ArrayLayout(dims, tuple(node.shape), tuple(grid), node.data_type, stepped=stepped)
     if any(n < 1 for n in layout.record_shape):
         raise ValueError(f"shape {node.shape} has an empty axis")
-    # Beyond step, chunks cover whole axes but for the first of a record that was split.
+    # Chunks cover whole axes, except for step and for the first axis of a split record.
     free = 2 if stepped else 1
     if any(c != n for c, n in zip(grid[free:], node.shape[free:], strict=True)):
         raise ValueError(f"chunk shape {grid} does not cover the last axes of {node.shape}")
@@ -202,7 +203,7 @@ def _inner_chunk(codecs: list[Any], layout: ArrayLayout) -> tuple[int, ...]:
         or [codec["name"] for codec in shards.get("index_codecs", ())] != ["bytes", "crc32c"]
         or shards.get("index_location", "end") != "end"
     ):
-        raise ValueError("compaction gives other codecs")
+        raise ValueError("compaction never writes these codecs")
     inner = tuple(shards["chunk_shape"])
     if inner not in {layout.chunk, (1, *layout.chunk[1:])} or any(type(n) is not int for n in inner):
         raise ValueError(f"inner chunk shape {inner} does not fit the shard {layout.chunk}")
@@ -215,7 +216,7 @@ def _check_tree(
     for path in (*groups, *arrays):
         parent = path.rpartition("/")[0]
         if parent and parent not in groups:
-            raise ValueError(f"{path!r} lies below {parent!r}, which is no group")
+            raise ValueError(f"{path!r} lies below {parent!r}, which is not a group")
     for stream in attributes.committed:
         for name, dtype in COORDINATES.items():
             array = arrays.get(f"{stream}/{name}")

@@ -1,4 +1,4 @@
-"""Open a run as an `xarray.DataTree`, or read only what it is."""
+"""Open a run as an `xarray.DataTree`, or read only its manifest and status."""
 
 import os
 from collections.abc import Mapping
@@ -22,11 +22,11 @@ __all__ = ["RunInfo", "check_committed", "info_of", "open_run", "run_info", "sta
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a run is, without its arrays.
+    """Describe a run without its arrays.
 
-    ``status`` is ``recording`` (a writer holds the store), ``killed`` (no writer holds it, and none closed
-    it), ``complete``, ``unfinished`` (closed by the end of Python), ``failed`` (the run ended in an
-    exception) or ``sealed`` (compacted).
+    ``status`` is ``recording`` (a writer holds the store), ``killed`` (the writer died without closing it),
+    ``complete``, ``unfinished`` (closed when Python ended), ``failed`` (the run ended in an exception) or
+    ``sealed`` (compacted).
     """
 
     path: Path
@@ -40,7 +40,7 @@ class RunInfo:
 
 
 def status_of(snapshot: Snapshot) -> str:
-    """Return the status of a run; only a run that is being recorded has a locked store."""
+    """Return the status of a run; it is "killed" if it was recording and its store is not locked."""
     status = snapshot.attributes.status
     if status == "recording" and not is_locked(snapshot.path):
         return "killed"
@@ -48,7 +48,7 @@ def status_of(snapshot: Snapshot) -> str:
 
 
 def run_info(path: str | os.PathLike[str]) -> RunInfo:
-    """Read a run's manifest and status without opening arrays.
+    """Read a run's manifest and status without opening its arrays.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def run_info(path: str | os.PathLike[str]) -> RunInfo:
 
 
 def info_of(snapshot: Snapshot) -> RunInfo:
-    """Return what a snapshot says of its run."""
+    """Return the description of a snapshot's run."""
     attributes = snapshot.attributes
     return RunInfo(
         snapshot.path,
@@ -95,32 +95,33 @@ def info_of(snapshot: Snapshot) -> RunInfo:
 def open_run(
     path: str | os.PathLike[str], chunks: Mapping[str, int] | Literal["auto"] | int | None = None
 ) -> "xr.DataTree":
-    """Open a recorded run, lazily: values are read when they are used.
+    """Open a recorded run lazily: values are read when they are used.
 
-    A run that is being recorded shows what was committed when it was opened, for as long as it is open.
+    A run that is being recorded shows the records that were committed when it was opened. Later commits do
+    not change the open tree.
 
     Parameters
     ----------
     path : path
-        A store: live, killed, complete or sealed.
+        A store of any status: recording, killed, complete or sealed.
     chunks : optional
-        As in `xarray.open_datatree`: anything but None gives dask arrays and needs the extra ``dask``.
-        ``{}`` takes the store's own chunks.
+        As in `xarray.open_datatree`: any value but None gives dask arrays and needs the extra ``dask``.
+        ``{}`` uses the store's own chunks.
 
     Returns
     -------
     xarray.DataTree
-        ``tree["probe/fc1/error"]`` has dimensions (step, sample, out); the root's attributes hold
-        ``manifest``, ``run_id``, ``generation``, ``committed``.
+        ``tree["probe/fc1/error"]`` has dimensions (step, sample, out). The root's attributes hold
+        ``manifest``, ``run_id``, ``generation`` and ``committed``.
 
     Raises
     ------
     NotAStoreError
-        The path does not exist, or holds no fadiag store.
+        The path does not exist, or is not a fadiag store.
     SchemaError
         Another version of fadiag wrote the store.
     DamagedError
-        Metadata that no writer writes, a committed chunk that is missing or short, or steps that do not grow.
+        The metadata are invalid, a committed chunk is missing or too short, or the steps do not increase.
     StoreError
         The run has no committed record.
 
@@ -157,14 +158,14 @@ def open_run(
 
 
 def check_committed(snapshot: Snapshot) -> None:
-    """Raise an error if a run has no records, or if its files show that it has fewer than it says."""
+    """Raise an error if a run has no records, or if its files hold fewer records than its metadata say."""
     if not any(snapshot.attributes.committed.values()):
         raise StoreError(
             f"run {snapshot.path} is empty: no step was committed to any stream"
             f" ({status_of(snapshot)}); record one"
         )
     for array in snapshot.arrays.values():
-        # A look at the last chunk refuses a length that nobody wrote before any memory is asked for.
+        # Check the last chunk first: a false length is then refused before memory is allocated for it.
         if all(array.layout.shape):
             check_chunk(snapshot.path, array, array.layout.key(*(n - 1 for n in array.layout.grid)))
     for stream in snapshot.attributes.committed:

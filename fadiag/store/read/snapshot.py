@@ -1,4 +1,4 @@
-"""The committed state of a store at one moment."""
+"""Snapshot holds the committed state of a store at one moment."""
 
 import math
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from fadiag.store.values import JSON
 
 __all__ = ["Count", "RootAttributes", "Snapshot", "StoredArray"]
 
-#: A number of records, or of bytes along an axis, that a store can have.
+#: A valid number of records, or length of an axis.
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**48)]
 
 
 class RootAttributes(msgspec.Struct, forbid_unknown_fields=True):
-    """The attributes of the root group; docs/store-format.md says what each is."""
+    """Hold the attributes of the root group; docs/store-format.md describes each."""
 
     fadiag_schema: int
     run_id: str
@@ -35,7 +35,7 @@ class RootAttributes(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class StoredArray:
-    """One array: its path, layout and attributes; ``inner`` is the chunk inside a sealed store's shards."""
+    """Describe one array; ``inner`` is the chunk shape inside a sealed store's shards."""
 
     path: str
     layout: ArrayLayout
@@ -44,23 +44,23 @@ class StoredArray:
 
     @property
     def sealed(self) -> bool:
-        """Whether the chunk files are compressed shards and not raw bytes."""
+        """Whether the chunk files are compressed shards; otherwise they are raw bytes."""
         return bool(self.inner)
 
     @property
     def inner_bytes(self) -> int:
-        """Bytes of one inner chunk, not compressed."""
+        """Size of one inner chunk in bytes, uncompressed."""
         return math.prod(self.inner) * np.dtype(self.layout.dtype).itemsize
 
     @property
     def first_record(self) -> int:
-        """The first record with values: chunks wholly before it may be missing."""
+        """First record with values; chunks that end before it may be missing."""
         return int(self.attrs.get("declared_at", 0))
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a store held when it was read."""
+    """Hold the attributes, groups and arrays of a store at the time it was read."""
 
     path: Path
     attributes: RootAttributes
@@ -69,5 +69,5 @@ class Snapshot:
 
     @property
     def sealed(self) -> bool:
-        """Whether the store was compacted and takes no more records."""
+        """Whether the store was compacted and accepts no more records."""
         return self.attributes.status == "sealed"

@@ -1,4 +1,4 @@
-"""A snapshot as an `xarray.DataTree` whose values are read when they are used."""
+"""Turn a snapshot into an `xarray.DataTree` whose values are read when they are used."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ __all__ = ["SnapshotBackend", "tree_of"]
 
 @dataclass(frozen=True, repr=False)
 class _LazyArray(BackendArray):  # type: ignore[misc, unused-ignore]
-    """One array on the disk, read when xarray asks for it."""
+    """Read an array from the disk when xarray indexes it."""
 
     root: Path
     array: StoredArray
@@ -47,7 +47,7 @@ class _LazyArray(BackendArray):  # type: ignore[misc, unused-ignore]
 
 
 class SnapshotBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
-    """Lets `xarray.open_datatree` open a `Snapshot`, for dask's sake."""
+    """Let `xarray.open_datatree` open a `Snapshot`; dask arrays need this."""
 
     def open_datatree(self, filename_or_obj: Any, *, drop_variables: Any = None) -> xr.DataTree:
         """Return the tree of a snapshot."""
@@ -55,9 +55,9 @@ class SnapshotBackend(BackendEntrypoint):  # type: ignore[misc, unused-ignore]
 
 
 def tree_of(snapshot: Snapshot, *, cache: bool) -> xr.DataTree:
-    """Return the tree of a snapshot; with `cache`, values that were read stay in memory.
+    """Return the tree of a snapshot; with `cache`, values stay in memory after the first read.
 
-    `xarray.open_datatree` does the same and then builds the whole tree a second time.
+    `xarray.open_datatree` does the same but builds the whole tree twice.
     """
     groups: dict[str, dict[str, xr.Variable]] = {path: {} for path in ("", *snapshot.groups)}
     for path, array in snapshot.arrays.items():
@@ -70,7 +70,7 @@ def tree_of(snapshot: Snapshot, *, cache: bool) -> xr.DataTree:
 
 
 def _variable(root: Path, array: StoredArray, *, cache: bool) -> xr.Variable:
-    """Return a variable that is read in pieces of a chunk."""
+    """Return a lazy variable that prefers reads of whole chunks."""
     dims, chunk = array.layout.dims, array.layout.chunk
     encoding = {"preferred_chunks": dict(zip(dims, chunk, strict=True)), "chunks": chunk}
     lazy: Any = indexing.LazilyIndexedArray(_LazyArray(root, array))
@@ -80,6 +80,6 @@ def _variable(root: Path, array: StoredArray, *, cache: bool) -> xr.Variable:
 
 
 def _dataset(variables: Mapping[str, xr.Variable], attrs: Mapping[str, JSON]) -> xr.Dataset:
-    # The attribute "coordinates" is for plain xarray, which takes it away too.
+    # The attribute "coordinates" is for plain xarray, which also removes it.
     shown = {name: value for name, value in attrs.items() if name != "coordinates"}
     return xr.Dataset(variables, attrs=shown).set_coords([name for name in COORDINATES if name in variables])

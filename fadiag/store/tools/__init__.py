@@ -1,1 +1,1 @@
-"""Work on whole stores: summarize, verify, compact and export them."""
+"""Summarize, verify, compact and export whole stores."""

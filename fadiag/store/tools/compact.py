@@ -1,4 +1,4 @@
-"""Write a sealed copy of a run: few large files, compressed, with checksums, closed to writers."""
+"""Write a sealed copy of a run, in a few large compressed files with checksums."""
 
 import dataclasses
 import os
@@ -20,28 +20,28 @@ from fadiag.store.tools.verify import verify_run
 
 __all__ = ["compact"]
 
-#: Bytes that a shard aims at before compression. Compaction holds one shard in memory.
+#: Target size of a shard in bytes before compression. Compaction holds one shard in memory.
 _SHARD_TARGET = 64 * 2**20
 
 
 def compact(path: str | os.PathLike[str], dest: str | os.PathLike[str]) -> None:
-    """Write a sealed copy of a run, compressed (zstd) and with checksums (CRC-32C), its values bit for bit.
+    """Write a sealed copy of a run: the same values, compressed (zstd), with checksums (CRC-32C).
 
-    The root's document, which makes the copy a store, is written last, so a copy that was cut off is no
-    store. A folder that could not be filled is removed. A sealed store cannot be resumed.
+    The root document makes the copy a store. It is written last, so an interrupted copy is not a store. If
+    compaction fails, the new folder is removed. A sealed store cannot be resumed.
 
     Parameters
     ----------
     path : path
-        A run that nobody writes to (complete, failed or killed).
+        A run without an active writer (complete, failed or killed).
     dest : path or URL
-        A path that does not exist, or ``s3://bucket/prefix`` and the other URLs of obstore (extra ``cloud``;
-        region, endpoint and keys come from the environment, ``AWS_REGION`` and so on).
+        A path that does not exist, or a URL that obstore accepts, such as ``s3://bucket/prefix`` (extra
+        ``cloud``). Region, endpoint and keys come from the environment: ``AWS_REGION`` and so on.
 
     Raises
     ------
     StoreError
-        The run is being recorded or is sealed already, or `dest` is taken or cannot be written.
+        The run is being recorded or is sealed already, or `dest` exists or cannot be written.
     DamagedError
         The run is damaged; nothing is written.
 
@@ -121,7 +121,7 @@ def _target(dest: str | os.PathLike[str]) -> Any:
 
 
 def shards(layout: ArrayLayout) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return (shard shape, inner chunk shape): a record an inner chunk, some 64 MiB a shard."""
+    """Return (shard shape, inner chunk shape): one record per inner chunk, about 64 MiB per shard."""
     if not layout.stepped or layout.chunk[1:] != layout.record_shape:
         return layout.chunk, layout.chunk
     records = min(max(_SHARD_TARGET // layout.record_bytes, 1), 1024, max(layout.shape[0], 1))
@@ -154,9 +154,9 @@ def _copy(source: Path, root: Any, array: StoredArray) -> None:
 def _seal(target: Any, snapshot: Snapshot) -> None:
     import zarr
 
-    # The attributes that make the group a store come last, so a copy that was cut off is none.
+    # These attributes make the group a store. They come last, so an interrupted copy is not a store.
     with warnings.catch_warnings():
-        # zarr warns that consolidated metadata are a convention, which docs/store-format.md says too.
+        # zarr warns that consolidated metadata are only a convention; docs/store-format.md mentions it.
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(target)
     group = zarr.open_group(target, mode="r+")

@@ -1,4 +1,4 @@
-"""Write a run as one netCDF-4 file, for R, Julia and MATLAB."""
+"""Export a run as one netCDF-4 file, for R, Julia and MATLAB."""
 
 import json
 import os
@@ -18,30 +18,32 @@ if TYPE_CHECKING:
 
 __all__ = ["export_netcdf"]
 
-#: Bytes from which on an array is written chunk by chunk, where dask is installed.
+#: Arrays above this size in bytes are written chunk by chunk if dask is installed.
 _LARGE = 64 * 2**20
 
 
 def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) -> None:
     """Write a run as netCDF-4 with the same groups, dimensions and attributes.
 
-    One array at a time is held in memory, and of a large one only a chunk if dask is installed. An attribute
-    that netCDF has no type for becomes JSON text (a dictionary, a list, None); booleans become 0 and 1,
-    float16 becomes float32. netCDF wants a letter or a digit first in a name, so the group ``(root)`` becomes
-    ``_(root)`` and ``%5Ffc`` becomes ``_%5Ffc``; the layer's true name is the attribute ``name``.
+    One array at a time is held in memory; with dask installed, only one chunk of a large array is. netCDF has
+    no type for dictionaries, lists and None, so these attributes become JSON text. Booleans become 0 and 1,
+    float16 becomes float32.
+
+    A netCDF name must start with a letter or a digit. So the group ``(root)`` becomes ``_(root)``, and
+    ``%5Ffc`` becomes ``_%5Ffc``. The attribute ``name`` holds the layer's true name.
 
     Parameters
     ----------
     path : path
-        A store, live, killed, complete or sealed.
+        A store of any status: recording, killed, complete or sealed.
     dest : path
         The file to write; it must not exist.
 
     Raises
     ------
     StoreError
-        The run is empty, `dest` exists, its folder cannot be written, or netCDF4 (the extra ``netcdf``) is
-        not installed.
+        The run is empty, `dest` exists, its folder cannot be written, or netCDF4 (extra ``netcdf``) is not
+        installed.
     DamagedError
         As `open_run`.
 
@@ -70,7 +72,7 @@ def export_netcdf(path: str | os.PathLike[str], dest: str | os.PathLike[str]) ->
     try:
         tree.to_netcdf(part, engine="netcdf4")
         part.replace(target)
-    except (OSError, RuntimeError) as error:  # netCDF4 has a RuntimeError for a full disk
+    except (OSError, RuntimeError) as error:  # netCDF4 raises RuntimeError if the disk is full
         raise StoreError(
             f"{target} cannot be written: {error}; is there room on the disk, and is its folder open to you?"
         ) from error
@@ -91,7 +93,7 @@ def _netcdf_tree(snapshot: Snapshot) -> "xr.DataTree":
 
 
 def _netcdf_path(path: str) -> str:
-    """Return a path whose names begin as netCDF wants; no key of a store begins with ``_`` itself."""
+    """Return a path with valid netCDF names; no key of a store begins with ``_``, so names stay unique."""
     return "/".join(name if name[0].isalnum() else f"_{name}" for name in path.split("/") if name)
 
 

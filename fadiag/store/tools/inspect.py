@@ -1,4 +1,4 @@
-"""Summarize what a store holds from its metadata and its files' lengths."""
+"""Summarize the contents of a store from its metadata and its file sizes."""
 
 import os
 from collections import Counter, defaultdict
@@ -19,7 +19,7 @@ __all__ = ["LayerSummary", "RunSummary", "SignalSummary", "StreamSummary", "insp
 
 @dataclass(frozen=True)
 class SignalSummary:
-    """One array; ``nan_count`` values of it are not finite, None if the recorder did not count them."""
+    """Describe one array; ``nan_count`` is its number of non-finite values, or None if not counted."""
 
     name: str
     dims: tuple[str, ...]
@@ -32,7 +32,7 @@ class SignalSummary:
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer of a stream, by its true module name."""
+    """Describe one layer of a stream, under its true module name."""
 
     name: str
     signals: tuple[SignalSummary, ...]
@@ -41,10 +41,10 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class StreamSummary:
-    """One stream: its steps, its gaps and its layers.
+    """Describe one stream: its steps, gaps and layers.
 
-    A gap ``(a, b)`` lies between two neighboring steps further apart than the stream's ``every``, or than its
-    most common distance where it has none.
+    A gap ``(a, b)`` is a pair of neighboring steps further apart than the stream's ``every``. Without
+    ``every``, the most common distance between steps is used.
     """
 
     name: str
@@ -62,7 +62,7 @@ class StreamSummary:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a store holds; ``stored_bytes`` is its size on the disk."""
+    """Describe the contents of a store; ``stored_bytes`` is its size on the disk."""
 
     info: RunInfo
     streams: tuple[StreamSummary, ...]
@@ -72,7 +72,7 @@ class RunSummary:
 def inspect_run(path: str | os.PathLike[str]) -> RunSummary:
     """Summarize a run: status, streams, layers, signals, steps, gaps, skipped records, NaN counts, sizes.
 
-    An empty run or one that is being recorded is summarized too.
+    The run may be empty or still being recorded.
 
     Parameters
     ----------

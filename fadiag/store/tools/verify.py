@@ -1,4 +1,4 @@
-"""Check that a store has every committed chunk, whole and (sealed) unchanged."""
+"""Check that a store has every committed chunk, complete and (in a sealed store) unchanged."""
 
 import os
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["Verification", "verify_run"]
 
 @dataclass(frozen=True)
 class Verification:
-    """How much was checked, and the problems found, one line each; a whole store has none."""
+    """Hold the numbers of checked arrays and chunks, and the problems found, one line each."""
 
     path: Path
     arrays: int
@@ -23,16 +23,16 @@ class Verification:
     problems: tuple[str, ...]
 
     def raise_problems(self) -> None:
-        """Raise `DamagedError` with the first problem and the number of the others."""
+        """Raise `DamagedError` with the first problem and the number of further problems."""
         if self.problems:
             more = len(self.problems) - 1
             raise DamagedError(f"{self.problems[0]}{f' (and {more} more problems)' if more else ''}")
 
 
 def verify_run(path: str | os.PathLike[str]) -> Verification:
-    """Check that every committed chunk is present and of the right length, and that steps grow.
+    """Check that every committed chunk exists with the right length, and that the steps increase.
 
-    In a sealed store every chunk is read too, and its checksum shows a flipped bit.
+    In a sealed store every chunk is also read, and its checksum reveals a flipped bit.
 
     Parameters
     ----------
@@ -42,12 +42,12 @@ def verify_run(path: str | os.PathLike[str]) -> Verification:
     Returns
     -------
     Verification
-        Its ``problems`` are empty if the store is whole.
+        Its ``problems`` are empty if the store is undamaged.
 
     Raises
     ------
     NotAStoreError, SchemaError, DamagedError
-        As `open_run`: with damaged metadata nothing else can be checked.
+        As `open_run`: if the metadata are damaged, nothing else can be checked.
 
     Examples
     --------

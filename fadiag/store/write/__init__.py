@@ -1,1 +1,1 @@
-"""Writing a store: declare its arrays, append records, commit."""
+"""Write a store: declare its arrays, append records, commit."""

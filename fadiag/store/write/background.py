@@ -1,4 +1,4 @@
-"""Write a recording on a thread, and report what fails there."""
+"""Write a recording on a thread and report its failures to the caller."""
 
 import contextlib
 import threading
@@ -16,7 +16,7 @@ __all__ = ["BackgroundRecording"]
 
 
 class BackgroundRecording:
-    """Write records and commit them on a thread; the caller changes the recording within `exclusive`."""
+    """Write and commit records on a thread; the caller changes the recording only inside `exclusive`."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class BackgroundRecording:
     ) -> None:
         self.recording = recording
         self.closed = False
-        #: Whether the user knows of the failure.
+        #: Whether the failure was reported to the user.
         self.reported = False
         self._on_failure = on_failure
         self._disk_checked: set[str] = set()
@@ -38,7 +38,7 @@ class BackgroundRecording:
         )
 
     def ready(self) -> bool:
-        """Return whether writing goes on; report a failure by an error, or by one warning."""
+        """Return whether the thread still writes; raise or warn once if it has failed."""
         if self.closed:
             raise StoreError(f"{self.recording.path} is closed; {RESUME}")
         failure = self._queue.failure
@@ -54,13 +54,13 @@ class BackgroundRecording:
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep the writer's thread out, after the write that it is at."""
+        """Wait for the current write to end, then keep the writer's thread out."""
         with self._reporting(), self._mutex:
             yield
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:
-        """Treat a failure of the disk on the caller's thread like one on the writer's."""
+        """Handle a disk failure on the caller's thread like one on the writer's thread."""
         try:
             yield
         except OSError as error:
@@ -68,20 +68,20 @@ class BackgroundRecording:
             self.ready()
 
     def put(self, record: Record, *, wait: bool) -> bool:
-        """Queue a record; return False if there is no room (`wait` False) or the thread has failed."""
+        """Queue a record; return False if the thread has failed, or (without `wait`) if the queue is full."""
         if record.stream not in self._disk_checked:
             self._disk_checked.add(record.stream)
             self._check_disk()
         return self._queue.put(record, record.nbytes, wait=wait)
 
     def flush(self) -> None:
-        """Wait until all that was queued is committed."""
+        """Wait until every queued record is committed."""
         if self.ready():
             self._queue.drain()
             self.ready()
 
     def close(self, status: str) -> None:
-        """Write all that waits, commit the last status and free the store; a second call does nothing."""
+        """Write the queued records, commit the final status and free the store; do nothing if closed."""
         if self.closed:
             return
         try:
@@ -96,7 +96,7 @@ class BackgroundRecording:
             self.recording.release()
 
     def _check_disk(self) -> None:
-        """Compare what the streams plan to write with the room on the disk."""
+        """Compare the planned bytes of the streams with the free space on the disk."""
         with self._reporting():
             message = describe_shortage(self.recording.path, self.recording.streams.values())
             if message is not None and self._on_failure == "raise":
@@ -109,7 +109,7 @@ class BackgroundRecording:
             try:
                 self.recording.write(record)
             except OSError:
-                # The records before this one are whole: commit them, if the disk still takes that much.
+                # The earlier records are complete: commit them if the disk has room for that.
                 with contextlib.suppress(OSError):
                     self.recording.commit()
                 raise

@@ -1,4 +1,4 @@
-"""Create a new store to write, or open an existing one to go on."""
+"""Create a new store, or reopen an existing store to append to it."""
 
 import dataclasses
 import os
@@ -25,12 +25,12 @@ __all__ = ["create_recording", "resume_recording"]
 
 
 def create_recording(path: Path, manifest: Mapping[str, JSON]) -> Recording:
-    """Make a new store and lock it.
+    """Create a store and lock it.
 
     Raises
     ------
     StoreError
-        The path is taken, or its folder cannot be written.
+        The path exists, or its folder cannot be written.
     """
     clean = clean_json("manifest", manifest)
     try:
@@ -53,19 +53,19 @@ def create_recording(path: Path, manifest: Mapping[str, JSON]) -> Recording:
 
 
 def resume_recording(path: Path, manifest: Mapping[str, JSON], resume_from: int | None) -> Recording:
-    """Lock an existing store and go on behind its last committed record.
+    """Lock an existing store and continue after its last committed record.
 
-    With `resume_from`, the records of that step and of later ones are given up: a smaller length is committed
-    and the generation rises, so that a reader can tell the two histories apart.
+    With `resume_from`, the records from that step on are dropped: a smaller length is committed. The
+    generation increases, so a reader can distinguish the two histories.
 
     Raises
     ------
     StoreError
         The store is sealed.
     InputError
-        The store holds a link, through which a write could leave it.
+        The store holds a symbolic link, and a write through it could leave the store.
     """
-    read_snapshot(path)  # refuse a path that is no store before anything is locked
+    read_snapshot(path)  # refuse a path that is not a store before locking it
     lock = StoreLock(path)
     try:
         snapshot = read_snapshot(path)
@@ -97,7 +97,7 @@ def resume_recording(path: Path, manifest: Mapping[str, JSON], resume_from: int 
 
 
 def _restore(recording: Recording, snapshot: Snapshot, resume_from: int | None) -> None:
-    """Take over the nodes and the records of a store, up to the step to resume from."""
+    """Load the nodes and the record counts of a store, up to the step to resume from."""
     for path, attrs in snapshot.groups.items():
         recording.tree.add(StoreNode(path, dict(attrs)))
     for name in snapshot.attributes.committed:
@@ -121,5 +121,5 @@ def _refuse_links(path: Path) -> None:
     for folder, folders, files in os.walk(path):
         for name in (*folders, *files):
             entry = f"{folder}/{name}"
-            if os.path.islink(entry):  # noqa: PTH114 - once a file of the store, where a Path costs as much
+            if os.path.islink(entry):  # noqa: PTH114 - often called, and a Path is slow
                 raise InputError(f"{entry} is a symbolic link; a store that is resumed must hold none")

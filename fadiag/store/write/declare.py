@@ -1,6 +1,6 @@
-"""Declare the streams, layers and arrays of a store that is written.
+"""Declare the streams, layers and arrays of a store that is being written.
 
-A resumed store has them already. Each is then declared again, once, and must be the same.
+A resumed store has them already. The caller declares each one again, once, with the same layout.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def declare_signal(
     *,
     layer_attrs: Mapping[str, JSON],
 ) -> None:
-    """Add an array with steps to a stream, whose records so far have no values of it."""
+    """Add an array with steps to a stream; earlier records hold its fill value."""
     home = recording.stream(stream)
     path, layout, attrs = _planned(stream, layer, signal, spec, planned=home.planned)
     known = recording.tree.nodes.get(path)
@@ -64,7 +64,7 @@ def declare_signal(
         home.arrays.append(node)
         if home.appended:
             recording.backfill(node, home.records)
-            # Records that still wait will be written with the fill value.
+            # Queued records will be written with the fill value, so they count too.
             node.merge_attrs({"declared_at": home.appended})
     home.specs[path] = spec
     home.record_bytes += spec.nbytes
@@ -79,7 +79,7 @@ def declare_static(
     dims: Sequence[str],
     attrs: Mapping[str, JSON],
 ) -> None:
-    """Write an array without steps; a resumed store keeps the one that it has."""
+    """Write an array without steps, unless a resumed store already has it."""
     if not dims:
         raise InputError(f"static {signal!r} of layer {layer!r} is one number; make it an attribute")
     spec = ArraySpec(tuple(dims), array.shape, array.dtype.name, attrs)
@@ -105,7 +105,7 @@ def _planned(
     stepped: bool = True,
     planned: int | None = None,
 ) -> tuple[str, ArrayLayout, dict[str, JSON]]:
-    """Return the path, the layout and the attributes of an array to declare."""
+    """Return the path, layout and attributes of an array to declare."""
     check_name("signal", signal)
     if signal in COORDINATES or signal in spec.dims:
         raise InputError(f"signal name {signal!r} is a coordinate or a dimension; give it another name")
@@ -148,7 +148,7 @@ def _check_same(known: StoreNode, layout: ArrayLayout) -> None:
 
 
 def _inherit(recording: Recording, path: str, attrs: Mapping[str, JSON]) -> None:
-    """Accept the second declaration of what a resumed store has, once."""
+    """Accept the repeated declaration of a node that a resumed store has, once."""
     if path not in recording.inherited:
         raise InputError(f"{path} is declared twice; declare it once")
     recording.inherited.discard(path)

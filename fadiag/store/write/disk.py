@@ -1,4 +1,4 @@
-"""Messages about a disk: too little room for a run, or a write that failed."""
+"""Describe disk problems: too little room for a run, or a failed write."""
 
 import os
 from collections.abc import Iterable
@@ -11,14 +11,14 @@ from fadiag.store.write.stream import StreamState
 
 __all__ = ["RESUME", "describe_failure", "describe_shortage"]
 
-#: How a user goes on in a store: by the recorder, or by the writer that is below it.
+#: How to continue a store, with the recorder or with the lower-level writer.
 RESUME = "go on in it with if_exists='resume' (of RunWriter: resume=True)"
 
 
 def describe_shortage(path: Path, streams: Iterable[StreamState]) -> str | None:
-    """Return a message if the planned records do not fit the disk, None if they do.
+    """Return a message if the planned records do not fit on the disk, else None.
 
-    A stream without a planned number of records counts for nothing.
+    Streams without a planned number of records are ignored.
     """
     need = sum(
         (stream.planned - stream.records) * (stream.record_bytes + 8 * len(COORDINATES))
@@ -44,7 +44,7 @@ def _size(count: float) -> str:
 
 
 def describe_failure(recording: Recording, failure: BaseException) -> str:
-    """Return what failed, what the store holds, and how to go on."""
+    """Return a message with the cause of a failure, the committed records and the way to continue."""
     path = recording.path
     committed = ", ".join(f"{name}: {n}" for name, n in recording.attributes.committed.items()) or "none"
     if isinstance(failure, MovedError) or (isinstance(failure, FileNotFoundError) and not path.exists()):
@@ -57,4 +57,4 @@ def describe_failure(recording: Recording, failure: BaseException) -> str:
         cause = f"{failure.strerror}{where}"
     else:
         cause = f"{type(failure).__name__}: {failure}"
-    return f"{path} cannot be written: {cause}; records committed: {committed}; mend the disk and {RESUME}"
+    return f"{path} cannot be written: {cause}; records committed: {committed}; repair the disk and {RESUME}"

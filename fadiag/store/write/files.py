@@ -1,4 +1,4 @@
-"""File operations of a writer: records into chunk files, and documents in one piece."""
+"""Write records into chunk files, and replace metadata files in one step."""
 
 import os
 
@@ -21,16 +21,16 @@ def write_file(path: str, data: bytes) -> None:
 
 
 def replace_file(folder: str, name: str, data: bytes) -> None:
-    """Replace a file in one step: a reader sees the old file or the new one."""
+    """Replace a file in one step, so a reader sees either the old file or the new one."""
     temporary = f"{folder}/.{name}.part"
     write_file(temporary, data)
-    os.replace(temporary, f"{folder}/{name}")  # noqa: PTH105 - once an array, where a Path costs as much
+    os.replace(temporary, f"{folder}/{name}")  # noqa: PTH105 - often called, and a Path is slow
 
 
 def write_record(folder: str, layout: ArrayLayout, record: int, data: memoryview, *, create: bool) -> None:
-    """Write one record, and fill up what it lacks.
+    """Write one record, and fill the rest of it if `data` is shorter.
 
-    `create` makes its chunk files at their full length; without it they must exist.
+    With `create`, missing chunk files are created at their full length; without it they must exist.
     """
     for name, offset, start, stop in layout.blocks(record):
         descriptor = _open(f"{folder}/{name}", layout.chunk_bytes, create=create)
@@ -46,7 +46,7 @@ def write_record(folder: str, layout: ArrayLayout, record: int, data: memoryview
 
 
 def write_records(folder: str, layout: ArrayLayout, first: int, data: memoryview, *, create: bool) -> None:
-    """Write several whole records of one chunk file, from record `first` on."""
+    """Write consecutive complete records into one chunk file, starting at record `first`."""
     name, offset, _, _ = next(layout.blocks(first))
     descriptor = _open(f"{folder}/{name}", layout.chunk_bytes, create=create)
     try:
@@ -56,7 +56,7 @@ def write_records(folder: str, layout: ArrayLayout, first: int, data: memoryview
 
 
 def fill_bytes(dtype: str, length: int) -> bytes:
-    """Return so many bytes of the fill value."""
+    """Return `length` bytes of repeated fill values."""
     value, plain = fill_value(dtype), np.dtype(dtype)
     one = np.array(np.nan if value == "NaN" else value, plain.newbyteorder("<")).tobytes()
     return one * (length // plain.itemsize)
@@ -64,7 +64,7 @@ def fill_bytes(dtype: str, length: int) -> bytes:
 
 def _open(path: str, length: int, *, create: bool) -> int:
     if not create:
-        # Without O_CREAT a chunk that somebody deleted is an error, not a fresh file of zeros.
+        # Without O_CREAT a deleted chunk raises an error and does not become a new file of zeros.
         return os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     os.ftruncate(descriptor, length)

@@ -1,4 +1,4 @@
-"""A bounded queue with a thread that empties it, so that the training goes on while the disk works."""
+"""Empty a bounded queue on a thread, so that training continues while the disk works."""
 
 import threading
 import time
@@ -14,8 +14,8 @@ T = TypeVar("T")
 class WriteQueue(Generic[T]):
     """Call `write` on each item, in order, on a thread; at most `limit` bytes of items wait.
 
-    `commit` is called every `period` seconds in which something was written. The first exception stops the
-    thread: it becomes `failure`, the items that wait are dropped, and `put` returns False from then on.
+    After writes, `commit` is called every `period` seconds. The first exception stops the thread and is
+    stored as `failure`. The waiting items are then dropped, and `put` returns False.
     """
 
     def __init__(
@@ -27,14 +27,14 @@ class WriteQueue(Generic[T]):
         self._items: deque[tuple[T, int]] = deque()
         self._bytes = 0
         self._state = threading.Condition()
-        # How many drains were asked for, and how many of these a commit has served.
+        # Count the requested drains and those that a commit has served.
         self._asked = self._served = 0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="fadiag-writer", daemon=True)
         self._thread.start()
 
     def put(self, item: T, size: int, *, wait: bool) -> bool:
-        """Add an item; where the queue is full, wait for room or return False at once."""
+        """Add an item; if the queue is full, wait for room or return False at once."""
         with self._state:
             while self.failure is None and self._bytes + size > self._limit:
                 if not wait:
@@ -48,7 +48,7 @@ class WriteQueue(Generic[T]):
             return True
 
     def fail(self, error: BaseException) -> None:
-        """Stop the work because of an error and drop the items that wait."""
+        """Store the error as the failure and drop the waiting items."""
         with self._state:
             self.failure = self.failure or error
             self._items.clear()
@@ -56,7 +56,7 @@ class WriteQueue(Generic[T]):
             self._state.notify_all()
 
     def drain(self) -> None:
-        """Wait until all items so far are written and committed, or the work has failed."""
+        """Wait until all items so far are written and committed, or the thread has failed."""
         with self._state:
             self._asked += 1
             mine = self._asked
@@ -76,7 +76,7 @@ class WriteQueue(Generic[T]):
     def _run(self) -> None:
         try:
             self._loop()
-        except BaseException as error:  # the caller gets it with its next call
+        except BaseException as error:  # the caller's next call reports it
             self.fail(error)
 
     def _loop(self) -> None:

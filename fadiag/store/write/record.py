@@ -1,4 +1,4 @@
-"""One record of a stream, checked against what the stream's arrays were declared to hold."""
+"""Check one record of a stream against the declarations of its arrays."""
 
 import time
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ __all__ = ["Record", "checked_record"]
 
 @dataclass(frozen=True)
 class Record:
-    """The values of one step of a stream by path, coordinates too; ``nbytes`` are those of the signals."""
+    """Hold the values of one step of a stream, by path; ``nbytes`` counts the signals without coordinates."""
 
     stream: str
     step: int
@@ -36,13 +36,13 @@ def checked_record(
     rows_valid: int | None,
     extra: Mapping[str, float],
 ) -> Record:
-    """Return the record that `RunWriter.append` was given.
+    """Check the arguments of `RunWriter.append` and return them as a record.
 
     Raises
     ------
     InputError
-        A step that does not grow, a signal that does not fit its declaration, a coordinate or a scalar that
-        is no number.
+        The step does not increase, a signal does not fit its declaration, or a coordinate or scalar is not a
+        number.
     """
     number = check_whole("step", step)
     if stream.last_step is not None and number <= stream.last_step:
@@ -67,7 +67,7 @@ def checked_record(
 def _arrays(
     stream: StreamState, values: Mapping[tuple[str, str], NDArray[Any]]
 ) -> tuple[dict[str, NDArray[Any]], int]:
-    """Return the signals of a record by path, and their number of samples."""
+    """Return the signals of a record by path, and the record's number of samples."""
     arrays: dict[str, NDArray[Any]] = {}
     counts: set[int] = set()
     padded = False

@@ -1,6 +1,6 @@
-"""A store while it is written: its streams and nodes, its files, its commits.
+"""Recording holds a store that is being written: its streams, nodes, files and commits.
 
-`Recording` belongs to one thread at a time; `RunWriter` sees to that.
+One thread at a time uses a `Recording`; `BackgroundRecording` ensures this.
 """
 
 import contextlib
@@ -29,10 +29,10 @@ __all__ = ["Recording"]
 
 
 class Recording:
-    """An open store: add nodes, write records, commit, finish.
+    """Add nodes to an open store, write records, commit and finish.
 
-    Files are opened by the store's path, so the path is checked before each write: if the store was moved
-    away, the path may lead to another one.
+    Files are opened by the store's path. If somebody moved the store, the path may lead to another one. So
+    the path is checked before each write.
     """
 
     def __init__(self, path: Path, lock: StoreLock, attributes: RootAttributes) -> None:
@@ -40,10 +40,10 @@ class Recording:
         self.attributes = attributes
         self.tree = Tree()
         self.streams: dict[str, StreamState] = {}
-        #: Paths that a resumed store holds and that were not declared again yet.
+        #: Paths in a resumed store that have not been declared again yet.
         self.inherited: set[str] = set()
         self._lock = lock
-        self._created: dict[str, int] = {}  # the last chunk that was opened of each array
+        self._created: dict[str, int] = {}  # the last opened chunk of each array
         self._small = SmallRecords(partial(self._write_to, write_records))
 
     def stream(self, name: str) -> StreamState:
@@ -53,20 +53,20 @@ class Recording:
         return self.streams[name]
 
     def add(self, node: StoreNode, static: NDArray[Any] | None = None) -> StoreNode:
-        """Make a node's folder and metadata, and write its values if it has no steps."""
+        """Create a node's folder and metadata, and write its values if it has no steps."""
         self._lock.check_place(self.path)
         folder = f"{self.path}/{node.path}"
-        with contextlib.suppress(FileExistsError):  # an array that a killed writer did not commit
-            os.mkdir(folder)  # noqa: PTH102 - once an array, where a Path costs as much
+        with contextlib.suppress(FileExistsError):  # a killed writer left it uncommitted
+            os.mkdir(folder)  # noqa: PTH102 - often called, and a Path is slow
         write_file(f"{folder}/zarr.json", node.document(0))
         if static is not None and node.layout is not None:
             write_record(folder, node.layout, 0, _bytes_of(static), create=True)
         return self.tree.add(node)
 
     def backfill(self, node: StoreNode, records: int) -> None:
-        """Say that an array has no values of the first records, and fill up its open chunk.
+        """Mark the first records of an array as missing, and fill the start of its open chunk.
 
-        Chunks wholly before it stay missing, which readers take as the fill value.
+        Earlier chunks are not written; readers return the fill value for them.
         """
         assert node.layout is not None
         node.merge_attrs({"declared_at": records})
@@ -74,7 +74,7 @@ class Recording:
             self._write_array(node.path, node.layout, record, None)
 
     def write(self, record: Record) -> None:
-        """Write a record behind the last one of its stream; readers see it from the next commit on."""
+        """Append a record to its stream; readers see it after the next commit."""
         stream = self.streams[record.stream]
         for node in stream.arrays:
             assert node.layout is not None
@@ -84,10 +84,10 @@ class Recording:
         stream.records += 1
 
     def count_skipped(self, record: Record) -> None:
-        """Count a record that was left out.
+        """Count a skipped record.
 
-        A commit on the other thread may run at the same time, and skipping must not wait for it. So the table
-        is replaced in one assignment.
+        A commit may run on the other thread, and skipping must not wait for it. So the table is replaced in
+        one assignment.
         """
         skipped = self.attributes.skipped
         so_far = skipped.get(record.stream, {"count": 0, "first": record.step})
@@ -95,7 +95,7 @@ class Recording:
         self.attributes.skipped = {**skipped, record.stream: now}
 
     def commit(self) -> None:
-        """Make every record that was written part of the store, by one rename."""
+        """Make every written record part of the store, by one rename."""
         self._lock.check_place(self.path)
         self._small.write()
         self.attributes.updated = time.time()
@@ -105,19 +105,19 @@ class Recording:
         replace_file(str(self.path), "zarr.json", document)
 
     def finish(self, status: str) -> None:
-        """Commit under a last status, and bring the zarr.json of every node up to date."""
+        """Commit the final status and update the zarr.json of every node."""
         self.attributes.status = status
         self.commit()
         self.write_documents(final=True)
 
     def write_documents(self, *, final: bool) -> None:
-        """Write the zarr.json of every node: at the committed length, or (while recording) at length 0."""
+        """Write the zarr.json of every node, with the committed length if `final` and length 0 if not."""
         for node in self.tree.nodes.values():
             records = self.attributes.committed.get(node.stream, 0) if final else 0
             replace_file(f"{self.path}/{node.path}", "zarr.json", node.document(records))
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._lock.release()
 
     def _write_array(self, path: str, layout: ArrayLayout, record: int, data: memoryview | None) -> None:
@@ -129,7 +129,7 @@ class Recording:
     def _write_to(
         self, write: Callable[..., None], path: str, layout: ArrayLayout, record: int, data: memoryview
     ) -> None:
-        """Write from a record on into a chunk file, which its first record creates."""
+        """Write into a chunk file from `record` on; the first record of a chunk creates the file."""
         chunk, within = divmod(record, layout.chunk[0])
         create = within == 0 and self._created.get(path) != chunk
         self._lock.check_place(self.path)

@@ -1,4 +1,4 @@
-"""Records of small arrays wait for the commit, so a file is opened once a commit and not once a record."""
+"""Collect records of small arrays until the commit, so that each file is opened once per commit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from fadiag.store.write.files import fill_bytes
 
 __all__ = ["SmallRecords"]
 
-#: Up to so many bytes of a record, opening its file costs more than writing it.
+#: Up to this record size in bytes, opening the file costs more than writing the record.
 _SMALL = 4096
-#: Bytes that may wait in all.
+#: Largest number of waiting bytes.
 _LIMIT = 2**22
 
 
 @dataclass
 class _Waiting:
-    """Consecutive records of one chunk."""
+    """Hold consecutive records of one chunk."""
 
     layout: ArrayLayout
     first: int
@@ -24,9 +24,9 @@ class _Waiting:
 
 
 class SmallRecords:
-    """Collect records, then write those of an array at once: ``write(path, layout, first record, bytes)``.
+    """Collect records and write those of an array at once: ``write(path, layout, first record, bytes)``.
 
-    The records that wait are not committed, so a kill loses no more than without them.
+    Waiting records are not committed yet, so waiting loses no extra records if the process is killed.
     """
 
     def __init__(self, write: Callable[[str, ArrayLayout, int, memoryview], None]) -> None:
@@ -40,7 +40,7 @@ class SmallRecords:
         return layout.record_bytes <= _SMALL
 
     def add(self, path: str, layout: ArrayLayout, record: int, data: memoryview | None) -> None:
-        """Take the next record of an array; None is the fill value."""
+        """Add the next record of an array; None means the fill value."""
         waiting = self._waiting.get(path)
         if waiting is not None and record % layout.chunk[0] == 0:
             self._write_array(path)
@@ -48,7 +48,7 @@ class SmallRecords:
         if waiting is None:
             waiting = self._waiting[path] = _Waiting(layout, record, bytearray())
         given = b"" if data is None else data
-        assert len(given) <= layout.record_bytes  # more would move every record behind it
+        assert len(given) <= layout.record_bytes  # a longer one would shift every later record
         waiting.data += given
         if len(given) < layout.record_bytes:
             waiting.data += fill_bytes(layout.dtype, layout.record_bytes - len(given))
@@ -57,12 +57,12 @@ class SmallRecords:
             self.write()
 
     def write(self) -> None:
-        """Write all that waits."""
+        """Write all waiting records."""
         for path in list(self._waiting):
             self._write_array(path)
 
     def _write_array(self, path: str) -> None:
         waiting = self._waiting[path]
         self._write(path, waiting.layout, waiting.first, memoryview(waiting.data))
-        del self._waiting[path]  # only now: a write that failed can be tried again
+        del self._waiting[path]  # after the write, so a failed write can be repeated
         self._bytes -= len(waiting.data)

@@ -1,4 +1,4 @@
-"""How far a stream is while it is written."""
+"""StreamState holds the arrays and the record counts of a stream that is being written."""
 
 from dataclasses import dataclass, field
 
@@ -10,10 +10,10 @@ __all__ = ["StreamState"]
 
 @dataclass(eq=False)
 class StreamState:
-    """A stream while it is written: its arrays and how far it is.
+    """Hold the arrays and the record counts of a stream that is being written.
 
-    The caller's thread counts in `appended` the records that it gave, some of which may still wait. The
-    writer's thread counts in `records` those that it wrote.
+    The caller's thread counts appended records in `appended`; some of them may still wait. The writer's
+    thread counts written records in `records`.
     """
 
     name: str

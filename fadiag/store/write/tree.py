@@ -1,8 +1,8 @@
-"""The groups and arrays of a store that is being written, and the root document that commits them.
+"""Tree builds the root document that commits the groups and arrays of a store.
 
-The root ``zarr.json`` holds the metadata of the whole tree. Every array of a stream has the number of
-committed records as its length there. A node's metadata are encoded once and cut where the length belongs,
-so a commit only joins bytes.
+The root ``zarr.json`` holds the metadata of the whole tree. In it, the length of every array is the number of
+committed records of its stream. A node's metadata are encoded once and split at the place of the length, so a
+commit only joins bytes.
 """
 
 import json
@@ -17,7 +17,7 @@ __all__ = ["StoreNode", "Tree"]
 
 
 class StoreNode:
-    """An array, or a group (``layout`` is None), with its metadata."""
+    """Hold the metadata of an array, or of a group (``layout`` is None)."""
 
     def __init__(self, path: str, attrs: dict[str, JSON], layout: ArrayLayout | None = None) -> None:
         self.path, self.attrs, self.layout = path, attrs, layout
@@ -25,15 +25,15 @@ class StoreNode:
         self._entry: tuple[bytes, ...] = ()
 
     def entry(self, records: bytes) -> bytes:
-        """Return the node's entry in the root's map, with an array's length in decimal digits."""
+        """Return the node's entry in the root document; `records` is an array's length in decimal digits."""
         return records.join(self._entry or self._encode())
 
     def document(self, records: int) -> bytes:
-        """Return the node's own zarr.json, which is its entry without the path."""
+        """Return the node's own zarr.json: its entry without the path."""
         return self.entry(b"%d" % records)[len(self.path) + 3 :]
 
     def merge_attrs(self, attrs: Mapping[str, JSON]) -> None:
-        """Merge attributes into the node's."""
+        """Merge attributes into those of the node."""
         self.attrs.update(attrs)
         self._entry = ()
 
@@ -44,7 +44,7 @@ class StoreNode:
             document = array_document(self.layout, self.attrs)
         entry = f"{json.dumps(self.path)}:{json.dumps(document, separators=(',', ':'))}".encode()
         if self.layout is not None and self.layout.stepped:
-            # The shape is the document's first entry and starts with a 0 in place of the length.
+            # The shape is the document's first entry. It starts with a 0, which the length replaces.
             head, mark, tail = entry.partition(b'"shape":[0')
             self._entry = (head + mark[:-1], tail)
         else:
@@ -53,17 +53,17 @@ class StoreNode:
 
 
 class Tree:
-    """All nodes below the root, by path."""
+    """Hold all nodes below the root, by path."""
 
     def __init__(self) -> None:
         self.nodes: dict[str, StoreNode] = {}
         self._ordered: list[StoreNode] | None = None
-        # The lengths of each dimension in a group, each with one array that has it. The group ``<stream>/*``
-        # has those of all layers of a stream.
+        # Maps (group, dimension) to its lengths, each with the path of one array that has this length. The
+        # group ``<stream>/*`` collects the lengths from all layers of a stream.
         self._lengths: defaultdict[tuple[str, str], dict[int, str]] = defaultdict(dict)
 
     def add(self, node: StoreNode) -> StoreNode:
-        """Add a node whose path is free."""
+        """Add a node at an unused path."""
         assert node.path not in self.nodes
         self.nodes[node.path] = node
         self._ordered = None
@@ -76,9 +76,9 @@ class Tree:
         return node
 
     def check_dims(self, path: str, layout: ArrayLayout) -> None:
-        """Raise `InputError` if an array that is declared has another length of a dimension.
+        """Raise `InputError` if a new array has a dimension whose length differs from that of another array.
 
-        xarray wants one length of a dimension within a group and the groups above it.
+        xarray requires one length per dimension within a group and its parent groups.
         """
         group = path.rpartition("/")[0]
         above = group.rpartition("/")[0]
@@ -92,15 +92,15 @@ class Tree:
                         )
 
     def merge_attrs(self, path: str, attrs: Mapping[str, JSON]) -> None:
-        """Merge attributes into a node's."""
+        """Merge attributes into those of the node at a path."""
         if path not in self.nodes:
             raise InputError(f"{path!r} is not in the store; declare it before setting its attributes")
         self.nodes[path].merge_attrs(attrs)
 
     def root_document(self, attributes: Mapping[str, JSON], committed: Mapping[str, int]) -> bytes:
-        """Return the root's zarr.json: its attributes and the metadata of every node."""
+        """Return the root's zarr.json, with its attributes and the metadata of every node."""
         if self._ordered is None:
-            # zarr wants parents first and siblings together, so paths are compared part by part.
+            # zarr requires parents first and siblings together, so paths are compared part by part.
             self._ordered = sorted(self.nodes.values(), key=lambda node: node.path.split("/"))
         records = {stream: b"%d" % n for stream, n in committed.items()}
         entries = [node.entry(records.get(node.stream, b"0")) for node in self._ordered]

@@ -1,4 +1,4 @@
-"""`RunWriter`: writes one run into a store."""
+"""RunWriter writes one run into a store."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -21,32 +21,32 @@ __all__ = ["RunWriter"]
 
 
 class RunWriter:
-    """Write one run into a store, on a thread of its own, with a commit about every second.
+    """Write one run into a store, on a separate thread, with a commit about every second.
 
     Parameters
     ----------
     path : path
-        The store, a folder that does not exist yet (or does, with `resume`).
+        Folder of the store. It must not exist yet, except with `resume`.
     manifest : mapping
-        What the run is, plain JSON: ``meta``, ``config``, ``versions``, ...
+        Description of the run as plain JSON: ``meta``, ``config``, ``versions``, ...
     buffer_bytes : int
-        Bytes that may wait for the disk. One record of a stream must fit.
+        Largest number of bytes that wait for the disk. One record of a stream must fit.
     on_full : {"block", "skip"}
-        With full buffers, wait, or leave the record out; the store counts those that were left out.
+        If the buffer is full, wait or skip the record. The store counts the skipped records.
     on_failure : {"raise", "warn"}
-        A disk that is full or gone is a `StoreError` at the next call, or one `RuntimeWarning`, after which
-        nothing more is recorded.
+        If the disk is full or missing, raise `StoreError` at the next call, or give one `RuntimeWarning` and
+        record nothing more.
     commit_every : float
         Seconds between commits.
     resume : bool
-        Go on behind the last committed record of an existing store; make a new one where there is none.
+        Continue after the last committed record of an existing store, or create a new store.
     resume_from : int, optional
-        Go on from a checkpoint taken at this step: records of this step and of later ones are given up.
+        Continue from a checkpoint of this step: the records from this step on are dropped.
 
     Raises
     ------
     StoreError
-        The path is taken, cannot be written, or is a sealed store.
+        The path exists already, cannot be written, or is a sealed store.
     LockedError
         Another writer holds the store.
 
@@ -96,12 +96,12 @@ class RunWriter:
         )
 
     def declare_stream(self, stream: str, *, attrs: Mapping[str, JSON], planned: int | None = None) -> None:
-        """Add a stream; `planned` is the number of records to come, where it is known.
+        """Add a stream; `planned` is the expected number of records, if known.
 
         Raises
         ------
         InputError
-            The name is taken or not allowed, or the attributes are not plain JSON.
+            The name is used already or not allowed, or the attributes are not plain JSON.
         """
         if self._background.ready():
             with self._background.exclusive():
@@ -118,13 +118,13 @@ class RunWriter:
     ) -> None:
         """Add a signal of a layer, or of the stream itself (layer ``""``).
 
-        A signal declared after the first record reads as its fill value before.
+        If the stream has records already, the signal has its fill value in them.
 
         Raises
         ------
         InputError
-            An unknown stream, a signal declared twice, a dimension of two lengths in a layer, or records
-            larger than `buffer_bytes`.
+            The stream is unknown, the signal is declared twice, a dimension has two lengths in a layer, or a
+            record is larger than `buffer_bytes`.
         """
         if self._background.ready():
             with self._background.exclusive():
@@ -140,7 +140,7 @@ class RunWriter:
         dims: Sequence[str],
         attrs: Mapping[str, JSON] | None = None,
     ) -> None:
-        """Write an array that has no steps, once; a resumed store keeps its first one."""
+        """Write an array without steps, once; a resumed store does not overwrite it."""
         if self._background.ready():
             with self._background.exclusive():
                 declare_static(self._recording, layer, signal, array, dims=dims, attrs=attrs or {})
@@ -161,16 +161,16 @@ class RunWriter:
         Parameters
         ----------
         values : mapping of (layer, signal) to array
-            Of the declared shape, or with fewer ``sample`` rows, which are filled up. An absent signal gets
-            its fill value.
+            Arrays of the declared shape, or with fewer ``sample`` rows; the missing rows are filled. An
+            absent signal gets its fill value.
         extra : mapping of name to number
-            Scalars of the stream, float64, declared when first given.
+            Scalars of the stream, stored as float64 and declared at first use.
 
         Raises
         ------
         InputError
-            A step that does not grow, an undeclared signal, a wrong shape or dtype, a coordinate or a scalar
-            that is not one number. Nothing of the record is written then, and the next one may come.
+            The step does not increase, a signal is undeclared or has a wrong shape or dtype, or a coordinate
+            or scalar is not a number. Nothing of the record is written, and the next record may follow.
         StoreError
             An earlier record could not be written.
         """
@@ -189,28 +189,28 @@ class RunWriter:
             self._recording.count_skipped(record)
 
     def set_attrs(self, path_in_store: str, attrs: Mapping[str, JSON]) -> None:
-        """Merge attributes into a group's or an array's; readers see them from the next commit on."""
+        """Merge attributes into those of a group or an array; readers see them after the next commit."""
         if self._background.ready():
             with self._background.exclusive():
                 clean = clean_json(f"attributes of {path_in_store}", attrs)
                 self._recording.tree.merge_attrs(path_in_store.strip("/"), clean)
 
     def attrs(self, path_in_store: str) -> Mapping[str, JSON]:
-        """Return the attributes of a group or an array; none if it is not in the store."""
+        """Return the attributes of a group or an array, or an empty mapping if it is not in the store."""
         with self._background.exclusive():
             node = self._recording.tree.nodes.get(path_in_store.strip("/"))
             return {} if node is None else dict(node.attrs)
 
     def last_step(self, stream: str) -> int | None:
-        """Return the step of a stream's last record, None where there is none."""
+        """Return the step of a stream's last record, or None if it has no records."""
         return self._recording.stream(stream).last_step
 
     def flush(self) -> None:
-        """Wait until all that was appended is committed."""
+        """Wait until every appended record is committed."""
         self._background.flush()
 
     def close(self, status: str = "complete") -> None:
-        """Write what waits, commit, set the store's status and free its lock; a second call does nothing."""
+        """Write the waiting records, commit the status and free the lock; do nothing if closed."""
         self._background.close(status)
 
     def __enter__(self) -> Self:
@@ -219,7 +219,7 @@ class RunWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A run that ends in an exception is not complete. A `StoreError` is a failure that the user saw.
+        # A run that ends in an exception is not complete. The user has seen a `StoreError` already.
         self._background.reported |= isinstance(error, StoreError)
         self.close("complete" if error is None else "failed")
 
@@ -228,7 +228,7 @@ class RunWriter:
         spec = stream.specs.get(path)
         if spec is None:
             self.declare(stream.name, "", name, ArraySpec((), (), "float64"))
-        elif spec.shape:  # one number would move every later record of the array
+        elif spec.shape:  # one number would shift every later record of the array
             raise InputError(f"{path} was declared with shape {spec.shape}; give it in values, not in extra")
 
     def _check_size(self, stream: str, layer: str, signal: str, spec: ArraySpec) -> None:
