@@ -18,7 +18,7 @@ __all__ = ["companion_of", "variable_attributes"]
 #: How a signal becomes a matrix, by unfolding. "" is for signals without samples.
 _MATRICES = {
     "samples": "one row per sample, all other axes as columns",
-    "channels": "one row per sample and position, one column per channel; without positions one row per sample",
+    "channels": "one row per sample and position (per sample if there are none), one column per channel",
     "": "the first axis as rows, all others as columns",
 }
 #: What a metric needs from its signals in addition to their matrix.

@@ -7,7 +7,7 @@
 ``above/<signal>``     of the next layer in forward order; ``above2/`` is the layer after it, and so on
 ``above*/<signal>``    of every layer above
 ``below/<signal>``     of the previous layer
-``first/<signal>``     the stream's first record, the same for all steps
+``first/<signal>``     the stream's first record; it is the same for all steps
 ``recent/<signal>``    the last `WINDOW` records up to each step, as an axis ``window`` after the step
 =====================  =============================================================================
 
