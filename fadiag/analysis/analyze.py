@@ -171,7 +171,7 @@ def analyze(
     if lost := assembly.left_out:
         lines = "; ".join(told_by_run(lost))
         warnings.warn(
-            f"{len(lost)} left out of the results, which name each in their attribute left_out: {lines}",
+            f"{len(lost)} left out of the results, listed in their attribute left_out: {lines}",
             AnalysisWarning,
             stacklevel=2,
         )

@@ -32,17 +32,17 @@ def diverged(*, streams=("probe", "state")) -> xr.DataTree:
     return results
 
 
-def test_a_diverged_seed_does_not_turn_cannot_tell_into_a_finding() -> None:
+def test_a_diverged_seed_does_not_make_a_finding() -> None:
     whole = synthetic(("bp", "fa"))
     probe = whole["probe"].to_dataset().copy(deep=True)
     probe[RANK][{"step": -1}] = CLEAR[:, None]
     whole["probe"] = probe
-    assert "cannot tell whether FA differs from BP (FA − BP = " in find("rank").caption(whole)
-    assert "over 3 paired seeds, covers 0)" in find("rank").caption(whole)
+    assert "no detectable difference between FA and BP (FA − BP = " in find("rank").caption(whole)
+    assert "over 3 paired seeds, includes 0)" in find("rank").caption(whole)
     caption = find("rank").caption(diverged())
     assert caption.startswith(
-        "Participation ratio raw of the error at fc3, last step (fa-seed1 has no value there): cannot tell "
-        "whether FA differs from BP while runs lack a value (FA − BP = 10.1 [8.83, 11.4], 95 % t interval "
+        "Participation ratio raw of the error at fc3, last step (fa-seed1 has no value there): unclear "
+        "whether FA differs from BP, since runs lack a value (FA − BP = 10.1 [8.83, 11.4], 95 % t interval "
         "over 2 paired seeds that have one)"
     )
     assert caption.endswith(f" Left out: {TOLD}.")
@@ -54,7 +54,7 @@ def test_it_is_named_in_every_caption_and_picture(figure) -> None:
     assert f" Left out: {TOLD}." in figure.caption(results)
     assert figure.left_out(results) == [TOLD]
     small = " ".join(figure.draw(results).get_supxlabel().split())
-    assert small.endswith("In whole or in part left out: fa-seed1.") or "left out: fa-seed1." in small
+    assert small.endswith("Left out, wholly or in part: fa-seed1.")
     assert "Left out" not in figure.caption(synthetic(("bp", "fa")))
 
 
@@ -63,7 +63,7 @@ def test_intervals_say_of_how_many_seeds_they_are() -> None:
     alignment, overlap = (find(name).caption(results) for name in ("alignment", "overlap"))
     assert alignment.startswith("At the last step (fa-seed1 has no value there) FA has cos(W, B) = ")
     assert alignment.count("] over 2 of 3 seeds at ") == 2
-    assert "] over 2 of 3 seeds of its leading subspace (k = not told, raw) with the true error" in overlap
+    assert "] over 2 of 3 seeds of its leading subspace (k = unknown, raw) with the true error" in overlap
     assert "(fa-seed1 has no value there)" in find("remedies").caption(diverged_remedy())
 
 
@@ -77,7 +77,7 @@ def diverged_remedy() -> xr.DataTree:
 def test_a_remedy_is_not_found_without_a_seed() -> None:
     assert "rank higher (" in find("remedies").caption(synthetic(("fa", "fa+bn"), spread=0.1))
     caption = find("remedies").caption(diverged_remedy())
-    assert "FA + BN: rank cannot tell (" in caption
+    assert "FA + BN: rank unclear, since runs lack a value (" in caption
     assert "2 paired seeds) at the last step (fa-seed1 has no value there)" in caption
 
 
@@ -86,7 +86,7 @@ def test_a_lost_run_of_unknown_condition_finds_nothing_either() -> None:
     assert "FA is below BP" in find("accuracy").caption(results)
     results.attrs |= to_attribute([LeftOut("runs/x.zarr", "is damaged")])
     caption = find("accuracy").caption(results)
-    assert "cannot tell whether FA differs from BP while runs lack a value" in caption
+    assert "unclear whether FA differs from BP, since runs lack a value" in caption
     assert caption.endswith(" Left out: run runs/x.zarr: is damaged.")
 
 
@@ -113,7 +113,7 @@ def test_the_report_names_it_in_tables() -> None:
     assert rows == (("fa-seed1", "probe", "fc3", "error", "150", "6", "holds 7 NaN of 160 values"),)
     html = render(results)
     assert '<section id="left-out">' in html
-    assert "What was left out has no values" in html
+    assert "Items left out have no values" in html
     assert '<section id="left-out">' not in render(synthetic(("bp", "fa")))
     fa = next(row for row in finals(results).rows if row[:2] == ("fc3", "FA"))
     assert fa[2].endswith("] (2 of 3 seeds)")
@@ -144,7 +144,7 @@ def test_a_rank_at_its_ceiling_is_told() -> None:
     results = at_ceiling(synthetic())
     told = "at its ceiling, within 1 % of min(N, n), in 2 of 3 FA runs"
     assert f"; {told};" in find("rank").caption(results)
-    assert f", {told}, accuracy" in find("remedies").caption(results)
+    assert f", {told}, no detectable difference in accuracy" in find("remedies").caption(results)
     assert "ceiling" not in find("rank").caption(synthetic())
     table = finals(results)
     marked = [row[:2] for row in table.rows if any("†" in cell for cell in row)]
