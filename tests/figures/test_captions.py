@@ -127,6 +127,15 @@ def test_remedies_without_remedies_says_so() -> None:
     )
 
 
+def test_remedies_name_a_rank_without_a_finding() -> None:
+    one_seed = find("remedies").caption(synthetic(("fa", "fa+bn"), seeds=(0,)))
+    assert "FA + BN: rank unclear from one seed (" in one_seed
+    both = noisy(
+        synthetic(("fa", "fa+bn")), "probe", "error_participation_ratio_raw", [30, 31, 32, 20, 40, 31]
+    )
+    assert "FA + BN: no detectable difference in rank (" in find("remedies").caption(both)
+
+
 @pytest.mark.parametrize("conditions", [("bp",), ("fa",), ("my rule", "other"), ("bp", "frozen")])
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f.name)
 def test_any_set_of_conditions_has_a_caption_without_nan(figure, conditions) -> None:
