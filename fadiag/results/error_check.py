@@ -13,7 +13,7 @@ PASSED, FAILED, UNCHECKED = "passed", "failed", "unchecked"
 #: The meaning of each verdict except "passed".
 _DOUBTS = {
     FAILED: "is not the derivative of the loss, and was left out",
-    "inconclusive": "may not be the derivative of the loss: the check was inconclusive",
+    "inconclusive": "may or may not be the derivative of the loss: the check was inconclusive",
     "zero": "was 0 during the check, which therefore shows nothing",
     "off": "was not checked: check='off'",
     UNCHECKED: "was not checked",

@@ -167,4 +167,5 @@ def test_overlaps_name_their_k_and_what_it_was_guessed_from(dimension: bool) -> 
     assert told in figure.caption(results)
     small = " ".join(figure.draw(results).get_supxlabel().split())
     assert f"mean row not removed (raw); k = 9 ({guess})" in small
-    assert f"Overlaps are of k = 9 directions, {guess}, or of as many as a layer has." in finals(results).note
+    words = f"Overlaps compare k = 9 directions, {guess}, or all directions of a layer with fewer."
+    assert words in finals(results).note

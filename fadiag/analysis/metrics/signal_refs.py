@@ -1,9 +1,9 @@
 """Parse the signal names of metrics: ``error``, ``above/error``, ``first/activation``, ``static/feedback``.
 
 =====================  =============================================================================
-``<signal>``           of the same layer and stream, one record per step
+``<signal>``           of the same layer and stream, at each step
 ``state/<signal>``     of the state stream, at the same step
-``static/<signal>``    of the static group, the same for all steps
+``static/<signal>``    of the static group, without steps
 ``above/<signal>``     of the next layer in forward order; ``above2/`` is the layer after it, and so on
 ``above*/<signal>``    of every layer above
 ``below/<signal>``     of the previous layer
