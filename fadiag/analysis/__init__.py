@@ -1,4 +1,4 @@
-"""Labelled analysis of recorded runs: one table of metrics, `analyze`, `compare` and onsets."""
+"""Measure recorded runs: one table of metrics, `analyze`, `compare` and onsets."""
 
 from fadiag.analysis.analyze import analyze
 from fadiag.analysis.cluster import cluster_executor

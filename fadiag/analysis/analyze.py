@@ -1,4 +1,4 @@
-"""From recorded runs to results: `analyze`."""
+"""Measure the metrics of recorded runs with `analyze`."""
 
 import os
 import time
@@ -15,10 +15,10 @@ from fadiag.analysis.metrics.metric import Metric
 from fadiag.analysis.metrics.table import choose
 from fadiag.analysis.plan.block import Block, Measured, measure
 from fadiag.analysis.plan.given_meta import GivenMeta
-from fadiag.analysis.plan.losses import Losses
 from fadiag.analysis.plan.requirements import check_asked, other_unfolding
 from fadiag.analysis.plan.runs import Run, open_runs
 from fadiag.analysis.plan.tasks import Options, Task, plan
+from fadiag.analysis.plan.unmeasured import Unmeasured
 from fadiag.analysis.threads import one_blas_thread
 from fadiag.cores import available_cores
 from fadiag.errors import AnalysisWarning, InputError, MissingSignalError
@@ -29,12 +29,12 @@ from fadiag.store import UNFOLDINGS, Unfolding
 
 __all__ = ["SAVE_EVERY", "analyze"]
 
-#: Seconds between two savings of unfinished results, so that an analysis that was stopped goes on from there.
+#: Seconds between two saves of unfinished results. An interrupted analysis resumes from the last save.
 SAVE_EVERY = 30.0
 
 
 def _measure_alone(block: Block) -> Measured:
-    """Measure with one BLAS thread, wherever the executor runs this."""
+    """Measure a block with one BLAS thread, in whatever worker the executor runs this."""
     one_blas_thread()
     return measure(block)
 
@@ -66,61 +66,61 @@ def analyze(
 ) -> xr.DataTree:
     """Measure recorded runs: every metric of the table, each with its null, as labelled results.
 
-    Runs are read block by block and never held: memory does not grow with the store.
+    Runs are read block by block, so memory does not grow with the size of the store.
 
-    What cannot be measured takes nothing else with it: a run that cannot be opened, a signal that cannot be
-    read or is not finite (a run that diverged), a metric that fails. Its values are NaN, the results name it
-    in their attribute ``left_out`` (see `fadiag.results.left_out`), and one warning counts all.
+    A problem in one place does not stop the rest. It may be a run that cannot be opened, a signal that cannot
+    be read or is not finite (a run that diverged), or a metric that fails. The values concerned are NaN. The
+    attribute ``left_out`` of the results names each one (see `fadiag.results.left_out`), and one warning
+    counts them all.
 
     Parameters
     ----------
     runs : path, DataTree, or sequence of them
-        Recorded stores. A run's label is ``<condition>-seed<k>`` from its meta entries, else the store's
-        name; equal labels get a number.
+        Recorded stores. The label of a run is ``<condition>-seed<k>`` from its meta entries, else the name of
+        the store. Equal labels get a number.
     meta : mapping of path to mapping, optional
-        Entries of stores already recorded, such as ``{"a.zarr": {"condition": "fa", "seed": 0}}``: they go
-        before the meta entries that the run recorded. A path is one of `runs`; an entry is a text, a number
-        or a bool.
+        Entries for stores already recorded, such as ``{"a.zarr": {"condition": "fa", "seed": 0}}``. They
+        replace the meta entries of the same name in the run. A path is one of `runs`; an entry is a text, a
+        number or a bool.
     metrics : sequence of str or Metric, optional
-        Names from `fadiag.analysis.TABLE`, or metrics of one's own. All that the runs can give when left out.
+        Names from `fadiag.analysis.TABLE`, or your own metrics. By default every metric that the runs allow.
     unfolding : {"samples", "channels"}
-        Rows and columns of convolution signals, see `fadiag.analysis.unfold`.
+        How the signals of a convolution become matrices, see `fadiag.analysis.unfold`.
     k : int, optional
-        Dimension of compared subspaces; the number of classes less one when left out. Where a run neither
-        says its number of classes nor recorded its last layer, subspaces are not compared.
+        Dimension of the compared subspaces. By default it is the number of classes minus one. Subspaces are
+        not compared if a run neither states its number of classes nor recorded its last layer.
     executor : concurrent.futures.Executor, optional
-        Where blocks are measured; a thread a core when left out. For a cluster that sees the stores, what
-        `cluster_executor` yields, or dask.distributed's ``client.get_executor()``.
+        Where blocks are measured. By default one thread per core. For a cluster that can read the stores,
+        use `cluster_executor` or dask.distributed's ``client.get_executor()``.
     progress : callable, optional
         Called as ``progress(done, total)`` after each block.
     strict : bool
-        Raise an error at the first thing that cannot be measured, instead of leaving it out.
+        Raise an error for the first item that cannot be measured, instead of leaving it out.
     output : path, optional
-        Also save the results there, see `fadiag.results.save_results`. Where a ``.zarr`` or ``.nc`` is there,
-        what it holds of the same recordings (run id and generation) under the same definitions is not
-        measured again.
+        Also save the results there, see `fadiag.results.save_results`. If a ``.zarr`` or ``.nc`` already
+        exists, its values are reused for the same recordings (run id and generation) and definitions.
 
     Returns
     -------
     xarray.DataTree
-        A group a stream, with dims (run, layer, step), or (run, step) for the log. Coordinates along ``run``
-        are the entries of meta, ``run_id``, ``generation``, and of how many samples its values are
-        (``kept_samples``; of gradients ``batch_samples``), ``probe_mode`` and ``split``.
+        One group per stream, with dims (run, layer, step), or (run, step) for the log. Coordinates along
+        ``run`` are the entries of meta, ``run_id``, ``generation``, ``probe_mode`` and ``split``. The number
+        of samples is in ``kept_samples``, and for gradients in ``batch_samples``.
 
     Raises
     ------
     InputError
-        No runs, one recording twice, meta of a path that is none of the runs, an unknown metric or unfolding,
-        or all runs are factors in another unfolding.
+        No runs, the same recording twice, meta for a path that is not among the runs, an unknown metric or
+        unfolding, or factors in another unfolding in every run.
     StoreError
-        No path is a store that can be read.
+        None of the paths is a readable store.
     MissingSignalError
-        A metric asked for by name that no run can give.
+        No run allows a metric that was asked for by name.
 
     Warns
     -----
     AnalysisWarning
-        Something is left out.
+        Something was left out.
     """
     if unfolding not in UNFOLDINGS:
         raise InputError(f"unfolding is {unfolding!r}; it must be one of {', '.join(UNFOLDINGS)}")
@@ -129,22 +129,22 @@ def analyze(
     if output is not None:
         output = check_output(output)
     chosen = choose(metrics)
-    losses = Losses(strict)
+    unmeasured = Unmeasured(strict)
     opened = _in_unfolding(open_runs(runs, meta, strict=strict), unfolding, strict=strict)
     for run in opened:
         if run.lost:
-            losses.add(LeftOut(run.label, run.lost))
+            unmeasured.add(LeftOut(run.label, run.lost))
     measurable = [run for run in opened if not run.lost]
     if metrics is not None:
-        check_asked(measurable, chosen, losses)
+        check_asked(measurable, chosen, unmeasured)
     options = Options(unfolding, k, strict)
-    # A run that is lost has its place in the results, without values, where its condition and seed are known.
+    # A lost run with a known condition and seed still gets a place in the results, without values.
     placed = [run for run in opened if not run.lost or {"condition", "seed"} <= set(run.meta)]
-    assembly = Assembly(placed, chosen, options, losses)
+    assembly = Assembly(placed, chosen, options, unmeasured)
     resumable = output is not None and output.suffix in READABLE
     if resumable and output is not None and output.exists():
         assembly.adopt(load_results(output))
-    tasks = plan(measurable, chosen, options, assembly.known, losses)
+    tasks = plan(measurable, chosen, options, assembly.known, unmeasured)
     finished, saved = 0, time.monotonic()
 
     def done(task: Task, measured: Measured) -> None:
@@ -171,7 +171,7 @@ def analyze(
     if lost := assembly.left_out:
         lines = "; ".join(told_by_run(lost))
         warnings.warn(
-            f"{len(lost)} left out of the results, which name each in their attribute left_out: {lines}",
+            f"{len(lost)} left out of the results, listed in their attribute left_out: {lines}",
             AnalysisWarning,
             stacklevel=2,
         )
@@ -179,7 +179,7 @@ def analyze(
 
 
 def _in_unfolding(runs: list[Run], unfolding: Unfolding, *, strict: bool) -> list[Run]:
-    """Lose the runs with factors in another unfolding; refuse them where no run would be left."""
+    """Mark runs with factors in another unfolding as lost; raise InputError if no run would be left."""
     reasons = {run.label: why for run in runs if (why := other_unfolding(run, unfolding))}
     if reasons and (strict or len(reasons) == sum(not run.lost for run in runs)):
         raise InputError(next(iter(reasons.values())))
@@ -190,7 +190,7 @@ def _in_unfolding(runs: list[Run], unfolding: Unfolding, *, strict: bool) -> lis
 
 
 def _refuse_lost(asked: Iterable[Metric], assembly: Assembly) -> None:
-    """Raise for a metric asked for by name that was left out of every run."""
+    """Raise MissingSignalError if a metric that was asked for by name has no value in any run."""
     for metric in asked:
         if assembly.lacks(metric.name):
             why = next((str(r) for r in assembly.left_out if r.metric == metric.name), "")

@@ -1,4 +1,4 @@
-"""Putting the values of all blocks together into labelled results."""
+"""Assembly combines the values of all measured blocks into labelled results."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,9 +14,9 @@ from fadiag.analysis.meta_coordinates import column, run_coordinates, warn_of_cl
 from fadiag.analysis.metrics.metric import Metric, Values
 from fadiag.analysis.null_attributes import null_attributes, why_without_draws
 from fadiag.analysis.plan.block import Measured
-from fadiag.analysis.plan.losses import Losses
 from fadiag.analysis.plan.runs import Run, Stream
 from fadiag.analysis.plan.tasks import Options, Task
+from fadiag.analysis.plan.unmeasured import Unmeasured
 from fadiag.analysis.stream_provenance import error_checks, stream_coordinates
 from fadiag.results.error_check import ERROR_CHECK
 from fadiag.results.io import RESULTS_VERSION
@@ -28,7 +28,7 @@ from fadiag.results.provenance import joined, recordings
 
 __all__ = ["Assembly"]
 
-_CHECK_ATTRS = {"long_name": "what the check of error_bp found: whether it is the derivative of the loss"}
+_CHECK_ATTRS = {"long_name": "result of the check of error_bp: whether it is the derivative of the loss"}
 
 
 def _versions() -> str:
@@ -42,19 +42,19 @@ def _versions() -> str:
 
 
 def _concerns(record: LeftOut, metric: Metric) -> bool:
-    """Return whether a record says why a metric lacks values."""
+    """Return whether a record explains why a metric lacks values."""
     read = {ref.signal for ref in metric.refs} | set(metric.null_signals)
     return not record.name or record.metric.removesuffix("_null") == metric.name or record.signal in read
 
 
 class Assembly:
-    """The results while they grow: one array a variable, allocated when its first value arrives."""
+    """The growing results: one array per variable, allocated when its first value arrives."""
 
     def __init__(
-        self, runs: Sequence[Run], metrics: Sequence[Metric], options: Options, losses: Losses
+        self, runs: Sequence[Run], metrics: Sequence[Metric], options: Options, unmeasured: Unmeasured
     ) -> None:
         self._runs = runs
-        self._losses = losses
+        self._unmeasured = unmeasured
         self._metrics = {metric.name: metric for metric in metrics}
         self._options = options
         self._position = {run.label: i for i, run in enumerate(runs)}
@@ -75,35 +75,35 @@ class Assembly:
     def _scalars_of(self, run: Run, stream: Stream) -> dict[str, NDArray[Any]]:
         found = {}
         for name, array in stream.scalars.items():
-            with self._losses.catching(LeftOut(run.label, "", stream.name, signal=name)):
+            with self._unmeasured.catching(LeftOut(run.label, "", stream.name, signal=name)):
                 found[name] = array.values
         return found
 
     @property
     def left_out(self) -> list[LeftOut]:
-        """What was left out so far, one record a metric or signal of a layer."""
-        return merged(self._losses.records)
+        """The records of everything left out so far, one per metric or signal of a layer."""
+        return merged(self._unmeasured.records)
 
     def lacks(self, metric: str) -> bool:
         """Return whether a metric has no value in any run."""
         return not any(metric in values for values in self._values.values())
 
     def put(self, task: Task, measured: Measured) -> None:
-        """Take the values of one block."""
+        """Store the values of one block."""
         layers, steps = self._layers[task.stream], self._steps[task.stream]
         run, layer = self._position[task.run.label], layers.index(task.layer)
         where = np.searchsorted(steps, task.block.steps)
         for name, values in measured.values.items():
             self._array(self._values[task.stream], task.stream, name)[run, layer, where] = values
-        self._losses.records += measured.left_out
+        self._unmeasured.records += measured.left_out
 
     def adopt(self, previous: xr.DataTree) -> None:
-        """Take over what earlier results hold of the same recordings, measured by the same definitions."""
+        """Copy values of the same recordings and definitions from earlier results."""
         if any(previous.attrs.get(key) != value for key, value in self._asked().items()):
             return
         labels = {run.label for run in self._runs}
-        # A metric with a value is not measured again, nor is its null.
-        self._losses.records += [
+        # A metric that has a value is not measured again, and neither is its null.
+        self._unmeasured.records += [
             record
             for record in left_out(previous)
             if record.metric.endswith("_null") and record.run in labels
@@ -135,7 +135,7 @@ class Assembly:
         return [(i, where[key]) for i, key in enumerate(keys) if key[0] and key in where]
 
     def known(self, run: Run, stream: Stream, layer: str, metric: Metric) -> NDArray[np.bool_]:
-        """Return which steps of a layer already have a value; NaN is measured again."""
+        """Return which steps of a layer already have a value; a NaN is measured again."""
         array = self._values[stream.name].get(metric.name)
         if array is None:
             return np.zeros(len(stream.steps), np.bool_)
@@ -153,7 +153,7 @@ class Assembly:
         return {"unfolding": self._options.unfolding, "k": self._options.k or "classes - 1"}
 
     def tree(self) -> xr.DataTree:
-        """Return the results, as far as they go, as a tree with a group a stream."""
+        """Return the results so far, as a tree with one group per stream."""
         groups = {f"/{name}": self._group(name) for name in self._streams}
         root = xr.Dataset(
             attrs={
@@ -193,10 +193,10 @@ class Assembly:
         self, stream: str, key: str, of_runs: dict[str, list[Any]]
     ) -> tuple[tuple[str, ...], Values, dict[str, Any]]:
         metric, suffix = companion_of(key, self._metrics)
-        assert metric is not None  # only variables of chosen metrics are held
+        assert metric is not None  # only variables of chosen metrics are stored
         held = self._values[stream]
         values = held[key]
-        if suffix == AT_CEILING:  # it is held where it happens
+        if suffix == AT_CEILING:  # only the values at a ceiling are stored
             values = np.where(np.isnan(held[metric.name]), np.nan, np.nan_to_num(values))
         attrs = variable_attributes(
             metric,
@@ -212,7 +212,7 @@ class Assembly:
             attrs |= null_attributes(metric, suffix, held.get(f"{key.removesuffix(kind)}null_draws"))
             without = why_without_draws(held[metric.name], values, left_out="null_left_out" in attrs)
         if np.isnan(values).any():
-            lost = any(_concerns(record, metric) for record in self._losses.records)
+            lost = any(_concerns(record, metric) for record in self._unmeasured.records)
             attrs["not_a_number"] = nan_reason(metric.undefined, null=without, lost=lost)
         return ("run", "layer", "step"), values, attrs
 

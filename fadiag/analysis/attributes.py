@@ -1,4 +1,4 @@
-"""What the results say of each variable: its definition, what it was measured on, what its null is."""
+"""Describe each variable of the results: its definition, its samples and stream, and its null."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,13 +15,13 @@ from fadiag.signals import NULLS, role_of
 
 __all__ = ["companion_of", "variable_attributes"]
 
-#: How a signal is laid out as a matrix, by unfolding. "" is that of what has no samples.
+#: How a signal becomes a matrix, by unfolding. "" is for signals without samples.
 _MATRICES = {
-    "samples": "a row a sample, all other axes as columns",
-    "channels": "a row a sample and position, a column a channel; without positions a row a sample",
+    "samples": "one row per sample, all other axes as columns",
+    "channels": "one row per sample and position (per sample if there are none), one column per channel",
     "": "the first axis as rows, all others as columns",
 }
-#: What a metric reads of its signals beyond their matrix.
+#: What a metric needs from its signals in addition to their matrix.
 _NEEDS = {
     "rows": "single samples, which a factor of the rows lacks (but see read_instead)",
     "values": "the signals' own columns, which no factor has",
@@ -29,7 +29,7 @@ _NEEDS = {
 
 
 def companion_of(variable: str, metrics: Mapping[str, Metric]) -> tuple[Metric | None, str]:
-    """Return the metric that a variable belongs to, and the suffix of its companion: its null, or a mark."""
+    """Return the metric that a variable belongs to, and the suffix if it is that metric's null or mark."""
     suffixes = (
         "",
         AT_CEILING,
@@ -51,7 +51,7 @@ def variable_attributes(
     of_runs: Mapping[str, Sequence[Any]],
     options: Options,
 ) -> dict[str, Any]:
-    """Return the attributes of a variable: those of its metric, and how its stream was recorded.
+    """Return the attributes of a variable: its definition, and how its stream was recorded.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def variable_attributes(
         attrs |= _k_of(runs, stream, options)
     if suffix == AT_CEILING:
         attrs["long_name"] = (
-            f"1 where it is within 1 % of the largest that its matrix allows: {metric.long_name}"
+            f"1 where it is within 1 % of the largest value for its matrix: {metric.long_name}"
         )
         attrs["units"] = "1"
         attrs["ceiling"] = f"value >= {CEILING:g} {metric.bound_formula}"
@@ -105,18 +105,18 @@ def variable_attributes(
 
 
 def _k_of(runs: Sequence[Run], stream: str, options: Options) -> dict[str, Any]:
-    """Return the dimension of the compared subspaces, and what it was guessed from."""
+    """Return the dimension of the compared subspaces, and the source if it was guessed."""
     if options.k is not None:
         return {"k": options.k}
-    told = [run.streams[stream].classes for run in runs if stream in run.streams]
+    guesses = [run.streams[stream].classes for run in runs if stream in run.streams]
     return {
-        "k": joined([max(1, classes - 1) for classes, _ in told if classes]),
-        "k_source": joined([f"one less than {guess}" for classes, guess in told if classes and guess]),
+        "k": joined([max(1, classes - 1) for classes, _ in guesses if classes]),
+        "k_source": joined([f"one less than {guess}" for classes, guess in guesses if classes and guess]),
     }
 
 
 def _read_instead(streams: Sequence[Stream], metric: Metric) -> str:
-    """Return the recorded parts that a metric reads in the place of signals, where a layer has them."""
+    """Return the recorded parts that a metric reads instead of its signals, in layers that have them."""
     parts = (*metric.beside, *(signal for signal in metric.null_signals if not role_of(signal).null))
     recorded = {name for stream in streams for arrays in stream.layers.values() for name in arrays}
     return ", ".join(part for part in dict.fromkeys(parts) if part in recorded and part not in metric.signals)

@@ -1,4 +1,4 @@
-"""Measuring on a cluster: the executor of a dask scheduler."""
+"""Connect to a dask scheduler, to measure runs on a cluster."""
 
 import socket
 from collections.abc import Iterator
@@ -12,23 +12,23 @@ __all__ = ["cluster_executor"]
 
 @contextmanager
 def cluster_executor(address: str, *, timeout: float = 5.0) -> Iterator[Executor]:
-    """Connect to a dask scheduler; what is yielded goes to ``analyze(executor=...)``.
+    """Connect to a dask scheduler and yield an executor for ``analyze(executor=...)``.
 
-    Workers read the stores themselves: they must see them under the same paths, and have fadiag installed.
-    A cluster that starts its first worker only when work arrives is used through ``client.get_executor()``.
+    Workers read the stores themselves. They need fadiag, and must see the stores under the same paths. If a
+    cluster starts its first worker only when work arrives, use ``client.get_executor()`` instead.
 
     Parameters
     ----------
     address : str
-        Such as ``tcp://10.0.0.1:8786``.
+        Address of the scheduler, such as ``tcp://10.0.0.1:8786``.
     timeout : float
         Seconds within which the scheduler and one worker must answer.
 
     Raises
     ------
     ClusterError
-        dask.distributed is not installed (the extra ``dask``), the address is none, nothing answers there, no
-        worker is connected, or the cluster is lost while it measures.
+        dask.distributed is not installed (the extra ``dask``), the address is not valid, nothing answers
+        there, no worker is connected, or the cluster is lost during the analysis.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def cluster_executor(address: str, *, timeout: float = 5.0) -> Iterator[Executor
             f"{address!r} is no scheduler's address, such as tcp://10.0.0.1:8786 ({cause})"
         ) from None
     try:
-        # A client that finds nobody leaves threads behind that complain at exit: a plain socket asks first.
+        # A client that cannot connect leaves threads that complain at exit, so try a plain socket first.
         socket.create_connection((host, port), timeout).close()
         client = Client(address, timeout=timeout, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as cause:

@@ -1,4 +1,4 @@
-"""Comparing two sets of runs: which metrics differ beyond their intervals."""
+"""Compare the final values of two sets of runs, with intervals over runs."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,20 +30,20 @@ def compare(
 ) -> "pd.DataFrame":
     """Compare the final values of two sets of runs, metric by metric and layer by layer.
 
-    The run is the unit: one number a run, at the last step at which both sides have a value. A run without a
-    value there is left out by name, and nothing is said to differ: it may lack the value because of what is
-    measured, as a run that diverged does. Runs compare alike from one file and from two: a variable or a
-    layer without any value on one side is not in common. The interval of the difference follows the design:
+    The unit is the run: each run gives one number, at the last step at which both sides have a value. A run
+    without a value there is left out and named, and the row does not count as different. The missing value
+    may itself be an effect, as in a run that diverged. A variable or layer without any value on one side is
+    not compared. The interval of the difference follows the design:
 
     - ``paired``, both sets have runs of the same seeds: Student's t of the differences;
     - ``crossed``, each seed with each feedback seed (coordinates ``seed``, ``feedback_seed``): two-way random
       effects of the differences;
-    - ``unpaired``: Welch's;
-    - ``broken``, runs of a side that share some of their seeds and are not crossed: none.
+    - ``unpaired``: Welch's t;
+    - ``broken``, runs of one side share some of their seeds and are not crossed: no interval.
 
-    Each interval has the level alone: of many rows that do not differ, one in twenty will seem to at 0.95.
-    The p-value holds for all layers of a variable together (max-T sign flips over the pairs), and needs six
-    pairs. A number that cannot be given is NaN, and ``note`` says why.
+    The level holds for each interval alone. At 0.95, one in twenty rows without a difference will seem to
+    differ. The p-value holds for all layers of a variable together (max-T sign flips over the pairs), and
+    needs six pairs. A number that cannot be computed is NaN, and ``note`` says why.
 
     Parameters
     ----------
@@ -52,21 +52,21 @@ def compare(
     level : float
         Confidence level of the intervals.
     conditions : (str, str), optional
-        The condition of ``a`` and the condition of ``b`` to compare, where results hold several; runs without
-        one are of the condition ``(no condition)``.
+        The conditions of ``a`` and ``b`` to compare, if the results hold several. Runs without a condition
+        have the condition ``(no condition)``.
 
     Returns
     -------
     pandas.DataFrame
-        Columns stream, variable, layer, runs (pairs where paired, else the smaller number), design, a, b
-        (means), difference (b - a), low, high, differs, p, note. A variable whose number of samples or
-        definition differs has one row without numbers and without a design.
+        Columns stream, variable, layer, runs (pairs if paired, else the smaller number), design, a, b
+        (means), difference (b - a), low, high, differs, p, note. If the number of samples or the definition
+        of a variable differs, it has one row without numbers and without a design.
 
     Raises
     ------
     InputError
         A level outside (0, 1), different unfoldings or subspace dimensions k, several conditions on one side,
-        an unknown condition, one recording twice on a side, or nothing in common.
+        an unknown condition, the same recording twice on one side, or nothing in common.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def compare(
 
 
 def _streams(results: xr.DataTree, side: str, condition: str | None) -> dict[str, xr.Dataset]:
-    """Return the streams of one side, with the runs of one condition and what these hold."""
+    """Return the streams of one side, with the runs of one condition and the variables that they have."""
     try:
         chosen = select(results, condition=condition)
     except InputError as cause:
@@ -123,7 +123,7 @@ def _streams(results: xr.DataTree, side: str, condition: str | None) -> dict[str
 
 
 def _refuse_twice(stream: xr.Dataset, side: str) -> None:
-    """Refuse a recording that is there twice: a copy is no second run."""
+    """Raise InputError if a recording occurs twice: a copy is not a second run."""
     found: dict[tuple[str, int], str] = {}
     for key, run in zip(recordings(stream), map(str, stream["run"].values), strict=True):
         first = found.setdefault(key, run)
@@ -135,7 +135,7 @@ def _refuse_twice(stream: xr.Dataset, side: str) -> None:
 
 
 def _own(stream: xr.Dataset) -> xr.Dataset:
-    """Leave out the nulls, and the variables and layers without a value in these runs."""
+    """Drop the nulls, and the variables and layers without a value in these runs."""
     stream = stream.drop_vars([name for name in stream.data_vars if is_companion(name)]).load()
     unknown = [name for name, array in stream.data_vars.items() if not np.isfinite(array.values).any()]
     held = stream.drop_vars(unknown)
@@ -154,7 +154,7 @@ def _stream_rows(a: xr.Dataset, b: xr.Dataset, level: float) -> list[tuple[str, 
 def _rows(
     finals: BothSides, runs: Sequence[Sequence[str]], design: Design, level: float
 ) -> list[dict[str, Any]]:
-    """Return one row a layer; a single one without numbers where nothing can be compared."""
+    """Return one row per layer, or a single row without numbers if nothing can be compared."""
     if not finals.layers:
         numbers = dict.fromkeys(("a", "b", "difference", "low", "high"), _NAN)
         return [
@@ -187,7 +187,7 @@ def _rows(
                 "difference": mean_b - mean_a,
                 "low": low,
                 "high": high,
-                "differs": (low > 0 or high < 0) and not absent,  # False where there is no interval
+                "differs": (low > 0 or high < 0) and not absent,  # False without an interval
                 "p": p.get(layer, _NAN),
                 "note": "; ".join(
                     filter(None, [reason, notes.get(layer, ""), *absent, design.left_out, finals.note])
@@ -198,7 +198,7 @@ def _rows(
 
 
 def _interval(a: Floats, b: Floats, design: Design, level: float) -> tuple[float, float, str]:
-    """Return the ends of the interval of mean(b) - mean(a), or NaN and the reason."""
+    """Return the ends of the interval of mean(b) - mean(a); if there is none, NaN and the reason."""
     runs = min(len(a), len(b))
     if runs < 2:
         return _NAN, _NAN, f"no interval: {runs} run{'s' * (runs != 1)} with a value, it needs two"
@@ -220,7 +220,7 @@ def _interval(a: Floats, b: Floats, design: Design, level: float) -> tuple[float
 
 
 def _layers_together(values: _Values, design: Design) -> tuple[dict[str, float], dict[str, str]]:
-    """Return the family-wise p-value of each layer, and why others have none."""
+    """Return the family-wise p-value of each layer, and the reason for each layer without one."""
     refusals = {
         "unpaired": "no p: runs do not pair by seed",
         "crossed": "no p: runs of a crossed design share seeds",

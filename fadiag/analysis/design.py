@@ -1,4 +1,4 @@
-"""The design of a comparison: runs paired by seed, seeds crossed with feedback seeds, or neither."""
+"""Find the design of a comparison: runs paired by seed, seeds crossed with feedback seeds, or neither."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ __all__ = ["Design", "design_of"]
 
 @dataclass(frozen=True)
 class Design:
-    """The positions ``at_a`` and ``at_b`` of the runs to compare; pairs are in the same order.
+    """The positions ``at_a`` and ``at_b`` of the runs to compare, with pairs in the same order.
 
-    ``grid`` holds the places (seed, feedback seed) of a crossed design's pairs. ``reason`` says why a broken
-    design allows no interval. ``left_out`` says which runs have no partner on the other side.
+    ``grid`` holds the positions (seed, feedback seed) of the pairs of a crossed design. ``reason`` says why a
+    broken design allows no interval. ``left_out`` counts the runs without a partner on the other side.
     """
 
     kind: Literal["paired", "unpaired", "crossed", "broken"]
@@ -33,11 +33,11 @@ class Design:
 def design_of(a: xr.Dataset, b: xr.Dataset) -> Design:
     """Return the design of two results, by the coordinates ``seed`` and ``feedback_seed`` of their runs.
 
-    A seed with one run on each side pairs these runs. Where seeds repeat, runs pair by both seeds. Each seed
-    with each feedback seed is a crossed design, and its runs are not independent. Other runs that share some
-    of their seeds (nested, or part of a crossed design) are broken: neither a t interval nor two-way random
-    effects are right for them. A seed that all runs share is a condition of the comparison, if the other seed
-    differs between them. Runs of unknown seeds count as independent, and unpaired.
+    If each seed has one run on each side, runs pair by seed. If seeds repeat, runs pair by both seeds. Each
+    seed with each feedback seed is a crossed design, and its runs are not independent. Other runs that share
+    some of their seeds (nested, or part of a crossed design) are broken: neither a t interval nor two-way
+    random effects are valid for them. A seed that all runs share is a condition of the comparison, if the
+    other seed differs between them. Runs of unknown seeds count as independent and unpaired.
     """
     everyone = np.arange(a.sizes["run"]), np.arange(b.sizes["run"])
     for names in (("seed",), ("seed", "feedback_seed")):
@@ -59,17 +59,17 @@ def design_of(a: xr.Dataset, b: xr.Dataset) -> Design:
 
 
 def _left_out(runs: tuple[int, int], pairs: int, names: tuple[str, ...]) -> str:
-    """Say how many runs of either side have no partner."""
+    """Return a note on the runs of either side without a partner; "" if there are none."""
     gone = [f"{n - pairs} of {n} runs of {side}" for side, n in zip("ab", runs, strict=True) if n > pairs]
     keys = "seed is" if len(names) == 1 else "seeds are"
     return f"{' and '.join(gone)} left out: their {keys} not on the other side" if gone else ""
 
 
 def _on_both(a: xr.Dataset, b: xr.Dataset) -> str:
-    """Say that recordings are on both sides without being pairs."""
+    """Return a note if recordings are on both sides without being pairs; "" if not."""
     both = {key for key in recordings(a) if key[0]} & set(recordings(b))
     return (
-        f"{len(both)} of the runs of b stand in a too, and a run is not independent of itself: leave them "
+        f"{len(both)} of the runs of b are in a too, and a run is not independent of itself: leave them "
         "out of one side, or give each run a 'seed' in its meta"
         if both
         else ""
@@ -77,9 +77,9 @@ def _on_both(a: xr.Dataset, b: xr.Dataset) -> str:
 
 
 def _shared(side: xr.Dataset, name: str) -> str:
-    """Say which seeds runs of a side share, so that they are fewer independent ones than they seem."""
+    """Return a note if runs of one side share seeds, so that they are not independent; "" if not."""
     runs = side.sizes["run"]
-    counts: dict[str, tuple[int, int]] = {}  # seed -> runs that have it, different ones
+    counts: dict[str, tuple[int, int]] = {}  # seed -> runs that have one, distinct values
     for what in ("seed", "feedback_seed"):
         values = [str(value) for value in side[what].values] if what in side.coords else []
         known_values = [value for value in values if not is_missing(value)]
@@ -96,7 +96,7 @@ def _shared(side: xr.Dataset, name: str) -> str:
 
 
 def _keys(side: xr.Dataset, names: tuple[str, ...]) -> list[tuple[Any, ...]] | None:
-    """Return the seeds of each run of a side; None where two runs share them, or one is unknown."""
+    """Return the seeds of each run of a side; None if two runs share them, or if a seed is unknown."""
     if any(name not in side.coords for name in names):
         return None
     keys = list(zip(*(side[name].values.tolist() for name in names), strict=True))
@@ -105,7 +105,7 @@ def _keys(side: xr.Dataset, names: tuple[str, ...]) -> list[tuple[Any, ...]] | N
 
 
 def _grid(keys: Sequence[tuple[Any, ...]]) -> NDArray[np.intp] | None:
-    """Return the places (seed, feedback seed) of a complete crossed design; None of any other."""
+    """Return the positions (seed, feedback seed) of a complete crossed design; None for any other design."""
     (seeds, rows), (feedbacks, columns) = (
         np.unique(np.array(column), return_inverse=True) for column in zip(*keys, strict=True)
     )

@@ -1,8 +1,8 @@
 """Measure the rank of one recorded signal, or of a plain matrix: ``effective_rank(run["probe/fc1/error"])``.
 
-Short batches of a live stream end in rows of NaN. The stream's ``rows_valid`` says how many rows are real:
+Short batches of a live stream end in rows of NaN. The stream's ``rows_valid`` holds the number of real rows:
 ``effective_rank(run["live/fc1/error"].assign_coords(rows_valid=run["live"].rows_valid))``. Without it such a
-signal is refused.
+signal raises an error.
 """
 
 from collections.abc import Callable
@@ -21,14 +21,14 @@ __all__ = ["effective_rank", "effective_rank_energy", "participation_ratio", "st
 
 
 class Tensor(Protocol):
-    """What is read of a tensor of torch, which this package does not load."""
+    """The interface of a torch tensor that is used here, without an import of torch."""
 
     def detach(self) -> Any:
         """Return the tensor without its graph."""
 
 
 def _check_unfolding(signal: xr.DataArray, unfolding: Unfolding) -> None:
-    """Refuse the factor of another unfolding."""
+    """Raise InputError for the factor of another unfolding."""
     recorded = str(signal.attrs.get("unfolding", "both"))
     if signal.attrs.get("reduction") == "factor" and recorded not in (unfolding, "both"):
         raise InputError(
@@ -37,9 +37,9 @@ def _check_unfolding(signal: xr.DataArray, unfolding: Unfolding) -> None:
 
 
 def _rows_valid(record: xr.DataArray, name: str) -> int | None:
-    """Return how many samples of a record are real, from the coordinate ``rows_valid``.
+    """Return the number of real samples in a record, from the coordinate ``rows_valid``.
 
-    Without it, rows of NaN at the end may be the padding of a short batch or a run that diverged.
+    Without the coordinate, rows of NaN at the end may be the padding of a short batch or a run that diverged.
     """
     if record.dims[1] != "sample":
         return None
@@ -76,7 +76,7 @@ def _rank(
 
 
 def _as_array(values: Any) -> Any:
-    """Return a tensor's values for numpy, also from a graph, a GPU or a precision that numpy lacks."""
+    """Return the values of a tensor for numpy, also from a graph, a GPU or bfloat16."""
     if not hasattr(values, "detach"):
         return values
     tensor = values.detach().cpu()
@@ -127,12 +127,13 @@ def effective_rank(
     Returns
     -------
     DataArray or float
-        One value a step for a labelled signal, else one number. Unit 1.
+        One value per step for a labelled signal, else one number. Unit 1.
 
     Raises
     ------
     InputError
-        A plain array that is not one matrix, values that are not finite, or the factor of another unfolding.
+        A plain array that is not a single matrix, values that are not finite, or the factor of another
+        unfolding.
 
     References
     ----------
@@ -152,8 +153,8 @@ def effective_rank_energy(
 ) -> xr.DataArray | float:
     """Measure the effective rank of the energy of a signal, exp(-sum p ln p) with p = s^2 / sum s^2.
 
-    The signal is not centered. Parameters, returns and errors are those of `effective_rank`; the source is at
-    `fadiag.spectra.effective_rank_energy`.
+    The signal is not centered. Parameters, returns and errors are those of `effective_rank`. For the source
+    see `fadiag.spectra.effective_rank_energy`.
 
     Examples
     --------
@@ -169,8 +170,8 @@ def participation_ratio(
 ) -> xr.DataArray | float:
     """Measure the participation ratio of a signal, (sum s^2)^2 / sum s^4.
 
-    The signal is not centered. Parameters, returns and errors are those of `effective_rank`; the source is at
-    `fadiag.spectra.participation_ratio`.
+    The signal is not centered. Parameters, returns and errors are those of `effective_rank`. For the source
+    see `fadiag.spectra.participation_ratio`.
 
     Examples
     --------
@@ -186,8 +187,8 @@ def stable_rank(
 ) -> xr.DataArray | float:
     """Measure the stable rank of a signal, sum s^2 / max s^2.
 
-    The signal is not centered. Parameters, returns and errors are those of `effective_rank`; the source is at
-    `fadiag.spectra.stable_rank`.
+    The signal is not centered. Parameters, returns and errors are those of `effective_rank`. For the source
+    see `fadiag.spectra.stable_rank`.
 
     Examples
     --------

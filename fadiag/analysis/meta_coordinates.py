@@ -1,4 +1,4 @@
-"""The meta entries of the runs as coordinates along ``run``."""
+"""Turn the meta entries of runs into coordinates along ``run``."""
 
 import re
 import warnings
@@ -14,12 +14,12 @@ from fadiag.results.provenance import STREAM_COORDINATES
 
 __all__ = ["column", "run_coordinates", "warn_of_clashes"]
 
-#: Coordinates that the results have of their own, whatever the runs' meta entries are called.
+#: Names that the results use for their own coordinates, so that no meta entry can have them.
 _OWN = ("run", "layer", "step", "run_id", "generation", *STREAM_COORDINATES)
 
 
 def run_coordinates(runs: Sequence[Run]) -> dict[str, tuple[str, NDArray[Any]]]:
-    """Return one coordinate along run for every scalar of the runs' meta entries."""
+    """Return one coordinate along run for each scalar meta entry of the runs."""
     names = _names_of_meta(runs)
     return {
         name: ("run", column([run.meta.get(key) for run in runs]))
@@ -29,7 +29,7 @@ def run_coordinates(runs: Sequence[Run]) -> dict[str, tuple[str, NDArray[Any]]]:
 
 
 def _names_of_meta(runs: Sequence[Run]) -> dict[str, str]:
-    """Return the coordinate of each meta entry: its key, as far as the formats of results take it."""
+    """Return the coordinate of each meta entry: its key, where "_" replaces other than word characters."""
     names: dict[str, str] = {}
     for key in dict.fromkeys(key for run in runs for key in run.meta):
         name = re.sub(r"\W", "_", key)
@@ -38,7 +38,7 @@ def _names_of_meta(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def column(values: Sequence[str | int | float | bool | None]) -> NDArray[Any]:
-    """Return values as an array that keeps them distinct: numbers where one type holds each exactly."""
+    """Return values as an array of numbers if one type holds each of them exactly, else of texts."""
     known = [v for v in values if v is not None]
     whole = len(known) == len(values)
     if all(isinstance(v, bool) for v in known) and whole:
@@ -54,7 +54,7 @@ def column(values: Sequence[str | int | float | bool | None]) -> NDArray[Any]:
 
 
 def _fits_float(value: Any) -> bool:
-    """Return whether float64 holds a number exactly: beyond 2**53 two whole numbers may share one."""
+    """Return whether float64 holds a number exactly; it may not beyond 2**53."""
     try:
         return isinstance(value, float) or int(float(value)) == value
     except OverflowError:
@@ -62,7 +62,7 @@ def _fits_float(value: Any) -> bool:
 
 
 def warn_of_clashes(runs: Sequence[Run], measured: set[str]) -> None:
-    """Warn of meta entries whose names the results use for something else."""
+    """Warn about meta entries whose names the results use for something else."""
     logged = {key for run in runs for stream in run.streams.values() for key in stream.scalars}
     for key, name in _names_of_meta(runs).items():
         if not name:

@@ -1,4 +1,4 @@
-"""What the results say of a null: which it is, how its draws were summarized, and where it has no value."""
+"""Describe the null of a variable: its definition, the summary of its draws, and why values are missing."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,20 +20,20 @@ _EQUAL = (
     f"a draw equals the value within {TIE:g} of the scale, the larger of |value| and the median |draw| "
     "(the upper one of an even number)"
 )
-#: Kind of p -> its tail, and how a draw is held against the value.
+#: Kind of p-value -> its tail, and the comparison of a draw with the value.
 P_VALUES = {"null_p": ("upper", ">="), "null_p_low": ("lower", "<=")}
 _SUMMARIES = {"null_mean": "mean of the draws", "null_draws": "number of draws that are not NaN"}
 
 
 def null_attributes(metric: Metric, suffix: str, draws: Values | None) -> dict[str, Any]:
-    """Return what a variable of a null says of it: which it is, the formula of p, the tail, the draws.
+    """Return the attributes of a null's variable: its definition, the formula of p, the tail and the draws.
 
     Parameters
     ----------
     metric, suffix : Metric, str
         As `fadiag.analysis.attributes.companion_of` returns them.
     draws : array, optional
-        The numbers of draws, where it is a null of draws.
+        The number of draws of each value, if the null consists of draws.
     """
     if "null_" not in suffix:
         return {}
@@ -63,7 +63,7 @@ def _arrays(metric: Metric, null: NullSpec) -> list[str]:
 
 
 def _nulls(metric: Metric, suffix: str) -> list[NullSpec]:
-    """Return the null that a companion is of; for the metric itself all of its nulls."""
+    """Return the null that a variable belongs to; for the metric itself, all of its nulls."""
     kind = suffix[suffix.index("null_") :] if "null_" in suffix else ""
     return [
         null
@@ -73,7 +73,7 @@ def _nulls(metric: Metric, suffix: str) -> list[NullSpec]:
 
 
 def absences(runs: Sequence[Run], name: str, metric: Metric, suffix: str, options: Options) -> str:
-    """Return why runs or layers have no draws of a null while others do: the attribute ``null_left_out``.
+    """Return why some runs or layers have no draws of a null: the text of the attribute ``null_left_out``.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def absences(runs: Sequence[Run], name: str, metric: Metric, suffix: str, option
 
 
 def _reasons(run: Run, stream: Stream, metric: Metric, null: NullSpec, options: Options) -> Iterator[str]:
-    """Give the reasons of one run for one null."""
+    """Yield the reasons of one run for one null."""
     arrays = _arrays(metric, null)
     drawn = [layer for layer, held in stream.layers.items() if any(signal in held for signal in arrays)]
     if not drawn:
@@ -118,22 +118,22 @@ def _reasons(run: Run, stream: Stream, metric: Metric, null: NullSpec, options: 
 
 
 def _why_not_drawn(stream: Stream, layer: str, null: NullSpec) -> str:
-    """Return the reason that the recorder gives for a layer without draws."""
+    """Return the reason that the store gives for a layer without draws."""
     attrs = stream.layer_attrs[layer]
-    if told := attrs.get(f"no_{null.name}"):
-        return str(told)
+    if reason := attrs.get(f"no_{null.name}"):
+        return str(reason)
     if check_of(attrs) == FAILED:
         return "error_bp is not the derivative of the loss there"
     return "no draws were recorded, and the store does not say why"
 
 
 def why_without_draws(values: Values, null: Values, *, left_out: bool) -> list[str]:
-    """Return why values (run, layer, step) have no null at some places.
+    """Return why some values (run, layer, step) have no null.
 
     Parameters
     ----------
     values, null : array (run, layer, step)
-        The metric, and one of its null's variables.
+        The values of the metric, and those of one variable of its null.
     left_out : bool
         Whether the attribute ``null_left_out`` names runs or layers.
 
@@ -144,7 +144,7 @@ def why_without_draws(values: Values, null: Values, *, left_out: bool) -> list[s
     ['no draws at this step (null_every)']
     """
     lacking = ~np.isnan(values) & np.isnan(null)
-    of_step = ~np.isnan(null).all(axis=1, keepdims=True)  # whether any layer has draws there
+    of_step = ~np.isnan(null).all(axis=1, keepdims=True)  # any layer has draws at the step
     of_layer = ~np.isnan(null).all(axis=2, keepdims=True)
     between = lacking & ~of_step & of_layer
     apart = lacking & ~of_layer

@@ -1,4 +1,4 @@
-"""When a signal becomes aligned: the onset of each run and layer, and the median over runs."""
+"""Find the step at which a signal becomes aligned, for each run and layer, and the median over runs."""
 
 import numpy as np
 import xarray as xr
@@ -9,19 +9,19 @@ from fadiag.errors import InputError, MissingSignalError
 __all__ = ["alignment_onset", "onset_median"]
 
 _ALPHA = 0.05
-#: Records that `fadiag.spectra.onset` needs.
+#: The fewest records that `fadiag.spectra.onset` accepts.
 _FEWEST = 5
 
 
 def alignment_onset(
     results: xr.DataTree, variable: str = "error_cosine", *, stream: str | None = None
 ) -> xr.Dataset:
-    """First step from which a statistic exceeds its null for max(5, 5 % of T) records in a row.
+    """Return the first step from which a statistic exceeds its null for max(5, 5 % of T) records in a row.
 
-    At each of a run's T records the null's p-value must be at most 0.05 / T, which is the (1 - 0.05/T)
-    quantile of the draws. It is that of the upper tail; of the lower one for an angle, which alignment makes
-    smaller. A run that never gets there is censored at its last record, and so is one with fewer than five
-    records beside others that have them.
+    T is the number of records of a run. At each of these records the p-value must be at most 0.05 / T, which
+    is the (1 - 0.05/T) quantile of the draws. The p-value is that of the upper tail. For an angle it is that
+    of the lower tail, since alignment makes an angle smaller. A run without an onset is censored at its last
+    record. So is a run or layer with fewer than five records, if another one has five.
 
     Parameters
     ----------
@@ -30,21 +30,22 @@ def alignment_onset(
     variable : str
         A variable with a null, such as ``error_cosine``, ``error_overlap`` or ``weight_feedback_cosine``.
     stream : str, optional
-        The stream it is taken from; when left out, the first that holds it with its null, probes before
-        others.
+        The stream to read. By default the first stream that holds the variable and its null; a probe comes
+        before other streams.
 
     Returns
     -------
     xarray.Dataset
-        ``step`` and ``observed`` (run, layer). ``step`` is NaN, with the reason in its attribute
-        ``not_a_number``, for a layer without the statistic.
+        ``step`` and ``observed`` (run, layer). For a layer without the statistic ``step`` is NaN; the
+        attribute ``not_a_number`` gives the reason.
 
     Raises
     ------
     MissingSignalError
-        No such variable or stream, or one without a null.
+        There is no such variable or stream, or the variable has no null.
     InputError
-        Fewer than five records, or fewer draws than T / 0.05 - 1: no p-value could be that small.
+        There are fewer than five records in every run, or fewer draws than T / 0.05 - 1, so that no p-value
+        can be small enough.
 
     Examples
     --------
@@ -63,49 +64,52 @@ def alignment_onset(
     counts = None if draws is None else draws.transpose("run", "layer", "step").values
     steps = np.asarray(dataset["step"].values)
     at, observed = np.full(p.shape[:2], np.nan), np.zeros(p.shape[:2], np.bool_)
-    short = (~np.isnan(p)).sum(axis=-1).max() < _FEWEST  # all of them: nothing can be told
+    short = (~np.isnan(p)).sum(axis=-1).max() < _FEWEST  # every run is too short for an onset
     for run, layer in np.argwhere(~np.isnan(p).all(axis=-1)):
         known = ~np.isnan(p[run, layer])
         span = slice(np.argmax(known), len(known) - np.argmax(known[::-1]))
         if np.count_nonzero(known) < _FEWEST and not short:
-            at[run, layer] = steps[span][-1]  # cut short before one could be told: censored
+            at[run, layer] = steps[span][-1]  # too short for an onset: censored
             continue
         bound, where = _ALPHA / np.count_nonzero(known), f"run {dataset['run'].values[run]}, "
         where += f"layer '{dataset['layer'].values[layer]}'"
         if counts is not None:
             _check_draws(counts[run, layer][known], int(np.count_nonzero(known)), f"{variable} of {where}")
-        # A p-value is a share of draws: at the bound, up to rounding, it is reached.
-        # A record without a value between others is none at which it was reached.
+        # A p-value is a share of draws, so one that equals the bound up to rounding reaches it.
+        # A record without a value between others does not reach it.
         reached = (p[run, layer][span] <= bound * (1 + 1e-9)).astype(np.float64)
         try:
             found = spectra.onset(reached, 0.5, steps[span])
         except InputError as cause:
             raise InputError(f"{variable} of {where}: {cause}") from None
         at[run, layer], observed[run, layer] = found
-    told = {
-        "long_name": f"onset of {variable}, or the last record where there is none",
+    attributes = {
+        "long_name": f"onset of {variable}, or the last record if there is no onset",
         "units": "updates",
         "formula": f"first step of max(5, 5 %) records in a row with {tail} <= {_ALPHA} / T",
     }
     if np.isnan(at).any():
-        told["not_a_number"] = f"a run or layer without {variable} or its null"
-    onsets = xr.Dataset({"step": (("run", "layer"), at, told), "observed": (("run", "layer"), observed)})
+        attributes["not_a_number"] = f"a run or layer without {variable} or its null"
+    onsets = xr.Dataset(
+        {"step": (("run", "layer"), at, attributes), "observed": (("run", "layer"), observed)}
+    )
     return onsets.assign_coords({k: v for k, v in dataset.coords.items() if "step" not in v.dims})
 
 
 def onset_median(onsets: xr.Dataset) -> xr.Dataset:
-    """Kaplan-Meier median of the onset of each layer over runs: those that never came count, as censored.
+    """Return the Kaplan-Meier median of the onset over runs, layer by layer; runs without one are censored.
 
     Parameters
     ----------
     onsets : xarray.Dataset
-        From `alignment_onset`; choose the runs of one condition first:
+        From `alignment_onset`. Select the runs of one condition first:
         ``onsets.isel(run=onsets["condition"].values == "fa")``.
 
     Returns
     -------
     xarray.Dataset
-        ``median`` (layer), infinite where half the runs never came; ``runs`` and ``observed``, their numbers.
+        ``median`` (layer), which is infinite if fewer than half the runs have an onset. ``runs`` and
+        ``observed`` are the number of runs, and of those with an onset.
 
     Examples
     --------
@@ -121,12 +125,12 @@ def onset_median(onsets: xr.Dataset) -> xr.Dataset:
     for layer in np.flatnonzero(known.any(axis=0)):
         here = known[:, layer]
         medians[layer] = spectra.kaplan_meier(steps[here, layer], seen[here, layer]).median
-    told = {"long_name": "Kaplan-Meier median of the onset", "units": "updates"}
+    attributes = {"long_name": "Kaplan-Meier median of the onset", "units": "updates"}
     if np.isnan(medians).any():
-        told["not_a_number"] = "a layer without the statistic or its null in any run"
+        attributes["not_a_number"] = "a layer without the statistic or its null in any run"
     return xr.Dataset(
         {
-            "median": ("layer", medians, told),
+            "median": ("layer", medians, attributes),
             "runs": ("layer", known.sum(axis=0)),
             "observed": ("layer", (seen & known).sum(axis=0)),
         },
@@ -135,7 +139,7 @@ def onset_median(onsets: xr.Dataset) -> xr.Dataset:
 
 
 def _dataset(results: xr.DataTree, variable: str, stream: str | None) -> xr.Dataset:
-    """Return the group that holds the variable and its null."""
+    """Return the group that holds the variable and its null, a probe first."""
     if stream is not None and stream not in results.children:
         raise MissingSignalError(
             f"no stream {stream!r} in the results; there are {', '.join(map(str, results.children))}"

@@ -1,4 +1,4 @@
-"""How the streams of the runs were recorded, as the coordinates that the results have of it.
+"""Describe how each stream was recorded, as coordinates of the results.
 
 `fadiag.results.provenance` reads these coordinates.
 """
@@ -18,7 +18,7 @@ __all__ = ["error_checks", "samples_coordinate", "stream_coordinates"]
 
 
 def stream_coordinates(streams: Sequence[Stream | None]) -> dict[str, list[Any]]:
-    """Return each of the `STREAM_COORDINATES` that a stream gives, run by run; None where a run lacks it."""
+    """Return each of the `STREAM_COORDINATES` with its values by run; None for a run without the entry."""
     found: dict[str, list[Any]] = {
         "kept_samples": [None if s is None else _kept(s) for s in streams],
         "batch_samples": [None if s is None else _of_batch(s) for s in streams],
@@ -29,10 +29,10 @@ def stream_coordinates(streams: Sequence[Stream | None]) -> dict[str, list[Any]]
 
 
 def samples_coordinate(streams: Sequence[Stream], metric: Metric) -> str:
-    """Return the coordinate that holds the N of a metric's values; "" where they have none.
+    """Return the coordinate that holds the number of samples of a metric's values; "" if there is none.
 
-    Of signals with samples, and of their factors, it is the samples that were kept. A gradient is that of
-    the whole batch.
+    For signals with samples, and for their factors, it is the number of recorded samples. For gradients it is
+    the size of the whole batch.
     """
     own = [ref.signal for ref in metric.refs if not ref.stream]
     layers = [layer for stream in streams for layer in stream.layers.values()]
@@ -43,7 +43,7 @@ def samples_coordinate(streams: Sequence[Stream], metric: Metric) -> str:
 
 
 def error_checks(streams: Sequence[Stream | None], layers: Sequence[str]) -> NDArray[np.object_]:
-    """Return what the check of error_bp found, as texts (run, layer); "" where nothing needs a check."""
+    """Return the result of the check of error_bp as texts (run, layer); "" if no check is needed."""
     found = np.full((len(streams), len(layers)), "", object)
     for i, stream in enumerate(streams):
         for layer, attrs in ({} if stream is None else stream.layer_attrs).items():
@@ -53,7 +53,7 @@ def error_checks(streams: Sequence[Stream | None], layers: Sequence[str]) -> NDA
 
 
 def _kept(stream: Stream) -> int | None:
-    """Return the stream's number of samples; without one, the most valid rows of any record."""
+    """Return the number of recorded samples of a stream, else the most valid rows of any record."""
     kept: int | None = stream.attrs.get("samples")
     if kept is None and stream.rows_valid is not None:
         kept = int(stream.rows_valid.max(initial=0)) or None
@@ -61,7 +61,7 @@ def _kept(stream: Stream) -> int | None:
 
 
 def _of_batch(stream: Stream) -> int | None:
-    """Return on how many samples the gradients are, where all that say so agree."""
+    """Return the number of samples behind the gradients; None if it is unknown or not the same for all."""
     found = {
         int(array.attrs["samples"])
         for layer in stream.layers.values()

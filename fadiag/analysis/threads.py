@@ -1,13 +1,13 @@
-"""One BLAS thread a worker: threads run over matrices, never inside one.
+"""Limit BLAS to one thread per worker: workers share out the matrices, and BLAS does not split any.
 
-Two BLAS threads on a busy machine make a small eigenproblem up to a hundred times slower.
+On a busy machine two BLAS threads make a small eigenproblem up to a hundred times slower.
 """
 
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
-import scipy.linalg  # noqa: F401 -- scipy brings a BLAS of its own; load it before the search
+import scipy.linalg  # noqa: F401 -- scipy has its own BLAS; load it before the search
 from threadpoolctl import ThreadpoolController
 
 __all__ = ["one_blas_thread"]
@@ -15,15 +15,15 @@ __all__ = ["one_blas_thread"]
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """Find the BLAS libraries that are loaded: milliseconds, so once a process."""
+    """Find the loaded BLAS libraries, once per process, since the search takes milliseconds."""
     return ThreadpoolController()
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
-    """Limit every BLAS to one thread, from the call on.
+    """Limit every BLAS library to one thread, from the call on.
 
-    As a context manager it restores the numbers at the end. Workers call it for each block and restore
-    nothing: one that ends must not give threads back while another still measures.
+    As a context manager it restores the numbers of threads at the end. Workers call it for each block and
+    restore nothing: a worker that ends must not restore threads while another one still measures.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The ``fadiag`` command. Importing it loads click only; a command imports what it needs when it runs."""
+"""Provide the ``fadiag`` command; each subcommand imports its libraries only when it runs."""
 
 import click
 
@@ -18,11 +18,11 @@ from fadiag.cli.group import Group
 __all__ = ["main"]
 
 
-# \b keeps click from joining the lines of the paragraph that it begins.
+# \b stops click from joining the lines of the paragraph.
 _HELP = """Record and measure the credit signals of networks trained with Feedback Alignment.
 
 \b
-A study from end to end, on data that come with the package:
+A complete study on data in the package:
   fadiag demo
 Step by step:
   fadiag train config.toml --out run.zarr
@@ -31,7 +31,7 @@ Step by step:
   fadiag figure rank results.zarr -o rank.pdf
   fadiag report results.zarr -o report.html
 
-A usage error exits 2, a failure 1 with one line on stderr.
+Exit code 2 is a usage error. Exit code 1 is a failure, with one line on stderr.
 """
 
 
@@ -41,7 +41,7 @@ A usage error exits 2, a failure 1 with one line on stderr.
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 @click.version_option(__version__, prog_name="fadiag")
 def main(debug: bool) -> None:
-    """Run the command, see ``fadiag --help``."""
+    """Run the command; see ``fadiag --help``."""
 
 
 for command in (demo, train, inspect, analyze, figure, report, compare, verify, compact, export):

@@ -1,4 +1,4 @@
-"""How the command fails: exit codes, and one line for each failure."""
+"""Report failures of the command with an exit code and one line on stderr."""
 
 import signal
 import warnings
@@ -10,8 +10,8 @@ from fadiag.errors import AnalysisWarning, FadiagError
 
 __all__ = ["Failure", "Group"]
 
-INTERRUPTED = 130  # what a shell reports of a process that SIGINT ended
-PATIENCE = 2  # seconds from an interrupt to the next try, if the command has not ended
+INTERRUPTED = 130  # the exit code in a shell of a process that SIGINT ended
+PATIENCE = 2  # seconds until the interrupt is repeated, if the command has not ended
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -19,26 +19,26 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 class Failure(click.ClickException):
-    """A failure that the user can do something about: one line on stderr, exit code 1."""
+    """A failure that the user can resolve: one line on stderr, exit code 1."""
 
     exit_code = 1
 
     def show(self, file: Any = None) -> None:
-        """Print ``error: <message>`` on one line, whatever line breaks a library put into it."""
+        """Print ``error: <message>`` on one line, with line breaks of libraries removed."""
         click.echo(f"error: {' '.join(self.message.split())}", err=True, file=file)
 
 
 class Group(click.Group):
-    """A group whose commands turn fadiag's errors into one line; any other exception is a bug, and shows."""
+    """A group of commands that print errors of fadiag as one line; other exceptions are bugs and show."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order of the work rather than of the alphabet."""
+        """Return the commands in the order of a study, not of the alphabet."""
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a warning is one line on stderr. Several Ctrl-C in a row interrupt it once."""
+        """Run the command, print each warning as one line, and treat several Ctrl-C in a row as one."""
         after = signal.getsignal(signal.SIGINT)
-        if after is not signal.SIG_IGN:  # as a shell sets it for a job in the background
+        if after is not signal.SIG_IGN:  # a shell ignores SIGINT for a background job
             signal.signal(signal.SIGINT, _interrupt)
         try:
             with warnings.catch_warnings():
@@ -47,11 +47,11 @@ class Group(click.Group):
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             signal.alarm(0)
-            after = signal.SIG_IGN  # nothing but the exit is left to interrupt
+            after = signal.SIG_IGN  # only the exit is left, so ignore further interrupts
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
-            raise  # click ends quietly when the reader of a pipe has gone
+            raise  # click ends quietly when the reader of a pipe is gone
         except (FadiagError, OSError) as error:
             if ctx.params.get("debug"):
                 raise
@@ -61,9 +61,9 @@ class Group(click.Group):
 
 
 def _interrupt(number: int, frame: Any) -> None:
-    """Interrupt the command, and ignore Ctrl-C from now on: another one would break into its cleaning up.
+    """Interrupt the command, and ignore later Ctrl-C, which would interrupt the cleanup.
 
-    Python loses an exception that is raised in a destructor or a callback, so an alarm tries again.
+    Python drops an exception raised in a destructor or callback, so an alarm repeats the interrupt.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, _interrupt)

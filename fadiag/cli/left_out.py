@@ -1,4 +1,4 @@
-"""What a command left out: said on stderr, or an error under ``--strict``."""
+"""Warn on stderr about what a command left out, or fail under ``--strict``."""
 
 from collections.abc import Sequence
 
@@ -9,21 +9,21 @@ from fadiag.errors import InputError
 __all__ = ["say_left_out", "strict_option"]
 
 strict_option = click.option(
-    "--strict", is_flag=True, help="Fail where something is left out, rather than say so."
+    "--strict", is_flag=True, help="Fail if anything is left out, instead of a warning."
 )
 
 
 def say_left_out(lines: Sequence[str], *, strict: bool) -> None:
-    """Print one warning of what was left out.
+    """Print one warning that lists what was left out.
 
     Raises
     ------
     InputError
-        Under `strict`, if there is anything.
+        Under `strict`, if anything was left out.
     """
     if not lines:
         return
-    told = f"left out: {'; '.join(lines)}"
+    message = f"left out: {'; '.join(lines)}"
     if strict:
-        raise InputError(told)
-    click.echo(f"warning: {told}", err=True)
+        raise InputError(message)
+    click.echo(f"warning: {message}", err=True)

@@ -1,4 +1,4 @@
-"""Meta entries of runs from a CSV file, for ``fadiag analyze --meta``."""
+"""Read the meta entries of runs from a CSV file, for ``fadiag analyze --meta``."""
 
 import csv
 import re
@@ -13,14 +13,15 @@ _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNOREC
 
 
 def read_meta(path: str) -> dict[str, dict[str, str | int | float]]:
-    """Return the entries of each run: the first column is its ``path``, the others are entries of meta.
+    """Return the entries of each run, from a file with a first column ``path`` and one column per entry.
 
     Whole numbers and floats become numbers. An empty cell gives no entry.
 
     Raises
     ------
     InputError
-        No column ``path``, a row with more or fewer cells than columns, a path twice, or no text file.
+        There is no column ``path``, a row has too many or too few cells, a path occurs twice, or the file is
+        not text.
     """
     try:
         with absolute_path(path).open(encoding="utf-8-sig", newline="") as file:
@@ -46,7 +47,7 @@ def read_meta(path: str) -> dict[str, dict[str, str | int | float]]:
 
 
 def _number(text: str) -> str | int | float:
-    """Return the number that a text is, or the text.
+    """Return a text as a number if it is one, else the text.
 
     >>> _number("3"), _number("1e-3"), _number("fa+bn"), _number("nan")
     (3, 0.001, 'fa+bn', 'nan')

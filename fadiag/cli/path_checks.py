@@ -1,4 +1,4 @@
-"""Where a command shall write, checked before it works."""
+"""Check the paths that a command reads or writes before it starts to work."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,18 +13,18 @@ __all__ = ["ExistingFile", "checked_path", "new_store"]
 
 
 class ExistingFile(click.Path):
-    """A file that a command reads."""
+    """The click type of a file that a command reads."""
 
     def __init__(self) -> None:
         super().__init__(exists=True, dir_okay=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path of the file, or fail as click does."""
+        """Return the absolute path of the file, or fail with an error of click."""
         return super().convert(absolute_path(value), param, ctx)
 
 
 def checked_path(check: Callable[[str], Path], path: str, option: str = "'-o' / '--out'") -> Path:
-    """Return the path, or refuse one that `check` refuses as an error of usage."""
+    """Return the checked path; turn an InputError of `check` into a usage error."""
     try:
         return check(path)
     except InputError as error:
@@ -32,7 +32,7 @@ def checked_path(check: Callable[[str], Path], path: str, option: str = "'-o' / 
 
 
 def new_store(path: str) -> Path:
-    """Return the path of a store to make, or refuse one that is taken or lies in a file."""
+    """Return the path of a new store; raise InputError if it exists or its parent is a file."""
     store = absolute_path(path)
     if store.exists():
         raise InputError(f"{store} exists; take another path")

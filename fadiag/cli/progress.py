@@ -1,4 +1,4 @@
-"""Progress bars on stderr, drawn only on a terminal."""
+"""Draw progress bars on stderr, if it is a terminal."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ __all__ = ["Move", "bar"]
 
 
 class Move(Protocol):
-    """What moves a bar."""
+    """The type of the function that moves a bar."""
 
     def __call__(self, done: int, total: int, note: str = "", /) -> None:
         """Show that `done` of `total` are done."""
@@ -16,7 +16,7 @@ class Move(Protocol):
 
 @contextmanager
 def bar(what: str) -> Iterator[Move]:
-    """Draw a bar inside the block; what is yielded moves it."""
+    """Draw a bar while the block runs, and yield a function that moves it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

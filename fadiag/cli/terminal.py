@@ -1,4 +1,4 @@
-"""Tables on stdout."""
+"""Print tables on stdout."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,13 +6,13 @@ __all__ = ["table"]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; only a terminal folds it to its width."""
+    """Print a table, folded to the width of a terminal."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
-        console.width = 240  # into a file or a pipe nothing is folded
+        console.width = 240  # do not fold lines for a file or a pipe
     table = Table(*head, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*row)

@@ -1,4 +1,4 @@
-"""Figures of results: each with its numbers and one honest sentence computed from them."""
+"""Draw the figures of results, each with its numbers and a sentence computed from them."""
 
 from fadiag.errors import InputError
 from fadiag.figures.accuracy import ACCURACY
@@ -26,12 +26,12 @@ FIGURES: tuple[Figure, ...] = (ACCURACY, RANK, ALIGNMENT, OVERLAP, REMEDIES)
 
 
 def find(name: str) -> Figure:
-    """Return the figure of a name.
+    """Return the figure with a name.
 
     Raises
     ------
     InputError
-        If there is none; the names there are, are listed.
+        There is no such figure. The error lists the names.
 
     >>> find("rank").title
     'Rank of error and modulator'

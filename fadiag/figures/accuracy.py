@@ -1,4 +1,4 @@
-"""Test accuracy against training."""
+"""Draw the test accuracy over training."""
 
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
@@ -34,7 +34,7 @@ def _sentence(numbers: xr.Dataset) -> str:
     if pair:
         return compare(numbers, at_end, "fa", "bp", what, unit=" points") + "."
     each = (f"{label(m)} {interval_of(at_end, m, ' %')}" for m in conditions)
-    return f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has one'}."
+    return f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has a value'}."
 
 
 ACCURACY = Figure(

@@ -1,4 +1,4 @@
-"""Whether the weight turns towards its feedback, and the error towards the true error."""
+"""Draw the alignment of weights with their feedback, and of errors with the true errors."""
 
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
@@ -83,10 +83,10 @@ def _sentence(numbers: xr.Dataset) -> str:
 
 
 def _beyond(numbers: xr.Dataset, at_end: xr.DataArray, name: str, condition: str, layer: str) -> str:
-    """Say how many seeds lie above their null."""
+    """Return in words how many seeds are above their null."""
     found = above_null(numbers, name, condition, layer)
     if found is None:
-        return " (chance not known)"
+        return " (chance level unknown)"
     above, known, values = found
     return f" (above chance in {above} of {known} seeds{elsewhere(values, int(at_end['step']))})"
 

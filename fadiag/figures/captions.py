@@ -1,4 +1,4 @@
-"""Sentences about intervals, and the small print of a figure."""
+"""Write the sentences and the small print of figures."""
 
 from collections.abc import Iterable
 
@@ -29,17 +29,17 @@ __all__ = [
     "with_interval",
 ]
 
-#: The step of figures and sentences, where all conditions end at one.
+#: The step in figures and sentences, if all conditions end at the same step.
 LAST = "the last step"
 
 
 def per_cent(accuracy: xr.DataArray) -> xr.DataArray:
-    """Return an accuracy in per cent, whether it was logged as a share or in per cent already."""
+    """Return an accuracy in per cent, whether it was logged as a share or in per cent."""
     return (accuracy * (1 if float(accuracy.max()) > 1 else 100)).assign_attrs(accuracy.attrs)
 
 
 def number(value: float) -> str:
-    """Return three significant digits, with a true minus sign.
+    """Return a number with three significant digits and a true minus sign.
 
     >>> number(-0.01234), number(186.4), number(float("nan"))
     ('−0.0123', '186', 'no value')
@@ -51,7 +51,7 @@ def number(value: float) -> str:
 
 
 def with_interval(found: MeanInterval, unit: str = "") -> str:
-    """Return ``mean [low, high]`` of a scalar interval; without the interval where there is one run."""
+    """Return ``mean [low, high]`` of a scalar interval; from one run, return the mean alone."""
     mean, low, high = (number(float(x)) for x in (found.mean, found.low, found.high))
     if not int(found.n):
         return mean
@@ -59,29 +59,29 @@ def with_interval(found: MeanInterval, unit: str = "") -> str:
 
 
 def interval_of(at_end: xr.DataArray, condition: str, unit: str = "") -> str:
-    """Return a condition's final value with its interval, and of how many of its seeds, where not of all."""
+    """Return a condition's final value with its interval, and the number of seeds if some have no value."""
     found = mean_interval(of_condition(at_end, condition))
     n, runs = int(found.n), len(runs_of(at_end, condition))
     return with_interval(found, unit) + (f" over {n} of {runs} seeds" if 0 < n < runs else "")
 
 
 def not_compared(values: xr.DataArray, conditions: Iterable[str]) -> str:
-    """Return why conditions are not compared: a rank depends on the number of samples."""
+    """Return why conditions are not compared, since a rank depends on the number of samples; else ""."""
     of_all = str(values.attrs.get("samples", "")).split(", ")
     each = values.attrs.get("samples_of")
     held = of_all if each is None else [number for m in conditions for number in each.get(m, [])]
     samples = list(dict.fromkeys(held))
-    told = f"not compared: runs measured on different numbers of samples ({', '.join(samples)})"
-    return told if len(samples) > 1 else ""
+    why = f"not compared: runs measured on different numbers of samples ({', '.join(samples)})"
+    return why if len(samples) > 1 else ""
 
 
 def compare(
     numbers: xr.Dataset, at_end: xr.DataArray, treated: str, baseline: str, what: str, *, unit: str = ""
 ) -> str:
-    """Return what a paired difference of final values says: below, above, or that one cannot tell.
+    """Return the finding of a paired difference of final values: below, above, or no detectable difference.
 
-    A run without a value may lack it because of what is measured, as one that diverged does. The other seeds
-    then cannot tell, whatever their interval.
+    A missing value may itself be an effect, as in a run that diverged. So if a run has no value, there is no
+    finding, whatever the interval of the other seeds.
     """
     found = contrast(at_end, treated, baseline)
     pair = f"{label(treated)} − {label(baseline)}"
@@ -89,55 +89,62 @@ def compare(
     if n == 0:
         return (
             f"{what}: no seed has a value for both {label(treated)} and {label(baseline)}, so no runs are "
-            "paired; `fadiag compare` holds unpaired ones against each other"
+            "paired; `fadiag compare` compares unpaired runs"
         )
-    told = f"{pair} = {with_interval(found, unit)}"
+    difference = f"{pair} = {with_interval(found, unit)}"
     alone = _unpaired(at_end, treated, baseline)
     if n == 1:
         return (
-            f"{what}: one seed cannot tell whether {label(treated)} differs from {label(baseline)} ({told})"
-            f"{alone}"
+            f"{what}: one seed cannot show whether {label(treated)} differs from {label(baseline)} "
+            f"({difference}){alone}"
         )
-    unclear = f"cannot tell whether {label(treated)} differs from {label(baseline)}"
     over = f"95 % t interval over {n} paired seeds"
     if _lacks_runs(numbers, at_end):
-        return f"{what}: {unclear} while runs lack a value ({told}, {over} that have one){alone}"
+        unclear = f"unclear whether {label(treated)} differs from {label(baseline)}, since runs lack a value"
+        return f"{what}: {unclear} ({difference}, {over} that have one){alone}"
     if float(found.low) <= 0.0 <= float(found.high):
-        return f"{what}: {unclear} ({told}, {over}, covers 0){alone}"
+        none = f"no detectable difference between {label(treated)} and {label(baseline)}"
+        return f"{what}: {none} ({difference}, {over}, includes 0){alone}"
     side = "below" if float(found.mean) < 0 else "above"
-    return f"{what}: {label(treated)} is {side} {label(baseline)} ({told}, {over}){alone}"
+    return f"{what}: {label(treated)} is {side} {label(baseline)} ({difference}, {over}){alone}"
 
 
-def brief(numbers: xr.Dataset, at_end: xr.DataArray, treated: str, baseline: str, unit: str = "") -> str:
-    """Return what a paired difference says, in few words; see `compare`."""
+def brief(
+    numbers: xr.Dataset, at_end: xr.DataArray, treated: str, baseline: str, what: str, *, unit: str = ""
+) -> str:
+    """Return the finding of a paired difference in few words, see `compare`."""
     found = contrast(at_end, treated, baseline)
     n = int(found.n)
     if n == 0:
-        return "without a pair of seeds"
-    told = f"{with_interval(found, unit)}, {n} paired seeds" if n > 1 else with_interval(found, unit)
-    told += _unpaired(at_end, treated, baseline)
-    if n == 1 or _lacks_runs(numbers, at_end) or float(found.low) <= 0.0 <= float(found.high):
-        return f"cannot tell ({told})"
-    return f"{'lower' if float(found.mean) < 0 else 'higher'} ({told})"
+        return f"{what} without a pair of seeds"
+    difference = f"{with_interval(found, unit)}, {n} paired seeds" if n > 1 else with_interval(found, unit)
+    difference += _unpaired(at_end, treated, baseline)
+    if n == 1:
+        return f"{what} unclear from one seed ({difference})"
+    if _lacks_runs(numbers, at_end):
+        return f"{what} unclear, since runs lack a value ({difference})"
+    if float(found.low) <= 0.0 <= float(found.high):
+        return f"no detectable difference in {what} ({difference})"
+    return f"{what} {'lower' if float(found.mean) < 0 else 'higher'} ({difference})"
 
 
 def _lacks_runs(numbers: xr.Dataset, at_end: xr.DataArray) -> bool:
-    """Return whether a run has no value there, or was lost and may be of any condition."""
+    """Return whether a run has no final value, or was lost and may belong to any condition."""
     return bool(runs_without_value(at_end) or numbers.attrs["lost_runs"])
 
 
 def _unpaired(values: xr.DataArray, treated: str, baseline: str) -> str:
-    """Say which seeds only one of two conditions has."""
-    told = []
+    """Return in words the seeds that only one of two conditions has."""
+    alone = []
     for condition, other in ((treated, baseline), (baseline, treated)):
         seeds = [str(seed) for seed in runs_of(values, other) if seed not in runs_of(values, condition)]
         if seeds:
-            told.append(f"; {label(condition)} has no run of seed {', '.join(seeds)}")
-    return "".join(told)
+            alone.append(f"; {label(condition)} has no run of seed {', '.join(seeds)}")
+    return "".join(alone)
 
 
 def ceiling(numbers: xr.Dataset, name: str, at_end: xr.DataArray) -> str:
-    """Say how many runs of a rank are at its ceiling, in final values of one layer; "" where none is."""
+    """Return in words how many final values of a rank in one layer are at the ceiling; "" if none is."""
     mark = numbers.get(f"{name}_{AT_CEILING}")
     if mark is None or int(at_end["step"]) < 0:
         return ""
@@ -151,7 +158,7 @@ def ceiling(numbers: xr.Dataset, name: str, at_end: xr.DataArray) -> str:
 
 
 def when(at_end: xr.DataArray) -> str:
-    """Return the step of final values in words: the last one, or why another, and who has no value there."""
+    """Return the step of final values in words, with the runs that have no value there."""
     step, ends = int(at_end["step"]), at_end["last_step"]
     known = {label(str(m)): int(end) for m, end in zip(ends["condition"].values, ends.values, strict=True)}
     later = [f"{name} ends at step {end}" for name, end in known.items() if end > step]
@@ -160,7 +167,7 @@ def when(at_end: xr.DataArray) -> str:
     why = [f"{named(gone)} no value there"] if gone else []
     which = LAST
     if later:
-        which = "no step that all have" if step < 0 else f"step {step}, the last that all have"
+        which = "no shared step" if step < 0 else f"step {step}, the last shared step"
         why.insert(0, ", ".join(later))
     elif step < until and max(known.values()) == step:
         which = f"step {step}"
@@ -169,30 +176,30 @@ def when(at_end: xr.DataArray) -> str:
 
 
 def elsewhere(values: xr.DataArray, step: int) -> str:
-    """Return the step of the values in words, where it is not the step that the sentence names."""
+    """Return the step of the values in words if it is not the step that the sentence names; else ""."""
     at = int(values["step"])
     return "" if at == step else f" at step {at}"
 
 
 def hidden_layers(numbers: xr.Dataset) -> list[str]:
-    """Return the layers before the last that a pass went through; a network of one layer has that one."""
+    """Return the layers of a pass except the last; if there is one layer only, return that layer."""
     layers = [str(layer) for layer in numbers.attrs.get("passed", numbers["layer"].values)]
     return layers[:-1] or layers
 
 
 def output_layer(numbers: xr.Dataset) -> str:
-    """Return the last layer that a pass went through."""
+    """Return the last layer of a pass."""
     return str(numbers.attrs.get("passed", numbers["layer"].values)[-1])
 
 
 def last_hidden(numbers: xr.Dataset) -> str:
-    """Return the layer of the captions: the study's declared one, else the one below the output."""
+    """Return the layer of the captions: the one that the study declared, else the one below the output."""
     declared = str(numbers.attrs.get("primary_layer"))
     return declared if declared in numbers["layer"].values else hidden_layers(numbers)[-1]
 
 
 def small_print(array: xr.DataArray) -> str:
-    """Return what a reader must know of the drawn numbers: N, probe mode, split, seeds, interval."""
+    """Return the small print on the numbers of a figure: N, probe mode, split, seeds and interval."""
     attrs = array.attrs
     parts = []
     if "samples" in attrs:
@@ -206,13 +213,13 @@ def small_print(array: xr.DataArray) -> str:
     if attrs.get("unfolding"):
         parts.append(f"unfolding: {attrs['unfolding']}")
     if "centered" in attrs:
-        parts.append("mean row removed (centered)" if attrs["centered"] else "mean row kept (raw)")
+        parts.append("mean row removed (centered)" if attrs["centered"] else "mean row not removed (raw)")
     if attrs.get("k"):
         parts.append(f"k = {attrs['k']}" + (f" ({attrs['k_source']})" if "k_source" in attrs else ""))
     run = array.notnull().any([d for d in array.dims if d not in ("condition", "seed")])
     counts = sorted({int(n) for n in run.sum("seed").values if n})
     seeds = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "0"
-    parts.append(f"{seeds} seed{'' if seeds == '1' else 's'} a condition, each drawn")
+    parts.append(f"{seeds} seed{'' if seeds == '1' else 's'} per condition; every seed is shown")
     parts.append(
         "mean with 95 % t interval over seeds" if counts and counts[-1] > 1 else "no interval from one seed"
     )

@@ -1,4 +1,4 @@
-"""What a figure is: a name, the numbers it needs, how they are drawn and what they say."""
+"""Figure defines one figure: its name, its numbers, how to draw them and a sentence on them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ __all__ = ["Figure"]
 
 @dataclass(frozen=True)
 class Figure:
-    """One picture of the results, with its numbers and its sentence.
+    """One figure of the results, with its numbers and its sentence.
 
-    Drawing and caption both read what `numbers` returns: the table saved beside a figure is the figure.
+    The drawing and the caption both use the table of `numbers`, which can be saved with the figure.
 
     Parameters
     ----------
     name, title : str
-        What the command calls it, and what a reader does.
+        The name in commands, and the title for readers.
     needs : tuple of str
-        Variables that it draws; without any of them it cannot be drawn.
+        Variables that it draws. It cannot be drawn if all of them are missing.
     optional : tuple of str
-        Variables (nulls, mostly) that are drawn where present.
+        Variables, mostly nulls, that are drawn if present.
     plot : callable
-        Takes the table, returns a matplotlib Figure.
+        Takes the table, and returns a matplotlib Figure.
     sentence : callable
-        Takes the table, returns the finding in one sentence, whatever it is.
+        Takes the table, and returns the finding in one sentence, whatever it is.
     """
 
     name: str
@@ -40,31 +40,31 @@ class Figure:
     sentence: Callable[[xr.Dataset], str]
 
     def numbers(self, results: xr.DataTree) -> xr.Dataset:
-        """Return the table behind the figure, dims (condition, seed, ...).
+        """Return the numbers of the figure as a table with dims (condition, seed, ...).
 
-        A needed variable that the results lack has no values, and its name is among what is left out.
+        A needed variable that is missing has no values, and is listed in the attribute ``left_out``.
 
         Raises
         ------
         MissingSignalError
-            If the results lack all of the needed variables; they are named.
+            All of the needed variables are missing. The error names them.
         """
         return table(results, self.needs, self.optional)
 
     def draw(self, results: xr.DataTree) -> Canvas:
-        """Return the picture, as a matplotlib Figure that no global state knows of."""
+        """Return the drawing as a matplotlib Figure, without the global state of pyplot."""
         numbers = self.numbers(results)
         with style():
             return self.plot(numbers)
 
     def caption(self, results: xr.DataTree) -> str:
-        """Return what the numbers say, in one sentence; others name the stream and what is left out."""
+        """Return the finding in one sentence, followed by the stream and what was left out."""
         numbers = self.numbers(results)
-        told = numbers.attrs.get("stream")
-        beside = f" Measured on the stream '{told}', not on {numbers.attrs['other_streams']}." if told else ""
+        stream, others = (numbers.attrs.get(name) for name in ("stream", "other_streams"))
+        measured_on = f" Measured on the stream '{stream}', not on {others}." if stream else ""
         left_out = "".join(f" Left out: {line}." for line in numbers.attrs["left_out"])
-        return self.sentence(numbers) + beside + left_out
+        return self.sentence(numbers) + measured_on + left_out
 
     def left_out(self, results: xr.DataTree) -> list[str]:
-        """Return what the figure has to do without, a line a run: see `fadiag.results.left_out`."""
+        """Return what is missing from the figure, one line per run, see `fadiag.results.left_out`."""
         return list(self.numbers(results).attrs["left_out"])

@@ -1,4 +1,4 @@
-"""The layers that a figure has a column for, and their names in the width of one."""
+"""Choose the layers that get a column in a figure, and fit their names into its width."""
 
 import re
 import textwrap
@@ -11,31 +11,31 @@ from fadiag.figures.style import PAGE
 
 __all__ = ["MOST", "fitted", "layers_shown", "of_all", "step_label"]
 
-#: Columns of more layers than this could not be read on a page.
+#: With more columns than this a page is not readable.
 MOST = 8
 
 
 def layers_shown(numbers: xr.Dataset) -> list[str]:
-    """Return all layers, or of too many `MOST` that span the depth, the one that is told of among them."""
+    """Return all layers, or `MOST` layers that span the depth and include the one in the caption."""
     layers = [str(layer) for layer in numbers["layer"].values]
     if len(layers) <= MOST:
         return layers
-    told = layers.index(last_hidden(numbers))
+    caption = layers.index(last_hidden(numbers))
     places = np.linspace(0, len(layers) - 1, MOST).round().astype(int)
     inner = places[1:-1]  # the first and the last layer stay
-    if told not in places:
-        inner[np.argmin(abs(inner - told))] = told
+    if caption not in places:
+        inner[np.argmin(abs(inner - caption))] = caption
     return [layers[i] for i in np.unique(places)]
 
 
 def of_all(shown: list[str], numbers: xr.Dataset) -> str:
-    """Return what the small print says of layers that have no column."""
+    """Return the small print on layers without a column."""
     count = numbers.sizes["layer"]
-    return f" {len(shown)} of {count} layers are drawn." if len(shown) < count else ""
+    return f" {len(shown)} of {count} layers are shown." if len(shown) < count else ""
 
 
 def fitted(text: str, columns: int, *, letters: int = 12) -> str:
-    """Break a text into lines of so many letters an inch; a name also after its dots and underscores.
+    """Break a text into lines that fit a column, also after dots and underscores in names.
 
     >>> print(fitted("encoder.layers.0.self_attention", 4))
     encoder.layers.0.
@@ -55,5 +55,5 @@ def fitted(text: str, columns: int, *, letters: int = 12) -> str:
 
 
 def step_label(columns: int) -> str:
-    """Return the name of the steps' axis, in the width of a column."""
+    """Return the label of the step axis that fits the width of a column."""
     return "training step" if columns <= MOST / 2 + 1 else "step"

@@ -1,4 +1,4 @@
-"""Whether the leading directions of the error are those of the true error."""
+"""Draw the overlap of the leading directions of the error with those of the true error."""
 
 import numpy as np
 import xarray as xr
@@ -56,17 +56,17 @@ def _sentence(numbers: xr.Dataset) -> str:
     )
     found = above_null(numbers, NAME, condition, layer)
     if found is None:
-        return f"{finding}; no redrawn feedback was recorded here, so chance is not known."
+        return f"{finding}; no redrawn feedback was recorded for this layer, so the chance level is unknown."
     above, known, values = found
     at = elsewhere(values, int(at_end["step"]))
-    return f"{finding}; {above} of {known} seeds lie above what redrawn feedback gives{at} (central 95 %)."
+    return f"{finding}; {above} of {known} seeds are above the central 95 % of redrawn feedback{at}."
 
 
 def _dimension(numbers: xr.Dataset, condition: str) -> str:
-    """Return the k of the subspaces at the layer of the caption, and what it was guessed from."""
+    """Return the dimension k of the subspaces in the caption's layer, and the source if it is a guess."""
     attrs = numbers[NAME].attrs
-    k = str(attrs.get("k", "not told"))
-    if DIMENSION in numbers:  # less than asked for in a layer that has no more
+    k = str(attrs.get("k", "unknown"))
+    if DIMENSION in numbers:  # smaller in a layer with fewer directions
         held = of_condition(numbers[DIMENSION].sel(layer=last_hidden(numbers)), condition).values
         k = " or ".join(f"{each:.0f}" for each in np.unique(held[np.isfinite(held)])) or k
     return f"k = {k}, {attrs['k_source']}" if "k_source" in attrs else f"k = {k}"

@@ -1,4 +1,4 @@
-"""Strokes that several figures share: seeds with their mean, null bands, the legend, the small print."""
+"""Draw the parts that figures share: curves of seeds and means, null bands, legend and small print."""
 
 import textwrap
 from collections.abc import Iterable
@@ -25,34 +25,34 @@ __all__ = [
     "without_bp",
 ]
 
-#: Bands of more conditions than this would hide each other.
+#: With more conditions than this, bands would hide each other.
 BANDS = 3
-#: The null of so few steps is a bar at each.
+#: A null of at most so many steps is drawn as bars.
 FEW = 2
 
 
 def conditions_in(array: xr.DataArray, wanted: tuple[str, ...] = ()) -> list[str]:
-    """Return the conditions that have a value, in their order; only the wanted ones, where any is there."""
+    """Return the conditions that have a value, in order; only the wanted ones, if any of them has one."""
     held = [str(m) for m in array["condition"].values if np.isfinite(of_condition(array, m)).any()]
     return [m for m in wanted if m in held] or held
 
 
 def without_bp(conditions: list[str]) -> list[str]:
-    """Leave BP out of a comparison with the true error, where its line stands at 1; unless it is alone."""
+    """Drop BP, whose alignment with the true error is always 1, unless it is the only condition."""
     return [m for m in conditions if m != "bp"] or conditions
 
 
 def first_with_values(numbers: xr.Dataset, names: Iterable[str]) -> str:
-    """Return the first variable that has a value; the first of all where none has."""
+    """Return the first variable that has a value, or the first variable if none has."""
     names = list(names)
     return next((name for name in names if np.isfinite(numbers[name]).any()), names[0])
 
 
 def curves(ax: Axes, array: xr.DataArray, conditions: list[str], numbers: xr.Dataset) -> None:
-    """Draw every seed thin, the mean thick and its 95 % t interval, of (condition, seed, step).
+    """Draw thin lines for seeds, a thick line for the mean, and its 95 % t interval.
 
-    The interval is a band; of more than `BANDS` conditions it is a bar beside the last step. One step has
-    dots for lines and bars for bands.
+    The array has dims (condition, seed, step). The interval is a band; with more than `BANDS` conditions it
+    is a bar to the right of the last step. A single step is drawn with dots and bars.
     """
     all_conditions = [str(m) for m in numbers["condition"].values]
     span = np.ptp(array["step"].values) or 1
@@ -62,7 +62,7 @@ def curves(ax: Axes, array: xr.DataArray, conditions: list[str], numbers: xr.Dat
         for seed in runs["seed"].values:
             run = runs.sel(seed=seed).dropna("step")
             ax.plot(run["step"], run, color=tint, linewidth=0.5, alpha=0.45, **_dot(run, 1.5))
-        # Steps that not every seed reached have a mean over fewer runs: it would jump there for no reason.
+        # The mean covers only steps that every seed reached, since it would jump where a run ends.
         shared = runs.dropna("step", how="any")
         over = mean_interval(shared)
         ax.plot(shared["step"], over.mean, color=tint, **_dot(shared, 3.5))
@@ -74,16 +74,16 @@ def curves(ax: Axes, array: xr.DataArray, conditions: list[str], numbers: xr.Dat
             at = shared["step"].values[-1] + 0.022 * span * place * (len(conditions) > BANDS)
             ax.plot([at, at], [over.low[-1], over.high[-1]], color=tint, linewidth=1.2, solid_capstyle="butt")
     if array.sizes["step"] == 1:
-        ax.set_xticks(array["step"].values)  # no fractions of it
+        ax.set_xticks(array["step"].values)  # no fractions of a step
 
 
 def _dot(line: xr.DataArray, size: float) -> dict[str, Any]:
-    """Return the mark of what has no second point to draw a line to."""
+    """Return the marker settings for a line with a single point."""
     return {"marker": "o", "markersize": size} if line.sizes["step"] == 1 else {}
 
 
 def null_band(ax: Axes, numbers: xr.Dataset, name: str, condition: str, **at: str) -> bool:
-    """Draw the null's central 95 %, its ends averaged over a condition's seeds; return whether it exists."""
+    """Draw the central 95 % of a null, averaged over a condition's seeds; return whether the null exists."""
     if f"{name}_low" not in numbers or condition not in numbers["condition"]:
         return False
     low, high = (
@@ -94,13 +94,13 @@ def null_band(ax: Axes, numbers: xr.Dataset, name: str, condition: str, **at: st
         return False
     if low.size > FEW:
         ax.fill_between(low["step"], low, high, color=NULL, alpha=0.35, linewidth=0)
-    else:  # drawn at the ends of the run only: nothing is known of what lies between
+    else:  # the null is known at these steps only, not between them
         ax.vlines(low["step"], low, high, color=NULL, alpha=0.35, linewidth=8)
     return True
 
 
 def note(ax: Axes, text: str) -> None:
-    """Say in an empty panel why it is empty."""
+    """Write the reason into an empty panel."""
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="#777777", fontsize=6.5)
 
 
@@ -113,9 +113,9 @@ def finish(
     null: str = "",
     columns: int = 6,
 ) -> None:
-    """Add the legend above and the small print below; both outside the panels, so that nothing is covered.
+    """Add the legend above the panels and the small print below them.
 
-    The small print ends with the runs that are left out, in whole or in part.
+    The small print ends with the runs that are left out, wholly or in part.
     """
     all_conditions = [str(m) for m in numbers["condition"].values]
     handles: list[Line2D | Patch] = [
@@ -124,9 +124,9 @@ def finish(
     if null:
         handles.append(Patch(facecolor=NULL, alpha=0.35, label=null))
     if len(conditions) > BANDS:
-        print_ += " The bars beside the last step are the intervals there."
+        print_ += " The bars to the right of the last step are the intervals at that step."
     if gone := numbers.attrs["runs_left_out"]:
-        print_ += f" In whole or in part left out: {', '.join(gone)}."
+        print_ += f" Left out, wholly or in part: {', '.join(gone)}."
     width = int(canvas.get_figwidth() * 22)
     canvas.supxlabel(textwrap.fill(print_, width), fontsize=6, color="#555555", x=0.01, ha="left")
     if len(handles) > 1:

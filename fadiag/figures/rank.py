@@ -1,4 +1,4 @@
-"""Rank of error and modulator in each layer against training: FA beside BP beside the gate null."""
+"""Draw the rank of error and modulator in each layer over training, for FA, BP and the gate null."""
 
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
@@ -28,7 +28,7 @@ RANK_LABELS = {
     "error_effective_rank_raw": "error, raw\neffective rank",
     "modulator_effective_rank_raw": "modulator, raw\neffective rank",
 }
-#: Ranks that a study may declare as its primary metric, and that have no panel.
+#: Ranks without a panel that a study may declare as its primary metric.
 CENTERED = ("error_participation_ratio_centered", "error_effective_rank_centered")
 NULLS = tuple(f"{name}_gate_null_{end}" for name in (*RANK_LABELS, *CENTERED) for end in ("low", "high"))
 SHOWN = ("bp", "fa")
@@ -79,7 +79,7 @@ def _sentence(numbers: xr.Dataset) -> str:
         finding = compare(numbers, at_end, "fa", "bp", what)
     else:
         each = (f"{label(m)} {interval_of(at_end, m)}" for m in conditions)
-        finding = f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has one'}"
+        finding = f"{what}, mean [95 % t interval]: {', '.join(each) or 'no run has a value'}"
     return finding + ceiling(numbers, name, at_end) + _gates(numbers, name, layer, int(at_end["step"])) + "."
 
 
@@ -89,26 +89,27 @@ def _rank_to_report(numbers: xr.Dataset) -> str:
 
 
 def _gates(numbers: xr.Dataset, name: str, layer: str, step: int) -> str:
-    """Count the runs that lie beyond their gate null, in either tail: of FA and BP, at a step and at step 0.
+    """Return in words how many FA and BP runs are beyond their gate null, at a step and at step 0.
 
-    Inside, the credit's spectrum and the gates alone give the rank. BP and step 0 show what the null says of
-    runs where no feedback has acted.
+    Within the null, the credit's spectrum and the gates alone explain the rank. BP and step 0 show the null
+    of runs in which no feedback has acted.
     """
     if f"{name}_gate_null_low" not in numbers or step < 0:
         return ""
     ends = [numbers.sel(step=slice(until)) for until in dict.fromkeys((step, 0)) if until in numbers["step"]]
-    told = []
+    counted = []
     for condition in (c for c in reversed(SHOWN) if c in numbers["condition"]):
         counts = [count for end in ends if (count := _beyond(end, name, condition, layer, step))]
         if counts:
-            told.append(f"{label(condition)} {', '.join(dict.fromkeys(counts))}")
+            counted.append(f"{label(condition)} {', '.join(dict.fromkeys(counts))}")
     how = "centered" if name.endswith("_centered") else "raw"
     words = f"{name.replace('_', ' ').removesuffix(how)}{how}"
-    return f"; runs beyond the central 95 % of their gate null ({words}): {'; '.join(told)}" if told else ""
+    beyond = f"; runs beyond the central 95 % of their gate null ({words}): "
+    return beyond + "; ".join(counted) if counted else ""
 
 
 def _beyond(numbers: xr.Dataset, name: str, condition: str, layer: str, step: int) -> str:
-    """Return how many of a condition's runs lie below and above their gate null at its last step."""
+    """Return in words how many of a condition's runs are below and above their gate null at the last step."""
     rank, low = beside_null(numbers, name, f"{name}_gate_null_low", condition, layer)
     _, high = beside_null(numbers, name, f"{name}_gate_null_high", condition, layer)
     drawn = low.notnull() & high.notnull()

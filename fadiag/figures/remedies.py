@@ -1,4 +1,4 @@
-"""Accuracy and rank at the end of training, condition by condition."""
+"""Draw accuracy and rank at the end of training for each condition."""
 
 import numpy as np
 import xarray as xr
@@ -47,7 +47,7 @@ def _dots(ax: Axes, at_end: xr.DataArray, everyone: list[str]) -> None:
                 solid_capstyle="butt",
             )
         ax.plot([over.mean], [place], marker="|", color=tint, markersize=9, markeredgewidth=1.6)
-        # Spread by rank in the seeds, not at random: the same results give the same picture.
+        # Dots are spread in the order of the seeds, not at random, so that a figure can be reproduced.
         ax.plot(
             runs, place + np.linspace(-0.18, 0.18, runs.size) * (runs.size > 1), "o", color=tint, markersize=3
         )
@@ -77,33 +77,31 @@ def _sentence(numbers: xr.Dataset) -> str:
     conditions = conditions_in(rank)
     remedies = [m for m in conditions if m.startswith("fa+")]
     if "fa" not in conditions or not remedies:
-        return "The results hold no FA run with a remedy beside it, so nothing is compared."
+        return "The results do not hold FA runs both with and without a remedy, so nothing is compared."
     words = {f"the error's raw {RANKS[name].partition(' of')[0]} at {layer}": ("rank", rank, "")}
     if "test_accuracy" not in numbers.attrs["missing"]:
         words["in test accuracy"] = ("accuracy", per_cent(numbers["test_accuracy"]), " points")
     parts, steps = [], set()
     for remedy in remedies:
         pair = ("fa", remedy)
-        each = [
-            f"{what} {_against_fa(numbers, values, remedy, unit)}" for what, values, unit in words.values()
-        ]
+        each = [_against_fa(numbers, values, remedy, what, unit) for what, values, unit in words.values()]
         each[0] += ceiling(numbers, name, final_values(rank, pair)).replace(";", ",")
         parts.append(f"{label(remedy)}: {', '.join(each)}")
         steps |= {when(final_values(values, pair)) for _, values, _ in words.values()}
-    unless = "" if steps == {LAST} else ", unless told"
+    unless = "" if steps == {LAST} else ", unless stated"
     return (
         f"Against FA at {LAST}{unless} (paired differences in {' and '.join(words)}, 95 % t intervals): "
         f"{'; '.join(parts)}."
     )
 
 
-def _against_fa(numbers: xr.Dataset, values: xr.DataArray, remedy: str, unit: str = "") -> str:
+def _against_fa(numbers: xr.Dataset, values: xr.DataArray, remedy: str, what: str, unit: str) -> str:
     if why := not_compared(values, ("fa", remedy)):
-        return why
+        return f"{what} {why}"
     at_end = final_values(values, ("fa", remedy))
     step = when(at_end)
     at = "" if step == LAST else f" at {step}"
-    return brief(numbers, at_end, remedy, "fa", unit) + at
+    return brief(numbers, at_end, remedy, "fa", what, unit=unit) + at
 
 
 REMEDIES = Figure(

@@ -1,4 +1,4 @@
-"""Figures and their numbers on disk."""
+"""Save figures, and write their numbers as CSV."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ __all__ = ["SUFFIXES", "check_numbers", "check_suffix", "save", "svg", "write_nu
 #: The formats of a saved figure.
 SUFFIXES = (".pdf", ".png", ".svg")
 
-# Without a date in it, the same results give the same file.
+# Leave out dates, so that the same results give the same file.
 _METADATA: dict[str, dict[str, str | None]] = {
     ".pdf": {"CreationDate": None},
     ".png": {"Software": None},
@@ -27,7 +27,7 @@ _METADATA: dict[str, dict[str, str | None]] = {
 
 
 def check_suffix(path: str | os.PathLike[str]) -> Path:
-    """Return the path, or refuse one that no figure can be saved under, before anything is drawn."""
+    """Return the path; raise InputError, before anything is drawn, if no figure can be saved there."""
     path = absolute_path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"a figure cannot be saved as {path}: its name must end in {', '.join(SUFFIXES)}")
@@ -37,7 +37,7 @@ def check_suffix(path: str | os.PathLike[str]) -> Path:
 
 
 def check_numbers(path: str | os.PathLike[str]) -> Path:
-    """Return the path, or refuse one where no table can be written, before anything is drawn."""
+    """Return the path; raise InputError, before anything is drawn, if no table can be written there."""
     path = absolute_path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"the numbers cannot be written to {path}: name a file in a directory that exists")
@@ -45,12 +45,12 @@ def check_numbers(path: str | os.PathLike[str]) -> Path:
 
 
 def save(canvas: Canvas, path: str | os.PathLike[str]) -> Path:
-    """Save a figure in the format of the path's suffix; fonts are embedded as TrueType in a PDF.
+    """Save a figure in the format of the path's suffix; a PDF embeds TrueType fonts.
 
     Raises
     ------
     InputError
-        Another suffix than ``.pdf``, ``.png`` or ``.svg``, or no such directory.
+        The suffix is not ``.pdf``, ``.png`` or ``.svg``, or the directory does not exist.
     """
     path = check_suffix(path)
     with style():
@@ -67,14 +67,14 @@ def svg(canvas: Canvas) -> str:
 
 
 def write_numbers(numbers: xr.Dataset, path: str | os.PathLike[str]) -> Path:
-    """Write the table behind a figure as CSV, in long form: variable, condition, seed, layer, step, value.
+    """Write the numbers of a figure as CSV in long form: variable, condition, seed, layer, step, value.
 
-    Values are written in full (they read back bit-equal); absent ones are left out.
+    Values are written with all digits, so that they read back bit-equal. Absent values are left out.
 
     Raises
     ------
     InputError
-        A directory, or no directory to write to.
+        The path is a directory, or its directory does not exist.
     """
     path = check_numbers(path)
     dims = ("condition", "seed", "layer", "step")

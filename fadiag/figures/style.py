@@ -1,4 +1,4 @@
-"""How every figure looks: sizes for a paper, one palette, the names of conditions."""
+"""Set the look of all figures: sizes for a paper, one palette, and names of conditions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ import matplotlib as mpl
 
 __all__ = ["COLUMN", "NULL", "PAGE", "color", "label", "style"]
 
-#: Width in inches of a paper's column and of its page.
+#: Width of a column and of a page of a paper, in inches.
 COLUMN, PAGE = 3.4, 7.0
 
-#: The color of every null: no condition has it.
+#: The color of nulls, which no condition has.
 NULL = "#56b4e9"
 
 # Okabe and Ito's palette (2008), distinct under the common color vision deficiencies.
@@ -55,7 +55,7 @@ _RC: dict[Any, Any] = {
     "legend.fontsize": 7,
     "legend.frameon": False,
     "lines.linewidth": 1.4,
-    "text.parse_math": False,  # a name may hold dollar signs
+    "text.parse_math": False,  # a name may contain dollar signs
     "pdf.fonttype": 42,  # TrueType: journals refuse Type 3
     "ps.fonttype": 42,
     "svg.fonttype": "path",
@@ -66,7 +66,7 @@ _RC: dict[Any, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw with fadiag's settings inside the block, and leave the user's own untouched."""
+    """Use fadiag's settings of matplotlib inside the block, and restore the user's settings afterwards."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_RC)
@@ -74,7 +74,7 @@ def style() -> Iterator[None]:
 
 
 def color(condition: str, conditions: list[str]) -> str:
-    """Return a condition's color: the same in every figure; unknown conditions take theirs by order."""
+    """Return the color of a condition, the same in every figure; other conditions get colors in order."""
     if condition in _COLORS:
         return _COLORS[condition]
     others = [m for m in conditions if m not in _COLORS]
@@ -82,7 +82,7 @@ def color(condition: str, conditions: list[str]) -> str:
 
 
 def label(condition: str) -> str:
-    """Return a condition's name as a reader writes it.
+    """Return the name of a condition for readers.
 
     >>> label("fa+muon+bn"), label("frozen"), label("my rule")
     ('FA + Muon + BN', 'frozen hidden layers', 'my rule')

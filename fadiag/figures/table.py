@@ -1,4 +1,4 @@
-"""The table behind a figure: its variables side by side, by condition and seed."""
+"""Collect the variables of a figure in one table by condition and seed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,21 +12,21 @@ from fadiag.results.variables import find_variable, missing_variables, streams_o
 
 __all__ = ["table"]
 
-#: What figures draw of a run as a whole; all else has layers, and a scalar of its name is another thing.
+#: Variables without layers. All other variables of figures have layers, and a scalar of that name differs.
 _SCALARS = ("test_accuracy",)
 
 
 def table(results: xr.DataTree, needed: Sequence[str], optional: Sequence[str] = ()) -> xr.Dataset:
     """Return the variables of a figure as one Dataset with dims (condition, seed, ...).
 
-    All that is measured on passes comes from one stream, so that what is drawn together belongs together. A
-    needed variable that is missing has no values. The attribute ``left_out`` says so, and what else is left
-    out, a line each; ``lost_runs`` names the runs that have no place in the results.
+    All variables of probe and live streams come from one stream, so that they belong together. A needed
+    variable that is missing has no values. The attribute ``left_out`` has a line for each item left out;
+    ``lost_runs`` names the runs that have no place in the results.
 
     Raises
     ------
     MissingSignalError
-        None of the needed variables is there, or none of those with layers; names them.
+        All needed variables are missing, or all of those with layers. The error names them.
     """
     streams = streams_of(results, needed)
     found = {name: find_variable(results, name, streams) for name in (*needed, *optional)}
@@ -45,7 +45,7 @@ def table(results: xr.DataTree, needed: Sequence[str], optional: Sequence[str] =
 
 
 def _without_values(like: xr.DataArray, name: str) -> xr.DataArray:
-    """Return a variable that the results lack."""
+    """Return a variable of NaN in place of one that the results lack."""
     array = like.isel(layer=0, drop=True) if name in _SCALARS else like
     return (array * np.nan).rename(name).assign_attrs({k: like.attrs[k] for k in ("stream", "runs_of")})
 
@@ -53,7 +53,7 @@ def _without_values(like: xr.DataArray, name: str) -> xr.DataArray:
 def _left_out(
     results: xr.DataTree, missing: Sequence[str], arrays: Mapping[str, xr.DataArray]
 ) -> dict[str, list[str]]:
-    """Return what was left out of the runs, of the figure's variables, and the variables that are missing."""
+    """Return the attributes on what was left out of the runs, and on missing variables."""
     records = [
         record
         for record in left_out(results)
@@ -70,14 +70,14 @@ def _left_out(
 
 
 def _stream_taken(streams: Sequence[str]) -> dict[str, str]:
-    """Return which stream was taken, where there were several."""
+    """Return the name of the chosen stream and of the others, if there are several."""
     if len(streams) < 2:
         return {}
     return {"stream": streams[0], "other_streams": ", ".join(streams[1:])}
 
 
 def _declared(results: xr.DataTree) -> dict[str, str]:
-    """Return what the study declared before it ran, where all runs agree."""
+    """Return the primary metric and layer that the study declared before it ran, if all runs agree."""
     declared = {}
     for name in ("primary_metric", "primary_layer"):
         values = {str(v) for node in results.subtree if name in node.coords for v in node.coords[name].values}
@@ -87,7 +87,7 @@ def _declared(results: xr.DataTree) -> dict[str, str]:
 
 
 def _passed(arrays: dict[str, xr.DataArray], streams: Sequence[str]) -> dict[str, list[str]]:
-    """Return the layers that the passes went through: weights may have others, such as an unused head."""
+    """Return the layers of the passes. Weights may have more layers, such as an unused head."""
     layers = [
         _labels(a, "layer") for a in arrays.values() if "layer" in a.dims and a.attrs["stream"] in streams
     ]
@@ -95,7 +95,7 @@ def _passed(arrays: dict[str, xr.DataArray], streams: Sequence[str]) -> dict[str
 
 
 def _reindex(arrays: dict[str, xr.DataArray], dim: str) -> None:
-    """Give all arrays the labels of any, in one order: xarray would sort a union of layers by name."""
+    """Give all arrays the same labels in forward order, since xarray would sort a union of layers by name."""
     merged = merge_orders(_labels(a, dim) for a in arrays.values() if dim in a.dims)
     for name, array in arrays.items():
         if dim in array.dims and _labels(array, dim) != merged:

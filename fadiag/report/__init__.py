@@ -1,4 +1,4 @@
-"""The report: results told in one HTML file that needs nothing else."""
+"""Write a report of results as one self-contained HTML file."""
 
 from fadiag.report.pictures import not_drawn
 from fadiag.report.write import check_report, render, write_report

@@ -1,4 +1,4 @@
-"""The figures of a report: picture, sentence and small print, or the reason why there is none."""
+"""Draw the figures of a report, or give the reason why a figure cannot be drawn."""
 
 import base64
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ __all__ = ["Picture", "not_drawn", "pictures"]
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure as the template takes it; ``missing`` says why there is none."""
+    """One figure for the template; ``missing`` is the reason if it cannot be drawn."""
 
     name: str
     title: str
@@ -26,7 +26,7 @@ class Picture:
 
 def _picture(figure: Figure, results: xr.DataTree) -> Picture:
     try:
-        # An image of its own rather than inline SVG: ids of several figures in one document would clash.
+        # A separate image, since the ids of several inline SVG figures would clash.
         code = base64.b64encode(svg(figure.draw(results)).encode()).decode()
         caption = figure.caption(results)
     except FadiagError as error:
@@ -35,18 +35,18 @@ def _picture(figure: Figure, results: xr.DataTree) -> Picture:
 
 
 def not_drawn(results: xr.DataTree, figures: Iterable[Figure] = FIGURES) -> list[str]:
-    """Return the figures that the results do not allow, and those that lack a variable, a line each."""
-    told = []
+    """Return a line for each figure that cannot be drawn or lacks a variable."""
+    lines = []
     for figure in figures:
         try:
             missing = figure.numbers(results).attrs["missing"]
         except FadiagError as error:
-            told.append(f"figure {figure.name}: {error}")
+            lines.append(f"figure {figure.name}: {error}")
         else:
-            told += [f"figure {figure.name}: {', '.join(missing)} not in the results"] if missing else []
-    return told
+            lines += [f"figure {figure.name}: {', '.join(missing)} not in the results"] if missing else []
+    return lines
 
 
 def pictures(results: xr.DataTree, figures: Iterable[Figure] = FIGURES) -> list[Picture]:
-    """Return every figure that the results allow, and the reason for each that they do not."""
+    """Return each figure, or the reason why it cannot be drawn."""
     return [_picture(figure, results) for figure in figures]

@@ -1,4 +1,4 @@
-"""The tables of a report: the last step, the runs, the definitions."""
+"""Build the tables of a report: final values, runs, definitions and what was left out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from fadiag.results.without_value import runs_of
 
 __all__ = ["Table", "definitions", "doubted", "finals", "lost", "or_why", "runs", "scalars"]
 
-#: What a cell with a rank at its ceiling ends with.
+#: The mark of a cell with a rank at its ceiling.
 _MARK = " †"
 
-#: What the table of the last step shows of each layer, where it was measured.
+#: Variables in the table of the last step, and their heads.
 _SHOWN = {
     "error_participation_ratio_raw": "error PR, raw",
     "error_participation_ratio_centered": "error PR, centered",
@@ -37,7 +37,7 @@ _SHOWN = {
 
 @dataclass(frozen=True)
 class Table:
-    """A head, rows of text, and what a reader must know of them; ``missing`` says why there are none."""
+    """A head, rows of text and a note; ``missing`` is the reason if there is no table."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -46,7 +46,7 @@ class Table:
 
 
 def or_why(table: Callable[[xr.DataTree], Table], results: xr.DataTree) -> Table:
-    """Return a table of results, or the reason for which they allow none."""
+    """Return a table of results, or an empty table with the reason."""
     try:
         return table(results)
     except FadiagError as error:
@@ -54,7 +54,7 @@ def or_why(table: Callable[[xr.DataTree], Table], results: xr.DataTree) -> Table
 
 
 def _variables(results: xr.DataTree) -> dict[str, tuple[str, xr.DataArray]]:
-    """Return each variable with its stream; of several streams that hold it, the one that figures take."""
+    """Return each variable with its stream; if several streams have it, use the one of the figures."""
     names = dict.fromkeys(str(name) for node in results.children.values() for name in node.data_vars)
     found = {name: find_variable(results, name, streams_of(results, [name])) for name in names}
     return {name: at for name, at in found.items() if at is not None}
@@ -63,7 +63,7 @@ def _variables(results: xr.DataTree) -> dict[str, tuple[str, xr.DataArray]]:
 def _cells(at_end: xr.DataArray, at_ceiling: xr.DataArray | None = None) -> dict[tuple[str, ...], str]:
     """Return ``mean [low, high]`` over seeds, by condition or by (layer, condition).
 
-    A cell says of how many of its runs it is, where not of all, and is marked where one is at its ceiling.
+    A cell gives the number of runs with a value, if some have none. It is marked if a run is at its ceiling.
     """
     over = mean_interval(at_end)
     marked = None if at_ceiling is None else at_ceiling.reindex_like(at_end).max("seed")
@@ -79,7 +79,7 @@ def _cells(at_end: xr.DataArray, at_ceiling: xr.DataArray | None = None) -> dict
 
 
 def _at_ceiling(results: xr.DataTree, name: str, stream: str, end: xr.DataArray) -> xr.DataArray | None:
-    """Return which final values of a rank are at their ceiling; None where none ever is."""
+    """Return which final values of a rank are at their ceiling; None if none is at any step."""
     mark = f"{name}_{AT_CEILING}"
     if mark not in results[stream].data_vars or int(end["step"]) < 0:
         return None
@@ -87,7 +87,7 @@ def _at_ceiling(results: xr.DataTree, name: str, stream: str, end: xr.DataArray)
 
 
 def finals(results: xr.DataTree) -> Table:
-    """Return layer by condition at the last step."""
+    """Return the table of final values by layer and condition."""
     streams = streams_of(results, tuple(_SHOWN))
     found = {name: find_variable(results, name, streams) for name in _SHOWN}
     taken = {name: at[0] for name, at in found.items() if at is not None and "layer" in at[1].dims}
@@ -101,12 +101,12 @@ def finals(results: xr.DataTree) -> Table:
     }
     keys = dict.fromkeys(key for cells in columns.values() for key in cells)
     rows = []
-    for layer, condition in keys:  # layer by layer: conditions are what a reader compares
+    for layer, condition in keys:  # layer by layer, since readers compare conditions
         row = [columns[name].get((layer, condition), "") for name in names]
         if any(row):
             rows.append((layer, label(condition), *(cell or "—" for cell in row)))
     other = _elsewhere({_SHOWN[name]: end for name, end in ends.items()})
-    note = f"Mean over seeds [95 % t interval] at the last recorded step{', unless told' * bool(other)}. "
+    note = f"Mean over seeds [95 % t interval] at the last recorded step{', unless stated' * bool(other)}. "
     note += f"PR: participation ratio.{other}"
     if any(_MARK in cell for row in rows for cell in row):
         note += f" {_MARK.strip()}: a run is at its ceiling, within 1 % of min(N, n)."
@@ -125,14 +125,14 @@ def _k_of(overlap: xr.DataArray) -> str:
     attrs = overlap.attrs
     guess = f", {attrs['k_source']}" if "k_source" in attrs else ""
     return (
-        f" Overlaps are of k = {attrs['k']} directions{guess}, or of as many as a layer has."
+        f" Overlaps compare k = {attrs['k']} directions{guess}, or all directions of a layer with fewer."
         if "k" in attrs
         else ""
     )
 
 
 def scalars(results: xr.DataTree) -> Table:
-    """Return condition by logged scalar (loss, accuracy) at the last step."""
+    """Return the table of final logged scalars (loss, accuracy) by condition."""
     names = [name for name, (_, array) in _variables(results).items() if array.dims == ("run", "step")]
     ends = {name: final_values(by_condition(results, name)) for name in names}
     columns = {name: _cells(end.transpose("condition", "seed")) for name, end in ends.items()}
@@ -144,66 +144,65 @@ def scalars(results: xr.DataTree) -> Table:
 
 
 def _elsewhere(ends: dict[str, xr.DataArray]) -> str:
-    """Say which columns are of another step than the last, since not every condition has that."""
+    """Return a note on columns at another step, for conditions that do not share the last one."""
     columns: dict[str, list[str]] = {}
     for name, end in ends.items():
         columns.setdefault(when(end), []).append(name)
-    told = [f" {', '.join(names)}: at {step}." for step, names in columns.items() if step != LAST]
-    return "".join(told)
+    return "".join(f" {', '.join(names)}: at {step}." for step, names in columns.items() if step != LAST)
 
 
 def lost(results: xr.DataTree) -> Table:
-    """Return what the analysis left out, and why: a row for each metric or signal, with its layers."""
+    """Return the table of what the analysis left out: a row per metric or signal, with layers and reason."""
     rows: dict[tuple[str, str, str], list[LeftOut]] = {}
     for record in left_out(results):
         rows.setdefault((record.run, record.stream, record.name), []).append(record)
-    told = []
+    cells = []
     for (run, stream, name), records in rows.items():
         first = min(records, key=lambda record: -1 if record.step is None else record.step)
         layers = ", ".join(record.layer for record in records if record.layer)
         step = "" if first.step is None else str(first.step)
-        told.append((run, stream, layers, name or "all of it", step, str(first.steps), first.reason))
+        cells.append((run, stream, layers, name or "the whole run", step, str(first.steps), first.reason))
     head = ("run", "stream", "layers", "metric or signal", "first step", "steps", "reason (of the first)")
     return Table(
-        head, tuple(told), "What was left out has no values in these results; all else was measured."
+        head, tuple(cells), "Items left out have no values in these results. Everything else was measured."
     )
 
 
 def doubted(results: xr.DataTree) -> Table:
-    """Return where error_bp is not known to be right, so that what is held against it may not be either."""
+    """Return the table of layers where error_bp, and so any comparison with it, may be wrong."""
     rows: dict[tuple[str, str, str], list[str]] = {}
     for run, stream, verdict, words in doubts(results):
         rows.setdefault((stream, verdict, words), []).append(run)
-    told = [(", ".join(runs), *what) for what, runs in rows.items()]
-    note = "Cosines, overlaps and angles with error_bp, modulator_bp and gradient_bp there are in doubt."
-    return Table(("runs", "stream", "check of error_bp", "what it says"), tuple(told), note)
+    cells = tuple((", ".join(runs), *what) for what, runs in rows.items())
+    note = "Here cosines, overlaps and angles with error_bp, modulator_bp and gradient_bp are in doubt."
+    return Table(("runs", "stream", "check of error_bp", "meaning"), cells, note)
 
 
 def runs(results: xr.DataTree) -> tuple[Table, Table]:
-    """Return what all runs share (key and value), and a row a run of what they differ in."""
+    """Return a table of the entries that all runs share, and one of the others with a row per run."""
     streams = {name: node.to_dataset() for name, node in results.children.items() if "run" in node.coords}
     labels = list(dict.fromkeys(str(run) for stream in streams.values() for run in stream["run"].values))
     coords = _coordinates(streams)
-    coords = dict(sorted(coords.items(), key=lambda item: item[0] == "run_id"))  # the widest last
-    # One run differs in nothing: it keeps its row.
+    coords = dict(sorted(coords.items(), key=lambda item: item[0] == "run_id"))  # put the widest column last
+    # A single run shares everything with itself; show its entries as a row.
     shared = {name: values[0] for name, values in coords.items() if len(set(values)) == 1 and len(labels) > 1}
     differing = {name: values for name, values in coords.items() if name not in shared}
     attrs = {"results made": results.attrs.get("created", ""), "versions": results.attrs.get("versions", "")}
-    told = [(key, str(value)) for key, value in attrs.items() if value]
-    common = Table(("what", "value"), (*told, ("runs", str(len(labels))), *shared.items()))
+    made = [(key, str(value)) for key, value in attrs.items() if value]
+    common = Table(("entry", "value"), (*made, ("runs", str(len(labels))), *shared.items()))
     each = tuple((run, *(differing[name][i] for name in differing)) for i, run in enumerate(labels))
     return common, Table(("run", *differing), each)
 
 
 def _coordinates(streams: dict[str, xr.Dataset]) -> dict[str, list[str]]:
-    """Return what the runs tell, run by run; what they tell of each stream otherwise, with its stream."""
-    told: dict[str, dict[str, list[str]]] = {}
+    """Return the entries of the runs; if streams differ in an entry, return one entry per stream."""
+    entries: dict[str, dict[str, list[str]]] = {}
     for stream, dataset in streams.items():
         for name, coord in dataset.coords.items():
             if coord.dims == ("run",) and name != "run":
-                told.setdefault(str(name), {})[stream] = [as_text(value) for value in coord.values]
+                entries.setdefault(str(name), {})[stream] = [as_text(value) for value in coord.values]
     coords = {}
-    for name, by_stream in told.items():
+    for name, by_stream in entries.items():
         alike = len(set(map(tuple, by_stream.values()))) == 1
         for stream, values in by_stream.items():
             coords[name if alike else f"{name} of {stream}"] = values
@@ -211,7 +210,7 @@ def _coordinates(streams: dict[str, xr.Dataset]) -> dict[str, list[str]]:
 
 
 def definitions(results: xr.DataTree) -> Table:
-    """Return what each variable is: name, words, formula, source, version, and what it was measured on."""
+    """Return the table of definitions: description, formula, source, version and data of each variable."""
     rows = []
     for name, (stream, array) in sorted(_variables(results).items()):
         if is_companion(name):
@@ -223,6 +222,6 @@ def definitions(results: xr.DataTree) -> Table:
         on += [f"{attrs[key]}" for key in ("split", "unfolding") if attrs.get(key)]
         on += [f"{attrs['probe_mode']} mode"] if attrs.get("probe_mode") else []
         words = str(attrs.get("long_name", ""))
-        told = [str(attrs.get(key, "")) for key in ("formula", "source", "definition_version")]
-        rows.append((name, words, *told, ", ".join(on)))
-    return Table(("variable", "what", "formula", "source", "version", "measured on"), tuple(rows))
+        cells = [str(attrs.get(key, "")) for key in ("formula", "source", "definition_version")]
+        rows.append((name, words, *cells, ", ".join(on)))
+    return Table(("variable", "description", "formula", "source", "version", "measured on"), tuple(rows))

@@ -1,4 +1,4 @@
-"""From results to one HTML file."""
+"""Write results as one HTML file."""
 
 import os
 from importlib.resources import files
@@ -16,7 +16,7 @@ __all__ = ["check_report", "render", "write_report"]
 
 
 def render(results: xr.DataTree, *, title: str = "Credit signals, layer by layer") -> str:
-    """Return the report as HTML; every text of the results is escaped."""
+    """Return the report as HTML, with every text of the results escaped."""
     source = files("fadiag.report").joinpath("template.html").read_text(encoding="utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -36,7 +36,7 @@ def render(results: xr.DataTree, *, title: str = "Credit signals, layer by layer
 
 
 def check_report(path: str | os.PathLike[str]) -> Path:
-    """Return the path, or refuse one where no report can be written, before any work is done."""
+    """Return the path; raise InputError, before any work is done, if no report can be written there."""
     path = absolute_path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"a report cannot be written to {path}: name a file in a directory that exists")
@@ -51,15 +51,16 @@ def write_report(
     Parameters
     ----------
     results : xarray.DataTree
-        What `fadiag.analyze` returns.
+        Results of `fadiag.analyze`.
     path : path
-        The file; an old one is replaced when the new is whole.
+        The file to write. An old file is replaced when the new one is complete.
     title : str
+        The title of the report.
 
     Raises
     ------
     InputError
-        If there is no directory to write to, or the results hold no run.
+        The directory does not exist, or the results hold no run.
     """
     path = check_report(path)
     if not any("run" in node.dims for node in results.subtree):

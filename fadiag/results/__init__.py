@@ -1,6 +1,6 @@
-"""The measured results: their files, selection by condition and seed, final values, intervals, provenance.
+"""Load, save and select measured results, and compute final values and intervals over seeds.
 
-Whatever reads results, `fadiag.compare`, figures and the report, reads them through this package.
+`fadiag.compare`, the figures and the report all read results through this package.
 """
 
 from fadiag.results.by_condition import by_condition

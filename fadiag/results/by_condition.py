@@ -1,4 +1,4 @@
-"""A variable of the results as an array by condition and seed, so that runs pair by their seeds."""
+"""Arrange a variable of the results by condition and seed, so that runs pair by their seeds."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,12 +14,12 @@ from fadiag.results.variables import find_variable, missing_variables, streams_o
 
 __all__ = ["by_condition", "of_condition"]
 
-#: The order of known conditions; others follow in the order of the results.
+#: The order of known conditions. Others follow in the order of the results.
 _ORDER = ("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen")
 
 
 def of_condition(array: xr.DataArray, condition: str) -> xr.DataArray:
-    """Return the part of one condition, without the dimension."""
+    """Return the values of one condition, without the dimension ``condition``."""
     return array.sel({"condition": condition}, drop=True)
 
 
@@ -31,23 +31,23 @@ def by_condition(results: xr.DataTree, name: str, *, stream: str | None = None) 
     results : DataTree
         Results of `fadiag.analyze`.
     name : str
-        The variable.
+        Name of the variable.
     stream : str, optional
-        The stream to take it from. When left out, the first probe of several streams that hold it.
+        The stream to read. By default the first stream with the variable; a probe comes before other streams.
 
     Returns
     -------
     DataArray
-        NaN where a condition has no run of a seed. Seeds are whole numbers or texts; a run without a seed
-        has one of its own. The attributes are those of the variable, with ``stream``, ``recorded_until``, the
-        last step of that stream, and ``runs_of``, the runs by condition and seed.
+        NaN if a condition has no run of a seed. Seeds are whole numbers or texts; a run without a seed gets a
+        unique text. Added attributes are ``stream``, ``recorded_until`` (the last step of the stream), and
+        ``runs_of`` (the runs by condition and seed).
 
     Raises
     ------
     MissingSignalError
-        If no stream holds the variable, or the given one does not.
+        No stream has the variable, or the given stream does not.
     InputError
-        If two runs share condition and seed.
+        Two runs have the same condition and seed.
 
     Examples
     --------
@@ -97,14 +97,14 @@ def by_condition(results: xr.DataTree, name: str, *, stream: str | None = None) 
 
 
 def _sorted_seeds(seeds: Iterable[int | str]) -> list[int | str]:
-    """Return the distinct seeds: numbers by size, then texts by the alphabet."""
+    """Return the distinct seeds: first numbers by size, then texts in alphabetical order."""
     unique = set(seeds)
     numbers = sorted(seed for seed in unique if isinstance(seed, int))
     return [*numbers, *sorted(seed for seed in unique if isinstance(seed, str))]
 
 
 def _index(seeds: list[int | str]) -> NDArray[Any]:
-    """Return seeds as an index; numpy would turn numbers beside texts into texts."""
+    """Return seeds as an index; dtype object keeps numpy from turning numbers among texts into texts."""
     return np.array(seeds, object if any(isinstance(seed, str) for seed in seeds) else None)
 
 
@@ -114,19 +114,18 @@ def _sorted_conditions(conditions: Iterable[str]) -> list[str]:
 
 
 def _clash(array: xr.DataArray, at: tuple[int, int], shared: str) -> str:
-    """Say that two runs have one place, and the way out."""
+    """Return the error text for two runs with the same condition and seed."""
     pair = array.isel(run=list(at))
     clash = "runs '{}' and '{}' share ".format(*pair["run"].values) + shared
     if "feedback_seed" in pair.coords and len(set(pair["feedback_seed"].values.tolist())) == 2:
-        # Their mean could be drawn, but its interval over seeds would leave the feedback's share out.
+        # A figure could show their mean, but the interval over seeds would ignore the feedback's variance.
         return (
-            f"{clash} and differ in their feedback seed, and a figure has one run of each condition and "
-            "seed: hold such runs against each other by `fadiag compare`, or analyze those of one feedback "
-            "seed apart"
+            f"{clash} and differ in their feedback seed, and a figure has one run per condition and seed: "
+            "compare such runs with `fadiag compare`, or analyze the runs of each feedback seed separately"
         )
-    return f"{clash}; give one of them another 'condition' in its meta, or analyze them apart"
+    return f"{clash}; give one of them another 'condition' in its meta, or analyze them separately"
 
 
 def _recorded(array: xr.DataArray) -> dict[str, int]:
-    """Return the last step of the stream: beside other streams a table's steps may go further."""
+    """Return the last step of the stream; a table with other streams may have later steps."""
     return {"recorded_until": int(array["step"].values[-1])} if array.sizes.get("step") else {}

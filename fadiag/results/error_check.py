@@ -1,4 +1,4 @@
-"""What the check of error_bp found in each layer of each run, and where that leaves doubt."""
+"""Read the result of the check of error_bp for each layer of each run, and list the doubtful ones."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,24 +10,25 @@ __all__ = ["ERROR_CHECK", "FAILED", "UNCHECKED", "check_of", "doubts", "doubts_b
 #: The attribute of a layer in a store, and the coordinate (run, layer) of the results.
 ERROR_CHECK = "error_bp_check"
 PASSED, FAILED, UNCHECKED = "passed", "failed", "unchecked"
-#: What each verdict means, but for "passed": the doubt that it leaves.
+#: The meaning of each verdict except "passed".
 _DOUBTS = {
     FAILED: "is not the derivative of the loss, and was left out",
-    "inconclusive": "may or may not be the derivative of the loss: the check could not tell",
-    "zero": "was 0 when it was checked, which says nothing",
+    "inconclusive": "may or may not be the derivative of the loss: the check was inconclusive",
+    "zero": "was 0 during the check, which therefore shows nothing",
     "off": "was not checked: check='off'",
     UNCHECKED: "was not checked",
 }
 
 
 def check_of(attrs: Mapping[str, Any], *, has_error_bp: bool = False) -> str:
-    """Return the verdict on a layer, from its attributes in a store; "" where nothing needs a check.
+    """Return the verdict on a layer, from its attributes in a store; "" if no check is needed.
 
     Parameters
     ----------
     attrs : mapping
+        The attributes of the layer.
     has_error_bp : bool
-        Whether a signal of the exact backward pass was recorded, so that a check is due.
+        Whether a signal of the exact backward pass was recorded, which needs a check.
 
     Examples
     --------
@@ -38,7 +39,7 @@ def check_of(attrs: Mapping[str, Any], *, has_error_bp: bool = False) -> str:
 
 
 def doubts_by_verdict(verdicts: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return a sentence of each verdict that leaves doubt, of pairs (layer, verdict).
+    """Return a sentence for each doubtful verdict, from pairs (layer, verdict).
 
     Examples
     --------
@@ -57,12 +58,12 @@ def doubts_by_verdict(verdicts: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def doubts(results: xr.DataTree) -> list[tuple[str, str, str, str]]:
-    """Return where error_bp is not known to be right: run, stream, verdict, and what it says of the layers.
+    """Return where error_bp may be wrong: the run, the stream, the verdict, and a sentence on the layers.
 
     Examples
     --------
     >>> found = {"run": ["a"], "layer": ["fc"], "error_bp_check": (("run", "layer"), [["inconclusive"]])}
-    >>> [told[:3] for told in doubts(xr.DataTree.from_dict({"/probe": xr.Dataset(coords=found)}))]
+    >>> [doubt[:3] for doubt in doubts(xr.DataTree.from_dict({"/probe": xr.Dataset(coords=found)}))]
     [('a', 'probe', 'inconclusive')]
     """
     found = []
@@ -71,5 +72,5 @@ def doubts(results: xr.DataTree) -> list[tuple[str, str, str, str]]:
         for i, run in enumerate(dataset["run"].values if ERROR_CHECK in dataset.coords else ()):
             own = dataset[ERROR_CHECK].isel(run=i)
             verdicts = zip(map(str, own["layer"].values), map(str, own.values), strict=True)
-            found += [(str(run), str(stream), *told) for told in doubts_by_verdict(verdicts).items()]
+            found += [(str(run), str(stream), *doubt) for doubt in doubts_by_verdict(verdicts).items()]
     return found

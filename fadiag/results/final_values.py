@@ -1,7 +1,7 @@
-"""The values at the end of training, at one step for all that is compared.
+"""Return the values at the end of training, at one step for all runs that are compared.
 
-What is measured changes with training, so values are compared at the last step that all of them have. A run
-without a finite value at that step (it was cut short, or diverged) is NaN: it does not lend an earlier one.
+Metrics change during training, so runs are compared at the last step that all conditions have. A run without
+a finite value at that step (it was cut short, or diverged) is NaN. No earlier value replaces it.
 """
 
 from collections.abc import Sequence
@@ -20,38 +20,38 @@ __all__ = ["BothSides", "Floats", "final_values", "final_values_of_both"]
 
 Floats = NDArray[np.float64]
 
-#: Attributes that make the values of one variable another quantity where they differ.
+#: If these attributes differ, the values are different quantities and are not compared.
 _REFUSED = ("definition_version", "samples", "k")
-#: Attributes whose difference is worth a word.
+#: If these attributes differ, a note says so.
 _NOTED = ("probe_mode", "split")
 
 
 class _LastSteps(NamedTuple):
-    """The last step that arrays share, and the last of each; -1 where there is none."""
+    """The last step that all arrays share, and the last step of each; -1 if there is no such step."""
 
     shared: int
     each: tuple[int, ...]
 
 
 def final_values(array: xr.DataArray, conditions: Sequence[str] = ()) -> xr.DataArray:
-    """Return the values at the end of training: the last step at which every condition has one.
+    """Return the values at the end of training: the last step at which every condition has a value.
 
-    Conditions that were trained for longer are read where the shortest one ends. A condition without any
-    finite value does not count.
+    Conditions that were trained for longer are read at the last step of the shortest one. A condition without
+    any finite value is ignored.
 
     Parameters
     ----------
     array : DataArray
-        What `by_condition` returns, with the dimension ``step``.
+        From `by_condition`, with the dimension ``step``.
     conditions : sequence of str
-        The conditions to compare; all of them when left out.
+        The conditions to compare; by default all of them.
 
     Returns
     -------
     DataArray
-        Without the dimension ``step``. Its coordinate ``step`` is the step of the values: -1, with no value,
-        where the conditions share none. The coordinate ``last_step`` along condition is the last step with a
-        value of each. ``recorded_until`` is the last step that was recorded, with or without a value.
+        Without the dimension ``step``. The coordinate ``step`` is the step of the values. It is -1, and all
+        values are NaN, if the conditions share no step. The coordinate ``last_step`` along condition is the
+        last step at which each has a value. ``recorded_until`` is the last recorded step.
 
     Examples
     --------
@@ -74,9 +74,9 @@ def final_values(array: xr.DataArray, conditions: Sequence[str] = ()) -> xr.Data
 
 @dataclass(frozen=True)
 class BothSides:
-    """The final values of two sets of runs, by layer, at one ``step``; ``note`` is of all layers.
+    """The final values of two sets of runs, by layer, at one ``step``, with a ``note`` on all layers.
 
-    ``layers`` is empty where the two cannot be compared, and ``note`` says why.
+    If the two sets cannot be compared, ``layers`` is empty and ``note`` says why.
     """
 
     layers: dict[str, tuple[Floats, Floats]]
@@ -85,9 +85,9 @@ class BothSides:
 
 
 def final_values_of_both(a: xr.DataArray, b: xr.DataArray) -> BothSides:
-    """Return a variable of two results, (run, layer, step) or (run, step), at the last step of both.
+    """Return the final values of a variable in two results, with dims (run, layer, step) or (run, step).
 
-    That is the last step at which some run of each has a finite value, of any layer.
+    The step is the last one at which both results have a finite value, in any run and layer.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def final_values_of_both(a: xr.DataArray, b: xr.DataArray) -> BothSides:
 
 
 def _last_steps(arrays: Sequence[xr.DataArray]) -> _LastSteps:
-    """Return the last steps; an array without a finite value has no say in the one that is shared."""
+    """Return the last steps; an array without a finite value does not affect the shared one."""
     steps = []
     for array in arrays:
         finite = np.isfinite(array.transpose("step", ...).values)
@@ -131,7 +131,7 @@ def _last(steps: NDArray[np.int64]) -> int:
 
 
 def _values_at(array: xr.DataArray, step: int) -> xr.DataArray:
-    """Return the values at a step, NaN where they are not finite; nothing at step -1."""
+    """Return the values at a step, with NaN for values that are not finite; at step -1 all are NaN."""
     if step < 0:
         return array.isel(step=-1).where(False).assign_coords(step=step)
     values = array.sel(step=step)
@@ -139,7 +139,7 @@ def _values_at(array: xr.DataArray, step: int) -> xr.DataArray:
 
 
 def _unlike(a: xr.DataArray, b: xr.DataArray, names: tuple[str, ...]) -> list[str]:
-    """Say which attributes differ between the sides, or between the runs of one side (a list then)."""
+    """Return a note for each attribute that differs between the sides, or between the runs of one side."""
     sides = of_these_runs(a), of_these_runs(b)
-    found = [(name, *(str(attrs.get(name, "not told")) for attrs in sides)) for name in names]
+    found = [(name, *(str(attrs.get(name, "not stated")) for attrs in sides)) for name in names]
     return [f"{name} is {x} in a and {y} in b" for name, x, y in found if x != y or ", " in x]

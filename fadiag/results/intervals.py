@@ -1,4 +1,4 @@
-"""The mean over seeds with its 95 % t interval, as labelled arrays: the run is the unit."""
+"""Compute the mean over seeds with its 95 % t interval, as labelled arrays."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,9 @@ __all__ = ["MeanInterval", "contrast", "mean_interval"]
 
 @dataclass(frozen=True)
 class MeanInterval:
-    """Mean, ends of the 95 % t interval and number of runs, each an array without the seeds' dimension.
+    """The mean, the ends of the 95 % t interval and the number of runs, as arrays without the seed dimension.
 
-    Below two runs there is a mean and no interval: the ends are NaN.
+    With fewer than two runs there is no interval, and its ends are NaN.
     """
 
     mean: xr.DataArray
@@ -25,9 +25,9 @@ class MeanInterval:
 
 
 def mean_interval(values: xr.DataArray, dim: str = "seed") -> MeanInterval:
-    """Return the mean over runs with its 95 % t interval, that of `fadiag.spectra.t_interval`.
+    """Return the mean over runs with its 95 % t interval, from `fadiag.spectra.t_interval`.
 
-    Runs that are NaN or infinite are left out of mean, interval and n.
+    Runs whose value is NaN or infinite are left out of the mean, the interval and n.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def mean_interval(values: xr.DataArray, dim: str = "seed") -> MeanInterval:
     """
     array = values.transpose(..., dim)
     missing = ~np.isfinite(array.values)
-    # The runs with a value come first, in their order.
+    # Sort the runs with a value to the front, in their order.
     runs = np.take_along_axis(array.values, np.argsort(missing, axis=-1, kind="stable"), axis=-1)
     n = np.asarray(np.count_nonzero(~missing, axis=-1))
     mean, low, high = (np.full(n.shape, np.nan) for _ in range(3))

@@ -1,4 +1,4 @@
-"""Results on disk: zarr or netCDF as they are, CSV or Parquet as a long table."""
+"""Save results as zarr or netCDF, or as a long table in CSV or Parquet, and load them."""
 
 import importlib
 import os
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["READABLE", "RESULTS_VERSION", "check_output", "load_results", "save_results", "to_pandas"]
 
-#: Version of the layout of the results; others are refused. 2: `condition`, American spelling.
+#: Version of the layout of the results. Other versions raise an error. 2: `condition`, American spelling.
 #: 3: the gate null.
 RESULTS_VERSION = 3
-#: Suffixes of results that can be read again, with the engine that xarray reads them with.
+#: Suffixes of results that can be loaded -> the engine with which xarray reads them.
 READABLE = {".zarr": "zarr", ".nc": "netcdf4"}
 _SUFFIXES = (*READABLE, ".csv", ".parquet")
 #: Columns of the long table.
@@ -36,7 +36,7 @@ _NEEDS = {".nc": ("netCDF4", "netcdf"), ".parquet": ("pyarrow", "parquet")}
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
-    """Refuse, before any work is done, a path where results cannot or must not be written."""
+    """Raise InputError, before any work is done, for a path where results cannot or must not be written."""
     path = absolute_path(path)
     if path.suffix not in _SUFFIXES:
         raise InputError(f"results cannot be written to {path}: its name must end in {', '.join(_SUFFIXES)}")
@@ -46,7 +46,7 @@ def check_output(path: str | os.PathLike[str]) -> Path:
     if path.exists() and not _is_results(path):
         raise InputError(f"{path} exists and holds no results (a recorded run?); choose another name")
     try:
-        # By trial: permissions do not tell what a read-only or a virtual file system refuses.
+        # Try it: permissions do not show what a read-only or a virtual file system refuses.
         _work_beside(path).rmdir()
     except OSError as cause:
         raise InputError(
@@ -56,12 +56,12 @@ def check_output(path: str | os.PathLike[str]) -> Path:
 
 
 def _work_beside(path: Path) -> Path:
-    """Make the directory in which results grow until they are whole."""
+    """Create the temporary directory in which results are written until they are complete."""
     return Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
 
 
 def _require(path: Path) -> None:
-    """Refuse a suffix whose library is not installed."""
+    """Raise InputError if the library for a suffix is not installed."""
     module, extra = _NEEDS.get(path.suffix, ("", ""))
     if not module:
         return
@@ -80,12 +80,12 @@ def _is_results(path: Path) -> bool:
             parquet = importlib.import_module("pyarrow.parquet")
             return list(parquet.read_schema(path).names) == _COLUMNS
         return "fadiag_results" in _attributes(path)
-    except Exception:  # whatever lies there, it is not results
+    except Exception:  # the path may hold anything; it is not results
         return False
 
 
 def _attributes(path: Path) -> dict[str, Any]:
-    """Read the attributes of the root of results, and no array."""
+    """Read the attributes of the root of results, without any array."""
     if path.suffix == ".nc" and path.is_file():
         with importlib.import_module("netCDF4").Dataset(path) as file:
             return {name: file.getncattr(name) for name in file.ncattrs()}
@@ -93,16 +93,16 @@ def _attributes(path: Path) -> dict[str, Any]:
 
 
 def save_results(results: xr.DataTree, path: str | os.PathLike[str]) -> Path:
-    """Write results to ``.zarr``, ``.nc``, ``.csv`` or ``.parquet``; old ones stay until the new are whole.
+    """Write results to ``.zarr``, ``.nc``, ``.csv`` or ``.parquet``; replace old ones when complete.
 
-    ``.zarr`` and ``.nc`` (extra ``netcdf``) hold all of them and can be read again; ``.csv`` and ``.parquet``
-    (extra ``parquet``) are the long table of `to_pandas`.
+    ``.zarr`` and ``.nc`` (extra ``netcdf``) hold the full results and can be loaded. ``.csv`` and
+    ``.parquet`` (extra ``parquet``) hold the long table of `to_pandas`.
 
     Raises
     ------
     InputError
-        Another suffix or one whose extra is not installed, a directory that is not there or takes no files,
-        or a path that holds something that is no results.
+        Another suffix or one whose extra is not installed, a directory that does not exist or cannot be
+        written to, or a path that holds something other than results.
     """
     path = check_output(path)
     work = _work_beside(path)
@@ -110,7 +110,7 @@ def save_results(results: xr.DataTree, path: str | os.PathLike[str]) -> Path:
     try:
         if path.suffix == ".zarr":
             with warnings.catch_warnings():
-                # zarr warns that consolidated metadata is a convention; so it is, and it opens faster.
+                # zarr warns that consolidated metadata is not in the standard, but it opens faster.
                 warnings.filterwarnings("ignore", "Consolidated metadata", ZarrUserWarning)
                 results.to_zarr(fresh, consolidated=True, encoding=_checked(results, path.suffix))
         elif path.suffix == ".nc":
@@ -124,20 +124,20 @@ def save_results(results: xr.DataTree, path: str | os.PathLike[str]) -> Path:
         fresh.replace(path)
     finally:
         if old.exists() and not path.exists():
-            old.replace(path)  # should even this fail, nothing is removed
+            old.replace(path)  # if this also fails, nothing is removed
         shutil.rmtree(work, ignore_errors=True)
     return path
 
 
 def _checked(results: xr.DataTree, suffix: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the encoding that gives each array a checksum, so that no damaged number is read as one."""
+    """Return the encoding that gives each array a checksum, so that damage is detected."""
     in_zarr, in_netcdf = {"compressors": (ZstdCodec(level=0, checksum=True),)}, {"fletcher32": True}
     encoding: dict[str, dict[str, dict[str, Any]]] = {}
     for node in results.subtree:
         encoding[node.path] = {
             str(name): in_zarr if suffix == ".zarr" else in_netcdf
             for name, variable in node.to_dataset(inherit=False).variables.items()
-            # HDF5 filters neither text of any length nor single values.
+            # HDF5 cannot filter text of variable length or single values.
             if suffix == ".zarr" or (variable.ndim > 0 and variable.dtype.kind not in "OUT")
         }
     return encoding
@@ -149,13 +149,13 @@ def load_results(path: str | os.PathLike[str]) -> xr.DataTree:
     Raises
     ------
     NotAStoreError
-        There is nothing at the path, or it holds no results.
+        The path does not exist, or holds no results.
     DamagedError
-        An array of them cannot be read as it was saved.
+        An array cannot be read.
     SchemaError
-        The results have another layout than this version reads, or one that is no number.
+        The results have a layout that this version does not read, or one that is not a number.
     InputError
-        A netCDF file, where netCDF4 is not installed.
+        The file is netCDF, and netCDF4 is not installed.
     """
     path = absolute_path(path)
     if not path.exists():
@@ -169,13 +169,13 @@ def load_results(path: str | os.PathLike[str]) -> xr.DataTree:
     engine = READABLE.get(path.suffix, "zarr")
     try:
         attrs = _attributes(path)
-    except Exception as cause:  # the engines raise what they like
+    except Exception as cause:  # the engines may raise anything
         raise NotAStoreError(f"{path} cannot be opened as {engine}: {cause}") from cause
     _check_layout(path, attrs)
-    what = "a coordinate"  # which xarray reads as it opens
+    what = "a coordinate"  # xarray reads coordinates while it opens the file
     try:
         with xr.open_datatree(path, engine=engine) as tree:
-            # All of it: results are small, and damage is found here.
+            # Load everything: results are small, and damage is found here.
             for node in tree.subtree:
                 for name in node.to_dataset(inherit=False).variables:
                     what = f"{node.path}/{name}".lstrip("/")

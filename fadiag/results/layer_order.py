@@ -1,4 +1,4 @@
-"""One order of labels for several lists: the layers of runs of different depths."""
+"""Merge several orders of labels into one, for the layers of runs of different depths."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,10 +6,10 @@ __all__ = ["merge_orders"]
 
 
 def merge_orders(orders: Iterable[Sequence[str]]) -> list[str]:
-    """Return all labels: the longest order, and what it lacks behind its predecessor in another.
+    """Return all labels in one order: the longest list, with others inserted after their predecessors.
 
-    Where networks differ in depth, the output layer stays last. Where orders contradict each other, the
-    longer one holds, or the first of equal length.
+    If networks differ in depth, the output layer stays last. If orders contradict each other, the longer one
+    wins, or the first of equal length.
 
     Examples
     --------

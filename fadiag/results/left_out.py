@@ -1,4 +1,4 @@
-"""What an analysis left out, and why: a record of each, which results carry with them."""
+"""LeftOut records one item that an analysis left out, and the reason; results store these records."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,28 +10,28 @@ __all__ = ["LEFT_OUT", "LeftOut", "left_out", "merged", "to_attribute", "told_by
 
 #: The attribute of the results' root that holds the records.
 LEFT_OUT = "left_out"
-#: More runs than this are counted and not named.
+#: At most so many runs are named; the others are counted.
 _NAMED = 6
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One thing that could not be measured, while the rest was.
+    """One item that could not be measured, while the rest was.
 
     Parameters
     ----------
     run : str
-        The run's label; its path where it has none.
+        The label of the run, or its path if it has no label.
     reason : str
-        Reads on from what was left out: ``holds 7 NaN of 160 values``.
+        The rest of a sentence that begins with the item: ``holds 7 NaN of 160 values``.
     stream, layer : str
-        Where; "" where it is the whole run, or a scalar of the stream.
+        The stream and the layer; "" for the whole run, or for a scalar of the stream.
     metric, signal : str
-        The metric that has no value, or the signal that no metric can read. "" for both: the whole run.
+        The metric without a value, or the signal that metrics cannot use. Both are "" for the whole run.
     step : int, optional
-        The first step at which it is so.
+        The first step concerned.
     steps : int
-        At how many steps, if more than one.
+        The number of steps concerned.
 
     Examples
     --------
@@ -52,7 +52,7 @@ class LeftOut:
 
     @property
     def of_run(self) -> bool:
-        """Whether the run is at fault, in whole or in a signal, rather than a metric."""
+        """Whether the run or one of its signals is at fault, rather than a metric."""
         return not self.metric
 
     def __str__(self) -> str:
@@ -60,12 +60,12 @@ class LeftOut:
 
     @property
     def name(self) -> str:
-        """The metric or the signal."""
+        """The name of the metric or signal."""
         return self.metric or self.signal
 
     @property
     def words(self) -> str:
-        """All but the run."""
+        """The text of the record, without the run."""
         if not self.name:
             return self.reason
         if not self.stream:
@@ -77,7 +77,7 @@ class LeftOut:
 
 
 def merged(records: Iterable[LeftOut]) -> list[LeftOut]:
-    """Return one record of each metric or signal of a layer: that of its first step, with their number.
+    """Return one record per metric or signal of a layer: the one of the first step, with the number of steps.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def merged(records: Iterable[LeftOut]) -> list[LeftOut]:
         replace(min(by_step.values(), key=_first), steps=sum(r.steps for r in by_step.values()))
         for by_step in alike.values()
     ]
-    # In one order, whichever block was measured first.
+    # A fixed order, independent of which block was measured first.
     return sorted(found, key=lambda r: (r.run, r.stream, _first(r), r.layer, r.metric, r.signal))
 
 
@@ -102,7 +102,7 @@ def _first(record: LeftOut) -> int:
 
 
 def to_attribute(records: Sequence[LeftOut]) -> dict[str, str]:
-    """Return the attribute of the results' root, as JSON; none where nothing was left out."""
+    """Return the attribute of the results' root as JSON; an empty dict if nothing was left out."""
     plain = [
         {k: v for k, v in asdict(record).items() if v not in ("", None) and (k, v) != ("steps", 1)}
         for record in records
@@ -111,10 +111,10 @@ def to_attribute(records: Sequence[LeftOut]) -> dict[str, str]:
 
 
 def left_out(results: xr.DataTree) -> tuple[LeftOut, ...]:
-    """Return what an analysis left out of these results, see `LeftOut`.
+    """Return the records of everything that an analysis left out of these results, see `LeftOut`.
 
-    Of results that were selected, it is what was left out of the runs that are still there, and the runs that
-    could not be measured at all.
+    For a selection of results, these are the records of the selected runs, and the runs that could not be
+    measured at all.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def left_out(results: xr.DataTree) -> tuple[LeftOut, ...]:
 
 
 def told_by_run(records: Sequence[LeftOut], most: int = _NAMED) -> list[str]:
-    """Return one line a run: what was left out of it first, and how much more.
+    """Return one line per run: the first record, and the number of other records.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Why a value of the results is not a number."""
+"""Explain in words why a value of the results is NaN."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,16 @@ LOG_REASON = "a run or step that did not log it, or a value that was logged as N
 
 
 def nan_reason(undefined: str, *, null: Sequence[str] = (), lost: bool = False) -> str:
-    """Name what can leave a metric, or its null, without a value.
+    """Return the possible reasons why a metric, or its null, has no value.
 
     Parameters
     ----------
     undefined : str
-        When the metric itself gives none (`Metric.undefined`); "" where it always gives one.
+        The case in which the metric is undefined (`Metric.undefined`); "" if it is always defined.
     null : sequence of str
-        Why a null has no value where its metric has one.
+        The reasons why the null has no value although its metric has one.
     lost : bool
-        Something was left out, as the results' attribute ``left_out`` tells.
+        Whether values were left out, as the attribute ``left_out`` of the results says.
 
     Examples
     --------

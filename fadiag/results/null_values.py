@@ -1,4 +1,4 @@
-"""The variables of a null beside their variable: how they are called, and which runs lie beyond them."""
+"""Name the variables of nulls, and count the runs that exceed their null."""
 
 import numpy as np
 import xarray as xr
@@ -9,10 +9,10 @@ from fadiag.spectra.statistics.p_value import TIE
 
 __all__ = ["AT_CEILING", "NULL_WORDS", "above_null", "beside_null", "exceeds", "is_companion"]
 
-#: What marks the values of a rank that are within 1 % of the largest that the matrix allows.
+#: Suffix of the mark for values of a rank within 1 % of the largest possible rank of the matrix.
 AT_CEILING = "at_ceiling"
 
-#: What a variable of a null adds to the name of its variable, and in words.
+#: Suffix of each variable of a null -> its description.
 NULL_WORDS = {
     "null_low": "2.5 % quantile of the null of",
     "null_high": "97.5 % quantile of the null of",
@@ -24,7 +24,7 @@ NULL_WORDS = {
 
 
 def is_companion(variable: object) -> bool:
-    """Return whether a variable belongs to another one: a part of its null, or the mark of its ceiling.
+    """Return whether a variable is part of the null of another variable, or marks its ceiling.
 
     >>> is_companion("error_cosine_null_p"), is_companion("error_overlap_gate_null_low")
     (True, True)
@@ -37,9 +37,9 @@ def is_companion(variable: object) -> bool:
 def beside_null(
     numbers: xr.Dataset, name: str, null: str, condition: str, layer: str
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return the final values of a condition's runs and of a null, at one step: the null may be rarer.
+    """Return the final values of a condition's runs and of their null, at the last step that has both.
 
-    `numbers` holds variables as `by_condition` returns them.
+    `numbers` holds variables from `by_condition`. A null may be drawn at fewer steps than its variable.
     """
     both = xr.Dataset({key: numbers[key].sel(layer=layer) for key in (name, null)})
     drawn = both[null].notnull() & both[name].notnull()
@@ -50,9 +50,9 @@ def beside_null(
 
 
 def exceeds(values: xr.DataArray, bound: xr.DataArray) -> xr.DataArray:
-    """Tell which values lie above a bound by more than rounding does, as `spectra.at_or_above` counts draws.
+    """Return which values exceed a bound by more than rounding, consistent with `spectra.at_or_above`.
 
-    Where a statistic does not depend on what is drawn, it and its null are one number up to rounding.
+    If a statistic does not depend on the draws, it equals its null up to rounding.
 
     >>> exceeds(xr.DataArray([1.0 + 1e-9, 1.1, np.nan]), xr.DataArray(1.0)).values.tolist()
     [False, True, False]
@@ -63,9 +63,9 @@ def exceeds(values: xr.DataArray, bound: xr.DataArray) -> xr.DataArray:
 def above_null(
     numbers: xr.Dataset, name: str, condition: str, layer: str
 ) -> tuple[int, int, xr.DataArray] | None:
-    """Return how many of a condition's runs end above their null, of how many, and the values of these runs.
+    """Return how many of a condition's runs end above their null, out of how many, and the runs' values.
 
-    None where no null was drawn: chance is not known then.
+    Return None if no null was drawn, since the chance level is then unknown.
     """
     null = f"{name}_null_high"
     if null not in numbers:

@@ -1,7 +1,7 @@
-"""What the results say about how each run was recorded: on how many samples, in which mode, on which data.
+"""Read from results how each run was recorded: the number of samples, the mode of the norms, the data split.
 
-It stands in coordinates along ``run``, so that it holds for the runs that are selected, and joined in the
-attributes of each variable.
+Coordinates along ``run`` hold it, so that it stays right for a selection of runs. The attributes of each
+variable hold the joined values.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from fadiag.results.run_labels import as_text, is_missing
 
 __all__ = ["STREAM_COORDINATES", "joined", "of_these_runs", "recordings", "samples_of_conditions"]
 
-#: The coordinates along run of how a stream was recorded, and the attribute of a variable that each gives.
+#: Coordinates along run that describe how a stream was recorded -> the attribute of a variable.
 STREAM_COORDINATES = {
     "kept_samples": "samples",
     "batch_samples": "samples",
@@ -23,7 +23,7 @@ STREAM_COORDINATES = {
 
 
 def joined(values: Sequence[Any]) -> Any:
-    """Return one value for all runs where they agree, a comma-separated list where they do not.
+    """Return the common value of all runs, or a comma-separated list of values if they differ.
 
     >>> joined([64, None, 64]), joined(["test", "train"])
     (64, 'test, train')
@@ -35,7 +35,7 @@ def joined(values: Sequence[Any]) -> Any:
 
 
 def of_these_runs(variable: xr.DataArray) -> dict[str, Any]:
-    """Return the attributes of a variable as they hold for its runs: a selection of those measured."""
+    """Return the attributes of a variable, with joined values of the selected runs only."""
     attrs = dict(variable.attrs)
     counted = attrs.get("samples_coordinate")
     for name, attribute in STREAM_COORDINATES.items():
@@ -47,9 +47,9 @@ def of_these_runs(variable: xr.DataArray) -> dict[str, Any]:
 def samples_of_conditions(
     variable: xr.DataArray, conditions: Sequence[str]
 ) -> dict[str, dict[str, list[str]]]:
-    """Return the attribute ``samples_of``: on which numbers of samples each condition's runs were measured.
+    """Return the attribute ``samples_of``: the numbers of samples of each condition's runs.
 
-    `conditions` are those of the runs. Nothing where the runs do not say.
+    `conditions` holds the condition of each run. The dict is empty if the numbers are unknown.
     """
     coordinate = variable.attrs.get("samples_coordinate")
     if coordinate not in variable.coords:
@@ -63,7 +63,7 @@ def samples_of_conditions(
 
 
 def recordings(runs: xr.Dataset) -> list[tuple[str, int]]:
-    """Return run id and generation of each run: copies of one recording share them."""
+    """Return the run id and generation of each run, which copies of one recording share."""
     if not {"run_id", "generation"} <= set(runs.coords):
         return [("", 0)] * runs.sizes["run"]
     return [

@@ -1,4 +1,4 @@
-"""The condition and the seed of each run, as the meta entries of the runs name them."""
+"""Read the condition and the seed of each run from its meta entries."""
 
 from typing import Any
 
@@ -7,19 +7,19 @@ import xarray as xr
 
 __all__ = ["NO_CONDITION", "as_text", "conditions_of", "is_missing", "seeds_of"]
 
-#: What runs without a condition are called beside runs with one.
+#: The condition of runs without one, if other runs have one.
 NO_CONDITION = "(no condition)"
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a coordinate holds no entry for a run: NaN among numbers, nothing among texts."""
+    """Return whether a coordinate has no entry for a run: NaN among numbers, "" among texts."""
     return value is None or str(value) in ("nan", "")
 
 
 def as_text(value: Any) -> str:
-    """Write an entry of a run as text; a float that is a whole number reads as one.
+    """Return an entry of a run as text, with a whole float written as an integer.
 
-    A coordinate of whole numbers becomes one of floats where a run has no entry.
+    A coordinate of whole numbers holds floats if a run has no entry.
 
     >>> as_text(3.0), as_text(np.float64(0.1)), as_text("01")
     ('3', '0.1', '01')
@@ -29,9 +29,9 @@ def as_text(value: Any) -> str:
 
 
 def conditions_of(runs: xr.Dataset | xr.DataArray) -> list[str]:
-    """Return the condition of each run; the rule, where the runs have no coordinate ``condition``.
+    """Return the condition of each run, or its rule if the runs have no coordinate ``condition``.
 
-    Empty where they have neither coordinate.
+    The list is empty if they have neither coordinate.
 
     >>> runs = xr.Dataset(coords={"run": ["a", "b"], "condition": ("run", ["fa", ""])})
     >>> conditions_of(runs)
@@ -43,9 +43,9 @@ def conditions_of(runs: xr.Dataset | xr.DataArray) -> list[str]:
 
 
 def seeds_of(runs: xr.Dataset | xr.DataArray) -> list[int | str]:
-    """Return the seed of each run: a whole number, or a text, which fractions become.
+    """Return the seed of each run: a whole number or a text; fractions become texts.
 
-    Runs pair by their seeds, so a run without a seed gets one of its own that no other run can have.
+    Runs pair by their seeds, so a run without a seed gets a unique text.
 
     >>> runs = xr.Dataset(coords={"run": ["a", "b"], "seed": ("run", [3.0, np.nan])})
     >>> seeds_of(runs)

@@ -1,4 +1,4 @@
-"""Choosing runs of results by their condition, seed, or any other entry of theirs: `select`."""
+"""Select runs of results by condition, seed or any other entry."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -15,7 +15,7 @@ __all__ = ["Results", "select"]
 
 Results = TypeVar("Results", xr.DataTree, xr.Dataset, xr.DataArray)
 
-#: More values than this are not listed in an error.
+#: An error lists at most so many values.
 _LISTED = 20
 
 
@@ -32,19 +32,19 @@ def select(
         A run matches if its condition, its seed and its label are each among the values. Runs without a
         condition have the condition ``(no condition)``.
     **others : value or sequence of values
-        The same of any other coordinate along ``run``, such as ``feedback_seed``. A value matches what reads
-        the same: seed 0 matches the text "0".
+        The same for any other coordinate along ``run``, such as ``feedback_seed``. Values are compared as
+        text: seed 0 matches the text "0".
 
     Returns
     -------
     DataTree, Dataset or DataArray
-        As given. Groups of a tree without runs stay as they are. A group without one of the coordinates has
-        the runs that match in another group.
+        The same type as `results`. Groups of a tree without runs are unchanged. In a group without one of the
+        coordinates, the selected runs are those that match in another group.
 
     Raises
     ------
     InputError
-        No coordinate of that name along ``run``, a value that no run has, or values that no run combines.
+        There is no coordinate of that name along ``run``, no run has a value, or no run has all of them.
 
     Examples
     --------
@@ -89,12 +89,12 @@ def _places(
             matches[path] &= [entry in texts for entry in entries[path]] if path in having else by_label
     if not any(match.any() for match in matches.values()):
         given = ", ".join(f"{name}={_list(map(repr, values))}" for name, values in wanted.items())
-        raise InputError(f"{given} match no run together; select by one of them to see which runs there are")
+        raise InputError(f"{given} match no run together; select by one of them to see its runs")
     return {path: np.flatnonzero(match) for path, match in matches.items()}
 
 
 def _entries(group: xr.Dataset | xr.DataArray, name: str) -> list[str]:
-    """Return what each run of a group has under a name, as text; empty where it has no such coordinate."""
+    """Return a coordinate of the runs of a group as texts; an empty list if it has no such coordinate."""
     if name == "condition":
         return conditions_of(group)
     if name not in group.coords or group[name].dims != ("run",):
@@ -108,7 +108,7 @@ def _check(
     name: str,
     values: Iterable[Any],
 ) -> None:
-    """Refuse a name that is no coordinate of the runs, and a value that no run has."""
+    """Raise InputError for a name that is not a coordinate of the runs, or a value that no run has."""
     if not any(entries.values()):
         coordinates = (str(c) for g in groups.values() for c, at in g.coords.items() if at.dims == ("run",))
         names = list(dict.fromkeys(coordinates))

@@ -1,4 +1,4 @@
-"""Finding a variable among the streams of the results."""
+"""Find a variable in the streams of the results."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -9,8 +9,8 @@ from fadiag.errors import MissingSignalError
 
 __all__ = ["find_variable", "missing_variables", "streams_of"]
 
-#: Kinds of streams that may hold the same variables, the one to prefer first: a fixed batch shows the
-#: training alone, the batches of a run show what was drawn too.
+#: Kinds of streams that may hold the same variables; the preferred one is first. On the fixed batch of a
+#: probe only training changes the values. In a live stream the drawn batches change them too.
 _PASSES = ("probe", "live")
 
 
@@ -19,9 +19,10 @@ def _kind(node: xr.DataTree) -> str:
 
 
 def streams_of(results: xr.DataTree, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the streams of passes that hold any of the variables; the first is the one to take.
+    """Return the probe and live streams that have any of the variables, the preferred stream first.
 
-    A probe comes before a live stream, then what holds more of the variables, then the order of the results.
+    A probe comes before a live stream. Then a stream with more of the variables comes first, then the order
+    of the results counts.
     """
     held = {
         stream: (_PASSES.index(_kind(node)), -many)
@@ -32,9 +33,9 @@ def streams_of(results: xr.DataTree, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def find_variable(results: xr.DataTree, name: str, streams: Sequence[str]) -> tuple[str, xr.DataArray] | None:
-    """Return a variable and its stream: the first of `streams`, or one that holds no passes (state, log).
+    """Return a variable and its stream: the first of `streams`, or a stream of state or log.
 
-    A variable with layers goes before one without: a scalar may have been logged under a metric's name.
+    A variable with layers is preferred, since a user may log a scalar under the name of a metric.
     """
     held = [
         (key, node.to_dataset()[name])
@@ -45,7 +46,7 @@ def find_variable(results: xr.DataTree, name: str, streams: Sequence[str]) -> tu
 
 
 def missing_variables(results: xr.DataTree, names: Sequence[str], stream: str | None) -> MissingSignalError:
-    """Return the error that names the variables that the results, or one of their streams, lack."""
+    """Return the error for variables that are not in the results, or not in one of their streams."""
     held = sorted({str(v) for node in results.subtree for v in node.data_vars})
     near = [n for name in names for n in get_close_matches(name, held, n=2)]
     where = (f" in stream '{stream}'" if stream else " by layer") if any(n in held for n in names) else ""

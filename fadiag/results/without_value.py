@@ -1,4 +1,4 @@
-"""Which runs have no value where others of their condition have one: cut short, diverged, or lost."""
+"""Find runs without a value although others of their condition have one: cut short, diverged, or lost."""
 
 from collections.abc import Sequence
 
@@ -9,27 +9,27 @@ from fadiag.results.by_condition import of_condition
 
 __all__ = ["named", "runs_of", "runs_without_value"]
 
-#: More runs than this are counted and not named.
+#: At most so many runs are named; the others are counted.
 _NAMED = 4
 
 
 def runs_of(values: xr.DataArray, condition: str) -> dict[int | str, str]:
-    """Return the runs of a condition by seed, of what `by_condition` returns."""
+    """Return the runs of a condition by seed, from an array of `by_condition`."""
     found: dict[int | str, str] = values.attrs.get("runs_of", {}).get(condition, {})
     return found
 
 
 def runs_without_value(values: xr.DataArray) -> list[str]:
-    """Return the runs without a finite value where another run of their condition has one.
+    """Return the runs without a finite value although another run of their condition has one.
 
-    `values` are by condition and seed, such as `final_values` returns them; with layers, a run is named if it
-    lacks any that another has.
+    `values` are by condition and seed, as from `final_values`. If they have layers, a run is named if it
+    lacks the value of any layer that another run has.
 
     Examples
     --------
-    >>> told = {"runs_of": {"fa": {0: "fa-seed0", 1: "fa-seed1"}}}
+    >>> runs_of = {"runs_of": {"fa": {0: "fa-seed0", 1: "fa-seed1"}}}
     >>> runs = {"condition": ["fa"], "seed": [0, 1]}
-    >>> runs_without_value(xr.DataArray([[3.0, np.nan]], runs, ("condition", "seed"), attrs=told))
+    >>> runs_without_value(xr.DataArray([[3.0, np.nan]], runs, ("condition", "seed"), attrs=runs_of))
     ['fa-seed1']
     """
     gone = []
@@ -42,7 +42,7 @@ def runs_without_value(values: xr.DataArray) -> list[str]:
 
 
 def named(runs: Sequence[str]) -> str:
-    """Return a list of runs in words, with their verb.
+    """Return a list of runs in words, followed by "has" or "have".
 
     >>> named(["a"]), named(["a", "b"]), named(list("abcdef"))
     ('a has', 'a and b have', 'a, b, c, d and 2 more have')

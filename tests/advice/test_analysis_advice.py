@@ -172,7 +172,7 @@ def _null_left_out(tree):
     return analyze(tree, metrics=["error_cosine"])["probe"]["error_cosine"].attrs.get("null_left_out", "")
 
 
-@ADVICE.story("the store does not tell of how many samples the null was recorded: record again")
+@ADVICE.story("the store does not say how many samples the null was recorded on: record again")
 def _(at, told):
     with told() as heard:
         heard.append(_null_left_out(_with_draws()))

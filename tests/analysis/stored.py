@@ -77,7 +77,7 @@ def unfolded(record, how):
     """Lay a record out as a matrix, as the attribute ``matrix`` says."""
     values, dims, _ = record
     values = values.astype(np.float64)
-    if how.startswith("a row a sample and position") and dims[0] == "sample" and values.ndim > 2:
+    if how.startswith("one row per sample and position") and dims[0] == "sample" and values.ndim > 2:
         values = np.moveaxis(values, dims.index(next(d for d in dims if d.endswith("channel"))), -1)
         return values.reshape(-1, values.shape[-1])
     return values.reshape(len(values), -1)

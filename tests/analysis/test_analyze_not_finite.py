@@ -26,7 +26,7 @@ def test_nan_is_left_out_by_name_and_refused_under_strict(make_run, edit):
     with pytest.warns(AnalysisWarning) as warned:
         results = analyze(tree)
     assert str(warned[0].message) == (
-        "1 left out of the results, which name each in their attribute left_out: run fa-seed0: " + told
+        "1 left out of the results, listed in their attribute left_out: run fa-seed0: " + told
     )
     (record,) = left_out(results)
     assert str(record) == f"{told} (run fa-seed0)"

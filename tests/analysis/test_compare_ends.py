@@ -105,7 +105,7 @@ def test_one_recording_is_not_two_runs():
         compare(a, recorded(B, ["u", "v", "w"]))
     row = compare(recorded(A, ["x", "y", "z"]), recorded(B, ["u", "y", "z"])).iloc[0]
     assert row["design"] == "broken"
-    assert row["note"].startswith("no interval: 2 of the runs of b stand in a too")
+    assert row["note"].startswith("no interval: 2 of the runs of b are in a too")
     assert compare(recorded(A, list("xyz")), recorded(B, list("uvw"))).iloc[0]["design"] == "unpaired"
     assert compare(recorded(A, [""] * 3), recorded(B, [""] * 3)).iloc[0]["design"] == "unpaired"
 

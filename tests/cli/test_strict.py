@@ -78,7 +78,7 @@ def test_analyze_leaves_a_diverged_and_a_lost_run_out(make_run, edit, record, tm
     done = invoke(*words)
     assert done.exit_code == 0, done.stderr
     assert (done.exit_code, done.stdout) == (0, f"wrote {tmp_path / 'results.zarr'}\n")
-    assert done.stderr.startswith("warning: 2 left out of the results, which name each in their attribute ")
+    assert done.stderr.startswith("warning: 2 left out of the results, listed in their attribute ")
     assert "run gone: " in done.stderr
     assert "run fa-seed1: error of layer 'fc2' at step 10 (and at 2 more) holds 160 NaN" in done.stderr
     assert done.stderr.count("\n") == 1

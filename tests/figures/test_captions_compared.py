@@ -10,7 +10,7 @@ from tests.results.synthetic_results import shorter, synthetic
 
 def test_conditions_are_compared_at_a_step_that_both_have() -> None:
     results = shorter(synthetic(("bp", "fa")), "fa", 3)
-    at = "step 100, the last that all have (BP ends at step 400)"
+    at = "step 100, the last shared step (BP ends at step 400)"
     caption = find("accuracy").caption(results)
     until = results["log/test_accuracy"].sel(step=100).values * 100
     assert caption.startswith(f"Test accuracy at {at}: FA is below BP (FA − BP = ")
@@ -18,7 +18,7 @@ def test_conditions_are_compared_at_a_step_that_both_have() -> None:
     assert f"of the error at fc3, {at}: FA is below BP" in find("rank").caption(results)
     assert "FA 0 below and 0 above of 3" in find("rank").caption(results)
     alone = shorter(synthetic(("fa", "my rule")), "fa", 3)
-    assert "Test accuracy at step 100, the last that all have (my rule ends at step 400), mean" in find(
+    assert "Test accuracy at step 100, the last shared step (my rule ends at step 400), mean" in find(
         "accuracy"
     ).caption(alone)
 
@@ -32,7 +32,7 @@ def test_runs_that_all_ended_early_are_not_told_of_as_of_the_last_step() -> None
     assert f"of the error at fc3, {until}, mean" in find("rank").caption(results)
     assert find("overlap").caption(results).startswith(f"At fc3, {until}, FA's error shares")
     remedies = find("remedies").caption(results)
-    assert remedies.startswith("Against FA at the last step, unless told (paired")
+    assert remedies.startswith("Against FA at the last step, unless stated (paired")
     assert remedies.count(f" at {until}") == 2
     small = find("remedies").draw(results).get_supxlabel().replace("\n", " ")
     assert small.startswith(f"At {until}. N = 256")
@@ -97,16 +97,16 @@ def test_conditions_without_a_step_in_common_are_not_compared() -> None:
     log = results["log"].to_dataset()
     results["log"] = log.where((log["condition"] == "fa") == (log["step"] > 100))
     assert find("accuracy").caption(results) == (
-        "Test accuracy at no step that all have (BP ends at step 100, FA ends at step 400): "
-        "no seed has a value for both FA and BP, so no runs are paired; `fadiag compare` holds unpaired ones "
-        "against each other."
+        "Test accuracy at no shared step (BP ends at step 100, FA ends at step 400): "
+        "no seed has a value for both FA and BP, so no runs are paired; `fadiag compare` compares "
+        "unpaired runs."
     )
 
 
 def test_remedies_are_compared_pair_by_pair() -> None:
     caption = find("remedies").caption(shorter(synthetic(), "fa+bn", 3))
     first, second = caption.split("FA + BN: ")[1].split("; ")[:2]
-    assert first.count("at step 100, the last that all have (FA ends at step 400)") == 2
+    assert first.count("at step 100, the last shared step (FA ends at step 400)") == 2
     assert "at step" not in second
 
 
@@ -116,7 +116,7 @@ def test_remedies_are_compared_pair_by_pair() -> None:
         (
             "overlap",
             "error_overlap_null_high",
-            "3 of 3 seeds lie above what redrawn feedback gives at step 50 ",
+            "3 of 3 seeds are above the central 95 % of redrawn feedback at step 50.",
         ),
         ("alignment", "error_cosine_null_high", "(above chance in 3 of 3 seeds at step 50)"),
         (

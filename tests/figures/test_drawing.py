@@ -110,7 +110,7 @@ def test_remedies_draw_every_seed_as_a_dot() -> None:
 def test_figures_say_n_mode_seeds_and_interval() -> None:
     for figure in FIGURES:
         words = " ".join(text for text, _ in texts(drawn(figure.name))).replace("\n", " ")
-        assert "3 seeds a condition, each drawn" in words
+        assert "3 seeds per condition; every seed is shown" in words
         assert "95 % t interval" in words
         if figure.name != "accuracy":
             assert "N = 256 samples" in words
@@ -156,8 +156,8 @@ def test_other_suffixes_are_refused(tmp_path) -> None:
 def test_of_many_layers_some_are_drawn_and_told(name) -> None:
     canvas = drawn(name, "many layers")
     titles = [ax.get_title().replace("\n", "") for ax in canvas.axes if ax.get_title()]
-    assert titles == [f"block{i}.conv1" for i in (0, 8, 17, 25, 34, 42, 58, 59)]  # 58 is the one told of
-    assert "8 of 60 layers are drawn." in canvas.get_supxlabel().replace("\n", " ")
+    assert titles == [f"block{i}.conv1" for i in (0, 8, 17, 25, 34, 42, 58, 59)]  # 58 is in the caption
+    assert "8 of 60 layers are shown." in canvas.get_supxlabel().replace("\n", " ")
 
 
 @pytest.mark.parametrize("conditions", [("bp", "fa"), ("bp", "fa", "fa+bn", "frozen")])

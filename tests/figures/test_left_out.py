@@ -12,7 +12,7 @@ from fadiag.results.left_out import LeftOut, to_attribute
 from tests.results.synthetic_results import synthetic
 
 RANK = "error_participation_ratio_raw"
-#: What an analysis tells of a run that diverged after step 100.
+#: The record of a run that diverged after step 100.
 DIVERGED = LeftOut("fa-seed1", "holds 7 NaN of 160 values", "probe", "fc3", signal="error", step=150, steps=6)
 TOLD = "run fa-seed1: error of layer 'fc3' at step 150 (and at 5 more) holds 7 NaN of 160 values"
 #: Differences over seeds: two that are alike and above 0, and one that is not.
@@ -32,17 +32,17 @@ def diverged(*, streams=("probe", "state")) -> xr.DataTree:
     return results
 
 
-def test_a_diverged_seed_does_not_turn_cannot_tell_into_a_finding() -> None:
+def test_a_diverged_seed_does_not_make_a_finding() -> None:
     whole = synthetic(("bp", "fa"))
     probe = whole["probe"].to_dataset().copy(deep=True)
     probe[RANK][{"step": -1}] = CLEAR[:, None]
     whole["probe"] = probe
-    assert "cannot tell whether FA differs from BP (FA − BP = " in find("rank").caption(whole)
-    assert "over 3 paired seeds, covers 0)" in find("rank").caption(whole)
+    assert "no detectable difference between FA and BP (FA − BP = " in find("rank").caption(whole)
+    assert "over 3 paired seeds, includes 0)" in find("rank").caption(whole)
     caption = find("rank").caption(diverged())
     assert caption.startswith(
-        "Participation ratio raw of the error at fc3, last step (fa-seed1 has no value there): cannot tell "
-        "whether FA differs from BP while runs lack a value (FA − BP = 10.1 [8.83, 11.4], 95 % t interval "
+        "Participation ratio raw of the error at fc3, last step (fa-seed1 has no value there): unclear "
+        "whether FA differs from BP, since runs lack a value (FA − BP = 10.1 [8.83, 11.4], 95 % t interval "
         "over 2 paired seeds that have one)"
     )
     assert caption.endswith(f" Left out: {TOLD}.")
@@ -54,7 +54,7 @@ def test_it_is_named_in_every_caption_and_picture(figure) -> None:
     assert f" Left out: {TOLD}." in figure.caption(results)
     assert figure.left_out(results) == [TOLD]
     small = " ".join(figure.draw(results).get_supxlabel().split())
-    assert small.endswith("In whole or in part left out: fa-seed1.") or "left out: fa-seed1." in small
+    assert small.endswith("Left out, wholly or in part: fa-seed1.")
     assert "Left out" not in figure.caption(synthetic(("bp", "fa")))
 
 
@@ -63,7 +63,7 @@ def test_intervals_say_of_how_many_seeds_they_are() -> None:
     alignment, overlap = (find(name).caption(results) for name in ("alignment", "overlap"))
     assert alignment.startswith("At the last step (fa-seed1 has no value there) FA has cos(W, B) = ")
     assert alignment.count("] over 2 of 3 seeds at ") == 2
-    assert "] over 2 of 3 seeds of its leading subspace (k = not told, raw) with the true error" in overlap
+    assert "] over 2 of 3 seeds of its leading subspace (k = unknown, raw) with the true error" in overlap
     assert "(fa-seed1 has no value there)" in find("remedies").caption(diverged_remedy())
 
 
@@ -77,7 +77,7 @@ def diverged_remedy() -> xr.DataTree:
 def test_a_remedy_is_not_found_without_a_seed() -> None:
     assert "rank higher (" in find("remedies").caption(synthetic(("fa", "fa+bn"), spread=0.1))
     caption = find("remedies").caption(diverged_remedy())
-    assert "FA + BN: rank cannot tell (" in caption
+    assert "FA + BN: rank unclear, since runs lack a value (" in caption
     assert "2 paired seeds) at the last step (fa-seed1 has no value there)" in caption
 
 
@@ -86,7 +86,7 @@ def test_a_lost_run_of_unknown_condition_finds_nothing_either() -> None:
     assert "FA is below BP" in find("accuracy").caption(results)
     results.attrs |= to_attribute([LeftOut("runs/x.zarr", "is damaged")])
     caption = find("accuracy").caption(results)
-    assert "cannot tell whether FA differs from BP while runs lack a value" in caption
+    assert "unclear whether FA differs from BP, since runs lack a value" in caption
     assert caption.endswith(" Left out: run runs/x.zarr: is damaged.")
 
 
@@ -113,7 +113,7 @@ def test_the_report_names_it_in_tables() -> None:
     assert rows == (("fa-seed1", "probe", "fc3", "error", "150", "6", "holds 7 NaN of 160 values"),)
     html = render(results)
     assert '<section id="left-out">' in html
-    assert "What was left out has no values" in html
+    assert "Items left out have no values" in html
     assert '<section id="left-out">' not in render(synthetic(("bp", "fa")))
     fa = next(row for row in finals(results).rows if row[:2] == ("fc3", "FA"))
     assert fa[2].endswith("] (2 of 3 seeds)")
@@ -166,5 +166,6 @@ def test_overlaps_name_their_k_and_what_it_was_guessed_from(dimension: bool) -> 
     told = f"of its leading subspace (k = {7 if dimension else 9}, {guess}, raw) with the true error"
     assert told in figure.caption(results)
     small = " ".join(figure.draw(results).get_supxlabel().split())
-    assert f"mean row kept (raw); k = 9 ({guess})" in small
-    assert f"Overlaps are of k = 9 directions, {guess}, or of as many as a layer has." in finals(results).note
+    assert f"mean row not removed (raw); k = 9 ({guess})" in small
+    words = f"Overlaps compare k = 9 directions, {guess}, or all directions of a layer with fewer."
+    assert words in finals(results).note

@@ -229,10 +229,10 @@ def test_tables_hold_conditions_against_each_other_at_one_step() -> None:
     table = scalars(shorter(results, "fa", 3))
     assert table.rows[0][:2] == ("BP", table.rows[0][1])
     assert table.rows[0][1].startswith(f"{until:.3f} [")
-    told = "at step 100, the last that all have (BP ends at step 400)."
+    told = "at step 100, the last shared step (BP ends at step 400)."
     assert table.note.endswith(f" test accuracy: {told}")
     note = finals(results).note
-    assert note.startswith("Mean over seeds [95 % t interval] at the last recorded step, unless told. PR:")
+    assert note.startswith("Mean over seeds [95 % t interval] at the last recorded step, unless stated. PR:")
     assert f"cos(error, error_bp), overlap with error_bp: {told}" in note
     # Of FA alone:
     assert note.endswith(

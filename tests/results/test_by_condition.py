@@ -49,8 +49,8 @@ def test_runs_of_several_feedback_seeds_are_referred_to_compare() -> None:
     log = log.assign_coords(seed=("run", [3, 3]), feedback_seed=("run", [0, 1]))
     with pytest.raises(
         InputError,
-        match=r"share condition 'bp' and seed 3 and differ in their feedback seed, .*: hold such runs "
-        "against each other by `fadiag compare`, or analyze those of one feedback seed apart",
+        match=r"share condition 'bp' and seed 3 and differ in their feedback seed, .*: compare such runs "
+        "with `fadiag compare`, or analyze the runs of each feedback seed separately",
     ):
         by_condition(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
 

@@ -107,7 +107,7 @@ def test_inspect_names_what_is_in_doubt(paths):
     ("verdict", "words"),
     [
         ("failed", "is not the derivative of the loss, and was left out"),
-        ("zero", "was 0 when it was checked, which says nothing"),
+        ("zero", "was 0 during the check, which therefore shows nothing"),
         ("unchecked", "was not checked"),
         ("new", "has the verdict 'new'"),
     ],

@@ -1,1 +1,1 @@
-"""The metrics: what each one measures, on which signals, with which null."""
+"""Define the metrics: the signals, the formula and the null of each."""

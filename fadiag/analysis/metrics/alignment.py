@@ -1,4 +1,4 @@
-"""The metrics of two signals: whether the credit that a layer receives points where the true one does."""
+"""Compare the credit that a layer receives with the credit of backpropagation."""
 
 from functools import partial
 
@@ -20,13 +20,13 @@ _MEAN = "mean over the samples where both have a direction"
 
 
 def _rows(view: View, signal: str) -> Values:
-    """Return one vector a sample, for either unfolding."""
+    """Return one vector per sample, for either unfolding."""
     values = view.values(signal)
     return values.reshape(*values.shape[:2], -1)
 
 
 def _cosines(view: View, pair: tuple[str, str]) -> Values:
-    """Return the cosine of each sample (step, sample); NaN if one of the two has no direction."""
+    """Return the cosine of each sample (step, sample); NaN if one of the two vectors is zero."""
     recorded = part_of(pair[0], "cosine")
     if recorded in view.signals:
         return view.values(recorded).astype(np.float64)
@@ -52,7 +52,7 @@ def _cosine_valid(view: View, *, pair: tuple[str, str]) -> Values:
 
 
 def ratio(above: Values, below: Values) -> Values:
-    """Return above / below of each step; NaN if the second is zero. A static norm serves all steps."""
+    """Return above / below for each step; NaN if the second is zero. A static norm holds for all steps."""
     above, below = np.broadcast_arrays(above, below)
     out = np.full(above.shape, np.nan)
     np.divide(above, below, out=out, where=below > 0)
@@ -66,7 +66,7 @@ def norm_ratio(view: View, *, pair: tuple[str, str]) -> Values:
 
 
 def vector_cosine(view: View, *, pair: tuple[str, str]) -> Values:
-    """Return the cosine of the two signals of each step, each taken as one vector."""
+    """Return the cosine of two signals at each step, with each signal as one vector."""
     return view.keep(("vector cosine", pair), lambda: spectra.cosine(view.flat(pair[0]), view.flat(pair[1])))
 
 
@@ -84,7 +84,7 @@ def _first_order_change(view: View, *, pair: tuple[str, str]) -> Values:
 
 
 def _norm_ratio_of(signal: SignalSpec, formula: str) -> Metric:
-    """Return the norm of a signal over that of its twin."""
+    """Return the metric that divides the norm of a signal by the norm of its twin."""
     return Metric(
         name=f"{signal.name}_norm_ratio",
         kinds=SIGNALS[signal.twin].streams,
@@ -152,7 +152,7 @@ ALIGNMENT_METRICS: tuple[Metric, ...] = (
     _of_pair(
         name="jacobian_alignment",
         signals=("jacobian_cosine",),
-        # A sample whose map is zero has no cosine, and its record says so.
+        # A sample whose map is zero has no cosine: its record is NaN.
         null_signals=("jacobian_cosine",),
         function=_jacobian_mean,
         long_name="cosine of the backward maps with B and with W, mean over samples",

@@ -1,4 +1,4 @@
-"""What a metric is: one row of the table."""
+"""Metric defines one row of the table of metrics."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ __all__ = ["LAYERS", "OF_ZEROS", "Metric", "Values"]
 Values = NDArray[np.float64]
 Layers = Literal["all", "layerwise", "below layerwise", "direct", "above direct", "output above direct"]
 
-#: Ends the formula of a rank: that of a matrix of zeros is 0 by definition.
+#: The end of the formula of a rank: the rank of a matrix of zeros is 0 by definition.
 OF_ZEROS = "; 0 of zeros"
-#: Which layers have a metric, in the words of the results. A chain has one matrix after the other.
+#: The layers that have a metric, as the results describe them. In a chain each layer feeds the next.
 LAYERS: Mapping[Layers, str] = {
     "layerwise": "all with feedback_kind 'layerwise', but not the network's first",
     "below layerwise": "in a chain, all below one with feedback_kind 'layerwise'",
@@ -29,7 +29,7 @@ LAYERS: Mapping[Layers, str] = {
 
 @dataclass(frozen=True)
 class Metric:
-    """One definition, under one name, with its source and its null.
+    """The definition of one metric, with its name, its source and its null.
 
     Parameters
     ----------
@@ -38,43 +38,43 @@ class Metric:
     kinds : tuple of str
         Kinds of stream that it is measured on: ``probe``, ``live``, ``state``.
     signals : tuple of str
-        Signals that it reads. Prefixes name those of another stream, layer or step, see
+        Signals that it reads. A prefix names a signal of another stream, layer or step, see
         `fadiag.analysis.metrics.signal_refs`.
     function : callable
-        Takes a `View` of one layer over some steps, returns one float64 a step.
+        Takes a `View` of one layer over some steps, and returns one float64 per step.
     long_name, formula, source, units : str
-        What the results say about it; `source` is the paper or book, or ``definition``.
+        Attributes of the variable; `source` is the paper or book, or ``definition``.
     centered : bool or None
-        Whether the mean row was removed; None if the question does not arise.
+        Whether the mean row was removed; None if it does not matter.
     needs : {"matrix", "rows", "values"}
-        ``rows`` if the metric looks at single samples, which a factor of the rows lacks. ``values`` if it
-        also needs the signal's own columns, so that no factor is enough.
+        ``rows`` if the metric reads single samples, which a factor of the rows lacks. ``values`` if it also
+        needs the signal's own columns, which no factor has.
     beside : tuple of str
-        Signals recorded beside a factor from which the function computes the same without rows.
+        Signals recorded together with a factor, from which the function computes the metric without rows.
     unfolds : bool
-        Whether the values depend on the unfolding of a convolution's signals. Cosines of samples and what is
-        measured of weights do not.
+        Whether the values depend on the unfolding of a convolution's signals. Cosines of samples and metrics
+        of weights do not.
     of_subspaces : bool
-        Whether the values depend on k, the dimension of the subspaces that are compared.
+        Whether the values depend on k, the dimension of the compared subspaces.
     bound : callable, optional
-        Takes the view, returns the largest value that the shape of the matrix allows. Values within 1 % of it
-        are marked in the variable ``<name>_at_ceiling``.
+        Takes the view, and returns the largest value that the shape of the matrix allows. Values within 1 %
+        of it are marked in the variable ``<name>_at_ceiling``.
     bound_formula : str
         The bound in words.
     null : callable, optional
-        Takes the view and the values, returns further variables by suffix (``null_low``, ...), as
+        Takes the view and the values, and returns further variables by suffix (``null_low``, ...), as
         `fadiag.analysis.metrics.nulls.drawn_summary` does.
     null_definition : str
-        What the null is; recorded draws say it themselves.
+        The null in words. Recorded draws have their own definition.
     null_signals : tuple of str
-        Signals that the null, or the function, reads if they were recorded. Without them there is no null,
-        and no error.
+        Signals that the null or the function reads if they were recorded. Without them there is no null, and
+        no error.
     layers : str
-        Which layers have it: ``all``, or a key of `LAYERS`.
+        The layers that have the metric: ``all``, or a key of `LAYERS`.
     undefined : str
-        When the function gives a value that is not a number; "" if it never does.
+        The case in which the function returns NaN; "" if it never does.
     version : int
-        Raised whenever the values change; a cached value of another version is computed again.
+        Increased whenever the values change. A cached value of another version is computed again.
     """
 
     name: str
@@ -101,5 +101,5 @@ class Metric:
 
     @property
     def refs(self) -> tuple[SignalRef, ...]:
-        """The signals that it reads, parsed."""
+        """The parsed references to the signals that it reads."""
         return tuple(map(parse, self.signals))

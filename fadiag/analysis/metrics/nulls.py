@@ -1,4 +1,4 @@
-"""The null beside a number: draws that were recorded, or the law of B's entries in random order.
+"""Compute the nulls of metrics, from recorded draws or from random orders of B's entries.
 
 Low and high are the ends of the central 95 %.
 """
@@ -29,49 +29,50 @@ __all__ = [
     "spectral_nulls",
 ]
 
-#: The share of draws below the low and above the high end.
+#: The share of draws below the low end, and above the high end.
 TAIL = 0.025
-#: Orders of B's entries that cos(W, B) is held against, the same at each step of each run.
+#: Number and seed of the random orders of B's entries in the null of cos(W, B), the same for all runs.
 ORDERS, ORDERS_SEED = 9_999, 0
-#: Cosines that are held in memory at a time.
+#: The most cosines in memory at a time.
 _AT_ONCE = 2**20
 REORDERED = (
     f"B's entries in random order: {ORDERS:,} orders, as "
     f"fadiag.spectra.permuted_cosines(W, B, {ORDERS}, numpy.random.default_rng({ORDERS_SEED})) draws them"
 )
-#: Version of metrics with a drawn null: 2 since draws that equal the observed value up to rounding are ties,
-#: 3 since draws and values are of the same samples, 4 since ranks of draws come from their spectra,
-#: 5 since both tails are given.
+#: Version of metrics with a drawn null. 2: a draw that equals the observed value up to rounding is a tie.
+#: 3: draws and values come from the same samples. 4: ranks of draws come from their spectra.
+#: 5: both tails are given.
 DRAWN_VERSION = 5
 
 
 def misfit(name: str, arrays: Mapping[str, xr.DataArray], layer: Layer) -> str:
-    """Return why recorded draws do not fit the values asked for; "" if they do, or if these are no draws.
+    """Return why recorded draws do not fit the requested values; "" if they fit, or if there are no draws.
 
-    The recorder reduced the draws to statistics of so many samples, one unfolding and one k. A store without
-    unfolding and k has draws of the samples and of the classes less one. A store without the number of
-    samples may hold draws of a whole batch beside values of a part of it (``rows=``): they are left out.
+    The recorder reduced the draws to statistics for one number of samples, one unfolding and one k. If a
+    store names neither unfolding nor k, its draws used "samples" and the number of classes minus one. If it
+    does not name the number of samples, the draws may come from the whole batch and the values from a part of
+    it (``rows=``). Such draws are left out.
     """
     role = role_of(name)
     if not role.null or role.signal is None or name not in arrays:
         return ""
     attrs = arrays[name].attrs
     values = arrays.get(role.signal.name)
-    norms = arrays.get(part_of(role.signal.name, "norm"))  # beside a factor: one norm a sample
+    norms = arrays.get(part_of(role.signal.name, "norm"))  # saved together with a factor: one norm per sample
     samples = _samples(values, norms)
     if samples is not None and "samples" not in attrs:
-        return "the store does not tell of how many samples the null was recorded: record again"
+        return "the store does not say how many samples the null was recorded on: record again"
     if samples is not None and attrs["samples"] != samples:
-        return f"the null was recorded of {attrs['samples']} samples, not {samples}"
+        return f"the null was recorded on {attrs['samples']} samples, not {samples}"
     if role.statistic == "cosine":
         return ""
     flat = values is not None and values.ndim <= 3 and values.attrs.get("reduction", "raw") == "raw"
     unfolding = str(attrs.get("unfolding", "both" if flat else "samples"))
     if unfolding not in (layer.unfolding, "both"):
-        return f"the null was recorded of the unfolding {unfolding!r}, not {layer.unfolding!r}"
+        return f"the null was recorded with the unfolding {unfolding!r}, not {layer.unfolding!r}"
     k = attrs.get("k", layer.classes and max(1, layer.classes - 1))
     if role.statistic == "overlap" and k != layer.k:
-        return f"the null was recorded with k = {k or 'not told'}, not {layer.k}"
+        return f"the null was recorded with k = {k or 'unknown'}, not {layer.k}"
     return ""
 
 
@@ -81,12 +82,12 @@ def _samples(*arrays: xr.DataArray | None) -> int | None:
 
 
 def drawn_summary(draws: NDArray[np.float64], observed: Values) -> dict[str, Values]:
-    """Summarize the draws (step, draw) of a null beside the observed value of each step.
+    """Summarize the draws (step, draw) of a null, given the observed value of each step.
 
-    ``null_p`` is that of the upper tail, ``null_p_low`` that of the lower one, see `spectra.p_value`: a draw
-    that equals the observed value up to rounding counts in both, since the observed value may come from a
-    float32 factor and the draws come from the signal. A draw that is NaN (a signal that died under it) does
-    not count; a step without any other has no null.
+    ``null_p`` is the p-value of the upper tail and ``null_p_low`` of the lower tail, see `spectra.p_value`. A
+    draw that equals the observed value up to rounding counts in both. The two may differ by rounding, since
+    the value may come from a float32 factor and the draws from the signal. A draw that is NaN (its signal was
+    zero) does not count. A step with no other draws has no null.
     """
     count = np.count_nonzero(~np.isnan(draws), axis=-1)
     found = {name: np.full(len(draws), np.nan) for name in NULL_WORDS}
@@ -113,14 +114,14 @@ def drawn_nulls(view: View, observed: Values, *, signal: str, statistic: str) ->
 
 
 def spectral_null_arrays(signal: str, *, centered: bool, fourth: bool = False) -> tuple[str, ...]:
-    """Return the recorded arrays that `spectral_nulls` reads.
+    """Return the names of the recorded arrays that `spectral_nulls` reads.
 
     Parameters
     ----------
     signal : str
     centered : bool
     fourth : bool
-        Whether the sums of |x_i|^4 are read too.
+        Whether the sums of |x_i|^4 are also read.
     """
     how = "centered" if centered else "raw"
     statistics = (f"spectrum_{how}", *((f"fourth_{how}",) if fourth else ()))
@@ -144,7 +145,7 @@ def spectral_nulls(
     observed : array (step,)
     signal : str
     centered : bool
-        Which spectrum the function takes.
+        Whether the function takes the spectrum of the centered signal.
     function : callable
         Takes the singular values (..., value) and, with ``fourth``, the sums of |x_i|^4 (...).
     fourth : bool
@@ -164,15 +165,15 @@ def spectral_nulls(
 
 
 def reordered_cosine_null(view: View, observed: Values) -> Mapping[str, Values]:
-    """Hold cos(W, B) against the law of B's entries in random order.
+    """Compare cos(W, B) with its law when B's entries are in random order.
 
-    It is right for a B of any law that is independent of W, also for one whose entries have a mean.
+    It is valid for a B of any law that is independent of W, also if its entries have a mean.
     """
     return _reordered(view, observed, lambda cosines: cosines)
 
 
 def reordered_angle_null(view: View, observed: Values) -> Mapping[str, Values]:
-    """Hold the angle of W and B, in degrees, against the same law; alignment is the lower tail."""
+    """Compare the angle of W and B, in degrees, with the same law; alignment is the lower tail."""
     return _reordered(view, observed, lambda c: np.degrees(np.arccos(np.clip(c, -1.0, 1.0))))
 
 
@@ -185,7 +186,7 @@ def _reordered(view: View, observed: Values, scale: Callable[[Values], Values]) 
     for start in range(0, len(living), at_once):
         steps = living[start : start + at_once]
         b = feedback if len(feedback) == 1 else feedback[steps]
-        orders = np.random.default_rng(ORDERS_SEED)  # the same for all steps
+        orders = np.random.default_rng(ORDERS_SEED)  # the same orders for all steps
         draws = scale(spectra.permuted_cosines(weight[steps], b, ORDERS, orders))
         for name, values in drawn_summary(draws, observed[steps]).items():
             found[name][steps] = values

@@ -1,7 +1,7 @@
-"""The metrics of paths: products of all weights above, pseudo-backprop, and alignment under direct rules.
+"""Measure paths: products of all weights above, pseudo-backprop, and alignment under direct feedback.
 
-They read the signals of other layers (see `fadiag.analysis.metrics.signal_refs`) and need layers that form a
-chain.
+These metrics read the signals of other layers (see `fadiag.analysis.metrics.signal_refs`), so they need
+layers that form a chain.
 """
 
 from functools import partial
@@ -25,7 +25,7 @@ _MATRIX_WORDS = f"A = (F_l^T)^+ dW F_(l-1)^+, dW = W_l - W_l(0), rcond {spectra.
 
 
 def _above(view: View, signal: str) -> list[Values]:
-    """Return the matrices of a signal ``above*/...`` of every layer above, the nearest first."""
+    """Return the matrices of a signal ``above*/...`` in every layer above, the nearest first."""
     names = map(str, parse(signal).expanded(len(view.signals)))
     return [view.matrix(name) for name in takewhile(view.signals.__contains__, names)]
 

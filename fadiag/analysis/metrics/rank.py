@@ -1,4 +1,4 @@
-"""The metrics of one signal: how many directions it has."""
+"""Measure the rank of a signal: how many directions it has."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from fadiag.spectra.ranks.participation import debiased_of_sums
 
 __all__ = ["RANK_METRICS", "ROW_SIGNALS"]
 
-#: Rows that the debiased participation ratio needs.
+#: The fewest rows for a debiased participation ratio.
 _FEWEST_ROWS = 4
 _HEADLINE = ("error", "modulator", "error_bp", "modulator_bp", "error_post")
-#: The signals whose rows are samples, so that centering has a meaning; the headline signals come first.
+#: The signals whose rows are samples, and which can therefore be centered. The headline signals come first.
 ROW_SIGNALS: tuple[SignalSpec, ...] = (
     *(SIGNALS[name] for name in _HEADLINE),
     *(s for s in SIGNALS.values() if s.shape in ("output", "input") and s.name not in _HEADLINE),
 )
-#: The signals in the weight's shape that change from record to record; they have no rows to center.
+#: The signals in the shape of the weight that change over time. Their rows are not samples.
 _WEIGHT_SIGNALS = tuple(s for s in SIGNALS.values() if s.shape == "weight" and "static" not in s.streams)
 
 
@@ -81,7 +81,7 @@ def _ladder(view: View, *, signal: str, definition: _Definition, centered: bool)
 
 
 def _moments(view: View, signal: str) -> Values | None:
-    """Return what is recorded of the rows beside a factor: N, sum |x|^2, |x|^4 and |x - mean|^4, by step."""
+    """Return the row moments saved with a factor: N, sum |x|^2, |x|^4 and |x - mean|^4, by step."""
     recorded = part_of(signal, "row_moments")
     if recorded not in view.signals:
         return None
@@ -89,7 +89,7 @@ def _moments(view: View, signal: str) -> Values | None:
 
 
 def _bound(view: View, *, signal: str, centered: bool) -> int:
-    """Return the largest rank that a signal's matrix can have; rows less their mean are dependent."""
+    """Return the largest possible rank of a signal's matrix; centering makes one row dependent."""
     rows, columns = view.shape(signal)
     return min(rows - centered, columns)
 
@@ -125,13 +125,13 @@ def _samples(view: View, *, signal: str) -> Values:
 
 
 def _samples_of_spectrum(s: NDArray[np.float64], fourth: NDArray[np.float64]) -> Values:
-    """Effective samples from singular values and sum |x_i|^4, since sum s^2 = sum |x_i|^2."""
+    """Return the effective samples from singular values and sum |x_i|^4, since sum s^2 = sum |x_i|^2."""
     second = np.square(s).sum(axis=-1)
     return np.asarray(np.divide(second**2, fourth, out=np.zeros_like(second), where=fourth > 0))
 
 
 def _row_normalized(view: View, *, signal: str) -> Values:
-    """Participation ratio of the rows at unit length; a row of zeros has no direction and stays zero."""
+    """Return the participation ratio of the rows at unit length; a row of zeros stays zero."""
     recorded = part_of(signal, "row_normalized")
     if recorded in view.signals:
         return spectra.participation_ratio(view.matrix(recorded))

@@ -1,13 +1,13 @@
-"""How a metric names what it reads: ``error``, ``above/error``, ``first/activation``, ``static/feedback``.
+"""Parse the signal names of metrics: ``error``, ``above/error``, ``first/activation``, ``static/feedback``.
 
 =====================  =============================================================================
-``<signal>``           of the same layer and stream, one record a step
+``<signal>``           of the same layer and stream, at each step
 ``state/<signal>``     of the state stream, at the same step
-``static/<signal>``    of the static group, the same for all steps
-``above/<signal>``     of the next layer in forward order; ``above2/`` of the one after it, and so on
+``static/<signal>``    of the static group, without steps
+``above/<signal>``     of the next layer in forward order; ``above2/`` is the layer after it, and so on
 ``above*/<signal>``    of every layer above
-``below/<signal>``     of the layer before
-``first/<signal>``     the stream's first record, the same for all steps
+``below/<signal>``     of the previous layer
+``first/<signal>``     the stream's first record; it is the same for all steps
 ``recent/<signal>``    the last `WINDOW` records up to each step, as an axis ``window`` after the step
 =====================  =============================================================================
 
@@ -21,7 +21,7 @@ from typing import Literal, cast
 
 __all__ = ["WINDOW", "SignalRef", "parse"]
 
-#: Number of records that ``recent/<signal>`` takes together.
+#: Number of records in the window of ``recent/<signal>``.
 WINDOW = 10
 
 Records = Literal["each", "first", "recent"]
@@ -38,7 +38,7 @@ _GRAMMAR = re.compile(
 
 @dataclass(frozen=True)
 class SignalRef:
-    """Which signal a metric reads: of which layer, which records, which stream.
+    """A reference to the signal that a metric reads: its layer, its records and its stream.
 
     Attributes
     ----------
@@ -47,11 +47,11 @@ class SignalRef:
     stream : {"", "state", "static"}
         Where the array is stored; "" is the stream that the metric is measured on.
     records : {"each", "first", "recent"}
-        One record a step, the first record of all, or the last `WINDOW` records up to each step.
+        One record per step, the very first record, or the last `WINDOW` records up to each step.
     above : int
-        How many layers above the metric's own layer; negative below it.
+        Number of layers above the metric's own layer; negative below it.
     every : bool
-        All layers above, not only one.
+        Whether the reference is to all layers above.
     """
 
     signal: str
@@ -62,11 +62,11 @@ class SignalRef:
 
     @property
     def name(self) -> str:
-        """The array's name among those of its layer: ``error``, ``state/weight``."""
+        """The name of the array in its layer: ``error``, ``state/weight``."""
         return f"{self.stream}/{self.signal}" if self.stream else self.signal
 
     def expanded(self, count: int) -> tuple["SignalRef", ...]:
-        """Return one reference a layer for ``above*``, with `count` layers above; at least the next layer.
+        """Return one reference per layer for ``above*``, with `count` layers above; at least the next layer.
 
         Examples
         --------
@@ -87,7 +87,7 @@ class SignalRef:
 
 @cache
 def parse(text: str) -> SignalRef:
-    """Read a reference as the rows of the table of metrics write it.
+    """Parse a reference as it is written in the table of metrics.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The metrics of subspaces: whether two signals share their leading directions."""
+"""Measure whether two signals share their leading directions."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ _NO_SUBSPACE = "error or error_bp is zero: it has no subspace"
 def _k(view: View) -> int:
     if view.layer.k is None:
         raise MissingSignalError(
-            "the dimension k of the compared subspaces is not known: the run tells no number of classes and "
+            "the dimension k of the compared subspaces is not known: the run states no number of classes and "
             "did not record its last layer; give it, analyze(k=...) or --k"
         )
     rows, columns = view.matrix(_PAIR[0]).shape[-2:]
@@ -35,7 +35,7 @@ def _bases(view: View) -> tuple[Values, Values]:
 
 def _overlap(view: View) -> Values:
     x, y = _bases(view)
-    # A dead signal has no subspace, rather than one that overlaps with nothing.
+    # A signal of zeros has no subspace, so its overlap is NaN and not 0.
     alive = x.any(axis=(-2, -1)) & y.any(axis=(-2, -1))
     return np.where(alive, spectra.overlap_of_bases(x, y), np.nan)
 
@@ -53,7 +53,7 @@ def _dimension(view: View) -> Values:
 
 
 def _angle(view: View, *, which: int) -> Values:
-    """Return one of the principal angles, in degrees; NaN if a signal has fewer than k directions."""
+    """Return one principal angle in degrees; NaN if a signal has fewer than k directions."""
 
     def angles() -> Values:
         x, y = _bases(view)
@@ -90,7 +90,7 @@ SUBSPACE_METRICS: tuple[Metric, ...] = (
     _subspace(
         name="error_overlap_chance",
         function=_chance,
-        long_name="mean overlap with a uniformly drawn subspace: a mark of scale, no null under shared gates",
+        long_name="mean overlap with a uniformly drawn subspace: a scale, not a null under shared gates",
         formula="k / columns",
     ),
     _subspace(
@@ -102,7 +102,7 @@ SUBSPACE_METRICS: tuple[Metric, ...] = (
     _subspace(
         name="error_overlap_chance_std",
         function=_chance_std,
-        long_name="standard deviation of the overlap with a uniformly drawn subspace: a mark of scale",
+        long_name="standard deviation of the overlap with a uniformly drawn subspace: a scale",
         formula="sqrt(2 (n - k)^2 / (n^2 (n - 1) (n + 2))), n columns",
     ),
     _principal(

@@ -1,7 +1,7 @@
-"""The table of metrics: name, signals, needs, function, null, source.
+"""List all metrics in one table, and choose metrics by name.
 
-Every variable of the results is a row here, or a null of a row. To measure something else, pass a `Metric` of
-your own to ``analyze(metrics=[...])``; nothing is registered.
+Every measured variable of the results is a row of the table, or a null or mark of a row. To measure something
+else, pass your own `Metric` to ``analyze(metrics=[...])``; there is no registry.
 """
 
 from collections.abc import Iterable
@@ -27,12 +27,12 @@ TABLE: tuple[Metric, ...] = (
 
 
 def choose(metrics: Iterable[str | Metric] | None) -> tuple[Metric, ...]:
-    """Return the metrics asked for: names of the table, `Metric` objects, or None for the whole table.
+    """Return the chosen metrics, from names in the table, `Metric` objects, or None for the whole table.
 
     Raises
     ------
     InputError
-        A name that the table does not have; the near ones are listed.
+        A name is not in the table. The error lists similar names.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The metrics over several records: how far an activation moved, how many directions updates explore."""
+"""Measure change over several records: how far an activation moves, and how many directions updates take."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Lays a recorded signal out as the matrix whose spectrum is measured."""
+"""Turn a recorded signal into the matrix whose spectrum is measured."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,22 +21,22 @@ def unfold(
     rows_valid: int | None = None,
     what: str = "a signal",
 ) -> NDArray[Any]:
-    """Lay a signal out as one matrix a step.
+    """Return a signal as one matrix per step.
 
     Parameters
     ----------
     values : array (step, *dims)
-        The signal as recorded.
+        The recorded signal.
     dims : sequence of str
-        Names of the axes after the step. If the first is ``sample``, rows are samples. If it is ``factor``,
-        rows are those of a QR factor. Otherwise the signal is a weight and rows are outputs.
+        Names of the axes after the step. If the first is ``sample``, the rows are samples. If it is
+        ``factor``, they are the rows of a QR factor. Otherwise the signal is a weight, and rows are outputs.
     unfolding : {"samples", "channels"}
         The rows and columns of a signal with more than two axes: ``samples`` gives (N, C·H·W), ``channels``
         gives (N·H·W, C).
     rows_valid : int, optional
-        Number of real samples; the rest is padding and is dropped.
+        Number of real samples. The others are padding and are dropped.
     what : str
-        The signal's name in errors.
+        Name of the signal in errors.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def unfold(
 
 
 def center(matrix: NDArray[Any], *, factor: bool = False) -> NDArray[Any]:
-    """Remove the mean row, in float64; in a joint factor it is the first row."""
+    """Remove the mean row, in float64. In a factor the first row holds the mean, so drop that row."""
     if factor and matrix.shape[-2] > 1:
         return matrix[..., 1:, :]
     return np.zeros_like(matrix) if factor else spectra.centered(matrix)  # one sample is its own mean

@@ -1,4 +1,4 @@
-"""One layer over some steps, as a metric's function sees it."""
+"""View gives the function of a metric the signals of one layer over some steps."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,10 +24,10 @@ def spectrum_of(signal: str, *, centered: bool) -> str:
 
 @dataclass(frozen=True)
 class Layer:
-    """What the store says about a layer, and what the analysis was asked.
+    """The description of a layer from the store, with the options of the analysis.
 
-    ``classes`` is the number of outputs of the network's last layer, ``k`` the dimension of the subspaces
-    that are compared; None if the run does not tell.
+    ``classes`` is the number of outputs of the network's last layer. ``k`` is the dimension of the compared
+    subspaces. They are None if the run does not state them.
     """
 
     name: str
@@ -40,10 +40,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class SignalView:
-    """The recorded values (step, *dims) of one signal, and whether they are a QR factor instead of rows.
+    """The recorded values (step, *dims) of one signal, or of its QR factor if ``factor`` is True.
 
-    ``rows`` and ``columns`` are those of the signal's matrix, if a factor has others. A static signal has a
-    step axis of length 1, which broadcasts.
+    ``rows`` and ``columns`` are the shape of the signal's matrix, if the shape of a factor differs. A static
+    signal has a step axis of length 1, which broadcasts.
     """
 
     values: NDArray[Any]
@@ -55,10 +55,10 @@ class SignalView:
 
 @dataclass(frozen=True)
 class View:
-    """The signals of one layer over steps with the same number of valid rows and the same signals present.
+    """The signals of one layer, over steps with the same signals and the same number of valid rows.
 
-    What several metrics need (a spectrum, the cosines of each sample) is computed once and cached while the
-    view lives, which is one block of steps.
+    A quantity that several metrics need, such as a spectrum, is computed once and cached. The cache lives as
+    long as the view, which is one block of steps.
     """
 
     layer: Layer
@@ -68,13 +68,13 @@ class View:
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def keep(self, key: Any, compute: Callable[[], T]) -> T:
-        """Return what was computed under this key; compute it the first time."""
+        """Return the cached value of a key; compute it on the first call."""
         if key not in self._kept:
             self._kept[key] = compute()
         return cast(T, self._kept[key])
 
     def values(self, signal: str) -> NDArray[Any]:
-        """Return the values (step, ...) as recorded, without the padding of samples."""
+        """Return the recorded values (step, ...) of a signal, without padded samples."""
         found = self.signals[signal]
         if self.rows_valid is not None and found.dims[:1] == ("sample",):
             return found.values[:, : self.rows_valid]
@@ -99,12 +99,12 @@ class View:
         )
 
     def shape(self, signal: str) -> tuple[int, int]:
-        """Return the rows and columns of a signal's matrix, as it was before any factor."""
+        """Return the number of rows and columns of a signal's matrix before any factorization."""
         found, (rows, columns) = self.signals[signal], self.matrix(signal).shape[-2:]
         return found.rows or int(rows), found.columns or int(columns)
 
     def spectrum(self, signal: str, *, centered: bool = False) -> NDArray[np.float64]:
-        """Return the singular values (step, k) of a signal, largest first; the recorded ones if there are."""
+        """Return the singular values (step, k) of a signal, largest first, as recorded if they were."""
         recorded = spectrum_of(signal, centered=centered)
         if recorded in self.signals:
             return self.values(recorded).astype(np.float64)

@@ -1,4 +1,4 @@
-"""The metrics of weights: what was learned, what was applied, and whether W knows B."""
+"""Measure weights: how far they moved, how exact the recorded updates are, and whether W aligns with B."""
 
 from functools import partial
 
@@ -26,7 +26,7 @@ def _sign_agreement(view: View) -> Values:
 
 
 def _displacement(view: View) -> Values:
-    """W - W_0 in float64: exact for float32 weights of similar size."""
+    """Return W - W_0 in float64, which is exact for float32 weights of similar size."""
 
     def difference() -> Values:
         weight, start = (view.matrix(s).astype(np.float64) for s in _W0)
@@ -52,7 +52,7 @@ def _displacement_norm(view: View) -> Values:
 def _rounding_floor(view: View) -> Values:
     """Return the share of the update that is rounding of the weight.
 
-    The recorded one comes first: a bfloat16 weight is stored as float32, whose spacing is finer.
+    A recorded floor is preferred: a bfloat16 weight is stored as float32, whose spacing is finer.
     """
     if "update_rounding_floor" in view.signals:
         return view.values("update_rounding_floor").astype(np.float64)

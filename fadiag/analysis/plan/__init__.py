@@ -1,1 +1,1 @@
-"""Decide what to measure: which runs and signals there are, which metrics they allow, in which blocks."""
+"""Plan an analysis: open the runs, find the metrics that they allow, and cut the work into blocks."""

@@ -1,4 +1,4 @@
-"""Reads one layer over a block of steps, leaves out signals that are not finite, and measures."""
+"""Read one layer over a block of steps, leave out signals that are not finite, and measure the rest."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fadiag.analysis.metrics.metric import Metric, Values
 from fadiag.analysis.metrics.signal_refs import parse
 from fadiag.analysis.metrics.view import Layer, SignalView, View
-from fadiag.analysis.plan.losses import Losses
+from fadiag.analysis.plan.unmeasured import Unmeasured
 from fadiag.errors import InputError
 from fadiag.results.left_out import LeftOut
 from fadiag.results.null_values import AT_CEILING, NULL_WORDS
@@ -19,19 +19,19 @@ from fadiag.signals import NULLS
 
 __all__ = ["CEILING", "Block", "Measured", "measure"]
 
-#: The share of its bound from which on a rank is at its ceiling: the samples or the units are too few for it.
+#: A rank above this share of its bound is at its ceiling: there are too few samples or units for it.
 CEILING = 0.99
 _NULL_SUFFIXES = tuple(f"{null.prefix}{suffix}" for null in NULLS.values() for suffix in NULL_WORDS)
 
 
 @dataclass(frozen=True)
 class Block:
-    """One layer over some steps, with all that is needed to measure it in another thread, process or machine.
+    """One layer over some steps, with everything needed to measure it in another thread, process or machine.
 
-    ``arrays`` are lazy selections (step, ...) with one entry a step of the block. ``missing`` marks the steps
-    without a record of a signal. ``static`` arrays have no step axis. An ``optional`` signal may be absent
-    (all NaN) at some steps. ``owners`` names the layer of each array, which may be another layer. An array in
-    ``windows`` has other entries than one a step; its positions (step, window) are what each step reads.
+    ``arrays`` are lazy selections (step, ...) with one entry per step of the block. ``missing`` marks the
+    steps without a record of a signal. ``static`` arrays have no step axis. An ``optional`` signal may be
+    absent (all NaN) at some steps. ``owners`` names the layer of each array, which may be another layer. An
+    array in ``windows`` is read at the positions (step, window) instead of once per step.
     """
 
     run: str
@@ -49,7 +49,7 @@ class Block:
     strict: bool
 
     def lost(self, name: str, reason: str = "") -> LeftOut:
-        """Return the record of a signal that cannot be used."""
+        """Return the record for a signal that cannot be used."""
         ref = parse(name)
         owner = self.owners.get(name, self.layer.name)
         return LeftOut(self.run, reason, ref.stream or self.stream, owner, signal=ref.signal)
@@ -57,18 +57,20 @@ class Block:
 
 @dataclass(frozen=True)
 class Measured:
-    """The values of a block by variable, one a step, and what was left out."""
+    """The values of a block by variable, one per step, and the records of what was left out."""
 
     values: Mapping[str, Values]
     left_out: tuple[LeftOut, ...] = ()
 
 
-def _finite(name: str, values: NDArray[np.generic], block: Block, losses: Losses) -> NDArray[np.bool_]:
-    """Return for each step whether the signal can be measured; a record that is not finite is left out.
+def _finite(
+    name: str, values: NDArray[np.generic], block: Block, unmeasured: Unmeasured
+) -> NDArray[np.bool_]:
+    """Return for each step whether the signal can be measured; leave out a record that is not finite.
 
-    The store gives NaN for a signal that was not recorded at a step. So a record of nothing but NaN is absent
-    if the recorder counted no NaN in what it recorded. Single draws of a null may be NaN; the other draws
-    then make the null.
+    The store returns NaN for a signal that was not recorded at a step. So a record that is all NaN is absent
+    if the recorder counted no NaN in the recorded values. Single draws of a null may be NaN; the null then
+    uses the other draws.
     """
     good = ~block.missing.get(name, np.zeros(len(values), np.bool_))
     sample_rows = "sample" in block.arrays[name].dims and block.rows_valid is not None
@@ -95,57 +97,59 @@ def _finite(name: str, values: NDArray[np.generic], block: Block, losses: Losses
         if not absent:
             words = " and ".join(f"{n:,} {what}" for n, what in ((nan, "NaN"), (inf, "Inf")) if n)
             unsure = lacking and "nan_count" not in block.arrays[name].attrs
-            told = ", or was not recorded there (the store is not closed)" if unsure else ""
-            losses.add(block.lost(name, f"holds {words} of {record.size:,} values{told}"), (int(step),))
+            doubt = ", or was not recorded there (the store is not closed)" if unsure else ""
+            unmeasured.add(block.lost(name, f"holds {words} of {record.size:,} values{doubt}"), (int(step),))
     return good
 
 
-def _usable(name: str, values: NDArray[np.generic], block: Block, losses: Losses) -> bool:
-    """Return whether an array without steps can be measured; a static one that is not finite is left out."""
-    # The first record of a stream may have filled-up rows.
+def _usable(name: str, values: NDArray[np.generic], block: Block, unmeasured: Unmeasured) -> bool:
+    """Return whether an array without steps can be measured; leave out a static one that is not finite."""
+    # The first record of a stream may have padded rows.
     if parse(name).stream != "static" or values.dtype.kind != "f" or np.isfinite(values).all():
         return True
     bad = np.count_nonzero(~np.isfinite(values))
-    losses.add(block.lost(name, f"holds {bad:,} values that are not finite of {values.size:,}"))
+    unmeasured.add(block.lost(name, f"holds {bad:,} values that are not finite of {values.size:,}"))
     return False
 
 
 def _lacks(records: NDArray[np.generic]) -> bool:
-    """Return whether one of the records is nothing but NaN."""
+    """Return whether one of the records is all NaN."""
     return bool(np.isnan(records.reshape(len(records), -1)).all(axis=-1).any())
 
 
 def _is_factor(array: xr.DataArray) -> bool:
-    """Return whether an array is a factor of the rows; if the columns were factored, rows are samples."""
+    """Return whether an array is a factor of the rows. If the columns were factored, the rows are samples."""
     return array.attrs.get("reduction") == "factor" and array.attrs.get("factor_side", "rows") == "rows"
 
 
-def _read(arrays: Mapping[str, xr.DataArray], block: Block, losses: Losses) -> dict[str, NDArray[Any]]:
-    """Read the arrays that can be read, past xarray's cache, since the block outlives its measurement."""
+def _read(
+    arrays: Mapping[str, xr.DataArray], block: Block, unmeasured: Unmeasured
+) -> dict[str, NDArray[Any]]:
+    """Read the arrays without filling xarray's cache, which would outlive the measurement."""
     found = {}
     for name, array in arrays.items():
-        with losses.catching(block.lost(name), (None,) if name in block.static else block.steps.tolist()):
+        with unmeasured.catching(block.lost(name), (None,) if name in block.static else block.steps.tolist()):
             found[name] = np.asarray(array[...].values)
     return found
 
 
 def _rows_of(array: xr.DataArray, rows_valid: int | None) -> int | None:
-    """Return the rows of the matrix that a factor stands for; None where the array's own rows are those."""
+    """Return the number of rows of the matrix behind a factor; None if the array is not such a factor."""
     if not _is_factor(array) or not {"rows", "samples"} <= set(array.attrs):
         return None
     rows, samples = int(array.attrs["rows"]), int(array.attrs["samples"])
     return rows if rows_valid is None else rows // samples * rows_valid
 
 
-def _views(block: Block, losses: Losses) -> Iterator[tuple[NDArray[np.intp], View]]:
-    """Cut the block into views whose steps have equal valid rows and the same signals."""
-    loaded = _read(block.arrays, block, losses)
+def _views(block: Block, unmeasured: Unmeasured) -> Iterator[tuple[NDArray[np.intp], View]]:
+    """Split the block into views whose steps have the same signals and the same number of valid rows."""
+    loaded = _read(block.arrays, block, unmeasured)
     loaded |= {name: loaded[name][at] for name, at in block.windows.items() if name in loaded}
-    good = {name: _finite(name, values, block, losses) for name, values in loaded.items()}
-    static = _read(block.static, block, losses)
-    static = {name: values for name, values in static.items() if _usable(name, values, block, losses)}
+    good = {name: _finite(name, values, block, unmeasured) for name, values in loaded.items()}
+    static = _read(block.static, block, unmeasured)
+    static = {name: values for name, values in static.items() if _usable(name, values, block, unmeasured)}
     kinds: dict[tuple[int | None, frozenset[str], tuple[bool, ...]], list[int]] = {}
-    # A first record has no steps, and may have other samples than some of them.
+    # A first record has no step axis, and some steps may have other samples.
     apart = {name: mask for name, mask in block.missing.items() if name in block.static}
     for i in range(len(block.steps)):
         rows = None if block.rows_valid is None else int(block.rows_valid[i])
@@ -172,25 +176,27 @@ def _views(block: Block, losses: Losses) -> Iterator[tuple[NDArray[np.intp], Vie
 
 
 def measure(block: Block) -> Measured:
-    """Measure every metric of a block, with its null: one float64 a step, NaN if a signal is absent.
+    """Measure every metric of a block, with its null: one float64 per step, NaN if a signal is absent.
 
-    What cannot be read or measured is left out; with ``block.strict`` it is raised.
+    An error in reading or measuring is recorded and the item left out; with ``block.strict`` it is raised.
     """
     out: dict[str, Values] = {}
-    losses = Losses(block.strict)
-    for where, view in _views(block, losses):
+    unmeasured = Unmeasured(block.strict)
+    for where, view in _views(block, unmeasured):
         for metric in block.metrics:
             if not all(signal in view.signals for signal in metric.signals):
                 continue
             lost = LeftOut(block.run, "", block.stream, block.layer.name, metric=metric.name)
-            with losses.catching(lost, view.steps.tolist()):
-                for name, values in _measured(metric, view, losses, lost):
+            with unmeasured.catching(lost, view.steps.tolist()):
+                for name, values in _measured(metric, view, unmeasured, lost):
                     out.setdefault(name, np.full(len(block.steps), np.nan))[where] = values
-    return Measured(out, tuple(losses.records))
+    return Measured(out, tuple(unmeasured.records))
 
 
-def _measured(metric: Metric, view: View, losses: Losses, lost: LeftOut) -> Iterator[tuple[str, Values]]:
-    """Give the metric's values, where it is at its ceiling, and its null."""
+def _measured(
+    metric: Metric, view: View, unmeasured: Unmeasured, lost: LeftOut
+) -> Iterator[tuple[str, Values]]:
+    """Yield the values of a metric, the mark of values at their ceiling, and the null."""
     values = _one_a_step(metric.function(view), view)
     yield metric.name, values
     if metric.bound is not None and (bound := metric.bound(view)) > 0:
@@ -200,7 +206,7 @@ def _measured(metric: Metric, view: View, losses: Losses, lost: LeftOut) -> Iter
     if metric.null is None:
         return
     found = {}
-    with losses.catching(replace(lost, metric=f"{metric.name}_null"), view.steps.tolist()):
+    with unmeasured.catching(replace(lost, metric=f"{metric.name}_null"), view.steps.tolist()):
         found = {suffix: _one_a_step(null, view) for suffix, null in metric.null(view, values).items()}
         if unknown := [suffix for suffix in found if suffix not in _NULL_SUFFIXES]:
             raise InputError(f"the null gives {', '.join(unknown)}; it can give {', '.join(_NULL_SUFFIXES)}")
@@ -211,7 +217,7 @@ def _measured(metric: Metric, view: View, losses: Losses, lost: LeftOut) -> Iter
 
 def _one_a_step(found: Values, view: View) -> Values:
     values = np.asarray(found, np.float64)
-    if values.shape not in ((), (1,), (len(view.steps),)):  # what does not change has one number for all
+    if values.shape not in ((), (1,), (len(view.steps),)):  # a constant may be given as one number
         raise InputError(
             f"an array of shape {values.shape} came back, not one number for each of {len(view.steps)} steps"
         )

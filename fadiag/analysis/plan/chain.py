@@ -1,9 +1,9 @@
-"""Which layers follow each other: needed by metrics that read the layer above or below.
+"""Find out whether layers form a chain, for metrics that read the layer above or below.
 
-A store does not record which layer feeds which. Layers are a chain only if their weights are matrices that
-fit from the first layer to the last, and every signal is one vector a sample. A skip connection is not seen.
-There is no chain if the recorder left layers out, if layers see other samples, or if a weight is stored as
-(in, out).
+A store does not record which layer feeds which. Layers count as a chain only if their weights are matrices
+whose shapes fit from the first layer to the last, and if every signal is one vector per sample. A skip
+connection is not detected. There is no chain if the recorder left layers out, if layers saw different
+samples, or if a weight is stored as (in, out).
 """
 
 from itertools import pairwise
@@ -14,7 +14,7 @@ __all__ = ["chain_of"]
 
 
 def chain_of(run: Run, stream: Stream) -> tuple[str, ...]:
-    """Return the layers from the first to the last if they are a chain of matrices, else nothing."""
+    """Return the layers from first to last if they are a chain of matrices, else an empty tuple."""
     names = tuple(stream.layers)
     if not _is_whole(stream) or stream.own_rows:
         return ()
@@ -36,7 +36,7 @@ def chain_of(run: Run, stream: Stream) -> tuple[str, ...]:
 
 
 def _is_whole(stream: Stream) -> bool:
-    """Return whether all layers were recorded; a store that does not count them passes as whole."""
+    """Return whether all layers were recorded; True if the store does not say how many there are."""
     attrs = stream.layer_attrs.values()
     count = max((int(a.get("layers_in_model", 0)) for a in attrs), default=0)
     return count <= len(stream.layers)

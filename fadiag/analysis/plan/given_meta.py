@@ -1,4 +1,4 @@
-"""Meta entries that are given for stores already recorded, in place of or beside what their runs recorded."""
+"""Check the meta entries that a user gives for stores already recorded."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -17,12 +17,12 @@ GivenMeta = Mapping[Any, Mapping[str, Any]]
 
 
 def entries_by_path(meta: GivenMeta, runs: Iterable[Any]) -> dict[Path, Entries]:
-    """Return the entries of each run that is given by its path, under its resolved path.
+    """Return the given entries of each run, by the resolved path of the run.
 
     Raises
     ------
     InputError
-        A path that is none of the runs or that comes twice, or an entry that is no text, number or bool.
+        A path is not among the runs or is given twice, or an entry is not a text, a number or a bool.
     """
     known = {_resolved(run): str(run) for run in runs if isinstance(run, (str, os.PathLike))}
     found: dict[Path, Entries] = {}
@@ -44,7 +44,7 @@ def _resolved(path: Any) -> Path:
 
 
 def _plain(path: Any, entries: Mapping[str, Any]) -> Entries:
-    """Return entries as plain Python values; numpy's scalars are numbers too."""
+    """Return entries as plain Python values, also those that are numpy scalars."""
     if not isinstance(entries, Mapping):
         raise InputError(f"meta of {path} is {entries!r}; give its entries: {{'condition': 'fa', 'seed': 0}}")
     plain = {key: v.item() if isinstance(v, np.generic) else v for key, v in entries.items()}

@@ -1,4 +1,4 @@
-"""Which records of an array each step reads: its own, the first of all, or the last few."""
+"""Select the records of an array that each step reads: its own, the first, or the last few."""
 
 import numpy as np
 import xarray as xr
@@ -10,7 +10,7 @@ __all__ = ["declared_at", "first_record", "recent_records", "records_at"]
 
 
 def declared_at(array: xr.DataArray) -> int:
-    """Return the position of an array's first record; the positions before it hold fill values."""
+    """Return the position of an array's first record; earlier positions hold fill values."""
     return int(array.attrs.get("declared_at", 0))
 
 
@@ -38,6 +38,6 @@ def recent_records(
 def records_at(
     array: xr.DataArray, steps: NDArray[np.int64], wanted: NDArray[np.int64]
 ) -> tuple[xr.DataArray, NDArray[np.bool_]]:
-    """Return the records of an array with these steps at the wanted steps; a mask marks those without one."""
+    """Return the records of an array at the wanted steps, and a mask of the steps without a record."""
     position = np.searchsorted(steps, wanted).clip(0, max(0, len(steps) - 1))
     return array.isel(step=position), steps[position] != wanted

@@ -1,4 +1,4 @@
-"""Which signals a layer of a run has, and which metrics they are enough for."""
+"""Find the signals that a layer of a run has, and the metrics that they allow."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,9 +8,9 @@ import xarray as xr
 from fadiag.analysis.metrics.metric import Metric
 from fadiag.analysis.metrics.signal_refs import WINDOW, SignalRef, parse
 from fadiag.analysis.plan.chain import chain_of
-from fadiag.analysis.plan.losses import Losses
 from fadiag.analysis.plan.records import declared_at
 from fadiag.analysis.plan.runs import Run, Stream
+from fadiag.analysis.plan.unmeasured import Unmeasured
 from fadiag.errors import MissingSignalError
 from fadiag.results.left_out import LeftOut
 from fadiag.store import Unfolding
@@ -30,7 +30,7 @@ class LayerContext:
     arrays: Mapping[str, Mapping[str, xr.DataArray]]
 
     def owner(self, above: int) -> str | None:
-        """Return the layer that is so many above this one in the chain; None if there is none."""
+        """Return the layer at this distance above in the chain; None if the chain ends before."""
         if above == 0:
             return self.layer
         place = self.position + above
@@ -42,18 +42,18 @@ class LayerContext:
         return tuple(str(one) for ref in metric.refs for one in ref.expanded(layers_above))
 
     def array(self, signal: str) -> xr.DataArray | None:
-        """Return the array that a metric of this layer names; None if it was not recorded."""
+        """Return the array behind a signal name of a metric; None if it was not recorded."""
         ref = parse(signal)
         owner = self.owner(ref.above)
         if owner is None:
             return None
         arrays = self.arrays[owner]
-        # Feedback that is learned is recorded over time, in the place of the static one.
+        # Learned feedback is recorded over time, and replaces the static one.
         learned = ref.stream == "static" and ref.signal in arrays
         return arrays.get(ref.signal if learned else ref.name)
 
     def resolve(self, metric: Metric) -> Metric | None:
-        """Return the metric with its signals written out for this layer; None if the layer lacks them."""
+        """Return the metric with its signals written out for this layer; None if a signal is missing."""
         if self.stream.kind not in metric.kinds or not self._has_feedback(metric):
             return None
         arrays = {s: self.array(s) for s in self.signals(metric)}
@@ -88,20 +88,20 @@ class LayerContext:
 
 
 def layer_contexts(run: Run, stream: Stream) -> list[LayerContext]:
-    """Return the layers of a stream, each with the arrays that its metrics can name."""
+    """Return the layers of a stream, each with the arrays that its metrics can read."""
     chain, arrays = chain_of(run, stream), {name: _arrays(run, stream, name) for name in stream.layers}
     return [LayerContext(run, stream, name, i, chain, arrays) for i, name in enumerate(stream.layers)]
 
 
 def _factor_side(array: xr.DataArray | None) -> str:
-    """Return "rows" or "columns" for a factor, the side on which it is small; "" for another array."""
+    """Return the reduced side of a factor, "rows" or "columns"; "" for another array."""
     if array is None or array.attrs.get("reduction", "raw") != "factor":
         return ""
     return str(array.attrs.get("factor_side", "rows"))
 
 
 def other_unfolding(run: Run, unfolding: Unfolding) -> str:
-    """Return why a run cannot be measured in this unfolding: a factor of it is of another; "" if it can."""
+    """Return why a run cannot be measured in this unfolding, if it has factors in another; "" if it can."""
     for stream in run.streams.values():
         for layer, arrays in stream.layers.items():
             for name, array in arrays.items():
@@ -115,7 +115,7 @@ def other_unfolding(run: Run, unfolding: Unfolding) -> str:
 
 
 def _arrays(run: Run, stream: Stream, layer: str) -> dict[str, xr.DataArray]:
-    """Return what a layer has, by the name that `SignalRef` gives it."""
+    """Return the arrays of a layer, by the name that `SignalRef` gives them."""
     found = {name: a for name, a in stream.layers[layer].items() if _has_record(a)}
     for name, array in run.static.get(layer, {}).items():
         found[SignalRef(name, "static").name] = array
@@ -128,29 +128,29 @@ def _arrays(run: Run, stream: Stream, layer: str) -> dict[str, xr.DataArray]:
 
 
 def _has_record(array: xr.DataArray) -> bool:
-    """Return whether a signal was recorded at all: a killed run may only have declared it."""
+    """Return whether a signal has a record; a killed run may only have declared it."""
     return "step" not in array.dims or declared_at(array) < array.sizes["step"]
 
 
-def check_asked(runs: Sequence[Run], metrics: Sequence[Metric], losses: Losses) -> None:
-    """Refuse a metric, asked for by name, that no layer of any run can give; else name the runs without it.
+def check_asked(runs: Sequence[Run], metrics: Sequence[Metric], unmeasured: Unmeasured) -> None:
+    """Raise for a requested metric that no run allows; record the runs without it if others have it.
 
     Raises
     ------
     MissingSignalError
-        It names the run, the layer, the signal and what was recorded instead. With strict losses, where one
-        run cannot give a metric.
+        No run allows the metric, or one run does not and `unmeasured` is strict. The error names the run, the
+        layer, the missing signal and the recorded ones.
     """
     for metric in metrics:
         missing = {run.label: cause for run in runs if (cause := _missing(run, metric)) is not None}
-        if missing and (losses.strict or len(missing) == len(runs)):
+        if missing and (unmeasured.strict or len(missing) == len(runs)):
             raise next(iter(missing.values()))
         for label, cause in missing.items():
-            losses.add(LeftOut(label, str(cause), metric=metric.name))
+            unmeasured.add(LeftOut(label, str(cause), metric=metric.name))
 
 
 def _missing(run: Run, metric: Metric) -> MissingSignalError | None:
-    """Return why no layer of a run can give a metric."""
+    """Return the reason why no layer of a run allows a metric; None if one does."""
     try:
         contexts = [context for stream in run.streams.values() for context in layer_contexts(run, stream)]
         where = [context for context in contexts if context.stream.kind in metric.kinds]

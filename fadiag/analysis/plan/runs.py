@@ -1,4 +1,4 @@
-"""The runs to analyze, as the analysis sees them: labelled streams of layers, still on disk."""
+"""Open the runs to analyze, as labelled streams of lazy arrays."""
 
 import os
 from collections import Counter
@@ -19,7 +19,7 @@ from fadiag.store import ROW_COUNT_SIGNAL, Unfolding, open_run, rows_of_layer, r
 
 __all__ = ["Run", "Stream", "open_runs"]
 
-#: What every stream has beside its step.
+#: Variables of every stream that are not logged scalars.
 _CLOCK = ("wall_time", "epoch", "rows_valid")
 
 
@@ -39,26 +39,26 @@ class Stream:
 
     @property
     def classes(self) -> tuple[int | None, str]:
-        """The outputs of the network's last layer, and what they are guessed from, if the store does not say.
+        """The number of outputs of the network's last layer, and the source of the number if it is a guess.
 
-        None if the last layer was not recorded either.
+        The number is None if the store does not state it and the last layer was not recorded.
         """
         last, attrs = list(self.layer_attrs.items())[-1]
-        if told := int(attrs.get("classes", 0)):
-            return told, ""
+        if stated := int(attrs.get("classes", 0)):
+            return stated, ""
         if int(attrs.get("order", 0)) + 1 < int(attrs.get("layers_in_model", 0)):
             return None, ""
         own = int(attrs.get("out_features", 0)) or _outputs(self.layers[last].get("error"))
         return own, f"the outputs of layer '{last}', the last that was recorded"
 
     def rows_of(self, layer: str) -> NDArray[np.int64] | None:
-        """Return how many samples of each record a layer saw: as it tells itself, else as the stream does."""
+        """Return how many samples a layer saw in each record, by its own count or else by the stream's."""
         return self.own_rows.get(layer, self.rows_valid)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One opened run under its label; without streams if it cannot be measured, and ``lost`` says why."""
+    """One opened run with its label. If it cannot be measured it has no streams, and ``lost`` says why."""
 
     label: str
     path: Path | None
@@ -70,7 +70,7 @@ class Run:
     lost: str = ""
 
     def layer(self, stream: Stream, name: str, unfolding: Unfolding, k: int | None) -> Layer:
-        """Describe a layer; the network's classes are the outputs of its last one, recorded or not."""
+        """Return the description of a layer, with the options of the analysis."""
         classes, _ = stream.classes
         attrs = stream.layer_attrs[name]
         return Layer(
@@ -84,7 +84,7 @@ class Run:
 
 
 def _outputs(error: xr.DataArray | None) -> int | None:
-    """Return how many outputs the layer of an error has: its columns, as they were before any factor."""
+    """Return the number of outputs of a layer from its error: the columns before any factorization."""
     if error is None or error.ndim != 3:  # of step, sample and output
         return None
     if error.attrs.get("reduction") == "factor":
@@ -163,13 +163,15 @@ def _open(tree: xr.DataTree, path: Path | None, label: str, meta: Entries) -> Ru
 def _open_or_lose(
     item: str | os.PathLike[str] | xr.DataTree, position: int, given: Mapping[Path, Entries]
 ) -> tuple[Run, Exception | None]:
-    """Return the run; without streams, with what was raised, if it cannot be opened."""
-    path = None if isinstance(item, xr.DataTree) else absolute_path(item)  # a worker may be elsewhere
+    """Return the run, and None. If it cannot be opened, return a run without streams, and the error."""
+    path = (
+        None if isinstance(item, xr.DataTree) else absolute_path(item)
+    )  # a worker may have another working directory
     stem = path.name.removesuffix(".zarr") if path else getattr(item, "name", None) or f"run{position}"
     meta: Entries = dict(given.get(path.resolve(), {})) if path else {}
     try:
         attrs = item.attrs if isinstance(item, xr.DataTree) else {"manifest": run_info(item).manifest}
-        meta = _meta(_plain(attrs)) | meta  # which a store tells whose arrays are damaged
+        meta = _meta(_plain(attrs)) | meta  # readable even if the arrays are damaged
         tree = item if isinstance(item, xr.DataTree) else open_run(item)
         return _open(tree, path, _label(meta, stem), meta), None
     except MemoryError:
@@ -180,7 +182,7 @@ def _open_or_lose(
 
 
 def _refuse_twice(runs: Iterable[Run]) -> None:
-    """Refuse a recording that is given twice, by its path or as a copy: it is no second run."""
+    """Raise InputError if a recording is given twice, by its path or as a copy."""
     found: dict[tuple[str, int], Run] = {}
     for run in runs:
         first = found.setdefault((run.run_id, run.generation), run)
@@ -193,18 +195,18 @@ def _refuse_twice(runs: Iterable[Run]) -> None:
 
 
 def open_runs(runs: Any, meta: GivenMeta | None = None, *, strict: bool = False) -> list[Run]:
-    """Open runs (paths or trees from `open_run`) and give each a label of its own.
+    """Open runs (paths or trees from `open_run`) and give each a unique label.
 
-    Entries of `meta`, by path, go before those that the run recorded. Equal labels are told apart by ``#2``,
-    ``#3``, ... in the order given. A run that cannot be opened has no streams and says why.
+    Entries of `meta`, by path, replace those that the run recorded. Equal labels get ``#2``, ``#3``, ... in
+    the given order. A run that cannot be opened has no streams, and ``lost`` says why.
 
     Raises
     ------
     InputError
-        There is no run, something that is neither a path nor a tree, one recording twice, or `meta` of a path
-        that is none of the runs.
+        There is no run, an item is neither a path nor a tree, a recording is given twice, or `meta` names a
+        path that is not among the runs.
     StoreError
-        No run can be opened; with `strict`, one cannot.
+        No run can be opened, or with `strict` one run cannot.
     """
     items: Iterable[Any] = [runs] if isinstance(runs, (str, os.PathLike, xr.DataTree)) else list(runs)
     given = entries_by_path(meta or {}, items)
@@ -228,7 +230,7 @@ def open_runs(runs: Any, meta: GivenMeta | None = None, *, strict: bool = False)
 
 
 def _labelled(runs: Sequence[Run]) -> list[Run]:
-    """Tell equal labels apart by a number."""
+    """Add a number to equal labels."""
     seen: Counter[str] = Counter()
     taken = {run.label for run in runs}
     labelled = []

@@ -1,4 +1,4 @@
-"""Cuts the work into blocks: which metrics each layer of each stream gives, over which steps."""
+"""Cut the work into blocks: the metrics of one layer of one stream over some steps."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from fadiag.analysis.metrics.metric import Metric
 from fadiag.analysis.metrics.nulls import misfit
 from fadiag.analysis.metrics.signal_refs import parse
 from fadiag.analysis.plan.block import Block
-from fadiag.analysis.plan.losses import Losses
 from fadiag.analysis.plan.records import declared_at, first_record, recent_records, records_at
 from fadiag.analysis.plan.requirements import LayerContext, layer_contexts
 from fadiag.analysis.plan.runs import Run, Stream
+from fadiag.analysis.plan.unmeasured import Unmeasured
 from fadiag.results.left_out import LeftOut
 from fadiag.store import Unfolding
 
 __all__ = ["BLOCK_BYTES", "Known", "Options", "Task", "plan"]
 
-#: Bytes of signals that one block reads; its float64 work arrays take a few times as much.
+#: Bytes of signals that one block reads. Its float64 work arrays take a few times as much.
 BLOCK_BYTES = 8 * 2**20
 
-#: Which steps have a value of a metric already: (run, stream, layer, metric) -> one bool a step.
+#: The steps that already have a value: (run, stream, layer, metric) -> one bool per step.
 Known = Callable[[Run, Stream, str, Metric], NDArray[np.bool_]]
 
 
@@ -47,7 +47,7 @@ class Task:
 
 
 def _steps_per_block(arrays: Mapping[str, xr.DataArray], windows: Mapping[str, NDArray[np.intp]]) -> int:
-    """Return how many steps fit the budget, in whole chunks of the largest signal."""
+    """Return how many steps fit into `BLOCK_BYTES`, in whole chunks of the largest signal."""
     if not arrays:
         return BLOCK_BYTES  # nothing to read
     record = {name: array.nbytes // max(1, array.sizes["step"]) for name, array in arrays.items()}
@@ -68,7 +68,7 @@ def _layer_tasks(
     for i in range(len(stream.steps)):
         groups.setdefault(tuple(metric for metric in able if not have[metric.name][i]), []).append(i)
     for wanted, members in groups.items():
-        # A metric that reads many arrays a step has blocks of its own: the others fit more steps in a block.
+        # Metrics that read many arrays per step get separate blocks, so the others fit more steps in one.
         for wide in (False, True):
             if part := tuple(metric for metric in wanted if _is_wide(metric) is wide):
                 yield from _group_tasks(context, part, np.asarray(members, np.intp), options)
@@ -82,8 +82,8 @@ def _is_wide(metric: Metric) -> bool:
 class _Found:
     """The arrays of a group of metrics.
 
-    ``arrays`` have one entry a step, except at the steps that ``missing`` marks; ``static`` have no step
-    axis. ``windows`` holds the positions that each step reads of an array.
+    ``arrays`` have one entry per step, except at the steps marked in ``missing``. ``static`` arrays have no
+    step axis. ``windows`` holds the positions in an array that each step reads.
     """
 
     arrays: dict[str, xr.DataArray]
@@ -119,7 +119,7 @@ def _find(context: LayerContext, signals: Sequence[str]) -> _Found:
 
 
 def _selection(positions: NDArray[np.intp]) -> slice | NDArray[np.intp]:
-    """Return increasing positions, as a slice if they have no gaps: that is read in one piece."""
+    """Return increasing positions, as a slice if they have no gaps, since a slice reads faster."""
     contiguous = positions[-1] - positions[0] == len(positions) - 1
     return slice(int(positions[0]), int(positions[-1]) + 1) if contiguous else positions
 
@@ -127,7 +127,7 @@ def _selection(positions: NDArray[np.intp]) -> slice | NDArray[np.intp]:
 def _group_tasks(
     context: LayerContext, metrics: tuple[Metric, ...], members: NDArray[np.intp], options: Options
 ) -> Iterator[Task]:
-    """Cut steps (by position) that need the same metrics into blocks."""
+    """Cut steps, given by position, that need the same metrics into blocks."""
     run, stream, name = context.run, context.stream, context.layer
     layer = run.layer(stream, name, options.unfolding, options.k)
     rows = stream.rows_of(name)
@@ -140,13 +140,13 @@ def _group_tasks(
     }
     found = _find(context, sorted({s for metric in metrics for s in metric.signals} | nulls))
     arrays, missing, static = found.arrays, found.missing, found.static
-    # Steps at which every metric lacks a signal: nothing to measure.
+    # There is nothing to measure at steps where every metric lacks a signal.
     nothing = np.ones(len(stream.steps), np.bool_)
     for metric in metrics:
         lacks = [missing[s] for s in metric.signals if s in missing]
         nothing &= np.any(lacks, axis=0) if lacks else False
     members = members[~nothing[members]]
-    # The last record of a state has no update, a fresh optimizer no momentum; a null is not drawn each time.
+    # The last state has no update, a new optimizer has no momentum, and a null is not drawn at every step.
     refs = {s: parse(s) for s in (*arrays, *static)}
     may_lack = {
         s
@@ -179,16 +179,16 @@ def _group_tasks(
 
 
 def plan(
-    runs: Sequence[Run], metrics: Sequence[Metric], options: Options, known: Known, losses: Losses
+    runs: Sequence[Run], metrics: Sequence[Metric], options: Options, known: Known, unmeasured: Unmeasured
 ) -> list[Task]:
-    """Return the blocks of all runs without the known values, ordered by run, stream, layer and step.
+    """Return the blocks of values still to be measured, ordered by run, stream, layer and step.
 
-    A stream whose attributes or arrays make no sense is left out.
+    A stream with invalid attributes or arrays is left out.
     """
     tasks: list[Task] = []
     for run in runs:
         for stream in run.streams.values():
-            with losses.catching(LeftOut(run.label, "", stream.name, signal="every signal")):
+            with unmeasured.catching(LeftOut(run.label, "", stream.name, signal="every signal")):
                 for context in layer_contexts(run, stream):
                     tasks += _layer_tasks(context, metrics, known, options)
     return tasks

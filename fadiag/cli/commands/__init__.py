@@ -1,1 +1,1 @@
-"""The subcommands of ``fadiag``, one module each."""
+"""Define the subcommands of ``fadiag``, one per module."""

@@ -1,4 +1,4 @@
-"""``fadiag analyze``: all metrics of one or many runs."""
+"""Define ``fadiag analyze``, which measures all metrics of one or more runs."""
 
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, cast
@@ -22,16 +22,16 @@ __all__ = ["analyze"]
     default="results.zarr",
     show_default=True,
     type=click.Path(),
-    help="Where to write: .zarr or .nc (what figure and report read), .csv or .parquet (a long table).",
+    help="Output: .zarr or .nc (for figure and report), .csv or .parquet (a long table).",
 )
 @click.option(
     "--meta",
     metavar="CSV",
     type=ExistingFile(),
-    help="Set entries of the runs, such as condition and seed: a table whose first column is path.",
+    help="A table of entries for the runs, such as condition and seed. The first column is path.",
 )
 @click.option(
-    "--metric", "metrics", multiple=True, metavar="NAME", help="Only this metric; may be given again."
+    "--metric", "metrics", multiple=True, metavar="NAME", help="Measure only this metric; may be repeated."
 )
 @click.option(
     "--unfolding",
@@ -60,7 +60,7 @@ def analyze(
     strict: bool,
     scheduler: str | None,
 ) -> None:
-    """Measure recorded runs: every metric with its null, each RUN a recorded store."""
+    """Measure every metric, with its null, of the recorded stores RUN."""
     from fadiag.analysis import analyze as measure
     from fadiag.analysis import cluster_executor
     from fadiag.cli.meta_csv import read_meta
@@ -74,7 +74,7 @@ def analyze(
             list(runs),
             meta=entries,
             metrics=metrics or None,
-            unfolding=cast("Unfolding", unfolding),  # click has checked it
+            unfolding=cast("Unfolding", unfolding),  # checked by click
             k=k,
             strict=strict,
             executor=executor,

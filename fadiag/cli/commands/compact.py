@@ -1,4 +1,4 @@
-"""``fadiag compact``: a sealed, compressed copy of a run."""
+"""Define ``fadiag compact``, which writes a sealed, compressed copy of a run."""
 
 import click
 
@@ -9,9 +9,9 @@ __all__ = ["compact"]
 @click.argument("run", type=click.Path())
 @click.argument("dest")
 def compact(run: str, dest: str) -> None:
-    """Write a sealed copy of RUN to DEST: few files, compressed, with checksums; values are bit-equal.
+    """Write a sealed copy of RUN to DEST, in few compressed files with checksums and bit-equal values.
 
-    DEST is a path that does not exist, or s3://bucket/prefix and the like (extra: fadiag[cloud]). RUN stays.
+    DEST is a new path, or a URL such as s3://bucket/prefix (extra: fadiag[cloud]). RUN is not changed.
     """
     from fadiag.store import compact as seal
 

@@ -1,4 +1,4 @@
-"""``fadiag compare``: two results, metric by metric."""
+"""Define ``fadiag compare``, which compares two results metric by metric."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from fadiag.paths import absolute_path
 
 __all__ = ["compare"]
 
-#: How the first line of a written table begins.
+#: The beginning of the first line of a written table.
 _HEAD = "stream,variable,layer,runs,design,"
 
 
 def _check_table(path: str) -> Path:
-    """Refuse, before any work is done, a path where a table cannot or must not be written."""
+    """Raise InputError, before any work is done, for a path where a table cannot or must not be written."""
     out = absolute_path(path)
     if out.suffix != ".csv":
         raise InputError(f"the table cannot be written to {out}: its name must end in .csv")
@@ -31,7 +31,7 @@ def _is_table(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(len(_HEAD)) == _HEAD.encode()
-    except OSError:  # a directory, or what may not be read
+    except OSError:  # a directory, or a file without permission
         return False
 
 
@@ -42,9 +42,9 @@ def _is_table(path: Path) -> bool:
     "--conditions",
     nargs=2,
     metavar="A B",
-    help="The condition of A and that of B, where results hold several.",
+    help="The conditions of A and B to compare, if the results hold several.",
 )
-@click.option("--all", "everything", is_flag=True, help="Show what does not differ, too.")
+@click.option("--all", "everything", is_flag=True, help="Also show rows that do not differ.")
 @click.option("-o", "--out", type=click.Path(), help="Also write the whole table as CSV.")
 @strict_option
 def compare(
@@ -56,13 +56,16 @@ def compare(
     out: str | None,
     strict: bool,
 ) -> None:
-    """Compare the final values of the results A and B: difference B - A with its 95 % interval over runs.
+    """Compare the final values of the results A and B: the difference B - A with its 95 % interval over runs.
 
-    Paired where both have runs of the same seeds, two-way random effects where each seed was run with each
-    feedback seed. Intervals are one by one: of twenty rows that do not differ one will seem to. The p-value
-    is that of all layers of a variable together, and needs six pairs. Values are those of the last step that
-    both have, and a run without a number there is left out; what is left out or refused is said below the
-    table. Where a run is left out, nothing is said to differ: a run that diverged is no random loss.
+    Runs are paired if both results have the same seeds. If each seed was run with each feedback seed, the
+    interval comes from two-way random effects. The level holds for each interval alone: of twenty rows
+    without a difference, one will seem to differ. The p-value holds for all layers of a variable together,
+    and needs six pairs.
+
+    Values are those of the last step that both results have. A run without a number there is left out, and
+    its rows do not count as different, since a run that diverged is not lost at random. Notes below the table
+    list what was left out or not compared.
     """
     from fadiag.analysis import compare as measure
     from fadiag.cli.terminal import table
@@ -88,7 +91,7 @@ def compare(
         for row in shown.to_dict("records")
     )
     table(columns, rows)
-    rule = "95 % interval leaves out 0, and no run is left out"
+    rule = "the 95 % interval excludes 0, and no run is left out"
     click.echo(f"{int(found['differs'].sum())} of {len(found)} differ ({rule})")
     for note, count in found["note"].value_counts().items():
         if note:

@@ -1,4 +1,4 @@
-"""``fadiag export``: a run as netCDF, for R, Julia and MATLAB."""
+"""Define ``fadiag export``, which writes a run as netCDF for R, Julia and MATLAB."""
 
 import click
 
@@ -9,7 +9,10 @@ __all__ = ["export"]
 @click.argument("run", type=click.Path())
 @click.argument("dest", metavar="DEST.nc", type=click.Path())
 def export(run: str, dest: str) -> None:
-    """Write RUN as netCDF-4, groups and dimensions kept, for R, Julia or MATLAB (extra: fadiag[netcdf])."""
+    """Write RUN as netCDF-4 with the same groups and dimensions, for R, Julia or MATLAB.
+
+    It needs the extra fadiag[netcdf].
+    """
     from fadiag.store import export_netcdf
 
     export_netcdf(run, dest)

@@ -1,4 +1,4 @@
-"""``fadiag figure``: one figure of the results."""
+"""Define ``fadiag figure``, which draws one figure of the results."""
 
 import click
 
@@ -23,20 +23,20 @@ def _list(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.argument("name")
 @click.argument("results", type=click.Path())
 @click.option(
-    "-o", "--out", type=click.Path(), help="Where to write: .pdf, .png or .svg.  [default: NAME.pdf]"
+    "-o", "--out", type=click.Path(), help="The file to write: .pdf, .png or .svg.  [default: NAME.pdf]"
 )
-@click.option("--numbers", type=click.Path(), help="Also write the numbers behind the figure, as CSV.")
+@click.option("--numbers", type=click.Path(), help="Also write the numbers of the figure as CSV.")
 @click.option(
     "--list",
     is_flag=True,
     is_eager=True,
     expose_value=False,
     callback=_list,
-    help="Name the figures and exit.",
+    help="List the figures and exit.",
 )
 @strict_option
 def figure(name: str, results: str, out: str | None, numbers: str | None, strict: bool) -> None:
-    """Draw the figure NAME of RESULTS (what analyze wrote), and say what it shows."""
+    """Draw the figure NAME of RESULTS (the output of analyze), and print its caption."""
     from fadiag.errors import InputError
     from fadiag.figures import check_numbers, check_suffix, find, save, write_numbers
     from fadiag.results import load_results

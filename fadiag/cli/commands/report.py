@@ -1,4 +1,4 @@
-"""``fadiag report``: the results as one HTML file."""
+"""Define ``fadiag report``, which writes the results as one HTML file."""
 
 import click
 
@@ -15,7 +15,7 @@ __all__ = ["report"]
 )
 @strict_option
 def report(results: str, out: str, strict: bool) -> None:
-    """Tell RESULTS (what analyze wrote) in one self-contained HTML file."""
+    """Write RESULTS (the output of analyze) as one self-contained HTML file."""
     from fadiag.report import check_report, not_drawn, write_report
     from fadiag.results import load_results
     from fadiag.results.left_out import left_out, told_by_run

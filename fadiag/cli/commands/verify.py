@@ -1,4 +1,4 @@
-"""``fadiag verify``: whether a store is whole."""
+"""Define ``fadiag verify``, which checks that a store is complete and undamaged."""
 
 import click
 
@@ -8,17 +8,17 @@ __all__ = ["verify"]
 @click.command(short_help="Check that a store is whole.")
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path())
 def verify(runs: tuple[str, ...]) -> None:
-    """Check that every committed chunk of each RUN is there, whole and, if sealed, unchanged.
+    """Check that every committed chunk of each RUN exists, is complete and, if sealed, is unchanged.
 
-    Each problem is a line on stdout, a path that is no store among them; with a problem in any the command
-    exits 1, once it has looked at all.
+    Each problem is a line on stdout, and so is a path that is not a store. All RUNs are checked; then the
+    command exits with 1 if there is any problem.
     """
     from fadiag.errors import DamagedError
 
     bad = []
     for run in runs:
-        whole, told = _look_at(run)
-        click.echo(told)
+        whole, line = _look_at(run)
+        click.echo(line)
         if not whole:
             bad.append(run)
     if bad:
@@ -26,7 +26,7 @@ def verify(runs: tuple[str, ...]) -> None:
 
 
 def _look_at(run: str) -> tuple[bool, str]:
-    """Return whether a store is whole, and what to say of it."""
+    """Return whether a store is whole, and the line to print."""
     from fadiag.errors import StoreError
     from fadiag.store import verify_run
 

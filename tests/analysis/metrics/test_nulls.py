@@ -192,8 +192,8 @@ def test_the_overlap_of_another_k_has_no_null(tmp_path: Path) -> None:
 
 def test_draws_of_other_samples_are_no_null(make_run: Callable[..., xr.DataTree]) -> None:
     for attrs, why in (
-        ({"samples": 64}, "the null was recorded of 64 samples, not 16"),
-        ({}, "the store does not tell of how many samples the null was recorded: record again"),
+        ({"samples": 64}, "the null was recorded on 64 samples, not 16"),
+        ({}, "the store does not say how many samples the null was recorded on: record again"),
     ):
         run = make_run()
         for layer in run["probe"].children.values():
@@ -218,7 +218,7 @@ def test_the_rank_of_another_unfolding_has_no_null(tmp_path: Path) -> None:
     xr.testing.assert_equal(
         samples["error_overlap_null_mean"].sel(layer="4"), channels["error_overlap_null_mean"].sel(layer="4")
     )
-    told = "the null was recorded of the unfolding 'samples', not 'channels'"
+    told = "the null was recorded with the unfolding 'samples', not 'channels'"
     assert channels[name].attrs["null_left_out"] == told
 
 

@@ -1,4 +1,4 @@
-"""What could not be measured, collected while the rest goes on."""
+"""Unmeasured collects the errors of items that cannot be measured, so that the others go on."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from fadiag.errors import FadiagError, InputError
 from fadiag.results.left_out import LeftOut
 
-__all__ = ["Losses", "reason_of"]
+__all__ = ["Unmeasured", "reason_of"]
 
 
 def reason_of(cause: Exception) -> str:
-    """Say what was raised: a message of fadiag as it is, any other with its type.
+    """Return the text of an error: the message of fadiag's own errors, other errors with their type.
 
     Examples
     --------
@@ -24,14 +24,14 @@ def reason_of(cause: Exception) -> str:
 
 
 class _StrictError(InputError):
-    """What strict losses raise: told once, however many blocks it passes through."""
+    """The error under `strict`; a type of its own, so that outer blocks pass it on unchanged."""
 
 
 @dataclass
-class Losses:
-    """The records of what was left out; with `strict`, the first one is raised instead.
+class Unmeasured:
+    """The records of everything left out; with `strict`, the first one is raised instead.
 
-    An interrupt and a lack of memory are no property of a metric or a run, and are never caught.
+    An interrupt or a lack of memory is not the fault of a metric or a run, and is never caught.
     """
 
     strict: bool = False
@@ -40,7 +40,7 @@ class Losses:
     def add(
         self, record: LeftOut, steps: Iterable[int | None] = (None,), cause: Exception | None = None
     ) -> None:
-        """Keep a record for each of the steps, or raise it."""
+        """Add a record for each of the steps, or raise it."""
         records = [replace(record, step=step) for step in steps]
         if self.strict:
             raise _StrictError(f"{records[0]}; analyze without strict to leave it out") from cause
@@ -48,10 +48,10 @@ class Losses:
 
     @contextmanager
     def catching(self, record: LeftOut, steps: Iterable[int | None] = (None,)) -> Iterator[None]:
-        """Leave out what the block raises, as a record with its reason."""
+        """Catch an error in the block, and record it with its reason."""
         try:
             yield
         except (MemoryError, _StrictError):
             raise
-        except Exception as cause:  # whatever a metric, a reader or a store raises
+        except Exception as cause:  # a metric, a reader or a store may raise anything
             self.add(replace(record, reason=reason_of(cause)), steps, cause)
