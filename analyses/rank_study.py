@@ -1,12 +1,12 @@
-"""Claim: the error that Feedback Alignment sends to the last hidden layer has a lower rank than BP's.
+"""Test the claim that the last hidden layer's error has a lower rank under Feedback Alignment than under BP.
 
-The study that ``fadiag demo`` runs in small, on the data set that you name. What decides it was written down
-before it ran, in `fadiag.training.demo_study`: primary metric ``error_participation_ratio_centered``, primary
-layer ``fc3``, runs paired by seed, the last recorded step. Everything else it draws is secondary.
+``fadiag demo`` runs a small version of this study; here you choose the data set. The decision rule was fixed
+before the first run, in `fadiag.training.demo_study`: primary metric ``error_participation_ratio_centered``,
+primary layer ``fc3``, runs paired by seed, the last recorded step. All other figures are secondary.
 
     python analyses/rank_study.py --out rank-digits
     python analyses/rank_study.py --data fashion-mnist --data-dir FOLDER --out rank-fashion
-    python analyses/rank_study.py --quick --out rank-quick     # two seeds, two conditions: does it run at all
+    python analyses/rank_study.py --quick --out rank-quick     # two seeds, two conditions: a quick trial
 """
 
 import argparse
@@ -45,7 +45,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", default="digits", choices=["digits", "fashion-mnist", "cifar10"])
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, help="how many; three by default, six or more allow a p-value")
+    parser.add_argument("--seeds", type=int, help="number of seeds, three by default; six allow a p-value")
     parser.add_argument("--quick", action="store_true", help="two seeds of BP and FA only")
     arguments = parser.parse_args()
     main(arguments.data, arguments.data_dir, arguments.out, arguments.seeds, arguments.quick)

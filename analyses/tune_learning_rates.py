@@ -1,11 +1,11 @@
-"""Tune the learning rate of every condition of the rank study, and write the whole curves.
+"""Tune the learning rate of every condition of the rank study, and print the whole curves.
 
     python analyses/tune_learning_rates.py --data digits
 
-Every condition gets the same budget: the same grid and the same seeds, none of them a reported one. The
-score is the accuracy after the last epoch on the last fifth of the training images; the test images are not
-looked at. A rate at which any seed's loss is not finite is out. The smallest rate within one standard error
-of the best is taken; an optimum at the grid's edge is flagged, since the true one may lie outside.
+Every condition gets the same budget: the same grid and the same seeds, which are not those of the study. The
+score is the accuracy after the last epoch on the last fifth of the training images. The test images are not
+used. A rate is excluded if any seed's loss is not finite. The script chooses the smallest rate within one
+standard error of the best. It flags an optimum at the grid's edge, since the true one may lie outside.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SEEDS = (100, 101, 102)
 
 
 def configurations(base: Config) -> Iterator[tuple[str, float, Config]]:
-    """Yield condition, rate and configuration of every run; only the first and last step are recorded."""
+    """Yield condition, rate and configuration of every run, which records only its first and last step."""
     base = replace(
         base,
         data=replace(base.data, held_out="validation"),
@@ -38,7 +38,7 @@ def configurations(base: Config) -> Iterator[tuple[str, float, Config]]:
 
 
 def score(config: Config) -> float | None:
-    """Return the validation accuracy after the last epoch, or None of a run that diverged."""
+    """Return the validation accuracy after the last epoch, or None if the run diverged."""
     latest: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -54,21 +54,21 @@ def score(config: Config) -> float | None:
 
 
 def best_and_chosen(curve: Mapping[float, Sequence[float | None]]) -> tuple[float, float]:
-    """Return the rate of the best mean, and the one to use: the smallest within one standard error of it.
+    """Return the rate of the best mean, and the smallest rate within one standard error of it.
 
-    Only rates at which every seed stayed finite take part. Where a curve is flat over decades, as under batch
-    norm, the best of three seeds is chance; the smallest rate that is as good is furthest from the cliff.
+    Only rates at which every seed stayed finite count. If a curve is flat over decades, as under batch norm,
+    the best of three seeds is chance. Then the smallest good rate is the one furthest from divergence.
     """
     means = {rate: fmean(scores) for rate, some in curve.items() if len(scores := _finite(some)) == len(some)}
     if not means:
-        raise SystemExit("every rate of the grid diverged; widen it downwards")
+        raise SystemExit("every rate of the grid diverged; add smaller rates")
     best = max(means, key=means.__getitem__)
     error = stdev(_finite(curve[best])) / len(curve[best]) ** 0.5
     return best, min(rate for rate, mean in means.items() if mean >= means[best] - error)
 
 
 def table(curves: Mapping[str, Mapping[float, Sequence[float | None]]]) -> str:
-    """Draw the curves as a Markdown table: mean and standard deviation over seeds, in per cent."""
+    """Draw the curves as a Markdown table: mean and standard deviation over seeds, in percent."""
     lines = [
         f"| learning rate | {' | '.join(curves)} |",
         f"|---{'|---' * len(curves)}|",

@@ -1,4 +1,4 @@
-"""Sphinx configuration."""
+"""Configure Sphinx."""
 
 import re
 
@@ -19,7 +19,7 @@ napoleon_use_ivar = True
 
 
 def _plain_formulas(app, what, name, obj, options, lines):  # noqa: PLR0917
-    """Keep |x| and a*b as they are written: formulas stand in docstrings as plain text, not as markup."""
+    """Escape | and * in docstrings, where formulas such as |x| and a*b are plain text, not markup."""
     lines[:] = [
         line if line.lstrip().startswith(">>>") else re.sub(r"(?<![`\\])([|*])", r"\\\1", line)
         for line in lines
@@ -27,5 +27,5 @@ def _plain_formulas(app, what, name, obj, options, lines):  # noqa: PLR0917
 
 
 def setup(app):
-    """Attach the hook."""
+    """Register the function that escapes formulas."""
     app.connect("autodoc-process-docstring", _plain_formulas, priority=900)

@@ -1,7 +1,7 @@
-"""Record the checkpoints of a run that is over: load each, and say how many updates it has seen.
+"""Record the checkpoints of a finished run: load each one, and say how many updates came before it.
 
 Run it: ``python hooks/checkpoints.py --out checkpoints``; then ``fadiag inspect checkpoints/run.zarr``.
-Without an optimizer there are no gradients, momenta and updates: probes, weights and biases are recorded.
+Without an optimizer, only probes, weights and biases are recorded: no gradients, momenta or updates.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def train(folder: Path) -> None:
-    """Make the checkpoints that your run has left: NUMBER.pt is the model after so many updates."""
+    """Train, and save a checkpoint NUMBER.pt after every 10 updates, in place of your own run."""
     torch.manual_seed(0)
     x, y, _, _ = read_digits().tensors(torch.device("cpu"))
     model = build()
@@ -46,9 +46,9 @@ def record(folder: Path, store: Path) -> None:
     probe = fadiag.Probe((x[:128], y[:128]), loss_of)
     checkpoints = {int(path.stem): path for path in folder.glob("*.pt")}
     model = build()
-    # The recorder stores the first weights and B when it is built, so load the first checkpoint before.
+    # The recorder stores the initial weights and B when it is built, so load the first checkpoint first.
     model.load_state_dict(torch.load(checkpoints[min(checkpoints)]))
-    # every=(): record nothing but the steps named below.
+    # every=(): record only the steps that are given below.
     with fadiag.Recorder(model, store, probes={"probe": probe}, every=(), meta={"rule": "fa"}) as recorder:
         for step in sorted(checkpoints):
             model.load_state_dict(torch.load(checkpoints[step]))
@@ -66,5 +66,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="a folder for checkpoints and store")
+    parser.add_argument("--out", type=Path, required=True, help="a folder for the checkpoints and the store")
     main(parser.parse_args().out)

@@ -1,8 +1,8 @@
-"""Record the layers of another FA library: biotorch, which fadiag has an adapter for.
+"""Record the layers of another FA library: biotorch, for which fadiag has an adapter.
 
 Run it: ``python hooks/foreign_fa_library.py --out foreign``; then ``fadiag inspect foreign/run.zarr``.
 For a library without an adapter, write one: ``Recorder(..., adapters=(fadiag.LayerAdapter(...),))``. It says
-where W is, which matrix replaces W in the backward pass, and how to put another matrix there for a while.
+where W is, which matrix replaces W in the backward pass, and how to use another matrix for one pass.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from fadiag.training.datasets import read_digits
 try:
     from biotorch.layers.frsf import Conv2d, Linear
 except ImportError as error:
-    # --no-deps: biotorch asks for torchvision and jupyter, but its layers need neither.
+    # --no-deps: biotorch requires torchvision and jupyter, but its layers need neither.
     sys.exit(f"this recipe needs biotorch ({error}): pip install --no-deps biotorch==0.0.16")
 
 

@@ -1,7 +1,7 @@
 """Record a run of the Hugging Face Trainer: copy `Record` and give it to ``Trainer(callbacks=...)``.
 
 Run it: ``python hooks/hf_trainer.py --out hf``; then ``fadiag inspect hf/run.zarr``.
-It needs ``pip install transformers accelerate``; nothing is downloaded, the model has random weights.
+It needs ``pip install transformers accelerate``. It downloads nothing: the model has random weights.
 """
 
 import argparse
@@ -30,10 +30,10 @@ from fadiag.training.datasets import read_digits
 class Record(TrainerCallback):
     """Open a `fadiag.Recorder` when training begins, call it after each update, close it after the last.
 
-    ``options`` go to the Recorder as they are. A run that goes on from a checkpoint goes on in its store. The
-    last record is of the weights that the last update left, also with ``load_best_model_at_end``. Names of
+    ``options`` go to the Recorder unchanged. A run that continues from a checkpoint continues in its store.
+    The last record has the weights of the last update, also with ``load_best_model_at_end``. Names of
     metrics get underscores: ``rewards/chosen`` becomes ``rewards_chosen``. The Trainer calls no callback when
-    an exception ends it: the store then keeps what was recorded before.
+    an exception ends it. The store then has the records before the exception.
     """
 
     def __init__(self, path: Path, **options: Any) -> None:
@@ -44,21 +44,21 @@ class Record(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self.recorder is not None:  # an exception ended the train() before
+        if self.recorder is not None:  # an exception ended an earlier train()
             self.load_hook.remove()
             self.recorder.__exit__(RuntimeError, None, None)
         model, optimizer = kwargs["model"], kwargs["optimizer"]
         self.recorder = fadiag.Recorder(
             model,
             self.path,
-            optimizer=getattr(optimizer, "optimizer", optimizer),  # the one inside accelerate's
+            optimizer=getattr(optimizer, "optimizer", optimizer),  # accelerate wraps the optimizer
             steps=state.max_steps,
             resume_from=state.global_step or None,
             **self.options,
         )
 
         def before_loading(*_: Any) -> None:
-            if control.should_training_stop:  # transformers 4 loads the best model before it logs the end
+            if control.should_training_stop:  # transformers 4 loads the best model, then logs the end
                 self.close()
 
         self.load_hook = model.register_load_state_dict_pre_hook(before_loading)
@@ -67,7 +67,7 @@ class Record(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self.recorder is not None:
-            self.recorder.step(epoch=state.epoch)  # an update, whatever gradient_accumulation_steps is
+            self.recorder.step(epoch=state.epoch)  # once an update, for any gradient_accumulation_steps
 
     def on_log(
         self,
@@ -79,7 +79,7 @@ class Record(TrainerCallback):
     ) -> None:
         if self.recorder is None:  # evaluate() before or after train()
             return
-        # The loss is the mean since the last log. It is logged under the step that it led to.
+        # The loss is the mean since the last log, and is logged under the current step.
         for name, value in logs.items():
             if name == "epoch" or name in self.refused:
                 continue
@@ -88,7 +88,7 @@ class Record(TrainerCallback):
             except InputError as error:
                 self.refused.add(name)
                 warnings.warn(f"metric {name!r} is not recorded: {error}", stacklevel=2)
-        if "train_runtime" in logs:  # the training has ended, and its weights are still the last update's
+        if "train_runtime" in logs:  # training has ended; the weights are still the last update's
             self.close()
 
     def on_train_end(

@@ -21,16 +21,16 @@ from fadiag.training.datasets import read_digits
 class Record(lightning.Callback):
     """Open a `fadiag.Recorder` when training starts, call it after each update, close it after the last.
 
-    ``options`` go to the Recorder as they are. A run that goes on from a checkpoint goes on in its store. The
-    last record is of the weights that the last update left, also beside callbacks that average weights.
+    ``options`` go to the Recorder unchanged. A run that continues from a checkpoint continues in its store.
+    The last record has the weights of the last update, even if other callbacks average weights.
     """
 
     def __init__(self, path: Path, **options: Any) -> None:
         self.path, self.options = path, options
         self.recorder: fadiag.Recorder | None = None
-        self.losses: list[float] = []  # of the batches since the last update
-        self.step = 0  # the updates recorded, which a checkpoint keeps
-        self.updates = 0  # global_step, which counts those of each optimizer
+        self.losses: list[float] = []  # the losses of the batches since the last update
+        self.step = 0  # the recorded updates, saved in checkpoints
+        self.updates = 0  # global_step, which counts the updates of every optimizer
 
     def state_dict(self) -> dict[str, int]:
         return {"step": self.step}
@@ -39,16 +39,16 @@ class Record(lightning.Callback):
         self.step = state_dict["step"]
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        # Be the first of the callbacks: the others (SWA, EMA) exchange weights after this one has closed.
+        # Put this callback first, so that it closes before the others (SWA, EMA) replace the weights.
         trainer.callbacks = [self, *(other for other in trainer.callbacks if other is not self)]
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self.epochs = trainer.max_epochs  # before SWA adds one
+        self.epochs = trainer.max_epochs  # read before SWA adds an epoch
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # Not in on_fit_start, where a checkpoint's optimizer is not yet restored.
+        # on_fit_start is too early: a checkpoint's optimizer is not restored yet.
         self.losses, self.updates = [], trainer.global_step
-        if self.updates == 0:  # a run from the start, after another one
+        if self.updates == 0:  # a new run, possibly after another one
             self.step = 0
         self.recorder = fadiag.Recorder(
             pl_module,
@@ -59,7 +59,7 @@ class Record(lightning.Callback):
         )
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if trainer.current_epoch == self.epochs:  # SWA's own: batch statistics of the averaged weights
+        if trainer.current_epoch == self.epochs:  # SWA's extra epoch, for batch norm
             self.close()
 
     def on_train_batch_end(
@@ -67,7 +67,7 @@ class Record(lightning.Callback):
     ) -> None:
         if self.recorder is None:
             return
-        if outputs and outputs.get("loss") is not None:  # training_step may leave a batch out
+        if outputs and outputs.get("loss") is not None:  # training_step may skip a batch
             self.losses.append(outputs["loss"].item())  # divided by the number of accumulated batches
         if trainer.global_step > self.updates:
             loss = {"loss": sum(self.losses)} if self.losses else {}

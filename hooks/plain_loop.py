@@ -24,7 +24,7 @@ def main(out: Path) -> None:
     x, y, x_test, y_test = read_digits().tensors(torch.device("cpu"))
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU())
     model.append(nn.Linear(32, 10))
-    model = fadiag.convert(model, rule="fa", seed=0)  # (fadiag) the learning rule; without it, BP
+    model = fadiag.convert(model, rule="fa", seed=0)  # (fadiag) the learning rule; without this line, BP
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     probe = fadiag.Probe((x_test[:128], y_test[:128]), loss_of)  # (fadiag) a fixed batch, not trained on
     order = torch.Generator("cpu").manual_seed(0)

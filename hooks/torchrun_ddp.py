@@ -1,7 +1,7 @@
-"""Record a DistributedDataParallel run: every rank builds the recorder, rank 0 writes.
+"""Record a DistributedDataParallel run: every rank builds the recorder, and rank 0 writes.
 
 Run it: ``torchrun --nproc-per-node 2 hooks/torchrun_ddp.py --out ddp``; then ``fadiag inspect ddp/run.zarr``.
-Live signals are those of rank 0's share of each batch. Without torchrun, one process runs alone.
+Live signals come from rank 0's share of each batch. Without torchrun, one process runs alone.
 """
 
 import argparse
@@ -29,8 +29,8 @@ def main(out: Path) -> None:
     )
     try:
         train(out)
-        # A thread of gloo frees the last collective's tensors after the collective has returned. It aborts
-        # the process if Python is ending by then (torch 2.13), so wait here.
+        # A gloo thread frees the last collective's tensors after the collective has returned. It aborts the
+        # process if Python is already ending (torch 2.13), so wait here.
         distributed.monitored_barrier()
     finally:
         distributed.destroy_process_group()
@@ -39,7 +39,7 @@ def main(out: Path) -> None:
 def train(out: Path) -> None:
     rank, size = distributed.get_rank(), distributed.get_world_size()
     x, y, x_test, y_test = read_digits().tensors(torch.device("cpu"))
-    torch.manual_seed(0)  # every rank needs the same W, and so the same scale of B
+    torch.manual_seed(0)  # every rank needs the same W, and thus the same scale of B
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU())
     model.append(nn.Linear(32, 10))
     model = DistributedDataParallel(fadiag.convert(model, rule="fa", seed=0))
@@ -56,7 +56,7 @@ def train(out: Path) -> None:
     ) as recorder:
         order, whole = torch.Generator("cpu").manual_seed(1), len(x) // (64 * size) * (64 * size)
         for _ in range(4):
-            # Every rank draws the same order and takes its own share of each batch.
+            # Every rank draws the same order and takes a different share of each batch.
             for batch in torch.randperm(whole, generator=order, device="cpu").split(64 * size):
                 mine = batch[rank::size]
                 loss = loss_of(model, (x[mine], y[mine]))
