@@ -5,7 +5,9 @@ from math import inf
 from operator import index
 from typing import Any
 
-__all__ = ["names_of", "whole_number"]
+from fadiag.errors import InputError
+
+__all__ = ["check_steps", "names_of", "whole_number"]
 
 
 def names_of(given: Iterable[str]) -> tuple[str, ...]:
@@ -37,3 +39,11 @@ def whole_number(given: Any, least: float = -inf) -> int | None:
     except TypeError:
         return None
     return number if number >= least else None
+
+
+def check_steps(steps: Any, first_step: Any) -> None:
+    """Raise `InputError` if the updates to come, or those made before, are not a number of updates."""
+    if steps is not None and whole_number(steps, 1) is None:
+        raise InputError(f"steps is {steps!r}; give the number of updates to come, at least 1")
+    if whole_number(first_step, 0) is None:
+        raise InputError(f"first_step is {first_step!r}; give the number of updates made before, at least 0")

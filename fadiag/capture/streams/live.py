@@ -93,8 +93,10 @@ the model's own rule; record it with a Probe
         return reduction_of(self.reduction, self.unfolding, self.rows)
 
 
-def check_live(model: nn.Module, live: Live) -> None:
+def check_live(model: nn.Module, live: Live | None) -> None:
     """Raise if the signals of a model's own passes cannot be recorded."""
+    if live is None:
+        return
     if not isinstance(live, Live):
         raise InputError(f"live is a {type(live).__name__}; give a fadiag.capture.Live")
     if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules()):
