@@ -1,13 +1,14 @@
 """What users hand over in more than one way: names, and whole numbers of any kind."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from operator import index
+from reprlib import repr as short_repr
 from typing import Any
 
 from fadiag.errors import InputError
 
-__all__ = ["check_steps", "names_of", "whole_number"]
+__all__ = ["call_text", "check_steps", "names_of", "whole_number"]
 
 
 def names_of(given: Iterable[str]) -> tuple[str, ...]:
@@ -47,3 +48,17 @@ def check_steps(steps: Any, first_step: Any) -> None:
         raise InputError(f"steps is {steps!r}; give the number of updates to come, at least 1")
     if whole_number(first_step, 0) is None:
         raise InputError(f"first_step is {first_step!r}; give the number of updates made before, at least 0")
+
+
+def call_text(call: Callable[..., Any], given: Iterable[str], options: Mapping[str, Any]) -> str:
+    """Return the call that makes an object, with those options that are not the defaults, as its repr.
+
+    Examples
+    --------
+    >>> from fadiag.capture import Live
+    >>> call_text(Live.__init__, [], {"every": 10, "reduction": "auto"})
+    'Live(every=10)'
+    """
+    defaults = getattr(call, "__kwdefaults__", {})
+    changed = (f"{name}={short_repr(x)}" for name, x in options.items() if repr(x) != repr(defaults[name]))
+    return f"{call.__qualname__.partition('.')[0]}({', '.join((*given, *changed))})"

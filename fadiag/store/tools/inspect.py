@@ -12,6 +12,7 @@ from fadiag.store.read.arrays import read_steps
 from fadiag.store.read.metadata import read_snapshot
 from fadiag.store.read.open import RunInfo, info_of
 from fadiag.store.read.snapshot import Snapshot, StoredArray
+from fadiag.store.tools.layer_table import layer_table
 from fadiag.store.values import JSON
 
 __all__ = ["LayerSummary", "RunSummary", "SignalSummary", "StreamSummary", "inspect_run"]
@@ -67,6 +68,15 @@ class RunSummary:
     info: RunInfo
     streams: tuple[StreamSummary, ...]
     stored_bytes: int
+
+    def layer_table(self) -> str:
+        """Return the table of the layers, as a `fadiag.Recorder` shows it; "" if no stream has one."""
+        found = {
+            stream.name: [(layer.attrs, [signal.name for signal in layer.signals]) for layer in stream.layers]
+            for stream in self.streams
+            if stream.layers and stream.name != "static"
+        }
+        return layer_table(found) if found else ""
 
 
 def inspect_run(path: str | os.PathLike[str]) -> RunSummary:

@@ -10,7 +10,7 @@ from fadiag.store.tools.printable import printable
 
 __all__ = ["layer_table"]
 
-_HEAD = ("layer", "type", "weight", "feedback", "B", "norm", "gate", "signals", "check")
+_HEAD = ("layer", "type", "weight", "feedback", "B", "norm", "gate")
 #: The fewest alike layers, and the fewest alike blocks of layers, that are folded. A small net stays whole.
 _FEWEST_LAYERS, _FEWEST_BLOCKS = 4, 3
 _LARGEST_BLOCK = 32
@@ -29,13 +29,19 @@ class _Row:
     source: str
     norm: str
     gate: str
-    signals: str
+    signals: tuple[str, ...]
     check: str
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The texts of its line."""
+        own = (self.name, self.type, self.weight, self.feedback, self.source, self.norm, self.gate)
+        return (*own, *self.signals, self.check)
 
     @property
     def alike(self) -> tuple[str, ...]:
         """What layers on one line have in common: all but their names and the sizes of their weights."""
-        own = (self.type, self.feedback, self.norm, self.gate, self.signals, self.check)
+        own = (self.type, self.feedback, self.norm, self.gate, *self.signals, self.check)
         return (*own, _relative(self.source, self.name), str(self.weight.count("×")))
 
     @property
@@ -46,6 +52,8 @@ class _Row:
 
 def layer_table(streams: Mapping[str, _Layers]) -> str:
     """Return the table of a run's layers, and below it the signals of each stream.
+
+    The table has how many signals a stream has of each layer, in a column of the stream's name.
 
     Parameters
     ----------
@@ -58,31 +66,32 @@ def layer_table(streams: Mapping[str, _Layers]) -> str:
     >>> attrs = {"name": "fc1", "order": 0, "type": "FeedbackLinear", "weight_shape": [3, 4]}
     >>> attrs |= {"feedback_kind": "layerwise", "feedback_from": "fc1.feedback", "gate": "relu"}
     >>> print(layer_table({"probe": [(attrs, ["error", "activation"])]}))
-    layer  type            weight  feedback   B             norm  gate  signals  check
-    fc1    FeedbackLinear  3×4     layerwise  fc1.feedback        relu  probe 2
+    layer  type            weight  feedback   B             norm  gate  probe  check
+    fc1    FeedbackLinear  3×4     layerwise  fc1.feedback        relu  2
     probe: activation, error
     """
-    lines = [_HEAD, *_folded(_rows(streams))]
+    shown = [name for name, layers in streams.items() if any(signals for _, signals in layers)]
+    lines = [(*_HEAD, *shown, "check"), *_folded(_rows(streams, shown))]
     cells = [tuple(map(printable, line)) for line in lines]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     text = ["  ".join(cell.ljust(n) for cell, n in zip(line, widths, strict=True)).rstrip() for line in cells]
-    for stream, layers in streams.items():
-        if names := sorted({name for _, signals in layers for name in signals}):
-            legend = printable(f"{stream}: {', '.join(names)}")
-            text += textwrap.wrap(legend, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    for stream in shown:
+        names = sorted({name for _, signals in streams[stream] for name in signals})
+        legend = printable(f"{stream}: {', '.join(names)}")
+        text += textwrap.wrap(legend, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(text)
 
 
-def _rows(streams: Mapping[str, _Layers]) -> list[_Row]:
+def _rows(streams: Mapping[str, _Layers], shown: Sequence[str]) -> list[_Row]:
     attrs: dict[str, dict[str, Any]] = {}
-    signals: dict[str, list[str]] = {}
+    counts: dict[tuple[str, str], str] = {}
     checks: dict[str, dict[str, str]] = {}
     for stream, layers in streams.items():
         for own, recorded in layers:
             name = str(own.get("name", "")) or "(root)"
             attrs[name] = {**own, **attrs.get(name, {})}
             if recorded:
-                signals.setdefault(name, []).append(f"{stream} {len(recorded)}")
+                counts[name, stream] = str(len(recorded))
             if check := own.get("error_bp_check"):
                 checks.setdefault(name, {})[stream] = str(check)
     return [
@@ -94,7 +103,7 @@ def _rows(streams: Mapping[str, _Layers]) -> list[_Row]:
             _text(own, "feedback_from"),
             _text(own, "norm"),
             _text(own, "gate"),
-            ", ".join(signals.get(name, ())),
+            tuple(counts.get((name, stream), "") for stream in shown),
             _verdict(checks.get(name, {})),
         )
         for name, own in sorted(attrs.items(), key=lambda item: _order(item[1]))
@@ -127,9 +136,8 @@ def _folded(rows: Sequence[_Row]) -> Iterable[tuple[str, ...]]:
     while start < len(rows):
         size, times = _repeats(rows[start:])
         for place in range(start, start + size):
-            row = rows[place] if times == 1 else _one_line(rows[place : start + size * times : size])
-            own = (row.name, row.type, row.weight, row.feedback, row.source)
-            yield (*own, row.norm, row.gate, row.signals, row.check)
+            alike = rows[place : start + size * times : size]
+            yield (alike[0] if times == 1 else _one_line(alike)).cells
         start += size * times
 
 
