@@ -33,6 +33,8 @@ def find(name: str) -> Figure:
     InputError
         If there is none; the names there are, are listed.
 
+    Examples
+    --------
     >>> find("rank").title
     'Rank of error and modulator'
     """

@@ -30,6 +30,13 @@ class Figure:
         Takes the table, returns a matplotlib Figure.
     sentence : callable
         Takes the table, returns the finding in one sentence, whatever it is.
+
+    Examples
+    --------
+    >>> from fadiag.figures import find
+    >>> figure = find("accuracy")
+    >>> isinstance(figure, Figure), figure.name
+    (True, 'accuracy')
     """
 
     name: str

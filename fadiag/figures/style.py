@@ -84,6 +84,8 @@ def color(condition: str, conditions: list[str]) -> str:
 def label(condition: str) -> str:
     """Return a condition's name as a reader writes it.
 
+    Examples
+    --------
     >>> label("fa+muon+bn"), label("frozen"), label("my rule")
     ('FA + Muon + BN', 'frozen hidden layers', 'my rule')
     """

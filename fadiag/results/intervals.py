@@ -16,6 +16,12 @@ class MeanInterval:
     """Mean, ends of the 95 % t interval and number of runs, each an array without the seeds' dimension.
 
     Below two runs there is a mean and no interval: the ends are NaN.
+
+    Examples
+    --------
+    >>> found = mean_interval(xr.DataArray([1.0, 2.0, 3.0], dims="seed"))
+    >>> isinstance(found, MeanInterval), found.mean.item(), found.n.item()
+    (True, 2.0, 3)
     """
 
     mean: xr.DataArray

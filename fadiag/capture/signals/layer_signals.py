@@ -26,7 +26,14 @@ ONE_SHAPE = (
 
 @dataclass(frozen=True)
 class SignalArray:
-    """An array to store, with the names of its axes."""
+    """An array to store, with the names of its axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> SignalArray(np.ones((8, 3)), ("sample", "out")).dims
+    ('sample', 'out')
+    """
 
     array: Array
     dims: tuple[str, ...]
@@ -61,6 +68,13 @@ class LayerSignals:
         How many samples of the step's batch are recorded; 0 if the signals are not those of a batch.
     room : int
         For how many samples the store needs room, if the layer saw fewer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> error = SignalArray(np.ones((8, 3)), ("sample", "out"))
+    >>> LayerSignals("fc1", {"order": 0}, {"error": error}, batch=8).rows
+    8
     """
 
     name: str

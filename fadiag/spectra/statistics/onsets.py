@@ -14,7 +14,13 @@ _ALPHA = 0.05
 
 
 class Onset(NamedTuple):
-    """Step of the onset, or of the last recording where there was none (``observed`` is False: censored)."""
+    """Step of the onset, or of the last recording where there was none (``observed`` is False: censored).
+
+    Examples
+    --------
+    >>> Onset(step=60, observed=False).observed
+    False
+    """
 
     step: int
     observed: bool
@@ -101,7 +107,14 @@ def onset(values: ArrayLike, threshold: ArrayLike, steps: ArrayLike) -> Onset:
 
 
 class KaplanMeier(NamedTuple):
-    """Share of runs without onset after each onset's time, and the median (infinite where never reached)."""
+    """Share of runs without onset after each onset's time, and the median (infinite where never reached).
+
+    Examples
+    --------
+    >>> found = kaplan_meier([10, 20], [True, True])
+    >>> found.times.tolist(), found.survival.tolist()
+    ([10.0, 20.0], [0.5, 0.0])
+    """
 
     times: Floats
     survival: Floats

@@ -20,7 +20,13 @@ __all__ = ["LayerSummary", "RunSummary", "SignalSummary", "StreamSummary", "insp
 
 @dataclass(frozen=True)
 class SignalSummary:
-    """One array; ``nan_count`` values of it are not finite, None if the recorder did not count them."""
+    """One array; ``nan_count`` values of it are not finite, None if the recorder did not count them.
+
+    Examples
+    --------
+    >>> SignalSummary("error", ("step", "sample", "out"), (5, 8, 3), "float32", 480, 0, {}).shape
+    (5, 8, 3)
+    """
 
     name: str
     dims: tuple[str, ...]
@@ -33,7 +39,13 @@ class SignalSummary:
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer of a stream, by its true module name."""
+    """One layer of a stream, by its true module name.
+
+    Examples
+    --------
+    >>> LayerSummary("fc1", (), {"gate": "relu"}).attrs["gate"]
+    'relu'
+    """
 
     name: str
     signals: tuple[SignalSummary, ...]
@@ -46,6 +58,12 @@ class StreamSummary:
 
     A gap ``(a, b)`` lies between two neighboring steps further apart than the stream's ``every``, or than its
     most common distance where it has none.
+
+    Examples
+    --------
+    >>> stream = StreamSummary("probe", 3, 0, 30, 10, ((10, 30),), 0, 4096, (), (), {"kind": "probe"})
+    >>> stream.records, stream.gaps
+    (3, ((10, 30),))
     """
 
     name: str
@@ -63,7 +81,18 @@ class StreamSummary:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a store holds; ``stored_bytes`` is its size on the disk."""
+    """What a store holds; ``stored_bytes`` is its size on the disk.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fadiag.store import RunWriter
+    >>> path = tempfile.mkdtemp() + "/run.zarr"
+    >>> RunWriter(path, manifest={}).close()
+    >>> summary = inspect_run(path)
+    >>> summary.info.status, summary.streams
+    ('complete', ())
+    """
 
     info: RunInfo
     streams: tuple[StreamSummary, ...]

@@ -15,7 +15,15 @@ __all__ = ["Verification", "verify_run"]
 
 @dataclass(frozen=True)
 class Verification:
-    """How much was checked, and the problems found, one line each; a whole store has none."""
+    """How much was checked, and the problems found, one line each; a whole store has none.
+
+    Examples
+    --------
+    >>> Verification(Path("run.zarr"), 2, 5, ("probe/fc1/error: chunk 3 is missing",)).raise_problems()
+    Traceback (most recent call last):
+        ...
+    fadiag.errors.DamagedError: probe/fc1/error: chunk 3 is missing
+    """
 
     path: Path
     arrays: int
