@@ -42,7 +42,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     --------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "run.toml"
-    >>> _ = path.write_text("[train]\\nepochs = 5", encoding="utf-8")
+    >>> _ = path.write_text("train.epochs = 5", encoding="utf-8")
     >>> load_config(path, ["rule=bp"]).train.epochs
     5
     """
