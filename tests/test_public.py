@@ -1,5 +1,7 @@
 """What a user sees after ``import fadiag``."""
 
+import doctest
+import inspect
 import subprocess
 import sys
 from importlib import import_module
@@ -9,6 +11,10 @@ import pytest
 
 import fadiag
 
+#: Public names without an example that runs, and why.
+WITHOUT_EXAMPLE = {
+    "fadiag.training.run_study": "starts processes, which need a main module that can be imported",
+}
 PACKAGES = ("analysis", "capture", "figures", "report", "results", "rules", "spectra", "store", "training")
 
 
@@ -42,3 +48,19 @@ def test_the_version_has_one_source() -> None:
     assert "\nversion:" not in (root / "CITATION.cff").read_text()
     changelog = (root / "CHANGELOG.md").read_text()
     assert changelog.split("\n## ")[1].startswith(fadiag.__version__)
+
+
+def test_every_public_function_and_class_has_an_example_that_runs() -> None:
+    bare = set()
+    for package in ("fadiag", *(f"fadiag.{name}" for name in (*PACKAGES, "errors", "testing"))):
+        module = import_module(package)
+        for name in module.__all__:
+            found = getattr(module, name)
+            is_error = inspect.isclass(found) and issubclass(found, BaseException)
+            if is_error or not (inspect.isclass(found) or inspect.isfunction(found)):
+                continue
+            text = inspect.cleandoc(found.__doc__ or "").partition("\nExamples\n--------\n")[2]
+            examples = doctest.DocTestParser().get_examples(text)
+            if all(example.options.get(doctest.SKIP) for example in examples):
+                bare.add(f"{package}.{name}")
+    assert bare == set(WITHOUT_EXAMPLE)

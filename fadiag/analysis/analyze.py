@@ -121,6 +121,18 @@ def analyze(
     -----
     AnalysisWarning
         Something was left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layer = xr.Dataset(
+    ...     {"error": (("step", "sample", "out"), np.eye(4)[None])}, attrs={"name": "fc", "order": 0}
+    ... )
+    >>> probe = xr.Dataset(coords={"step": [0]}, attrs={"kind": "probe"})
+    >>> run = xr.DataTree.from_dict({"/probe": probe, "/probe/fc": layer})
+    >>> results = analyze(run, metrics=["error_stable_rank_raw"])
+    >>> results["probe/error_stable_rank_raw"].item()
+    4.0
     """
     if unfolding not in UNFOLDINGS:
         raise InputError(f"unfolding is {unfolding!r}; it must be one of {', '.join(UNFOLDINGS)}")

@@ -152,7 +152,7 @@ def why_without_draws(values: Values, null: Values, *, left_out: bool) -> list[s
     if between.any():
         causes.append("no draws at this step (null_every)")
     if apart.any() and left_out:
-        causes.append("no draws of this layer or run; the attribute null_left_out says why")
+        causes.append("no draws for this run or layer; the attribute null_left_out says why")
     if (lacking & ~between & ~(apart & left_out)).any():
         causes.append("each of its draws is zero, which has no direction")
     return causes

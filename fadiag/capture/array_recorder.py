@@ -112,7 +112,18 @@ def record_arrays(
 
 
 class ArrayRecorder:
-    """Writes the arrays of each step to a store; created by `record_arrays`."""
+    """Writes the arrays of each step to a store; created by `record_arrays`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fadiag.store import open_run
+    >>> path = tempfile.mkdtemp() + "/run.zarr"
+    >>> with record_arrays(path, layers=["out"]) as record:
+    ...     record(0, {"out": {"error": np.ones((8, 3))}}, loss=0.5)
+    >>> open_run(path)["probe/out/error"].shape
+    (1, 8, 3)
+    """
 
     def __init__(
         self,

@@ -1,15 +1,16 @@
-"""The recorder: what a user attaches to a training run."""
+"""Record a training run: `Recorder` is what a user attaches to a model."""
 
 import os
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from typing import Any, Literal, Self
 
 import torch
 from torch import nn
 
-from fadiag.capture.arguments import names_of, whole_number
+from fadiag.capture.arguments import check_steps
 from fadiag.capture.checks.probe_checks import CheckMode
 from fadiag.capture.layers.adapter import LayerAdapter
 from fadiag.capture.layers.coverage import warn_unknown_layers
@@ -21,6 +22,7 @@ from fadiag.capture.session.dry_run import estimate
 from fadiag.capture.session.existing import IfExists
 from fadiag.capture.session.manifest import manifest_of
 from fadiag.capture.session.readers import build_readers
+from fadiag.capture.session.recorded_table import recorded_table
 from fadiag.capture.session.session import Session
 from fadiag.capture.session.storage import Storage
 from fadiag.capture.session.stream_writer import checked_scalars
@@ -30,7 +32,7 @@ from fadiag.capture.streams.optimizer_steps import as_optimizers
 from fadiag.capture.streams.probe import Probe
 from fadiag.capture.streams.probe_reader import check_probes
 from fadiag.capture.streams.schedule import Schedule
-from fadiag.errors import CaptureError, InputError
+from fadiag.errors import CaptureError
 from fadiag.paths import absolute_path
 from fadiag.rules.layer_choice import LayerChoice
 from fadiag.store import check_number
@@ -41,62 +43,61 @@ _CLOSED = "the recorder is closed; make a new one, with if_exists='resume' to go
 
 
 class Recorder:
-    """Record a training run into a store, and change nothing of the run.
+    """Record a training run into a store, without any effect on the run.
 
-    The recorder writes step 0 when it is built. Call `step` after each update of the optimizer, and `close`
-    at the end, which records the last step. As a context manager it closes itself. The store of a recorder
-    that nobody closes is closed, as ``unfinished``, when Python deletes the recorder or ends.
+    The recorder writes the first step when it is built. Call `step` after each update, and `close` at the
+    end, which records the last step; a ``with`` block closes it too. The store of a recorder that nobody
+    closes is closed as ``unfinished`` when Python deletes the recorder or ends.
+
+    The keywords come in groups: what to record (``optimizer`` to ``layers``), when (``every`` to
+    ``first_step``), notes (``meta``, ``config``), what the recorder cannot see in the model (``adapters`` to
+    ``scaler``), the check of error_bp (``check``), and how to store (``storage`` to ``dry_run``).
 
     Parameters
     ----------
     model : nn.Module
-        A compiled or data-parallel model is recorded at the module inside.
+        Of a compiled or data-parallel model, the module inside is recorded.
     path : str or path
         The store.
     optimizer : torch.optim.Optimizer or a sequence of them, optional
         The state stream needs it for gradient, momentum and update.
     probes : mapping of str to Probe
         Each becomes a stream of its name.
-    every : int, iterable of int, or callable
-        The schedule of probes and state, see `fadiag.capture.as_schedule`.
-    steps : int, optional
-        How many updates the run will make, more or less: it sizes files, and the disk is checked for room.
     live : Live, optional
-        Signals of the training batches themselves, with a schedule of their own.
+        Signals of the training batches, with their own schedule.
     state : iterable of str, optional
         Signals of the state stream: by default all that can be known, ``()`` for none.
     layers : iterable of str, module or module class, optional
         Names, globs, modules of the model, or classes; by default every layer that an adapter knows.
+    every : int, iterable of int, or callable
+        The schedule of probes and state, see `fadiag.capture.as_schedule`.
+    steps : int, optional
+        About how many updates the run will make. It sizes files, and the disk is checked for room.
+    first_step : int
+        How many updates the model has seen before a new store begins. The store's first weights are those.
     meta, config : mapping
         Written into the manifest. Values that are not JSON become text, with a warning.
     adapters : sequence of LayerAdapter
         Asked before the default ones.
+    passes, gates : sequence
+        Operations that the recorder does not know: autograd functions (or their ``apply``), functions and
+        module classes. Those in ``passes`` return their input; those in ``gates`` are gates between layers.
+    scaler : torch.amp.GradScaler, optional
+        The run's own. Live errors are divided by its scale, which is logged as ``loss_scale``.
     check : {"raise", "warn", "off"}
         What to do if a probe's error_bp is not the derivative of the loss, or an adapter has no effect.
         "warn" leaves error_bp, modulator_bp and gradient_bp of the layer out, "raise" does so in mid-run.
-    passes, gates : sequence
-        What the recorder does not know: autograd functions (or their ``apply``), functions, and module
-        classes that only pass their input on, or that are a gate between a layer and the next.
-    scaler : torch.amp.GradScaler, optional
-        The run's own. Live errors are divided by its scale, which is logged as ``loss_scale``.
-    processes : {"first"}
-        Rank 0 of a distributed run records. Build a recorder on every rank: they compare their feedback.
     storage : Storage, optional
         Buffers, and what to do if the disk is slow, full or gone.
     if_exists : {"error", "resume", "replace"}
-        What to do with a store that exists: refuse it; go on after its last record, for which the model must
-        have the weights of that step; or delete it first, if nobody is writing it.
+        What to do with a store that exists: refuse it; continue after its last record (the model must have
+        the weights of that step); or delete it first, unless a recorder is writing it.
     resume_from : int, optional
-        Go on from a checkpoint of this step. Records of this step and of later ones are given up.
-    first_step : int
-        How many updates the model has seen before a new store begins. The store's first weights are those.
+        Continue from a checkpoint of this step. Records of this step and of later ones are dropped.
+    processes : {"first"}
+        Rank 0 of a distributed run records. Build a recorder on every rank: they compare their feedback.
     dry_run : bool
-        Write nothing: read probes and state once, and print what a record costs (bytes, time, memory).
-
-    Attributes
-    ----------
-    cost : Cost or None
-        What a record costs, by a dry run.
+        Write nothing: read probes and state once, and print its ``cost`` in bytes, time and memory.
 
     Raises
     ------
@@ -108,17 +109,15 @@ class Recorder:
     Examples
     --------
     >>> import tempfile, torch, fadiag
-    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
-    >>> model = fadiag.convert(model)
+    >>> model = fadiag.convert(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
     >>> optimizer = torch.optim.SGD(model.parameters(), 0.1)
     >>> x, y = torch.randn(8, 4), torch.randint(2, (8,))
     >>> loss_of = lambda model, batch: torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
     >>> path = tempfile.mkdtemp() + "/run.zarr"
     >>> with Recorder(model, path, optimizer=optimizer, probes={"probe": Probe((x, y), loss_of)}) as recorder:
-    ...     loss = loss_of(model, (x, y))
-    ...     loss.backward()
+    ...     loss_of(model, (x, y)).backward()
     ...     optimizer.step()
-    ...     recorder.step(loss=loss.item())
+    ...     recorder.step()
     >>> fadiag.open_run(path)["probe/0/error"].shape
     (2, 8, 3)
     """
@@ -130,45 +129,39 @@ class Recorder:
         *,
         optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
         probes: Mapping[str, Probe] | None = None,
-        every: int | Iterable[int] | Schedule = 50,
-        steps: int | None = None,
         live: Live | None = None,
         state: Iterable[str] | None = None,
         layers: LayerChoice | Iterable[LayerChoice] | None = None,
+        every: int | Iterable[int] | Schedule = 50,
+        steps: int | None = None,
+        first_step: int = 0,
         meta: Mapping[str, Any] | None = None,
         config: Any = None,
         adapters: Sequence[LayerAdapter] = (),
-        check: CheckMode = "raise",
         passes: Sequence[Any] = (),
         gates: Sequence[Any] = (),
         scaler: torch.amp.GradScaler | None = None,
-        processes: Literal["first"] = "first",
+        check: CheckMode = "raise",
         storage: Storage | None = None,
         if_exists: IfExists = "error",
         resume_from: int | None = None,
-        first_step: int = 0,
+        processes: Literal["first"] = "first",
         dry_run: bool = False,
     ) -> None:
-        store = absolute_path(path)
+        self._path = absolute_path(path)
         storage = storage or Storage()
-        if steps is not None and whole_number(steps, 1) is None:
-            raise InputError(f"steps is {steps!r}; give the number of updates to come, at least 1")
+        check_steps(steps, first_step)
         by_name = check_probes(probes)
         attached = AttachedModel(model, layers, adapters=adapters, probes=by_name, passes=passes, gates=gates)
         watch = Watch(attached.layers[0].weight.device)
         optimizers = as_optimizers(optimizer)
-        if live is not None:
-            check_live(model, live)
-        asked = None if state is None else names_of(state)
+        check_live(model, live)
         readers = build_readers(
-            attached, probes=by_name, every=every, live=live, state=asked, optimizers=optimizers, check=check
+            attached, probes=by_name, every=every, live=live, state=state, optimizers=optimizers, check=check
         )
         self._session = Session(attached, readers, scaler, watch)
-        if whole_number(first_step, 0) is None:
-            raise InputError(
-                f"first_step is {first_step!r}; give the number of updates made before, at least 0"
-            )
         self._session.step = readers.probes.start = resume_from or first_step
+        self._table = partial(recorded_table, attached, readers, self._session.streams)
         # The session does not know the recorder, so this does not keep the recorder alive.
         self._at_end = weakref.finalize(self, close_unfinished, self._session, os.getpid())
         self._is_live_run = bool(optimizers) or live is not None
@@ -183,13 +176,11 @@ class Recorder:
                 if peers.records and layers is None:
                     warn_unknown_layers(attached.others)
                 if dry_run:
-                    self.cost = estimate(readers, watch, storage, steps)
-                    if peers.records:
-                        print(self.cost)
+                    self.cost = estimate(readers, watch, storage, steps, shown=peers.records)
                 elif self._records:
                     manifest = manifest_of(attached.layers, attached.others, meta, config)
                     options: dict[str, Any] = {"if_exists": if_exists, "resume_from": resume_from}
-                    self._session.open(store, manifest, storage=storage, steps=steps, **options)
+                    self._session.open(self._path, manifest, storage=storage, steps=steps, **options)
                     self._session.begin()
             except Exception as error:
                 peers.agree(self.current_step, error)
@@ -199,6 +190,12 @@ class Recorder:
             self._abandon()
             raise
         watch.count_all()
+
+    def __repr__(self) -> str:
+        way = "dry run" if self.cost else "recording" if self._records else "another process records"
+        way = "closed" if self._why_closed else way
+        table = self._table(asked=not self._why_closed)
+        return f"Recorder({str(self._path)!r}, step {self.current_step}, {way})\n{table}"
 
     @property
     def current_step(self) -> int:
@@ -229,8 +226,7 @@ class Recorder:
             signal does not fit the records before. Nothing more is recorded: the store keeps what it has,
             with the status ``failed``, and each further call repeats the reason.
         """
-        self._check_open()
-        numbers = checked_scalars(scalars)
+        numbers = self._numbers(scalars)
         epoch = None if epoch is None else check_number("epoch", epoch)
         if step is not None:
             step = checked_checkpoint(step, last=self._session.last_step, is_live_run=self._is_live_run)
@@ -254,13 +250,9 @@ class Recorder:
     def log(self, **scalars: float) -> None:
         """Add scalars to the log under the current step.
 
-        Raises
-        ------
-        InputError
-            A name (letters, digits, underscores, a letter first) or number that is none. Nothing is logged.
+        If a name (letters, digits, underscores) or a number is wrong, it raises InputError and logs nothing.
         """
-        self._check_open()
-        numbers = checked_scalars(scalars)
+        numbers = self._numbers(scalars)
         if self._records:
             self._session.log(numbers)
 
@@ -295,9 +287,10 @@ class Recorder:
         else:
             self._abandon()
 
-    def _check_open(self) -> None:
+    def _numbers(self, scalars: Mapping[str, Any]) -> dict[str, float]:
         if self._why_closed:
             raise CaptureError(self._why_closed)
+        return checked_scalars(scalars)
 
     def _abandon(self, why: str = _CLOSED) -> None:
         if not self._why_closed and self._records:

@@ -33,6 +33,8 @@ def find(name: str) -> Figure:
     InputError
         There is no such figure. The error lists the names.
 
+    Examples
+    --------
     >>> find("rank").title
     'Rank of error and modulator'
     """

@@ -30,6 +30,13 @@ class Figure:
         Takes the table, and returns a matplotlib Figure.
     sentence : callable
         Takes the table, and returns the finding in one sentence, whatever it is.
+
+    Examples
+    --------
+    >>> from fadiag.figures import find
+    >>> figure = find("accuracy")
+    >>> isinstance(figure, Figure), figure.name
+    (True, 'accuracy')
     """
 
     name: str

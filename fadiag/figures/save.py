@@ -27,7 +27,15 @@ _METADATA: dict[str, dict[str, str | None]] = {
 
 
 def check_suffix(path: str | os.PathLike[str]) -> Path:
-    """Return the path; raise InputError, before anything is drawn, if no figure can be saved there."""
+    """Return the path; raise InputError, before anything is drawn, if no figure can be saved there.
+
+    Examples
+    --------
+    >>> check_suffix("rank.gif")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    fadiag.errors.InputError: a figure cannot be saved as ...rank.gif: its name must end in .pdf, .png, .svg
+    """
     path = absolute_path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"a figure cannot be saved as {path}: its name must end in {', '.join(SUFFIXES)}")
@@ -37,7 +45,13 @@ def check_suffix(path: str | os.PathLike[str]) -> Path:
 
 
 def check_numbers(path: str | os.PathLike[str]) -> Path:
-    """Return the path; raise InputError, before anything is drawn, if no table can be written there."""
+    """Return the path; raise InputError, before anything is drawn, if no table can be written there.
+
+    Examples
+    --------
+    >>> check_numbers("rank.csv").name
+    'rank.csv'
+    """
     path = absolute_path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"the numbers cannot be written to {path}: name a file in a directory that exists")
@@ -51,6 +65,12 @@ def save(canvas: Canvas, path: str | os.PathLike[str]) -> Path:
     ------
     InputError
         The suffix is not ``.pdf``, ``.png`` or ``.svg``, or the directory does not exist.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> save(Canvas(figsize=(1, 1)), tempfile.mkdtemp() + "/empty.png").name
+    'empty.png'
     """
     path = check_suffix(path)
     with style():
@@ -59,7 +79,13 @@ def save(canvas: Canvas, path: str | os.PathLike[str]) -> Path:
 
 
 def svg(canvas: Canvas) -> str:
-    """Return a figure as an SVG document."""
+    """Return a figure as an SVG document.
+
+    Examples
+    --------
+    >>> "<svg" in svg(Canvas(figsize=(1, 1)))
+    True
+    """
     buffer = io.StringIO()
     with style():
         canvas.savefig(buffer, format="svg", metadata=_METADATA[".svg"])
@@ -75,6 +101,15 @@ def write_numbers(numbers: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     ------
     InputError
         The path is a directory, or its directory does not exist.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> coords = {"condition": ["fa"], "seed": [0], "step": [9]}
+    >>> loss = xr.Dataset({"loss": (tuple(coords), np.full((1, 1, 1), 0.5))}, coords)
+    >>> print(write_numbers(loss, tempfile.mkdtemp() + "/loss.csv").read_text().strip())
+    variable,condition,seed,layer,step,value
+    loss,fa,0,,9,0.5
     """
     path = check_numbers(path)
     dims = ("condition", "seed", "layer", "step")

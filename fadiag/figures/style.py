@@ -84,6 +84,8 @@ def color(condition: str, conditions: list[str]) -> str:
 def label(condition: str) -> str:
     """Return the name of a condition for readers.
 
+    Examples
+    --------
     >>> label("fa+muon+bn"), label("frozen"), label("my rule")
     ('FA + Muon + BN', 'frozen hidden layers', 'my rule')
     """

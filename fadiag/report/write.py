@@ -16,7 +16,15 @@ __all__ = ["check_report", "render", "write_report"]
 
 
 def render(results: xr.DataTree, *, title: str = "Credit signals, layer by layer") -> str:
-    """Return the report as HTML, with every text of the results escaped."""
+    """Return the report as HTML, with every text of the results escaped.
+
+    Examples
+    --------
+    >>> runs = {"run": ["a"], "condition": ("run", ["fa"]), "seed": ("run", [0]), "step": [0, 9]}
+    >>> log = xr.Dataset({"test_accuracy": (("run", "step"), [[0.1, 0.9]])}, runs)
+    >>> "<title>My run</title>" in render(xr.DataTree.from_dict({"/log": log}), title="My run")
+    True
+    """
     source = files("fadiag.report").joinpath("template.html").read_text(encoding="utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -36,7 +44,13 @@ def render(results: xr.DataTree, *, title: str = "Credit signals, layer by layer
 
 
 def check_report(path: str | os.PathLike[str]) -> Path:
-    """Return the path; raise InputError, before any work is done, if no report can be written there."""
+    """Return the path; raise InputError, before any work is done, if no report can be written there.
+
+    Examples
+    --------
+    >>> check_report("report.html").name
+    'report.html'
+    """
     path = absolute_path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"a report cannot be written to {path}: name a file in a directory that exists")
@@ -61,6 +75,14 @@ def write_report(
     ------
     InputError
         The directory does not exist, or the results hold no run.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> runs = {"run": ["a"], "condition": ("run", ["fa"]), "seed": ("run", [0]), "step": [0, 9]}
+    >>> log = xr.Dataset({"test_accuracy": (("run", "step"), [[0.1, 0.9]])}, runs)
+    >>> write_report(xr.DataTree.from_dict({"/log": log}), tempfile.mkdtemp() + "/report.html").name
+    'report.html'
     """
     path = check_report(path)
     if not any("run" in node.dims for node in results.subtree):

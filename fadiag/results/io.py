@@ -103,6 +103,14 @@ def save_results(results: xr.DataTree, path: str | os.PathLike[str]) -> Path:
     InputError
         Another suffix or one whose extra is not installed, a directory that does not exist or cannot be
         written to, or a path that holds something other than results.
+
+    Examples
+    --------
+    >>> log = xr.Dataset({"loss": (("run", "step"), [[0.5]])}, {"run": ["fa-seed0"], "step": [9]})
+    >>> path = save_results(xr.DataTree.from_dict({"/log": log}), tempfile.mkdtemp() + "/results.csv")
+    >>> print(path.read_text().strip())
+    stream,run,layer,step,variable,value
+    log,fa-seed0,,9,loss,0.5
     """
     path = check_output(path)
     work = _work_beside(path)
@@ -156,6 +164,15 @@ def load_results(path: str | os.PathLike[str]) -> xr.DataTree:
         The results have a layout that this version does not read, or one that is not a number.
     InputError
         The file is netCDF, and netCDF4 is not installed.
+
+    Examples
+    --------
+    >>> root = xr.Dataset(attrs={"fadiag_results": RESULTS_VERSION})
+    >>> log = xr.Dataset({"loss": (("run", "step"), [[0.5]])}, {"step": [9]})
+    >>> results = xr.DataTree.from_dict({"/": root, "/log": log})
+    >>> path = save_results(results, tempfile.mkdtemp() + "/results.zarr")
+    >>> load_results(path)["log/loss"].item()
+    0.5
     """
     path = absolute_path(path)
     if not path.exists():
@@ -207,7 +224,15 @@ def _check_layout(path: Path, attrs: Mapping[str, Any]) -> None:
 
 
 def to_pandas(results: xr.DataTree) -> "pd.DataFrame":
-    """Return a long table: stream, run, layer, step, variable, value; absent values are left out."""
+    """Return a long table: stream, run, layer, step, variable, value; absent values are left out.
+
+    Examples
+    --------
+    >>> log = xr.Dataset({"loss": (("run", "step"), [[0.5]])}, {"run": ["fa-seed0"], "step": [9]})
+    >>> print(to_pandas(xr.DataTree.from_dict({"/log": log})).to_csv(index=False).strip())
+    stream,run,layer,step,variable,value
+    log,fa-seed0,,9,loss,0.5
+    """
     import pandas as pd
 
     parts = []

@@ -27,6 +27,13 @@ class FeedbackLayer(nn.Module):
         Whether B stays the same for a whole run.
     feedback_is_learned : bool
         Whether B is a parameter that receives the weight's gradient in every backward pass.
+
+    Examples
+    --------
+    >>> from fadiag.rules import convert
+    >>> layer = convert(nn.Linear(4, 3), "fa")
+    >>> isinstance(layer, FeedbackLayer), layer.rule, layer.feedback_is_fixed
+    (True, 'fa', True)
     """
 
     rule: ClassVar[str] = "fa"

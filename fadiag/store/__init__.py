@@ -14,6 +14,8 @@ from fadiag.store.read.open import RunInfo, open_run, run_info
 from fadiag.store.tools.compact import compact
 from fadiag.store.tools.export import export_netcdf
 from fadiag.store.tools.inspect import LayerSummary, RunSummary, SignalSummary, StreamSummary, inspect_run
+from fadiag.store.tools.layer_table import layer_table
+from fadiag.store.tools.printable import printable
 from fadiag.store.tools.verify import Verification, verify_run
 from fadiag.store.values import check_number
 from fadiag.store.write.writer import RunWriter
@@ -37,7 +39,9 @@ __all__ = [
     "export_netcdf",
     "inspect_run",
     "layer_key",
+    "layer_table",
     "open_run",
+    "printable",
     "rows_of_layer",
     "run_info",
     "verify_run",

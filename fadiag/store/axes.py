@@ -29,5 +29,11 @@ def channel_of(dims: Sequence[str]) -> str | None:
 
 
 def rows_of_layer(own: NDArray[np.floating], stream: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return a layer's number of samples in each record: its own, or if that is NaN, the stream's."""
+    """Return a layer's number of samples in each record: its own, or if that is NaN, the stream's.
+
+    Examples
+    --------
+    >>> rows_of_layer(np.array([np.nan, 3.0]), np.array([8, 8]))
+    array([8, 3])
+    """
     return np.where(np.isnan(own), stream, np.nan_to_num(own)).astype(np.int64)

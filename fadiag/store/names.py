@@ -66,7 +66,17 @@ def check_name(kind: str, name: str) -> str:
 
 
 def check_scalar(name: str) -> str:
-    """Return the name of a scalar of a stream, or raise `InputError`."""
+    """Return the name of a scalar of a stream, or raise `InputError`.
+
+    Examples
+    --------
+    >>> check_scalar("test_accuracy")
+    'test_accuracy'
+    >>> check_scalar("epoch")
+    Traceback (most recent call last):
+        ...
+    fadiag.errors.InputError: scalar name 'epoch' is that of a coordinate of every stream; give it another
+    """
     check_name("scalar", name)
     if name in COORDINATES:
         raise InputError(f"scalar name {name!r} is a coordinate of every stream; give it another")

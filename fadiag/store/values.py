@@ -14,7 +14,18 @@ JSON: TypeAlias = Any
 
 
 def check_number(what: str, value: Any) -> float:
-    """Return a number or a numpy or torch scalar as a float, or raise `InputError` that names it."""
+    """Return a number or a numpy or torch scalar as a float, or raise `InputError` that names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> check_number("loss", np.float32(0.5))
+    0.5
+    >>> check_number("loss", "0.5")
+    Traceback (most recent call last):
+        ...
+    fadiag.errors.InputError: loss is a str; give a number (tensor.item()), not '0.5'
+    """
     try:
         plain = value.item() if hasattr(value, "item") else value  # an array with one entry
         if isinstance(plain, SupportsFloat):  # excludes text

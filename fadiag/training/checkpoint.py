@@ -41,6 +41,11 @@ class Checkpoint:
     config : Config
     contents : dict
         As `TrainingState` gives them.
+
+    Examples
+    --------
+    >>> Checkpoint(Path("run.zarr"), "5f3a", Config(), {"step": 200}).step
+    200
     """
 
     run: Path

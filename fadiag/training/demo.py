@@ -78,6 +78,11 @@ def demo_base(data: str, data_dir: str | Path | None = None) -> Config:
     ------
     ConfigError
         The data set has no demonstration.
+
+    Examples
+    --------
+    >>> demo_base("digits").data.name
+    'digits'
     """
     if data not in _BASES:
         raise ConfigError(f"no data set {data!r} for the demonstration; there are {', '.join(_BASES)}")

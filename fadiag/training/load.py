@@ -37,6 +37,14 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     ------
     ConfigError
         The file is missing or is not TOML, a key is unknown (the error names near ones), or a value is wrong.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "run.toml"
+    >>> _ = path.write_text("train.epochs = 5", encoding="utf-8")
+    >>> load_config(path, ["rule=bp"]).train.epochs
+    5
     """
     path = absolute_path(path)
     try:

@@ -37,6 +37,12 @@ class Study:
     primary_layer : str, optional
         With the metric, the one number that decides the question; by default the last hidden layer of a
         forward pass. All else that the study shows is secondary.
+
+    Examples
+    --------
+    >>> conditions = {"bp": Config(rule="bp"), "fa": Config()}
+    >>> len(Study("s", "Is FA's error of lower rank?", conditions, (0, 1), "error_cosine").runs())
+    4
     """
 
     name: str

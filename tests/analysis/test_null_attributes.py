@@ -52,7 +52,7 @@ def test_a_layer_without_draws_has_the_recorders_reason(tmp_path):
     single = "gate_null of layer '2': a single unit of it goes to its consumer '4', or to each group there"
     assert gate.attrs["null_left_out"] == f"{single}; {NOBODY}"
     told = gate.attrs["not_a_number"]
-    assert "no draws of this layer or run; the attribute null_left_out says why" in told
+    assert "no draws for this run or layer; the attribute null_left_out says why" in told
     assert "null_every" not in told
     # The other null of the same metric has all of its draws.
     other = probe["error_stable_rank_raw_null_p"]
@@ -102,7 +102,7 @@ def test_a_store_without_a_reason_says_that(make_run):
             True,
             [
                 "no draws at this step (null_every)",
-                "no draws of this layer or run; the attribute null_left_out says why",
+                "no draws for this run or layer; the attribute null_left_out says why",
             ],
         ),
     ],

@@ -75,6 +75,15 @@ class Metric:
         The case in which the function returns NaN; "" if it never does.
     version : int
         Increased whenever the values change. A cached value of another version is computed again.
+
+    Examples
+    --------
+    >>> largest = Metric(
+    ...     "error_norm", ("probe",), ("error",), lambda view: view.spectrum("error")[:, 0],
+    ...     long_name="spectral norm of the error", formula="σ_1", source="definition",
+    ... )
+    >>> largest.refs[0].name
+    'error'
     """
 
     name: str

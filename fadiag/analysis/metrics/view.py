@@ -28,6 +28,11 @@ class Layer:
 
     ``classes`` is the number of outputs of the network's last layer. ``k`` is the dimension of the compared
     subspaces. They are None if the run does not state them.
+
+    Examples
+    --------
+    >>> Layer("fc1", order=0, feedback_kind="layerwise", classes=10, k=9).unfolding
+    'samples'
     """
 
     name: str
@@ -44,6 +49,11 @@ class SignalView:
 
     ``rows`` and ``columns`` are the shape of the signal's matrix, if the shape of a factor differs. A static
     signal has a step axis of length 1, which broadcasts.
+
+    Examples
+    --------
+    >>> SignalView(np.ones((5, 8, 3)), ("sample", "out")).factor
+    False
     """
 
     values: NDArray[Any]
@@ -59,6 +69,13 @@ class View:
 
     A quantity that several metrics need, such as a spectrum, is computed once and cached. The cache lives as
     long as the view, which is one block of steps.
+
+    Examples
+    --------
+    >>> layer = Layer("fc1", order=0, feedback_kind="exact", classes=3, k=2)
+    >>> view = View(layer, np.array([0]), {"error": SignalView(2 * np.eye(3)[None], ("sample", "out"))})
+    >>> view.spectrum("error").round(9).tolist()
+    [[2.0, 2.0, 2.0]]
     """
 
     layer: Layer

@@ -100,6 +100,12 @@ class LayerAdapter:
     See Also
     --------
     fadiag.testing.check_adapter : Test an adapter on a module.
+
+    Examples
+    --------
+    >>> adapter = exact_layers(nn.Bilinear)
+    >>> adapter.feedback_kind, adapter.takes(nn.Bilinear(2, 2, 3)), adapter.takes(nn.Linear(2, 3))
+    ('exact', True, False)
     """
 
     types: tuple[type[nn.Module], ...] | Callable[[nn.Module], bool]

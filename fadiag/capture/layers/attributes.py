@@ -36,7 +36,7 @@ def layer_attrs(layer: RecordedLayer, order: int, count: int, last: RecordedLaye
     last : RecordedLayer
         The model's last layer, recorded or not: its outputs are the classes.
     """
-    outputs = layer.outputs
+    outputs, weight = layer.outputs, layer.weight
     attrs = {
         "name": layer.name,
         "type": type_before_parametrizations(layer.module).__name__,
@@ -45,6 +45,8 @@ def layer_attrs(layer: RecordedLayer, order: int, count: int, last: RecordedLaye
         "classes": outputs if last is layer else last.outputs,
         "feedback_kind": layer.feedback_kind,
         "out_features": outputs,
-        "in_features": layer.weight.numel() // outputs,
+        "in_features": weight.numel() // outputs,
+        "weight_shape": list(weight.shape),
     }
+    attrs |= {"feedback_from": layer.feedback_source} if layer.feedback_source else {}
     return attrs | ({"parametrization": layer.parametrization} if layer.parametrization else {})

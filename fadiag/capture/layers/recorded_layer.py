@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Generator, Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -10,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from fadiag.capture.layers.adapter import LayerAdapter, unknown_layers
 from fadiag.capture.layers.backward_hooks import has_backward_hooks
 from fadiag.capture.layers.direct import DirectSender
+from fadiag.capture.layers.feedback_source import feedback_source
 from fadiag.rules.computed_weights import computed_weight, trained_tensors
 
 __all__ = ["RecordedLayer", "in_order", "owners_of"]
@@ -110,6 +112,13 @@ class RecordedLayer:
             return self.sender.feedback
         with self.reading():  # a sign rule computes it from the weight
             return None if self.adapter.is_direct else self.adapter.feedback(self.module)
+
+    @cached_property
+    def feedback_source(self) -> str:
+        """Where the feedback is held: an attribute's path, or what computes or sends it; "" if exact."""
+        if self.sender is not None:
+            return f"sent by {self.sender.name}"
+        return feedback_source(self.name, self.module, lambda: self.feedback)
 
     @property
     def feedback_is_fixed(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Contents", "change_between", "contents_of"]
+__all__ = ["Contents", "change_between", "contents_of", "describe_contents"]
 
 #: The value at each place in the batch, with its number of in-place operations.
 Contents = Mapping[str, tuple[Any, int]]
@@ -48,6 +48,27 @@ def change_between(before: Contents, after: Contents) -> str:
         if now is not value or number != count:
             return f"{place} was {'replaced' if now is not value else 'changed in place'}"
     return next((f"{place} was added" for place in after if place not in before), "")
+
+
+def describe_contents(contents: Contents, most: int = 4) -> str:
+    """Return the types and shapes of the first items of a batch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> describe_contents(contents_of((torch.zeros(8, 4), 3)))
+    '(float32 8×4, int)'
+    """
+    texts = [_describe(value) for value, _ in contents.values()]
+    shown = [*texts[:most], *(["..."] if len(texts) > most else [])]
+    return shown[0] if len(texts) == 1 else f"({', '.join(shown)})"
+
+
+def _describe(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    shape = "×".join(map(str, value.shape))
+    return f"{str(value.dtype).removeprefix('torch.')} {shape}".rstrip()
 
 
 def _walk(value: Any, place: str, seen: set[int]) -> Iterator[tuple[str, tuple[Any, int]]]:

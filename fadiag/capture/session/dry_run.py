@@ -13,7 +13,7 @@ from fadiag.capture.streams.state_reader import StateReader
 __all__ = ["estimate"]
 
 
-def estimate(readers: Readers, watch: Watch, storage: Storage, steps: int | None) -> Cost:
+def estimate(readers: Readers, watch: Watch, storage: Storage, steps: int | None, *, shown: bool) -> Cost:
     """Read each probe and the state once, and return the cost of a record.
 
     Live signals are missing, because they need a training batch.
@@ -36,7 +36,10 @@ def estimate(readers: Readers, watch: Watch, storage: Storage, steps: int | None
     if readers.state is not None:
         add("state", readers.schedule, partial(_state_bytes, readers.state))
     buffer_for({name: cost.nbytes for name, cost in found.items()}, storage.buffer_bytes)
-    return Cost(found, watch.peak_bytes() - before)
+    cost = Cost(found, watch.peak_bytes() - before)
+    if shown:
+        print(cost)
+    return cost
 
 
 def _probe_bytes(readers: Readers, name: str) -> int:

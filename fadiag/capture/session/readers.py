@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fadiag.capture.arguments import names_of
 from fadiag.capture.checks.probe_checks import CheckMode
 from fadiag.capture.layers.selection import in_order
 from fadiag.capture.session.attached import AttachedModel
@@ -43,7 +44,7 @@ def build_readers(
     probes: Mapping[str, Probe],
     every: int | Iterable[int] | Schedule,
     live: Live | None,
-    state: Sequence[str] | None,
+    state: Iterable[str] | None,
     optimizers: Sequence[Any],
     check: CheckMode,
 ) -> Readers:
@@ -55,11 +56,12 @@ def build_readers(
         A probe, a schedule or a signal does not fit.
     """
     model, layers, others, ops = attached.module, attached.layers, attached.others, attached.ops
-    signals = choose_state_signals(state, optimizers, layers)
+    asked = None if state is None else names_of(state)
+    signals = choose_state_signals(asked, optimizers, layers)
     whole = in_order(model, (*layers, *others))
     state_reader = StateReader(layers, signals, optimizers, whole) if signals else None
     schedule = as_schedule(every)
     found = model, layers, others
     probe_reader = ProbeReader(*found, probes, flags=attached.flags, schedule=schedule, check=check, ops=ops)
     live_reader = None if live is None else LiveReader(model, layers, live, others, ops)
-    return Readers(probe_reader, state_reader, live_reader, schedule, state or ())
+    return Readers(probe_reader, state_reader, live_reader, schedule, asked or ())

@@ -79,13 +79,11 @@ class Session:
             self._probes.start = earlier.step
         else:  # before the store exists, so that a failing probe leaves no store
             sizes |= {name: bytes_of(read) for name, read in self._probes.read_ahead().items()}
-        options = asdict(storage) | {"buffer_bytes": buffer_for(sizes, storage.buffer_bytes)}
+        options = asdict(storage) | {"resume": if_exists == "resume", "resume_from": resume_from}
+        options["buffer_bytes"] = buffer_for(sizes, storage.buffer_bytes)
         if if_exists == "replace":
             delete_store(path)
-        resume = if_exists == "resume"
-        writer = self._writer = RunWriter(
-            path, manifest=manifest, **options, resume=resume, resume_from=resume_from
-        )
+        writer = self._writer = RunWriter(path, manifest=manifest, **options)
 
         def add(name: str, schedule: Schedule, attrs: dict[str, Any], **how: Any) -> None:
             planned = records_planned(schedule, steps)
@@ -108,6 +106,11 @@ class Session:
         has_state = self._state is not None and self._streams["state"].has(self.step)
         if earlier is not None and self._state is not None and has_state and self._schedule(self.step):
             earlier.warn_unfinished(self._state.signals)
+
+    @property
+    def streams(self) -> Mapping[str, StreamWriter]:
+        """The streams of the store, by name."""
+        return self._streams
 
     @property
     def last_step(self) -> int | None:

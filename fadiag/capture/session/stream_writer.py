@@ -61,6 +61,10 @@ class StreamWriter:
             found.setdefault("" if layer == ROOT else layer, set()).add(signal)
         return found
 
+    def attrs_of(self, layer: str) -> Mapping[str, Any]:
+        """Return the attributes that the store has of a layer."""
+        return self._writer.attrs("/".join((self.stream, layer_key(layer or ROOT))))
+
     def scalars(self, step: int, values: Mapping[str, float], epoch: float | None) -> None:
         """Record scalars that belong to no layer."""
         arrays = {("", name): np.array(value, np.float64) for name, value in values.items()}
@@ -102,9 +106,9 @@ class StreamWriter:
         now = {key: x for key, x in layer.attrs.items() if key.startswith("error_bp_check")}
         if not now:
             return  # reading attributes would wait for the writer thread's current write
-        place = "/".join((self.stream, layer_key(layer.name or ROOT)))
-        known = self._writer.attrs(place)
+        known = self.attrs_of(layer.name)
         if known and any(known.get(key) != x for key, x in now.items()):
+            place = "/".join((self.stream, layer_key(layer.name or ROOT)))
             self._writer.set_attrs(place, {**now, "feedback_kind": layer.attrs["feedback_kind"]})
 
     def _of_one_way(self, layer: LayerSignals, step: int) -> dict[str, SignalArray]:

@@ -43,6 +43,13 @@ class Factors:
         The rows of the matrix if the signal has positions: whole samples, or single positions.
     rows : int or Subset, optional
         The samples to reduce; all by default.
+
+    Examples
+    --------
+    >>> error = SignalTensor(torch.ones(8, 3), ("sample", "out"))
+    >>> found = Factors("samples")("fc1", {"error": [error]}, 8)
+    >>> found["error"].array.shape, found["error"].attrs["reduction"]
+    ((4, 3), 'factor')
     """
 
     def __init__(self, unfolding: Unfolding, rows: Rows = None) -> None:

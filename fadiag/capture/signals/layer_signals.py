@@ -26,7 +26,14 @@ ONE_SHAPE = (
 
 @dataclass(frozen=True)
 class SignalArray:
-    """An array to store, with the names of its axes."""
+    """An array to store, with the names of its axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> SignalArray(np.ones((8, 3)), ("sample", "out")).dims
+    ('sample', 'out')
+    """
 
     array: Array
     dims: tuple[str, ...]
@@ -61,6 +68,13 @@ class LayerSignals:
         The number of recorded samples of the step's batch; 0 if the signals do not belong to a batch.
     room : int
         The number of samples for which the store needs room, if the layer saw fewer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> error = SignalArray(np.ones((8, 3)), ("sample", "out"))
+    >>> LayerSignals("fc1", {"order": 0}, {"error": error}, batch=8).rows
+    8
     """
 
     name: str

@@ -1,11 +1,11 @@
-"""The user's options for recording signals of the training batches."""
+"""Describe which signals of the training batches to record, and when."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import nn
 
-from fadiag.capture.arguments import names_of
+from fadiag.capture.arguments import call_text, names_of
 from fadiag.capture.signals.reduction import Reduction, ReductionName, reduction_of
 from fadiag.capture.signals.samples import Rows
 from fadiag.capture.streams.schedule import Schedule, as_schedule
@@ -19,14 +19,14 @@ __all__ = ["LIVE_SIGNALS", "Live", "check_live"]
 LIVE_SIGNALS = tuple(signal.name for signal in signals_of("live"))
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Live:
     """Record signals of the training batches.
 
-    The micro-batches of a step are its forward passes with a backward pass to a recorded weight; if there is
-    none, those with any backward pass. Their samples are concatenated. If a step has fewer samples than the
-    first, the record is padded with NaN, and the coordinate ``rows_valid`` holds the number of samples. If it
-    has more, the surplus is left out, with a warning.
+    The micro-batches of a step are its forward passes with a backward pass to a recorded weight. If a step
+    has no such pass, all passes with a backward pass count. The recorder concatenates their samples. If a
+    step has fewer samples than the first, the record is padded with NaN, and the coordinate ``rows_valid``
+    holds the number of samples. If it has more, the surplus is left out, with a warning.
 
     Parameters
     ----------
@@ -44,6 +44,8 @@ class Live:
 
     Examples
     --------
+    >>> Live(["error"], every=10)
+    Live(('error',), every=10)
     >>> Live(["error_bp"])
     Traceback (most recent call last):
         ...
@@ -80,7 +82,12 @@ the model's own rule; record it with a Probe
         object.__setattr__(self, "reduction", reduction)
         object.__setattr__(self, "unfolding", unfolding)
         object.__setattr__(self, "rows", rows)
+        object.__setattr__(self, "_every", every)
         self.reduce()  # raises InputError here, and not first in the recorder
+
+    def __repr__(self) -> str:
+        how = {"reduction": self.reduction, "unfolding": self.unfolding, "rows": self.rows}
+        return call_text(Live.__init__, [repr(self.signals)], {"every": vars(self)["_every"], **how})
 
     @property
     def attrs(self) -> dict[str, str]:
@@ -93,8 +100,10 @@ the model's own rule; record it with a Probe
         return reduction_of(self.reduction, self.unfolding, self.rows)
 
 
-def check_live(model: nn.Module, live: Live) -> None:
+def check_live(model: nn.Module, live: Live | None) -> None:
     """Raise if the signals of a model's own passes cannot be recorded."""
+    if live is None:
+        return
     if not isinstance(live, Live):
         raise InputError(f"live is a {type(live).__name__}; give a fadiag.capture.Live")
     if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules()):

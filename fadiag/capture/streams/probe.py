@@ -1,14 +1,14 @@
-"""A fixed batch on which the signals of every layer are read, apart from the training."""
+"""Read the signals of every layer on a fixed batch, apart from the training."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from fadiag.capture.arguments import names_of, whole_number
+from fadiag.capture.arguments import call_text, names_of, whole_number
 from fadiag.capture.checks.probe_checks import ProbeChecks
 from fadiag.capture.layers.selection import RecordedLayer
-from fadiag.capture.passes.batch_guard import Contents, change_between, contents_of
+from fadiag.capture.passes.batch_guard import Contents, change_between, contents_of, describe_contents
 from fadiag.capture.passes.error_context import name_probe
 from fadiag.capture.passes.isolation import Mode, TrainingFlags, outside_of_contexts
 from fadiag.capture.passes.passes import Passes
@@ -40,6 +40,10 @@ class Probe:
     of modules. Backward hooks of the user's, which may change gradients, run in the model's own pass only.
     Autocast or inference mode around the reading has no effect: open yours in ``loss``.
 
+    The keywords come in groups: what to read (``signals``, ``jacobian_vectors``, ``feedbacks``), the nulls
+    (``redraws``, ``gate_draws``, ``null_every``), when to read (``every``, ``check_every``), how to run the
+    model (``mode``, ``seed``), and how much to store (``reduction``, ``unfolding``, ``rows``).
+
     Parameters
     ----------
     batch : any
@@ -47,13 +51,16 @@ class Probe:
     loss : callable
         ``loss(model, batch)`` returns the scalar mean loss over the batch. The probe cannot check that it is
         the mean: errors and gradients of a sum are N times as large, with the same directions and ranks.
-    mode : {"eval", "train"}
-        The mode of norms and dropout during the reading, whatever the mode of the model. In "train" each
-        module has the flag that it had when the model was last in training mode, at the start or in
-        ``step()``. So a norm frozen by ``eval()`` stays frozen. In "eval" all flags are as ``model.eval()``
-        sets them.
     signals : iterable of str
         Names from `PROBE_SIGNALS`, and "input".
+    jacobian_vectors : int
+        The largest number of further backward passes of each rule, for ``jacobian_cosine``. For each sample
+        it is the cosine of the two backward maps from the outputs to the layer. With no more outputs than
+        vectors it is exact, otherwise estimated from random vectors. Needs feedback; 0 leaves it out.
+    feedbacks : mapping of str to mapping of str to Tensor
+        ``{"b": {"fc2": B}}`` adds a backward pass with the matrix B in layer ``fc2``. Its signals are
+        recorded as ``error_b``, ``modulator_b`` and ``gradient_b``. Where ``fc2`` gets direct feedback, B is
+        in F's place.
     redraws : int
         How often to draw fresh feedback, for all layers together. Every reading uses the same draws.
         Statistics of the errors under each draw are recorded as ``error_null_*``. Needs feedback.
@@ -63,18 +70,15 @@ class Probe:
     null_every : int, iterable of int, or callable, optional
         When both nulls are drawn: at these steps, if the probe is read there, and at the end of the run. By
         default in the first record and the last.
-    jacobian_vectors : int
-        The largest number of further backward passes of each rule, for ``jacobian_cosine``. For each sample
-        it is the cosine of the two backward maps from the outputs to the layer. With no more outputs than
-        vectors it is exact, otherwise estimated from random vectors. Needs feedback; 0 leaves it out.
-    feedbacks : mapping of str to mapping of str to Tensor
-        ``{"b": {"fc2": B}}`` adds a backward pass with the matrix B in layer ``fc2``. Its signals are
-        recorded as ``error_b``, ``modulator_b`` and ``gradient_b``. Where ``fc2`` gets direct feedback, B is
-        in F's place.
     every : int, iterable of int, or callable, optional
         The probe's own schedule; the recorder's by default.
     check_every : int, iterable of int, or callable, optional
         At which of these readings error_bp is checked again, beside the first one (see ``Recorder(check=)``).
+    mode : {"eval", "train"}
+        The mode of norms and dropout during the reading, whatever the mode of the model. In "train" each
+        module has the flag that it had when the model was last in training mode, at the start or in
+        ``step()``. So a norm frozen by ``eval()`` stays frozen. In "eval" all flags are as ``model.eval()``
+        sets them.
     seed : int
         The seed of the random numbers in a reading, and of the draws.
     reduction : {"auto", "raw", "factor"}
@@ -94,7 +98,11 @@ class Probe:
 
     Examples
     --------
-    >>> Probe((1, 2), lambda model, batch: None, signals=["errors"])
+    >>> import torch
+    >>> loss_of = lambda model, batch: model(batch).mean()
+    >>> Probe(torch.zeros(8, 4), loss_of, every=10, redraws=99)
+    Probe(float32 8×4, <lambda>, redraws=99, every=10)
+    >>> Probe((1, 2), loss_of, signals=["errors"])
     Traceback (most recent call last):
         ...
     fadiag.errors.InputError: unknown probe signal 'errors'; there are activation, modulator, error_post, \
@@ -106,15 +114,15 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         batch: Any,
         loss: Callable[[nn.Module, Any], Tensor],
         *,
-        mode: Mode = "eval",
         signals: Iterable[str] = PROBE_SIGNALS,
+        jacobian_vectors: int = 0,
+        feedbacks: Mapping[str, Mapping[str, Tensor]] | None = None,
         redraws: int = 0,
         gate_draws: int = 0,
         null_every: int | Iterable[int] | Schedule | None = None,
-        jacobian_vectors: int = 0,
-        feedbacks: Mapping[str, Mapping[str, Tensor]] | None = None,
         every: int | Iterable[int] | Schedule | None = None,
         check_every: int | Iterable[int] | Schedule | None = None,
+        mode: Mode = "eval",
         seed: int = 0,
         reduction: ReductionName = "auto",
         unfolding: Unfolding = "samples",
@@ -153,8 +161,16 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         self.seed = int(seed)
         self.reduction: ReductionName = reduction
         self.unfolding: Unfolding = unfolding
+        self._given = {"null_every": null_every, "every": every, "check_every": check_every, "rows": rows}
         self._reduce = reduction_of(reduction, unfolding, rows)
         self._contents: Contents | None = None  # at the last reading
+
+    def __repr__(self) -> str:
+        own = vars(self) | self._given
+        options = {name: own[name] for name in Probe.__init__.__kwdefaults__ or {}}
+        options["feedbacks"] = {name: list(layers) for name, layers in self.feedbacks.items()} or None
+        loss = getattr(self.loss, "__qualname__", type(self.loss).__name__).rpartition("<locals>.")[2]
+        return call_text(Probe.__init__, [describe_contents(contents_of(self.batch)), loss], options)
 
     @property
     def attrs(self) -> dict[str, str]:

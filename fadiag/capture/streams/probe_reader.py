@@ -67,6 +67,8 @@ class ProbeReader:
     by_name : mapping of str to Probe
     start : int
         The step at which the recorder was built. A check may raise only at this step.
+    found : mapping of str to list
+        The attributes of each layer and its signals, in the last reading of a probe.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class ProbeReader:
         self._model, self._layers, self._others = model, layers, others
         self._flags, self._ops = flags, ops
         self._schedule = schedule
+        self.found: dict[str, list[tuple[Mapping[str, Any], Sequence[str]]]] = {}
         self._checked: dict[str, int] = {}  # the step of each probe's last check
         self._ahead: dict[str, list[LayerSignals]] = {}
 
@@ -145,7 +148,9 @@ class ProbeReader:
         if checks.is_due:
             self._checked[name] = step
         given = self._model, self._layers, self._others
-        return probe.read(*given, name=name, flags=self._flags, nulls=nulls, checks=checks, ops=self._ops)
+        read = probe.read(*given, name=name, flags=self._flags, nulls=nulls, checks=checks, ops=self._ops)
+        self.found[name] = [(layer.attrs, list(layer.signals)) for layer in read]
+        return read
 
     def _warn_missing(self, name: str, read: Sequence[LayerSignals]) -> None:
         found, asked = {layer.name: layer.signals.keys() for layer in read}, self.by_name[name].signals

@@ -62,7 +62,14 @@ def listed(steps: Iterable[int]) -> Schedule:
 
 
 def as_schedule(given: int | Iterable[int] | Schedule) -> Schedule:
-    """Return a schedule for the user's argument: n for `every`, an iterable for `listed`, or a callable."""
+    """Return a schedule for the user's argument: n for `every`, an iterable for `listed`, or a callable.
+
+    Examples
+    --------
+    >>> due = as_schedule([0, 1, 10])
+    >>> [step for step in range(20) if due(step)], [step for step in range(20) if as_schedule(8)(step)]
+    ([0, 1, 10], [0, 8, 16])
+    """
     if callable(given):
         return given
     if isinstance(given, Iterable) and not isinstance(given, str):

@@ -85,14 +85,21 @@ class StateReader:
         """Return the largest size of a record in bytes."""
         total = 0
         for layer in self._layers:
-            total += 8 * ("update_rounding_floor" in self.signals)
-            for name in self.signals:
-                changes = name != "feedback" or not layer.adapter.feedback_is_fixed(layer.module)
-                possible = self._is_possible(name) and not why_absent(name, layer)
-                of_weight = SIGNALS[name].shape == "weight" and changes and possible
-                like = layer.weight if of_weight else layer.bias if SIGNALS[name].shape == "bias" else None
-                total += 0 if like is None else like.numel() * max(4, like.element_size())
+            for name in self._expected_of(layer):
+                like = {"weight": layer.weight, "bias": layer.bias}.get(SIGNALS[name].shape)
+                total += 8 if like is None else like.numel() * max(4, like.element_size())
         return total
+
+    def expected(self) -> dict[str, list[str]]:
+        """Return the signals that a record may hold of each layer."""
+        return {layer.name: self._expected_of(layer) for layer in self._layers}
+
+    def _expected_of(self, layer: RecordedLayer) -> list[str]:
+        absent = set() if layer.bias is not None else {s for s in self.signals if SIGNALS[s].shape == "bias"}
+        if layer.feedback_is_fixed:
+            absent.add("feedback")
+        possible = (s for s in self.signals if s not in absent and self._is_possible(s))
+        return [s for s in possible if not why_absent(s, layer)]
 
     def _is_possible(self, name: str) -> bool:
         return why_impossible(name, self._optimizers, self._layers) is None

@@ -1,4 +1,4 @@
-"""``fadiag inspect``: what a store holds."""
+"""Print what a store holds: ``fadiag inspect``."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,33 +14,36 @@ __all__ = ["inspect"]
 SHOWN_GAPS = 5
 
 
-@click.command(short_help="Tell what a store holds.")
+@click.command(short_help="Show what a store holds.")
 @click.argument("run", metavar="RUN", type=click.Path())
 def inspect(run: str) -> None:
-    """Tell what the store RUN holds, also while it is recorded: manifest, streams, layers, signals, gaps.
+    """Show what the store RUN holds, also while it is recorded: manifest, layers, streams, signals, gaps.
 
     Only metadata are read, and nothing is written.
     """
     from fadiag.cli.terminal import table
-    from fadiag.store import inspect_run
+    from fadiag.store import inspect_run, printable
 
     summary = inspect_run(run)
     for key, value in _head(summary):
-        click.echo(f"{key:<12}{value}")
-    streams = [_stream_row(stream) for stream in summary.streams]
+        click.echo(printable(f"{key:<12}{value}"))
+    if layers := summary.layer_table():
+        click.echo(f"\n{layers}")
+    streams = [tuple(map(printable, _stream_row(stream))) for stream in summary.streams]
+    signals = [tuple(map(printable, row)) for row in _signal_rows(summary.streams)]
     table(("stream", "kind", "records", "steps", "every", "skipped", "layers", "on disk"), streams)
-    table(("stream", "layer", "signals", "shape", "type", "bytes", "NaN"), _signal_rows(summary.streams))
+    table(("stream", "layer", "signals", "shape", "type", "bytes", "NaN"), signals)
     for stream in summary.streams:
         if stream.gaps:
             shown = ", ".join(f"{a} to {b}" for a, b in stream.gaps[:SHOWN_GAPS])
             more = len(stream.gaps) - SHOWN_GAPS
-            click.echo(f"gaps in {stream.name}: {shown}{f' and {more} more' if more > 0 else ''}")
-        for told in _doubts(stream):
-            click.echo(f"{stream.name}: {told}")
+            click.echo(f"gaps in {printable(stream.name)}: {shown}{f' and {more} more' if more > 0 else ''}")
+        for doubt in _doubts(stream):
+            click.echo(printable(f"{stream.name}: {doubt}"))
 
 
 def _doubts(stream: "StreamSummary") -> Iterable[str]:
-    """Say of which layers it is not known that error_bp is right."""
+    """Name the layers whose error_bp may be wrong."""
     from fadiag.results.error_check import check_of, doubts_by_verdict
     from fadiag.signals import TWINS
 
@@ -65,7 +68,7 @@ def _head(summary: "RunSummary") -> Iterable[tuple[str, str]]:
             share = f"{100 * spent / whole:.1f} % of the run's time ({spent:.1f} s of {whole:.1f} s)"
             yield "recording", share
     for key, value in info.manifest.items():
-        # A hash a layer is for programs to compare.
+        # Programs compare the hashes of the feedback; they say nothing to a reader.
         if key != "feedback_hash" and value not in (None, "", {}, []):
             yield key, _flat(value) if isinstance(value, Mapping) else str(value)
 
@@ -112,7 +115,7 @@ def _signal_rows(streams: Sequence["StreamSummary"]) -> Iterable[tuple[str, ...]
 
 
 def _alike(stream: str, layer: str, signals: Sequence["SignalSummary"]) -> Iterable[tuple[str, ...]]:
-    """Yield one row for all signals of one shape: a layer's are mostly alike."""
+    """Yield one row for all signals of one shape, since most signals of a layer have the same."""
     groups: dict[tuple[str, str], list[SignalSummary]] = {}
     for signal in signals:
         axes = zip(signal.dims, signal.shape, strict=True)

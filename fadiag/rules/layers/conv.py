@@ -149,8 +149,24 @@ class _FeedbackConv(FeedbackLayer):
 
 
 class FeedbackConv1d(_FeedbackConv, nn.Conv1d):
-    """``nn.Conv1d`` under Feedback Alignment. Made by `fadiag.convert`."""
+    """``nn.Conv1d`` under Feedback Alignment. Made by `fadiag.convert`.
+
+    Examples
+    --------
+    >>> from fadiag.rules import convert
+    >>> layer = convert(nn.Conv1d(2, 3, 5))
+    >>> isinstance(layer, FeedbackConv1d), tuple(layer.feedback.shape)
+    (True, (3, 2, 5))
+    """
 
 
 class FeedbackConv2d(_FeedbackConv, nn.Conv2d):
-    """``nn.Conv2d`` under Feedback Alignment. Made by `fadiag.convert`."""
+    """``nn.Conv2d`` under Feedback Alignment. Made by `fadiag.convert`.
+
+    Examples
+    --------
+    >>> from fadiag.rules import convert
+    >>> layer = convert(nn.Conv2d(2, 3, 5))
+    >>> isinstance(layer, FeedbackConv2d), tuple(layer.feedback.shape)
+    (True, (3, 2, 5, 5))
+    """

@@ -90,7 +90,15 @@ torch.compiler.allow_in_graph(feedback_linear)  # type: ignore[no-untyped-call]
 
 
 class FeedbackLinear(FeedbackLayer, nn.Linear):
-    """``nn.Linear`` under Feedback Alignment. Made by `fadiag.convert`."""
+    """``nn.Linear`` under Feedback Alignment. Made by `fadiag.convert`.
+
+    Examples
+    --------
+    >>> from fadiag.rules import convert
+    >>> layer = convert(nn.Linear(4, 3))
+    >>> isinstance(layer, FeedbackLinear), tuple(layer.feedback.shape)
+    (True, (3, 4))
+    """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it
         """Map (..., in) to (..., out)."""
@@ -101,6 +109,15 @@ class FeedbackTransposedLinear(FeedbackLayer):
     """transformers' ``Conv1D`` under Feedback Alignment: its weight and feedback are (in, out).
 
     Made by `fadiag.convert`. It is not a subclass of ``Conv1D``, because fadiag does not import transformers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = FeedbackTransposedLinear()
+    >>> layer.weight, layer.bias = nn.Parameter(torch.ones(4, 3)), nn.Parameter(torch.zeros(3))
+    >>> layer.attach_feedback(torch.ones(4, 3))
+    >>> layer(torch.ones(1, 4)).tolist()
+    [[4.0, 4.0, 4.0]]
     """
 
     weight: Tensor

@@ -58,7 +58,14 @@ def direct_weight_cosine(weight: ArrayLike, feedback: ArrayLike, feedback_below:
 
 
 class AlignmentMatrix(NamedTuple):
-    """Alignment matrix, the unexplained share of the weight's change, and the reason for a missing matrix."""
+    """Alignment matrix, the unexplained share of the weight's change, and the reason for a missing matrix.
+
+    Examples
+    --------
+    >>> found = alignment_matrix(2 * np.eye(3), np.zeros((3, 3)), np.eye(3), np.eye(3))
+    >>> isinstance(found, AlignmentMatrix), found.matrix.shape
+    (True, (3, 3))
+    """
 
     matrix: Floats
     residual: Floats

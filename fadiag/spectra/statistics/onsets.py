@@ -14,7 +14,13 @@ _ALPHA = 0.05
 
 
 class Onset(NamedTuple):
-    """Step of the onset; without an onset, the last recorded step and ``observed`` False (censored)."""
+    """Step of the onset; without an onset, the last recorded step and ``observed`` False (censored).
+
+    Examples
+    --------
+    >>> Onset(step=60, observed=False).observed
+    False
+    """
 
     step: int
     observed: bool
@@ -102,7 +108,14 @@ def onset(values: ArrayLike, threshold: ArrayLike, steps: ArrayLike) -> Onset:
 
 
 class KaplanMeier(NamedTuple):
-    """Share of runs without an onset after each onset time, and the median (infinite if not reached)."""
+    """Share of runs without an onset after each onset time, and the median (infinite if not reached).
+
+    Examples
+    --------
+    >>> found = kaplan_meier([10, 20], [True, True])
+    >>> found.times.tolist(), found.survival.tolist()
+    ([10.0, 20.0], [0.5, 0.0])
+    """
 
     times: Floats
     survival: Floats

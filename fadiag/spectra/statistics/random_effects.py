@@ -13,7 +13,14 @@ __all__ = ["CrossedInterval", "crossed_interval"]
 
 
 class CrossedInterval(NamedTuple):
-    """Mean, interval, and Satterthwaite's degrees of freedom."""
+    """Mean, interval, and Satterthwaite's degrees of freedom.
+
+    Examples
+    --------
+    >>> found = crossed_interval([[1.0, 2.0], [2.0, 3.0]])
+    >>> isinstance(found, CrossedInterval), found.mean
+    (True, 2.0)
+    """
 
     mean: float
     low: float

@@ -21,7 +21,14 @@ _ROUNDING = 1e-12
 
 
 class MaxT(NamedTuple):
-    """Statistic and family-wise p-value of each layer."""
+    """Statistic and family-wise p-value of each layer.
+
+    Examples
+    --------
+    >>> found = max_t_sign_flip(np.arange(1.0, 7.0)[:, None], np.random.default_rng(0))
+    >>> isinstance(found, MaxT), found.flips
+    (True, 64)
+    """
 
     t: Floats
     p: Floats

@@ -27,6 +27,12 @@ class RunInfo:
     ``status`` is ``recording`` (a writer holds the store), ``killed`` (the writer died without closing it),
     ``complete``, ``unfinished`` (closed when Python ended), ``failed`` (the run ended in an exception) or
     ``sealed`` (compacted).
+
+    Examples
+    --------
+    >>> info = RunInfo(Path("run.zarr"), "5f3a", 0, "killed", 0.0, 9.0, {"probe": 3}, {"meta": {"seed": 0}})
+    >>> info.status, info.committed["probe"]
+    ('killed', 3)
     """
 
     path: Path

@@ -12,6 +12,7 @@ from fadiag.store.read.arrays import read_steps
 from fadiag.store.read.metadata import read_snapshot
 from fadiag.store.read.open import RunInfo, info_of
 from fadiag.store.read.snapshot import Snapshot, StoredArray
+from fadiag.store.tools.layer_table import layer_table
 from fadiag.store.values import JSON
 
 __all__ = ["LayerSummary", "RunSummary", "SignalSummary", "StreamSummary", "inspect_run"]
@@ -19,7 +20,13 @@ __all__ = ["LayerSummary", "RunSummary", "SignalSummary", "StreamSummary", "insp
 
 @dataclass(frozen=True)
 class SignalSummary:
-    """Describe one array; ``nan_count`` is its number of non-finite values, or None if not counted."""
+    """Describe one array; ``nan_count`` is its number of non-finite values, or None if not counted.
+
+    Examples
+    --------
+    >>> SignalSummary("error", ("step", "sample", "out"), (5, 8, 3), "float32", 480, 0, {}).shape
+    (5, 8, 3)
+    """
 
     name: str
     dims: tuple[str, ...]
@@ -32,7 +39,13 @@ class SignalSummary:
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """Describe one layer of a stream, under its true module name."""
+    """Describe one layer of a stream, under its true module name.
+
+    Examples
+    --------
+    >>> LayerSummary("fc1", (), {"gate": "relu"}).attrs["gate"]
+    'relu'
+    """
 
     name: str
     signals: tuple[SignalSummary, ...]
@@ -45,6 +58,12 @@ class StreamSummary:
 
     A gap ``(a, b)`` is a pair of neighboring steps further apart than the stream's ``every``. Without
     ``every``, the most common distance between steps is used.
+
+    Examples
+    --------
+    >>> stream = StreamSummary("probe", 3, 0, 30, 10, ((10, 30),), 0, 4096, (), (), {"kind": "probe"})
+    >>> stream.records, stream.gaps
+    (3, ((10, 30),))
     """
 
     name: str
@@ -62,11 +81,31 @@ class StreamSummary:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """Describe the contents of a store; ``stored_bytes`` is its size on the disk."""
+    """Describe the contents of a store; ``stored_bytes`` is its size on the disk.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fadiag.store import RunWriter
+    >>> path = tempfile.mkdtemp() + "/run.zarr"
+    >>> RunWriter(path, manifest={}).close()
+    >>> summary = inspect_run(path)
+    >>> summary.info.status, summary.streams
+    ('complete', ())
+    """
 
     info: RunInfo
     streams: tuple[StreamSummary, ...]
     stored_bytes: int
+
+    def layer_table(self) -> str:
+        """Return the table of the layers, as a `fadiag.Recorder` shows it; "" if no stream has one."""
+        found = {
+            stream.name: [(layer.attrs, [signal.name for signal in layer.signals]) for layer in stream.layers]
+            for stream in self.streams
+            if stream.layers and stream.name != "static"
+        }
+        return layer_table(found) if found else ""
 
 
 def inspect_run(path: str | os.PathLike[str]) -> RunSummary:

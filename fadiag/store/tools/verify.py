@@ -15,7 +15,15 @@ __all__ = ["Verification", "verify_run"]
 
 @dataclass(frozen=True)
 class Verification:
-    """Hold the numbers of checked arrays and chunks, and the problems found, one line each."""
+    """Hold the numbers of checked arrays and chunks, and the problems found, one line each.
+
+    Examples
+    --------
+    >>> Verification(Path("run.zarr"), 2, 5, ("probe/fc1/error: chunk 3 is missing",)).raise_problems()
+    Traceback (most recent call last):
+        ...
+    fadiag.errors.DamagedError: probe/fc1/error: chunk 3 is missing
+    """
 
     path: Path
     arrays: int

@@ -29,6 +29,11 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         The share of training labels that are replaced by another class, drawn at random.
     smoothing : float
         Label smoothing: the share of each target that is spread over all classes.
+
+    Examples
+    --------
+    >>> DataConfig(train_samples=500).name
+    'digits'
     """
 
     name: str = "digits"

@@ -36,6 +36,11 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         A factor on all weights, and so on the feedback, which is drawn with their scale.
     output_gain : float
         The gain of the output layer, in place of the gate's.
+
+    Examples
+    --------
+    >>> ModelConfig(hidden=(64, 64)).norm
+    'none'
     """
 
     name: str = "mlp"

@@ -17,6 +17,11 @@ class RestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     name : {"adam", "adamw", "sgd"}
     learning_rate, momentum, beta2, weight_decay : float
         As in `OptimizerConfig`.
+
+    Examples
+    --------
+    >>> RestConfig(name="adamw", weight_decay=0.01).learning_rate
+    0.001
     """
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
@@ -55,6 +60,11 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     top_k : int, optional
         Keep only the k greatest singular directions. Needs "polar".
     rest : RestConfig
+
+    Examples
+    --------
+    >>> OptimizerConfig(name="muon").rest.name
+    'adam'
     """
 
     name: Literal["sgd", "normalized_sgd", "adam", "adamw", "muon"] = "sgd"

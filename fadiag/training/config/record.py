@@ -15,7 +15,13 @@ _Unfolding = Literal["samples", "channels"]
 
 
 class LiveConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is recorded of the training batches themselves, see `fadiag.capture.Live`."""
+    """What is recorded of the training batches themselves, see `fadiag.capture.Live`.
+
+    Examples
+    --------
+    >>> LiveConfig(every=10).signals
+    ('activation', 'modulator', 'error')
+    """
 
     signals: tuple[str, ...] = ("activation", "modulator", "error")
     every: _When = 50
@@ -50,6 +56,11 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         When they are drawn; at the first record and the last by default.
     jacobian_vectors, reduction, unfolding, rows
         As in `fadiag.Probe`.
+
+    Examples
+    --------
+    >>> RecordConfig(every=10).redraws
+    99
     """
 
     every: _When = 100

@@ -16,7 +16,13 @@ _SHORT = {"sgd": None, "none": None, "batch": "bn", "layer": "ln", "group": "gn"
 
 
 class SeedConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Three seeds for three sources of chance, so that each can be varied alone."""
+    """Three seeds for three sources of chance, so that each can be varied alone.
+
+    Examples
+    --------
+    >>> SeedConfig(feedback=3).init
+    0
+    """
 
     init: Seed = 0
     data: Seed = 0
@@ -36,6 +42,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Train the last layer only: the control that any rule has to beat.
     data, model, optimizer, train, seeds, record
         The tables of the file.
+
+    Examples
+    --------
+    >>> Config(rule="bp", train=TrainConfig(epochs=5)).label
+    'bp'
     """
 
     condition: str | None = None

@@ -25,6 +25,11 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         "mse" is the mean, over samples and classes, of the squared distance to the one-hot target.
     checkpoint_every : int, optional
         Steps between two checkpoints; none by default.
+
+    Examples
+    --------
+    >>> TrainConfig(batch_size=128).epochs
+    30
     """
 
     epochs: Count = 30
