@@ -1,4 +1,4 @@
-"""What Muon and normalized SGD share: steps of a weight read as a matrix."""
+"""Share the update of a weight as a matrix between Muon and normalized SGD."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,12 +10,15 @@ __all__ = ["MatrixOptimizer"]
 
 
 class MatrixOptimizer(torch.optim.Optimizer):
-    """Momentum, decay and the size of a step; a subclass says the direction.
+    """Update weights as matrices, with momentum and decay; a subclass defines the direction.
 
-    For a weight W with gradient G, read as a matrix of shape (outputs, all else): M <- momentum M +
-    (1 - momentum) G, the Nesterov direction N = momentum M + (1 - momentum) G, and
-    W <- (1 - lr weight_decay) W - lr sqrt(max(1, outputs / inputs)) direction(N), as in `torch.optim.Muon`
-    with ``adjust_lr_fn="original"``. The gradients themselves are left as they are.
+    A weight W with gradient G is read as a matrix of shape (outputs, all else)::
+
+        M <- momentum M + (1 - momentum) G
+        N  = momentum M + (1 - momentum) G                       (Nesterov)
+        W <- (1 - lr weight_decay) W - lr sqrt(max(1, outputs / inputs)) direction(N)
+
+    This is `torch.optim.Muon` with ``adjust_lr_fn="original"``. The gradients are not changed.
 
     Parameters
     ----------
