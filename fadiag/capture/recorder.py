@@ -49,9 +49,9 @@ class Recorder:
     end, which records the last step; a ``with`` block closes it too. The store of a recorder that nobody
     closes is closed as ``unfinished`` when Python deletes the recorder or ends.
 
-    The keywords come in groups: what to record (``optimizer`` to ``layers``), when (``every`` to
-    ``first_step``), notes (``meta``, ``config``), what the recorder cannot see in the model (``adapters`` to
-    ``scaler``), the check of error_bp (``check``), and how to store (``storage`` to ``dry_run``).
+    The keywords come in groups. ``optimizer`` to ``layers`` say what to record, ``every`` to ``first_step``
+    when. ``meta`` and ``config`` are notes. ``adapters`` to ``scaler`` name what the recorder cannot see in
+    the model. ``check`` is about error_bp, and ``storage`` to ``dry_run`` say how to store.
 
     Parameters
     ----------

@@ -71,6 +71,11 @@ ADVICE.row(
     lambda at: attach(at, steps=0),
     lambda at: attach(at, steps=1),
 )
+ADVICE.row(
+    "give the number of updates made before, at least 0",
+    lambda at: attach(at, first_step=-1),
+    lambda at: attach(at, first_step=1),
+)
 
 
 @ADVICE.story("the recorder is closed; make a new one, with if_exists='resume' to go on in its store")

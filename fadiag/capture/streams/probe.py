@@ -40,9 +40,9 @@ class Probe:
     of modules. Backward hooks of the user's, which may change gradients, run in the model's own pass only.
     Autocast or inference mode around the reading has no effect: open yours in ``loss``.
 
-    The keywords come in groups: what to read (``signals``, ``jacobian_vectors``, ``feedbacks``), the nulls
-    (``redraws``, ``gate_draws``, ``null_every``), when to read (``every``, ``check_every``), how to run the
-    model (``mode``, ``seed``), and how much to store (``reduction``, ``unfolding``, ``rows``).
+    The keywords come in groups. ``signals`` to ``feedbacks`` say what to read, ``redraws`` to ``null_every``
+    which nulls to draw, ``every`` and ``check_every`` when to read. ``mode`` and ``seed`` say how to run the
+    model, and ``reduction`` to ``rows`` how much to store.
 
     Parameters
     ----------
@@ -75,10 +75,9 @@ class Probe:
     check_every : int, iterable of int, or callable, optional
         At which of these readings error_bp is checked again, beside the first one (see ``Recorder(check=)``).
     mode : {"eval", "train"}
-        The mode of norms and dropout during the reading, whatever the mode of the model. In "train" each
-        module has the flag that it had when the model was last in training mode, at the start or in
-        ``step()``. So a norm frozen by ``eval()`` stays frozen. In "eval" all flags are as ``model.eval()``
-        sets them.
+        The mode of norms and dropout during the reading, whatever the mode of the model. In "eval" all flags
+        are as ``model.eval()`` sets them. In "train" each module has the flag that it had in the model's last
+        training mode, at the start or in ``step()``. So a norm frozen by ``eval()`` stays frozen.
     seed : int
         The seed of the random numbers in a reading, and of the draws.
     reduction : {"auto", "raw", "factor"}
@@ -222,9 +221,9 @@ error, error_bp, modulator_bp, gradient, gradient_bp, input
         Raises
         ------
         CaptureError
-            The batch does not fit the model, the loss is not a scalar or changes the batch, no layer received
-            an error, memory is short, the nulls take too much, jacobian_vectors needs a last layer that is
-            not recorded, or a check fails.
+            The batch does not fit the model, the loss is not a scalar or changes the batch, or no layer
+            received an error. Memory is short, or the nulls take too much. The last layer is not recorded,
+            and jacobian_vectors needs it. A check fails.
         """
         with name_probe(name), outside_of_contexts(model):
             self._check_batch(name)
