@@ -91,7 +91,7 @@ def test_the_home_folder_at_every_door_of_the_command(home):
     finished("~/run.zarr")
     (home / "meta.csv").write_text("path,seed\n~/run.zarr,4\n")
     (home / "config.toml").write_text(
-        "epochs = 1\nbatch_size = 64\n[data]\nname = 'digits'\ntrain_samples = 64\n"
+        "[train]\nepochs = 1\nbatch_size = 64\n[data]\nname = 'digits'\ntrain_samples = 64\n"
         "[record]\nprobe_samples = 16\nredraws = 0\ngate_draws = 0\n"
     )
     run("train", "~/config.toml", "--out=~/trained.zarr")
