@@ -14,7 +14,7 @@ from fadiag.results.provenance import STREAM_COORDINATES
 
 __all__ = ["column", "run_coordinates", "warn_of_clashes"]
 
-#: Names that the results use for their own coordinates, so that no meta entry can have them.
+#: Names of the results' own coordinates. A meta entry with such a name is left out.
 _OWN = ("run", "layer", "step", "run_id", "generation", *STREAM_COORDINATES)
 
 
@@ -29,7 +29,10 @@ def run_coordinates(runs: Sequence[Run]) -> dict[str, tuple[str, NDArray[Any]]]:
 
 
 def _names_of_meta(runs: Sequence[Run]) -> dict[str, str]:
-    """Return the coordinate of each meta entry: its key, where "_" replaces other than word characters."""
+    """Return the name of each meta entry's coordinate; "" if no name is left for it.
+
+    The name is the key with "_" in place of each character that is not a letter, digit or underscore.
+    """
     names: dict[str, str] = {}
     for key in dict.fromkeys(key for run in runs for key in run.meta):
         name = re.sub(r"\W", "_", key)
@@ -38,7 +41,7 @@ def _names_of_meta(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def column(values: Sequence[str | int | float | bool | None]) -> NDArray[Any]:
-    """Return values as an array of numbers if one type holds each of them exactly, else of texts."""
+    """Return values as an array of booleans or numbers if one dtype holds each exactly, else as strings."""
     known = [v for v in values if v is not None]
     whole = len(known) == len(values)
     if all(isinstance(v, bool) for v in known) and whole:
@@ -54,7 +57,7 @@ def column(values: Sequence[str | int | float | bool | None]) -> NDArray[Any]:
 
 
 def _fits_float(value: Any) -> bool:
-    """Return whether float64 holds a number exactly; it may not beyond 2**53."""
+    """Return whether float64 holds a number exactly; an integer beyond 2**53 may not fit."""
     try:
         return isinstance(value, float) or int(float(value)) == value
     except OverflowError:
@@ -66,7 +69,7 @@ def warn_of_clashes(runs: Sequence[Run], measured: set[str]) -> None:
     logged = {key for run in runs for stream in run.streams.values() for key in stream.scalars}
     for key, name in _names_of_meta(runs).items():
         if not name:
-            clash = f"meta's entry '{key}' is not in the results, which have no name for it"
+            clash = f"meta's entry '{key}' is not in the results, because no name is left for it"
         elif name in _OWN:
             clash = f"meta's entry '{key}' is not in the results, which have a coordinate of that name"
         elif name in logged | measured:

@@ -18,10 +18,11 @@ def alignment_onset(
 ) -> xr.Dataset:
     """Return the first step from which a statistic exceeds its null for max(5, 5 % of T) records in a row.
 
-    T is the number of records of a run. At each of these records the p-value must be at most 0.05 / T, which
-    is the (1 - 0.05/T) quantile of the draws. The p-value is that of the upper tail. For an angle it is that
-    of the lower tail, since alignment makes an angle smaller. A run without an onset is censored at its last
-    record. So is a run or layer with fewer than five records, if another one has five.
+    T is the number of records of a run. At each of these records the p-value must be at most 0.05 / T: the
+    statistic must reach the (1 - 0.05/T) quantile of the draws. The p-value is that of the upper tail. For an
+    angle it is that of the lower tail, since alignment makes an angle smaller. A run without an onset is
+    censored at its last record. So is a run or layer with fewer than five records, if any other has five or
+    more.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ def alignment_onset(
     MissingSignalError
         There is no such variable or stream, or the variable has no null.
     InputError
-        There are fewer than five records in every run, or fewer draws than T / 0.05 - 1, so that no p-value
+        Every run has fewer than five records, or a record has fewer than T / 0.05 - 1 draws. Then no p-value
         can be small enough.
 
     Examples
@@ -97,7 +98,7 @@ def alignment_onset(
 
 
 def onset_median(onsets: xr.Dataset) -> xr.Dataset:
-    """Return the Kaplan-Meier median of the onset over runs, layer by layer; runs without one are censored.
+    """Return the Kaplan-Meier median of the onset over runs, by layer; runs without an onset are censored.
 
     Parameters
     ----------
@@ -153,7 +154,7 @@ def _dataset(results: xr.DataTree, variable: str, stream: str | None) -> xr.Data
     if not with_null:
         raise MissingSignalError(
             f"{variable} has no null in these results: record redraws (Probe(redraws=...)), "
-            "or take a variable with one, such as weight_feedback_cosine"
+            "or take a variable that has a null, such as weight_feedback_cosine"
         )
     return min(with_null, key=lambda node: node.attrs.get("kind", node.name) != "probe").to_dataset()
 

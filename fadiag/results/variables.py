@@ -50,8 +50,8 @@ def missing_variables(results: xr.DataTree, names: Sequence[str], stream: str | 
     held = sorted({str(v) for node in results.subtree for v in node.data_vars})
     near = [n for name in names for n in get_close_matches(name, held, n=2)]
     where = (f" in stream '{stream}'" if stream else " by layer") if any(n in held for n in names) else ""
-    beside = f" (near are {', '.join(dict.fromkeys(near))})" if near and not where else ""
+    similar = f" (similar names are {', '.join(dict.fromkeys(near))})" if near and not where else ""
     return MissingSignalError(
-        f"the results hold no {', '.join(names)}{where}{beside}; record or log what is missing and analyze "
+        f"the results hold no {', '.join(names)}{where}{similar}; record or log what is missing and analyze "
         "again"
     )

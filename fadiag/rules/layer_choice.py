@@ -60,7 +60,7 @@ def match_layers(
             what = item.__name__ if isinstance(item, type) else repr(item)
             near = get_close_matches(str(item), able, n=3, cutoff=0.4)
             names = ", ".join(map(repr, near or list(able)[:6])) or "none that can be chosen"
-            raise InputError(f"unknown layer {what}; {'near are' if near else 'there are'} {names}")
+            raise InputError(f"unknown layer {what}; {'similar names are' if near else 'there are'} {names}")
         for name in hits:
             wanted[name] = wanted.get(name, False) or name == item
     if not wanted:

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: files beside its store, from which it goes on, or another branches off."""
+"""Save and load the checkpoints of a run, to continue it or to branch another run from it."""
 
 import os
 import pickle
@@ -17,7 +17,7 @@ from fadiag.training.state import TrainingState
 
 __all__ = ["Checkpoint", "load_checkpoint", "resumable", "save_checkpoint"]
 
-#: The keys that a branch shares with its run: what the state is of, and where in an epoch it is.
+#: The keys that a branch shares with its run. They fix the state's shapes and its place in an epoch.
 _FIXED = (
     "model",
     "data.name",

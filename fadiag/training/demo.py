@@ -1,4 +1,4 @@
-"""The small rank study that `fadiag demo` runs."""
+"""Define the small rank study that `fadiag demo` runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,10 +19,11 @@ from fadiag.training.study import Study
 
 __all__ = ["DEMO_SEEDS", "condition_configs", "demo_base", "demo_study"]
 
-#: The reported seeds. Learning rates were tuned on others, see docs/learning-rates.md.
+#: The reported seeds. The learning rates were tuned on other seeds, see docs/learning-rates.md.
 DEMO_SEEDS = (0, 1, 2)
 
-#: What each data set is trained with. The 99 redraws cost most of a run's time, so there are few records.
+#: Training, network and recording for each data set. The 99 redraws cost most of a run's time, so there
+#: are few records.
 _BASES: Mapping[str, Config] = MappingProxyType(
     {
         "digits": Config(
@@ -45,9 +46,9 @@ _BASES: Mapping[str, Config] = MappingProxyType(
     }
 )
 
-#: Muon takes the weights of all layers but the last, and Adam at 1e-3 the rest, as in `OptimizerConfig`.
-#: analyses/tune_learning_rates.py tuned those of the digits; docs/learning-rates.md shows the curves. Those
-#: of the other two data sets come from a pilot and are not tuned for this network.
+#: Muon trains the weights of all layers but the last. Adam at 1e-3 trains the rest, as in `OptimizerConfig`.
+#: analyses/tune_learning_rates.py tuned the rates for the digits; docs/learning-rates.md shows the curves.
+#: The rates for the other two data sets come from a pilot and are not tuned for this network.
 _LEARNING_RATES: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
         "digits": {"bp": 0.01, "fa": 0.03, "fa+bn": 0.03, "fa+muon": 0.01, "fa+muon+bn": 0.1, "frozen": 0.03},

@@ -1,4 +1,4 @@
-"""Read a `Config` from a TOML file and overrides, with one clear error for what does not fit."""
+"""Read a `Config` from a TOML file and overrides, and raise a clear error for a wrong key or value."""
 
 import re
 import tomllib
@@ -36,7 +36,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     Raises
     ------
     ConfigError
-        The file is missing or is not TOML, a key is unknown (the error names near ones), or a value is wrong.
+        The file is missing or is not TOML, a key is unknown (the error names similar keys), or a value is
+        wrong.
 
     Examples
     --------
@@ -61,7 +62,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 def make_config(
     table: Mapping[str, Any], overrides: Iterable[str] = (), *, source: str = "configuration"
 ) -> Config:
-    """Make a configuration from a table, as TOML gives it.
+    """Make a configuration from a nested table, such as a parsed TOML file.
 
     Examples
     --------
@@ -79,7 +80,7 @@ def make_config(
         config = msgspec.convert(merged, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {_explain(str(error), merged)}") from None
-    # The trainer has a key of its own for frozen layers.
+    # Rules that do not train are not offered: frozen layers have the separate key freeze_hidden.
     rules = [rule.name for rule in RULES if rule.trains]
     for key, name, names in (
         ("rule", config.rule, rules),
@@ -92,7 +93,7 @@ def make_config(
 
 
 def _explain(message: str, table: Mapping[str, Any]) -> str:
-    """Turn msgspec's message, which ends in a path, into one with the key, the value and the choices."""
+    """Rewrite msgspec's message, which ends in a path, to name the key, the value and the choices."""
     complaint, _, path = message.partition(" - at `$.")
     key = path.rstrip("`")
     value: Any = table
@@ -106,12 +107,12 @@ def _explain(message: str, table: Mapping[str, Any]) -> str:
     if choices and isinstance(value, str):
         return f"{key!r} is {value!r}; {_near(value, '', choices)}"
     if isinstance(value, Mapping) and not complaint.startswith("Expected"):
-        return f"in {key!r}, {complaint}"  # a check of the whole table
+        return f"in {key!r}, {complaint}"  # the message is about the whole table
     return f"{key!r} is {value!r}: {complaint[0].lower()}{complaint[1:]}"
 
 
 def _without_none(kind: Any) -> Any:
-    """Return what a key holds if it is given."""
+    """Return the type of a key's value, without the None of an optional key."""
     if get_origin(kind) not in (UnionType, Union):
         return kind
     others = [one for one in get_args(kind) if one is not NoneType]

@@ -27,7 +27,7 @@ class TrainingState:
     optimizers : list of torch.optim.Optimizer
     scaler : torch.amp.GradScaler
     shuffle, augment : torch.Generator
-        On the CPU. What a rule or dropout draws comes from torch's own generators, which are kept too.
+        On the CPU. Rules and dropout draw from torch's own generators; their states are saved too.
     device : torch.device
     order : Tensor
         The indices of the epoch's samples.

@@ -87,8 +87,9 @@ def run_study(
     """Run the missing runs of a study, several at a time, each on one thread.
 
     The folder gets ``study.json`` before the first run, and a store for each run. A complete store with the
-    same configuration is kept. The store of a killed or failed run is moved to ``NAME.zarr.incomplete``. Runs
-    do not depend on ``jobs``. An interrupt (Ctrl-C) kills the runs that have begun.
+    same configuration is left as it is. The store of a killed or failed run is moved to
+    ``NAME.zarr.incomplete``. Runs do not depend on ``jobs``. An interrupt (Ctrl-C) kills the runs that have
+    begun.
 
     Parameters
     ----------
@@ -112,8 +113,8 @@ def run_study(
     LockedError
         Somebody else is writing one of its runs.
     DivergedError
-        The loss of a run is not finite. No other run begins then, and those beside it end first. A rerun
-        keeps the complete ones.
+        The loss of a run is not finite. Runs that have begun are finished, and no other begins. A second call
+        skips the complete runs.
     FadiagError
         The process of a run was killed.
     """

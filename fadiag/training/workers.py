@@ -1,4 +1,4 @@
-"""Processes for runs side by side, each with one thread for its numerical libraries."""
+"""Run calls in parallel processes, each with one thread for its numerical libraries."""
 
 import os
 import signal
@@ -17,10 +17,10 @@ from fadiag.errors import FadiagError
 
 __all__ = ["Pool", "run_each", "worker_pool"]
 
-#: What the numerical libraries read when a process loads them.
+#: Environment variables that the numerical libraries read when a process loads them.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
-#: Each process by the pipe that leads to it.
+#: The processes, each under the parent's end of its pipe.
 Pool: TypeAlias = Mapping[Any, BaseProcess]
 
 
@@ -28,8 +28,8 @@ Pool: TypeAlias = Mapping[Any, BaseProcess]
 def worker_pool(jobs: int) -> Iterator[Pool]:
     """Open a pool of spawned processes with one thread each: results do not depend on ``jobs``.
 
-    Leaving with an error waits for the calls that have begun. Leaving with an interrupt kills them: Ctrl-C
-    interrupts this process only. Nothing here has threads or locks, which a second Ctrl-C could break.
+    After an error, the pool waits for the calls that have begun. After an interrupt it kills their processes,
+    because Ctrl-C reaches only this process. The pool uses no threads or locks, so a second Ctrl-C is safe.
     """
     context = get_context("spawn")
     pool: dict[Any, BaseProcess] = {}
@@ -58,8 +58,8 @@ def run_each(
 ) -> Iterator[tuple[str, Any]]:
     """Call a function in the pool, and yield each call's name and result when it has ended.
 
-    A process gets a call when it has ended the one before. The error of a call is raised; then, or when the
-    caller goes away, nothing more is begun.
+    A process gets its next call when its previous one has ended. An error in a call is raised here. After an
+    error, or if the caller stops iterating, no further call begins.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def run_each(
 
 
 def _serve(pipe: "Connection[Any, Any]") -> None:
-    """Answer the calls that come through the pipe, in the worker, until the other end is closed."""
+    """Run the calls that come through the pipe until its other end is closed; the worker's main loop."""
     torch.set_num_threads(1)
     with suppress(EOFError, ConnectionError):
         while True:
@@ -106,7 +106,7 @@ def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[A
 
 @contextmanager
 def _explained(name: str, process: BaseProcess) -> Iterator[None]:
-    """Say which call was lost where the process at the other end of a pipe is gone."""
+    """Raise an error that names the call if the process at the other end of the pipe has ended."""
     try:
         yield
     except (EOFError, ConnectionError):
@@ -116,7 +116,7 @@ def _explained(name: str, process: BaseProcess) -> Iterator[None]:
             why = f"was killed by {signal.Signals(-code).name}; if memory ran out, run fewer at a time (jobs)"
         else:
             why = (
-                f"ended with exit code {code}; what it printed says why. A script that starts processes "
+                f"ended with exit code {code}; its output says why. A script that starts processes "
                 'needs `if __name__ == "__main__":`'
             )
         raise FadiagError(f"the process of {name!r} {why}") from None
@@ -124,7 +124,7 @@ def _explained(name: str, process: BaseProcess) -> Iterator[None]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Have the processes that start inside load their numerical libraries with one thread."""
+    """Make processes that start inside load their numerical libraries with one thread."""
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     try:
@@ -139,8 +139,9 @@ def _one_thread() -> Iterator[None]:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Have the processes that start inside never hear Ctrl-C, from their first instruction on."""
-    resource_tracker.ensure_running()  # it starts with the first process, and would lift the block
+    """Block Ctrl-C in processes that start inside, from their first instruction on."""
+    # Otherwise the resource tracker starts with the first process, and lifts the block.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

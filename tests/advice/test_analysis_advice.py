@@ -238,7 +238,7 @@ def _(at, told):
     assert np.isfinite(exploration(12)).any()
 
 
-@ADVICE.story("analyze with unfolding={recorded}, apart from runs recorded otherwise")
+@ADVICE.story("analyze with unfolding={recorded}, without runs of another unfolding")
 def _(at, told):
     def factor():
         tree = run(0)
@@ -268,7 +268,7 @@ def _(at, told):
 
 
 @ADVICE.story(
-    "record redraws (Probe(redraws=...)), or take a variable with one, such as weight_feedback_cosine"
+    "record redraws (Probe(redraws=...)), or take a variable that has a null, such as weight_feedback_cosine"
 )
 def _(at, told):
     bare = run(0, steps=STEPS, draws=119, drop=("error_null_cosine",))

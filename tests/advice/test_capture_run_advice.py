@@ -182,7 +182,7 @@ def _(at, told):
     _stored(at, size)
 
 
-@ADVICE.story("record the changed model into a store of its own")
+@ADVICE.story("record the changed model into a separate store")
 def _(at, told):
     model = fed()
     with told(), Recorder(model, at / "run.zarr", every=1) as recorder:
@@ -205,7 +205,7 @@ class Growing(nn.Module):
         return self.out(h).mean(1)
 
 
-@ADVICE.story("the model or the batch changed in mid-run; record the changed model into a store of its own")
+@ADVICE.story("the model or the batch changed in mid-run; record the changed model into a separate store")
 def _(at, told):
     model = Growing()
     with told(), Recorder(model, at / "run.zarr", every=1, probes=probes()) as recorder:
@@ -218,7 +218,7 @@ def _(at, told):
 # Resuming.
 
 
-@ADVICE.story("resume with it as it was, or record into a store of its own")
+@ADVICE.story("resume with it as it was, or record into a separate store")
 def _(at, told):
     model = train(at, probes=probes())
     with told():
@@ -227,7 +227,7 @@ def _(at, told):
     Recorder(model, at / "own.zarr", probes=probes(mode="train")).close()
 
 
-@ADVICE.story("give the step of a checkpoint taken until then, or record into a store of its own")
+@ADVICE.story("give the step of a checkpoint taken until then, or record into a separate store")
 def _(at, told):
     model = train(at)
     with told():
@@ -280,7 +280,7 @@ def _(at, told):
     attach(at, fed(), every=1, resume_from=0)
 
 
-@ADVICE.story("resume with it as it was, or record into a store of its own")
+@ADVICE.story("resume with it as it was, or record into a separate store")
 def _(at, told):
     model = train(at)
     shorter = nn.Sequential(model[0], model[1])

@@ -160,8 +160,8 @@ FORMULAS = {
     "<W, B>_F / (|W|_F |B|_F)": lambda p: cosine(*p.vectors),
     ANGLE: lambda p: np.degrees(np.arccos(cosine(*p.vectors))),
     "#{ij: sign W_ij = sign B_ij} / size": lambda p: np.mean(np.equal(*map(np.sign, p.vectors))),
-    "jacobian_cosine = <J_W, J_B>_F / (|J_W|_F |J_B|_F), J from the outputs to the layer of one sample, mean "
-    f"{_BOTH}": lambda p: over_samples(p.vectors[0], np.mean),
+    "jacobian_cosine = <J_W, J_B>_F / (|J_W|_F |J_B|_F), J of one sample, from the outputs to the layer, "
+    f"mean {_BOTH}": lambda p: over_samples(p.vectors[0], np.mean),
     "|U_k^T V_k|_F^2 / k": lambda p: (np.matmul(p.bases[0].T, p.bases[1]) ** 2).sum() / p.bases[0].shape[1],
     "k / columns": lambda p: p.bases[0].shape[1] / p.shape[1],
     "min(k, rows, columns)": lambda p: p.bases[0].shape[1],

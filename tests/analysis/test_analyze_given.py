@@ -114,8 +114,8 @@ def test_meta_entries_of_any_name_reach_the_results(key, name, make_run, tmp_pat
         else [f"meta's entry '{key}' is called '{name}' in the results; record the entry under another name"]
         if name
         else [
-            f"meta's entry '{key}' is not in the results, which have no name for it; record the entry under "
-            "another name"
+            f"meta's entry '{key}' is not in the results, because no name is left for it; record the "
+            "entry under another name"
         ]
     )
     again = load_results(path)

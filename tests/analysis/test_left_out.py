@@ -207,7 +207,7 @@ def test_a_factor_of_another_unfolding_leaves_the_other_runs(make_run) -> None:
         other["probe"][name]["error"].attrs = {"reduction": "factor", "unfolding": "channels"}
     told = "error of layer 'fc1' is the factor of its 'channels' unfolding; analyze with unfolding='channels'"
     results, lines = measured([make_run(0), other])
-    assert lines == [f"run fa-seed1: {told}, apart from runs recorded otherwise (run fa-seed1)"]
+    assert lines == [f"run fa-seed1: {told}, without runs of another unfolding (run fa-seed1)"]
     assert results[f"probe/{RANK}"].isnull().all(["layer", "step"]).values.tolist() == [False, True]
     for arguments in ({"runs": other}, {"runs": [make_run(0), other], "strict": True}):
         with pytest.raises(InputError, match=told):

@@ -129,8 +129,8 @@ def test_a_signal_may_be_missing_at_a_step_and_the_last_batch_be_short(tmp_path)
 
 E, W = np.ones((4, 8)), np.ones((8, 6))
 REFUSED = {
-    "signal": ({"fc1": {"eror": E}}, "eror of layer 'fc1' cannot be recorded; near are error"),
-    "layer": ({"fc": {"error": E}}, "unknown layer 'fc'; near are 'fc"),
+    "signal": ({"fc1": {"eror": E}}, "eror of layer 'fc1' cannot be recorded; similar names are error"),
+    "layer": ({"fc": {"error": E}}, "unknown layer 'fc'; similar names are 'fc"),
     "samples": ({"fc1": {"error": E, "activation": E[:2]}}, "error of layer 'fc1' has 4 and activation"),
     "turned": ({"fc1": {"error": E, "weight": W.T}}, "give the weight transposed"),
     "gradient": ({"fc1": {"weight": W, "gradient": W.T}}, r"gradient of layer 'fc1' has shape \(6, 8\)"),

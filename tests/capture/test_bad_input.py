@@ -162,7 +162,7 @@ def test_a_weight_of_another_shape_or_type_in_mid_run_is_told(tmp_path):
             change(model)
             with pytest.raises(CaptureError, match=re.escape(match)) as caught:
                 recorder.step()
-            assert "store of its own" in str(caught.value)
+            assert "separate store" in str(caught.value)
             recorder._abandon()
 
 

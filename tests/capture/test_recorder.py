@@ -210,7 +210,8 @@ def test_what_cannot_be_recorded_is_refused_with_the_way_out(tmp_path):
     named = nn.Sequential()
     named.add_module("hidden1", nn.Linear(6, 6))
     named.add_module("out", nn.Linear(6, 3))
-    refused(tmp_path, r"unknown layer 'hiden1'; near are 'hidden1'", named, InputError, layers=["hiden1"])
+    near = r"unknown layer 'hiden1'; similar names are 'hidden1'"
+    refused(tmp_path, near, named, InputError, layers=["hiden1"])
     refused(tmp_path, r"unknown layer 'xyz'; there are 'hidden1', 'out'", named, InputError, layers=["xyz"])
     refused(tmp_path, r"unknown layer Conv2d; there are '0'", layers=[nn.Conv2d])
     refused(tmp_path, r"layers is empty", layers=[])
@@ -273,7 +274,7 @@ def test_a_model_changed_in_mid_run_and_a_closed_recorder_are_told(tmp_path):
     model = small()
     recorder = Recorder(model, tmp_path / "run.zarr", probes={"probe": Probe((X, Y), loss_of)}, every=1)
     model[2], model[4] = convert(nn.Linear(8, 9)), convert(nn.Linear(9, 3))
-    with pytest.raises(CaptureError, match=r"layer '2' was replaced .*store of its own"):
+    with pytest.raises(CaptureError, match=r"layer '2' was replaced .*separate store"):
         recorder.step()
     recorder = Recorder(small(), tmp_path / "other.zarr")
     recorder.close()

@@ -149,7 +149,7 @@ def test_a_figure_without_its_signals_is_told_and_the_rest_drawn() -> None:
     results["probe"] = results["probe"].to_dataset().drop_vars("error_overlap")
     html = render(results)
     assert html.count("<img") == len(FIGURES) - 1
-    assert "Not drawn: the results hold no error_overlap (near are " in html
+    assert "Not drawn: the results hold no error_overlap (similar names are " in html
 
 
 def test_a_figure_that_refuses_is_told_and_the_rest_drawn(monkeypatch) -> None:

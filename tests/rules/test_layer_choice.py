@@ -43,9 +43,9 @@ def test_layers_takes_modules_of_the_model() -> None:
 
 def test_layers_that_cannot_be_converted_are_refused() -> None:
     for chosen, match in (
-        ("heat", r"unknown layer 'heat'; near are 'head'"),
+        ("heat", r"unknown layer 'heat'; similar names are 'head'"),
         ("xyz", r"unknown layer 'xyz'; there are 'body.0', 'body.2', 'head'"),
-        (nn.Conv1d, r"unknown layer Conv1d; there are|unknown layer Conv1d; near are"),
+        (nn.Conv1d, r"unknown layer Conv1d; there are|unknown layer Conv1d; similar names are"),
         ("body.1", r"layer 'body.1' is a ReLU, which convert cannot take; it takes nn.Linear, nn.Conv1d"),
         ([], r"layers is empty, so no layer is chosen; name layers or leave it out"),
         ([3], r"layers holds 3, a int; give names, globs, modules or their classes"),

@@ -127,9 +127,9 @@ def test_damaged_idx_files(tmp_path: Path) -> None:
         (bytes([0, 0, 8, 1, 0, 0]), "a is damaged: it ends within its header, after 6 bytes"),
         (
             bytes([0, 0, 8, 1, 0, 0, 0, 3, 1, 2]),
-            r"a is damaged: its header promises 3 values \(\(3,\)\), it holds 2; fetch it again",
+            r"a is damaged: its header announces 3 values \(\(3,\)\), it holds 2; fetch it again",
         ),
-        (bytes([0, 0, 8, 1, 0, 0, 0, 1, 1, 2]), "promises 1 values .* holds 2"),
+        (bytes([0, 0, 8, 1, 0, 0, 0, 1, 1, 2]), "announces 1 values .* holds 2"),
     ],
 )
 def test_what_is_no_idx_file_is_told(content: bytes, message: str) -> None:

@@ -52,7 +52,7 @@ def _cosine_valid(view: View, *, pair: tuple[str, str]) -> Values:
 
 
 def ratio(above: Values, below: Values) -> Values:
-    """Return above / below for each step; NaN if the second is zero. A static norm holds for all steps."""
+    """Return above / below for each step; NaN if `below` is zero. A static norm counts for all steps."""
     above, below = np.broadcast_arrays(above, below)
     out = np.full(above.shape, np.nan)
     np.divide(above, below, out=out, where=below > 0)
@@ -60,7 +60,7 @@ def ratio(above: Values, below: Values) -> Values:
 
 
 def norm_ratio(view: View, *, pair: tuple[str, str]) -> Values:
-    """Return the norm of the first signal over that of the second; NaN if the second is zero."""
+    """Return the norm of the first signal divided by the norm of the second; NaN if the latter is zero."""
     above, below = (np.linalg.norm(view.flat(s).astype(np.float64), axis=-1) for s in pair)
     return ratio(above, below)
 
@@ -156,8 +156,8 @@ ALIGNMENT_METRICS: tuple[Metric, ...] = (
         null_signals=("jacobian_cosine",),
         function=_jacobian_mean,
         long_name="cosine of the backward maps with B and with W, mean over samples",
-        formula=f"jacobian_cosine = <J_W, J_B>_F / (|J_W|_F |J_B|_F), J from the outputs to the layer of one "
-        f"sample, {_MEAN}",
+        formula=f"jacobian_cosine = <J_W, J_B>_F / (|J_W|_F |J_B|_F), J of one sample, from the outputs to "
+        f"the layer, {_MEAN}",
         undefined=_NO_SAMPLE,
     ),
     _of_pair(

@@ -87,7 +87,7 @@ def drawn_summary(draws: NDArray[np.float64], observed: Values) -> dict[str, Val
     ``null_p`` is the p-value of the upper tail and ``null_p_low`` of the lower tail, see `spectra.p_value`. A
     draw that equals the observed value up to rounding counts in both. The two may differ by rounding, since
     the value may come from a float32 factor and the draws from the signal. A draw that is NaN (its signal was
-    zero) does not count. A step with no other draws has no null.
+    zero) does not count. A step where every draw is NaN has no null.
     """
     count = np.count_nonzero(~np.isnan(draws), axis=-1)
     found = {name: np.full(len(draws), np.nan) for name in NULL_WORDS}
@@ -167,13 +167,16 @@ def spectral_nulls(
 def reordered_cosine_null(view: View, observed: Values) -> Mapping[str, Values]:
     """Compare cos(W, B) with its law when B's entries are in random order.
 
-    It is valid for a B of any law that is independent of W, also if its entries have a mean.
+    This null is valid for any B that is independent of W, even if the mean of its entries is not zero.
     """
     return _reordered(view, observed, lambda cosines: cosines)
 
 
 def reordered_angle_null(view: View, observed: Values) -> Mapping[str, Values]:
-    """Compare the angle of W and B, in degrees, with the same law; alignment is the lower tail."""
+    """Compare the angle of W and B, in degrees, with its law when B's entries are in random order.
+
+    Alignment makes the angle smaller, so it shows in the lower tail.
+    """
     return _reordered(view, observed, lambda c: np.degrees(np.arccos(np.clip(c, -1.0, 1.0))))
 
 

@@ -17,10 +17,10 @@ from fadiag.spectra.ranks.participation import debiased_of_sums
 
 __all__ = ["RANK_METRICS", "ROW_SIGNALS"]
 
-#: The fewest rows for a debiased participation ratio.
+#: The smallest number of rows for a debiased participation ratio.
 _FEWEST_ROWS = 4
 _HEADLINE = ("error", "modulator", "error_bp", "modulator_bp", "error_post")
-#: The signals whose rows are samples, and which can therefore be centered. The headline signals come first.
+#: The signals whose rows are samples, so they can be centered. The headline signals come first.
 ROW_SIGNALS: tuple[SignalSpec, ...] = (
     *(SIGNALS[name] for name in _HEADLINE),
     *(s for s in SIGNALS.values() if s.shape in ("output", "input") and s.name not in _HEADLINE),
@@ -137,7 +137,7 @@ def _row_normalized(view: View, *, signal: str) -> Values:
         return spectra.participation_ratio(view.matrix(recorded))
     matrix = view.matrix(signal).astype(np.float64)
     peak = np.abs(matrix).max(axis=-1, keepdims=True)
-    np.divide(matrix, peak, out=matrix, where=peak > 0)  # squares of tiny rows would vanish
+    np.divide(matrix, peak, out=matrix, where=peak > 0)  # otherwise squares of tiny rows underflow
     norms = np.linalg.norm(matrix, axis=-1, keepdims=True)
     return spectra.participation_ratio(np.divide(matrix, norms, out=matrix, where=norms > 0))
 
@@ -184,7 +184,7 @@ def _of_samples(signal: SignalSpec) -> list[Metric]:
             f"K = X X^T of the N centered rows, T = tr K, F = |K|_F^2, D = sum K_ii^2{OF_ZEROS}",
             source="Chun et al., arXiv 2509.26560",
             centered=True,
-            undefined="fewer than four samples, or a single one that differs from the others",
+            undefined="fewer than four samples, or only one sample that differs from the others",
             beside=(name, moments),
             version=2,
         ),

@@ -66,7 +66,9 @@ class SignalRef:
         return f"{self.stream}/{self.signal}" if self.stream else self.signal
 
     def expanded(self, count: int) -> tuple["SignalRef", ...]:
-        """Return one reference per layer for ``above*``, with `count` layers above; at least the next layer.
+        """Return one reference for each of the `count` layers above; a reference without ``above*`` as it is.
+
+        If there is no layer above, the result still refers to the next one.
 
         Examples
         --------
@@ -87,7 +89,7 @@ class SignalRef:
 
 @cache
 def parse(text: str) -> SignalRef:
-    """Parse a reference as it is written in the table of metrics.
+    """Parse a reference in the notation of the table of metrics.
 
     Examples
     --------
@@ -97,7 +99,7 @@ def parse(text: str) -> SignalRef:
     'recent'
     """
     found = _GRAMMAR.fullmatch(text)
-    assert found is not None  # the signal may be any text
+    assert found is not None  # the signal's part matches any text
     layer, count = found["layer"], found["count"]
     above = 0 if layer is None else -1 if layer == "below" else 1 if count in (None, "*") else int(count)
     return SignalRef(

@@ -30,7 +30,7 @@ class LayerContext:
     arrays: Mapping[str, Mapping[str, xr.DataArray]]
 
     def owner(self, above: int) -> str | None:
-        """Return the layer at this distance above in the chain; None if the chain ends before."""
+        """Return the layer `above` places higher in the chain; None if the chain has no such place."""
         if above == 0:
             return self.layer
         place = self.position + above
@@ -101,7 +101,7 @@ def _factor_side(array: xr.DataArray | None) -> str:
 
 
 def other_unfolding(run: Run, unfolding: Unfolding) -> str:
-    """Return why a run cannot be measured in this unfolding, if it has factors in another; "" if it can."""
+    """Return why factors prevent measuring a run in this unfolding; "" if they do not."""
     for stream in run.streams.values():
         for layer, arrays in stream.layers.items():
             for name, array in arrays.items():
@@ -109,7 +109,7 @@ def other_unfolding(run: Run, unfolding: Unfolding) -> str:
                 if _factor_side(array) and recorded not in (unfolding, "both"):
                     return (
                         f"{name} of layer {layer!r} is the factor of its {recorded!r} unfolding; analyze "
-                        f"with unfolding={recorded!r}, apart from runs recorded otherwise (run {run.label})"
+                        f"with unfolding={recorded!r}, without runs of another unfolding (run {run.label})"
                     )
     return ""
 
@@ -133,7 +133,7 @@ def _has_record(array: xr.DataArray) -> bool:
 
 
 def check_asked(runs: Sequence[Run], metrics: Sequence[Metric], unmeasured: Unmeasured) -> None:
-    """Raise for a requested metric that no run allows; record the runs without it if others have it.
+    """Raise if no run allows a requested metric; if some do, add the other runs to `unmeasured`.
 
     Raises
     ------
@@ -197,7 +197,7 @@ def _raise_missing(metric: Metric, contexts: Sequence[LayerContext]) -> None:
     if any(ref.above for ref in metric.refs) and not contexts[0].chain:
         raise MissingSignalError(
             f"{metric.name} needs layers in a chain, each a matrix that fits the next and none left out; "
-            f"run {label} has others"
+            f"the layers of run {label} form no such chain"
         )
     if all(absent):
         recorded = ", ".join(sorted(contexts[0].arrays[contexts[0].layer])) or "nothing"

@@ -1,7 +1,7 @@
 """Find modules that send the output error directly to a hidden layer (DFA, DRTP), and make their adapters.
 
-The feedback F, (outputs, consumer's input), credits one layer in every implementation: the layer whose output
-the sending module reads, or the sending module itself.
+The feedback F has shape (outputs, consumer's input), and credits one layer: the sending module itself, or the
+layer whose output the sending module reads. The consumer is the layer that reads the credited output.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,13 +29,13 @@ class DirectSender:
 
     @property
     def feedback(self) -> Tensor:
-        """The feedback F that the adapter reads, (outputs, *consumer's input)."""
+        """The feedback F that the adapter reads, of shape (outputs, *consumer's input)."""
         feedback = self.adapter.feedback(self.module)
         assert feedback is not None  # find_senders skips modules without one
         return feedback
 
     def using(self, matrix: Tensor | None) -> AbstractContextManager[None]:
-        """Replace F for the forward passes inside; None makes the backward pass exact."""
+        """Replace F for forward passes in this context; None makes the backward pass exact."""
         if matrix is None:
             assert self.adapter.exact is not None
             return self.adapter.exact(self.module)
@@ -61,7 +61,7 @@ def find_senders(model: nn.Module, adapters: Sequence[LayerAdapter]) -> tuple[Di
         if not isinstance(feedback, Tensor) or feedback.dim() < 2:
             what = f"of shape {tuple(feedback.shape)}" if isinstance(feedback, Tensor) else type(feedback)
             raise InputError(
-                f"the direct feedback of module {name!r} is {what}; it is (outputs, consumer's input)"
+                f"the direct feedback of module {name!r} is {what}, not a matrix (outputs, consumer's input)"
             )
         found.append(DirectSender(name, module, adapter))
     return tuple(found)
@@ -158,7 +158,7 @@ def _direct(
 
 @contextmanager
 def _with_attribute(module: nn.Module, name: str, tensor: Tensor) -> Iterator[None]:
-    """Replace a parameter, buffer or attribute of a module by a tensor, without registering the tensor."""
+    """Replace a parameter, buffer or attribute of a module by a tensor inside the context."""
     held: Any = next(table for table in (module._parameters, module._buffers, vars(module)) if name in table)
     own, held[name] = held[name], tensor
     try:

@@ -46,7 +46,7 @@ class RecordedLayer:
 
     @property
     def weight(self) -> Tensor:
-        """The forward weight; a parametrized weight is computed now, in the module's present mode."""
+        """The forward weight; a parametrized one is computed at each read, in the module's current mode."""
         with self.reading():
             return self.adapter.weight_of(self.module)
 
@@ -61,7 +61,7 @@ class RecordedLayer:
         return trained_tensors(self.module) if self.parametrization else {"weight": self.weight}
 
     def reading(self) -> AbstractContextManager[None]:
-        """Allow reads of the weight, and of what depends on it, inside; restore the module afterwards."""
+        """Return a context for reading the weight and values computed from it; it restores the module."""
         return computed_weight(self.module) if self.parametrization else nullcontext()
 
     @property
@@ -77,7 +77,7 @@ class RecordedLayer:
 
     @property
     def _is_turned(self) -> bool:
-        """Whether the weight is a kernel of (in, out / groups, *kernel)."""
+        """Whether the weight is a transposed kernel, of shape (in, out / groups, *kernel)."""
         return self.adapter.weight_dims[0] == "in" and self.weight.dim() > 2
 
     @property
@@ -115,7 +115,7 @@ class RecordedLayer:
 
     @cached_property
     def feedback_source(self) -> str:
-        """Where the feedback is held: an attribute's path, or what computes or sends it; "" if exact."""
+        """The source of the feedback: an attribute's path, the rule, or the sending module; "" if exact."""
         if self.sender is not None:
             return f"sent by {self.sender.name}"
         return feedback_source(self.name, self.module, lambda: self.feedback)
@@ -143,11 +143,11 @@ class RecordedLayer:
             return source.adapter.redrawn(source.module, generator)
 
     def using(self, matrix: Tensor | None) -> AbstractContextManager[None]:
-        """Replace the feedback for the forward passes inside; None makes the backward pass exact."""
+        """Replace the feedback for forward passes in this context; None makes the backward pass exact."""
         if self.sender is not None:
             return self.sender.using(matrix)
         weight = self.weight
-        # Not a copy: a gradient penalty differentiates through the weight here.
+        # A view, not a copy, because a gradient penalty differentiates through the weight.
         own = weight.view_as(weight) if matrix is None else matrix.to(weight)
         return self.adapter.using(self.module, own)
 

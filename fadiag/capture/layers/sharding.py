@@ -1,4 +1,4 @@
-"""Refuse sharded models: each process holds only a part of a weight, so it cannot record a whole layer."""
+"""Refuse to record sharded models, where each process holds only a part of each weight."""
 
 from torch import Tensor, nn
 
@@ -35,6 +35,6 @@ def _sharded(parameter: Tensor) -> str | None:
 
 def _refusal(what: str) -> CaptureError:
     return CaptureError(
-        f"{what}: each process holds a part of each weight, and no layer of a sharded model can be recorded "
-        "whole; train the model that is recorded with DistributedDataParallel or in one process"
+        f"{what}: each process holds only a part of each weight, so no layer can be recorded whole; "
+        "train the recorded model with DistributedDataParallel or in one process"
     )

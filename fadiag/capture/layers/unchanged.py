@@ -11,7 +11,7 @@ from fadiag.rules.computed_weights import parametrization_of
 
 __all__ = ["ModelStructure"]
 
-_WAY_OUT = "record the changed model into a store of its own"
+_WAY_OUT = "record the changed model into a separate store"
 
 
 class ModelStructure:

@@ -58,7 +58,7 @@ def check_name(layer: str, layers: Sequence[str]) -> None:
     if layer not in layers:
         near = get_close_matches(str(layer), layers, n=3, cutoff=0.4)
         names = ", ".join(map(repr, near or layers))
-        raise InputError(f"unknown layer {layer!r}; {'near are' if near else 'there are'} {names}")
+        raise InputError(f"unknown layer {layer!r}; {'similar names are' if near else 'there are'} {names}")
 
 
 def check_samples(layers: Mapping[str, Mapping[str, Floats]]) -> None:
@@ -99,7 +99,7 @@ def check_signal(signal: str, what: str, kind: StreamKind) -> None:
         return
     if signal not in SIGNALS:
         near = get_close_matches(str(signal), open_to, n=3, cutoff=0.4)
-        way_out = f"{'near are' if near else 'there are'} {', '.join(near or open_to)}"
+        way_out = f"{'similar names are' if near else 'there are'} {', '.join(near or open_to)}"
     elif "static" in SIGNALS[signal].streams:
         way_out = f"it is taken from the {signal.removesuffix('_init')} of step 0"
     else:

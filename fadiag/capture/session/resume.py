@@ -33,7 +33,7 @@ __all__ = ["EarlierRun", "earlier_run"]
 
 #: Attributes of a layer that stay the same for the whole run. The order of layers may change between passes.
 _CONSTANT = ("feedback_kind", "type", "out_features", "in_features", "norm", "gate")
-_OTHERWISE = "resume with it as it was, or record into a store of its own"
+_OTHERWISE = "resume with it as it was, or record into a separate store"
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class EarlierRun:
             return
         raise CaptureError(
             f"resume_from is {self.step}, and {self._path} ends at step {end}: it is not known what came "
-            "after; give the step of a checkpoint taken until then, or record into a store of its own"
+            "after; give the step of a checkpoint taken until then, or record into a separate store"
         )
 
     def _check_layers(self, attached: AttachedModel) -> None:
@@ -218,7 +218,7 @@ class EarlierRun:
                 raise CaptureError(
                     f"the feedback B of layer {layer.name!r} is not that of {self._path} (SHA-256 "
                     f"{have[:12]}... there, {own[:12]}... now); convert the model under the seed it had, or "
-                    "load its checkpoint, before resuming, or record into a store of its own"
+                    "load its checkpoint, before resuming, or record into a separate store"
                 )
 
     def _check_weights(self, layers: Sequence[RecordedLayer]) -> None:

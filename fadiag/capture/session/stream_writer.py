@@ -18,7 +18,7 @@ __all__ = ["ROOT", "StreamWriter", "checked_scalars"]
 
 #: The store's layer name for a root module, which has no name in the model.
 ROOT = "(root)"
-_CHANGED = "the model or the batch changed in mid-run; record the changed model into a store of its own"
+_CHANGED = "the model or the batch changed in mid-run; record the changed model into a separate store"
 
 
 class StreamWriter:

@@ -73,7 +73,7 @@ class Probe:
     every : int, iterable of int, or callable, optional
         The probe's own schedule; the recorder's by default.
     check_every : int, iterable of int, or callable, optional
-        At which of these readings error_bp is checked again, beside the first one (see ``Recorder(check=)``).
+        The readings at which error_bp is checked, in addition to the first one (see ``Recorder(check=)``).
     mode : {"eval", "train"}
         The mode of norms and dropout during the reading, whatever the mode of the model. In "eval" all flags
         are as ``model.eval()`` sets them. In "train" each module has the flag that it had in the model's last

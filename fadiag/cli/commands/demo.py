@@ -44,8 +44,8 @@ def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
     """Train six conditions with three seeds each, record, analyze, draw and report.
 
     BP, FA, FA with batch norm, with Muon, with both, and a control with frozen hidden layers. Muon takes the
-    weights of all layers but the last. Complete runs that the folder already holds are kept, so an
-    interrupted demo goes on where it stopped.
+    weights of all layers but the last. Complete runs in the folder are used again, so an interrupted
+    demo continues where it stopped.
     """
     from fadiag.analysis import analyze
     from fadiag.cli.progress import bar
@@ -62,8 +62,8 @@ def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
         stores = run_study(
             demo_study(data, data_dir), folder / "runs", jobs=jobs or available_cores(), progress=move
         )
-    told = {line for store in stores if (line := _muon_layers(store)) is not None}
-    for line in sorted(told):
+    lines = {line for store in stores if (line := _muon_layers(store)) is not None}
+    for line in sorted(lines):
         click.echo(line)
     with bar("analyzing") as move:
         results = analyze(stores, progress=move, output=folder / "results.zarr")

@@ -10,7 +10,7 @@ __all__ = ["Count", "CountOrZero", "NotNegative", "Positive", "Seed", "Share"]
 _LARGEST = 1e6
 Positive = Annotated[float, msgspec.Meta(gt=0, le=_LARGEST)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0, le=_LARGEST)]
-#: A part of a whole, of which something is left.
+#: A share of a whole, less than all of it.
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 CountOrZero = Annotated[int, msgspec.Meta(ge=0)]

@@ -1,4 +1,4 @@
-"""The chance that is put into training data: shifted and mirrored images, wrong labels."""
+"""Change training data at random: shift and mirror images, and replace labels by wrong ones."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ def shift_and_mirror(images: Tensor, generator: torch.Generator, black: Tensor) 
     """Return images shifted by up to 4 pixels in each direction, half of them mirrored.
 
     The standard augmentation of CIFAR: each image gets a border of 4 black pixels, and a random window of the
-    old size is cut out.
+    original size replaces the image.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def shift_and_mirror(images: Tensor, generator: torch.Generator, black: Tensor) 
 
 
 def noisy_labels(labels: Tensor, share: float, classes: int, generator: torch.Generator) -> Tensor:
-    """Return labels of which a share, rounded to whole samples, is replaced by another class at random.
+    """Replace a share of the labels, rounded to whole samples, by other classes at random.
 
     Examples
     --------

@@ -29,7 +29,7 @@ class Layout:
     rows : int
         How many a training file has; a test file has 10,000.
     label_bytes : int
-        The label bytes before the pixels, of which the last is the class.
+        The number of label bytes before the pixels; the last of them is the class.
     classes : int
     """
 

@@ -1,4 +1,4 @@
-"""The UCI optical digits, which come with the package."""
+"""Read the UCI optical digits, which come with the package."""
 
 from importlib.resources import files
 
@@ -8,12 +8,12 @@ from fadiag.training.datasets.images import Images
 
 __all__ = ["read_digits"]
 
-#: The later images are the test set. The file's order keeps most writers in one of the two sets.
+#: The later images are the test set. In the file's order, most writers occur in only one of the two sets.
 TRAIN = 1300
 
 
 def read_digits() -> Images:
-    """Read the embedded optical digits: 1,797 images of 8 x 8, the first 1,300 for training, 497 for testing.
+    """Read the included optical digits: 1,797 images of 8 x 8, the first 1,300 for training, 497 for testing.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The idx files of MNIST and Fashion-MNIST."""
+"""Read the idx files of MNIST and Fashion-MNIST."""
 
 import math
 from pathlib import Path
@@ -26,14 +26,14 @@ def parse_idx(content: bytes, dimensions: int, name: str) -> NDArray[np.uint8]:
     ----------
     content : bytes
     dimensions : int
-        How many the file must have.
+        The number of dimensions that the file must have.
     name : str
         The file's name, for messages.
 
     Raises
     ------
     InputError
-        The format or the number of dimensions differs, or the sizes promise more or fewer bytes.
+        The format or the number of dimensions differs, or the data do not fill the sizes in the header.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def parse_idx(content: bytes, dimensions: int, name: str) -> NDArray[np.uint8]:
     shape = tuple(int(size) for size in np.frombuffer(content, ">u4", dimensions, offset=4))
     if len(content) - header != math.prod(shape):
         raise InputError(
-            f"{name} is damaged: its header promises {math.prod(shape):,} values ({shape}), "
+            f"{name} is damaged: its header announces {math.prod(shape):,} values ({shape}), "
             f"it holds {len(content) - header:,}; fetch it again"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

@@ -10,7 +10,7 @@ __all__ = ["resnet", "resnet18", "resnet20"]
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions of 3 x 3, beside which the input goes on: through a 1 x 1 one where shapes differ."""
+    """Two 3 x 3 convolutions with a shortcut; the shortcut is a 1 x 1 convolution where shapes differ."""
 
     def __init__(self, blocks: Blocks, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

@@ -53,8 +53,8 @@ def test_a_sharded_model(tmp_path):
         timeout=120,
     )
     why = (
-        ": each process holds a part of each weight, and no layer of a sharded model can be recorded whole; "
-        "train the model that is recorded with DistributedDataParallel or in one process"
+        ": each process holds only a part of each weight, so no layer can be recorded whole; "
+        "train the recorded model with DistributedDataParallel or in one process"
     )
     assert done.stdout.splitlines() == [
         f"the parameter '0.weight' is a DTensor (fully_shard, tensor parallel){why}",

@@ -68,7 +68,7 @@ def given_bias(model):
         ),
         (
             appended,
-            r"layer '3' appeared in mid-run, before step [12], so it is not recorded .*store of its own",
+            r"layer '3' appeared in mid-run, before step [12], so it is not recorded .*separate store",
         ),
         (put_in_place, r"layer '1' appeared in mid-run, before step [12], so it is not recorded"),
         (

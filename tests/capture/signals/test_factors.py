@@ -299,7 +299,7 @@ def test_a_factor_is_analyzed_as_the_unfolding_that_it_is(tmp_path):
         analyze(tmp_path / "a.zarr")
     assert str(caught.value) == (
         "activation of layer 'conv1' is the factor of its 'channels' unfolding; analyze with "
-        "unfolding='channels', apart from runs recorded otherwise (run a)"
+        "unfolding='channels', without runs of another unfolding (run a)"
     )
 
 
