@@ -85,7 +85,8 @@ _VERBS = (
 )
 #: The verb begins a sentence or a clause. "run {label}", "check is" and "train.epochs" are nouns.
 _BIDS = re.compile(
-    rf"(?i)(?:^|[;:,.?(] |\b(?:or|and|then|so) )(?:{_VERBS})\b(?!(?<=run|ame|ord) [{{]| is\b| of\b| tail\b| __|[,='_]|\.\w)"
+    rf"(?i)(?:^|[;:,.?(] |\b(?:or|and|then|so) )(?:{_VERBS})\b"
+    r"(?!(?<=run|ame|ord) [{]| is\b| of\b| tail\b| __|[,='_]|\.\w)"
 )
 
 
