@@ -58,7 +58,7 @@ def _(at, told):
         if "  fadiag " in line
     ]
     assert [step[0] for step in steps] == ["train", "inspect", "analyze", "figure", "report"]
-    (at / "config.toml").write_text(CONFIG.replace("hidden = [8, 8]", "hidden = [4]"))
+    (at / "config.toml").write_text(CONFIG + "signals = ['error']\nstate = []\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(at)
         for step in steps:

@@ -38,7 +38,7 @@ SMALL = Config(
     data=DataConfig(train_samples=60, test_samples=12),
     model=ModelConfig(hidden=(4, 4), gate="tanh"),
     optimizer=OptimizerConfig(learning_rate=0.02),
-    record=RecordConfig(every=100, probe_samples=6, redraws=0, gate_draws=0),
+    record=RecordConfig(every=100, signals=("error",), state=(), probe_samples=6, redraws=0, gate_draws=0),
 )
 MUON = OptimizerConfig(name="muon", learning_rate=0.02)
 DATA = (torch.randn(60, 5, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3)
