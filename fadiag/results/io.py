@@ -214,10 +214,10 @@ def _check_layout(path: Path, attrs: Mapping[str, Any]) -> None:
         found = int(layout)
     except (TypeError, ValueError):
         raise SchemaError(
-            f"{path} has results of layout {layout!r}, which is no number; analyze again"
+            f"{path} has results of layout {layout!r}, which is no number; remove it and analyze again"
         ) from None
     if found != RESULTS_VERSION:
-        way_out = "update fadiag" if found > RESULTS_VERSION else "analyze the recorded runs again"
+        way_out = "update fadiag" if found > RESULTS_VERSION else "remove it and analyze again"
         raise SchemaError(
             f"{path} has results of layout {found}, this version reads layout {RESULTS_VERSION}; {way_out}"
         )

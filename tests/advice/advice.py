@@ -79,21 +79,23 @@ class Table(list[Advice]):
 #: What a message bids its reader to do.
 _VERBS = (
     "add|analyze|attach|begin|build|call|cast|check|choose|close|compact|compare|convert|copy|declare|decode|delete|divide|"
-    "draw|drop|fetch|fill|give|go|initialize|install|judge|keep|leave|let|load|lower|make|mend|move|name|"
+    "draw|drop|fetch|fill|get|give|go|initialize|install|judge|keep|leave|let|load|lower|make|mend|move|name|"
     "open|pad|pass|pip|put|raise|record|redraw|remove|rename|repair|restart|restore|resume|return|run|save|say|"
-    "select|set|start|stop|take|tell|train|turn|untie|upgrade|use|wait|wrap|write"
+    "select|set|start|stop|take|tell|train|turn|untie|update fadiag|upgrade|use|wait|wrap|write"
 )
-#: The verb begins a sentence or a clause. "run {label}" and "check is" are nouns.
+#: The verb begins a sentence or a clause. "run {label}", "check is" and "train.epochs" are nouns.
 _BIDS = re.compile(
-    rf"(?i)(?:^|[;:,.?(] |\b(?:or|and|then|so) )(?:{_VERBS})\b(?!(?<=run|ame|ord) [{{]| is\b| __|,|')"
+    rf"(?i)(?:^|[;:,.?(] |\b(?:or|and|then|so) )(?:{_VERBS})\b"
+    r"(?!(?<=run|ame|ord) [{]| is\b| of\b| tail\b| __|[,='_]|\.\w)"
 )
 
 
 def texts_in(package: str) -> list[tuple[str, str]]:
-    """Return (place, text) of each text in a package of fadiag, docstrings left out."""
+    """Return (place, text) of each text in a package or module of fadiag; docstrings and help left out."""
+    place = PACKAGE / package
     return [
         (f"{path.relative_to(PACKAGE.parent)}:{line}", text)
-        for path in sorted((PACKAGE / package).rglob("*.py"))
+        for path in ([place] if place.is_file() else sorted(place.rglob("*.py")))
         for line, text in _texts(ast.parse(path.read_text()))
     ]
 
@@ -105,6 +107,8 @@ def bids(text: str) -> bool:
 
 def _texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
     if isinstance(tree, ast.Expr) and isinstance(tree.value, ast.Constant):
+        return
+    if isinstance(tree, ast.keyword) and tree.arg in ("help", "short_help"):  # what a command does
         return
     if isinstance(tree, ast.Constant) and isinstance(tree.value, str):
         yield tree.lineno, tree.value

@@ -7,9 +7,15 @@ from tests.advice import (
     test_capture_model_advice,
     test_capture_probe_advice,
     test_capture_run_advice,
+    test_cli_advice,
+    test_figures_advice,
+    test_report_advice,
+    test_results_advice,
     test_rules_advice,
     test_spectra_advice,
     test_store_advice,
+    test_testing_advice,
+    test_training_advice,
 )
 from tests.advice.advice import bids, texts_in
 
@@ -20,9 +26,15 @@ TABLES = {
         *test_capture_probe_advice.ADVICE,
         *test_capture_run_advice.ADVICE,
     ],
+    "cli": test_cli_advice.ADVICE,
+    "figures": test_figures_advice.ADVICE,
+    "report": test_report_advice.ADVICE,
+    "results": test_results_advice.ADVICE,
     "rules": test_rules_advice.ADVICE,
     "spectra": test_spectra_advice.ADVICE,
     "store": test_store_advice.ADVICE,
+    "testing.py": test_testing_advice.ADVICE,
+    "training": test_training_advice.ADVICE,
 }
 
 

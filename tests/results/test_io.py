@@ -184,7 +184,9 @@ def test_a_directory_that_takes_no_files_is_refused_before_the_work(make_run):
 def test_a_layout_that_is_no_number_is_refused(results, tmp_path, layout):
     results.attrs["fadiag_results"] = layout
     path = save_results(results, tmp_path / "results.zarr")
-    with pytest.raises(SchemaError, match=r"results of layout .*, which is no number; analyze again"):
+    with pytest.raises(
+        SchemaError, match=r"results of layout .*, which is no number; remove it and analyze again"
+    ):
         load_results(path)
 
 
@@ -199,7 +201,7 @@ def test_load_refuses_what_is_no_results(tmp_path, results):
     del results.attrs["fadiag_results"]
     with pytest.raises(NotAStoreError, match="holds no results; a recorded run is analyzed first"):
         load_results(save_results(results, tmp_path / "other.zarr"))
-    for layout, way_out in ((99, "update fadiag"), (1, "analyze the recorded runs again")):
+    for layout, way_out in ((99, "update fadiag"), (1, "remove it and analyze again")):
         results.attrs["fadiag_results"] = layout
         with pytest.raises(SchemaError, match=f"layout {layout}, this version reads layout 3; {way_out}"):
             load_results(save_results(results, tmp_path / f"results{layout}.zarr"))

@@ -1,0 +1,154 @@
+"""The advice of fadiag.cli."""
+
+import shlex
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from fadiag.cli import main
+from fadiag.results import load_results, save_results
+from fadiag.store import run_info
+from tests.advice.advice import Table
+from tests.cli.test_train import CONFIG
+from tests.conftest import build_run, record_run
+from tests.results.synthetic_results import SMALL, synthetic
+
+ADVICE = Table()
+FEW = "error_effective_rank_raw"
+
+
+@pytest.mark.parametrize("advice", ADVICE, ids=repr)
+def test_advice_works(advice, tmp_path):
+    advice.follow(tmp_path)
+
+
+def invoke(*words):
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def works(*words):
+    done = invoke(*words)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def fails(told, *words):
+    """Run a command that fails; hear what it says, with the lines of click's box joined."""
+    with told() as heard:
+        done = invoke(*words)
+        assert done.exit_code in (1, 2), done.output
+        heard.append(" ".join(done.stderr.split()))
+
+
+def train(at):
+    """Train in a folder by a configuration; return the store, which has checkpoints of the steps 4 and 8."""
+    (at / "run.toml").write_text(CONFIG)
+    works("train", at / "run.toml", "-o", at / "run.zarr", "--device", "cpu")
+    return at / "run.zarr"
+
+
+@ADVICE.story("Step by step:")
+def _(at, told):
+    with told() as heard:
+        heard.append(works("--help"))
+    steps = [
+        shlex.split(line)[1:]
+        for line in heard[-1].partition("Step by step:")[2].splitlines()
+        if "  fadiag " in line
+    ]
+    assert [step[0] for step in steps] == ["train", "inspect", "analyze", "figure", "report"]
+    (at / "config.toml").write_text(CONFIG + "signals = ['error']\nstate = []\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(at)
+        for step in steps:
+            works(*step)
+    assert {"run.zarr", "results.zarr", "rank.pdf", "report.html"} <= {path.name for path in at.iterdir()}
+
+
+# Training.
+
+
+@ADVICE.story("give a CONFIG.toml, or --from RUN@STEP")
+def _(at, told):
+    fails(told, "train", "-o", at / "run.zarr")
+    store = train(at)
+    works("train", "--from", f"{store}@8", "-o", at / "branch.zarr", "--device", "cpu")
+    assert run_info(at / "branch.zarr").manifest["meta"]["branched_from"] == "run.zarr@8"
+    for says, wrong, right in (
+        ("is not RUN@STEP, as in run.zarr@500", store, f"{store}@8"),
+        ("is not RUN@STEP, as in run.zarr@500", f"{store}@last", f"{store}@8"),
+    ):
+        assert says in " ".join(invoke("train", "--from", wrong, "-o", at / "b.zarr").stderr.split())
+        works("train", "--from", right, "-o", at / f"{len(list(at.iterdir()))}.zarr", "--device", "cpu")
+
+
+@ADVICE.story("is not KEY=VALUE, as in optimizer.learning_rate=0.1")
+def _(at, told):
+    (at / "run.toml").write_text(CONFIG)
+    fails(told, "train", at / "run.toml", "--set", "optimizer.learning_rate", "-o", at / "run.zarr")
+    setting = ("--set", "optimizer.learning_rate=0.1", "--set", "train.epochs=1")
+    works("train", at / "run.toml", *setting, "-o", at / "run.zarr", "--device", "cpu")
+    assert run_info(at / "run.zarr").manifest["meta"]["learning_rate"] == 0.1
+
+
+@ADVICE.story("exists; take another path")
+def _(at, told):
+    (at / "run.toml").write_text(CONFIG)
+    (at / "run.zarr").mkdir()
+    words = ("train", at / "run.toml", "--set", "train.epochs=1", "--device", "cpu", "-o")
+    fails(told, *words, at / "run.zarr")
+    works(*words, at / "another.zarr")
+
+
+@ADVICE.story("{store.parent} is a file; take a folder")
+def _(at, told):
+    (at / "run.toml").write_text(CONFIG)
+    words = ("train", at / "run.toml", "--set", "train.epochs=1", "--device", "cpu", "-o")
+    fails(told, *words, at / "run.toml" / "run.zarr")
+    works(*words, at / "runs" / "run.zarr")
+
+
+# Stores and tables.
+
+
+@ADVICE.story("take another copy, or record these runs again")
+def _(at, told):
+    store = record_run(build_run(0), at / "run.zarr")
+    copy = shutil.copytree(store, at / "copy.zarr")
+    (store / "state" / "fc1" / "weight" / "c.0.0.0").unlink()
+    fails(told, "verify", store)
+    works("verify", copy)
+    shutil.rmtree(store)
+    works("verify", record_run(build_run(0), store))
+
+
+def _with_meta(at, text):
+    record_run(build_run(0), at / "a.zarr")
+    (at / "runs.csv").write_text(text.format(at=at))
+    return "analyze", at / "a.zarr", "--meta", at / "runs.csv", "--metric", FEW, "-o", at / "results.zarr"
+
+
+for _says, _text in (
+    ("has two rows of {run}; give each run one", "path,condition\n{at}/a.zarr,x\n{at}/a.zarr,y\n"),
+    ("its first line must name path and the entries, as in: path,condition,seed", "condition\nx\n"),
+):
+
+    @ADVICE.story(_says)
+    def _(at, told, text=_text):
+        fails(told, *_with_meta(at, text))
+        shutil.rmtree(at / "a.zarr")
+        works(*_with_meta(at, "path,condition,seed\n{at}/a.zarr,x,3\n"))
+        found = load_results(at / "results.zarr")["probe"]
+        assert (found["condition"].item(), found["seed"].item()) == ("x", 3)
+
+
+@ADVICE.story("exists and holds no such table; choose another name")
+def _(at, told):
+    save_results(synthetic(**SMALL, seeds=(0, 1)), at / "both.zarr")
+    (at / "notes.csv").write_text("mine\n")
+    words = ("compare", *[at / "both.zarr"] * 2, "--conditions", "bp", "fa", "-o")
+    fails(told, *words, at / "notes.csv")
+    works(*words, at / "table.csv")
+    works(*words, at / "table.csv")  # a table of its own it replaces
+    assert (at / "notes.csv").read_text() == "mine\n"

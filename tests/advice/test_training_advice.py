@@ -1,0 +1,409 @@
+"""The advice of fadiag.training."""
+
+from contextlib import contextmanager, nullcontext
+from unittest import mock
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from msgspec.structs import replace
+from torch import nn
+from torch.utils.data import Dataset
+
+from fadiag.store import RunWriter, run_info
+from fadiag.training import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RecordConfig,
+    Study,
+    TrainConfig,
+    load_checkpoint,
+    run_study,
+    train,
+)
+from fadiag.training.checks import pick_device
+from fadiag.training.datasets.cifar import CIFAR10, parse_cifar
+from fadiag.training.datasets.idx import parse_idx, read_fashion_mnist
+from fadiag.training.models import build_model
+from fadiag.training.workers import _explained
+from tests.advice.advice import Table
+
+ADVICE = Table()
+
+SMALL = Config(
+    train=TrainConfig(epochs=1, batch_size=20, checkpoint_every=1),
+    data=DataConfig(train_samples=60, test_samples=12),
+    model=ModelConfig(hidden=(4, 4), gate="tanh"),
+    optimizer=OptimizerConfig(learning_rate=0.02),
+    record=RecordConfig(every=100, signals=("error",), state=(), probe_samples=6, redraws=0, gate_draws=0),
+)
+MUON = OptimizerConfig(name="muon", learning_rate=0.02)
+DATA = (torch.randn(60, 5, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3)
+
+
+@pytest.mark.parametrize("advice", ADVICE, ids=repr)
+def test_advice_works(advice, tmp_path):
+    advice.follow(tmp_path)
+
+
+def small(**changes):
+    """Return the small configuration with changed keys, as ``train={"epochs": 2}``."""
+    return replace(
+        SMALL,
+        **{k: replace(getattr(SMALL, k), **v) if isinstance(v, dict) else v for k, v in changes.items()},
+    )
+
+
+def run(at, config=SMALL, name="run.zarr", **options):
+    store = train(config, at / name, device="cpu", **options)
+    assert run_info(store).status == "complete"
+    return store
+
+
+def net(*widths):
+    torch.manual_seed(0)
+    layers = [nn.Linear(i, o) for i, o in zip((5, *widths), (*widths, 3), strict=True)]
+    return nn.Sequential(*(part for layer in layers for part in (layer, nn.Tanh())))
+
+
+# Checkpoints.
+
+
+@ADVICE.story("a branch keeps it, so train a new run for another")
+def _(at, told):
+    checkpoint = load_checkpoint(run(at), 1)
+    larger = small(train={"batch_size": 30})
+    with told():
+        run(at, larger, "branch.zarr", branch=checkpoint)
+    run(at, larger, "new.zarr")
+
+
+@ADVICE.story("and the checkpoint has {self.step} already; take more")
+def _(at, told):
+    checkpoint = load_checkpoint(run(at, small(train={"epochs": 2})), 4)
+    with told():
+        run(at, SMALL, "branch.zarr", branch=checkpoint)
+    run(at, small(train={"epochs": 2}), "branch.zarr", branch=checkpoint)
+
+
+@ADVICE.story("is damaged: {why}; take an earlier one")
+def _(at, told):
+    store = run(at)
+    (at / "run.zarr.checkpoints" / "2.pt").write_bytes(b"half")
+    with told():
+        load_checkpoint(store, 2)
+    run(at, name="branch.zarr", branch=load_checkpoint(store, 1))
+
+
+@ADVICE.story("is a run of another configuration; take another path, or a branch of it")
+def _(at, told):
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(at, small(train={"epochs": 2}), progress=kill)
+    faster = small(optimizer={"learning_rate": 0.04}, train={"epochs": 2})
+    with told():
+        run(at, faster, resume=True)
+    run(at, faster, "another.zarr", resume=True)
+    run(at, faster, "branch.zarr", branch=load_checkpoint(at / "run.zarr", 2))
+
+
+@ADVICE.story("which cannot go on from its state; keep the optimizers")
+def _(at, told):
+    checkpoint = load_checkpoint(run(at), 1)
+    with told():
+        run(at, small(optimizer=MUON), "muon.zarr", branch=checkpoint)
+    run(at, small(optimizer={"learning_rate": 0.01}), "sgd.zarr", branch=checkpoint)
+
+
+@ADVICE.story("has other parameters than in the checkpoint; keep optimizer.layers and freeze_hidden")
+def _(at, told):
+    checkpoint = load_checkpoint(run(at), 1)
+    with told():
+        run(at, small(freeze_hidden=True), "frozen.zarr", branch=checkpoint)
+    run(at, name="same.zarr", branch=checkpoint)
+    checkpoint = load_checkpoint(run(at, small(optimizer=MUON), "muon.zarr"), 1)
+    with told():
+        run(at, small(optimizer=replace(MUON, layers="hidden")), "hidden.zarr", branch=checkpoint)
+    run(at, small(optimizer=MUON), "again.zarr", branch=checkpoint)
+
+
+@ADVICE.story("in the checkpoint; take the network that it is of")
+def _(at, told):
+    given = {"data": DATA, "config": small(data=DataConfig())}
+    checkpoint = load_checkpoint(run(at, model=net(4), **given), 1)
+    for other in (net(6), net(4, 4)):
+        with told():
+            run(at, name="branch.zarr", model=other, branch=checkpoint, **given)
+    run(at, name="branch.zarr", model=net(4), branch=checkpoint, **given)
+
+
+# Networks and optimizers.
+
+
+class Bare(nn.Module):
+    """A network whose matrices are in no module of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(5, 3))
+
+    def forward(self, x):
+        return x @ self.matrix
+
+
+ADVICE.row(
+    "build it of modules such as nn.Linear",
+    lambda at: run(at, small(rule="bp", data=DataConfig()), model=Bare(), data=DATA),
+    lambda at: run(at, small(rule="bp", data=DataConfig()), model=net(), data=DATA),
+)
+ADVICE.row(
+    "finds no variance in one sample; take larger parts, or model.norm 'layer'",
+    lambda at: run(at, small(model={"norm": "batch"}, train={"accumulate": 20})),
+    lambda at: run(at, small(model={"norm": "batch"}, train={"accumulate": 10})),
+    lambda at: run(at, small(model={"norm": "layer"}, train={"accumulate": 20})),
+)
+ADVICE.row(
+    "finds no variance in one sample; take more, or record.probe_mode 'eval'",
+    lambda at: run(at, small(model={"norm": "batch"}, record={"probe_samples": 1})),
+    lambda at: run(at, small(model={"norm": "batch"}, record={"probe_samples": 6})),
+    lambda at: run(at, small(model={"norm": "batch"}, record={"probe_samples": 1, "probe_mode": "eval"})),
+)
+
+
+@ADVICE.story("torch sees no CUDA device; take 'auto' or 'cpu'")
+def _(at, told):
+    with mock.patch("torch.cuda.is_available", return_value=False), told():
+        train(SMALL, at / "run.zarr", device="cuda")
+    with mock.patch("torch.cuda.is_available", return_value=False):
+        for device in ("auto", "cpu"):
+            assert pick_device(device).type == "cpu"
+        train(SMALL, at / "run.zarr", device="auto")
+
+
+ADVICE.row(
+    "'lenet' has the widths of its paper; leave it out",
+    lambda at: build_model(ModelConfig(name="lenet", width=8), (1, 28, 28), 10, seed=0),
+    lambda at: build_model(ModelConfig(name="lenet"), (1, 28, 28), 10, seed=0),
+)
+ADVICE.row(
+    "and freeze_hidden trains the last layer only; take 'sgd'",
+    lambda at: run(at, small(freeze_hidden=True, optimizer=MUON)),
+    lambda at: run(at, small(freeze_hidden=True, optimizer={"name": "sgd"})),
+)
+ADVICE.row(
+    "that leaves none; take another optimizer.layers, or 'sgd'",
+    lambda at: run(at, small(model={"hidden": (4,)}, optimizer=replace(MUON, layers="hidden"))),
+    lambda at: run(at, small(model={"hidden": (4,)}, optimizer=replace(MUON, layers="all_but_last"))),
+    lambda at: run(at, small(model={"hidden": (4,)}, optimizer=replace(MUON, layers="all"))),
+    lambda at: run(at, small(model={"hidden": (4,)}, optimizer={"name": "sgd"})),
+)
+ADVICE.row(
+    "take a smaller one. What was recorded before is in {store}",
+    lambda at: run(
+        at, small(model={"gate": "linear"}, optimizer={"learning_rate": 1e6}, train={"epochs": 5})
+    ),
+    lambda at: run(at, small(model={"gate": "linear"}, train={"epochs": 5})),
+)
+
+
+# Data.
+
+
+class Pairs(Dataset):
+    """A map-style data set."""
+
+    def __init__(self, x=DATA[0], y=DATA[1]):
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.y)
+
+    def __getitem__(self, i):
+        return self.x[i], int(self.y[i])
+
+
+def given(at, data=DATA, *, model=True, test=None, **data_options):
+    config = small(data=DataConfig(**data_options))
+    run(at, config, data=data, test=test, model=net(4) if model else None)
+
+
+X, Y = DATA
+ADVICE.row(
+    "give one class number for each input",
+    lambda at: given(at, (X, nn.functional.one_hot(Y))),
+    lambda at: given(at, (X, nn.functional.one_hot(Y).argmax(1))),
+)
+ADVICE.row(
+    "give one class number for each input",
+    lambda at: given(at, (X, Y.float())),
+    lambda at: given(at, (X, Y)),
+)
+ADVICE.row(
+    "data is empty; give at least one sample",
+    lambda at: given(at, test=(X[:0], Y[:0])),
+    lambda at: run(
+        at,
+        small(data=DataConfig(), record={"probe_samples": 1}),
+        data=DATA,
+        test=(X[:1], Y[:1]),
+        model=net(4),
+    ),
+)
+ADVICE.row(
+    "test is given without data; give both, or neither",
+    lambda at: given(at, None, test=DATA),
+    lambda at: given(at, DATA, test=DATA),
+    lambda at: run(at, SMALL),
+)
+
+
+class Noisy(Pairs):
+    """A data set that has the noise in its labels already."""
+
+    def __init__(self):
+        super().__init__(X, torch.where(torch.arange(60) % 5 == 0, (Y + 1) % 3, Y))
+
+
+ADVICE.row(
+    "data.label_noise is for labels as a tensor; put it into your data set",
+    lambda at: given(at, Pairs(), label_noise=0.2),
+    lambda at: given(at, Noisy()),
+    lambda at: given(at, DATA, label_noise=0.2),
+)
+ADVICE.row(
+    "give a pair of tensors or a map-style data set",
+    lambda at: given(at, iter(Pairs())),
+    lambda at: given(at, DATA),
+    lambda at: given(at, Pairs()),
+)
+ADVICE.row(
+    "a torch Dataset does not say its number of classes; give model= too",
+    lambda at: given(at, Pairs(), model=False),
+    lambda at: given(at, Pairs(), model=True),
+)
+
+
+def _idx(*shape):
+    """Return an idx file of bytes, as one gets it from its source."""
+    sizes = np.array(shape, ">u4").tobytes()
+    return bytes([0, 0, 8, len(shape)]) + sizes + bytes(i % 3 for i in range(int(np.prod(shape))))
+
+
+def _cifar(rows):
+    return bytes(CIFAR10.label_bytes + 3072) * rows
+
+
+ADVICE.row(
+    "it holds {len(content) - header}; fetch it again",
+    lambda at: parse_idx(_idx(4, 2)[:-1], 2, "images"),
+    lambda at: parse_idx(_idx(4, 2), 2, "images"),
+)
+ADVICE.row(
+    "are {rows * width}; fetch it again",
+    lambda at: parse_cifar(_cifar(2)[:-1], 2, CIFAR10, "a.bin"),
+    lambda at: parse_cifar(_cifar(2), 2, CIFAR10, "a.bin"),
+)
+
+
+def _files(folder):
+    """Make a folder with files in the format of Fashion-MNIST."""
+    folder.mkdir()
+    for name, samples in (("train", 60), ("t10k", 12)):
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(_idx(samples, 8, 8))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(_idx(samples))
+    return folder
+
+
+def _fashion(at, folder):
+    return run(at, small(data={"name": "fashion-mnist", "folder": folder}))
+
+
+ADVICE.row(
+    "needs the folder of its files (data.folder, or --data-dir); get them from {source}",
+    lambda at: _fashion(at, None),
+    lambda at: _fashion(at, str(_files(at / "files"))),
+    lambda at: read_fashion_mnist(_files(at / "more")),
+)
+ADVICE.row(
+    "no folder {folder} with {what}; get its files from {source}",
+    lambda at: _fashion(at, str(at / "gone")),
+    lambda at: _fashion(at, str(_files(at / "gone"))),
+)
+
+
+# Studies.
+
+
+def _here(pool, function, calls):
+    for name, arguments in calls.items():
+        yield name, function(*arguments)
+
+
+@contextmanager
+def in_this_process():
+    """Run the runs of a study here, since a process costs seconds; yield the mock of `worker_pool`."""
+    pools = mock.Mock(return_value=nullcontext())
+    with mock.patch.multiple("fadiag.training.study", worker_pool=pools, run_each=_here):
+        yield pools
+
+
+def study(folder, config=SMALL, **changes):
+    """Run a study of two runs, in this process."""
+    asked = {"name": "s", "question": "?", "seeds": (0,), "primary_metric": "error_cosine", **changes}
+    of = Study(conditions={"bp": replace(config, rule="bp"), "fa": config}, **asked)
+    with in_this_process():
+        stores = run_study(of, folder)
+    assert [run_info(store).status for store in stores] == ["complete", "complete"]
+
+
+@ADVICE.story("is damaged: {error}; delete it or take another folder")
+def _(at, told):
+    study(at / "a")
+    (at / "a" / "study.json").write_text("{")
+    with told():
+        study(at / "a")
+    study(at / "b")
+    (at / "a" / "study.json").unlink()
+    study(at / "a")
+
+
+@ADVICE.story("the question is declared before the runs; take another folder")
+def _(at, told):
+    study(at / "a")
+    with told():
+        study(at / "a", primary_metric="error_overlap")
+    study(at / "b", primary_metric="error_overlap")
+
+
+@ADVICE.story("is being written, by another study in this folder; wait for it, or take another folder")
+def _(at, told):
+    (at / "a").mkdir()
+    config = replace(SMALL, condition="fa")  # of the run that the study names so
+    with RunWriter(at / "a" / "fa-seed0.zarr", manifest={"config": msgspec.to_builtins(config)}):
+        with told():
+            study(at / "a")
+        study(at / "b")
+    study(at / "a")
+
+
+@ADVICE.story("this study asks for {wanted.get(key)}")
+def _(at, told):
+    study(at / "a")
+    with told():
+        study(at / "a", small(optimizer={"learning_rate": 0.04}))
+    study(at / "b", small(optimizer={"learning_rate": 0.04}))
+
+
+@ADVICE.story("if memory ran out, run fewer at a time (jobs)")
+def _(at, told):
+    process = mock.Mock(exitcode=-9)
+    with told(), _explained("fa-seed0", process):
+        raise EOFError
+    with in_this_process() as pools:
+        run_study(Study("s", "?", {"fa": SMALL}, (0, 1), "error_cosine"), at / "a", jobs=1)
+    pools.assert_called_once_with(1)
