@@ -86,15 +86,13 @@ def absences(runs: Sequence[Run], name: str, metric: Metric, suffix: str, option
     options : Options
     """
     having = [(run, run.streams[name]) for run in runs if name in run.streams]
+    recorded = {signal for _, stream in having for held in stream.layers.values() for signal in held}
+    nulls = [null for null in _nulls(metric, suffix) if recorded.intersection(_arrays(metric, null))]
     found: dict[str, list[str]] = {}  # the runs of each reason
-    for null in _nulls(metric, suffix):
-        arrays = _arrays(metric, null)
-        if any(
-            signal in held for _, stream in having for held in stream.layers.values() for signal in arrays
-        ):
-            for run, stream in having:
-                for why in dict.fromkeys(_reasons(run, stream, metric, null, options)):
-                    found.setdefault(why, []).append(run.label)
+    for run, stream in having:
+        reasons = (why for null in nulls for why in _reasons(run, stream, metric, null, options))
+        for why in dict.fromkeys(reasons):
+            found.setdefault(why, []).append(run.label)
     everywhere = len(having)
     return "; ".join(
         why if len(labels) == everywhere else f"{why} (run {', '.join(labels)})"

@@ -75,7 +75,7 @@ def check_scalar(name: str) -> str:
     >>> check_scalar("epoch")
     Traceback (most recent call last):
         ...
-    fadiag.errors.InputError: scalar name 'epoch' is that of a coordinate of every stream; give it another
+    fadiag.errors.InputError: scalar name 'epoch' is a coordinate of every stream; give it another
     """
     check_name("scalar", name)
     if name in COORDINATES:

@@ -250,7 +250,7 @@ ADVICE.row(
 )
 
 
-@ADVICE.story("train the model that is recorded with DistributedDataParallel or in one process")
+@ADVICE.story("train the recorded model with DistributedDataParallel or in one process")
 def _(at, told):
     model = net()
     model[0].weight.ds_id = 0  # what DeepSpeed's ZeRO-3 marks its parameters with

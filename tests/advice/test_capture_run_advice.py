@@ -253,7 +253,7 @@ def _(at, told):
 
 
 @ADVICE.story(
-    "convert the model under the seed it had, or load its checkpoint, before resuming, or record into a store"
+    "convert the model under the seed it had, or load its checkpoint, before resuming, or record into a"
 )
 def _(at, told):
     model = train(at)

@@ -29,7 +29,9 @@ def measured(*runs, **options):
         results = analyze(*runs, **options)
     (warning,) = [w for w in warned if w.category is AnalysisWarning]
     records = left_out(results)
-    assert str(warning.message).startswith(f"{len(records)} left out of the results, which name each in ")
+    assert str(warning.message).startswith(
+        f"{len(records)} left out of the results, listed in their attribute "
+    )
     assert records[0].run in str(warning.message)
     return results, [str(record) for record in records]
 

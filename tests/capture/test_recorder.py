@@ -305,7 +305,7 @@ def test_a_number_that_is_none_is_told_and_the_recording_goes_on(scalars, match,
 
 @pytest.mark.parametrize(
     ("name", "match"),
-    [("val/acc", "scalar name 'val/acc': use letters"), ("step", "scalar name 'step' is that of a coor")],
+    [("val/acc", "scalar name 'val/acc': use letters"), ("step", "scalar name 'step' is a coordinate")],
 )
 def test_a_scalar_that_cannot_be_stored_is_told_at_once(name, match, tmp_path):
     """And not when it is written, a step later: the recording goes on without it."""

@@ -51,11 +51,11 @@ class _Limits:
         return abs(found.along - 1) <= self.along and found.random < _LARGEST_RANDOM
 
     def along_is_wrong(self, found: Figures) -> bool:
-        below, above = self.wrong_below - found.along_rounding, self.wrong_above + found.along_rounding
+        below, above = self.wrong_below - found.along_slack, self.wrong_above + found.along_slack
         return found.along < below or found.along > above
 
     def random_is_wrong(self, found: Figures) -> bool:
-        return self.random_may_fail and found.random >= _LARGEST_RANDOM + found.random_rounding
+        return self.random_may_fail and found.random >= _LARGEST_RANDOM + found.random_slack
 
 
 _FULL = _Limits(eta=1e-3, along=0.05, wrong_below=0.95, wrong_above=1.05, random_may_fail=True)
@@ -93,7 +93,7 @@ def check_errors(passes: Passes, calls: Sequence[Call]) -> Iterator[tuple[Call, 
             else:
                 yield place.call, _alone(differences, place, limits)
     if zeros:
-        changed = differences.random_changes(zeros, limits.eta) != 0
+        changed = differences.random_changes(zeros, limits.eta)[0] != 0
         for place in zeros:
             yield place.call, _zero(differences, place, limits) if changed else ErrorCheck("zero")
     known = {place.name for place in (*nonzero, *zeros)}
@@ -133,10 +133,12 @@ def _alone(differences: Differences, place: Place, limits: _Limits) -> ErrorChec
 def _zero(differences: Differences, place: Place, limits: _Limits) -> ErrorCheck:
     """Return the verdict on an error of 0: wrong if the loss changes in proportion to the step.
 
-    At a kink (a dead unit that the step wakes) the change grows with the square of the step.
+    If the step wakes a dead unit, the change grows with the square of the step. If a unit is at its kink, the
+    one-sided differences are not equal.
     """
-    changes = [differences.random_changes([place], eta) for eta in (limits.eta, _LARGER_STEP * limits.eta)]
-    if changes == [0, 0]:
+    small, kinks = differences.random_changes([place], limits.eta)
+    large, _ = differences.random_changes([place], _LARGER_STEP * limits.eta)
+    if small == large == 0:
         return ErrorCheck("zero")
-    is_line = changes[0] > 0 and 2 < changes[1] / changes[0] < 4.5
+    is_line = small > kinks and 2 < large / small < 4.5
     return ErrorCheck("failed" if is_line and limits.random_may_fail else "inconclusive", 0.0)

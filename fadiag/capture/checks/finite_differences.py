@@ -20,6 +20,8 @@ _DIRECTIONS = 4
 _ALONG_ROUNDING, _RANDOM_ROUNDING = 0.025, 0.25
 #: Roughly the largest of many standard Gaussian numbers.
 _LARGEST_DRAW = 5
+#: The effects of many kinks may partly cancel in one direction, so their trace counts several times.
+_KINK_FACTOR = 3
 #: A change of the loss by fewer rounding errors counts as 0.
 _ULPS_OF_ZERO = 4
 
@@ -67,7 +69,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Figures:
-    """The two figures of the check, and the possible effect of rounding on each.
+    """The two figures of the check, and how far rounding and kinks of the loss may move each.
+
+    A ReLU whose input is exactly 0 is at its kink, for example behind dead units and a bias of 0. The central
+    difference is then not autograd's derivative, and the one-sided differences are not equal.
 
     Attributes
     ----------
@@ -76,13 +81,13 @@ class Figures:
     random : float
         Along random directions v, the root mean square of (difference - <error, v>) / |error|; 0 if the error
         is right.
-    along_rounding, random_rounding : float
+    along_slack, random_slack : float
     """
 
     along: float
     random: float
-    along_rounding: float
-    random_rounding: float
+    along_slack: float
+    random_slack: float
 
 
 class Differences:
@@ -111,6 +116,7 @@ class Differences:
 
         with without_tf32():
             loss = passes.loss_with(measure)
+            self._loss = float(loss)
             self.is_stable = bool(loss == passes.loss_with(lambda layer, index, output: None, only=()))
         places = [
             Place(call, scales[call.name], _norm(error), float(error.abs().max()))
@@ -121,7 +127,7 @@ class Differences:
         of_outputs = sum(
             (torch.finfo(p.call.values["error"].dtype).eps * p.scale * p.norm) ** 2 for p in places
         )
-        self._rounding = torch.finfo(loss.dtype).eps * abs(float(loss)) + math.sqrt(of_outputs)
+        self._rounding = torch.finfo(loss.dtype).eps * abs(self._loss) + math.sqrt(of_outputs)
         self.places = [replace(place, resolved=self._resolved(place)) for place in places]
 
     def figures(self, places: Sequence[Place], etas: Sequence[float]) -> Figures:
@@ -133,8 +139,9 @@ class Differences:
         share = min(r * place.slope for place, r in zip(places, reach, strict=True))
         shifts = {place.name: (share / place.slope, partial(_unit, place)) for place in places}
         expected = share * len(places)
-        along = self._difference(shifts) / expected
-        found, shares = [], []
+        difference, kink = self._difference(shifts)
+        along, along_slack = difference / expected, (self._rounding + kink) / expected
+        found, kinks, shares = [], [], []
         for draw in range(_DIRECTIONS):
             drawn = [self._drawn(place, draw) for place in places]
             share = min(
@@ -146,13 +153,17 @@ class Differences:
                 for place, v in zip(places, drawn, strict=True)
             )
             del drawn  # large; drawn again where they are added
-            found.append((self._difference(self._random_shifts(places, draw, share)) - claimed) / share)
+            difference, kink = self._difference(self._random_shifts(places, draw, share))
+            found.append((difference - claimed) / share)
+            kinks.append(kink / share)
             shares.append(share)
-        random = math.sqrt(sum(x**2 for x in found) / _DIRECTIONS)
-        return Figures(along, random, self._rounding / expected, self._rounding / min(shares))
+        return Figures(along, _rms(found), along_slack, self._rounding / min(shares) + _rms(kinks))
 
-    def random_changes(self, places: Sequence[Place], eta: float) -> float:
-        """Return the root mean square of the differences along random directions; 0 if within rounding."""
+    def random_changes(self, places: Sequence[Place], eta: float) -> tuple[float, float]:
+        """Return the root mean squares of the differences along random directions, and of their kinks.
+
+        Differences within rounding count as 0.
+        """
         found = []
         for draw in range(_DIRECTIONS):
             shifts = {
@@ -163,8 +174,8 @@ class Differences:
                 for place in places
             }
             found.append(self._difference(shifts))
-        changes = math.sqrt(sum(x**2 for x in found) / _DIRECTIONS)
-        return 0.0 if changes <= _ULPS_OF_ZERO * self._rounding else changes
+        changes, kinks = (_rms(values) for values in zip(*found, strict=True))
+        return 0.0 if changes <= _ULPS_OF_ZERO * self._rounding else changes, kinks
 
     def _resolved(self, place: Place) -> float:
         if not place.largest > 0:
@@ -182,8 +193,8 @@ class Differences:
         generator = torch.Generator(error.device).manual_seed(seed)
         return torch.randn(error.shape, generator=generator, device=error.device, dtype=error.dtype)
 
-    def _difference(self, shifts: _Shifts) -> float:
-        """Return half the difference of the loss between a step forward and a step back."""
+    def _difference(self, shifts: _Shifts) -> tuple[float, float]:
+        """Return the central difference of the loss, and how far kinks may move it."""
         layers = {place.call.layer.name for place in self.places if place.name in shifts}
 
         def loss(sign: float) -> float:
@@ -197,11 +208,16 @@ class Differences:
             with without_tf32():
                 return float(self._passes.loss_with(change, only=layers))
 
-        return (loss(1.0) - loss(-1.0)) / 2
+        forward, back = loss(1.0), loss(-1.0)
+        return (forward - back) / 2, _KINK_FACTOR * abs(forward - 2 * self._loss + back) / 2
 
 
 def _name(layer: RecordedLayer, index: int) -> str:
     return f"{layer.name}@{index}" if index else layer.name
+
+
+def _rms(values: Sequence[float]) -> float:
+    return math.sqrt(sum(x**2 for x in values) / len(values))
 
 
 def _unit(place: Place) -> Tensor:

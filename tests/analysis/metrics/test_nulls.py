@@ -219,6 +219,7 @@ def test_the_rank_of_another_unfolding_has_no_null(tmp_path: Path) -> None:
         samples["error_overlap_null_mean"].sel(layer="4"), channels["error_overlap_null_mean"].sel(layer="4")
     )
     told = "the null was recorded with the unfolding 'samples', not 'channels'"
+    told += "; gate_null of layer '4': no layer reads its output"
     assert channels[name].attrs["null_left_out"] == told
 
 

@@ -437,6 +437,32 @@ def test_an_adapter_that_knows_the_rule_makes_the_check_pass(tmp_path):
     assert run["p/2"].attrs["feedback_kind"] == "layerwise"
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_units_at_their_kink_do_not_fail(seed):
+    """Behind dead units and a bias of 0 the next inputs are exactly 0, where a ReLU has no derivative."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    with torch.no_grad():
+        for layer in model[::2]:
+            layer.bias.zero_()
+        x = X.clone()
+        x[:8] = 0.0  # all inputs of the first gate are 0 for these samples, and so are all behind it
+    found = verdicts(model, batch=(x, Y))
+    assert set(found.values()) <= {"passed", "inconclusive"}
+    assert found["4"] == "passed"
+    fa = convert(model, rule="fa", seed=seed)
+    assert "failed" in verdicts(fa, batch=(x, Y), wrong=True).values()
+
+
+def test_a_layer_of_zeros_before_a_gate_does_not_fail():
+    model = mlp()
+    with torch.no_grad():
+        model[4].weight.zero_()
+        model[4].bias.zero_()
+    model[5] = nn.ReLU()
+    assert verdicts(model)["4"] in ("zero", "inconclusive")
+
+
 def test_a_deep_model_is_checked_in_part_at_each_reading(tmp_path, monkeypatch):
     monkeypatch.setattr("fadiag.capture.checks.probe_checks._MOST_CALLS", 3)
     said = r"checked at {} of 5 calls of layers, since .* Probe\(check_every=\.\.\.\) checks more"

@@ -100,7 +100,9 @@ def test_what_a_layer_is_not_may_come_and_go_and_values_may_change(tmp_path):
         model[1] = nn.ReLU()
         model[0].weight.data = torch.ones(8, 6)
         model.load_state_dict(model.state_dict())
-        with pytest.warns(CaptureWarning, match="layer '0' had no norm or gate behind it in .* has relu at"):
+        with pytest.warns(
+            CaptureWarning, match="layer '0' was followed by no norm or gate in .* is followed by relu at"
+        ):
             recorder.step()
         model.append(nn.Softmax(1))
         recorder.step()
