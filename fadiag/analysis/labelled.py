@@ -15,9 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from fadiag import spectra
 from fadiag.analysis.metrics.unfold import unfold
 from fadiag.errors import InputError
-from fadiag.store import Unfolding
+from fadiag.store import UNFOLDINGS, Unfolding
 
 __all__ = ["effective_rank", "effective_rank_energy", "participation_ratio", "stable_rank"]
+
+#: The axis of the rows: of a signal of samples, of a factor, of a weight, of a transposed weight.
+_ROW_AXES = ("sample", "factor", "out", "in")
 
 
 class Tensor(Protocol):
@@ -64,6 +67,8 @@ def _rank(
 ) -> xr.DataArray | float:
     """Measure a labelled signal step by step, or one plain matrix."""
     name = function.__name__
+    if unfolding not in UNFOLDINGS:
+        raise InputError(f"unfolding is {unfolding!r}; it is one of {', '.join(map(repr, UNFOLDINGS))}")
     if isinstance(signal, xr.DataArray):
         return _by_step(signal, function, name, unfolding)
     matrix = np.asarray(_as_array(signal))
@@ -93,17 +98,22 @@ def _by_step(
     stepped = "step" in signal.dims
     source = signal.transpose("step", ...) if stepped else signal.expand_dims("step")
     dims = tuple(str(d) for d in source.dims[1:])
+    if not dims or dims[0] not in _ROW_AXES:
+        raise InputError(
+            f"{name} takes a recorded signal with the axes (step, sample, ...), not {signal.dims}; select "
+            "one entry of each other axis, or name the axis of the rows 'sample'"
+        )
     out = np.empty(source.sizes["step"])
     for i in range(len(out)):
         record = source.isel(step=slice(i, i + 1)).compute()
         rows = _rows_valid(record, name)
         out[i] = np.nan if rows == 0 else function(unfold(record.values, dims, unfolding, rows_valid=rows))[0]
     attrs = {
-        "long_name": f"{name.replace('_', ' ')} of {signal.name}, raw",
+        "long_name": f"{name.replace('_', ' ')} of {signal.name or 'a signal'}, raw",
         "units": "1",
         "unfolding": unfolding,
     }
-    full_name = f"{signal.name}_{name}_raw"
+    full_name = f"{signal.name}_{name}_raw" if signal.name else f"{name}_raw"
     if not stepped:
         return xr.DataArray(out[0], name=full_name, attrs=attrs)
     coords = {k: v for k, v in signal.coords.items() if v.dims == ("step",)}
@@ -115,7 +125,8 @@ def effective_rank(
 ) -> xr.DataArray | float:
     """Measure the effective rank of a signal, exp(-sum p ln p), p = s / sum s, without centering.
 
-    Here s are the singular values of the matrix (samples, features). The value lies in [1, min(shape)].
+    Here s are the singular values of the matrix (samples, features). The value lies in [1, min(shape)]; it is
+    0 for a matrix of zeros.
 
     Parameters
     ----------

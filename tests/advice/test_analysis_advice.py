@@ -148,6 +148,12 @@ ADVICE.row(
     lambda at: effective_rank(_STACK.reshape(12, 4)),
     lambda at: spectra.effective_rank(_STACK),
 )
+_SEEDS = xr.DataArray(_STACK, dims=("seed", "batch", "out"))
+ADVICE.row(
+    "select one entry of each other axis, or name the axis of the rows 'sample'",
+    lambda at: effective_rank(_SEEDS),
+    lambda at: effective_rank(_SEEDS.isel(seed=0).rename(batch="sample")),
+)
 
 
 @ADVICE.story("record the entry under another name")

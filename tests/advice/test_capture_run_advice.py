@@ -1,5 +1,7 @@
 """The advice of fadiag.capture on runs: the store, resuming, checkpoints, the optimizer, ranks, arrays."""
 
+import argparse
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,16 @@ ADVICE.row(
     "give the number of updates to come, at least 1",
     lambda at: attach(at, steps=0),
     lambda at: attach(at, steps=1),
+)
+ADVICE.row(
+    "give a mapping, such as vars(args)",
+    lambda at: attach(at, meta=argparse.Namespace(seed=0)),
+    lambda at: attach(at, meta=vars(argparse.Namespace(seed=0))),
+)
+ADVICE.row(
+    "has two keys that are {twice} as text; rename one of them",
+    lambda at: attach(at, meta={1: "int", "1": "str"}),
+    lambda at: attach(at, meta={1: "int", "one": "str"}),
 )
 ADVICE.row(
     "give the number of updates made before, at least 0",

@@ -49,3 +49,17 @@ def test_convolution_unfoldings_differ(make_run):
     x = xr.DataArray(rng.standard_normal((1, 8, 3, 4, 4)), dims=("step", *IMAGE), name="error")
     assert float(analysis.participation_ratio(x, unfolding="channels")[0]) < 3
     assert float(analysis.participation_ratio(x, unfolding="samples")[0]) > 3
+
+
+def test_axes_that_are_no_rows_are_refused(make_run):
+    error = make_run(0)["probe/fc2/error"]
+    both = xr.concat([error, error], dim="seed")
+    with pytest.raises(InputError, match=r"not \('seed', 'step', 'sample', 'out'\); select one"):
+        fadiag.effective_rank(both)
+    one = both.isel(seed=0).rename(None)
+    assert fadiag.effective_rank(one).name == "effective_rank_raw"
+    np.testing.assert_array_equal(fadiag.effective_rank(one), fadiag.effective_rank(error))
+    with pytest.raises(InputError, match="unfolding is 'zzz'; it is one of 'samples', 'channels'"):
+        fadiag.effective_rank(np.eye(3), unfolding="zzz")
+    with pytest.raises(InputError, match=r"not \(\); select one"):
+        fadiag.effective_rank(xr.DataArray(1.0))

@@ -12,6 +12,7 @@ from fadiag.capture.layers.coverage import unknown_layer_types
 from fadiag.capture.layers.recorded_layer import RecordedLayer
 from fadiag.capture.session.distributed import feedback_digests
 from fadiag.capture.session.json_values import as_json
+from fadiag.errors import InputError
 
 __all__ = ["manifest_of"]
 
@@ -27,7 +28,14 @@ def manifest_of(
     """Return the manifest: the user's meta and config, versions, host, device, dtype, a hash of each B.
 
     ``left_out`` names the modules that have weights but no adapter, and their types.
+
+    Raises
+    ------
+    InputError
+        The meta is not a mapping, or two of its keys are the same as text.
     """
+    if meta is not None and not isinstance(meta, Mapping):
+        raise InputError(f"meta is a {type(meta).__name__}; give a mapping, such as vars(args)")
     return {
         **as_json(meta=dict(meta or {}), config=config),
         "versions": {

@@ -8,6 +8,7 @@ from fadiag.capture.arguments import names_of
 from fadiag.capture.checks.probe_checks import CheckMode
 from fadiag.capture.layers.selection import in_order
 from fadiag.capture.session.attached import AttachedModel
+from fadiag.capture.streams.learned_feedback import check_learned_feedback
 from fadiag.capture.streams.live import Live
 from fadiag.capture.streams.live_reader import LiveReader
 from fadiag.capture.streams.probe import Probe
@@ -54,11 +55,14 @@ def build_readers(
     ------
     InputError
         A probe, a schedule or a signal does not fit.
+    CaptureError
+        The optimizers do not update a learned feedback as they update its weight.
     """
     model, layers, others, ops = attached.module, attached.layers, attached.others, attached.ops
     asked = None if state is None else names_of(state)
     signals = choose_state_signals(asked, optimizers, layers)
     whole = in_order(model, (*layers, *others))
+    check_learned_feedback(whole, optimizers)
     state_reader = StateReader(layers, signals, optimizers, whole) if signals else None
     schedule = as_schedule(every)
     found = model, layers, others

@@ -12,7 +12,7 @@ __all__ = ["check_learned_feedback"]
 _CONTENTS = frozenset({"params", "param_names"})
 
 
-def check_learned_feedback(step: int, layers: Iterable[RecordedLayer], optimizers: Iterable[Any]) -> None:
+def check_learned_feedback(layers: Iterable[RecordedLayer], optimizers: Iterable[Any]) -> None:
     """Raise if a learned B is not updated as its weight is.
 
     B and W have the same gradient. So B approaches W only if one kind of optimizer updates both with the same
@@ -20,8 +20,6 @@ def check_learned_feedback(step: int, layers: Iterable[RecordedLayer], optimizer
 
     Parameters
     ----------
-    step : int
-        The current step, for the error.
     layers : iterable of RecordedLayer
     optimizers : iterable of optimizers
 
@@ -43,7 +41,7 @@ def check_learned_feedback(step: int, layers: Iterable[RecordedLayer], optimizer
         whose = f"the learned feedback B of layer {layer.name!r}"
         if id(layer.feedback) not in held:
             raise CaptureError(
-                f"{whose} is in no parameter group at step {step}, while its weight is in one of "
+                f"{whose} is in no parameter group, while its weight is in one of "
                 f"{type(optimizer).__name__}, so B would not follow the weight; convert the model before the "
                 "optimizer is built, and give the optimizer model.parameters()"
             )
@@ -51,8 +49,10 @@ def check_learned_feedback(step: int, layers: Iterable[RecordedLayer], optimizer
         names = sorted({*group, *settings} - _CONTENTS)
         differ = [name for name in names if not bool(group.get(name) == settings.get(name))]
         if type(other) is not type(optimizer) or differ:
-            what = ", ".join(f"{name} {settings.get(name)!r} for {group.get(name)!r}" for name in differ)
+            both = [name for name in differ if name in group and name in settings]
+            what = ", ".join(f"{name} {settings[name]!r} for {group[name]!r}" for name in both)
             raise CaptureError(
-                f"{whose} is updated by {type(other).__name__}, its weight by {type(optimizer).__name__}, at "
-                f"step {step}" + (f", with {what}" if what else "") + "; put both into one parameter group"
+                f"{whose} is updated by {type(other).__name__}, its weight by {type(optimizer).__name__}"
+                + (f", with {what}" if what else "")
+                + "; put both into one parameter group"
             )

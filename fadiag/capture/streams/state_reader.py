@@ -170,7 +170,7 @@ class StateReader:
             changes = [(x, self._changes(i, updates[i])) for i, x in enumerate(self._layers)]
             self._monitor.check(step, changes, first=not self._updates)
             if not self._updates:
-                check_learned_feedback(step, self._whole, self._optimizers)
+                check_learned_feedback(self._whole, self._optimizers)
             self._updates += 1
             self._holders = holders_of(self._optimizers)  # a group may have been added
         else:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import fadiag
-from fadiag.errors import CaptureWarning
+from fadiag.errors import CaptureWarning, InputError
 from fadiag.store import run_info
 
 
@@ -69,3 +69,30 @@ def test_arguments_of_a_script_go_into_meta_and_what_is_not_json_becomes_text(tm
         warnings.simplefilter("error")
         fadiag.Recorder(nn.Linear(4, 3), tmp_path / "plain.zarr", meta={"lr": np.float64(0.1)}).close()
     assert run_info(tmp_path / "plain.zarr").manifest["meta"] == {"lr": 0.1}
+
+
+def test_meta_of_any_depth_and_with_any_text_is_stored(tmp_path):
+    class Silent:
+        def __str__(self):
+            raise ValueError("no text")
+
+    cycle: dict = {"a": 1}
+    cycle["self"] = cycle
+    deep: list = []
+    for _ in range(3000):
+        deep = [deep]
+    meta = {"cycle": cycle, "deep": deep, "silent": Silent()}
+    with pytest.warns(CaptureWarning, match="not JSON, so written as text: .*Silent"):
+        fadiag.Recorder(nn.Linear(2, 1), tmp_path / "run.zarr", meta=meta).close()
+    stored = run_info(tmp_path / "run.zarr").manifest["meta"]
+    assert stored["silent"] == "<Silent>"
+    assert stored["cycle"]["self"]["a"] == 1
+
+
+def test_meta_that_is_no_mapping_or_would_lose_a_key_is_refused(tmp_path):
+    for meta, match in (
+        (argparse.Namespace(seed=0), r"meta is a Namespace; give a mapping, such as vars\(args\)"),
+        ({1: "int", "1": "str"}, "meta has two keys that are '1' as text; rename one of them"),
+    ):
+        with pytest.raises(InputError, match=match):
+            fadiag.Recorder(nn.Linear(2, 1), tmp_path / "run.zarr", meta=meta)

@@ -100,24 +100,37 @@ def by_another():
     [
         (
             before_converting,
-            r"feedback B of layer '0' is in no parameter group at step 0, while its weight is in one of SGD, "
+            r"feedback B of layer '0' is in no parameter group, while its weight is in one of SGD, "
             r".*; convert the model before the optimizer is built",
         ),
         (
             without_decay,
-            r"feedback B of layer '0' is updated by SGD, its weight by SGD, at step 0, with weight_decay 0.0 "
+            r"feedback B of layer '0' is updated by SGD, its weight by SGD, with weight_decay 0.0 "
             r"for 0.05; put both into one parameter group",
         ),
-        (by_another, r"layer '0' is updated by Adam, its weight by SGD, at step 0, with .*; put both into"),
+        (
+            by_another,
+            r"layer '0' is updated by Adam, its weight by SGD, with weight_decay 0 for 0.05; put both into",
+        ),
     ],
 )
 def test_a_feedback_that_does_not_follow_its_weight_is_refused(build, match, tmp_path):
     model, optimizers = build()
-    recorder = Recorder(model, tmp_path / "run.zarr", optimizer=optimizers, every=1)
-    loss_of(model, BATCH).backward()
-    for optimizer in optimizers:
-        optimizer.step()
     with pytest.raises(CaptureError, match=match):
+        Recorder(model, tmp_path / "run.zarr", optimizer=optimizers, every=1)
+    assert not (tmp_path / "run.zarr").exists()
+
+
+def test_a_group_that_changes_before_the_first_update_is_refused(tmp_path):
+    model = learned()
+    feedback = [p for name, p in model.named_parameters() if name.endswith("feedback")]
+    others = [p for name, p in model.named_parameters() if not name.endswith("feedback")]
+    optimizer = sgd([{"params": others}, {"params": feedback}])
+    recorder = Recorder(model, tmp_path / "run.zarr", optimizer=optimizer, every=1)
+    optimizer.param_groups[1]["lr"] = RATE / 2
+    loss_of(model, BATCH).backward()
+    optimizer.step()
+    with pytest.raises(CaptureError, match=r"layer '0' is updated by SGD, its weight by SGD, with lr"):
         recorder.step()
 
 
