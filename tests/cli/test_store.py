@@ -41,6 +41,21 @@ def test_inspect_tells_streams_layers_signals_shapes_and_gaps(run) -> None:
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
+def test_inspect_folds_alike_layers_of_the_signals(tmp_path) -> None:
+    with RunWriter(tmp_path / "run.zarr", manifest={}) as writer:
+        for i in range(12):
+            writer.put_static(f"{i}", "weight_init", np.ones((3, 2 if i else 4)), dims=("out", "in"))
+            if i > 2:
+                writer.set_attrs(f"static/{i}/weight_init", {"nan_count": i % 2})
+    done = invoke("inspect", tmp_path / "run.zarr")
+    assert [" ".join(line.split()) for line in done.output.splitlines() if "weight_init" in line] == [
+        "static 0 weight_init out 3 × in 4 float64 96 B not counted",
+        "static 1 weight_init out 3 × in 2 float64 48 B not counted",
+        "static 2 weight_init out 3 × in 2 float64 48 B not counted",
+        "static 3 ... 11 (9) weight_init out 3 × in 2 float64 432 B 5",
+    ]
+
+
 def test_inspect_tells_a_run_without_records(tmp_path) -> None:
     with RunWriter(tmp_path / "run.zarr", manifest={}) as writer:
         writer.declare_stream("log", attrs={"kind": "log"})

@@ -77,6 +77,7 @@ class ProbeChecks:
         """Check the errors of the exact pass: all of them, or those that were 0 and no longer are.
 
         If there are more than `_MOST_CALLS` calls, the check takes an even selection, unchecked calls first.
+        The first check warns of the calls that it leaves unchecked.
 
         Raises
         ------
@@ -92,15 +93,11 @@ class ProbeChecks:
         ]
         if not chosen:
             return
+        is_first = not self._found
         if len(chosen) > _MOST_CALLS:
             new = [call for call in chosen if call.name not in self._found] or chosen
             count = min(_MOST_CALLS, len(new))
             chosen = [new[i * (len(new) - 1) // max(1, count - 1)] for i in range(count)]
-            warn_user(
-                f"error_bp is checked at {count} of {len(calls)} calls of layers, since the check of a deep "
-                "model takes long; the attribute error_bp_check of the others says 'unchecked'. "
-                "Probe(check_every=...) checks more of them at later readings"
-            )
         failed, unclear = dict[str, ErrorCheck](), list[str]()
         for call, found in check_errors(passes, chosen):
             if found.verdict == "failed":
@@ -124,6 +121,8 @@ class ProbeChecks:
                 "equal passes give different losses, the loss is too coarse for the step, or it has a kink "
                 "there; the attribute error_bp_check says 'inconclusive'"
             )
+        if is_first:
+            self._warn_unchecked(calls)
 
     def has_failed(self, call: Call) -> bool:
         """Return whether the error_bp of a call, or of a call with the same weight, is known to be wrong.
@@ -148,6 +147,15 @@ class ProbeChecks:
             **{f"error_bp_check_{name}": x for name, x in figures.items() if isfinite(x)},
             **({"feedback_kind": "unknown"} if found.verdict == "failed" else {}),
         }
+
+    def _warn_unchecked(self, calls: Sequence[Call]) -> None:
+        unchecked = [call for call in calls if self.attrs(call)["error_bp_check"] == "unchecked"]
+        if unchecked:
+            warn_user(
+                f"error_bp is checked at {len(self._found)} of {len(calls)} calls of layers, since the check "
+                f"of a deep model takes long; the attribute error_bp_check of {len(unchecked)} calls says "
+                "'unchecked'. Probe(check_every=...) checks more of them at later readings"
+            )
 
     def _is_no_longer_zero(self, call: Call) -> bool:
         found, error = self._found.get(call.name), call.values.get("error")

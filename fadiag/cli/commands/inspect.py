@@ -13,6 +13,9 @@ __all__ = ["inspect"]
 
 SHOWN_GAPS = 5
 
+#: The signals of a layer by their shape and type. Most signals of a layer have the same.
+_Groups = Mapping[tuple[str, str], Sequence["SignalSummary"]]
+
 
 @click.command(short_help="Show what a store holds.")
 @click.argument("run", metavar="RUN", type=click.Path())
@@ -109,20 +112,37 @@ def _stream_row(stream: "StreamSummary") -> tuple[str, ...]:
 
 
 def _signal_rows(streams: Sequence["StreamSummary"]) -> Iterable[tuple[str, ...]]:
+    """Yield the rows of each stream; alike layers share theirs, as in the table of the layers."""
+    from fadiag.store.tools.fold_layers import fold_layers, names_as_one
+
     for stream in streams:
-        for layer, signals in [("", stream.signals), *((each.name, each.signals) for each in stream.layers)]:
-            yield from _alike(stream.name, layer, signals)
+        layers = [_by_shape(layer.signals) for layer in stream.layers]
+        names = [layer.name for layer in stream.layers]
+        keys = [
+            tuple(
+                (*shape, *((x.name, x.nan_count is None) for x in group)) for shape, group in groups.items()
+            )
+            for groups in layers
+        ]
+        yield from _rows(stream.name, "", [_by_shape(stream.signals)])
+        for line in fold_layers(names, keys):
+            yield from _rows(stream.name, names_as_one(names[line]), layers[line])
 
 
-def _alike(stream: str, layer: str, signals: Sequence["SignalSummary"]) -> Iterable[tuple[str, ...]]:
-    """Yield one row for all signals of one shape, since most signals of a layer have the same."""
+def _by_shape(signals: Sequence["SignalSummary"]) -> _Groups:
     groups: dict[tuple[str, str], list[SignalSummary]] = {}
     for signal in signals:
         axes = zip(signal.dims, signal.shape, strict=True)
         shape = " × ".join(f"{dim} {length}" for dim, length in axes)
         groups.setdefault((shape, signal.dtype), []).append(signal)
-    for (shape, dtype), group in groups.items():
-        counts = [signal.nan_count for signal in group if signal.nan_count is not None]
+    return groups
+
+
+def _rows(stream: str, layer: str, alike: Sequence[_Groups]) -> Iterable[tuple[str, ...]]:
+    """Yield a row for each shape of the signals, with the bytes and NaNs of all alike layers."""
+    for (shape, dtype), group in alike[0].items():
+        signals = [signal for groups in alike for signal in groups[shape, dtype]]
+        counts = [signal.nan_count for signal in signals if signal.nan_count is not None]
         names = ", ".join(signal.name for signal in group)
-        size = _size(sum(signal.nbytes for signal in group))
+        size = _size(sum(signal.nbytes for signal in signals))
         yield stream, layer, names, shape, dtype, size, str(sum(counts)) if counts else "not counted"

@@ -1,6 +1,7 @@
 """Summarize the contents of a store from its metadata and its file sizes."""
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -146,11 +147,17 @@ def inspect_run(path: str | os.PathLike[str]) -> RunSummary:
     for place, array in snapshot.arrays.items():
         arrays[place.rpartition("/")[0]].append(array)
         stored[place.partition("/")[0]] += _stored_bytes(f"{snapshot.path}/{place}")
+    orders: dict[str, float] = {}  # static layers have none of their own
     for place, attrs in snapshot.groups.items():
         stream, _, key = place.partition("/")
         if key:
             signals = tuple(_signal(array) for array in arrays[place])
-            layers[stream].append(LayerSummary(str(attrs.get("name", key)), signals, attrs))
+            layer = LayerSummary(str(attrs.get("name", key)), signals, attrs)
+            layers[stream].append(layer)
+            orders[layer.name] = min(_order(layer), orders.get(layer.name, float("inf")))
+    for stream, own in layers.items():
+        known = orders if stream == "static" else {}
+        own.sort(key=lambda layer: (known.get(layer.name, _order(layer)), _by_number(layer.name)))
     names = [*snapshot.attributes.committed, *(["static"] if "static" in snapshot.groups else [])]
     streams = tuple(_stream(snapshot, name, arrays[name], layers[name], stored[name]) for name in names)
     return RunSummary(info_of(snapshot), streams, sum(stream.stored_bytes for stream in streams))
@@ -175,7 +182,7 @@ def _stream(
         tuple((int(steps[i]), int(steps[i + 1])) for i in wide),
         snapshot.attributes.skipped.get(name, {}).get("count", 0),
         stored_bytes,
-        tuple(sorted(layers, key=_order)),
+        tuple(layers),
         tuple(signal for signal in map(_signal, own) if signal.name not in COORDINATES),
         attrs,
     )
@@ -184,6 +191,11 @@ def _stream(
 def _order(layer: LayerSummary) -> float:
     order = layer.attrs.get("order")
     return order if isinstance(order, (int, float)) else float("inf")
+
+
+def _by_number(name: str) -> list[str | int]:
+    """Return a key that sorts ``10`` behind ``2``."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
 
 
 def _signal(array: StoredArray) -> SignalSummary:

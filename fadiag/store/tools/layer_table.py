@@ -1,19 +1,17 @@
 """Lay out the layers of a run as a table of text, with alike layers in a row on one line."""
 
-import re
 import textwrap
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fadiag.store.tools.fold_layers import fold_layers, names_as_one
 from fadiag.store.tools.printable import printable
 
 __all__ = ["layer_table"]
 
 _HEAD = ("layer", "type", "weight", "feedback", "B", "norm", "gate")
-#: The fewest alike layers, and the fewest alike blocks of layers, that are folded. A small net stays whole.
-_FEWEST_LAYERS, _FEWEST_BLOCKS = 4, 3
-_LARGEST_BLOCK = 32
 _WIDTH = 100
 
 #: The layers of one stream: the attributes of each, and its signals.
@@ -30,24 +28,19 @@ class _Row:
     norm: str
     gate: str
     signals: tuple[str, ...]
-    check: str
+    checks: tuple[Mapping[str, str], ...]  # the verdicts by stream, of each layer on the line
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The texts of its line."""
         own = (self.name, self.type, self.weight, self.feedback, self.source, self.norm, self.gate)
-        return (*own, *self.signals, self.check)
+        return (*own, *self.signals, _verdicts(self.checks))
 
     @property
     def alike(self) -> tuple[str, ...]:
-        """What layers on one line have in common: all but their names and the sizes of their weights."""
-        own = (self.type, self.feedback, self.norm, self.gate, *self.signals, self.check)
+        """What layers on one line have in common: all but names, sizes of weights and verdicts."""
+        own = (self.type, self.feedback, self.norm, self.gate, *self.signals)
         return (*own, _relative(self.source, self.name), str(self.weight.count("×")))
-
-    @property
-    def alike_in_block(self) -> tuple[str, ...]:
-        """What layers in the same place of alike blocks have in common."""
-        return (*self.alike, re.sub(r"\d+", "#", self.name))
 
 
 def layer_table(streams: Mapping[str, _Layers]) -> str:
@@ -104,7 +97,7 @@ def _rows(streams: Mapping[str, _Layers], shown: Sequence[str]) -> list[_Row]:
             _text(own, "norm"),
             _text(own, "gate"),
             tuple(counts.get((name, stream), "") for stream in shown),
-            _verdict(checks.get(name, {})),
+            (checks.get(name, {}),),
         )
         for name, own in sorted(attrs.items(), key=lambda item: _order(item[1]))
     ]
@@ -123,36 +116,30 @@ def _shape(shape: Any) -> str:
     return "×".join(map(str, shape)) if isinstance(shape, (list, tuple)) else ""
 
 
-def _verdict(checks: Mapping[str, str]) -> str:
-    """Return the verdict of the streams, which are named if they differ."""
-    if len(set(checks.values())) < 2:
-        return next(iter(checks.values()), "")
-    return ", ".join(f"{stream} {verdict}" for stream, verdict in checks.items())
+def _verdicts(checks: Sequence[Mapping[str, str]]) -> str:
+    """Return the verdicts on the layers of a line: with counts if they differ, by stream if those differ."""
+    found: dict[str, Counter[str]] = {}
+    for own in checks:
+        for stream, verdict in own.items():
+            found.setdefault(stream, Counter())[verdict] += 1
+    texts = {
+        stream: ", ".join(
+            verdict if count == len(checks) else f"{verdict} {count}"
+            for verdict, count in counter.most_common()
+        )
+        for stream, counter in found.items()
+    }
+    if len(set(texts.values())) < 2:
+        return next(iter(texts.values()), "")
+    between = "; " if any(len(counter) > 1 for counter in found.values()) else ", "
+    return between.join(f"{stream} {text}" for stream, text in texts.items())
 
 
 def _folded(rows: Sequence[_Row]) -> Iterable[tuple[str, ...]]:
-    """Yield the cells of each line: of a layer, or of all layers in the same place of alike blocks."""
-    start = 0
-    while start < len(rows):
-        size, times = _repeats(rows[start:])
-        for place in range(start, start + size):
-            alike = rows[place : start + size * times : size]
-            yield (alike[0] if times == 1 else _one_line(alike)).cells
-        start += size * times
-
-
-def _repeats(rows: Sequence[_Row]) -> tuple[int, int]:
-    """Return the size of the block that the rows begin with, and how often it comes; (1, 1) if only once."""
-    best = 1, 1
-    for size in range(1, min(_LARGEST_BLOCK, len(rows) // 2) + 1):
-        keys = [row.alike if size == 1 else row.alike_in_block for row in rows]
-        times = 1
-        while keys[size * times : size * (times + 1)] == keys[:size]:
-            times += 1
-        enough = times >= (_FEWEST_LAYERS if size == 1 else _FEWEST_BLOCKS)
-        if enough and size * times > best[0] * best[1]:
-            best = size, times
-    return best
+    """Yield the cells of each line."""
+    for line in fold_layers([row.name for row in rows], [row.alike for row in rows]):
+        alike = rows[line]
+        yield (alike[0] if len(alike) == 1 else _one_line(alike)).cells
 
 
 def _one_line(rows: Sequence[_Row]) -> _Row:
@@ -160,26 +147,13 @@ def _one_line(rows: Sequence[_Row]) -> _Row:
     weight = first.weight
     if any(row.weight != weight for row in rows):
         weight = f"{first.weight} ... {last.weight}"
-    name = f"{_from_to(first.name, last.name)}  ({len(rows)})"
-    return replace(first, name=name, weight=weight, source=_relative(first.source, first.name))
-
-
-def _from_to(first: str, last: str) -> str:
-    """Return two names as one, with the parts that they share only once.
-
-    Examples
-    --------
-    >>> _from_to("conv1", "conv17"), _from_to("h.0.mlp.c_fc", "h.11.mlp.c_fc")
-    ('conv1 ... conv17', 'h.{0 ... 11}.mlp.c_fc')
-    """
-    one, other = first.split("."), last.split(".")
-    shortest = min(len(one), len(other)) - 1
-    head = next((i for i in range(shortest) if one[i] != other[i]), shortest)
-    tail = next((i for i in range(shortest - head) if one[-1 - i] != other[-1 - i]), shortest - head)
-    if not head and not tail:
-        return f"{first} ... {last}"
-    middle = (".".join(parts[head : len(parts) - tail]) for parts in (one, other))
-    return ".".join([*one[:head], f"{{{' ... '.join(middle)}}}", *one[len(one) - tail :]])
+    return replace(
+        first,
+        name=names_as_one([row.name for row in rows]),
+        weight=weight,
+        source=_relative(first.source, first.name),
+        checks=tuple(check for row in rows for check in row.checks),
+    )
 
 
 def _relative(source: str, name: str) -> str:

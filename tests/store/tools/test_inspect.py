@@ -33,3 +33,15 @@ def test_inspect_counts_gaps_sizes_and_nans(tmp_path: Path) -> None:
     assert static.layers[0].signals[0].nbytes == 48
     assert summary.info.status == "complete"
     assert summary.stored_bytes == probe.stored_bytes + static.stored_bytes > 0
+
+
+def test_static_layers_are_in_forward_order(tmp_path: Path) -> None:
+    path = tmp_path / "run.zarr"
+    with RunWriter(path, manifest={"meta": {}}) as writer:
+        writer.declare_stream("probe", attrs={"kind": "probe"})
+        for order, name in enumerate(("stem", "0", "2")):
+            writer.declare("probe", name, "error", SPEC, layer_attrs={"order": order})
+        for name in ("10", "9", "2", "0", "stem"):
+            writer.put_static(name, "weight_init", np.ones((3, 2)), dims=("out", "in"))
+    static = inspect_run(path).streams[-1]
+    assert [layer.name for layer in static.layers] == ["stem", "0", "2", "9", "10"]

@@ -43,6 +43,15 @@ def test_verdicts_that_differ_name_their_streams() -> None:
     assert layer_table({"one": [good], "two": [good]}).splitlines()[1].endswith("  passed")
 
 
+def test_verdicts_do_not_part_alike_layers_and_are_counted() -> None:
+    layers = [conv(f"conv{i}", i, error_bp_check="passed" if i % 6 else "unchecked") for i in range(150)]
+    passed = [conv(f"conv{i}", i, error_bp_check="passed") for i in range(150)]
+    assert names(layers) == ["conv0 ... conv149"]
+    assert layer_table({"probe": layers}).splitlines()[1].endswith("  passed 125, unchecked 25")
+    both = layer_table({"one": layers, "two": passed}).splitlines()[1]
+    assert both.endswith("  one passed 125, unchecked 25; two passed")
+
+
 def test_no_control_character_of_a_store_reaches_the_terminal(tmp_path: Path) -> None:
     path, bad = tmp_path / "run.zarr", "fc\x1b[2J\x07\x00\u202e\n\x9b"
     attrs = {"type": bad, "norm": bad, "gate": bad, "feedback_kind": bad, "feedback_from": bad}
