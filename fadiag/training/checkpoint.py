@@ -75,8 +75,8 @@ class Checkpoint:
                     f"{key} is {now!r}, and {before!r} in the checkpoint of step {self.step}; a branch keeps "
                     "it, so train a new run for another"
                 )
-        learned = next((rule for rule in (self.config.rule, config.rule) if _learns_feedback(rule)), None)
-        for key in _FIXED_IF_LEARNED if learned is not None else ():
+        learned = next(filter(_learns_feedback, (self.config.rule, config.rule)), None)
+        for key in () if learned is None else _FIXED_IF_LEARNED:
             before, now = _value(self.config, key), _value(config, key)
             if before != now:
                 raise ConfigError(

@@ -1,8 +1,7 @@
-"""Update a learned feedback matrix B as its layer's weight is updated, so that weight decay makes them equal."""
+"""Update a learned feedback matrix B as its layer's weight, so that weight decay makes them equal."""
 
 from collections.abc import Iterable
 
-import torch
 from torch import nn
 
 from fadiag.errors import ConfigError
@@ -73,6 +72,7 @@ def clip_gradients(
 
     Examples
     --------
+    >>> import torch
     >>> weight, b = nn.Parameter(torch.zeros(1, 2)), nn.Parameter(torch.ones(1, 2))
     >>> weight.grad, b.grad = torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 4.0]])
     >>> clip_gradients([weight, b], [b], 1.0)
