@@ -80,8 +80,8 @@ class Checkpoint:
             before, now = _value(self.config, key), _value(config, key)
             if before != now:
                 raise ConfigError(
-                    f"{key} is {now!r}, and {before!r} in the checkpoint of step {self.step}; the optimizer's "
-                    f"state includes the feedback under {learned!r}, so train a new run for another {key}"
+                    f"{key} is {now!r}, and {before!r} in the checkpoint of step {self.step}; the "
+                    f"optimizer's state includes the feedback under {learned!r}, so train a new run for another {key}"
                 )
         steps = config.train.epochs * (len(self.contents["order"]) // config.train.batch_size)
         if self.step >= steps:
