@@ -81,7 +81,8 @@ class Checkpoint:
             if before != now:
                 raise ConfigError(
                     f"{key} is {now!r}, and {before!r} in the checkpoint of step {self.step}; the "
-                    f"optimizer's state includes the feedback under {learned!r}, so train a new run for another {key}"
+                    f"optimizer's state includes the feedback under {learned!r}, "
+                    f"so train a new run for another {key}"
                 )
         steps = config.train.epochs * (len(self.contents["order"]) // config.train.batch_size)
         if self.step >= steps:
