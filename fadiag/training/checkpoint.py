@@ -11,6 +11,7 @@ import torch
 
 from fadiag.errors import ConfigError, InputError, StoreError
 from fadiag.paths import absolute_path
+from fadiag.rules import RULES
 from fadiag.store import inspect_run, run_info
 from fadiag.training.config import Config
 from fadiag.training.state import TrainingState
@@ -27,6 +28,8 @@ _FIXED = (
     "train.batch_size",
     "seeds.init",
 )
+#: Also shared where the optimizer updates the feedback, which is then part of its state.
+_FIXED_IF_LEARNED = ("rule", "seeds.feedback")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,15 @@ class Checkpoint:
                 raise ConfigError(
                     f"{key} is {now!r}, and {before!r} in the checkpoint of step {self.step}; a branch keeps "
                     "it, so train a new run for another"
+                )
+        learned = next(filter(_learns_feedback, (self.config.rule, config.rule)), None)
+        for key in () if learned is None else _FIXED_IF_LEARNED:
+            before, now = _value(self.config, key), _value(config, key)
+            if before != now:
+                raise ConfigError(
+                    f"{key} is {now!r}, and {before!r} in the checkpoint of step {self.step}; the "
+                    f"optimizer's state includes the feedback under {learned!r}, "
+                    f"so train a new run for another {key}"
                 )
         steps = config.train.epochs * (len(self.contents["order"]) // config.train.batch_size)
         if self.step >= steps:
@@ -184,6 +196,10 @@ def _given(table: dict[str, Any]) -> dict[str, Any]:
         for key, value in table.items()
         if value is not None
     }
+
+
+def _learns_feedback(name: str) -> bool:
+    return any(rule.name == name and rule.layer and rule.layer.feedback_is_learned for rule in RULES)
 
 
 def _value(config: Config, key: str) -> Any:

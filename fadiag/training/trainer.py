@@ -22,7 +22,13 @@ from fadiag.training.config import Config
 from fadiag.training.layer_order import layers_in_order
 from fadiag.training.loss import accuracy, loss_of
 from fadiag.training.models import build_model
-from fadiag.training.optimizers import build_optimizers, rate_factor, set_rates
+from fadiag.training.optimizers import (
+    build_optimizers,
+    clip_gradients,
+    learned_feedback,
+    rate_factor,
+    set_rates,
+)
 from fadiag.training.recording import meta_of, recorder_options
 from fadiag.training.samples import Given, prepare_data
 from fadiag.training.state import TrainingState
@@ -129,6 +135,7 @@ def train(
     check_batch_norm(config, model)
     optimizers, taken = build_optimizers(config, model, layers)
     trained = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    feedback = learned_feedback(model.modules())
     loss_function = loss_of(config)
     per_epoch = len(samples.train) // config.train.batch_size
     steps = config.train.epochs * per_epoch
@@ -184,7 +191,7 @@ def train(
                 if config.optimizer.clip_norm is not None:
                     for optimizer in optimizers:
                         scaler.unscale_(optimizer)
-                    nn.utils.clip_grad_norm_(trained, config.optimizer.clip_norm)
+                    clip_gradients(trained, feedback, config.optimizer.clip_norm)
                 for optimizer in optimizers:
                     scaler.step(optimizer)
                 scaler.update()

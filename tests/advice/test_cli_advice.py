@@ -83,6 +83,15 @@ def _(at, told):
         works("train", "--from", right, "-o", at / f"{len(list(at.iterdir()))}.zarr", "--device", "cpu")
 
 
+@ADVICE.story("set another, as --set condition=NAME")
+def _(at, told):
+    branch = ("train", "--from", f"{train(at)}@8", "--device", "cpu")
+    with told() as heard:
+        heard.append(" ".join(invoke(*branch, "-o", at / "same.zarr").stderr.split()))
+    done = invoke(*branch, "--set", "condition=other", "-o", at / "other.zarr")
+    assert (done.exit_code, "warning" in done.stderr) == (0, False)
+
+
 @ADVICE.story("is not KEY=VALUE, as in optimizer.learning_rate=0.1")
 def _(at, told):
     (at / "run.toml").write_text(CONFIG)

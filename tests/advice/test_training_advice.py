@@ -132,6 +132,15 @@ def _(at, told):
     run(at, small(optimizer=MUON), "again.zarr", branch=checkpoint)
 
 
+@ADVICE.story("so train a new run for another {key}")
+def _(at, told):
+    checkpoint = load_checkpoint(run(at), 1)
+    learned = small(rule="kp", optimizer={"weight_decay": 0.01})
+    with told():
+        run(at, learned, "branch.zarr", branch=checkpoint)
+    run(at, learned, "new.zarr")
+
+
 @ADVICE.story("in the checkpoint; take the network that it is of")
 def _(at, told):
     given = {"data": DATA, "config": small(data=DataConfig())}
@@ -189,6 +198,16 @@ ADVICE.row(
     "'lenet' has the widths of its paper; leave it out",
     lambda at: build_model(ModelConfig(name="lenet", width=8), (1, 28, 28), 10, seed=0),
     lambda at: build_model(ModelConfig(name="lenet"), (1, 28, 28), 10, seed=0),
+)
+ADVICE.row(
+    "take 'adamw', with {table}.weight_decay above 0",
+    lambda at: run(at, small(rule="kp", optimizer={"name": "adam", "weight_decay": 0.01})),
+    lambda at: run(at, small(rule="kp", optimizer={"name": "adamw", "weight_decay": 0.01})),
+)
+ADVICE.row(
+    "set it above 0, as in 0.01",
+    lambda at: run(at, small(rule="kp")),
+    lambda at: run(at, small(rule="kp", optimizer={"weight_decay": 0.01})),
 )
 ADVICE.row(
     "and freeze_hidden trains the last layer only; take 'sgd'",

@@ -45,6 +45,15 @@ def test_a_branch_has_the_runs_configuration_and_what_is_set(run, tmp_path) -> N
     assert config["optimizer"]["learning_rate"] == 0.5
     assert config["data"]["train_samples"] == 100
     assert open_run(out)["log"].step.values.tolist() == [8, 9, 10]
+    assert "warning: condition 'fa' and seed 0 are those of" in done.stderr
+
+
+def test_a_branch_with_its_own_condition_gives_no_warning(run, tmp_path) -> None:
+    out = tmp_path / "branch.zarr"
+    done = invoke("--from", f"{run}@8", "--set", "condition=fa-slow", "-o", out, "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    assert run_info(out).manifest["meta"]["condition"] == "fa-slow"
+    assert "warning" not in done.stderr
 
 
 def test_resume_leaves_a_complete_run_alone(run) -> None:

@@ -266,6 +266,10 @@ def test_what_a_branch_changes_takes_effect(tmp_path: Path, changes: dict, same:
             {"freeze_hidden": True},
             "SGD has other parameters than in the checkpoint; keep optimizer.layers and",
         ),
+        (
+            {"rule": "kp"},
+            "rule is 'kp', and 'fa' in the checkpoint of step 8; the optimizer's state includes the feedback",
+        ),
     ],
 )
 def test_what_a_branch_cannot_change_is_named(
@@ -274,6 +278,20 @@ def test_what_a_branch_cannot_change_is_named(
     with pytest.raises(ConfigError, match=message):
         train(replace(SMALL, **changes), tmp_path / "branch.zarr", branch=checkpoint)
     assert not (tmp_path / "branch.zarr").exists()
+
+
+def test_a_branch_keeps_its_feedback_where_that_is_learned(tmp_path: Path) -> None:
+    config = replace(SMALL, rule="kp", optimizer=replace(SMALL.optimizer, weight_decay=0.01))
+    at = load_checkpoint(train(config, tmp_path / "run.zarr"), 8)
+    for changes, message in (
+        ({"rule": "fa"}, "rule is 'fa', and 'kp' in the checkpoint of step 8; the optimizer's state"),
+        ({"seeds": SeedConfig(feedback=1)}, "seeds.feedback is 1, and 0 in the checkpoint of step 8"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            train(replace(config, **changes), tmp_path / "refused.zarr", branch=at)
+    branch = open_run(train(config, tmp_path / "branch.zarr", branch=at))
+    end = open_run(tmp_path / "run.zarr")["state/fc1/weight"].sel(step=STEPS)
+    assert np.array_equal(end, branch["state/fc1/weight"].sel(step=STEPS))
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
 from fadiag.errors import ConfigError, InputError
+from fadiag.rules import convert
 from fadiag.store import open_run, run_info
 from fadiag.training import (
     Config,
@@ -225,6 +226,70 @@ def test_clipped_gradients_have_the_norm_asked_for(tmp_path: Path) -> None:
         for signal in layer.data_vars.values():
             squares += float((signal[0].values.astype(float) ** 2).sum())
     assert squares**0.5 == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_learned_feedback_does_not_count_in_the_norm_that_is_clipped(tmp_path: Path) -> None:
+    config = replace(
+        SMALL,
+        optimizer=OptimizerConfig(clip_norm=1e-3, weight_decay=0.01),
+        record=replace(SMALL.record, every=1, state=("update",)),
+    )
+    fa, kp = (
+        open_run(train(replace(config, rule=rule), tmp_path / f"{rule}.zarr"))["state"]
+        for rule in ("fa", "kp")
+    )
+    # B is the same before the first update.
+    for layer in ("fc1", "fc2", "out"):
+        np.testing.assert_array_equal(fa[f"{layer}/update"][0], kp[f"{layer}/update"][0])
+
+
+@pytest.mark.parametrize(
+    ("name", "rest"),
+    [
+        ("sgd", {}),
+        ("adamw", {}),
+        ("muon", {"rest": RestConfig(name="adamw", learning_rate=0.1, weight_decay=0.1)}),
+        ("muon", {"layers": "all"}),
+        ("normalized_sgd", {"layers": "all"}),
+        ("normalized_sgd", {"rest": RestConfig(name="sgd", learning_rate=0.1, weight_decay=0.1)}),
+    ],
+)
+def test_a_learned_feedback_approaches_its_weight_under_each_optimizer(
+    tmp_path: Path, name: str, rest: dict
+) -> None:
+    options = {"learning_rate": 0.1, "momentum": 0.0, "weight_decay": 0.1, "schedule": "constant"}
+    if "rest" in rest:
+        rest = {"rest": replace(rest["rest"], momentum=0.0)}
+    config = replace(
+        SMALL, rule="kp", data=DataConfig(), optimizer=OptimizerConfig(name=name, **options, **rest)
+    )
+    model, before = net(), convert(net(), "kp")
+    train(config, tmp_path / "run.zarr", model=model, data=blobs())
+    for layer in ("stem", "middle", "head"):
+        one, other = before.get_submodule(layer), model.get_submodule(layer)
+        start, end = (part.weight.detach() - part.feedback.detach() for part in (one, other))
+        torch.testing.assert_close(end, start * (1 - 0.1 * 0.1) ** 3, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        ({}, "rule is 'kp', and with optimizer.weight_decay 0 the learned feedback never approaches"),
+        ({"name": "adam", "weight_decay": 0.1}, "optimizer.name is 'adam', whose coupled decay does not"),
+        ({"name": "muon"}, "with optimizer.weight_decay 0"),
+        ({"name": "muon", "weight_decay": 0.1}, "optimizer.rest.name is 'adam', whose coupled decay"),
+        (
+            {"name": "muon", "weight_decay": 0.1, "rest": RestConfig(name="sgd")},
+            "with optimizer.rest.weight_decay 0",
+        ),
+    ],
+)
+def test_a_learned_feedback_that_would_not_approach_its_weight_is_refused(
+    tmp_path: Path, optimizer: dict, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(replace(SMALL, rule="kp", optimizer=OptimizerConfig(**optimizer)), tmp_path / "run.zarr")
+    assert not (tmp_path / "run.zarr").exists()
 
 
 def test_losses_and_smoothing() -> None:

@@ -31,6 +31,8 @@ SMALL = Config(
     optimizer=OptimizerConfig(learning_rate=0.02),
     record=RecordConfig(every=4, probe_samples=30, redraws=0, gate_draws=0),
 )
+#: Rule kp needs decay.
+DECAYED = replace(SMALL.optimizer, weight_decay=0.01)
 ONE = TrainConfig(epochs=1, batch_size=20)
 STEPS = 10  # two epochs of five batches
 
@@ -82,7 +84,7 @@ def test_records_probe_state_log_and_who_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        *(replace(SMALL, rule=rule.name) for rule in RULES if rule.trains),
+        *(replace(SMALL, rule=rule.name, optimizer=DECAYED) for rule in RULES if rule.trains),
         replace(
             SMALL, model=replace(SMALL.model, norm="batch"), optimizer=replace(SMALL.optimizer, name="muon")
         ),

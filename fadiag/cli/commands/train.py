@@ -83,6 +83,12 @@ def train(
         checkpoint = load_checkpoint(*origin)
         options["branch"] = checkpoint
         loaded = make_config(checkpoint.table, overrides, source=f"{origin[0]}@{origin[1]}")
+        if loaded.label == checkpoint.config.label:
+            click.echo(
+                f"warning: condition {loaded.label!r} and seed {loaded.seeds.init} are those of {origin[0]} "
+                "too, so the two runs cannot be drawn together; set another, as --set condition=NAME",
+                err=True,
+            )
     else:
         assert config is not None
         loaded = load_config(config, overrides)

@@ -9,6 +9,7 @@ from torch import nn
 from fadiag.errors import ConfigError
 from fadiag.training.config import Config, OptimizerConfig, RestConfig
 from fadiag.training.optimizers.groups import matrix_layers
+from fadiag.training.optimizers.learned_feedback import check_decay, learned_feedback
 from fadiag.training.optimizers.muon import Muon
 from fadiag.training.optimizers.normalized_sgd import NormalizedSGD
 
@@ -20,10 +21,13 @@ def build_optimizers(
 ) -> tuple[list[torch.optim.Optimizer], list[str]]:
     """Build the optimizers of a run. Each parameter belongs to one of them, a frozen one to none.
 
+    A learned feedback matrix is in the parameter group of its layer's weight.
+
     Parameters
     ----------
     config : Config
     model : nn.Module
+        Converted to its rule.
     layers : mapping of str to nn.Module
         All layers with weight matrices, in the order of a forward pass. With ``freeze_hidden`` only the last
         is trained.
@@ -38,11 +42,14 @@ def build_optimizers(
     Raises
     ------
     ConfigError
-        The optimizer would have no layers.
+        The optimizer would have no layers, or it does not bring a learned feedback matrix to its weight.
     """
     given = config.optimizer
     source = list(layers.values())[-1] if config.freeze_hidden else model
     parameters = [p for p in source.parameters() if p.requires_grad]
+    learned = learned_feedback(source.modules())
+    if learned:
+        check_decay(config.rule, "optimizer", given)
     if given.name not in ("muon", "normalized_sgd"):
         return [_plain(given.name, parameters, given)], []
     if config.freeze_hidden:
@@ -51,15 +58,18 @@ def build_optimizers(
         )
     taken = matrix_layers(given, layers)
     weights = list({id(module.weight): module.weight for module in taken.values()}.values())
+    matrices = [*weights, *learned_feedback(taken.values())]
     options = {"momentum": given.momentum, "weight_decay": given.weight_decay}
     optimizer: torch.optim.Optimizer
     if given.name == "muon":
         how = {"orthogonalization": given.orthogonalization, "top_k": given.top_k}
-        optimizer = Muon(weights, given.learning_rate, **options, **how)  # type: ignore[arg-type]
+        optimizer = Muon(matrices, given.learning_rate, **options, **how)  # type: ignore[arg-type]
     else:
-        optimizer = NormalizedSGD(weights, given.learning_rate, **options)
-    held = {id(weight) for weight in weights}
+        optimizer = NormalizedSGD(matrices, given.learning_rate, **options)
+    held = {id(matrix) for matrix in matrices}
     rest = [p for p in parameters if id(p) not in held]
+    if any(id(matrix) not in held for matrix in learned):
+        check_decay(config.rule, "optimizer.rest", given.rest)
     return [optimizer, *([_plain(given.rest.name, rest, given.rest)] if rest else [])], list(taken)
 
 
