@@ -87,7 +87,8 @@ class LiveReader:
 
     def _on_model_call(self, module: nn.Module, inputs: Any) -> None:
         if _is_transformed():
-            self._saw_transform = True
+            # A compiled model gets the error about compiled copies.
+            self._saw_transform = self._saw_transform or not torch.compiler.is_compiling()
         elif torch.is_grad_enabled() and self._running is None and not is_out_of_band():
             self._running = Trace(self.asked.signals, ops=self._ops)
             self._running.__enter__()  # type: ignore[no-untyped-call]
