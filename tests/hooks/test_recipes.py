@@ -32,6 +32,7 @@ def test_every_recipe_is_run_here():
         "hf_trainer.py",
         "lightning_callback.py",
         "plain_loop.py",
+        "reference_trainer.py",
         "torchrun_ddp.py",
     }
 
