@@ -20,6 +20,9 @@ __all__ = ["ROOT", "StreamWriter", "checked_scalars"]
 ROOT = "(root)"
 _CHANGED = "the model or the batch changed in mid-run; record the changed model into a separate store"
 
+#: The prefixes of layer attributes that later readings may change or add.
+_CHANGING = ("error_bp_check", "no_gate_null")
+
 
 class StreamWriter:
     """Declares one stream's arrays, checks their shapes, and counts values that are not finite."""
@@ -97,13 +100,13 @@ class StreamWriter:
                 arrays[key] = self._fitted(key, layer, signal, step)
                 if "nan_means" not in signal.attrs:
                     whole[key] = signal.array
-            self._update_check(layer)
+            self._update_attrs(layer)
         self._count(whole)
         self._writer.append(self.stream, step, arrays, epoch=epoch, rows_valid=batch)
 
-    def _update_check(self, layer: LayerSignals) -> None:
-        """Update the stored result of the error_bp check if it has changed."""
-        now = {key: x for key, x in layer.attrs.items() if key.startswith("error_bp_check")}
+    def _update_attrs(self, layer: LayerSignals) -> None:
+        """Store the result of the error_bp check, or the reason of a missing gate null, if it has changed."""
+        now = {key: x for key, x in layer.attrs.items() if key.startswith(_CHANGING)}
         if not now:
             return  # reading attributes would wait for the writer thread's current write
         known = self.attrs_of(layer.name)

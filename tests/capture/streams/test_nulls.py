@@ -263,6 +263,7 @@ def test_nulls_are_drawn_in_the_first_record_and_the_last(tmp_path, steps):
     listed = Probe((X, Y), loss_of, redraws=2, gate_draws=2, null_every=[1, 2])
     listed = train(tmp_path / "listed.zarr", listed, steps, every=2)
     assert drawn_at(listed) == [2, steps]
+    assert listed["5"].attrs["no_gate_null"] == "no layer reads its output"
     for layer in ("1", "3", "5"):  # a record that waited for its nulls is the one that was read
         np.testing.assert_array_equal(run[layer]["error"], listed[layer]["error"])
         np.testing.assert_array_equal(
