@@ -19,8 +19,8 @@ from fadiag.store import UNFOLDINGS, Unfolding
 
 __all__ = ["effective_rank", "effective_rank_energy", "participation_ratio", "stable_rank"]
 
-#: The axis of the rows: of a signal of samples, of a factor, of a weight, of a transposed weight.
-_ROW_AXES = ("sample", "factor", "out", "in")
+#: The axis of the rows: of a signal of samples, of a weight, of a transposed weight. A factor has others.
+_ROW_AXES = ("sample", "out", "in")
 
 
 class Tensor(Protocol):
@@ -98,7 +98,7 @@ def _by_step(
     stepped = "step" in signal.dims
     source = signal.transpose("step", ...) if stepped else signal.expand_dims("step")
     dims = tuple(str(d) for d in source.dims[1:])
-    if not dims or dims[0] not in _ROW_AXES:
+    if not dims or not (dims[0] in _ROW_AXES or dims[0].startswith("factor_")):
         raise InputError(
             f"{name} takes a recorded signal with the axes (step, sample, ...), not {signal.dims}; select "
             "one entry of each other axis, or name the axis of the rows 'sample'"

@@ -93,7 +93,7 @@ class ProbeChecks:
         ]
         if not chosen:
             return
-        is_first = not self._found
+        has_unchecked = len(chosen) > _MOST_CALLS and not self._found
         if len(chosen) > _MOST_CALLS:
             new = [call for call in chosen if call.name not in self._found] or chosen
             count = min(_MOST_CALLS, len(new))
@@ -121,7 +121,7 @@ class ProbeChecks:
                 "equal passes give different losses, the loss is too coarse for the step, or it has a kink "
                 "there; the attribute error_bp_check says 'inconclusive'"
             )
-        if is_first:
+        if has_unchecked:
             self._warn_unchecked(calls)
 
     def has_failed(self, call: Call) -> bool:
