@@ -98,7 +98,7 @@ def _by_step(
     stepped = "step" in signal.dims
     source = signal.transpose("step", ...) if stepped else signal.expand_dims("step")
     dims = tuple(str(d) for d in source.dims[1:])
-    if not dims or not (dims[0] in _ROW_AXES or dims[0].startswith("factor_")):
+    if not dims or not (dims[0] in _ROW_AXES or dims[0].startswith("factor")):
         raise InputError(
             f"{name} takes a recorded signal with the axes (step, sample, ...), not {signal.dims}; select "
             "one entry of each other axis, or name the axis of the rows 'sample'"
