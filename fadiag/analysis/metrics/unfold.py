@@ -25,8 +25,8 @@ def unfold(
 
     Parameters
     ----------
-    values : array (step, *dims)
-        The recorded signal.
+    values : array
+        The recorded signal, of shape ``(step, *dims)``.
     dims : sequence of str
         Names of the axes after the step. If the first is ``sample``, the rows are samples. If it is
         ``factor``, they are the rows of a QR factor. Otherwise the signal is a weight, and rows are outputs.
@@ -40,7 +40,8 @@ def unfold(
 
     Returns
     -------
-    array (step, rows, columns)
+    array
+        Of shape (step, rows, columns).
 
     Examples
     --------
