@@ -93,6 +93,8 @@ def test_two_interrupts_in_a_row(trial, duration, tmp_path):
     except subprocess.TimeoutExpired:
         os.killpg(demo.pid, signal.SIGKILL)
         pytest.fail(f"the demo hangs; it said {demo.communicate()[0]!r}")
+    if demo.returncode in (0, -signal.SIGINT) and "\nreport " in text:
+        pytest.skip("the demo had ended when the interrupt came, while Python closed down")
     assert demo.returncode == 130, text
     assert text.splitlines()[-1] == "interrupted"
     deadline = time.monotonic() + 10
