@@ -7,15 +7,10 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from fadiag.capture.layers.adapter import LayerAdapter, exact_layers, read_weight, refuse_matrix
-from fadiag.rules import (
-    FeedbackConv1d,
-    FeedbackConv2d,
-    FeedbackLayer,
-    FeedbackLinear,
-    FeedbackTransposedLinear,
-)
+from fadiag.rules import FeedbackLayer, FeedbackTransposedLinear
 from fadiag.rules.computed_weights import change_class
 from fadiag.rules.layers import is_conv1d
+from fadiag.rules.layers.kinds import KINDS
 
 __all__ = [
     "embeddings",
@@ -27,11 +22,8 @@ __all__ = [
     "volume_convolutions",
 ]
 
-_WITH_FEEDBACK: dict[type[nn.Module], type[FeedbackLayer]] = {
-    nn.Linear: FeedbackLinear,
-    nn.Conv1d: FeedbackConv1d,
-    nn.Conv2d: FeedbackConv2d,
-}
+#: The class with feedback of each kind of layer of torch.
+_WITH_FEEDBACK = {kind: fed for kind, fed in KINDS.items() if not isinstance(kind, str)}
 
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

@@ -13,7 +13,7 @@ from fadiag.store.read.arrays import read_steps
 from fadiag.store.read.metadata import read_snapshot
 from fadiag.store.read.open import RunInfo, info_of
 from fadiag.store.read.snapshot import Snapshot, StoredArray
-from fadiag.store.tools.layer_table import layer_table
+from fadiag.store.tools.layer_table import forward_order, layer_table
 from fadiag.store.values import JSON
 
 __all__ = ["LayerSummary", "RunSummary", "SignalSummary", "StreamSummary", "inspect_run"]
@@ -154,10 +154,12 @@ def inspect_run(path: str | os.PathLike[str]) -> RunSummary:
             signals = tuple(_signal(array) for array in arrays[place])
             layer = LayerSummary(str(attrs.get("name", key)), signals, attrs)
             layers[stream].append(layer)
-            orders[layer.name] = min(_order(layer), orders.get(layer.name, float("inf")))
+            orders[layer.name] = min(forward_order(attrs), orders.get(layer.name, float("inf")))
     for stream, own in layers.items():
         known = orders if stream == "static" else {}
-        own.sort(key=lambda layer: (known.get(layer.name, _order(layer)), _by_number(layer.name)))
+        own.sort(
+            key=lambda layer: (known.get(layer.name, forward_order(layer.attrs)), _by_number(layer.name))
+        )
     names = [*snapshot.attributes.committed, *(["static"] if "static" in snapshot.groups else [])]
     streams = tuple(_stream(snapshot, name, arrays[name], layers[name], stored[name]) for name in names)
     return RunSummary(info_of(snapshot), streams, sum(stream.stored_bytes for stream in streams))
@@ -186,11 +188,6 @@ def _stream(
         tuple(signal for signal in map(_signal, own) if signal.name not in COORDINATES),
         attrs,
     )
-
-
-def _order(layer: LayerSummary) -> float:
-    order = layer.attrs.get("order")
-    return order if isinstance(order, (int, float)) else float("inf")
 
 
 def _by_number(name: str) -> list[str | int]:

@@ -9,7 +9,7 @@ from typing import Any
 from fadiag.store.tools.fold_layers import fold_layers, names_as_one
 from fadiag.store.tools.printable import printable
 
-__all__ = ["layer_table"]
+__all__ = ["forward_order", "layer_table"]
 
 _HEAD = ("layer", "type", "weight", "feedback", "B", "norm", "gate")
 _WIDTH = 100
@@ -99,11 +99,12 @@ def _rows(streams: Mapping[str, _Layers], shown: Sequence[str]) -> list[_Row]:
             tuple(counts.get((name, stream), "") for stream in shown),
             (checks.get(name, {}),),
         )
-        for name, own in sorted(attrs.items(), key=lambda item: _order(item[1]))
+        for name, own in sorted(attrs.items(), key=lambda item: forward_order(item[1]))
     ]
 
 
-def _order(attrs: Mapping[str, Any]) -> float:
+def forward_order(attrs: Mapping[str, Any]) -> float:
+    """Return the place of a layer in the forward order, by its attributes; infinity if they lack it."""
     order = attrs.get("order")
     return order if isinstance(order, (int, float)) else float("inf")
 
