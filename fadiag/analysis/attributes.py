@@ -117,6 +117,6 @@ def _k_of(runs: Sequence[Run], stream: str, options: Options) -> dict[str, Any]:
 
 def _read_instead(streams: Sequence[Stream], metric: Metric) -> str:
     """Return the recorded parts that a metric reads instead of its signals, in layers that have them."""
-    parts = (*metric.beside, *(signal for signal in metric.null_signals if not role_of(signal).null))
+    parts = (*metric.factor_signals, *(signal for signal in metric.null_signals if not role_of(signal).null))
     recorded = {name for stream in streams for arrays in stream.layers.values() for name in arrays}
     return ", ".join(part for part in dict.fromkeys(parts) if part in recorded and part not in metric.signals)

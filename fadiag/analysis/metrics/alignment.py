@@ -107,7 +107,7 @@ def _samplewise(signal: SignalSpec) -> tuple[Metric, ...]:
         signals=pair,
         unfolds=False,
         needs="rows",
-        beside=(part_of(name, "cosine"),),
+        factor_signals=(part_of(name, "cosine"),),
         undefined=_NO_SAMPLE,
         source="Lillicrap et al. 2016",
     )

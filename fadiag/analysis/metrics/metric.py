@@ -49,7 +49,7 @@ class Metric:
     needs : {"matrix", "rows", "values"}
         ``rows`` if the metric reads single samples, which a factor of the rows lacks. ``values`` if it also
         needs the signal's own columns, which no factor has.
-    beside : tuple of str
+    factor_signals : tuple of str
         Signals recorded together with a factor, from which the function computes the metric without rows.
     unfolds : bool
         Whether the values depend on the unfolding of a convolution's signals. Cosines of samples and metrics
@@ -96,7 +96,7 @@ class Metric:
     units: str = "1"
     centered: bool | None = None
     needs: Literal["matrix", "rows", "values"] = "matrix"
-    beside: tuple[str, ...] = ()
+    factor_signals: tuple[str, ...] = ()
     unfolds: bool = True
     of_subspaces: bool = False
     bound: Callable[[View], int] | None = None

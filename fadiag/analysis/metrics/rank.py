@@ -185,7 +185,7 @@ def _of_samples(signal: SignalSpec) -> list[Metric]:
             source="Chun et al., arXiv 2509.26560",
             centered=True,
             undefined="fewer than four samples, or only one sample that differs from the others",
-            beside=(name, moments),
+            factor_signals=(name, moments),
             version=2,
         ),
         of_rows(
@@ -195,7 +195,7 @@ def _of_samples(signal: SignalSpec) -> list[Metric]:
             formula=f"(sum |x_i|^2)^2 / sum |x_i|^4, sum |x_i|^2 = sum s^2{OF_ZEROS}",
             source="definition",
             centered=False,
-            beside=(moments,),
+            factor_signals=(moments,),
             null=samples_null if of_samples else None,
             null_signals=of_samples,
             version=DRAWN_VERSION if of_samples else 1,
@@ -209,7 +209,7 @@ def _of_samples(signal: SignalSpec) -> list[Metric]:
             centered=False,
             bound=partial(_bound, signal=name, centered=False),
             bound_formula="min(rows, columns)",
-            beside=(part_of(name, "row_normalized"),),
+            factor_signals=(part_of(name, "row_normalized"),),
         ),
     ]
 

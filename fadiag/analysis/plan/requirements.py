@@ -63,9 +63,9 @@ class LayerContext:
         if sides and metric.needs == "values":
             return None
         if "rows" in sides and metric.needs == "rows":
-            if not metric.beside or any(self.array(s) is None for s in metric.beside):
+            if not metric.factor_signals or any(self.array(s) is None for s in metric.factor_signals):
                 return None
-            return replace(metric, signals=metric.beside)
+            return replace(metric, signals=metric.factor_signals)
         return replace(metric, signals=tuple(arrays)) if tuple(arrays) != metric.signals else metric
 
     def _has_feedback(self, metric: Metric) -> bool:

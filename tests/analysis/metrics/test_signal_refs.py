@@ -41,7 +41,7 @@ def test_all_layers_above_are_written_out() -> None:
 
 def test_every_row_of_the_table_reads_signals_that_the_recorder_knows() -> None:
     for metric in TABLE:
-        for text in (*metric.signals, *metric.beside, *metric.null_signals):
+        for text in (*metric.signals, *metric.factor_signals, *metric.null_signals):
             ref = parse(text)
             spec = role_of(ref.signal).signal
             assert spec is not None, (metric.name, text)

@@ -13,7 +13,9 @@ def test_every_signal_of_samples_has_its_ranks(signal) -> None:
     for rank in ("participation_ratio", "effective_rank", "effective_rank_energy", "stable_rank"):
         for how in ("raw", "centered"):
             assert ROW_COUNT_SIGNAL[f"{signal.name}_{rank}_{how}"].kinds == signal.streams
-    assert ROW_COUNT_SIGNAL[f"{signal.name}_effective_samples"].beside == (f"{signal.name}_row_moments",)
+    assert ROW_COUNT_SIGNAL[f"{signal.name}_effective_samples"].factor_signals == (
+        f"{signal.name}_row_moments",
+    )
 
 
 @pytest.mark.parametrize("signal", [s for s in SIGNALS.values() if s.twin])
