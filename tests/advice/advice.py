@@ -17,9 +17,9 @@ PACKAGE = Path(fadiag.__file__).parent
 
 @dataclass(frozen=True)
 class Advice:
-    """Words of one message, and a story that provokes it inside ``told()`` and follows it after.
+    """Words of a message, and a story: it provokes the message inside ``provoked()``, and then obeys it.
 
-    ``told()`` gives the list of what was heard, for a message that is no error and no warning.
+    A story appends a message that is neither error nor warning to the list that ``provoked()`` yields.
     """
 
     says: str
@@ -29,7 +29,7 @@ class Advice:
         heard: list[str] = []
 
         @contextmanager
-        def told() -> Iterator[list[str]]:
+        def provoked() -> Iterator[list[str]]:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 try:
@@ -39,7 +39,7 @@ class Advice:
             heard.extend(str(warning.message) for warning in caught)
             assert any(self._is_in(message) for message in heard), f"{self.says!r} is not said: {heard}"
 
-        self.story(folder, told)
+        self.story(folder, provoked)
         assert heard, f"the story of {self.says!r} provokes no message"
 
     def _is_in(self, message: str) -> bool:
@@ -57,8 +57,8 @@ class Table(list[Advice]):
     def row(self, says: str, wrong: Callable[[Path], object], *right: Callable[[Path], object]) -> None:
         """Add advice that one call provokes and that each other call follows, in a folder of its own."""
 
-        def story(folder, told):
-            with told():
+        def story(folder, provoked):
+            with provoked():
                 wrong(folder)
             for i, follow in enumerate(right):
                 (folder / f"right{i}").mkdir()
@@ -67,7 +67,7 @@ class Table(list[Advice]):
         self.append(Advice(says, story))
 
     def story(self, says: str) -> Callable:
-        """Add a function ``story(folder, told)``."""
+        """Add a function ``story(folder, provoked)``."""
 
         def add(story):
             self.append(Advice(says, story))

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from fadiag.capture import Probe, Recorder
 from fadiag.rules import convert
-from tests.capture.toy import labelled, loss_of
+from tests.capture.toy import Bent, labelled, loss_of
 
 X, Y = labelled(16)
 
@@ -59,20 +59,6 @@ class Halved(nn.Linear):
 
     def forward(self, x):
         return super().forward(x) / 2
-
-
-class Bent(torch.autograd.Function):
-    """A product whose backward pass takes another matrix, as somebody's own rule does."""
-
-    @staticmethod
-    def forward(ctx, x, weight, matrix):
-        ctx.save_for_backward(x, matrix)
-        return x @ weight.T
-
-    @staticmethod
-    def backward(ctx, error):
-        x, matrix = ctx.saved_tensors
-        return error @ matrix, error.T @ x, None
 
 
 class Own(nn.Module):

@@ -52,9 +52,9 @@ ADVICE.row(
 
 
 @ADVICE.story("name the condition of a and that of b: conditions=(A, B), --conditions A B")
-def _(at, told):
+def _(at, provoked):
     both = two("fa", "bp")
-    with told():
+    with provoked():
         compare(both, both)
     assert len(compare(both, both, conditions=("fa", "bp")))
     from click.testing import CliRunner
@@ -68,12 +68,12 @@ def _(at, told):
 
 
 @ADVICE.story("analyze again with each store named once")
-def _(at, told):
+def _(at, provoked):
     once = two(seeds=(0, 1, 2))
     twice = xr.map_over_datasets(
         lambda d: d.isel(run=[0, 1, 2, 2]).assign_coords(run=list("abcd")) if "run" in d.dims else d, once
     )
-    with told():
+    with provoked():
         compare(twice, once)
     compare(two(seeds=(0, 1, 2)), once)
 
@@ -90,15 +90,15 @@ def _unseeded(seeds):
 
 
 @ADVICE.story("leave them out of one side, or give each run a 'seed' in its meta")
-def _(at, told):
-    with told() as heard:
+def _(at, provoked):
+    with provoked() as heard:
         heard.append(_note(_unseeded((0, 1, 2)), _unseeded((2, 3, 4))))
     assert "no interval" not in _note(_unseeded((0, 1, 2)), _unseeded((3, 4)))
     assert "no interval" not in _note(two(seeds=(0, 1, 2)), two(seeds=(1, 2, 3)))
 
 
 @ADVICE.story("compare one run of each, or each seed with each feedback seed on both sides")
-def _(at, told):
+def _(at, provoked):
     def side(pairs, condition):
         runs = []
         for i, (seed, feedback) in enumerate(pairs):
@@ -113,7 +113,7 @@ def _(at, told):
         [(0, 0), (1, 2)],
         [(0, 0), (0, 1), (1, 0), (1, 1)],
     )
-    with told() as heard:
+    with provoked() as heard:
         heard.append(_note(side(shared, "fa"), side(shared, "bp")))
     for good in (one_of_each, crossed):
         assert "not independent" not in _note(side(good, "fa"), side(good, "bp"))
@@ -123,19 +123,19 @@ def _(at, told):
 
 
 @ADVICE.story("give unfolding={recorded}")
-def _(at, told):
+def _(at, provoked):
     factor = run(0)["probe/fc1/error"].assign_attrs(reduction="factor", unfolding="channels")
     factor = factor.rename(sample="factor")
-    with told():
+    with provoked():
         effective_rank(factor)
     effective_rank(factor, unfolding="channels")
 
 
 @ADVICE.story("Say how many are real, as the stream does")
-def _(at, told):
+def _(at, provoked):
     signal = run(0)["probe/fc1/error"].drop_vars("rows_valid", errors="ignore").copy(deep=True)
     signal.values[1, 12:] = np.nan
-    with told():
+    with provoked():
         effective_rank(signal)
     counts = xr.DataArray([16, 12, 16, 16], dims="step")
     assert np.isfinite(effective_rank(signal.assign_coords(rows_valid=counts))).all()
@@ -157,8 +157,8 @@ ADVICE.row(
 
 
 @ADVICE.story("record the entry under another name")
-def _(at, told):
-    with told():
+def _(at, provoked):
+    with provoked():
         analyze(run(0, meta={"step": 3}), metrics=FEW)
     found = analyze(run(0, meta={"at_step": 3}), metrics=FEW)
     assert found["probe"]["at_step"].item() == 3
@@ -179,14 +179,14 @@ def _null_left_out(tree):
 
 
 @ADVICE.story("the store does not say how many samples the null was recorded on: record again")
-def _(at, told):
-    with told() as heard:
+def _(at, provoked):
+    with provoked() as heard:
         heard.append(_null_left_out(_with_draws()))
     assert "record again" not in _null_left_out(_with_draws(samples=16))
 
 
 @ADVICE.story("give it, analyze(k=...) or --k")
-def _(at, told):
+def _(at, provoked):
     def unknown():
         tree = run(0)
         for stream in ("probe", "state", "static"):
@@ -194,7 +194,7 @@ def _(at, told):
                 layer.attrs["layers_in_model"] = 9  # the last of which was not recorded
         return tree
 
-    with told():
+    with provoked():
         analyze(unknown(), metrics=["error_overlap"], strict=True)
     assert np.isfinite(analyze(unknown(), metrics=["error_overlap"], k=2)["probe"]["error_overlap"]).any()
 
@@ -207,13 +207,13 @@ ADVICE.row(
 
 
 @ADVICE.story("analyze with unfolding='samples', or with metrics=[...] of other signals")
-def _(at, told):
+def _(at, provoked):
     tree = run(0)
     rng = np.random.default_rng(0)
     odd = (("step", "sample", "first", "second"), rng.standard_normal((4, 16, 3, 4)))
     tree["probe/fc1"] = tree["probe/fc1"].to_dataset().drop_vars("activation").assign(activation=odd)
     asked = ["activation_effective_rank_raw"]
-    with told():
+    with provoked():
         analyze(tree, metrics=asked, unfolding="channels", strict=True)
     assert np.isfinite(analyze(tree, metrics=asked)["probe"][asked[0]]).all()
     assert np.isfinite(analyze(tree, metrics=FEW, unfolding="channels")["probe"][FEW[0]]).all()
@@ -226,33 +226,33 @@ def _with_nan():
 
 
 @ADVICE.story("analyze without strict to leave it out")
-def _(at, told):
-    with told():
+def _(at, provoked):
+    with provoked():
         analyze(_with_nan(), metrics=FEW, strict=True)
     with pytest.warns(match="left out"):
         assert np.isfinite(analyze(_with_nan(), metrics=FEW)["probe"][FEW[0]]).sum() == 11
 
 
 @ADVICE.story("{metric.name} needs {WINDOW} records of {recent[0].signal}")
-def _(at, told):
+def _(at, provoked):
     def exploration(records):
         tree = run(0, steps=tuple(range(records)))
         return analyze(tree, metrics=["update_exploration_10"])["state"]["update_exploration_10"]
 
-    with told():
+    with provoked():
         exploration(8)
     assert np.isfinite(exploration(12)).any()
 
 
 @ADVICE.story("analyze with unfolding={recorded}, without runs of another unfolding")
-def _(at, told):
+def _(at, provoked):
     def factor():
         tree = run(0)
         for layer in tree["probe"].children.values():
             layer["error"] = layer["error"].assign_attrs(reduction="factor", unfolding="channels")
         return tree
 
-    with told():
+    with provoked():
         analyze(factor(), metrics=FEW)
     analyze(factor(), metrics=FEW, unfolding="channels")
 
@@ -266,9 +266,9 @@ def _onset(variable="error_cosine", *, draws=19, **options):
 
 
 @ADVICE.story("analyze the runs with it")
-def _(at, told):
+def _(at, provoked):
     runs = run(0, steps=STEPS, draws=119)
-    with told():
+    with provoked():
         alignment_onset(analyze(runs, metrics=FEW), "error_cosine")
     alignment_onset(analyze(runs, metrics=["error_cosine"]), "error_cosine")
 
@@ -276,17 +276,17 @@ def _(at, told):
 @ADVICE.story(
     "record redraws (Probe(redraws=...)), or take a variable that has a null, such as weight_feedback_cosine"
 )
-def _(at, told):
+def _(at, provoked):
     bare = run(0, steps=STEPS, draws=119, drop=("error_null_cosine",))
-    with told():
+    with provoked():
         alignment_onset(analyze(bare, metrics=["error_cosine"]), "error_cosine")
     _onset(draws=119)
     alignment_onset(analyze(bare, metrics=["weight_feedback_cosine"]), "weight_feedback_cosine")
 
 
 @ADVICE.story("redraw more often, or judge fewer steps")
-def _(at, told):
-    with told():
+def _(at, provoked):
+    with provoked():
         _onset(draws=99)
     _onset(draws=119)
     results = analyze(run(0, steps=STEPS, draws=99), metrics=["error_cosine"])
@@ -298,35 +298,35 @@ def _(at, told):
 
 
 @ADVICE.story("as {given}; name each run once")
-def _(at, told):
+def _(at, provoked):
     record_run(run(0), at / "a.zarr")
     entries = {"condition": "x", "seed": 1}
-    with told():
+    with provoked():
         analyze(at / "a.zarr", meta={at / "a.zarr": entries, f"{at}/./a.zarr": entries}, metrics=FEW)
     analyze(at / "a.zarr", meta={at / "a.zarr": entries}, metrics=FEW)
 
 
 @ADVICE.story("give its entries: {'condition': 'fa', 'seed': 0}")
-def _(at, told):
+def _(at, provoked):
     record_run(run(0), at / "a.zarr")
-    with told():
+    with provoked():
         analyze(at / "a.zarr", meta={at / "a.zarr": "fa"}, metrics=FEW)
     analyze(at / "a.zarr", meta={at / "a.zarr": {"condition": "fa", "seed": 0}}, metrics=FEW)
 
 
 @ADVICE.story("which is one run however often it is copied; name it once")
-def _(at, told):
+def _(at, provoked):
     record_run(run(0), at / "a.zarr")
     shutil.copytree(at / "a.zarr", at / "b.zarr")
-    with told():
+    with provoked():
         analyze([at / "a.zarr", at / "b.zarr"], metrics=FEW)
     analyze([at / "a.zarr"], metrics=FEW)
 
 
 @ADVICE.story("give a path or what open_run returns")
-def _(at, told):
+def _(at, provoked):
     record_run(run(0), at / "a.zarr")
-    with told():
+    with provoked():
         analyze([3], metrics=FEW)
     analyze([at / "a.zarr"], metrics=FEW)
     analyze([open_run(at / "a.zarr")], metrics=FEW)
@@ -343,8 +343,12 @@ ADVICE.row(
 
 
 @ADVICE.story("a dask scheduler needs dask.distributed: pip install 'fadiag[dask]'")
-def _(at, told):
-    with told(), mock.patch.dict(sys.modules, {"distributed": None}), cluster_executor("tcp://127.0.0.1:1"):
+def _(at, provoked):
+    with (
+        provoked(),
+        mock.patch.dict(sys.modules, {"distributed": None}),
+        cluster_executor("tcp://127.0.0.1:1"),
+    ):
         pass
     pytest.importorskip("distributed")
     assert any("distributed" in one for one in extras()["dask"])
@@ -356,22 +360,22 @@ def _commands():
 
 
 @ADVICE.story("start one with `dask scheduler`, or measure here")
-def _(at, told):
+def _(at, provoked):
     pytest.importorskip("distributed")
-    with told(), cluster_executor("tcp://127.0.0.1:1"):
+    with provoked(), cluster_executor("tcp://127.0.0.1:1"):
         pass
     assert "scheduler" in _commands()
     analyze(run(0), metrics=FEW)
 
 
 @ADVICE.story("start one: dask worker {address}")
-def _(at, told):
+def _(at, provoked):
     distributed = pytest.importorskip("distributed")
     options = {"n_workers": 0, "threads_per_worker": 1, "dashboard_address": None, "protocol": "tcp://"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # distributed closes its sockets when it likes
         with distributed.LocalCluster(processes=False, **options) as cluster:
-            with told(), cluster_executor(cluster.scheduler_address, timeout=0.2):
+            with provoked(), cluster_executor(cluster.scheduler_address, timeout=0.2):
                 pass
             cluster.scale(1)
             with cluster_executor(cluster.scheduler_address) as executor:

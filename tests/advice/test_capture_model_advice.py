@@ -23,7 +23,6 @@ from fadiag.store import open_run
 from fadiag.testing import check_adapter
 from tests.advice.advice import Table
 from tests.advice.nets import (
-    Bent,
     Halved,
     Own,
     X,
@@ -37,6 +36,7 @@ from tests.advice.nets import (
     straight,
 )
 from tests.capture.layers.test_direct import DFALinear, Hook, Net, Tied
+from tests.capture.toy import Bent
 
 ADVICE = Table()
 ADAPTER = LayerAdapter((Own,), lambda m: m.weight, lambda m: m.back, "layerwise", own_using)
@@ -68,9 +68,9 @@ ADVICE.row("give an nn.Module", lambda at: attach(at, lambda x: x), lambda at: a
 
 
 @ADVICE.story("give the module that was scripted, and script it after the training")
-def _(at, told):
+def _(at, provoked):
     model = net()
-    with told():
+    with provoked():
         attach(at, torch.jit.script(model))
     attach(at, model)
     torch.jit.script(model)
@@ -108,9 +108,9 @@ ADVICE.row(
 
 
 @ADVICE.story("so its feedback is not known; give adapters=(exact_layers({kind}),)")
-def _(at, told):
+def _(at, provoked):
     model = nn.Sequential(Halved(6, 8), nn.Tanh(), nn.Linear(8, 3))
-    with told():
+    with provoked():
         attach(at, model)
     for i, options in enumerate(({"adapters": (exact_layers(Halved),)}, {"layers": ["2"]})):
         (at / str(i)).mkdir()
@@ -118,14 +118,14 @@ def _(at, told):
 
 
 @ADVICE.story("where its backward pass is autograd's, a LayerAdapter where it is not, or leave it out")
-def _(at, told):
+def _(at, provoked):
     """A layer of quantization-aware training has the name of torch's own."""
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).train()
     model.qconfig = torch.ao.quantization.get_default_qat_qconfig()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, of quantization
         model = torch.ao.quantization.prepare_qat(model)
-    with told() as heard:
+    with provoked() as heard:
         attach(at, model)
     kind = torch.ao.nn.qat.Linear
     assert f"adapters=(exact_layers({kind.__module__}.Linear),)" in "".join(heard)
@@ -149,19 +149,19 @@ class Complex(nn.Module):
 
 
 @ADVICE.story("has no weight yet; run one batch through the model before it is recorded")
-def _(at, told):
+def _(at, provoked):
     model = nn.Sequential(nn.LazyLinear(8), nn.Tanh(), nn.Linear(8, 3))
-    with told():
+    with provoked():
         attach(at, model)
     model(X)
     attach(at, model, probes=probes())
 
 
 @ADVICE.story("move the model by to_empty() and load its state before it is recorded")
-def _(at, told):
+def _(at, provoked):
     with torch.device("meta"):
         model = net()
-    with told():
+    with provoked():
         attach(at, model)
     model = model.to_empty(device="cpu")
     model.load_state_dict(net().state_dict())
@@ -169,13 +169,13 @@ def _(at, told):
 
 
 @ADVICE.story("use torch.nn.utils.parametrize, or leave the layer out by layers=[...]")
-def _(at, told):
+def _(at, provoked):
     model = net()
     own = model[0].weight
     del model[0].weight
     model[0].scale = nn.Parameter(own.detach().norm())
     model[0].weight = own.detach() / own.detach().norm() * model[0].scale
-    with told():
+    with provoked():
         attach(at, model)
     attach(at, model, layers=["2"])
     model = net()
@@ -251,23 +251,23 @@ ADVICE.row(
 
 
 @ADVICE.story("train the recorded model with DistributedDataParallel or in one process")
-def _(at, told):
+def _(at, provoked):
     model = net()
     model[0].weight.ds_id = 0  # what DeepSpeed's ZeRO-3 marks its parameters with
-    with told():
+    with provoked():
         attach(at, model)
     attach(at, net(), probes=probes())
 
 
 @ADVICE.story("so that the optimizer's has no gradient; turn it off")
-def _(at, told):
+def _(at, provoked):
     constructor = pytest.importorskip("biotorch.layers.fa_constructor")
 
     def layer(constrain):
         options = {"constrain_weights": constrain, "gradient_clip": False, "init": "xavier"}
         return nn.Sequential(constructor.Linear(6, 3, layer_config={"type": "fa", "options": options}))
 
-    with told():
+    with provoked():
         attach(at, layer(True))
     attach(at, layer(False), probes=probes())
 
@@ -386,7 +386,7 @@ _PRODUCT = dataclasses.replace(ADAPTER, types=(Product,), using=_product_using)
 @ADVICE.story(
     "Give adapters=(LayerAdapter(...),) for it, leave the layer out by layers=[...], or give check='warn'"
 )
-def _(at, told):
+def _(at, provoked):
     def attached(name, **options):
         (at / name).mkdir()
         with warnings.catch_warnings():
@@ -394,7 +394,7 @@ def _(at, told):
             attach(at / name, mine(middle=Product), probes=probes(), **options)
         return open_run(at / name / "run.zarr")["probe"]
 
-    with told():
+    with provoked():
         attached("wrong")
     assert {"0", "2", "4"} <= set(attached("adapter", adapters=(_PRODUCT,)).children)
     assert set(attached("layers", layers=["4"]).children) == {"4"}
@@ -495,10 +495,10 @@ ADVICE.row(
 
 
 @ADVICE.story("so no gradient is one rule's; untie them")
-def _(at, told):
+def _(at, provoked):
     model = Tied().double()
     batch = (torch.zeros(16), Y)
-    with told():
+    with provoked():
         _direct(at, model, probes=probes(batch))
     model.head.weight = nn.Parameter(model.head.weight.detach().clone())
     _direct(at, model, probes=probes(batch))
@@ -518,8 +518,8 @@ class Over(Net):
 @ADVICE.story(
     "leave the direct adapter out and give check='warn': the error is recorded then, and error_bp is not"
 )
-def _(at, told):
-    with told():
+def _(at, provoked):
+    with provoked():
         _direct(at, Over("identity"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -656,7 +656,7 @@ ADVICE.row(
 @ADVICE.story(
     "let it pass where fadiag.capture.is_out_of_band() is true, or remove it before the model is recorded"
 )
-def _(at, told):
+def _(at, provoked):
     model = net()
 
     def strict(module, grad_input, grad_output):
@@ -667,7 +667,7 @@ def _(at, told):
             strict(module, grad_input, grad_output)
 
     handle = model[2].register_full_backward_hook(strict)
-    with told():
+    with provoked():
         attach(at, model, probes=probes())
     handle.remove()
     (at / "none").mkdir()
@@ -677,7 +677,7 @@ def _(at, told):
 
 
 @ADVICE.story("give the model a batch (x.unsqueeze(0)), or leave the layer out")
-def _(at, told):
+def _(at, provoked):
     def model():
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv1d(2, 3, 2), nn.Flatten(0), nn.Linear(6, 3), nn.Unflatten(0, (1, 3)))
@@ -686,7 +686,7 @@ def _(at, told):
         return nn.Sequential(nn.Conv1d(2, 3, 2), nn.Flatten(), nn.Linear(6, 3))
 
     x, y = torch.randn(2, 3), torch.tensor([1])
-    with told():
+    with provoked():
         attach(at, model(), probes=probes((x, y)))
     (at / "left").mkdir()
     attach(at / "left", model(), probes=probes((x, y)), layers=["2"])

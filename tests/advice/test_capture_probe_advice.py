@@ -130,14 +130,14 @@ ADVICE.row(
 
 
 @ADVICE.story("give Probe a copy that nobody writes to")
-def _(at, told):
+def _(at, provoked):
     def run(path, batch, written):
         with Recorder(fed(), at / path, probes={"probe": Probe(batch, loss_of)}, every=1) as recorder:
             written.mul_(0.5)
             recorder.step()
 
     x = X.clone()
-    with told():
+    with provoked():
         run("run.zarr", (x, Y), x)
     run("right.zarr", (x.clone(), Y), x)
 
@@ -262,9 +262,9 @@ ADVICE.row(
 
 @ADVICE.story("train the model uncompiled, or use probes, which run the module inside")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def _(at, told):
+def _(at, provoked):
     model = fed()
-    with told():
+    with provoked():
         attach(at, torch.compile(model, backend="eager"), live=Live())
     attach(at, torch.compile(model, backend="eager"), probes=probes())
     (at / "plain").mkdir()
@@ -272,8 +272,8 @@ def _(at, told):
 
 
 @ADVICE.story("give Live(every=...) a schedule that has, or leave live= out (all else is in the store)")
-def _(at, told):
-    with told():
+def _(at, provoked):
+    with provoked():
         train(at, live=Live(every=[50]))
     assert len(open_run(at / "run.zarr")["state"]["step"]) == 4
     for name, options in {"within": {"live": Live(every=[1])}, "without": {}}.items():
@@ -326,7 +326,7 @@ class Interrupted(nn.Module):
 
 
 @ADVICE.story("close the recorder when the training is interrupted, and go on with resume_from=")
-def _(at, told):
+def _(at, provoked):
     model = Interrupted()
 
     def interrupt():
@@ -339,7 +339,7 @@ def _(at, told):
     _back(model)
     recorder.step()
     interrupt()
-    with told():
+    with provoked():
         _back(model)
         recorder.step()
     recorder.close()
@@ -391,7 +391,7 @@ ADVICE.row(
 
 
 @ADVICE.story("Then give Recorder(..., scaler=scaler), which divides them again")
-def _(at, told):
+def _(at, provoked):
     def run(path, *, knows):
         model = fed()
         optimizer, scaler = sgd(model), torch.amp.GradScaler("cpu", init_scale=2.0**16)
@@ -405,7 +405,7 @@ def _(at, told):
             recorder.step()
         return open_run(at / path)
 
-    with told():
+    with provoked():
         run("run.zarr", knows=False)
     right = run("right.zarr", knows=True)
     live, probe = (right[f"{stream}/2/error"].sel(step=0).values for stream in ("live", "probe"))
@@ -413,7 +413,7 @@ def _(at, told):
 
 
 @ADVICE.story("close the recorder before you change them")
-def _(at, told):
+def _(at, provoked):
     def run(path, *, closes):
         model = convert(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3)))
         optimizer = sgd(model)
@@ -427,7 +427,7 @@ def _(at, told):
         model[1].running_mean += 3
         recorder.close()
 
-    with told():
+    with provoked():
         run("run.zarr", closes=False)
     run("right.zarr", closes=True)
     assert np.isfinite(open_run(at / "right.zarr")["probe/0/error_null_cosine"].values[-1]).any()

@@ -91,10 +91,10 @@ ADVICE.row(
 
 
 @ADVICE.story("the recorder is closed; make a new one, with if_exists='resume' to go on in its store")
-def _(at, told):
+def _(at, provoked):
     recorder = Recorder(fed(), at / "run.zarr", every=1)
     recorder.close()
-    with told():
+    with provoked():
         recorder.step()
     attach(at, every=1, if_exists="resume")
 
@@ -102,9 +102,9 @@ def _(at, told):
 @ADVICE.story(
     "take another path, or give if_exists='resume' to go on in it, if_exists='replace' to delete it first"
 )
-def _(at, told):
+def _(at, provoked):
     attach(at)
-    with told():
+    with provoked():
         attach(at)
     attach(at, if_exists="resume")
     attach(at, if_exists="replace")
@@ -114,28 +114,28 @@ def _(at, told):
 @ADVICE.story(
     "is being written by another recorder and is not replaced; close that one, or take another path"
 )
-def _(at, told):
+def _(at, provoked):
     with Recorder(fed(), at / "run.zarr"):
-        with told():
+        with provoked():
             attach(at, if_exists="replace")
         Recorder(fed(), at / "another.zarr", if_exists="replace").close()
     attach(at, if_exists="replace")
 
 
 @ADVICE.story("if_exists='replace' deletes the records that resume_from needs; give one of them")
-def _(at, told):
+def _(at, provoked):
     train(at)
-    with told():
+    with provoked():
         attach(at, if_exists="replace", resume_from=2)
     attach(at, if_exists="replace")
 
 
 @ADVICE.story("call step() without it after each update, or leave optimizer= and live= out")
-def _(at, told):
+def _(at, provoked):
     model = fed()
     optimizer = sgd(model)
     with Recorder(model, at / "run.zarr", optimizer=optimizer) as recorder:
-        with told():
+        with provoked():
             recorder.step(step=100)
         update(model, optimizer)
         recorder.step()
@@ -187,17 +187,17 @@ ADVICE.row(
 
 
 @ADVICE.story("or give storage=Storage(buffer_bytes={size}) if there is memory for it")
-def _(at, told):
-    with told() as heard:
+def _(at, provoked):
+    with provoked() as heard:
         _stored(at, 100)
     size = int(heard[-1].rpartition("buffer_bytes=")[2].partition(")")[0])
     _stored(at, size)
 
 
 @ADVICE.story("record the changed model into a separate store")
-def _(at, told):
+def _(at, provoked):
     model = fed()
-    with told(), Recorder(model, at / "run.zarr", every=1) as recorder:
+    with provoked(), Recorder(model, at / "run.zarr", every=1) as recorder:
         recorder.step()
         model.double()
         recorder.step()
@@ -218,9 +218,9 @@ class Growing(nn.Module):
 
 
 @ADVICE.story("the model or the batch changed in mid-run; record the changed model into a separate store")
-def _(at, told):
+def _(at, provoked):
     model = Growing()
-    with told(), Recorder(model, at / "run.zarr", every=1, probes=probes()) as recorder:
+    with provoked(), Recorder(model, at / "run.zarr", every=1, probes=probes()) as recorder:
         recorder.step()
         model.width = 2
         recorder.step()
@@ -231,25 +231,25 @@ def _(at, told):
 
 
 @ADVICE.story("resume with it as it was, or record into a separate store")
-def _(at, told):
+def _(at, provoked):
     model = train(at, probes=probes())
-    with told():
+    with provoked():
         attach(at, model, every=1, probes=probes(mode="train"), if_exists="resume")
     attach(at, model, every=1, probes=probes(), if_exists="resume")
     Recorder(model, at / "own.zarr", probes=probes(mode="train")).close()
 
 
 @ADVICE.story("give the step of a checkpoint taken until then, or record into a separate store")
-def _(at, told):
+def _(at, provoked):
     model = train(at)
-    with told():
+    with provoked():
         attach(at, model, every=1, resume_from=9)
     attach(at, model, every=1, resume_from=3)
     Recorder(model, at / "own.zarr", resume_from=None).close()
 
 
 @ADVICE.story("give resume_from={self.step} to record that step anew")
-def _(at, told):
+def _(at, provoked):
     model = train(at)
     optimizer = sgd(model)
 
@@ -258,7 +258,7 @@ def _(at, told):
             update(model, optimizer)
             recorder.step()
 
-    with told():
+    with provoked():
         go_on(if_exists="resume")
     go_on(resume_from=4)
     assert np.isfinite(open_run(at / "run.zarr")["state/0/update"].sel(step=4)).all()
@@ -267,11 +267,11 @@ def _(at, told):
 @ADVICE.story(
     "convert the model under the seed it had, or load its checkpoint, before resuming, or record into a"
 )
-def _(at, told):
+def _(at, provoked):
     model = train(at)
     weights = model.state_dict()
     other = convert(net(), seed=9)
-    with told():
+    with provoked():
         attach(at, other, every=1, if_exists="resume")
     Recorder(other, at / "own.zarr").close()
     other.load_state_dict(weights)
@@ -282,9 +282,9 @@ def _(at, told):
 
 
 @ADVICE.story("of step {self.step} before resuming, or give resume_from= the step that the model is at")
-def _(at, told):
+def _(at, provoked):
     weights = train(at).state_dict()
-    with told():
+    with provoked():
         attach(at, every=1, if_exists="resume")
     model = fed()
     model.load_state_dict(weights)
@@ -293,10 +293,10 @@ def _(at, told):
 
 
 @ADVICE.story("resume with it as it was, or record into a separate store")
-def _(at, told):
+def _(at, provoked):
     model = train(at)
     shorter = nn.Sequential(model[0], model[1])
-    with told():
+    with provoked():
         attach(at, shorter, every=1, if_exists="resume")
     attach(at, model, every=1, if_exists="resume")
     Recorder(shorter, at / "own.zarr").close()
@@ -306,10 +306,10 @@ def _(at, told):
 
 
 @ADVICE.story("call recorder.step() once after each optimizer.step()")
-def _(at, told):
+def _(at, provoked):
     model = fed()
     optimizer = sgd(model)
-    with told(), Recorder(model, at / "run.zarr", optimizer=optimizer, every=1) as recorder:
+    with provoked(), Recorder(model, at / "run.zarr", optimizer=optimizer, every=1) as recorder:
         for _ in range(2):
             update(model, optimizer)
         recorder.step()
@@ -325,7 +325,7 @@ ADVICE.row(
 
 
 @ADVICE.story("give it the optimizer that steps (the inner one if one wraps another;")
-def _(at, told):
+def _(at, provoked):
     model = fed()
     held, steps = sgd(model), sgd(model)
 
@@ -334,7 +334,7 @@ def _(at, told):
             update(model, steps)
             recorder.step()
 
-    with told():
+    with provoked():
         run("run.zarr", held)
     run("inner.zarr", steps)
     Recorder(model, at / "new.zarr", optimizer=held, every=1).close()
@@ -342,9 +342,9 @@ def _(at, told):
 
 
 @ADVICE.story("build it from this model's parameters, or leave optimizer= out")
-def _(at, told):
+def _(at, provoked):
     model = fed()
-    with told():
+    with provoked():
         attach(at, model, optimizer=sgd(fed()))
     Recorder(model, at / "built.zarr", optimizer=sgd(model)).close()
     attach(at, model)
@@ -363,7 +363,7 @@ ADVICE.row(
 
 
 @ADVICE.story("leave it out of state= (all else is in the store)")
-def _(at, told):
+def _(at, provoked):
     def run(path, state):
         model = fed()
         optimizer = torch.optim.Adagrad(model.parameters())  # it does not say that it keeps no momentum
@@ -371,14 +371,14 @@ def _(at, told):
             update(model, optimizer)
             recorder.step()
 
-    with told():
+    with provoked():
         run("run.zarr", ["update", "momentum"])
     assert np.isfinite(open_run(at / "run.zarr")["state/0/update"].sel(step=0)).all()
     run("right.zarr", ["update"])
 
 
 @ADVICE.story("Close the recorder before other weights are loaded")
-def _(at, told):
+def _(at, provoked):
     def run(path, *, closes):
         model = fed()
         optimizer, best = sgd(model), {k: v.clone() for k, v in model.state_dict().items()}
@@ -390,7 +390,7 @@ def _(at, told):
         model.load_state_dict(best)
         recorder.close()
 
-    with told():
+    with provoked():
         run("run.zarr", closes=False)
     run("right.zarr", closes=True)
     assert list(open_run(at / "right.zarr")["state"]["step"].values) == [0, 1]

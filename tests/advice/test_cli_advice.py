@@ -33,9 +33,9 @@ def works(*words):
     return done.output
 
 
-def fails(told, *words):
+def fails(provoked, *words):
     """Run a command that fails; hear what it says, with the lines of click's box joined."""
-    with told() as heard:
+    with provoked() as heard:
         done = invoke(*words)
         assert done.exit_code in (1, 2), done.output
         heard.append(" ".join(done.stderr.split()))
@@ -49,8 +49,8 @@ def train(at):
 
 
 @ADVICE.story("Step by step:")
-def _(at, told):
-    with told() as heard:
+def _(at, provoked):
+    with provoked() as heard:
         heard.append(works("--help"))
     steps = [
         shlex.split(line)[1:]
@@ -70,8 +70,8 @@ def _(at, told):
 
 
 @ADVICE.story("give a CONFIG.toml, or --from RUN@STEP")
-def _(at, told):
-    fails(told, "train", "-o", at / "run.zarr")
+def _(at, provoked):
+    fails(provoked, "train", "-o", at / "run.zarr")
     store = train(at)
     works("train", "--from", f"{store}@8", "-o", at / "branch.zarr", "--device", "cpu")
     assert run_info(at / "branch.zarr").manifest["meta"]["branched_from"] == "run.zarr@8"
@@ -84,37 +84,37 @@ def _(at, told):
 
 
 @ADVICE.story("set another, as --set condition=NAME")
-def _(at, told):
+def _(at, provoked):
     branch = ("train", "--from", f"{train(at)}@8", "--device", "cpu")
-    with told() as heard:
+    with provoked() as heard:
         heard.append(" ".join(invoke(*branch, "-o", at / "same.zarr").stderr.split()))
     done = invoke(*branch, "--set", "condition=other", "-o", at / "other.zarr")
     assert (done.exit_code, "warning" in done.stderr) == (0, False)
 
 
 @ADVICE.story("is not KEY=VALUE, as in optimizer.learning_rate=0.1")
-def _(at, told):
+def _(at, provoked):
     (at / "run.toml").write_text(CONFIG)
-    fails(told, "train", at / "run.toml", "--set", "optimizer.learning_rate", "-o", at / "run.zarr")
+    fails(provoked, "train", at / "run.toml", "--set", "optimizer.learning_rate", "-o", at / "run.zarr")
     setting = ("--set", "optimizer.learning_rate=0.1", "--set", "train.epochs=1")
     works("train", at / "run.toml", *setting, "-o", at / "run.zarr", "--device", "cpu")
     assert run_info(at / "run.zarr").manifest["meta"]["learning_rate"] == 0.1
 
 
 @ADVICE.story("exists; take another path")
-def _(at, told):
+def _(at, provoked):
     (at / "run.toml").write_text(CONFIG)
     (at / "run.zarr").mkdir()
     words = ("train", at / "run.toml", "--set", "train.epochs=1", "--device", "cpu", "-o")
-    fails(told, *words, at / "run.zarr")
+    fails(provoked, *words, at / "run.zarr")
     works(*words, at / "another.zarr")
 
 
 @ADVICE.story("{store.parent} is a file; take a folder")
-def _(at, told):
+def _(at, provoked):
     (at / "run.toml").write_text(CONFIG)
     words = ("train", at / "run.toml", "--set", "train.epochs=1", "--device", "cpu", "-o")
-    fails(told, *words, at / "run.toml" / "run.zarr")
+    fails(provoked, *words, at / "run.toml" / "run.zarr")
     works(*words, at / "runs" / "run.zarr")
 
 
@@ -122,11 +122,11 @@ def _(at, told):
 
 
 @ADVICE.story("take another copy, or record these runs again")
-def _(at, told):
+def _(at, provoked):
     store = record_run(build_run(0), at / "run.zarr")
     copy = shutil.copytree(store, at / "copy.zarr")
     (store / "state" / "fc1" / "weight" / "c.0.0.0").unlink()
-    fails(told, "verify", store)
+    fails(provoked, "verify", store)
     works("verify", copy)
     shutil.rmtree(store)
     works("verify", record_run(build_run(0), store))
@@ -144,8 +144,8 @@ for _says, _text in (
 ):
 
     @ADVICE.story(_says)
-    def _(at, told, text=_text):
-        fails(told, *_with_meta(at, text))
+    def _(at, provoked, text=_text):
+        fails(provoked, *_with_meta(at, text))
         shutil.rmtree(at / "a.zarr")
         works(*_with_meta(at, "path,condition,seed\n{at}/a.zarr,x,3\n"))
         found = load_results(at / "results.zarr")["probe"]
@@ -153,11 +153,11 @@ for _says, _text in (
 
 
 @ADVICE.story("exists and holds no such table; choose another name")
-def _(at, told):
+def _(at, provoked):
     save_results(synthetic(**SMALL, seeds=(0, 1)), at / "both.zarr")
     (at / "notes.csv").write_text("mine\n")
     words = ("compare", *[at / "both.zarr"] * 2, "--conditions", "bp", "fa", "-o")
-    fails(told, *words, at / "notes.csv")
+    fails(provoked, *words, at / "notes.csv")
     works(*words, at / "table.csv")
     works(*words, at / "table.csv")  # a table of its own it replaces
     assert (at / "notes.csv").read_text() == "mine\n"

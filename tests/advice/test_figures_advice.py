@@ -39,9 +39,9 @@ for _suffix in (".pdf", ".png", ".svg"):
 
 
 @ADVICE.story("paired; `fadiag compare` compares unpaired runs")
-def _(at, told):
+def _(at, provoked):
     unpaired = synthetic(**SMALL, seeds=(0, 1, 2, 3)).isel(run=[0, 1, 6, 7])  # seeds 0, 1 of bp, 2, 3 of fa
-    with told() as heard:
+    with provoked() as heard:
         heard.append(find("accuracy").caption(unpaired))
     for side, condition in (("a", "bp"), ("b", "fa")):
         save_results(select(unpaired, condition=condition), at / f"{side}.zarr")

@@ -53,10 +53,10 @@ def _runs(*, condition=None, feedback=None):
 
 
 @ADVICE.story("compare such runs with `fadiag compare`, or analyze the runs of each feedback seed separately")
-def _(at, told):
+def _(at, provoked):
     runs = _runs(feedback=(0, 1))
     both = analyze(runs, metrics=FEW)
-    with told():
+    with provoked():
         by_condition(both, FEW[0])
     save_results(both, at / "both.zarr")
     other = [build_run(seed, condition="bp") for seed in (2, 3)]
@@ -77,32 +77,32 @@ ADVICE.row(
 
 
 @ADVICE.story("match no run together; select by one of them to see its runs")
-def _(at, told):
+def _(at, provoked):
     results = (
         synthetic(**SMALL, seeds=(0, 1))["probe"].to_dataset().isel(run=[0, 3])
     )  # bp of seed 0 and fa of seed 1
-    with told():
+    with provoked():
         select(results, condition="bp", seed=1)
     assert select(results, condition="bp")["seed"].values.tolist() == [0]
     assert select(results, seed=1)["condition"].values.tolist() == ["fa"]
 
 
 @ADVICE.story("record or log what is missing and analyze again")
-def _(at, told):
+def _(at, provoked):
     bare = analyze(build_run(0, drop=("error",)), metrics=["activation_effective_rank_raw"])
-    with told():
+    with provoked():
         by_condition(bare, FEW[0])
     assert np.isfinite(by_condition(measured(), FEW[0])).all()
     run = build_run(0)
     run["log"] = run["log"].to_dataset().drop_vars("test_accuracy")
-    with told():
+    with provoked():
         by_condition(analyze(run, metrics=FEW), "test_accuracy")
     assert np.isfinite(by_condition(measured(), "test_accuracy")).all()
 
 
 @ADVICE.story("record or log what is missing and analyze again")
-def _(at, told):
-    with told():  # nothing of it is missing in the store: another metric was asked for
+def _(at, provoked):
+    with provoked():  # nothing of it is missing in the store: another metric was asked for
         by_condition(measured(), "error_cosine")
     assert np.isfinite(by_condition(analyze(build_run(0)), "error_cosine")).any()
 
@@ -111,9 +111,9 @@ def _(at, told):
 
 
 @ADVICE.story("exists and holds no results (a recorded run?); choose another name")
-def _(at, told):
+def _(at, provoked):
     store = record_run(build_run(0), at / "run.zarr")
-    with told():
+    with provoked():
         analyze(store, metrics=FEW, output=store)
     analyze(store, metrics=FEW, output=at / "results.zarr")
     assert load_results(at / "results.zarr")["probe"].sizes["run"] == 1
@@ -121,15 +121,18 @@ def _(at, told):
 
 @pytest.mark.parametrize(("suffix", "module"), [(".nc", "netCDF4"), (".parquet", "pyarrow")])
 def test_the_extra_of_each_suffix_has_its_library(suffix, module, tmp_path):
-    with mock.patch.dict(sys.modules, {module: None}), pytest.raises(Exception, match="pip install") as told:
+    with (
+        mock.patch.dict(sys.modules, {module: None}),
+        pytest.raises(Exception, match="pip install") as provoked,
+    ):
         save_results(small(), tmp_path / f"results{suffix}")
-    extra = str(told.value).rpartition("[")[2].removesuffix("]'")
+    extra = str(provoked.value).rpartition("[")[2].removesuffix("]'")
     assert any(module.lower() in one.lower() for one in extras()[extra])
 
 
 @ADVICE.story("{path.name} needs {module}: pip install 'fadiag[{extra}]'")
-def _(at, told):
-    with told(), mock.patch.dict(sys.modules, {"netCDF4": None}):
+def _(at, provoked):
+    with provoked(), mock.patch.dict(sys.modules, {"netCDF4": None}):
         save_results(small(), at / "results.nc")
     pytest.importorskip("netCDF4")
     save_results(small(), at / "results.nc")
@@ -143,9 +146,9 @@ def _damaged(at):
 
 
 @ADVICE.story("cannot be read ({cause}); remove it and analyze again")
-def _(at, told):
+def _(at, provoked):
     path = _damaged(at)
-    with told():
+    with provoked():
         load_results(path)
     shutil.rmtree(path)
     analyze(build_run(0), metrics=FEW, output=path)
@@ -164,11 +167,11 @@ for _layout, _says in (
 ):
 
     @ADVICE.story(_says)
-    def _(at, told, layout=_layout):
+    def _(at, provoked, layout=_layout):
         path = _of_layout(at, layout)
-        with told():
+        with provoked():
             load_results(path)
-        with told():  # analyze goes on from the results at its output, so it reads them
+        with provoked():  # analyze goes on from the results at its output, so it reads them
             analyze(build_run(0), metrics=FEW, output=path)
         shutil.rmtree(path)
         analyze(build_run(0), metrics=FEW, output=path)
@@ -176,26 +179,26 @@ for _layout, _says in (
 
 
 @ADVICE.story("update fadiag")
-def _(at, told):
+def _(at, provoked):
     path = _of_layout(at, 99)
-    with told():
+    with provoked():
         load_results(path)
     with mock.patch("fadiag.results.io.RESULTS_VERSION", 99):  # as in a later version
         assert FEW[0] in load_results(path)["probe"]
 
 
 @ADVICE.story("results to read again are saved as results.zarr or results.nc")
-def _(at, told):
-    with told():
+def _(at, provoked):
+    with provoked():
         load_results(save_results(small(), at / "results.csv"))
     for suffix in (".zarr", ".nc"):
         assert isinstance(load_results(save_results(small(), at / f"results{suffix}")), xr.DataTree)
 
 
 @ADVICE.story("a recorded run is analyzed first: fadiag analyze {path}")
-def _(at, told):
+def _(at, provoked):
     store = record_run(build_run(0), at / "run.zarr")
-    with told() as heard:
+    with provoked() as heard:
         load_results(store)
     command = heard[-1].rpartition(": fadiag ")[2].split()
     invoke(*command, "--metric", FEW[0], "-o", at / "results.zarr")

@@ -53,13 +53,13 @@ ADVICE.row(
 
 
 @ADVICE.story("remove {maker}, or leave the layer out by layers=")
-def _(at, told):
+def _(at, provoked):
     def normed():
         model = fresh()
         parametrizations.weight_norm(model[0])
         return model
 
-    with told():
+    with provoked():
         convert(normed(), "kp")
     convert(normed(), "kp", layers=["2"])
     model = normed()
@@ -86,10 +86,10 @@ def _initialized():
 
 
 @ADVICE.story("has no weights yet; run one batch or initialize it before converting")
-def _(at, told):
+def _(at, provoked):
     with torch.device("meta"):
         model = fresh()
-    with told():
+    with provoked():
         convert(model)
     model = model.to_empty(device="cpu")
     for layer in (model[0], model[2]):
@@ -99,18 +99,18 @@ def _(at, told):
 
 @pytest.mark.filterwarnings("ignore:Lazy modules")
 @ADVICE.story("or name the layers to convert by layers=[...]")
-def _(at, told):
-    with told():
+def _(at, provoked):
+    with provoked():
         convert(lazy())
     assert is_fed(convert(_initialized())) == ["0", "1"]
     assert is_fed(convert(lazy(), layers=["0"])) == ["0"]
 
 
 @ADVICE.story("initialize the weights before converting")
-def _(at, told):
+def _(at, provoked):
     model = fresh()
     nn.init.zeros_(model[2].weight)
-    with told():
+    with provoked():
         convert(model)
     nn.init.orthogonal_(model[2].weight)
     convert(model)

@@ -97,48 +97,48 @@ ADVICE.row(
 
 
 @ADVICE.story("is one number; make it an attribute")
-def _(at, told):
+def _(at, provoked):
     with RunWriter(at / "run.zarr", manifest={}) as writer:
         writer.declare_stream("s", attrs={})
-        with told():
+        with provoked():
             writer.put_static("a", "scale", np.array(2.0), dims=())
         writer.set_attrs("s", {"scale": 2.0})
     assert RunWriter(at / "run.zarr", manifest={}, resume=True).attrs("s")["scale"] == 2.0
 
 
 @ADVICE.story("has the name of a scalar of stream {stream}; rename the scalar")
-def _(at, told):
+def _(at, provoked):
     for scalar in ("a", "a_value"):
         with RunWriter(at / f"{scalar}.zarr", manifest={}) as writer:
             writer.declare_stream("s", attrs={})
             writer.append("s", 0, {}, extra={scalar: 1.0})
             if scalar == "a":
-                with told():
+                with provoked():
                     writer.declare("s", "a", "x", SPEC)
             else:
                 writer.declare("s", "a", "x", SPEC)
 
 
 @ADVICE.story("is declared twice; declare it once")
-def _(at, told):
+def _(at, provoked):
     with writing(at) as writer:
-        with told():
+        with provoked():
             writer.declare("s", "a", "x", SPEC)
         writer.append("s", 0, {("a", "x"): values(0)})
 
 
 @ADVICE.story("is a layer; give the signal another name")
-def _(at, told):
+def _(at, provoked):
     with writing(at) as writer:
-        with told():
+        with provoked():
             writer.declare("s", "", "a", SPEC)
         writer.declare("s", "", "a_of_all", SPEC)
 
 
 @ADVICE.story("is not in the store; declare it before setting its attributes")
-def _(at, told):
+def _(at, provoked):
     with writing(at) as writer:
-        with told():
+        with provoked():
             writer.set_attrs("s/b", {"order": 1})
         writer.declare("s", "b", "x", SPEC)
         writer.set_attrs("s/b", {"order": 1})
@@ -148,9 +148,9 @@ def _(at, told):
 
 
 @ADVICE.story("was not declared; declare it before appending to it")
-def _(at, told):
+def _(at, provoked):
     with writing(at) as writer:
-        with told():
+        with provoked():
             writer.append("s", 0, {("b", "x"): values(0)})
         writer.declare("s", "b", "x", SPEC)
         writer.append("s", 0, {("b", "x"): values(0)})
@@ -164,19 +164,19 @@ ADVICE.row(
 
 
 @ADVICE.story("give one number")
-def _(at, told):
+def _(at, provoked):
     with writing(at) as writer:
         writer.declare("s", "a", "y", SPEC)
-        with told():
+        with provoked():
             writer.append("s", 0, {("a", "x"): values(0), ("a", "y"): values(0)[:4]})
         writer.append("s", 0, {("a", "x"): values(0)[:4], ("a", "y"): values(0)[:4]})
 
 
 @ADVICE.story("to go back to a checkpoint open the store with resume_from={number}")
-def _(at, told):
+def _(at, provoked):
     with writing(at) as writer:
         writer.append("s", 5, {("a", "x"): values(0)})
-        with told():
+        with provoked():
             writer.append("s", 3, {("a", "x"): values(0)})
     with writing(at, resume_from=3) as writer:
         writer.append("s", 3, {("a", "x"): values(0)})
@@ -184,11 +184,11 @@ def _(at, told):
 
 
 @ADVICE.story("give it in values, not in extra")
-def _(at, told):
+def _(at, provoked):
     with RunWriter(at / "run.zarr", manifest={}) as writer:
         writer.declare_stream("s", attrs={})
         writer.declare("s", "", "losses", ArraySpec(("out",), (2,), "float64"))
-        with told():
+        with provoked():
             writer.append("s", 0, {}, extra={"losses": 1.0})
         writer.append("s", 0, {("", "losses"): np.ones(2)})
 
@@ -221,22 +221,22 @@ ADVICE.row(
 
 
 @ADVICE.story("exists; {RESUME}, or take another path")
-def _(at, told):
+def _(at, provoked):
     record(at / "run.zarr", 2)
-    with told():
+    with provoked():
         RunWriter(at / "run.zarr", manifest={})
     RunWriter(at / "run.zarr", manifest={}, resume=True).close()
     RunWriter(at / "another.zarr", manifest={}).close()
 
 
 @ADVICE.story("go on in it with if_exists='resume' (of RunWriter: resume=True)")
-def _(at, told):
+def _(at, provoked):
     def recorder(**options):
         torch.manual_seed(0)
         return Recorder(torch.nn.Linear(3, 2), at / "run.zarr", every=1, **options)
 
     full = mock.patch.object(Recording, "write", side_effect=OSError(errno.ENOSPC, "No space left"))
-    with told(), recorder() as failing, full:
+    with provoked(), recorder() as failing, full:
         failing.step()
         failing._session._writer.flush()
     recorder(if_exists="resume").close()
@@ -244,56 +244,56 @@ def _(at, told):
 
 
 @ADVICE.story("is closed; {RESUME}")
-def _(at, told):
+def _(at, provoked):
     with writing(at) as writer:
         writer.append("s", 0, {("a", "x"): values(0)})
-    with told():
+    with provoked():
         writer.append("s", 1, {("a", "x"): values(1)})
     with writing(at, resume=True) as writer:
         writer.append("s", 1, {("a", "x"): values(1)})
 
 
 @ADVICE.story("is being written by another recorder; wait for it, stop it, or take another path")
-def _(at, told):
+def _(at, provoked):
     with writing(at) as writer:
         writer.append("s", 0, {("a", "x"): values(0)})
-        with told():
+        with provoked():
             RunWriter(at / "run.zarr", manifest={}, resume=True)
         RunWriter(at / "another.zarr", manifest={}).close()
     RunWriter(at / "run.zarr", manifest={}, resume=True).close()
 
 
 @ADVICE.story("was compacted and is sealed; resume the store it was made from")
-def _(at, told):
+def _(at, provoked):
     record(at / "run.zarr", 2)
     compact(at / "run.zarr", at / "sealed.zarr")
-    with told():
+    with provoked():
         RunWriter(at / "sealed.zarr", manifest={}, resume=True)
     RunWriter(at / "run.zarr", manifest={}, resume=True).close()
 
 
 @ADVICE.story("is a file; take a folder")
-def _(at, told):
+def _(at, provoked):
     (at / "file").write_text("")
-    with told():
+    with provoked():
         RunWriter(at / "file/run.zarr", manifest={})
     RunWriter(at / "folder/run.zarr", manifest={}).close()
 
 
 @ADVICE.story("take a folder that can be written")
-def _(at, told):
-    with told(), mock.patch.object(Path, "mkdir", side_effect=PermissionError(errno.EACCES, "denied")):
+def _(at, provoked):
+    with provoked(), mock.patch.object(Path, "mkdir", side_effect=PermissionError(errno.EACCES, "denied")):
         RunWriter(at / "run.zarr", manifest={})
     RunWriter(at / "run.zarr", manifest={}).close()
 
 
 @ADVICE.story("record into another store")
-def _(at, told):
+def _(at, provoked):
     record(at / "run.zarr", 2)
     writer = RunWriter(at / "run.zarr", manifest={}, resume=True)
     writer.declare_stream("probe", attrs={})
     wider = ArraySpec(("sample", "out"), (6, 4), "float32")
-    with told():
+    with provoked():
         writer.declare("probe", "fc.1", "error", wider)
     with RunWriter(at / "another.zarr", manifest={}) as another:
         another.declare_stream("probe", attrs={})
@@ -302,8 +302,8 @@ def _(at, told):
 
 
 @ADVICE.story("repair the disk and {RESUME}")
-def _(at, told):
-    with told(), writing(at) as writer:
+def _(at, provoked):
+    with provoked(), writing(at) as writer:
         writer.append("s", 0, {("a", "x"): values(0)})
         writer.flush()
         with mock.patch.object(Recording, "write", side_effect=OSError(errno.ENOSPC, "No space left")):
@@ -315,8 +315,8 @@ def _(at, told):
 
 
 @ADVICE.story("move it back and {RESUME}")
-def _(at, told):
-    with told(), writing(at) as writer:
+def _(at, provoked):
+    with provoked(), writing(at) as writer:
         writer.append("s", 0, {("a", "x"): values(0)})
         writer.flush()
         (at / "run.zarr").rename(at / "moved.zarr")
@@ -329,7 +329,7 @@ def _(at, told):
 
 
 @ADVICE.story("record fewer steps, samples or signals, or take another disk")
-def _(at, told):
+def _(at, provoked):
     def run(path, planned, free):
         state = mock.Mock(f_bavail=free, f_frsize=1)
         with mock.patch("os.statvfs", return_value=state), RunWriter(at / path, manifest={}) as writer:
@@ -337,7 +337,7 @@ def _(at, told):
             writer.declare("s", "a", "x", SPEC)
             writer.append("s", 0, {("a", "x"): values(0)})
 
-    with told():
+    with provoked():
         run("long.zarr", 100, 1000)
     run("short.zarr", 5, 1000)
     run("roomy.zarr", 100, 10**6)
@@ -356,7 +356,7 @@ ADVICE.row(
 
 
 @ADVICE.story("raise buffer_bytes, record fewer samples or leave the signal out")
-def _(at, told):
+def _(at, provoked):
     few = ArraySpec(("sample", "out"), (2, 3), "float32")
     for i, (size, spec) in enumerate([(50, SPEC), (72, SPEC), (50, few)]):
         with RunWriter(at / f"{i}.zarr", manifest={}, buffer_bytes=size) as writer:
@@ -364,7 +364,7 @@ def _(at, told):
             if i:
                 writer.declare("s", "a", "x", spec)
             else:
-                with told():
+                with provoked():
                     writer.declare("s", "a", "x", spec)
                 writer.declare("s", "a", "y", ArraySpec(("out",), (3,), "float32"))
 
@@ -373,24 +373,24 @@ def _(at, told):
 
 
 @ADVICE.story("restore it from a copy of the store")
-def _(at, told):
+def _(at, provoked):
     record(at / "run.zarr")
     shutil.copytree(at / "run.zarr", at / "copy.zarr")
     chunk = at / "run.zarr/probe/fc.1/error/c.0.0.0"
     chunk.unlink()
-    with told():
+    with provoked():
         open_run(at / "run.zarr")
     shutil.copy(at / "copy.zarr/probe/fc.1/error/c.0.0.0", chunk)
     assert open_run(at / "run.zarr")["probe/fc.1/error"].values.any()
 
 
 @ADVICE.story("is reached through a link; a store holds none, so put the folder there")
-def _(at, told):
+def _(at, provoked):
     record(at / "run.zarr")
     layer = at / "run.zarr/probe/fc.1"
     layer.rename(at / "elsewhere")
     layer.symlink_to(at / "elsewhere")
-    with told():
+    with provoked():
         assert not verify_run(at / "run.zarr").raise_problems()
         open_run(at / "run.zarr")["probe/fc.1/error"].load()
     layer.unlink()
@@ -407,9 +407,9 @@ def _with_schema(at: Path, schema: int) -> Path:
 
 
 @ADVICE.story("record the run again")
-def _(at, told):
+def _(at, provoked):
     path = _with_schema(at, 1)
-    with told():
+    with provoked():
         open_run(path)
     shutil.rmtree(path)
     record(path)
@@ -421,10 +421,10 @@ ADVICE.row("upgrade fadiag to read it", lambda at: open_run(_with_schema(at, 10*
 
 
 @ADVICE.story("record one")
-def _(at, told):
+def _(at, provoked):
     with writing(at):
         pass
-    with told():
+    with provoked():
         open_run(at / "run.zarr")
     with writing(at, resume=True) as writer:
         writer.append("s", 0, {("a", "x"): values(0)})
@@ -432,9 +432,9 @@ def _(at, told):
 
 
 @ADVICE.story("run `fadiag verify` on it")
-def _(at, told):
+def _(at, provoked):
     record(at / "run.zarr")
-    with told(), mock.patch("fadiag.store.read.xarray_backend.tree_of", side_effect=KeyError("odd")):
+    with provoked(), mock.patch("fadiag.store.read.xarray_backend.tree_of", side_effect=KeyError("odd")):
         open_run(at / "run.zarr")
     from click.testing import CliRunner
 
@@ -444,9 +444,9 @@ def _(at, told):
 
 
 @ADVICE.story("needs dask: pip install 'fadiag[dask]'")
-def _(at, told):
+def _(at, provoked):
     record(at / "run.zarr")
-    with told(), mock.patch("xarray.open_datatree", side_effect=ImportError("no dask")):
+    with provoked(), mock.patch("xarray.open_datatree", side_effect=ImportError("no dask")):
         open_run(at / "run.zarr", chunks={})
     pytest.importorskip("dask")
     assert "dask" in extras()
@@ -457,52 +457,52 @@ def _(at, told):
 
 
 @ADVICE.story("is sealed already; copy it as it is")
-def _(at, told):
+def _(at, provoked):
     record(at / "run.zarr")
     compact(at / "run.zarr", at / "sealed.zarr")
-    with told():
+    with provoked():
         compact(at / "sealed.zarr", at / "again.zarr")
     shutil.copytree(at / "sealed.zarr", at / "copy.zarr")
     assert not verify_run(at / "copy.zarr").problems
 
 
 @ADVICE.story("is being recorded; close it before you compact it")
-def _(at, told):
+def _(at, provoked):
     with writing(at) as writer:
         writer.append("s", 0, {("a", "x"): values(0)})
-        with told():
+        with provoked():
             compact(at / "run.zarr", at / "sealed.zarr")
     compact(at / "run.zarr", at / "sealed.zarr")
 
 
 @ADVICE.story("exists; compaction writes a new store, take another path")
-def _(at, told):
+def _(at, provoked):
     record(at / "run.zarr")
     (at / "taken.zarr").mkdir()
-    with told():
+    with provoked():
         compact(at / "run.zarr", at / "taken.zarr")
     compact(at / "run.zarr", at / "free.zarr")
 
 
 @ADVICE.story("compaction writes a new store, take another prefix")
-def _(at, told):
+def _(at, provoked):
     store = pytest.importorskip("obstore.store")
     record(at / "run.zarr")
     (at / "bucket/taken").mkdir(parents=True)
     (at / "bucket/free").mkdir()
     (at / "bucket/taken/object").write_text("x")
     with mock.patch.object(store, "from_url", lambda url: store.LocalStore(url.removeprefix("file://"))):
-        with told():
+        with provoked():
             compact(at / "run.zarr", f"file://{at}/bucket/taken")
         compact(at / "run.zarr", f"file://{at}/bucket/free")
     assert open_run(at / "bucket/free")["probe/fc.1/error"].values.any()
 
 
 @ADVICE.story("needs obstore: pip install 'fadiag[cloud]'")
-def _(at, told):
+def _(at, provoked):
     record(at / "run.zarr")
     (at / "bucket").mkdir()
-    with told(), mock.patch.dict(sys.modules, {"obstore.store": None}):
+    with provoked(), mock.patch.dict(sys.modules, {"obstore.store": None}):
         compact(at / "run.zarr", f"file://{at}/bucket")
     pytest.importorskip("obstore")
     assert "cloud" in extras()
@@ -510,9 +510,9 @@ def _(at, told):
 
 
 @ADVICE.story("needs netCDF4: pip install 'fadiag[netcdf]'")
-def _(at, told):
+def _(at, provoked):
     record(at / "run.zarr")
-    with told(), mock.patch("fadiag.store.tools.export.find_spec", return_value=None):
+    with provoked(), mock.patch("fadiag.store.tools.export.find_spec", return_value=None):
         export_netcdf(at / "run.zarr", at / "run.nc")
     pytest.importorskip("netCDF4")
     assert "netcdf" in extras()
@@ -520,10 +520,10 @@ def _(at, told):
 
 
 @ADVICE.story("{target} exists; take another path")
-def _(at, told):
+def _(at, provoked):
     pytest.importorskip("netCDF4")
     record(at / "run.zarr")
     (at / "run.nc").write_text("")
-    with told():
+    with provoked():
         export_netcdf(at / "run.zarr", at / "run.nc")
     export_netcdf(at / "run.zarr", at / "another.nc")

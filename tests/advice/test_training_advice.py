@@ -73,80 +73,80 @@ def net(*widths):
 
 
 @ADVICE.story("a branch keeps it, so train a new run for another")
-def _(at, told):
+def _(at, provoked):
     checkpoint = load_checkpoint(run(at), 1)
     larger = small(train={"batch_size": 30})
-    with told():
+    with provoked():
         run(at, larger, "branch.zarr", branch=checkpoint)
     run(at, larger, "new.zarr")
 
 
 @ADVICE.story("and the checkpoint has {self.step} already; take more")
-def _(at, told):
+def _(at, provoked):
     checkpoint = load_checkpoint(run(at, small(train={"epochs": 2})), 4)
-    with told():
+    with provoked():
         run(at, SMALL, "branch.zarr", branch=checkpoint)
     run(at, small(train={"epochs": 2}), "branch.zarr", branch=checkpoint)
 
 
 @ADVICE.story("is damaged: {why}; take an earlier one")
-def _(at, told):
+def _(at, provoked):
     store = run(at)
     (at / "run.zarr.checkpoints" / "2.pt").write_bytes(b"half")
-    with told():
+    with provoked():
         load_checkpoint(store, 2)
     run(at, name="branch.zarr", branch=load_checkpoint(store, 1))
 
 
 @ADVICE.story("is a run of another configuration; take another path, or a branch of it")
-def _(at, told):
+def _(at, provoked):
     def kill(*_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(at, small(train={"epochs": 2}), progress=kill)
     faster = small(optimizer={"learning_rate": 0.04}, train={"epochs": 2})
-    with told():
+    with provoked():
         run(at, faster, resume=True)
     run(at, faster, "another.zarr", resume=True)
     run(at, faster, "branch.zarr", branch=load_checkpoint(at / "run.zarr", 2))
 
 
 @ADVICE.story("which cannot go on from its state; keep the optimizers")
-def _(at, told):
+def _(at, provoked):
     checkpoint = load_checkpoint(run(at), 1)
-    with told():
+    with provoked():
         run(at, small(optimizer=MUON), "muon.zarr", branch=checkpoint)
     run(at, small(optimizer={"learning_rate": 0.01}), "sgd.zarr", branch=checkpoint)
 
 
 @ADVICE.story("has other parameters than in the checkpoint; keep optimizer.layers and freeze_hidden")
-def _(at, told):
+def _(at, provoked):
     checkpoint = load_checkpoint(run(at), 1)
-    with told():
+    with provoked():
         run(at, small(freeze_hidden=True), "frozen.zarr", branch=checkpoint)
     run(at, name="same.zarr", branch=checkpoint)
     checkpoint = load_checkpoint(run(at, small(optimizer=MUON), "muon.zarr"), 1)
-    with told():
+    with provoked():
         run(at, small(optimizer=replace(MUON, layers="hidden")), "hidden.zarr", branch=checkpoint)
     run(at, small(optimizer=MUON), "again.zarr", branch=checkpoint)
 
 
 @ADVICE.story("so train a new run for another {key}")
-def _(at, told):
+def _(at, provoked):
     checkpoint = load_checkpoint(run(at), 1)
     learned = small(rule="kp", optimizer={"weight_decay": 0.01})
-    with told():
+    with provoked():
         run(at, learned, "branch.zarr", branch=checkpoint)
     run(at, learned, "new.zarr")
 
 
 @ADVICE.story("in the checkpoint; take the network that it is of")
-def _(at, told):
+def _(at, provoked):
     given = {"data": DATA, "config": small(data=DataConfig())}
     checkpoint = load_checkpoint(run(at, model=net(4), **given), 1)
     for other in (net(6), net(4, 4)):
-        with told():
+        with provoked():
             run(at, name="branch.zarr", model=other, branch=checkpoint, **given)
     run(at, name="branch.zarr", model=net(4), branch=checkpoint, **given)
 
@@ -185,8 +185,8 @@ ADVICE.row(
 
 
 @ADVICE.story("torch sees no CUDA device; take 'auto' or 'cpu'")
-def _(at, told):
-    with mock.patch("torch.cuda.is_available", return_value=False), told():
+def _(at, provoked):
+    with mock.patch("torch.cuda.is_available", return_value=False), provoked():
         train(SMALL, at / "run.zarr", device="cuda")
     with mock.patch("torch.cuda.is_available", return_value=False):
         for device in ("auto", "cpu"):
@@ -381,10 +381,10 @@ def study(folder, config=SMALL, **changes):
 
 
 @ADVICE.story("is damaged: {error}; delete it or take another folder")
-def _(at, told):
+def _(at, provoked):
     study(at / "a")
     (at / "a" / "study.json").write_text("{")
-    with told():
+    with provoked():
         study(at / "a")
     study(at / "b")
     (at / "a" / "study.json").unlink()
@@ -392,36 +392,36 @@ def _(at, told):
 
 
 @ADVICE.story("the question is declared before the runs; take another folder")
-def _(at, told):
+def _(at, provoked):
     study(at / "a")
-    with told():
+    with provoked():
         study(at / "a", primary_metric="error_overlap")
     study(at / "b", primary_metric="error_overlap")
 
 
 @ADVICE.story("is being written, by another study in this folder; wait for it, or take another folder")
-def _(at, told):
+def _(at, provoked):
     (at / "a").mkdir()
     config = replace(SMALL, condition="fa")  # of the run that the study names so
     with RunWriter(at / "a" / "fa-seed0.zarr", manifest={"config": msgspec.to_builtins(config)}):
-        with told():
+        with provoked():
             study(at / "a")
         study(at / "b")
     study(at / "a")
 
 
 @ADVICE.story("this study asks for {wanted.get(key)}")
-def _(at, told):
+def _(at, provoked):
     study(at / "a")
-    with told():
+    with provoked():
         study(at / "a", small(optimizer={"learning_rate": 0.04}))
     study(at / "b", small(optimizer={"learning_rate": 0.04}))
 
 
 @ADVICE.story("if memory ran out, run fewer at a time (jobs)")
-def _(at, told):
+def _(at, provoked):
     process = mock.Mock(exitcode=-9)
-    with told(), _explained("fa-seed0", process):
+    with provoked(), _explained("fa-seed0", process):
         raise EOFError
     with in_this_process() as pools:
         run_study(Study("s", "?", {"fa": SMALL}, (0, 1), "error_cosine"), at / "a", jobs=1)

@@ -1,4 +1,4 @@
-"""Define the batch and the loss that most capture tests use."""
+"""Define the batch and the loss that most capture tests use, and the product of a foreign rule."""
 
 import torch
 from torch.nn import functional
@@ -17,3 +17,17 @@ def loss_of(model, batch):
 def on(device, batch):
     """The batch, a tensor or a tuple of them, on a device."""
     return batch.to(device) if isinstance(batch, torch.Tensor) else tuple(x.to(device) for x in batch)
+
+
+class Bent(torch.autograd.Function):
+    """A product whose backward pass takes another matrix, as somebody's own rule does."""
+
+    @staticmethod
+    def forward(ctx, x, weight, matrix):
+        ctx.save_for_backward(x, matrix)
+        return x @ weight.T
+
+    @staticmethod
+    def backward(ctx, error):
+        x, matrix = ctx.saved_tensors
+        return error @ matrix, error.T @ x, None

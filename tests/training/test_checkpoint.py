@@ -31,6 +31,7 @@ from fadiag.training import (
     train,
 )
 from fadiag.training import trainer as trainer_module
+from tests.training.stores import assert_same
 
 SMALL = Config(
     train=TrainConfig(epochs=3, batch_size=20, checkpoint_every=4),
@@ -66,25 +67,6 @@ CASES = {
     # These two draw or keep more than B.
     **{rule: replace(SMALL, rule=rule) for rule in ("brsf", "frsf")},
 }
-
-
-def numbers(store: Path) -> dict[str, np.ndarray]:
-    """Every variable of a store but the clock's."""
-    tree = open_run(store).load()
-    return {
-        f"{node.path}/{name}": array.values
-        for node in tree.subtree
-        for name, array in node.variables.items()
-        if name != "wall_time"
-    }
-
-
-def assert_same(one: Path, other: Path) -> None:
-    first, second = numbers(one), numbers(other)
-    assert first.keys() == second.keys()
-    for key, value in first.items():
-        assert value.dtype == second[key].dtype, key
-        assert value.tobytes() == second[key].tobytes(), key
 
 
 class KilledError(Exception):

@@ -23,6 +23,7 @@ from fadiag.training import (
     TrainConfig,
     train,
 )
+from tests.training.stores import assert_same
 
 SMALL = Config(
     train=TrainConfig(epochs=2, batch_size=20),
@@ -35,24 +36,6 @@ SMALL = Config(
 DECAYED = replace(SMALL.optimizer, weight_decay=0.01)
 ONE = TrainConfig(epochs=1, batch_size=20)
 STEPS = 10  # two epochs of five batches
-
-
-def numbers(store: Path) -> dict[str, np.ndarray]:
-    """Every variable of a store but the clock's."""
-    tree = open_run(store).load()
-    return {
-        f"{node.path}/{name}": array.values
-        for node in tree.subtree
-        for name, array in node.variables.items()
-        if name != "wall_time"
-    }
-
-
-def assert_same(one: Path, other: Path) -> None:
-    first, second = numbers(one), numbers(other)
-    assert first.keys() == second.keys()
-    for key, value in first.items():
-        np.testing.assert_array_equal(value, second[key], err_msg=key)
 
 
 def test_records_probe_state_log_and_who_it_was(tmp_path: Path) -> None:

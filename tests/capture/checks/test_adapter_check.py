@@ -14,22 +14,10 @@ from fadiag.errors import CaptureError, CaptureWarning, InputError
 from fadiag.rules import convert
 from fadiag.store import open_run
 from fadiag.testing import check_adapter
-from tests.capture.toy import labelled, loss_of
+from tests.capture.toy import Bent, labelled, loss_of
 
 X, Y = labelled(16)
 UNGATED = ["error", "error_bp", "gradient", "gradient_bp"]
-
-
-class Function(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weight, matrix):
-        ctx.save_for_backward(x, matrix)
-        return x @ weight.T
-
-    @staticmethod
-    def backward(ctx, error):
-        x, matrix = ctx.saved_tensors
-        return error @ matrix, error.T @ x, None
 
 
 class Home(nn.Module):
@@ -42,7 +30,7 @@ class Home(nn.Module):
         self.shift = nn.Parameter(torch.zeros(given))
 
     def forward(self, x):
-        return Function.apply(x, self.weight, self.B) + self.shift
+        return Bent.apply(x, self.weight, self.B) + self.shift
 
 
 class Hooked(nn.Module):
