@@ -12,7 +12,7 @@ import torch
 from fadiag.errors import ConfigError, InputError, StoreError
 from fadiag.paths import absolute_path
 from fadiag.rules import RULES
-from fadiag.store import inspect_run, run_info
+from fadiag.store import inspect_run
 from fadiag.training.config import Config
 from fadiag.training.state import TrainingState
 
@@ -167,10 +167,11 @@ def resumable(store: Path, config: Config) -> Checkpoint | None:
     ConfigError
         The store is that of another configuration.
     """
-    info = run_info(store)
+    summary = inspect_run(store)
+    info = summary.info
     if info.manifest.get("config") != msgspec.json.decode(msgspec.json.encode(config)):
         raise ConfigError(f"{store} is a run of another configuration; take another path, or a branch of it")
-    log = next((stream for stream in inspect_run(store).streams if stream.name == "log"), None)
+    log = next((stream for stream in summary.streams if stream.name == "log"), None)
     committed = -1 if log is None or log.last_step is None else log.last_step
     # A record of the checkpoint's own step comes after all records of the steps before.
     for step in reversed(_steps(store)):

@@ -1,4 +1,4 @@
-"""What is checked before a run writes anything: the device, and that network, data and numbers fit."""
+"""Check before a run writes anything that device, network, data and numbers fit together."""
 
 from collections.abc import Mapping
 

@@ -1,9 +1,11 @@
-"""The order in which a network's layers work, since nothing else says which one is the first or the last."""
+"""Find the order in which a network calls its layers, and so the first and the last one."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from fadiag.capture.passes.isolation import TrainingFlags, isolated
 
 __all__ = ["layers_in_order"]
 
@@ -16,7 +18,7 @@ _NO_LAYERS = (nn.Embedding, nn.LayerNorm, nn.RMSNorm)
 def layers_in_order(model: nn.Module, x: Tensor) -> dict[str, nn.Module]:
     """Return the layers with a weight matrix or kernels by name, in the order of their first forward calls.
 
-    Runs the model once in eval mode. Its buffers, its modes and torch's generators are then as before.
+    Runs the model once in eval mode, as a probe does: it leaves no trace.
 
     Parameters
     ----------
@@ -44,19 +46,10 @@ def layers_in_order(model: nn.Module, x: Tensor) -> dict[str, nn.Module]:
         weight = module._parameters.get("weight")
         if weight is not None and weight.ndim >= 2 and not isinstance(module, _NO_LAYERS):
             watch(name, module)
-    modes = {module: module.training for module in model.modules()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    cuda = [x.device] if x.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=cuda):
-            model.eval()
+        with isolated(model, TrainingFlags(model), mode="eval", seed=0):
             model(x)
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
-        for name, buffer in model.named_buffers():
-            if name in buffers:
-                buffer.copy_(buffers[name])
     return order

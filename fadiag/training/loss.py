@@ -1,4 +1,4 @@
-"""The training loss, and the accuracy, in the precision of a run."""
+"""Compute the training loss and the accuracy in the precision of a run."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What a configuration asks the recorder for, and what the manifest says of a run."""
+"""Translate a configuration into the recorder's arguments and the run's metadata."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

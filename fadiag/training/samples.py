@@ -1,4 +1,4 @@
-"""The data of a run: built-in images or the user's own, as batches of any indices."""
+"""Return batches of the built-in images or of the user's own data."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""All that changes while a network is trained, so that a checkpoint can hold it."""
+"""TrainingState holds all that changes during training, for checkpoints."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A study: several conditions, each run with the same seeds, and a question declared before the runs."""
+"""Run a study: several conditions with the same seeds, and a question declared before the runs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The reference trainer: one loop, recorded as any user would record their own."""
+"""Train and record one network: the loop of the reference trainer."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from torch import nn
 
 from fadiag.capture import Recorder
+from fadiag.capture.passes.isolation import cuda_devices, seed_torch
 from fadiag.errors import ConfigError, FadiagError
 from fadiag.paths import absolute_path
 from fadiag.rules import convert
@@ -140,7 +141,7 @@ def train(
     per_epoch = len(samples.train) // config.train.batch_size
     steps = config.train.epochs * per_epoch
 
-    with _seeded(generator_for(config.seeds.feedback, "each pass").initial_seed(), place):
+    with _seeded(generator_for(config.seeds.feedback, "each pass").initial_seed(), model):
         state = TrainingState.begin(config, model, optimizers, place, len(samples.train))
         if checkpoint is not None:
             before = checkpoint.config
@@ -211,13 +212,10 @@ def _with_given(config: Config, model: nn.Module | None, data: Given | None) -> 
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's own generators, which some rules draw from at each pass, and put them back."""
-    cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        torch.default_generator.manual_seed(seed)
-        if cuda:
-            torch.cuda.manual_seed(seed)
+def _seeded(seed: int, model: nn.Module) -> Iterator[None]:
+    """Seed torch's own generators, from which some rules draw at each pass, and restore them."""
+    with torch.random.fork_rng(devices=cuda_devices(model)):
+        seed_torch(seed, model)
         yield
 
 

@@ -1,4 +1,4 @@
-"""The configuration of a training run, one table of the TOML file a module."""
+"""Define the configuration of a training run: one module for each table of the TOML file."""
 
 from fadiag.training.config.data import DataConfig
 from fadiag.training.config.model import ModelConfig

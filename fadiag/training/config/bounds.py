@@ -1,4 +1,4 @@
-"""The bounds that the values of a configuration share."""
+"""Define the bounds that values of a configuration share."""
 
 from typing import Annotated
 

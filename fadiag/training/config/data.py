@@ -1,4 +1,4 @@
-"""The keys of the table ``[data]``: the images, and what is done to them."""
+"""Define the keys of the table ``[data]``: the images, and how they are changed."""
 
 from typing import Literal
 

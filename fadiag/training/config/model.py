@@ -1,4 +1,4 @@
-"""The keys of the table ``[model]``: the network and its first weights."""
+"""Define the keys of the table ``[model]``: the network and its first weights."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""The keys of the table ``[optimizer]``: which optimizer takes which layers, with which rates."""
+"""Define the keys of the table ``[optimizer]``: the optimizers, their layers and their rates."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The keys of the table ``[record]``: what is recorded, and when."""
+"""Define the keys of the table ``[record]``: the recorded signals and their schedule."""
 
 from typing import Literal
 

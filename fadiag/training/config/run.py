@@ -1,4 +1,4 @@
-"""The configuration of a training run: the tables of a TOML file, with their defaults and bounds."""
+"""Define `Config`, the configuration of a training run, and the table of its seeds."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""The keys of the table ``[train]``: how long, in which portions, and with which loss."""
+"""Define the keys of the table ``[train]``: epochs, batches and the loss."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The image data sets of the reference trainer: one comes with the package, the user has the others."""
+"""Read the image data sets of the reference trainer; the digits come with the package."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in their official binary layout."""
+"""Read CIFAR-10 and CIFAR-100 in their official binary layout."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

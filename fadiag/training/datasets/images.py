@@ -1,4 +1,4 @@
-"""The images and labels of a data set: checked, and standardized for training."""
+"""Images holds the images and labels of a data set, and standardizes them for training."""
 
 import hashlib
 from dataclasses import dataclass

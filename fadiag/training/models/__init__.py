@@ -1,4 +1,4 @@
-"""The networks of the reference trainer, each in a file of its own."""
+"""Build the networks of the reference trainer; each has its own file."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

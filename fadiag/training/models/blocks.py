@@ -1,4 +1,4 @@
-"""What the built-in networks are made of: layers with their first weights, norms and gates."""
+"""Blocks makes the layers, norms and gates of the built-in networks, with their first weights."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""LeNet-5."""
+"""Build LeNet-5."""
 
 from collections import OrderedDict
 

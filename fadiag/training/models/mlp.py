@@ -1,4 +1,4 @@
-"""The multilayer perceptron."""
+"""Build the multilayer perceptron."""
 
 from collections import OrderedDict
 

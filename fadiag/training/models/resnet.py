@@ -1,4 +1,4 @@
-"""Residual networks for images of 32 x 32."""
+"""Build residual networks for images of 32 x 32."""
 
 from functools import partial
 

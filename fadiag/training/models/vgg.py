@@ -1,4 +1,4 @@
-"""A convolutional network in the manner of VGG."""
+"""Build a convolutional network in the style of VGG."""
 
 from collections import OrderedDict
 

@@ -1,4 +1,4 @@
-"""The optimizers of the reference trainer, and which layers each takes."""
+"""Build the optimizers of the reference trainer, and choose the layers of each."""
 
 from fadiag.training.optimizers.build import build_optimizers, rate_factor, set_rates
 from fadiag.training.optimizers.groups import matrix_layers

@@ -1,4 +1,4 @@
-"""The optimizers of a run, and their learning rates over time."""
+"""Build the optimizers of a run, and set their learning rates over time."""
 
 import math
 from collections.abc import Iterable, Mapping

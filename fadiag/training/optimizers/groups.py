@@ -1,4 +1,4 @@
-"""Which layers the matrix optimizers take, by the order of a forward pass."""
+"""Choose the layers of the matrix optimizers by the order of a forward pass."""
 
 from collections.abc import Mapping
 

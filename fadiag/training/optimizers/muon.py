@@ -1,4 +1,4 @@
-"""Muon: momentum whose singular values are all made one."""
+"""Muon steps along the momentum with all its singular values set to about one."""
 
 from collections.abc import Iterable
 from typing import Any, Literal

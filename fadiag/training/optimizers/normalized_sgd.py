@@ -1,4 +1,4 @@
-"""SGD whose step has a given size in each layer, along the momentum: the control for Muon."""
+"""NormalizedSGD makes steps of a fixed size in each layer, as a control for Muon."""
 
 import torch
 from torch import Tensor
