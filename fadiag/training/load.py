@@ -80,10 +80,8 @@ def make_config(
         config = msgspec.convert(merged, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {_explain(str(error), merged)}") from None
-    # Rules that do not train are not offered: frozen layers have the separate key freeze_hidden.
-    rules = [rule.name for rule in RULES if rule.trains]
     for key, name, names in (
-        ("rule", config.rule, rules),
+        ("rule", config.rule, [rule.name for rule in RULES]),
         ("data.name", config.data.name, DATASETS),
         ("model.name", config.model.name, MODELS),
     ):

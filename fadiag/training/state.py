@@ -119,7 +119,7 @@ class TrainingState:
             except ValueError:
                 raise ConfigError(
                     f"{held['kind']} has other parameters than in the checkpoint; keep optimizer.layers and "
-                    "freeze_hidden"
+                    "the rule"
                 ) from None
             for group, options in zip(optimizer.param_groups, own, strict=True):
                 group.update(options)

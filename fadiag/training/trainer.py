@@ -14,13 +14,13 @@ from fadiag.capture import Recorder
 from fadiag.capture.passes.isolation import cuda_devices, seed_torch
 from fadiag.errors import ConfigError, FadiagError
 from fadiag.paths import absolute_path
-from fadiag.rules import convert
 from fadiag.rules.feedback import generator_for
 from fadiag.store import run_info
 from fadiag.training.checkpoint import Checkpoint, resumable, save_checkpoint
 from fadiag.training.checks import check_batch_norm, check_counts, check_layers, pick_device
 from fadiag.training.config import Config
 from fadiag.training.layer_order import layers_in_order
+from fadiag.training.learning_rule import apply_rule
 from fadiag.training.loss import accuracy, loss_of
 from fadiag.training.models import build_model
 from fadiag.training.optimizers import (
@@ -131,8 +131,8 @@ def train(
         model = build_model(config.model, tuple(example.shape[1:]), samples.classes, config.seeds.init)
     model = model.to(place)
     layers = layers_in_order(model, example)
-    model = convert(model, rule=config.rule, seed=config.seeds.feedback)
     check_layers(layers, model)
+    model = apply_rule(config, model, layers)
     check_batch_norm(config, model)
     optimizers, taken = build_optimizers(config, model, layers)
     trained = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]

@@ -120,11 +120,11 @@ def _(at, provoked):
     run(at, small(optimizer={"learning_rate": 0.01}), "sgd.zarr", branch=checkpoint)
 
 
-@ADVICE.story("has other parameters than in the checkpoint; keep optimizer.layers and freeze_hidden")
+@ADVICE.story("has other parameters than in the checkpoint; keep optimizer.layers and the rule")
 def _(at, provoked):
     checkpoint = load_checkpoint(run(at), 1)
     with provoked():
-        run(at, small(freeze_hidden=True), "frozen.zarr", branch=checkpoint)
+        run(at, small(rule="frozen"), "frozen.zarr", branch=checkpoint)
     run(at, name="same.zarr", branch=checkpoint)
     checkpoint = load_checkpoint(run(at, small(optimizer=MUON), "muon.zarr"), 1)
     with provoked():
@@ -210,9 +210,9 @@ ADVICE.row(
     lambda at: run(at, small(rule="kp", optimizer={"weight_decay": 0.01})),
 )
 ADVICE.row(
-    "and freeze_hidden trains the last layer only; take 'sgd'",
-    lambda at: run(at, small(freeze_hidden=True, optimizer=MUON)),
-    lambda at: run(at, small(freeze_hidden=True, optimizer={"name": "sgd"})),
+    "and rule 'frozen' trains the last layer only; take 'sgd'",
+    lambda at: run(at, small(rule="frozen", optimizer=MUON)),
+    lambda at: run(at, small(rule="frozen", optimizer={"name": "sgd"})),
 )
 ADVICE.row(
     "that leaves none; take another optimizer.layers, or 'sgd'",

@@ -245,7 +245,7 @@ def test_what_a_branch_changes_takes_effect(tmp_path: Path, changes: dict, same:
             "the checkpoint is of SGD, and this run has Adam, which",
         ),
         (
-            {"freeze_hidden": True},
+            {"rule": "frozen"},
             "SGD has other parameters than in the checkpoint; keep optimizer.layers and",
         ),
         (

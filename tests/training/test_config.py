@@ -163,7 +163,7 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
 
 def test_labels_name_the_condition() -> None:
     assert Config(rule="bp").label == "bp"
-    assert Config(freeze_hidden=True, optimizer=OptimizerConfig()).label == "frozen"
+    assert Config(rule="frozen", optimizer=OptimizerConfig()).label == "frozen"
     assert Config(condition="mine").label == "mine"
     assert make_config({"model": {"norm": "layer"}, "optimizer": {"name": "adam"}}).label == "fa+adam+ln"
 

@@ -117,7 +117,7 @@ def test_a_data_set_gives_the_same_run_as_its_tensors(tmp_path: Path) -> None:
 
 def test_frozen_hidden_layers_are_those_before_the_last_call(tmp_path: Path) -> None:
     model, start = net(), dict(net().named_parameters())
-    config = replace(SMALL, data=DataConfig(), freeze_hidden=True)
+    config = replace(SMALL, data=DataConfig(), rule="frozen")
     train(config, tmp_path / "run.zarr", model=model, data=blobs())
     moved = {name for name, value in model.named_parameters() if not torch.equal(value, start[name])}
     assert moved == {"head.weight", "head.bias"}
@@ -382,12 +382,16 @@ def test_a_rule_that_cannot_apply_is_one_clear_line(tmp_path: Path) -> None:
         def forward(self, x):
             return x @ self.w.T
 
-    with pytest.raises(InputError, match=r"nothing to convert in Own: it has no layer of type"):
-        train(replace(SMALL, data=DataConfig()), tmp_path / "run.zarr", model=Own(), data=blobs())
+    class Pairs(nn.Bilinear):
+        def forward(self, x):
+            return super().forward(x, x)
+
+    with pytest.raises(InputError, match=r"nothing to convert in Pairs: it has no layer of type"):
+        train(replace(SMALL, data=DataConfig()), tmp_path / "run.zarr", model=Pairs(5, 5, 3), data=blobs())
     with pytest.raises(
         ConfigError, match="no layer with a weight matrix is called in the forward pass of Own"
     ):
-        train(replace(SMALL, data=DataConfig(), rule="bp"), tmp_path / "run.zarr", model=Own(), data=blobs())
+        train(replace(SMALL, data=DataConfig()), tmp_path / "run.zarr", model=Own(), data=blobs())
     with pytest.raises(InputError, match="unknown rule 'faa'; did you mean 'fa'"):
         train(replace(SMALL, rule="faa"), tmp_path / "run.zarr")
     assert not (tmp_path / "run.zarr").exists()

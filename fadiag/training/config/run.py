@@ -37,9 +37,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     condition : str, optional
         Its name in figures; made of rule, optimizer and norm by default.
     rule : str
-        A rule that `fadiag.convert` knows.
-    freeze_hidden : bool
-        Train the last layer only: the control that any rule has to beat.
+        A rule that `fadiag.convert` knows. Under "frozen" only the last layer learns: the control that any
+        rule has to beat.
     data, model, optimizer, train, seeds, record
         The tables of the file.
 
@@ -51,7 +50,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     condition: str | None = None
     rule: str = "fa"
-    freeze_hidden: bool = False
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -71,4 +69,4 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if self.condition is not None:
             return self.condition
         kinds = (_SHORT.get(kind, kind) for kind in (self.optimizer.name, self.model.norm))
-        return "+".join(["frozen" if self.freeze_hidden else self.rule, *filter(None, kinds)])
+        return "+".join([self.rule, *filter(None, kinds)])
