@@ -101,9 +101,7 @@ def condition_configs(base: Config, learning_rates: Mapping[str, float]) -> dict
     True
     """
 
-    def condition(
-        rule: str, optimizer: Literal["sgd", "muon"], norm: Literal["none", "batch"]
-    ) -> Config:
+    def condition(rule: str, optimizer: Literal["sgd", "muon"], norm: Literal["none", "batch"]) -> Config:
         config = replace(
             base,
             rule=rule,

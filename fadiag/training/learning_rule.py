@@ -1,14 +1,15 @@
-"""Convert the network of a run to its learning rule."""
+"""Convert the network of a run to its learning rule, and draw the B that Feedback Alignment would use."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
-from fadiag.rules import convert
+from fadiag.rules import FeedbackLayer, convert
 from fadiag.training.config import Config
 
-__all__ = ["apply_rule"]
+__all__ = ["apply_rule", "fa_feedback"]
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -37,3 +38,22 @@ def apply_rule(config: Config, model: _Model, layers: Mapping[str, nn.Module]) -
         list(layers.values())[-1].requires_grad_(True)
         return model
     return convert(model, config.rule, config.seeds.feedback)
+
+
+def fa_feedback(config: Config, model: nn.Module) -> dict[str, Tensor]:
+    """Return the B of each layer that a network would have under Feedback Alignment with this configuration.
+
+    Parameters
+    ----------
+    config : Config
+    model : nn.Module
+        Not yet converted, and with its first weights. It is not changed.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    >>> {name: tuple(B.shape) for name, B in fa_feedback(Config(rule="bp"), net).items()}
+    {'0': (3, 4), '1': (2, 3)}
+    """
+    twin = convert(deepcopy(model), "fa", config.seeds.feedback)
+    return {name: layer.feedback for name, layer in twin.named_modules() if isinstance(layer, FeedbackLayer)}

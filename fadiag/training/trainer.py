@@ -20,7 +20,7 @@ from fadiag.training.checkpoint import Checkpoint, resumable, save_checkpoint
 from fadiag.training.checks import check_batch_norm, check_counts, check_layers, pick_device
 from fadiag.training.config import Config
 from fadiag.training.layer_order import layers_in_order
-from fadiag.training.learning_rule import apply_rule
+from fadiag.training.learning_rule import apply_rule, fa_feedback
 from fadiag.training.loss import accuracy, loss_of
 from fadiag.training.models import build_model
 from fadiag.training.optimizers import (
@@ -132,6 +132,7 @@ def train(
     model = model.to(place)
     layers = layers_in_order(model, example)
     check_layers(layers, model)
+    feedbacks = fa_feedback(config, model) if config.record.error_fa else {}
     model = apply_rule(config, model, layers)
     check_batch_norm(config, model)
     optimizers, taken = build_optimizers(config, model, layers)
@@ -159,7 +160,7 @@ def train(
             steps=steps,
             scaler=scaler if scaler.is_enabled() else None,
             meta={**meta_of(config, samples, layers, taken), **(meta or {})},
-            **recorder_options(config, samples),
+            **recorder_options(config, samples, feedbacks),
             **how,
         ) as recorder:
             run_id, every = run_info(store).run_id, config.train.checkpoint_every

@@ -3,7 +3,7 @@
 from fadiag.training.config.data import DataConfig
 from fadiag.training.config.model import ModelConfig
 from fadiag.training.config.optimizer import OptimizerConfig, RestConfig
-from fadiag.training.config.record import LiveConfig, RecordConfig
+from fadiag.training.config.record import LiveConfig, LogConfig, RecordConfig, SubsetConfig
 from fadiag.training.config.run import Config, SeedConfig
 from fadiag.training.config.train import TrainConfig
 
@@ -11,10 +11,12 @@ __all__ = [
     "Config",
     "DataConfig",
     "LiveConfig",
+    "LogConfig",
     "ModelConfig",
     "OptimizerConfig",
     "RecordConfig",
     "RestConfig",
     "SeedConfig",
+    "SubsetConfig",
     "TrainConfig",
 ]
