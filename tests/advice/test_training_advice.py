@@ -141,7 +141,7 @@ def _(at, provoked):
     run(at, learned, "new.zarr")
 
 
-@ADVICE.story("in the checkpoint; take the network that it is of")
+@ADVICE.story("in the checkpoint; take the network of the checkpoint")
 def _(at, provoked):
     given = {"data": DATA, "config": small(data=DataConfig())}
     checkpoint = load_checkpoint(run(at, model=net(4), **given), 1)
@@ -215,7 +215,7 @@ ADVICE.row(
     lambda at: run(at, small(rule="frozen", optimizer={"name": "sgd"})),
 )
 ADVICE.row(
-    "that leaves none; take another optimizer.layers, or 'sgd'",
+    "take another optimizer.layers, or 'sgd'",
     lambda at: run(at, small(model={"hidden": (4,)}, optimizer=replace(MUON, layers="hidden"))),
     lambda at: run(at, small(model={"hidden": (4,)}, optimizer=replace(MUON, layers="all_but_last"))),
     lambda at: run(at, small(model={"hidden": (4,)}, optimizer=replace(MUON, layers="all"))),

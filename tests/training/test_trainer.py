@@ -210,7 +210,7 @@ def test_frozen_hidden_layers_do_not_move_but_their_errors_are_recorded(tmp_path
                 model=ModelConfig(hidden=(8,)),
                 optimizer=OptimizerConfig(name="muon", layers="hidden"),
             ),
-            "optimizer.name is 'muon' with layers 'hidden', and of the layers fc1, out that leaves none",
+            "optimizer.name is 'muon' with layers 'hidden', which takes none of the layers fc1, out",
         ),
     ],
 )

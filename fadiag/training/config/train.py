@@ -18,7 +18,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     batch_size : int
         The samples of an update. The last incomplete batch of an epoch is left out.
     accumulate : int
-        The number of equal parts that a batch is worked through in, to save memory.
+        The number of equal parts into which each batch is split, to save memory.
     amp : {"none", "bf16", "fp16"}
         Automatic mixed precision; "fp16" with a loss scale.
     loss : {"cross_entropy", "mse"}
