@@ -294,7 +294,7 @@ def test_missing_and_damaged_checkpoints_are_named(tmp_path: Path, monkeypatch) 
     store = tmp_path / "run.zarr"
     train_until(10, SMALL, store, monkeypatch)
     with pytest.raises(
-        InputError, match=r"run\.zarr has no checkpoint of step 5; there are those of .* 4, 8$"
+        InputError, match=r"run\.zarr has no checkpoint of step 5; it has those of .* 4, 8$"
     ):
         load_checkpoint(store, 5)
     newest = tmp_path / "run.zarr.checkpoints" / "8.pt"

@@ -37,7 +37,7 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     Attributes
     ----------
     name : {"sgd", "normalized_sgd", "adam", "adamw", "muon"}
-        "muon" and "normalized_sgd" take the weights of the ``layers``; ``rest`` has the optimizer of everything else.
+        "muon" and "normalized_sgd" take the weights of ``layers``, and ``rest`` everything else.
         "normalized_sgd" makes steps of Muon's size along the momentum itself.
     learning_rate : float
     momentum : float
