@@ -293,9 +293,7 @@ def test_another_network_is_refused(tmp_path: Path, checkpoint) -> None:
 def test_missing_and_damaged_checkpoints_are_named(tmp_path: Path, monkeypatch) -> None:
     store = tmp_path / "run.zarr"
     train_until(10, SMALL, store, monkeypatch)
-    with pytest.raises(
-        InputError, match=r"run\.zarr has no checkpoint of step 5; it has those of .* 4, 8$"
-    ):
+    with pytest.raises(InputError, match=r"run\.zarr has no checkpoint of step 5; it has those of .* 4, 8$"):
         load_checkpoint(store, 5)
     newest = tmp_path / "run.zarr.checkpoints" / "8.pt"
     for content in (b"", b"not a checkpoint", newest.read_bytes()[:-200]):

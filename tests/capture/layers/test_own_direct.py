@@ -184,3 +184,63 @@ def test_the_adapter_passes_its_check():
     model = network("mlp", "drtp").float()
     with targets(model, Y):
         check_adapter(own_direct_layers, model[2], torch.randn(N, 8))
+
+
+class Residual(nn.Module):
+    """h1 goes to fc2 and around it, so F is no layer's whole credit."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(6, 8), nn.Linear(8, 7), nn.Linear(7, 8)
+        self.out = nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        h1 = self.fc1(x).relu()
+        return self.out((h1 + self.fc3(self.fc2(h1).relu())).relu())
+
+
+def test_across_a_skip_each_layer_keeps_the_feedback_of_its_own_input(tmp_path):
+    batch = (torch.randn(N, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1)), Y)
+    torch.manual_seed(0)
+    model = convert(Residual().double(), "dfa", seed=3, example=batch[0])
+    probe = Probe(batch, loss_of, redraws=2, gate_draws=2)
+    Recorder(model, tmp_path / "run.zarr", probes={"probe": probe}, every=1).close()
+    run = open_run(tmp_path / "run.zarr").load()
+
+    # By hand: the skip is exact, and each layer's input gets the outputs' error times its F.
+    with torch.no_grad():
+        h1 = model.fc1(batch[0]).relu()
+        h2 = model.fc2(h1).relu()
+        a3 = model.fc3(h2)
+        top = (h1 + a3).relu()
+        delta = (model.out(top).softmax(1) - torch.eye(CLASSES, dtype=torch.float64)[Y]) / N
+        joined = delta @ model.out.feedback * (top > 0)
+        expected = {
+            "out": delta,
+            "fc3": joined,
+            "fc2": delta @ model.fc3.feedback * (h2 > 0),
+            "fc1": (delta @ model.fc2.feedback + joined) * (h1 > 0),
+        }
+    for name, error in expected.items():
+        np.testing.assert_allclose(run[f"probe/{name}/error"][0], error.numpy(), atol=1e-15)
+        assert run[f"probe/{name}"].attrs["error_bp_check"] == "passed"
+        drawn = run[f"probe/{name}/error_null_cosine"][0].values
+        assert (drawn == 1).all() if name == "out" else drawn[0] != drawn[1]
+        assert (
+            run[f"probe/{name}"]
+            .attrs.get("no_gate_null", "")
+            .endswith(
+                {"out": "no layer reads its output", "fc3": "its consumer 'out' sends direct feedback"}.get(
+                    name, "sends direct feedback"
+                )
+            )
+        )
+    for name in ("fc2", "fc3", "out"):
+        place = run[f"static/{name}"]
+        assert np.array_equal(place["feedback"], getattr(model, name).feedback)
+        assert run[f"probe/{name}"].attrs["feedback_kind"] == "direct_input"
+        assert place["feedback"].attrs["sender"] == name
+    assert run["probe/fc1"].attrs["feedback_kind"] == "exact"
+    # A chain's metrics of direct feedback do not apply.
+    measured = analyze(tmp_path / "run.zarr")["probe"]
+    assert not [name for name in measured.data_vars if "direct" in name]
