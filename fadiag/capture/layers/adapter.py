@@ -90,9 +90,6 @@ class LayerAdapter:
         below, "output" the module's own.
     passes_on : bool
         Whether the modules return their first argument unchanged.
-    joins_skips : bool
-        For a direct adapter, whether F is sent to the input whatever made it. Across a skip connection F is
-        then only a part of a layer's credit and is stored under no layer. Otherwise the recorder refuses it.
 
     Raises
     ------
@@ -124,7 +121,6 @@ class LayerAdapter:
     exact: Callable[[nn.Module], AbstractContextManager[None]] | None = None
     credits: Literal["input", "output"] = "input"
     passes_on: bool = False
-    joins_skips: bool = False
 
     def __post_init__(self) -> None:
         """Check the kind, and that the adapter has the callables that its kind needs."""

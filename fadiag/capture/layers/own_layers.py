@@ -44,9 +44,7 @@ own_layers = LayerAdapter(
 #: fadiag's own feedback layers with a weight of (in, out).
 own_transposed_linears = replace(own_layers, types=(FeedbackTransposedLinear,), weight_dims=("in", "out"))
 #: fadiag's own layers that send direct feedback.
-own_direct_layers = replace(
-    own_layers, types=(DirectLayer,), feedback_kind="direct", exact=_own_exact, joins_skips=True
-)
+own_direct_layers = replace(own_layers, types=(DirectLayer,), feedback_kind="direct", exact=_own_exact)
 #: fadiag's own layers that send direct feedback, with a weight of (in, out).
 own_direct_transposed_linears = replace(
     own_direct_layers,

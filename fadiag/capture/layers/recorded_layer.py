@@ -32,10 +32,6 @@ class RecordedLayer:
         The module that sends direct feedback to this layer's output.
     sends : bool
         Whether the layer itself sends direct feedback to a layer below.
-    sent_part : DirectSender or None
-        The layer itself, if what it sends is only a part of a layer's credit, next to a skip connection.
-    gets_part : bool
-        Whether a part of the credit of this layer's output is direct feedback.
     parametrization : str
         The name of the parametrization that computes the weight; "" if the weight is a parameter.
     """
@@ -46,8 +42,6 @@ class RecordedLayer:
     named: bool = False
     sender: DirectSender | None = None
     sends: bool = False
-    sent_part: DirectSender | None = None
-    gets_part: bool = False
     parametrization: str = ""
 
     @property
@@ -160,7 +154,7 @@ class RecordedLayer:
     @property
     def feedback_kind(self) -> str:
         """The adapter's feedback_kind; "hook" if it is exact but the module has backward hooks."""
-        if self.sender is not None or self.gets_part:
+        if self.sender is not None:
             return "direct"
         kind = "exact" if self.adapter.is_direct else self.adapter.feedback_kind
         return "hook" if kind == "exact" and not self.sends and has_backward_hooks(self.module) else kind

@@ -1,7 +1,7 @@
 """Find the layer that each module with direct feedback credits, and check the module's adapter.
 
-A forward pass shows the layer whose output arrives at the module. A skip connection at that layer adds a
-second credit, which F does not describe. It raises an error, unless the adapter says joins_skips.
+A forward pass shows the layer whose output arrives at the module. A skip connection at that layer raises an
+error: it would add a second credit, which F does not describe.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,17 +69,6 @@ class _Consumers:
         named = [n for n, found in self.sources.items() if layer in found]
         return sorted(name for name in named if not name.startswith(f"{without}."))
 
-    def shared_sources(self, sender: str) -> set[str] | None:
-        """Return the layers in a sender's input, if these are not one layer that it alone reads.
-
-        None if it reads data, or is the only one to read one layer's output.
-        """
-        if sender not in self.graded:
-            return None
-        sources = self.sources.get(sender, set())
-        is_shared = len(sources) != 1 or len(self.of(next(iter(sources)), without=sender)) > 1
-        return sources if is_shared else None
-
     def _sources_of(self, tensor: Tensor) -> set[str]:
         nodes, seen, found = [tensor.grad_fn], set(), set()
         while nodes:
@@ -119,13 +108,7 @@ def link_senders(
     last = next(by_name[name] for name in reversed(consumers.called) if name in by_name)
     _check_head(last, every)
     found: dict[str, DirectSender] = {}
-    parts: dict[str, DirectSender] = {}
-    credited_in_part: set[str] = set()
     for sender in senders:
-        if sender.adapter.joins_skips and (sources := consumers.shared_sources(sender.name)) is not None:
-            parts[sender.name] = sender
-            credited_in_part |= sources
-            continue
         credit = _credited(sender, consumers)
         if credit is None:
             continue
@@ -149,13 +132,7 @@ def link_senders(
 
     def linked(layers: Sequence[RecordedLayer]) -> tuple[RecordedLayer, ...]:
         return tuple(
-            replace(
-                layer,
-                sender=found.get(layer.name),
-                sends=id(layer.module) in sending or layer.name in parts,
-                sent_part=parts.get(layer.name),
-                gets_part=layer.name in credited_in_part,
-            )
+            replace(layer, sender=found.get(layer.name), sends=id(layer.module) in sending)
             for layer in layers
         )
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from fadiag.capture.layers.backward_hooks import has_backward_hooks, without_backward_hooks
-from fadiag.capture.layers.direct import DirectSender
 from fadiag.capture.layers.selection import RecordedLayer, in_order, owners_of
 from fadiag.capture.passes.batch_guard import change_between, contents_of
 from fadiag.capture.passes.error_context import explain_errors
@@ -55,8 +54,7 @@ class Passes:
     def truth(self) -> dict[str, Tensor | None]:
         """Return the matrices of an exact pass, by layer: None for each layer with a feedback."""
         # All layers count: an error that passes through any feedback is not exact.
-        names = [layer.name for layer in self._all if layer.feedback is not None]
-        return dict.fromkeys([*names, *self._parts])
+        return {layer.name: None for layer in self._all if layer.feedback is not None}
 
     def is_true(self, truth: Mapping[str, Tensor | None]) -> bool:
         """Return whether the model's own pass is exact: no layer has a feedback or a backward hook."""
@@ -64,21 +62,11 @@ class Passes:
 
     def redrawn(self, generator: torch.Generator, *, without: Collection[str] = ()) -> dict[str, Tensor]:
         """Return new feedback for every layer that has one, by layer, except the layers in ``without``."""
-        layers = {
+        return {
             layer.name: layer.redrawn(generator)
             for layer in in_order(self.model, self._all)
             if layer.feedback is not None and layer.name not in without
         }
-        return layers | {
-            name: sender.adapter.redrawn(sender.module, generator) for name, sender in self._parts.items()
-        }
-
-    def replaced(self, names: Collection[str]) -> dict[str, Tensor]:
-        """Return the tensors whose place the matrices with these names take."""
-        layers = {
-            x.name: x.weight if x.sender is None else x.sender.feedback for x in self._all if x.name in names
-        }
-        return layers | {name: sender.feedback for name, sender in self._parts.items()}
 
     def run(
         self,
@@ -169,19 +157,11 @@ class Passes:
             for layer in self._all:
                 if layer.name in matrices:
                     stack.enter_context(layer.using(matrices[layer.name]))
-            for name, sender in self._parts.items():
-                if name in matrices:
-                    stack.enter_context(sender.using(matrices[name]))
             yield
 
     @property
     def _all(self) -> Sequence[RecordedLayer]:
         return (*self.layers, *self.others)
-
-    @property
-    def _parts(self) -> dict[str, DirectSender]:
-        """The senders whose feedback is only a part of a layer's credit, by names that no layer has."""
-        return {f".{x.sent_part.name}": x.sent_part for x in self._all if x.sent_part is not None}
 
     def _weights(self) -> dict[int, Tensor]:
         """Return the recorded weights by their ids, shared weights once; call it inside `under`."""

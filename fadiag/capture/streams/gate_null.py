@@ -59,8 +59,6 @@ def _why_absent(places: Sequence[LayerPlace], readers: Sequence[int], *, lost: b
         name, kind = place.layer.name, place.layer.adapter.feedback_kind
         if place.layer.adapter is unknown_layers or kind == "unknown" or place.output is None:
             return f"it is not known what its consumer {name!r} sends down"
-        if place.layer.sends:
-            return f"its consumer {name!r} sends direct feedback"
         if calls[id(place.layer)] > 1:
             return f"its consumer {name!r} is called more than once"
         axis = _units(place)

@@ -117,7 +117,11 @@ def _redraw(passes: Passes, draws: Mapping[str, NullDraws], count: int) -> None:
 def _fresh(passes: Passes, generator: torch.Generator, without: Collection[str] = ()) -> dict[str, Tensor]:
     """Return fresh feedback as new tensors, with the dtype and device of the layers' tensors."""
     drawn = passes.redrawn(generator, without=without)
-    own = passes.replaced(drawn)
+    own = {
+        layer.name: layer.weight if layer.sender is None else layer.sender.feedback
+        for layer in (*passes.layers, *passes.others)
+        if layer.name in drawn
+    }
     return {name: matrix.detach().to(own[name], copy=True) for name, matrix in drawn.items()}
 
 
