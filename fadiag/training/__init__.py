@@ -4,6 +4,7 @@ from fadiag.training.checkpoint import Checkpoint, load_checkpoint
 from fadiag.training.config import (
     Config,
     DataConfig,
+    FeedbackConfig,
     LiveConfig,
     LogConfig,
     ModelConfig,
@@ -28,6 +29,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "DivergedError",
+    "FeedbackConfig",
     "LiveConfig",
     "LogConfig",
     "ModelConfig",

@@ -124,7 +124,7 @@ def train(
         how = {"if_exists": "replace"} if checkpoint is None else {"resume_from": checkpoint.step}
     samples = prepare_data(config.data, data, test, config.seeds.data, place)
     check_counts(config, samples)
-    example = samples.train.take(torch.zeros(1, dtype=torch.int64, device="cpu"))[0]
+    example = samples.train.take(torch.arange(min(2, len(samples.train)), device="cpu"))[0]
     if model is None:
         if samples.classes is None:
             raise ConfigError("a torch Dataset does not say its number of classes; give model= too")
@@ -133,7 +133,7 @@ def train(
     layers = layers_in_order(model, example)
     check_layers(layers, model)
     feedbacks = fa_feedback(config, model) if config.record.error_fa else {}
-    model = apply_rule(config, model, layers)
+    model = apply_rule(config, model, layers, example)
     check_batch_norm(config, model)
     optimizers, taken = build_optimizers(config, model, layers)
     trained = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
@@ -185,7 +185,9 @@ def train(
                 model.zero_grad()
                 total = 0.0
                 for part in batch.chunk(config.train.accumulate):
-                    loss = loss_function(model, samples.batch(part, state.augment)) / config.train.accumulate
+                    loss = loss_function(
+                        model, samples.batch(part, state.augment), 1 / config.train.accumulate
+                    )
                     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                     total += loss.item()
                 if not math.isfinite(total):

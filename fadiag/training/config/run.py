@@ -2,8 +2,9 @@
 
 import msgspec
 
-from fadiag.training.config.bounds import Seed
+from fadiag.training.config.bounds import Count, Seed
 from fadiag.training.config.data import DataConfig
+from fadiag.training.config.feedback import FeedbackConfig
 from fadiag.training.config.model import ModelConfig
 from fadiag.training.config.optimizer import OptimizerConfig
 from fadiag.training.config.record import RecordConfig
@@ -39,7 +40,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     rule : str
         A rule that `fadiag.convert` knows. Under "frozen" only the last layer learns: the control that any
         rule has to beat.
-    data, model, optimizer, train, seeds, record
+    error_rank : int, optional
+        The rank to which the rule "rank_limited" limits the errors; only this rule has it.
+    feedback, data, model, optimizer, train, seeds, record
         The tables of the file.
 
     Examples
@@ -50,12 +53,25 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     condition: str | None = None
     rule: str = "fa"
+    error_rank: Count | None = None
+    feedback: FeedbackConfig = FeedbackConfig()
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     seeds: SeedConfig = SeedConfig()
     record: RecordConfig = RecordConfig()
+
+    def __post_init__(self) -> None:
+        if (self.error_rank is None) == (self.rule == "rank_limited"):
+            missing = "is missing" if self.error_rank is None else "is given"
+            raise ValueError(
+                f"error_rank {missing}, and rule is {self.rule!r}; 'rank_limited' needs it, alone"
+            )
+        if self.rule == "drtp" and self.train.amp == "fp16":
+            raise ValueError(
+                "rule 'drtp' sends targets, which the loss scale of amp 'fp16' does not reach; take 'bf16'"
+            )
 
     @property
     def label(self) -> str:
