@@ -205,6 +205,11 @@ ADVICE.row(
     lambda at: run(at, small(rule="kp", optimizer={"name": "adamw", "weight_decay": 0.01})),
 )
 ADVICE.row(
+    "which the loss scale of amp 'fp16' does not reach; take 'bf16'",
+    lambda at: make_config({"rule": "drtp", "train": {"amp": "fp16"}}),
+    lambda at: make_config({"rule": "drtp", "train": {"amp": "bf16"}}),
+)
+ADVICE.row(
     "set it above 0, as in 0.01",
     lambda at: run(at, small(rule="kp")),
     lambda at: run(at, small(rule="kp", optimizer={"weight_decay": 0.01})),
