@@ -206,8 +206,8 @@ ADVICE.row(
 )
 ADVICE.row(
     "which the loss scale of amp 'fp16' does not reach; take 'bf16'",
-    lambda at: make_config({"rule": "drtp", "train": {"amp": "fp16"}}),
-    lambda at: make_config({"rule": "drtp", "train": {"amp": "bf16"}}),
+    lambda at: small(rule="drtp", train={"amp": "fp16"}),
+    lambda at: small(rule="drtp", train={"amp": "bf16"}),
 )
 ADVICE.row(
     "set it above 0, as in 0.01",

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from fadiag.errors import ConfigError
 from fadiag.training.config.bounds import Count, CountOrZero, NotNegative, Positive, Share
 
 __all__ = ["OptimizerConfig", "RestConfig"]
@@ -82,4 +83,4 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     def __post_init__(self) -> None:
         if self.top_k is not None and self.orthogonalization != "polar":
-            raise ValueError("top_k needs orthogonalization 'polar', which finds single directions")
+            raise ConfigError("top_k needs orthogonalization 'polar', which finds single directions")

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from fadiag.errors import ConfigError
 from fadiag.training.config.bounds import Count, Seed
 from fadiag.training.config.data import DataConfig
 from fadiag.training.config.feedback import FeedbackConfig
@@ -65,11 +66,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def __post_init__(self) -> None:
         if (self.error_rank is None) == (self.rule == "rank_limited"):
             missing = "is missing" if self.error_rank is None else "is given"
-            raise ValueError(
+            raise ConfigError(
                 f"error_rank {missing}, and rule is {self.rule!r}; 'rank_limited' needs it, alone"
             )
         if self.rule == "drtp" and self.train.amp == "fp16":
-            raise ValueError(
+            raise ConfigError(
                 "rule 'drtp' sends targets, which the loss scale of amp 'fp16' does not reach; take 'bf16'"
             )
 

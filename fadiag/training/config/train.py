@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from fadiag.errors import ConfigError
 from fadiag.training.config.bounds import Count
 
 __all__ = ["TrainConfig"]
@@ -41,6 +42,6 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     def __post_init__(self) -> None:
         if self.batch_size % self.accumulate:
-            raise ValueError(
+            raise ConfigError(
                 f"batch_size {self.batch_size} has no {self.accumulate} equal parts (accumulate)"
             )
