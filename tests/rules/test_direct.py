@@ -312,12 +312,12 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, object], str]] = {
     "no output layer": (
         lambda: network_of("linear"),
         {"layers": ["1"]},
-        r"the last layer called, '1', returns the shape \(6, 5\), and the model returns \(6, 3\).*add that",
+        r"the last layer called, '1', returns the shape \(6, 5\), and the model returns another.*add that",
     ),
     "outputs with positions": (
         lambda: nn.Sequential(nn.Flatten(2), nn.Linear(49, 3)).double(),
         {},
-        r"'1', returns the shape \(6, 2, 3\).*\(sample, outputs\); give a model that pools",
+        r"'1' returns the shape \(6, 2, 3\).*\(sample, outputs\); give a model that pools",
     ),
 }
 
