@@ -3,11 +3,13 @@
 import copy
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.gradcheck import GradcheckError
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils.checkpoint import checkpoint
 
@@ -207,6 +209,24 @@ def test_an_exact_pass_is_backpropagation_to_the_last_bit(rule: str) -> None:
         found = gradients(model)
     assert all(torch.equal(one, gradients(true)[name]) for name, one in found.items())
     assert not torch.equal(gradients(model)["0.weight"], found["0.weight"])
+
+
+@pytest.mark.parametrize("rule", DIRECT)
+@pytest.mark.parametrize("case", LAYERS)
+def test_gradcheck_passes_in_an_exact_pass_only(case: str, rule: str) -> None:
+    model, x = network(case, rule), X[:2].clone().requires_grad_()
+    layers = [layer for layer in model if isinstance(layer, DirectLayer)]
+
+    def run(x: Tensor) -> Tensor:
+        with learning(model, Y[:2]):
+            return model(x)
+
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(layer.exact())
+        assert torch.autograd.gradcheck(run, (x,))
+    with pytest.raises(GradcheckError, match="Jacobian mismatch"):
+        torch.autograd.gradcheck(run, (x,))
 
 
 @pytest.mark.parametrize("rule", DIRECT)
