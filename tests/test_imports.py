@@ -52,6 +52,7 @@ ROOMS = {
         "left_out",
         "example",
         "give_feedback",
+        "intervene",
         "convert",
     ),
     "capture": (

@@ -1,6 +1,6 @@
 """Convert the layers of a model to another learning rule, such as Feedback Alignment."""
 
-from fadiag.rules.catalog import RULES
+from fadiag.rules.catalog import INTERVENTIONS, RULES
 from fadiag.rules.catalog.direct import DirectLayer
 from fadiag.rules.catalog.drtp import targets
 from fadiag.rules.convert import convert
@@ -13,11 +13,14 @@ from fadiag.rules.layers import (
     feedback_conv,
     feedback_linear,
 )
-from fadiag.rules.rule import FeedbackLayer, Rule
+from fadiag.rules.rule import AlteredModule, ConvertedModule, FeedbackLayer, Rule
 
 __all__ = [
+    "INTERVENTIONS",
     "LAWS",
     "RULES",
+    "AlteredModule",
+    "ConvertedModule",
     "DirectLayer",
     "FeedbackConv1d",
     "FeedbackConv2d",

@@ -7,14 +7,17 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from fadiag.errors import InputError
-from fadiag.rules.catalog import RULES
+from fadiag.rules.catalog import INTERVENTIONS, RULES
+from fadiag.rules.catalog.borrowed_gates import BORROWED_GATES
+from fadiag.rules.catalog.rank_limited import RANK_LIMITED
 from fadiag.rules.example import Example
 from fadiag.rules.feedback import LAWS
 from fadiag.rules.give_feedback import FeedbackChoice, give_feedback
+from fadiag.rules.intervene import borrow_gates, limit_rank
 from fadiag.rules.layer_choice import LayerChoice, match_layers
 from fadiag.rules.layers.kinds import KIND_NAMES, KINDS, kind_of
 from fadiag.rules.left_out import check_left_out, listed
-from fadiag.rules.rule import FeedbackLayer
+from fadiag.rules.rule import ConvertedModule
 
 __all__ = ["convert"]
 
@@ -30,6 +33,8 @@ def convert(
     scale: float = 1.0,
     layers: LayerChoice | Iterable[LayerChoice] | None = None,
     example: Example | None = None,
+    rank: int | None = None,
+    twin: nn.Module | None = None,
 ) -> _Model:
     """Convert a model to another learning rule, by changing the class of its linear and convolution layers.
 
@@ -54,7 +59,9 @@ def convert(
         "bp" does not change the model, so one line of code serves a whole study. "fa" is Feedback Alignment.
         "dfa" and "drtp" send the error of the outputs, or the targets, directly to each layer. "usf", "frsf"
         and "brsf" use feedback with the weight's own signs. "kp" is Kolen-Pollack. "frozen" stops the
-        learning of the layers in ``layers``; their backward pass stays exact.
+        learning of the layers in ``layers``; their backward pass stays exact. Two interventions:
+        "rank_limited" is backpropagation with hidden errors of low rank, and "borrowed_gates" is
+        backpropagation through the gates of a twin network.
     seed : int
         Seed of the feedback, separate from the seeds of initialization and data.
     feedback : {"gaussian", "uniform", "orthogonal", "permuted"}, or mapping of str to Tensor
@@ -69,6 +76,11 @@ def convert(
     example : Tensor, or tuple or mapping of arguments, optional
         A batch for the rules that need one; other rules ignore it. One pass of it shows the shapes of the
         layers' inputs and the output layer. It leaves no trace.
+    rank : int, optional
+        Number of directions that "rank_limited" keeps of each hidden error.
+    twin : nn.Module, optional
+        Network of the same architecture whose gates "borrowed_gates" uses. Call it on each batch before the
+        model.
 
     Returns
     -------
@@ -99,18 +111,19 @@ def convert(
     >>> model[0].feedback.shape
     torch.Size([3, 4])
     """
-    chosen_rule = _look_up(rule, {known.name: known for known in RULES}, "rule")
+    chosen_rule = _look_up(rule, {known.name: known for known in (*RULES, *INTERVENTIONS)}, "rule")
     if isinstance(feedback, str):
         _look_up(feedback, LAWS, "feedback law")
     if chosen_rule.needs_example and example is None:
         raise InputError(
             f"rule {rule!r} needs a batch that shows how the layers depend on each other; give example=x"
         )
-    converted = [name for name, module in model.named_modules() if isinstance(module, FeedbackLayer)]
+    _check_arguments(rule, rank=rank, twin=twin)
+    converted = [name for name, module in model.named_modules() if isinstance(module, ConvertedModule)]
     if chosen_rule.layer is None and chosen_rule.trains:
         if converted:
             raise InputError(
-                f"the model learns by another rule already: there is feedback in {_quoted(converted)}; "
+                f"the model learns by another rule already: converted are {_quoted(converted)}; "
                 f"build a fresh model for rule {rule!r}"
             )
         return model
@@ -118,6 +131,11 @@ def convert(
         raise InputError(
             f"rule {rule!r} needs layers=: with every layer frozen nothing would learn; name those to freeze"
         )
+    if chosen_rule is BORROWED_GATES:
+        if layers is not None:
+            raise InputError(f"rule {rule!r} changes all activation modules and no layers; leave layers= out")
+        borrow_gates(model, twin)
+        return model
     chosen = _choose(model, layers)
     if not chosen:
         if converted:
@@ -128,13 +146,23 @@ def convert(
     if layers is None:
         with_feedback = {model.get_submodule(name) for name in (*converted, *chosen)}
         check_left_out(model, with_feedback, KIND_NAMES, stacklevel=2)
-    if chosen_rule.trains:
+    if chosen_rule is RANK_LIMITED:
+        assert example is not None
+        limit_rank(model, chosen, rank, example)
+    elif chosen_rule.trains:
         choice = FeedbackChoice(seed, feedback, scale)
         give_feedback(model, chosen, chosen_rule, choice, example)
     else:
         for module in chosen.values():
             module.requires_grad_(False).zero_grad()
     return model
+
+
+def _check_arguments(rule: str, **given: object) -> None:
+    """Raise InputError if an argument belongs to another rule."""
+    for name, owner in (("rank", "rank_limited"), ("twin", "borrowed_gates")):
+        if given[name] is not None and rule != owner:
+            raise InputError(f"{name}= is for rule {owner!r}, and the rule is {rule}; leave it out")
 
 
 def _choose(model: nn.Module, layers: LayerChoice | Iterable[LayerChoice] | None) -> dict[str, nn.Module]:
@@ -151,7 +179,7 @@ def _choose(model: nn.Module, layers: LayerChoice | Iterable[LayerChoice] | None
 def _refusal(name: str, module: nn.Module) -> InputError:
     """Return the error for a module that is named in ``layers`` and cannot be converted."""
     kind = type(module).__name__
-    if isinstance(module, FeedbackLayer):
+    if isinstance(module, ConvertedModule):
         return InputError(f"layer {name!r} is a {kind}, so it was converted before; build a fresh model")
     return InputError(
         f"layer {name!r} is a {kind}, which convert cannot take; it takes {', '.join(KIND_NAMES)}"

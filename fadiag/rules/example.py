@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fadiag.errors import InputError
 
-__all__ = ["Example", "LayerUse", "uses_of"]
+__all__ = ["Example", "LayerUse", "check_direct", "uses_of"]
 
 #: A batch that a model takes: its argument, or a tuple or mapping of its arguments.
 Example = Tensor | Sequence[Any] | Mapping[str, Any]
@@ -23,21 +23,24 @@ class LayerUse:
 
     Attributes
     ----------
-    input_shape : torch.Size
-        The shape of a sample of the layer's input.
+    calls : int
+        The number of its calls.
+    input_shape, output_shape : torch.Size
+        Shapes at its last call.
     is_first, is_output : bool
-        Whether the layer is called first, and whether its result is the network's output.
+        Whether it is called first, and whether its result is the network's output: it is called last, and the
+        model returns a tensor of its output's shape.
     """
 
+    calls: int
     input_shape: torch.Size
+    output_shape: torch.Size
     is_first: bool
     is_output: bool
 
 
-def uses_of(
-    model: nn.Module, layers: Mapping[str, nn.Module], example: Example
-) -> tuple[dict[str, LayerUse], int]:
-    """Return how a pass of the example uses each layer, in the order of the calls, and the number of outputs.
+def uses_of(model: nn.Module, layers: Mapping[str, nn.Module], example: Example) -> dict[str, LayerUse]:
+    """Return how a pass of the example uses each layer, in the order of the first calls.
 
     The pass runs in eval mode under ``no_grad``. Buffers, training flags and torch's random numbers are as
     before afterwards.
@@ -45,66 +48,85 @@ def uses_of(
     Raises
     ------
     InputError
-        A layer is not called exactly once, its input has no axis of samples, or the last layer does not
-        compute the model's outputs, of shape (sample, outputs).
+        A layer is not called.
 
     Examples
     --------
     >>> layers = {"last": nn.Linear(3, 2), "first": nn.Linear(4, 3)}
     >>> model = nn.ModuleDict(layers)
     >>> model.forward = lambda x: layers["last"](layers["first"](x))
-    >>> uses, outputs = uses_of(model, layers, torch.ones(5, 4))
-    >>> list(uses), uses["last"].input_shape, outputs
-    (['first', 'last'], torch.Size([3]), 2)
+    >>> uses = uses_of(model, layers, torch.ones(5, 4))
+    >>> list(uses), uses["last"].input_shape, uses["last"].is_output
+    (['first', 'last'], torch.Size([5, 3]), True)
     """
-    inputs: dict[str, torch.Size] = {}
-    results: dict[str, torch.Size] = {}
+    shapes: dict[str, tuple[torch.Size, torch.Size]] = {}
+    calls: list[str] = []
 
     def note(name: str, module: nn.Module, given: Any, output: Tensor) -> None:
-        if name in inputs:
-            raise InputError(
-                f"layer {name!r} is called more than once in a pass, so its input has no single place; leave "
-                "it out by layers=[...]"
-            )
-        inputs[name], results[name] = given[0].shape, output.shape
+        calls.append(name)
+        shapes[name] = given[0].shape, output.shape
 
     handles = [module.register_forward_hook(partial(note, name)) for name, module in layers.items()]
+    positional, named = _arguments(example)
     try:
         with _without_trace(model):
-            found = model(*_arguments(example)[0], **_arguments(example)[1])
+            returned = [tensor.shape for tensor in _tensors(model(*positional, **named))]
     finally:
         for handle in handles:
             handle.remove()
     for name in layers:
-        if name not in inputs:
+        if name not in shapes:
             raise InputError(
                 f"layer {name!r} is not called in the pass of the example; leave it out by layers=[...], or "
                 "give an example that uses it"
             )
-    last, outputs = next(reversed(results.items()))
-    shapes = [tensor.shape for tensor in _tensors(found)]
+    return {
+        name: LayerUse(
+            calls.count(name),
+            *shapes[name],
+            name == calls[0],
+            name == calls[-1] and shapes[name][1] in returned,
+        )
+        for name in dict.fromkeys(calls)
+    }
+
+
+def check_direct(uses: Mapping[str, LayerUse]) -> int:
+    """Return the number of outputs of a network, if its layers can have direct feedback.
+
+    Raises
+    ------
+    InputError
+        A layer is called several times, its input has no axis of samples, or the last layer does not compute
+        the model's outputs, of shape (sample, outputs).
+    """
+    last = next((name for name, use in uses.items() if use.is_output), None)
+    for name, use in uses.items():
+        if use.calls > 1:
+            raise InputError(
+                f"layer {name!r} is called more than once in a pass, so its input has no single place; leave "
+                "it out by layers=[...]"
+            )
+    if last is None:
+        name = [*uses][-1]
+        raise InputError(
+            f"the last layer called, {name!r}, returns the shape {tuple(uses[name].output_shape)}, and the "
+            "model returns another; it must be the output layer, so add that to layers=[...]"
+        )
+    outputs = uses[last].output_shape
     if len(outputs) != 2:
         raise InputError(
-            f"the last layer called, {last!r}, returns the shape {tuple(outputs)}, and direct feedback needs "
-            "outputs of shape (sample, outputs); give a model that pools or flattens before its last layer"
+            f"the output layer {last!r} returns the shape {tuple(outputs)}, and direct feedback needs "
+            "(sample, outputs); give a model that pools or flattens before its last layer"
         )
-    if outputs not in shapes:
-        said = ", ".join(str(tuple(shape)) for shape in shapes) or "no tensor"
-        raise InputError(
-            f"the last layer called, {last!r}, returns the shape {tuple(outputs)}, and the model returns "
-            f"{said}; it must be the output layer, so add that to layers=[...]"
-        )
-    for name, shape in inputs.items():
+    for name, use in uses.items():
+        shape = use.input_shape
         if len(shape) < 2 or shape[0] != outputs[0]:
             raise InputError(
                 f"layer {name!r} has an input of shape {tuple(shape)}, whose first axis is not that of the "
                 f"{outputs[0]} samples of the outputs; leave it out by layers=[...]"
             )
-    first = next(iter(inputs))
-    return (
-        {name: LayerUse(shape[1:], name == first, name == last) for name, shape in inputs.items()},
-        outputs[1],
-    )
+    return outputs[1]
 
 
 def _arguments(example: Example) -> tuple[Sequence[Any], Mapping[str, Any]]:

@@ -11,7 +11,7 @@ from fadiag.errors import InputError
 from fadiag.rules.catalog import LAYER_CLASSES
 from fadiag.rules.catalog.direct import DirectLayer, PassState
 from fadiag.rules.computed_weights import change_class, computed_weight, parametrization_of
-from fadiag.rules.example import Example, uses_of
+from fadiag.rules.example import Example, check_direct, uses_of
 from fadiag.rules.feedback import check_scale, draw_feedback, generator_for
 from fadiag.rules.layers.kinds import kind_of
 from fadiag.rules.left_out import listed
@@ -33,7 +33,7 @@ class FeedbackChoice:
         check_scale(self.scale)
         if isinstance(self.law, str):
             return
-        if rule.layer is not None and not getattr(rule.layer, "feedback_is_drawn", False):
+        if rule.layer is not None and not rule.layer.feedback_is_drawn:
             raise InputError(
                 f"rule {rule.name!r} computes its feedback from the weight, so it can take no given "
                 "matrices; leave feedback= out"
@@ -119,9 +119,10 @@ def _give_direct(
 ) -> None:
     assert example is not None  # convert checks it
     weights = {name: _weight_of(name, module, computed=True) for name, module in chosen.items()}
-    uses, outputs = uses_of(model, chosen, example)
+    uses = uses_of(model, chosen, example)
+    outputs = check_direct(uses)
     matrices = {
-        name: choice.matrix(name, weights[name], torch.Size([outputs, *use.input_shape]))
+        name: choice.matrix(name, weights[name], torch.Size([outputs, *use.input_shape[1:]]))
         for name, use in uses.items()
     }
     state = PassState()

@@ -7,10 +7,73 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-__all__ = ["FeedbackLayer", "Rule"]
+__all__ = ["AlteredModule", "ConvertedModule", "FeedbackLayer", "Rule"]
 
 
-class FeedbackLayer(nn.Module):
+class ConvertedModule(nn.Module):
+    """A module that `fadiag.convert` changed; the base class of all of them.
+
+    Attributes
+    ----------
+    rule : str
+        Name of the learning rule in `fadiag.convert`.
+    replaces_weight : bool
+        Whether a matrix of the weight's shape takes its place in the backward pass.
+    feedback_is_fixed : bool
+        Whether the feedback stays the same for a whole run.
+    feedback_is_learned : bool
+        Whether the feedback is a parameter that receives the weight's gradient in every backward pass.
+    feedback_is_drawn : bool
+        Whether the feedback is made from a matrix that `fadiag.convert` draws or receives.
+
+    Examples
+    --------
+    >>> from fadiag.rules import convert
+    >>> layer = convert(nn.Linear(4, 3), "usf")
+    >>> isinstance(layer, ConvertedModule), layer.rule, layer.feedback_is_fixed
+    (True, 'usf', False)
+    """
+
+    rule: ClassVar[str]
+    replaces_weight: ClassVar[bool] = False
+    feedback_is_fixed: ClassVar[bool] = True
+    feedback_is_learned: ClassVar[bool] = False
+    feedback_is_drawn: ClassVar[bool] = False
+
+    def extra_repr(self) -> str:
+        """Return the description of the module, with the rule."""
+        return ", ".join(filter(None, (super().extra_repr(), f"rule={self.rule!r}")))
+
+
+class AlteredModule(ConvertedModule):
+    """A converted module whose backward pass differs otherwise than by a matrix in the weight's place.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fadiag.rules import convert
+    >>> layer = convert(nn.Linear(4, 3), "dfa", example=torch.ones(2, 4))
+    >>> x = torch.ones(2, 4, requires_grad=True)
+    >>> with layer.exact():
+    ...     layer(x).sum().backward()
+    >>> torch.allclose(x.grad, layer.weight.sum(0))
+    True
+    """
+
+    _is_exact: bool = False
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        """Make the backward pass of every forward pass made inside exact."""
+        previous = self._is_exact
+        vars(self)["_is_exact"] = True
+        try:
+            yield
+        finally:
+            vars(self)["_is_exact"] = previous
+
+
+class FeedbackLayer(ConvertedModule):
     """Use the matrix ``feedback`` in place of the weight in the backward pass of a layer.
 
     This base class implements Feedback Alignment: B is drawn once and stays fixed. Another rule is a subclass
@@ -21,16 +84,6 @@ class FeedbackLayer(nn.Module):
     feedback : Tensor
         B, in the weight's shape, as a pass made now would use it. It is a buffer saved with the model, a
         parameter if it is learned, or computed from the weight.
-    rule : str
-        Name of the learning rule in `fadiag.convert`.
-    feedback_is_fixed : bool
-        Whether B stays the same for a whole run.
-    feedback_is_learned : bool
-        Whether B is a parameter that receives the weight's gradient in every backward pass.
-    feedback_is_drawn : bool
-        Whether B is made from a matrix that `fadiag.convert` draws or receives.
-    replaces_weight : bool
-        Whether ``feedback`` has the weight's shape and takes its place in the backward pass.
     scale : float
         Root mean square of B divided by the weight's, at the conversion.
 
@@ -43,10 +96,8 @@ class FeedbackLayer(nn.Module):
     """
 
     rule: ClassVar[str] = "fa"
-    feedback_is_fixed: ClassVar[bool] = True
-    feedback_is_learned: ClassVar[bool] = False
-    feedback_is_drawn: ClassVar[bool] = True
     replaces_weight: ClassVar[bool] = True
+    feedback_is_drawn: ClassVar[bool] = True
     scale: float = 1.0
     feedback: Tensor
     _given: Tensor | None = None
@@ -93,10 +144,6 @@ class FeedbackLayer(nn.Module):
         finally:
             vars(self)["_given"] = previous
 
-    def extra_repr(self) -> str:
-        """Return the description of the layer, with the rule."""
-        return f"{super().extra_repr()}, rule={self.rule!r}"
-
 
 @dataclass(frozen=True)
 class Rule:
@@ -106,8 +153,8 @@ class Rule:
     ----------
     name : str
         Name in ``convert(model, rule=...)``.
-    layer : subclass of FeedbackLayer, or None
-        Class that defines how layers get and use B. None if the backward pass stays exact.
+    layer : subclass of ConvertedModule, or None
+        Class that defines the backward pass, for example how layers get and use B. None if it stays exact.
     trains : bool
         Whether the layers learn at all.
     needs_example : bool
@@ -123,6 +170,6 @@ class Rule:
     """
 
     name: str
-    layer: type[FeedbackLayer] | None
+    layer: type[ConvertedModule] | None
     trains: bool = True
     needs_example: bool = False

@@ -335,3 +335,93 @@ ADVICE.row(
     lambda at: convert(fresh(), feedback={**GIVEN, "0": GIVEN["0"] / 0}),
     lambda at: convert(fresh(), feedback=GIVEN),
 )
+
+
+# Interventions.
+
+
+def limited(**options):
+    return convert(fresh(), "rank_limited", **{"example": X, **options})
+
+
+def borrowing(model=None, twin=None, **options):
+    model = fresh() if model is None else model
+    return convert(model, "borrowed_gates", twin=convert(fresh()) if twin is None else twin, **options)
+
+
+ADVICE.row(
+    "give the number of directions, 1 or more",
+    lambda at: limited(rank=0),
+    lambda at: limited(rank=1),
+)
+ADVICE.row(
+    ", and the rule is {rule}; leave it out",
+    lambda at: convert(fresh(), rank=2),
+    lambda at: convert(fresh()),
+    lambda at: limited(rank=2),
+)
+ADVICE.row(
+    "give the network whose gates are used",
+    lambda at: convert(fresh(), "borrowed_gates"),
+    lambda at: borrowing(),
+)
+ADVICE.row(
+    "leave layers= out",
+    lambda at: borrowing(layers=["1"]),
+    lambda at: borrowing(),
+)
+ADVICE.row(
+    "give a twin of the same architecture",
+    lambda at: borrowing(twin=nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))),
+    lambda at: borrowing(),
+)
+
+
+class Functions(nn.Module):
+    """A network with an activation function and no module for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.below, self.above = nn.Linear(4, 3), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.above(torch.relu(self.below(x)))
+
+
+ADVICE.row(
+    "build it with modules, because ",
+    lambda at: borrowing(Functions(), Functions()),
+    lambda at: borrowing(fresh()),
+)
+
+
+@ADVICE.story("call the twin on the same batch before each pass of the model")
+def _(at, provoked):
+    twin = convert(fresh())
+    model = borrowing(twin=twin)
+    with provoked():
+        trained(model)
+    twin(X)
+    trained(model)
+
+
+@ADVICE.story("before each pass of the model")
+def _(at, provoked):
+    twin = convert(fresh())
+    model = borrowing(twin=twin)
+    twin(X[:3])
+    with provoked():
+        trained(model)
+    twin(X)
+    trained(model)
+
+
+@ADVICE.story("leave out the checkpointing")
+def _(at, provoked):
+    twin = convert(fresh())
+    model = borrowing(twin=twin)
+    twin(X)
+    with provoked():
+        checkpoint(model, X.clone().requires_grad_(), use_reentrant=False).sum().backward()
+    twin(X)
+    trained(model)

@@ -150,7 +150,7 @@ def test_errors_name_the_thing_and_the_way_out() -> None:
     ):
         convert(convert(mlp()))
     with pytest.raises(
-        InputError, match=r"another rule already: there is feedback in '0', '2', '4'; build a fresh model"
+        InputError, match=r"another rule already: converted are '0', '2', '4'; build a fresh model"
     ):
         convert(convert(mlp()), rule="bp")
     with pytest.raises(InputError, match=r"rule 'frozen' needs layers=: .*; name those to freeze"):

@@ -3,11 +3,13 @@
 import copy
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.gradcheck import GradcheckError
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils.checkpoint import checkpoint
 
@@ -210,6 +212,24 @@ def test_an_exact_pass_is_backpropagation_to_the_last_bit(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", DIRECT)
+@pytest.mark.parametrize("case", LAYERS)
+def test_gradcheck_passes_in_an_exact_pass_only(case: str, rule: str) -> None:
+    model, x = network(case, rule), X[:2].clone().requires_grad_()
+    layers = [layer for layer in model if isinstance(layer, DirectLayer)]
+
+    def run(x: Tensor) -> Tensor:
+        with learning(model, Y[:2]):
+            return model(x)
+
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(layer.exact())
+        assert torch.autograd.gradcheck(run, (x,))
+    with pytest.raises(GradcheckError, match="Jacobian mismatch"):
+        torch.autograd.gradcheck(run, (x,))
+
+
+@pytest.mark.parametrize("rule", DIRECT)
 def test_other_feedback_is_used_inside_only(rule: str) -> None:
     model = network("linear", rule)
     before = gradients(model)
@@ -312,12 +332,12 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, object], str]] = {
     "no output layer": (
         lambda: network_of("linear"),
         {"layers": ["1"]},
-        r"the last layer called, '1', returns the shape \(6, 5\), and the model returns \(6, 3\).*add that",
+        r"the last layer called, '1', returns the shape \(6, 5\), and the model returns another.*add that",
     ),
     "outputs with positions": (
         lambda: nn.Sequential(nn.Flatten(2), nn.Linear(49, 3)).double(),
         {},
-        r"'1', returns the shape \(6, 2, 3\).*\(sample, outputs\); give a model that pools",
+        r"'1' returns the shape \(6, 2, 3\).*\(sample, outputs\); give a model that pools",
     ),
 }
 

@@ -61,7 +61,7 @@ class ProbeChecks:
         chosen = [
             layer
             for layer in (*passes.layers, *passes.others)
-            if layer.adapter.feedback_kind not in ("exact", "unknown") or layer.name in named
+            if layer.adapter.feedback_kind not in ("exact", "altered", "unknown") or layer.name in named
             if layer.sender is None and not layer.adapter.is_direct  # link_senders checks those
         ]
         if self.mode == "off" or not self.is_due or not chosen:

@@ -23,8 +23,8 @@ __all__ = [
 
 
 #: How a layer propagates its error: through a matrix in place of the weight, through a matrix from the
-#: network's outputs, or exactly.
-FeedbackKind = Literal["layerwise", "direct", "exact", "unknown"]
+#: network's outputs, exactly, or exactly after a change of the error itself.
+FeedbackKind = Literal["layerwise", "direct", "exact", "altered", "unknown"]
 
 
 def read_weight(module: nn.Module) -> Tensor:
@@ -63,7 +63,7 @@ class LayerAdapter:
         Returns the matrix that replaces W in a module's backward pass, or None if the backward pass is exact.
         If the matrix depends on the weight, return the one for the current weight. If each pass draws a new
         matrix, return the last one. For a direct rule, return F, (outputs, consumer's input).
-    feedback_kind : {"layerwise", "direct", "exact", "unknown"}
+    feedback_kind : {"layerwise", "direct", "exact", "altered", "unknown"}
     using : callable
         ``using(module, matrix)`` is a context manager. The backward pass of a forward pass made inside uses
         the matrix.

@@ -3,6 +3,8 @@
 from fadiag.capture.layers.adapter import LayerAdapter
 from fadiag.capture.layers.biotorch import biotorch_layers
 from fadiag.capture.layers.own_layers import (
+    own_altered_layers,
+    own_altered_transposed_linears,
     own_direct_layers,
     own_direct_transposed_linears,
     own_layers,
@@ -20,6 +22,8 @@ __all__ = ["DEFAULT_ADAPTERS"]
 
 #: The first adapter that takes a module is used. `Recorder(adapters=...)` come before these.
 DEFAULT_ADAPTERS: tuple[LayerAdapter, ...] = (
+    own_altered_layers,
+    own_altered_transposed_linears,
     # Each before those of its base classes.
     own_direct_transposed_linears,
     own_direct_layers,

@@ -1,15 +1,25 @@
 """Define the adapters of fadiag's own layers."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from torch import Tensor, nn
 
-from fadiag.capture.layers.adapter import LayerAdapter, read_weight, spending
-from fadiag.rules import DirectLayer, FeedbackLayer, FeedbackTransposedLinear
+from fadiag.capture.layers.adapter import LayerAdapter, read_weight, refuse_matrix, spending
+from fadiag.rules import AlteredModule, DirectLayer, FeedbackLayer, FeedbackTransposedLinear
+from fadiag.rules.layers import TransposedLinear
 
-__all__ = ["own_direct_layers", "own_direct_transposed_linears", "own_layers", "own_transposed_linears"]
+__all__ = [
+    "has_interventions",
+    "own_altered_layers",
+    "own_altered_transposed_linears",
+    "own_direct_layers",
+    "own_direct_transposed_linears",
+    "own_layers",
+    "own_transposed_linears",
+    "without_interventions",
+]
 
 
 def _own_feedback(module: nn.Module) -> Tensor | None:
@@ -31,6 +41,26 @@ def _own_exact(module: nn.Module) -> Iterator[None]:
         yield
 
 
+def _is_intervention(module: nn.Module) -> bool:
+    """Return whether a module changes the backward pass and has no feedback."""
+    return isinstance(module, AlteredModule) and not isinstance(module, FeedbackLayer)
+
+
+def has_interventions(model: nn.Module) -> bool:
+    """Return whether fadiag's own modules change the backward pass of a model otherwise than by feedback."""
+    return any(map(_is_intervention, model.modules()))
+
+
+@contextmanager
+def without_interventions(model: nn.Module) -> Iterator[None]:
+    """Make the backward pass exact at these modules, for forward passes made inside."""
+    with ExitStack() as stack:
+        for module in filter(_is_intervention, model.modules()):
+            assert isinstance(module, AlteredModule)
+            stack.enter_context(module.exact())
+        yield
+
+
 #: fadiag's own feedback layers.
 own_layers = LayerAdapter(
     (FeedbackLayer,),
@@ -49,5 +79,19 @@ own_direct_layers = replace(own_layers, types=(DirectLayer,), feedback_kind="dir
 own_direct_transposed_linears = replace(
     own_direct_layers,
     types=lambda m: isinstance(m, DirectLayer) and isinstance(m, FeedbackTransposedLinear),
+    weight_dims=("in", "out"),
+)
+#: fadiag's own layers whose error is changed before it goes through the exact W^T.
+own_altered_layers = LayerAdapter(
+    lambda m: _is_intervention(m) and isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d)),
+    read_weight,
+    lambda module: None,
+    "altered",
+    refuse_matrix,
+)
+#: The same with a weight of (in, out).
+own_altered_transposed_linears = replace(
+    own_altered_layers,
+    types=lambda m: _is_intervention(m) and isinstance(m, TransposedLinear),
     weight_dims=("in", "out"),
 )

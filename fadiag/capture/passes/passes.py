@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fadiag.capture.layers.backward_hooks import has_backward_hooks, without_backward_hooks
+from fadiag.capture.layers.own_layers import has_interventions, without_interventions
 from fadiag.capture.layers.selection import RecordedLayer, in_order, owners_of
 from fadiag.capture.passes.batch_guard import change_between, contents_of
 from fadiag.capture.passes.error_context import explain_errors
@@ -57,8 +58,10 @@ class Passes:
         return {layer.name: None for layer in self._all if layer.feedback is not None}
 
     def is_true(self, truth: Mapping[str, Tensor | None]) -> bool:
-        """Return whether the model's own pass is exact: no layer has a feedback or a backward hook."""
-        return not truth and not any(has_backward_hooks(module) for module in self.model.modules())
+        """Return whether the model's own pass is exact: no feedback, intervention or backward hook."""
+        return not (truth or has_interventions(self.model)) and not any(
+            has_backward_hooks(module) for module in self.model.modules()
+        )
 
     def redrawn(self, generator: torch.Generator, *, without: Collection[str] = ()) -> dict[str, Tensor]:
         """Return new feedback for every layer that has one, by layer, except the layers in ``without``."""
@@ -151,6 +154,8 @@ class Passes:
                 if hooks == "feedback":
                     keep |= {x.module for x in self._all if x.feedback is not None}
                 stack.enter_context(without_backward_hooks(self.model, keep=keep))
+            if hooks == "none":  # the exact pass
+                stack.enter_context(without_interventions(self.model))
             for weight in frozen:
                 weight.requires_grad_(True)
                 stack.callback(weight.requires_grad_, False)

@@ -113,6 +113,8 @@ def read_signals(
         attrs = call_attrs(call, own)
         if call.name in absent:
             attrs["no_gate_null"] = absent[call.name]
+        if request.redraws and not truth and not is_true:
+            attrs["no_error_null"] = "no layer has a feedback to redraw"
         if checks is not None and claims:
             attrs |= checks.attrs(call)
             if checks.has_failed(call):

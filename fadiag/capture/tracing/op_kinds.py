@@ -45,7 +45,7 @@ _NAMES: dict[Kind, str] = {
         "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices "
         "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices mean sum amax amin max min "
         "cumsum pad pixel_shuffle pixel_unshuffle channel_shuffle interpolate upsample flip roll "
-        "backward_hook_function"
+        "backward_hook_function project_error"
     ),
     "part": (
         "__getitem__ chunk split split_with_sizes tensor_split unsafe_chunk unsafe_split unbind select "

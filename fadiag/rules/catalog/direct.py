@@ -1,14 +1,12 @@
 """DirectLayer is the base class of the direct rules: the credit of each layer comes from the outputs."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from fadiag.errors import InputError
-from fadiag.rules.rule import FeedbackLayer
+from fadiag.rules.rule import AlteredModule, FeedbackLayer
 
 __all__ = ["DirectLayer", "PassState", "recomputes"]
 
@@ -43,7 +41,7 @@ class PassState:
         return PassState, ()
 
 
-class DirectLayer(FeedbackLayer):
+class DirectLayer(AlteredModule, FeedbackLayer):
     """Send credit from the network's outputs through F to the layer below, in place of delta W.
 
     ``feedback`` is F, (outputs, *input of a sample). It credits the output of the layer below. Everything
@@ -72,7 +70,6 @@ class DirectLayer(FeedbackLayer):
     is_first: bool
     is_output: bool
     _state: PassState
-    _is_exact: bool = False
 
     def link(self, state: PassState, name: str, *, is_first: bool, is_output: bool) -> None:
         """Set what the layer shares with the other layers of its model, and its place among them."""
@@ -83,16 +80,6 @@ class DirectLayer(FeedbackLayer):
         weight = self.weight
         assert isinstance(weight, Tensor)
         return weight if self._is_exact else None
-
-    @contextmanager
-    def exact(self) -> Iterator[None]:
-        """Make the backward pass of every forward pass made inside exact."""
-        previous = self._is_exact
-        vars(self)["_is_exact"] = True
-        try:
-            yield
-        finally:
-            vars(self)["_is_exact"] = previous
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it
         """Map the input as torch's own layer does."""

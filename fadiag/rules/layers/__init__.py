@@ -12,13 +12,19 @@ does.
 
 from fadiag.rules.layers.conv import FeedbackConv1d, FeedbackConv2d, feedback_conv
 from fadiag.rules.layers.kinds import is_conv1d
-from fadiag.rules.layers.linear import FeedbackLinear, FeedbackTransposedLinear, feedback_linear
+from fadiag.rules.layers.linear import (
+    FeedbackLinear,
+    FeedbackTransposedLinear,
+    TransposedLinear,
+    feedback_linear,
+)
 
 __all__ = [
     "FeedbackConv1d",
     "FeedbackConv2d",
     "FeedbackLinear",
     "FeedbackTransposedLinear",
+    "TransposedLinear",
     "feedback_conv",
     "feedback_linear",
     "is_conv1d",

@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from fadiag.rules.layers.conv import FeedbackConv1d, FeedbackConv2d
-from fadiag.rules.layers.linear import FeedbackLinear, FeedbackTransposedLinear
-from fadiag.rules.rule import FeedbackLayer, Rule
+from fadiag.rules.layers.linear import FeedbackLinear, FeedbackTransposedLinear, TransposedLinear
+from fadiag.rules.rule import ConvertedModule, FeedbackLayer, Rule
 
-__all__ = ["KINDS", "KIND_NAMES", "Kind", "is_conv1d", "kind_of", "layer_classes"]
+__all__ = ["KINDS", "KIND_NAMES", "Kind", "combined", "is_conv1d", "kind_of", "layer_classes"]
 
 #: A kind of layer: a class of torch, or the path of a class that fadiag does not import.
 Kind = type[nn.Module] | str
@@ -28,6 +28,13 @@ KINDS: Mapping[Kind, type[FeedbackLayer]] = MappingProxyType(
         _CONV1D: FeedbackTransposedLinear,
     }
 )
+#: The class with an exact backward pass that replaces each kind of layer.
+_EXACT: Mapping[Kind, type[nn.Module]] = {
+    nn.Linear: nn.Linear,
+    nn.Conv1d: nn.Conv1d,
+    nn.Conv2d: nn.Conv2d,
+    _CONV1D: TransposedLinear,
+}
 #: Names of the kinds in error messages.
 KIND_NAMES = ("nn.Linear", "nn.Conv1d", "nn.Conv2d", "transformers' Conv1D")
 
@@ -43,7 +50,7 @@ def kind_of(module: nn.Module) -> Kind:
     return _CONV1D if is_conv1d(module) else type_before_parametrizations(module)
 
 
-def layer_classes(rule: Rule, home: str) -> dict[Kind, type[FeedbackLayer]]:
+def layer_classes(rule: Rule, home: str) -> dict[Kind, type[ConvertedModule]]:
     """Make the class of each kind of layer under a rule; none if the backward pass stays exact.
 
     Parameters
@@ -65,14 +72,27 @@ def layer_classes(rule: Rule, home: str) -> dict[Kind, type[FeedbackLayer]]:
         return {}
     if rule.layer is FeedbackLayer:
         return dict(KINDS)
-    return {kind: _combined(rule.layer, plain, rule.name, home) for kind, plain in KINDS.items()}
+    kinds = KINDS if issubclass(rule.layer, FeedbackLayer) else _EXACT
+    return {kind: combined(rule.layer, plain, rule.name, home) for kind, plain in kinds.items()}
 
 
-def _combined(
-    behavior: type[FeedbackLayer], plain: type[FeedbackLayer], rule: str, home: str
-) -> type[FeedbackLayer]:
+def combined(
+    behavior: type[ConvertedModule], plain: type[nn.Module], rule: str, home: str
+) -> type[ConvertedModule]:
+    """Return a class with the behavior of a rule and the parameters and forward pass of ``plain``.
+
+    Examples
+    --------
+    >>> class HalvedLayer(FeedbackLayer):
+    ...     def feedback_of_pass(self):
+    ...         return super().feedback_of_pass() / 2
+    >>> combined(HalvedLayer, FeedbackLinear, "halved", "mine").__name__
+    'HalvedLinear'
+    """
     name = behavior.__name__.removesuffix("Layer") + plain.__name__.removeprefix("Feedback")
-    of = (plain.__doc__ or "").partition(" under ")[0]
+    of = f"``nn.{plain.__name__}``"
+    if issubclass(plain, FeedbackLayer):
+        of = (plain.__doc__ or "").partition(" under ")[0]
     contents: dict[str, Any] = {
         "__doc__": f"{of} under the rule {rule!r}. Made by `fadiag.convert`.",
         "__module__": home,

@@ -9,7 +9,7 @@ from torch.nn.functional import linear
 from fadiag.rules.layers.autograd import FeedbackFunction, as_dtype
 from fadiag.rules.rule import FeedbackLayer
 
-__all__ = ["FeedbackLinear", "FeedbackTransposedLinear", "feedback_linear"]
+__all__ = ["FeedbackLinear", "FeedbackTransposedLinear", "TransposedLinear", "feedback_linear"]
 
 #: None if the gradient is not needed.
 _Gradient = Tensor | None
@@ -137,3 +137,27 @@ class FeedbackTransposedLinear(FeedbackLayer):
     def extra_repr(self) -> str:
         """Return the numbers of outputs and inputs, with the rule."""
         return f"nf={self.weight.shape[1]}, nx={self.weight.shape[0]}, rule={self.rule!r}"
+
+
+class TransposedLinear(nn.Module):
+    """transformers' ``Conv1D``, for rules that keep its backward pass: its weight is (in, out).
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = TransposedLinear()
+    >>> layer.weight, layer.bias = nn.Parameter(torch.ones(4, 3)), nn.Parameter(torch.zeros(3))
+    >>> layer(torch.ones(1, 4)).tolist()
+    [[4.0, 4.0, 4.0]]
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out)."""
+        return linear(x, self.weight.t(), self.bias)
+
+    def extra_repr(self) -> str:
+        """Return the numbers of outputs and inputs."""
+        return f"nf={self.weight.shape[1]}, nx={self.weight.shape[0]}"
