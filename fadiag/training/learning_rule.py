@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -14,7 +14,13 @@ __all__ = ["apply_rule", "fa_feedback"]
 _Model = TypeVar("_Model", bound=nn.Module)
 
 
-def apply_rule(config: Config, model: _Model, layers: Mapping[str, nn.Module], example: Tensor) -> _Model:
+def apply_rule(
+    config: Config,
+    model: _Model,
+    layers: Mapping[str, nn.Module],
+    example: Tensor,
+    twin: nn.Module | None = None,
+) -> _Model:
     """Convert a network in place to the rule of a configuration, and return it.
 
     Under "frozen" everything but the last layer of the forward pass is frozen, norms too.
@@ -27,6 +33,8 @@ def apply_rule(config: Config, model: _Model, layers: Mapping[str, nn.Module], e
         All layers with weight matrices, in the order of a forward pass.
     example : Tensor
         Some inputs, for rules that depend on the shapes of signals.
+    twin : nn.Module, optional
+        The network whose gates the rule "borrowed_gates" uses.
 
     Examples
     --------
@@ -40,7 +48,7 @@ def apply_rule(config: Config, model: _Model, layers: Mapping[str, nn.Module], e
         model.requires_grad_(False)
         list(layers.values())[-1].requires_grad_(True)
         return model
-    return _converted(config, model, config.rule, example)
+    return _converted(config, model, config.rule, example=example, rank=config.error_rank, twin=twin)
 
 
 def fa_feedback(config: Config, model: nn.Module) -> dict[str, Tensor]:
@@ -58,11 +66,11 @@ def fa_feedback(config: Config, model: nn.Module) -> dict[str, Tensor]:
     >>> {name: tuple(B.shape) for name, B in fa_feedback(Config(rule="bp"), net).items()}
     {'0': (3, 4), '1': (2, 3)}
     """
-    twin = _converted(config, deepcopy(model), "fa", None)
+    twin = _converted(config, deepcopy(model), "fa")
     return {name: layer.feedback for name, layer in twin.named_modules() if isinstance(layer, FeedbackLayer)}
 
 
-def _converted(config: Config, model: _Model, rule: str, example: Tensor | None) -> _Model:
+def _converted(config: Config, model: _Model, rule: str, **options: Any) -> _Model:
     given = config.feedback
     scale = 1.0 if given.scale is None else given.scale / config.model.weight_scale
-    return convert(model, rule, config.seeds.feedback, feedback=given.law, scale=scale, example=example)
+    return convert(model, rule, config.seeds.feedback, feedback=given.law, scale=scale, **options)

@@ -12,7 +12,7 @@ import msgspec
 
 from fadiag.errors import ConfigError
 from fadiag.paths import absolute_path
-from fadiag.rules import RULES
+from fadiag.rules import INTERVENTIONS, RULES
 from fadiag.training.config import Config
 from fadiag.training.datasets import DATASETS
 from fadiag.training.models import MODELS
@@ -81,7 +81,7 @@ def make_config(
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {_explain(str(error), merged)}") from None
     for key, name, names in (
-        ("rule", config.rule, [rule.name for rule in RULES]),
+        ("rule", config.rule, [rule.name for rule in (*RULES, *INTERVENTIONS)]),
         ("data.name", config.data.name, DATASETS),
         ("model.name", config.model.name, MODELS),
     ):

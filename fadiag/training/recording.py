@@ -9,21 +9,23 @@ from torch import Tensor, nn
 
 from fadiag.capture import PROBE_SIGNALS, Live, Probe, Subset, logarithmic
 from fadiag.training.config import Config, LiveConfig, LogConfig, SubsetConfig
-from fadiag.training.loss import loss_of
+from fadiag.training.loss import Loss
 from fadiag.training.samples import RunData
 
 __all__ = ["meta_of", "recorder_options"]
 
 
-def recorder_options(config: Config, data: RunData, fa_feedback: Mapping[str, Tensor]) -> dict[str, Any]:
+def recorder_options(
+    config: Config, data: RunData, loss: Loss, fa_feedback: Mapping[str, Tensor]
+) -> dict[str, Any]:
     """Return the recorder's arguments that follow from the configuration and the data.
 
-    ``fa_feedback`` has the matrices for ``record.error_fa``, by layer.
+    ``loss`` is that of the probe, and ``fa_feedback`` has the matrices for ``record.error_fa``, by layer.
     """
     record = config.record
     probe = Probe(
         data.held_out.take(torch.arange(record.probe_samples, device="cpu")),
-        loss_of(config),
+        loss,
         mode=record.probe_mode,
         redraws=record.redraws,
         gate_draws=record.gate_draws,

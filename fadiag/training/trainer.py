@@ -33,6 +33,7 @@ from fadiag.training.optimizers import (
 from fadiag.training.recording import meta_of, recorder_options
 from fadiag.training.samples import Given, prepare_data
 from fadiag.training.state import TrainingState
+from fadiag.training.twin import build_twin
 
 __all__ = ["DivergedError", "Progress", "train"]
 
@@ -133,17 +134,22 @@ def train(
     layers = layers_in_order(model, example)
     check_layers(layers, model)
     feedbacks = fa_feedback(config, model) if config.record.error_fa else {}
-    model = apply_rule(config, model, layers, example)
+    twin = build_twin(config, model, example) if config.rule == "borrowed_gates" else None
+    model = apply_rule(config, model, layers, example, None if twin is None else twin.model)
     check_batch_norm(config, model)
     optimizers, taken = build_optimizers(config, model, layers)
     trained = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     feedback = learned_feedback(model.modules())
     loss_function = loss_of(config)
+    probe_loss = loss_function if twin is None else twin.lending(loss_function)
+    # A twin trains and is saved with the run, and only the run's network is recorded.
+    networks = model if twin is None else nn.ModuleList([model, twin.model])
+    updates = optimizers if twin is None else [*optimizers, *twin.optimizers]
     per_epoch = len(samples.train) // config.train.batch_size
     steps = config.train.epochs * per_epoch
 
     with _seeded(generator_for(config.seeds.feedback, "each pass").initial_seed(), model):
-        state = TrainingState.begin(config, model, optimizers, place, len(samples.train))
+        state = TrainingState.begin(config, networks, updates, place, len(samples.train))
         if checkpoint is not None:
             before = checkpoint.config
             state.restore(
@@ -151,7 +157,7 @@ def train(
                 same_feedback=(config.rule, config.seeds.feedback) == (before.rule, before.seeds.feedback),
                 same_data=config.seeds.data == before.seeds.data,
             )
-        model.train()
+        networks.train()
         first, scaler = state.step, state.scaler
         with Recorder(
             model,
@@ -160,7 +166,7 @@ def train(
             steps=steps,
             scaler=scaler if scaler.is_enabled() else None,
             meta={**meta_of(config, samples, layers, taken), **(meta or {})},
-            **recorder_options(config, samples, feedbacks),
+            **recorder_options(config, samples, probe_loss, feedbacks),
             **how,
         ) as recorder:
             run_id, every = run_info(store).run_id, config.train.checkpoint_every
@@ -181,13 +187,14 @@ def train(
                     break
                 begin = step % per_epoch * config.train.batch_size
                 batch = state.order[begin : begin + config.train.batch_size]
-                set_rates(optimizers, rate_factor(config.optimizer, step, steps))
-                model.zero_grad()
-                total = 0.0
+                set_rates(updates, rate_factor(config.optimizer, step, steps))
+                networks.zero_grad()
+                total, share = 0.0, 1 / config.train.accumulate
                 for part in batch.chunk(config.train.accumulate):
-                    loss = loss_function(
-                        model, samples.batch(part, state.augment), 1 / config.train.accumulate
-                    )
+                    x, y = samples.batch(part, state.augment)
+                    if twin is not None:
+                        twin.learn((x, y), share, scaler)
+                    loss = loss_function(model, (x, y), share)
                     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                     total += loss.item()
                 if not math.isfinite(total):
@@ -196,7 +203,9 @@ def train(
                     for optimizer in optimizers:
                         scaler.unscale_(optimizer)
                     clip_gradients(trained, feedback, config.optimizer.clip_norm)
-                for optimizer in optimizers:
+                    if twin is not None:
+                        twin.clip(scaler, config.optimizer.clip_norm)
+                for optimizer in updates:
                     scaler.step(optimizer)
                 scaler.update()
                 state.step = step + 1

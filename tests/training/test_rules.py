@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from torch import nn
 
 from fadiag.errors import ConfigError
-from fadiag.rules import RULES, convert, targets
+from fadiag.rules import INTERVENTIONS, RULES, convert, targets
 from fadiag.store import open_run
 from fadiag.training import (
     Config,
@@ -19,6 +19,7 @@ from fadiag.training import (
     OptimizerConfig,
     RecordConfig,
     TrainConfig,
+    load_checkpoint,
     make_config,
     train,
 )
@@ -32,7 +33,7 @@ SMALL = Config(
     optimizer=OptimizerConfig(learning_rate=0.02, weight_decay=1e-3),
     record=RecordConfig(every=60, probe_samples=12, redraws=2, gate_draws=2),
 )
-NAMES = [rule.name for rule in RULES]
+NAMES = [rule.name for rule in (*RULES, *INTERVENTIONS)]
 
 
 def under(rule: str) -> Config:
@@ -124,3 +125,33 @@ def test_resnet18_trains_under_every_rule_and_is_recorded_with_factors(tmp_path:
         for layer in run["probe"].children.values():
             assert layer["error"].attrs["reduction"] == "factor"
             assert np.isfinite(layer["error"]).all()
+
+
+def test_the_twin_is_a_run_of_feedback_alignment_and_goes_on_with_its_run(tmp_path: Path) -> None:
+    config = replace(under("borrowed_gates"), train=replace(SMALL.train, epochs=2, checkpoint_every=15))
+    whole = train(config, tmp_path / "whole.zarr")
+    killed = tmp_path / "killed.zarr"
+
+    def kill(step: int, *_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, killed, progress=kill)
+    train(config, killed, resume=True)
+    with open_run(whole) as one, open_run(killed) as other:
+        assert np.array_equal(one["state/fc1/weight"], other["state/fc1/weight"])
+        assert np.array_equal(one["probe/fc1/error"], other["probe/fc1/error"])
+    # The twin's weights in the checkpoint are those of a run of FA.
+    fa = train(replace(config, rule="fa"), tmp_path / "fa.zarr")
+    held = [load_checkpoint(store, 30).contents["model"] for store in (whole, fa)]
+    assert torch.equal(held[0]["1.fc1.weight"], held[1]["fc1.weight"])
+    assert not torch.equal(held[0]["0.fc1.weight"], held[1]["fc1.weight"])
+
+
+def test_borrowed_gates_are_the_twins(tmp_path: Path) -> None:
+    """At step 0 the twin has the same weights, so the gates are the same, and later they are not."""
+    config = replace(under("borrowed_gates"), model=replace(SMALL.model, gate="relu"))
+    with open_run(train(config, tmp_path / "run.zarr")) as run:
+        error, exact = (run[f"probe/fc1/{name}"].values for name in ("error", "error_bp"))
+        np.testing.assert_array_equal(error[0], exact[0])
+        assert np.abs(error[-1] - exact[-1]).max() > 0.1 * np.abs(exact[-1]).max()

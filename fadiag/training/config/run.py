@@ -40,7 +40,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Its name in figures; made of rule, optimizer and norm by default.
     rule : str
         A rule that `fadiag.convert` knows. Under "frozen" only the last layer learns: the control that any
-        rule has to beat.
+        rule has to beat. Under "borrowed_gates" a twin learns by Feedback Alignment from the same first
+        weights and batches.
     error_rank : int, optional
         The rank to which the rule "rank_limited" limits the errors; only this rule has it.
     feedback, data, model, optimizer, train, seeds, record
