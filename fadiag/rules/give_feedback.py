@@ -53,6 +53,11 @@ class FeedbackChoice:
                 f"{listed(map(repr, layers), 6)}"
             )
 
+    @property
+    def name(self) -> str:
+        """The name of the law, or "given"."""
+        return self.law if isinstance(self.law, str) else "given"
+
     def matrix(self, name: str, weight: Tensor, shape: torch.Size) -> Tensor:
         """Return the matrix of a layer."""
         if isinstance(self.law, str):
@@ -107,7 +112,7 @@ def _give_layerwise(chosen: Mapping[str, nn.Module], rule: Rule, choice: Feedbac
             drawn[key] = nn.Parameter(matrix, weight.requires_grad) if learned else matrix
     for module in chosen.values():
         matrix = drawn[_weight_id(module)]
-        _attach(module, rule, matrix, choice.scale)
+        _attach(module, rule, matrix, choice)
 
 
 def _give_direct(
@@ -128,15 +133,15 @@ def _give_direct(
     state = PassState()
     for name, use in uses.items():
         module = chosen[name]
-        _attach(module, rule, matrices[name], choice.scale)
+        _attach(module, rule, matrices[name], choice)
         assert isinstance(module, DirectLayer)
         module.link(state, name, is_first=use.is_first, is_output=use.is_output)
 
 
-def _attach(module: nn.Module, rule: Rule, matrix: Tensor, scale: float) -> None:
+def _attach(module: nn.Module, rule: Rule, matrix: Tensor, choice: FeedbackChoice) -> None:
     change_class(module, LAYER_CLASSES[rule.name][kind_of(module)])
     assert isinstance(module, FeedbackLayer)
-    module.scale = scale
+    module.law, module.scale = choice.name, choice.scale
     module.attach_feedback(matrix)
 
 

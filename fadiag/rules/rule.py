@@ -84,6 +84,8 @@ class FeedbackLayer(ConvertedModule):
     feedback : Tensor
         B, in the weight's shape, as a pass made now would use it. It is a buffer saved with the model, a
         parameter if it is learned, or computed from the weight.
+    law : str
+        The law that B was drawn from, or "given".
     scale : float
         Root mean square of B divided by the weight's, at the conversion.
 
@@ -98,6 +100,7 @@ class FeedbackLayer(ConvertedModule):
     rule: ClassVar[str] = "fa"
     replaces_weight: ClassVar[bool] = True
     feedback_is_drawn: ClassVar[bool] = True
+    law: str = "given"
     scale: float = 1.0
     feedback: Tensor
     _given: Tensor | None = None

@@ -15,6 +15,7 @@ __all__ = [
     "LayerAdapter",
     "adapter_of",
     "exact_layers",
+    "permuted",
     "read_weight",
     "refuse_matrix",
     "spending",
@@ -154,13 +155,23 @@ class LayerAdapter:
         if self.redraw is not None:
             return self.redraw(module, generator)
         feedback = self.feedback(module)
-        given = self.weight_of(module) if feedback is None else feedback
-        order = torch.randperm(given.numel(), generator=generator, device=generator.device).to(given.device)
-        return given.detach().flatten()[order].reshape(given.shape)
+        return permuted(self.weight_of(module) if feedback is None else feedback, generator)
 
     def takes(self, module: nn.Module) -> bool:
         """Return whether this adapter is for the module."""
         return isinstance(module, self.types) if isinstance(self.types, tuple) else self.types(module)
+
+
+def permuted(matrix: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the entries of a matrix in random order.
+
+    Examples
+    --------
+    >>> permuted(torch.ones(2, 3), torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 3])
+    """
+    order = torch.randperm(matrix.numel(), generator=generator, device=generator.device).to(matrix.device)
+    return matrix.detach().flatten()[order].reshape(matrix.shape)
 
 
 @contextmanager

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from fadiag.capture.layers.adapter import LayerAdapter, read_weight, refuse_matrix, spending
-from fadiag.rules import AlteredModule, DirectLayer, FeedbackLayer, FeedbackTransposedLinear
+from fadiag.capture.layers.adapter import LayerAdapter, permuted, read_weight, refuse_matrix, spending
+from fadiag.rules import AlteredModule, DirectLayer, FeedbackLayer, FeedbackTransposedLinear, draw_feedback
 from fadiag.rules.layers import TransposedLinear
 
 __all__ = [
@@ -25,6 +25,14 @@ __all__ = [
 def _own_feedback(module: nn.Module) -> Tensor | None:
     assert isinstance(module, FeedbackLayer)
     return module.feedback
+
+
+def _own_redraw(module: nn.Module, generator: Generator) -> Tensor:
+    assert isinstance(module, FeedbackLayer)
+    # The entries of an orthogonal matrix are not independent: in another order they are of another law.
+    if module.law == "orthogonal" and module.feedback_is_fixed:
+        return draw_feedback(module.feedback, "orthogonal", generator)
+    return permuted(module.feedback, generator)
 
 
 @contextmanager
@@ -68,6 +76,7 @@ own_layers = LayerAdapter(
     _own_feedback,
     "layerwise",
     _own_using,
+    redraw=_own_redraw,
     feedback_is_fixed=lambda module: isinstance(module, FeedbackLayer) and module.feedback_is_fixed,
     feedback_is_learned=lambda module: isinstance(module, FeedbackLayer) and module.feedback_is_learned,
 )

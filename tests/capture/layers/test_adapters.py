@@ -412,3 +412,20 @@ def test_biotorch_constraining_its_weights_is_refused():
     layer = constructor.Linear(6, 3, layer_config={"type": "fa", "options": options})
     with pytest.raises(CaptureError, match=r"biotorch Linear has constrain_weights=True.*turn it off"):
         read(nn.Sequential(layer), (X, Y))
+
+
+@pytest.mark.parametrize("rule", ["fa", "dfa", "frsf"])
+@pytest.mark.parametrize("law", ["gaussian", "orthogonal"])
+def test_redrawn_feedback_of_fadiags_layers_keeps_its_law(rule, law):
+    model = nn.Sequential(nn.Conv2d(2, 6, 3), nn.Tanh(), nn.Flatten(), nn.Linear(24, 3))
+    convert(model, rule, feedback=law, example=torch.ones(2, 2, 4, 4))
+    for layer in choose_layers(model, DEFAULT_ADAPTERS, None):
+        module = layer.module
+        drawn = layer.adapter.redrawn(module, torch.Generator().manual_seed(1))
+        assert drawn.shape == module.feedback.shape
+        assert not torch.equal(drawn, module.feedback)
+        own, new = (np.linalg.svd(m.flatten(1).numpy(), compute_uv=False) for m in (module.feedback, drawn))
+        if law == "orthogonal" and rule != "frsf":
+            np.testing.assert_allclose(new, own, rtol=1e-5)
+        else:
+            assert torch.equal(drawn.flatten().sort()[0], module.feedback.flatten().sort()[0])
