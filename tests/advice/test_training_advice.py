@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from fadiag.training.workers import _explained
 from msgspec.structs import replace
 from torch import nn
 from torch.utils.data import Dataset
@@ -28,7 +29,6 @@ from fadiag.training.checks import pick_device
 from fadiag.training.datasets.cifar import CIFAR10, parse_cifar
 from fadiag.training.datasets.idx import parse_idx, read_fashion_mnist
 from fadiag.training.models import build_model
-from fadiag.training.workers import _explained
 from tests.advice.advice import Table
 
 ADVICE = Table()

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from fadiag.errors import FadiagError
-from fadiag.training.workers import run_each, worker_pool
+from fadiag.studies.runs.workers import run_each, worker_pool
 
 
 @pytest.fixture(scope="module")
