@@ -82,7 +82,7 @@ ROOMS = {
     "signals": ("spec", "table", "names"),
     "store": ("names", "values", "layout", "axes", "lock", "read", "write", "tools"),
     "spectra": ("validate", "linalg", "ranks", "alignment", "statistics", "updates"),
-    "studies": ("declared", "runs", "outputs", "run"),
+    "studies": ("declared", "runs", "outputs", "plan", "run"),
     "analysis": (
         "threads",
         "metrics",

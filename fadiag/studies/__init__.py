@@ -4,7 +4,8 @@ from fadiag.studies.declared.load import load_study
 from fadiag.studies.declared.shipped import find_study, shipped_studies
 from fadiag.studies.declared.study import Condition, PlannedRun, Study
 from fadiag.studies.declared.tables import FigureTable, PrimaryTable, SearchTable, SeedTable, StudyTable
-from fadiag.studies.run import Planned, StudyResult, plan_study, run_study
+from fadiag.studies.plan import Planned, plan_study
+from fadiag.studies.run import StudyResult, run_study
 
 __all__ = [
     "Condition",

@@ -1,6 +1,6 @@
 """Run a study: search, make the missing runs, measure them, and write tables, figures and the page."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ from fadiag.paths import absolute_path
 from fadiag.studies.declared.study import PlannedRun, Study
 from fadiag.studies.outputs.measure import ReportedRun
 from fadiag.studies.outputs.write import Made, write_outputs
-from fadiag.studies.runs.address import address_of, data_hash
-from fadiag.studies.runs.pool import Answer, outcome_of, store_of
+from fadiag.studies.plan import curves_of, has_fixed_rate, place_of
+from fadiag.studies.runs.layers import check_layer
+from fadiag.studies.runs.pool import Answer, store_of
 from fadiag.studies.runs.schedule import Backend, Progress, Progressing, backend, finish_runs
-from fadiag.studies.runs.search import Curve, Point, choose, rate_chosen, score_of, search_runs
-from fadiag.training import Config
+from fadiag.studies.runs.search import rate_chosen, search_runs
 
-__all__ = ["Planned", "StudyResult", "plan_study", "run_study"]
+__all__ = ["StudyResult", "run_study"]
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,6 @@ class StudyResult:
     answer: str
     stores: dict[str, Path]
     results: xr.DataTree
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One run of a plan: its name, its address, and how it is in the pool; None if it is not there.
-
-    Runs whose rate a search will choose have no address yet.
-
-    Examples
-    --------
-    >>> Planned("fa-seed0", "00ff", None).status is None
-    True
-    """
-
-    name: str
-    address: str | None
-    status: str | None
 
 
 def run_study(
@@ -130,10 +113,11 @@ def run_study(
     home = absolute_path(pool) if pool is not None else folder / "pool"
     if workers is not None and workers < 0:
         raise InputError(f"workers is {workers}; give at least one, or 0 for this process")
+    check_layer(study)
     folder.mkdir(parents=True, exist_ok=True)
     _declare(study, folder / "study.json")
     searched = search_runs(study)
-    fixed = study.runs({name: one for name, one in study.conditions.items() if _is_fixed(study, name)})
+    fixed = study.runs({name: one for name, one in study.conditions.items() if has_fixed_rate(study, name)})
     number = len(study.seed_tables())
     total = len(searched) + number * len(study.conditions)
 
@@ -145,19 +129,20 @@ def run_study(
         counter = Progressing(total, report)
         answers: dict[Path, Answer] = {}
 
-        def finish(runs: Iterable[PlannedRun]) -> None:
-            places = {_place(home, run.config): (run.name, run.config) for run in runs}
-            new = {place: run for place, run in places.items() if place not in answers}
-            answers.update(finish_runs(new, where, device=study.device, progress=counter))
+        def finish(runs: Sequence[PlannedRun]) -> None:
+            places = {place_of(home, run.config): (run.name, run.config) for run in runs}
+            counter.without(len(runs) - len(places))  # conditions that share a run
+            answers.update(finish_runs(places, where, device=study.device, progress=counter))
 
         finish([*(run for _, run in searched), *fixed])
-        curves = _curves(study, home, searched)
+        curves = curves_of(study, home, searched)
         rated = rate_chosen(study, curves)
         counter.without(number * (len(study.conditions) - len(rated)))
-        finish(study.runs(rated))
+        known = {run.name for run in fixed}
+        finish([run for run in study.runs(rated) if run.name not in known])
     reported = []
     for run in study.runs(rated):
-        place = _place(home, run.config)
+        place = place_of(home, run.config)
         reported.append(ReportedRun(run, place, answers[place]))
     with _shown(progress, "analyzing") as report:
         made = write_outputs(
@@ -168,58 +153,6 @@ def run_study(
     return StudyResult(
         folder, made.answer, {one.run.name: store_of(one.place) for one in reported}, made.results
     )
-
-
-def plan_study(study: Study, pool: str | Path) -> list[Planned]:
-    """Return all runs of a study, and which of them are in the pool.
-
-    Examples
-    --------
-    >>> from fadiag.studies import find_study, load_study
-    >>> plan = plan_study(load_study(find_study("demo")), "/nowhere/pool")
-    >>> len(plan), plan[0].name, plan[0].status
-    (18, 'bp-seed0', None)
-    """
-    home = absolute_path(pool)
-    searched = search_runs(study)
-    done = all(outcome_of(_place(home, run.config)) for _, run in searched)
-    rated = rate_chosen(study, _curves(study, home, searched) if done else {})
-    plan = [_planned(home, run) for _, run in searched]
-    for run in study.runs(rated):
-        known = done or _is_fixed(study, run.condition)
-        plan.append(_planned(home, run) if known else Planned(run.name, None, None))
-    return plan
-
-
-def _planned(home: Path, run: PlannedRun) -> Planned:
-    place = _place(home, run.config)
-    outcome = outcome_of(place)
-    return Planned(run.name, place.name, None if outcome is None else outcome.status)
-
-
-def _is_fixed(study: Study, name: str) -> bool:
-    return not study.conditions[name].searched and study.conditions[name].rate_from is None
-
-
-def _place(home: Path, config: Config) -> Path:
-    return home / address_of(config, data_hash(config.data))
-
-
-def _curves(study: Study, home: Path, searched: Iterable[tuple[float, PlannedRun]]) -> dict[str, Curve]:
-    """Return the curve of each searched condition, from the runs of the search."""
-    found: dict[str, dict[float, tuple[float, list[float | None]]]] = {}
-    for setting, run in searched:
-        assert study.search is not None
-        place = _place(home, run.config)
-        outcome = outcome_of(place)
-        ended = outcome is not None and outcome.status == "complete"
-        score = score_of(store_of(place), study.search.score) if ended else None
-        rate = run.config.optimizer.learning_rate
-        found.setdefault(run.condition, {}).setdefault(setting, (rate, []))[1].append(score)
-    return {
-        name: choose(Point(setting, rate, tuple(scores)) for setting, (rate, scores) in points.items())
-        for name, points in found.items()
-    }
 
 
 class _Silent:

@@ -66,8 +66,8 @@ def study(
 ) -> None:
     """Run a study: the search of its rates, its runs, its tables, its figures and its page.
 
-    FILE_OR_NAME is a TOML file, or the name of a study that comes with fadiag. Runs are taken from the pool if
-    they are there, so an interrupted study goes on where it stopped, and studies with one pool share runs.
+    FILE_OR_NAME is a TOML file, or the name of a study that comes with fadiag. Runs are taken from the pool
+    if they are there. So an interrupted study goes on where it stopped, and studies with one pool share runs.
     """
     from fadiag.cli.progress import bar
     from fadiag.cli.terminal import table

@@ -5,10 +5,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from fadiag.analysis import TABLE
 from fadiag.errors import ConfigError
+from fadiag.figures import FIGURES
 from fadiag.studies.declared.study import Condition, Study
 from fadiag.studies.declared.tables import StudyTable
 from fadiag.training import Config, make_config
+from fadiag.training.recording import LOGGED
 from fadiag.training.tables import check_keys, convert_table, copy_table, near_names, read_toml, set_key
 
 __all__ = ["PLAIN_PROFILE", "load_study"]
@@ -71,7 +74,14 @@ def load_study(path: str | Path, *, profile: str = PLAIN_PROFILE, overrides: Ite
         raise ConfigError(f"{source} has no profile {profile!r}; {near}")
     for name, changes in profiles.items():
         check_keys(changes, StudyTable, f"profiles.{name}.", source)
-    merged = _merged(raw, profiles.get(profile, {}))
+    # All of them, since a misspelled key shall not wait for its profile.
+    studies = {name: _under(name, raw, (), source) for name in {PLAIN_PROFILE: 0, **profiles}}
+    return _under(profile, raw, overrides, source) if overrides else studies[profile]
+
+
+def _under(profile: str, raw: Mapping[str, Any], overrides: Iterable[str], source: str) -> Study:
+    """Return the study under one profile."""
+    merged = _merged(raw, raw.get("profiles", {}).get(profile, {}))
     for override in overrides:
         set_key(merged, override)
     if merged.get("search") is False:  # a profile without the file's search
@@ -95,12 +105,23 @@ def _study(table: StudyTable, profile: str, source: str) -> Study:
     for name in table.only or ():
         if name not in table.conditions:
             raise ConfigError(f"{source}: 'only' names {name!r}; {near_names(name, '', table.conditions)}")
+    metrics = [metric.name for metric in TABLE]
+    for key, names, known in (
+        ("primary.metric", (table.primary.metric,), [*metrics, *LOGGED]),
+        ("metrics", table.metrics or (), [*metrics, *LOGGED]),
+        ("figures.names", table.figures.names or (), [figure.name for figure in FIGURES]),
+    ):
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"{source}: {key!r} names {name!r}; {near_names(name, '', known)}")
     declared = [name for name in table.conditions if table.only is None or name in table.only]
     axes = dict(_axes(table.grid, "", source))
     search = table.search
     if search is not None and (search.rates is None) == (search.factors is None):
         raise ConfigError(f"{source}: 'search' has both or neither of 'rates' and 'factors'; give one")
     taken = {} if search is None else search.taken_from
+    left_out = set(table.conditions) - set(declared)
+    taken = {name: source_of for name, source_of in taken.items() if name not in left_out}
     for pair in taken.items():
         for name in pair:
             if name not in declared:

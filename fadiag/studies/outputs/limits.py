@@ -24,7 +24,7 @@ def limits_of(study: Study, tables: Mapping[str, Sequence[Mapping[str, str]]]) -
         yield "Runs that diverged have no value. They are not lost at random, so the others are a choice."
     edges = {row["condition"] for row in tables["search"] if row["at_edge"] == "true"}
     if edges:
-        yield f"The rate of {', '.join(sorted(edges))} is at the edge of the search; a better may lie outside."
+        yield f"The rate of {', '.join(sorted(edges))} is at the edge of the search; a better may be outside."
     untuned = [c.name for c in study.conditions.values() if not c.searched and c.rate_from is None]
     if untuned:
         yield f"The rates of {', '.join(untuned)} are declared, not searched here."

@@ -9,8 +9,8 @@ import xarray as xr
 
 from fadiag.analysis import analyze
 from fadiag.results import save_results
-from fadiag.store import open_run
 from fadiag.studies.declared.study import PlannedRun, Study
+from fadiag.studies.runs.layers import layer_names
 from fadiag.studies.runs.pool import Answer, store_of
 
 __all__ = ["ReportedRun", "measure_runs", "one_of_each_seed"]
@@ -77,20 +77,10 @@ def _entries(study: Study, one: ReportedRun) -> dict[str, Any]:
         "primary_metric": primary.metric,
     }
     if primary.layer == "first":
-        entries["primary_layer"] = _first_layer(store_of(one.place))
+        entries["primary_layer"] = layer_names(one.run.config)[0]
     elif primary.layer != "last_hidden":  # which the trainer has found
         entries["primary_layer"] = primary.layer
     return entries
-
-
-def _first_layer(store: Path) -> str:
-    layers = [
-        (int(layer.attrs["order"]), str(layer.attrs["name"]))
-        for stream in open_run(store).children.values()
-        for layer in stream.children.values()
-        if "order" in layer.attrs
-    ]
-    return min(layers)[1]
 
 
 def _with_shared(results: xr.DataTree, shared: Sequence[Mapping[str, Any]]) -> xr.DataTree:

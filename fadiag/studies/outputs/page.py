@@ -15,6 +15,7 @@ __all__ = ["answer_of", "write_page"]
 
 Row = Mapping[str, str]
 _EXPECTED = {"lower": "lower", "upper": "higher"}
+_PAIRS = {"paired": "paired seeds", "crossed": "pairs of crossed seeds"}
 
 
 def answer_of(folder: Path) -> str:
@@ -35,8 +36,10 @@ def answer_of(folder: Path) -> str:
         return f"The difference in {what} is {values}, without an interval ({row['note']})."
     low, high = float(row["low"]), float(row["high"])
     interval = f"{values}, 95 % interval [{number(row['low'])}, {number(row['high'])}]"
-    runs = f"{row['runs']} {row['design']} runs"
+    runs = f"{row['runs']} {_PAIRS.get(row['design'], 'runs')}"
     p = f", p = {number(row['p'])}" if row["p"] else ""
+    if row["differs"] == "false" and not low <= 0 <= high:
+        return f"Nothing is claimed of {what}, since runs are missing: {interval}, {runs} ({row['note']})."
     if low <= 0 <= high:
         return f"No difference in {what} is detectable: {interval}, {runs}{p}."
     side = "higher" if low > 0 else "lower"

@@ -17,11 +17,11 @@ from fadiag.spectra import t_interval
 from fadiag.studies.declared.study import Study
 from fadiag.studies.outputs.measure import ReportedRun
 from fadiag.studies.runs.search import Curve
+from fadiag.training.recording import LOGGED
 
 __all__ = ["condition_rows", "contrast_rows", "run_rows", "search_rows", "write_rows"]
 
-#: What the trainer logs at the end of each epoch.
-ACCURACIES = ("train_accuracy", "test_accuracy", "validation_accuracy")
+ACCURACIES = [name for name in LOGGED if name != "loss"]
 Row = dict[str, Any]
 
 
@@ -188,6 +188,7 @@ def _contrast(study: Study, results: xr.DataTree, name: str, baseline: str) -> I
             "difference": row["difference"],
             "low": row["low"],
             "high": row["high"],
+            "differs": row["differs"],
             "p": row["p"],
             "note": row["note"],
         }
@@ -210,7 +211,7 @@ def _primary_layers(results: xr.DataTree, conditions: set[str]) -> list[str]:
 def _only(results: xr.DataTree, names: set[str]) -> xr.DataTree:
     """Return the results with some variables only."""
     groups = {
-        path: (stream := node.to_dataset())[[str(v) for v in stream.data_vars if str(v) in names]]
+        path: (stream := node.to_dataset()).drop_vars([v for v in stream.data_vars if str(v) not in names])
         for path, node in results.subtree_with_keys
     }
     return xr.DataTree.from_dict(groups, name=results.name)

@@ -12,13 +12,11 @@ import torch
 import xarray as xr
 
 import fadiag
-from fadiag.errors import FadiagError
-from fadiag.figures import FIGURES, save, write_numbers
-from fadiag.figures.figure import Figure
 from fadiag.report import write_report
 from fadiag.results import load_results
 from fadiag.store import RunInfo, run_info
 from fadiag.studies.declared.study import Study
+from fadiag.studies.outputs.drawn import draw_figures
 from fadiag.studies.outputs.measure import ReportedRun, measure_runs, one_of_each_seed
 from fadiag.studies.outputs.page import answer_of, write_page
 from fadiag.studies.outputs.rows import condition_rows, contrast_rows, run_rows, search_rows, write_rows
@@ -72,7 +70,7 @@ def write_outputs(made: Made, folder: Path, progress: Callable[[int, int], None]
     write_rows(contrast_rows(study, results), folder / "contrasts.csv")
     write_rows(search_rows(study, made.curves), folder / "search.csv")
     shown = one_of_each_seed(results) if study.seeds.cross else results
-    write_rows(_draw(study, shown, folder / "figures"), folder / "figures.csv")
+    write_rows(draw_figures(study.figures, shown, folder / "figures"), folder / "figures.csv")
     if made.runs:
         write_report(shown, folder / "report.html", title=study.name)
     facts = {**_provenance(list(infos.values())), "command": made.command, "seal": seal}
@@ -80,29 +78,6 @@ def write_outputs(made: Made, folder: Path, progress: Callable[[int, int], None]
     # Last, so that an interrupted call is not taken for a whole one.
     provenance.write_bytes(msgspec.json.format(msgspec.json.encode(facts)) + b"\n")
     return Written(answer_of(folder), results)
-
-
-def _draw(study: Study, results: xr.DataTree, folder: Path) -> list[dict[str, Any]]:
-    """Draw the figures with their numbers; return their captions, or why they are not drawn."""
-    folder.mkdir(exist_ok=True)
-    rows = []
-    for figure in _figures(study):
-        row = {"name": figure.name, "title": figure.title, "caption": "", "not_drawn": ""}
-        try:
-            canvas = figure.draw(results)
-            for suffix in (".pdf", ".png"):
-                save(canvas, folder / f"{figure.name}{suffix}")
-            write_numbers(figure.numbers(results), folder / f"{figure.name}.csv")
-            row["caption"] = figure.caption(results)
-        except FadiagError as error:
-            row["not_drawn"] = str(error)
-        rows.append(row)
-    return rows
-
-
-def _figures(study: Study) -> list[Figure]:
-    names = study.figures.names
-    return [figure for figure in FIGURES if names is None or figure.name in names]
 
 
 def _seal(made: Made, infos: Mapping[Path, RunInfo]) -> str:
@@ -131,7 +106,8 @@ def _provenance(infos: Sequence[RunInfo]) -> dict[str, Any]:
     return {
         "fadiag": fadiag.__version__,
         "commit": _commit(),
-        "torch": sorted({str(one["torch"]) for one in versions if "torch" in one}) or [torch.__version__],
+        "torch": sorted({str(one["torch"]) for one in versions if "torch" in one})
+        or [str(torch.__version__)],
         "devices": sorted({str(info.manifest["device"]) for info in infos if "device" in info.manifest}),
         "data_sha256": sorted({_data_of(info) for info in infos}),
     }

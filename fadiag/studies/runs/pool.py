@@ -65,8 +65,10 @@ def store_of(place: Path) -> Path:
 
 
 def outcome_of(place: Path) -> Outcome | None:
-    """Return how the run with this folder ended; None if it has not."""
+    """Return how the run with this folder ended; None if it has not, or if its store is gone."""
     path = place / "outcome.json"
+    if not store_of(place).exists():
+        return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=Outcome)
     except FileNotFoundError:
@@ -79,8 +81,8 @@ def finish_run(place: Path, config: Config, device: str = "cpu", wait: bool = Fa
     """Train the run of a folder to its end, from its newest checkpoint if it was killed.
 
     A run that has ended is left alone, also one that diverged. The folder's lock is the operating system's,
-    and dies with its holder. The checkpoints of a run that has ended are removed. Training uses one thread, so
-    that the numbers do not depend on the machine's load or cores.
+    and dies with its holder. The checkpoints of a run that has ended are removed. Training uses one thread:
+    the numbers do not depend on the number of cores.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from fadiag.analysis import cluster_executor
-from fadiag.errors import ClusterError, FadiagError, InputError, StoreError
+from fadiag.errors import ClusterError, FadiagError, StoreError
 from fadiag.studies.runs.pool import Answer, finish_run, outcome_of
 from fadiag.studies.runs.workers import Calls, run_each, worker_pool
 from fadiag.training import Config
@@ -65,8 +65,6 @@ def backend(workers: int, scheduler: str | None) -> Iterator[Backend]:
     ClusterError
         dask.distributed is not installed, or the cluster cannot be reached or is lost.
     """
-    if workers < 0:
-        raise InputError(f"workers is {workers}; give at least one, or 0 for this process")
     if scheduler is not None:
         with cluster_executor(scheduler) as executor:
             try:
