@@ -16,7 +16,13 @@ train = { epochs = 1, batch_size = 10, checkpoint_every = 2 }
 data = { train_samples = 60, test_samples = 40 }
 model.hidden = [8, 8]
 optimizer.learning_rate = 0.02
-record = { every = 3, probe_samples = 12, redraws = 0, gate_draws = 0, state = [], signals = ["error", "error_bp"] }
+[base.record]
+every = 3
+probe_samples = 12
+signals = ["error", "error_bp"]
+state = []
+redraws = 0
+gate_draws = 0
 [conditions.bp]
 rule = "bp"
 [conditions.fa]

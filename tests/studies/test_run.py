@@ -348,6 +348,7 @@ def test_a_full_disk_begins_no_run_and_loses_none(tmp_path, monkeypatch) -> None
     assert len(run_study(declared(), tmp_path, workers=0).stores) == 4
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path) -> None:
     study = declared("base.train.epochs=3", "base.record.state=['weight']")
     run = study.runs(study.conditions)[1]

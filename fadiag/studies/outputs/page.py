@@ -103,7 +103,7 @@ def plain(metric: str) -> str:
 def _declared(study: Study) -> list[str]:
     primary, seeds = study.primary, study.seeds
     condition, baseline = primary.contrast
-    expected = _EXPECTED.get(primary.tail, "higher or lower")
+    expected = _EXPECTED.get(primary.tail, "on either side")
     layer = "" if primary.layer == "" else f", layer: {primary.layer.replace('_', ' ')}"
     crossed = f", crossed: {' × '.join(seeds.cross)}" if seeds.cross else ""
     lines = [
