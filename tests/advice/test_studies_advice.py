@@ -6,7 +6,6 @@ from unittest import mock
 import pytest
 
 from fadiag.studies import load_study, run_study
-from fadiag.studies.outputs import write
 from fadiag.studies.plan import place_of
 from fadiag.studies.runs import pool, schedule
 from fadiag.studies.runs.pool import finish_run, outcome_of

@@ -153,25 +153,25 @@ def _with_interval(row: Row, key: str) -> str:
 
 def _differences(rows: Sequence[Row]) -> list[str]:
     near = [row for row in rows if row["primary"] == "true" or row.get("at_primary_layer") == "true"]
-    body = [
-        [
-            f"**{row['condition']} − {row['baseline']}**"
-            if row["primary"] == "true"
-            else f"{row['condition']} − {row['baseline']}",
+    shown = [row for row in near if row.get("difference") or row["primary"] == "true"]
+    with_p = any(row.get("p") for row in shown)  # it needs six pairs
+    body = []
+    for row in shown:
+        name = f"{row['condition']} − {row['baseline']}"
+        interval = f"[{number(row['low'])}, {number(row['high'])}]" if row.get("low") else ""
+        cells = [
+            f"**{name}**" if row["primary"] == "true" else name,
             plain(row["metric"]),
             number(row.get("difference", "")),
-            f"[{number(row['low'])}, {number(row['high'])}]" if row.get("low") else "",
-            number(row.get("p", "")),
-            row.get("runs", ""),
+            interval,
         ]
-        for row in near
-        if row["metric"] and (row.get("difference") or row["primary"] == "true")
-    ]
+        body.append([*cells, *([number(row.get("p", ""))] if with_p else []), row.get("runs", "")])
     notes = list(dict.fromkeys(row["note"] for row in near if row.get("note")))
+    head = ["contrast", "metric", "difference", "interval", *(["p"] if with_p else []), "runs"]
     return [
         "Paired by seed, at the primary layer, with 95 % intervals. The primary contrast is in bold. Each "
         "interval holds its level alone: of twenty without a difference, one excludes zero.",
-        _table(["contrast", "metric", "difference", "interval", "p", "runs"], body),
+        _table(head, body),
         _list(notes),
         "[contrasts.csv](contrasts.csv) has all layers.",
     ]
