@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fadiag import rules as rules
     from fadiag import spectra as spectra
     from fadiag import store as store
+    from fadiag import studies as studies
     from fadiag import testing as testing
     from fadiag import training as training
     from fadiag.analysis import effective_rank as effective_rank
@@ -74,6 +75,7 @@ _PACKAGES = (
     "rules",
     "spectra",
     "store",
+    "studies",
     "testing",
     "training",
 )

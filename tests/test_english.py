@@ -12,7 +12,7 @@ import pytest
 import fadiag
 
 ROOT = Path(fadiag.__file__).parents[1]
-CODE = sorted(path for room in ("fadiag", "hooks", "analyses") for path in (ROOT / room).rglob("*.py"))
+CODE = sorted(path for room in ("fadiag", "hooks") for path in (ROOT / room).rglob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LONGEST = 35
 #: Words that the project's English does without; a plainer word says the same.

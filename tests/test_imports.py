@@ -39,6 +39,20 @@ MAY_IMPORT = {
     },
     "figures": {"errors", "paths", "xarray", "matplotlib", "results"},
     "report": {"errors", "paths", "xarray", "matplotlib", "figures", "results"},
+    "studies": {
+        "errors",
+        "paths",
+        "cores",
+        "torch",
+        "xarray",
+        "store",
+        "spectra",
+        "results",
+        "analysis",
+        "figures",
+        "report",
+        "training",
+    },
 }
 #: The rooms of a package from the ground up: a room imports from the rooms before it in its row.
 ROOMS = {
@@ -71,6 +85,7 @@ ROOMS = {
     "signals": ("spec", "table", "names"),
     "store": ("names", "values", "layout", "axes", "lock", "read", "write", "tools"),
     "spectra": ("validate", "linalg", "ranks", "alignment", "statistics", "updates"),
+    "studies": ("declared", "runs", "outputs", "plan", "run"),
     "analysis": (
         "threads",
         "metrics",

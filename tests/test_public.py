@@ -11,11 +11,18 @@ import pytest
 
 import fadiag
 
-#: Public names without an example that runs, and why.
-WITHOUT_EXAMPLE = {
-    "fadiag.training.run_study": "starts processes, which need a main module that can be imported",
-}
-PACKAGES = ("analysis", "capture", "figures", "report", "results", "rules", "spectra", "store", "training")
+PACKAGES = (
+    "analysis",
+    "capture",
+    "figures",
+    "report",
+    "results",
+    "rules",
+    "spectra",
+    "store",
+    "studies",
+    "training",
+)
 
 
 def test_packages_are_there_after_import() -> None:
@@ -63,4 +70,4 @@ def test_every_public_function_and_class_has_an_example_that_runs() -> None:
             examples = doctest.DocTestParser().get_examples(text)
             if all(example.options.get(doctest.SKIP) for example in examples):
                 bare.add(f"{package}.{name}")
-    assert bare == set(WITHOUT_EXAMPLE)
+    assert not bare

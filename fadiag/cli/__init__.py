@@ -11,6 +11,7 @@ from fadiag.cli.commands.export import export
 from fadiag.cli.commands.figure import figure
 from fadiag.cli.commands.inspect import inspect
 from fadiag.cli.commands.report import report
+from fadiag.cli.commands.study import study
 from fadiag.cli.commands.train import train
 from fadiag.cli.commands.verify import verify
 from fadiag.cli.group import Group
@@ -24,6 +25,8 @@ _HELP = """Record and measure the credit signals of networks trained with Feedba
 \b
 A complete study on data in the package:
   fadiag demo
+Any study that a file declares:
+  fadiag study study.toml
 Step by step:
   fadiag train config.toml --out run.zarr
   fadiag inspect run.zarr
@@ -44,5 +47,5 @@ def main(debug: bool) -> None:
     """Run the command; see ``fadiag --help``."""
 
 
-for command in (demo, train, inspect, analyze, figure, report, compare, verify, compact, export):
+for command in (demo, study, train, inspect, analyze, figure, report, compare, verify, compact, export):
     main.add_command(command)

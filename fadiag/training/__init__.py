@@ -1,4 +1,4 @@
-"""The reference trainer, its configuration and data sets, and paired studies of many runs."""
+"""The reference trainer, its configuration and data sets."""
 
 from fadiag.training.checkpoint import Checkpoint, load_checkpoint
 from fadiag.training.config import (
@@ -16,15 +16,14 @@ from fadiag.training.config import (
     TrainConfig,
 )
 from fadiag.training.datasets import DATASETS
-from fadiag.training.demo import condition_configs, demo_base, demo_study
 from fadiag.training.load import load_config, make_config
 from fadiag.training.models import MODELS
-from fadiag.training.study import Study, StudyProgress, run_study
-from fadiag.training.trainer import DivergedError, Progress, train
+from fadiag.training.trainer import TRAINER_VERSION, DivergedError, Progress, train
 
 __all__ = [
     "DATASETS",
     "MODELS",
+    "TRAINER_VERSION",
     "Checkpoint",
     "Config",
     "DataConfig",
@@ -38,17 +37,11 @@ __all__ = [
     "RecordConfig",
     "RestConfig",
     "SeedConfig",
-    "Study",
-    "StudyProgress",
     "SubsetConfig",
     "TrainConfig",
-    "condition_configs",
-    "demo_base",
-    "demo_study",
     "load_checkpoint",
     "load_config",
     "make_config",
-    "run_study",
     "train",
 ]
 

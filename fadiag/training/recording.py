@@ -12,7 +12,10 @@ from fadiag.training.config import Config, LiveConfig, LogConfig, SubsetConfig
 from fadiag.training.loss import Loss
 from fadiag.training.samples import RunData
 
-__all__ = ["meta_of", "recorder_options"]
+__all__ = ["LOGGED", "meta_of", "recorder_options"]
+
+#: What the trainer logs: the loss at each step, the accuracies after each epoch.
+LOGGED = ("loss", "train_accuracy", "test_accuracy", "validation_accuracy")
 
 
 def recorder_options(

@@ -35,8 +35,10 @@ from fadiag.training.samples import Given, prepare_data
 from fadiag.training.state import TrainingState
 from fadiag.training.twin import build_twin
 
-__all__ = ["DivergedError", "Progress", "train"]
+__all__ = ["TRAINER_VERSION", "DivergedError", "Progress", "train"]
 
+#: Raise it with every change of a run's numbers: no study may take an old run for a new one.
+TRAINER_VERSION = 1
 #: Called after each epoch with the steps done, the steps in all and the latest scalars.
 Progress = Callable[[int, int, dict[str, float]], None]
 

@@ -14,6 +14,7 @@ from tests.advice import (
     test_rules_advice,
     test_spectra_advice,
     test_store_advice,
+    test_studies_advice,
     test_testing_advice,
     test_training_advice,
 )
@@ -33,6 +34,7 @@ TABLES = {
     "rules": test_rules_advice.ADVICE,
     "spectra": test_spectra_advice.ADVICE,
     "store": test_store_advice.ADVICE,
+    "studies": test_studies_advice.ADVICE,
     "testing.py": test_testing_advice.ADVICE,
     "training": test_training_advice.ADVICE,
 }

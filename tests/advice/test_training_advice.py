@@ -1,9 +1,7 @@
 """The advice of fadiag.training."""
 
-from contextlib import contextmanager, nullcontext
 from unittest import mock
 
-import msgspec
 import numpy as np
 import pytest
 import torch
@@ -11,24 +9,21 @@ from msgspec.structs import replace
 from torch import nn
 from torch.utils.data import Dataset
 
-from fadiag.store import RunWriter, run_info
+from fadiag.store import run_info
 from fadiag.training import (
     Config,
     DataConfig,
     ModelConfig,
     OptimizerConfig,
     RecordConfig,
-    Study,
     TrainConfig,
     load_checkpoint,
-    run_study,
     train,
 )
 from fadiag.training.checks import pick_device
 from fadiag.training.datasets.cifar import CIFAR10, parse_cifar
 from fadiag.training.datasets.idx import parse_idx, read_fashion_mnist
 from fadiag.training.models import build_model
-from fadiag.training.workers import _explained
 from tests.advice.advice import Table
 
 ADVICE = Table()
@@ -361,73 +356,3 @@ ADVICE.row(
 
 
 # Studies.
-
-
-def _here(pool, function, calls):
-    for name, arguments in calls.items():
-        yield name, function(*arguments)
-
-
-@contextmanager
-def in_this_process():
-    """Run the runs of a study here, since a process costs seconds; yield the mock of `worker_pool`."""
-    pools = mock.Mock(return_value=nullcontext())
-    with mock.patch.multiple("fadiag.training.study", worker_pool=pools, run_each=_here):
-        yield pools
-
-
-def study(folder, config=SMALL, **changes):
-    """Run a study of two runs, in this process."""
-    asked = {"name": "s", "question": "?", "seeds": (0,), "primary_metric": "error_cosine", **changes}
-    of = Study(conditions={"bp": replace(config, rule="bp"), "fa": config}, **asked)
-    with in_this_process():
-        stores = run_study(of, folder)
-    assert [run_info(store).status for store in stores] == ["complete", "complete"]
-
-
-@ADVICE.story("is damaged: {error}; delete it or take another folder")
-def _(at, provoked):
-    study(at / "a")
-    (at / "a" / "study.json").write_text("{")
-    with provoked():
-        study(at / "a")
-    study(at / "b")
-    (at / "a" / "study.json").unlink()
-    study(at / "a")
-
-
-@ADVICE.story("the question is declared before the runs; take another folder")
-def _(at, provoked):
-    study(at / "a")
-    with provoked():
-        study(at / "a", primary_metric="error_overlap")
-    study(at / "b", primary_metric="error_overlap")
-
-
-@ADVICE.story("is being written, by another study in this folder; wait for it, or take another folder")
-def _(at, provoked):
-    (at / "a").mkdir()
-    config = replace(SMALL, condition="fa")  # of the run that the study names so
-    with RunWriter(at / "a" / "fa-seed0.zarr", manifest={"config": msgspec.to_builtins(config)}):
-        with provoked():
-            study(at / "a")
-        study(at / "b")
-    study(at / "a")
-
-
-@ADVICE.story("this study asks for {wanted.get(key)}")
-def _(at, provoked):
-    study(at / "a")
-    with provoked():
-        study(at / "a", small(optimizer={"learning_rate": 0.04}))
-    study(at / "b", small(optimizer={"learning_rate": 0.04}))
-
-
-@ADVICE.story("if memory ran out, run fewer at a time (jobs)")
-def _(at, provoked):
-    process = mock.Mock(exitcode=-9)
-    with provoked(), _explained("fa-seed0", process):
-        raise EOFError
-    with in_this_process() as pools:
-        run_study(Study("s", "?", {"fa": SMALL}, (0, 1), "error_cosine"), at / "a", jobs=1)
-    pools.assert_called_once_with(1)

@@ -21,23 +21,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the backgro
 from fadiag.cli import main
 
 def small(**options):
-    import dataclasses, fadiag.training
-    from msgspec.structs import replace
-    study = fadiag.training.demo_study()
-    base = study.conditions["fa"]
-    model = replace(base.model, hidden=(16, 16))
-    train = replace(base.train, epochs=1)
-    record = replace(base.record, every=20, probe_samples=32, redraws=5)
-    conditions = {
-        rule: replace(study.conditions[rule], train=train, model=model, record=record)
-        for rule in ("bp", "fa")
-    }
-    study = dataclasses.replace(study, conditions=conditions, seeds=(0, 1))
-    fadiag.training.demo_study = lambda *given: study
+    import fadiag.studies
+    load = fadiag.studies.load_study
+    given = [
+        "only=['bp', 'fa']", "seeds.reported=[0, 1]", "base.train.epochs=1", "base.model.hidden=[16, 16]",
+        "base.record={ every = 20, probe_samples = 32, redraws = 5 }",
+    ]
+    fadiag.studies.load_study = lambda path, overrides, **others: load(path, overrides=given, **others)
     return whole(**options)
 
 whole, main.commands["demo"].callback = main.commands["demo"].callback, small
-main(["demo", "--out", sys.argv[1], "--jobs", "2"])
+main(["demo", "--out", sys.argv[1], "--workers", "2"])
 """
 
 
@@ -101,7 +95,7 @@ def test_two_interrupts_in_a_row(trial, duration, tmp_path):
     while left := left_of(demo.pid):
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
-    for store in tmp_path.glob("runs/*.zarr"):
+    for store in tmp_path.glob("pool/*/run.zarr"):
         status = run_info(store).status
         assert status in {"complete", "killed"}
         if status == "complete":

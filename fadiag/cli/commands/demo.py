@@ -1,9 +1,11 @@
-"""``fadiag demo``: the rank study in small, from training to the report."""
+"""Define ``fadiag demo``: the rank study in small, from training to the report."""
 
+import csv
 from pathlib import Path
 
 import click
 
+from fadiag.cli.commands.study import command_line
 from fadiag.paths import absolute_path
 
 __all__ = ["demo"]
@@ -38,51 +40,45 @@ def _muon_layers(store: Path) -> str | None:
 )
 @click.option("--data-dir", type=click.Path(), help="The folder of the other data sets' files.")
 @click.option(
-    "--jobs", type=click.IntRange(min=1), default=None, help="Runs trained at a time.  [default: one a core]"
+    "--workers",
+    type=click.IntRange(min=0),
+    default=None,
+    help="Runs trained at a time; 0 trains in this process.  [default: one a core]",
 )
-def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
+def demo(out: str, data: str, data_dir: str | None, workers: int | None) -> None:
     """Train six conditions with three seeds each, record, analyze, draw and report.
 
     BP, FA, FA with batch norm, with Muon, with both, and a control with frozen hidden layers. Muon takes the
-    weights of all layers but the last. Complete runs in the folder are used again, so an interrupted
-    demo continues where it stopped.
+    weights of all layers but the last. This is `fadiag study demo`. Complete runs in the folder are used
+    again, so an interrupted demo continues where it stopped.
     """
-    from fadiag.analysis import analyze
     from fadiag.cli.progress import bar
-    from fadiag.cores import available_cores
-    from fadiag.errors import FadiagError
-    from fadiag.figures import FIGURES, save, write_numbers
-    from fadiag.report import write_report
-    from fadiag.training import demo_study, run_study
+    from fadiag.studies import find_study, load_study, run_study
 
     if data != "digits" and data_dir is None:
         raise click.UsageError(f"--data {data} needs --data-dir, the folder of its files")
+    given = [] if data_dir is None else [f"base.data.folder={absolute_path(data_dir)}"]
+    study = load_study(find_study("demo"), profile="cpu" if data == "digits" else data, overrides=given)
     folder = absolute_path(out)
-    with bar("training") as move:
-        stores = run_study(
-            demo_study(data, data_dir), folder / "runs", jobs=jobs or available_cores(), progress=move
-        )
-    lines = {line for store in stores if (line := _muon_layers(store)) is not None}
+    found = run_study(study, folder, workers=workers, progress=bar, command=command_line())
+    lines = {line for store in found.stores.values() if (line := _muon_layers(store)) is not None}
     for line in sorted(lines):
         click.echo(line)
-    with bar("analyzing") as move:
-        results = analyze(stores, progress=move, output=folder / "results.zarr")
-    pictures = folder / "figures"
-    pictures.mkdir(exist_ok=True)
     click.echo("")
-    for figure in FIGURES:
-        try:
-            canvas = figure.draw(results)
-        except FadiagError as error:
-            click.echo(f"warning: figure {figure.name} is not drawn: {error}", err=True)
-            continue
-        for suffix in (".pdf", ".png"):
-            save(canvas, pictures / f"{figure.name}{suffix}")
-        write_numbers(figure.numbers(results), pictures / f"{figure.name}.csv")
-        click.echo(f"{figure.title}: {figure.caption(results)}\n")
-    write_report(results, folder / "report.html")
-    names = ", ".join(figure.name for figure in FIGURES)
-    click.echo(f"stores   {folder / 'runs'} ({len(stores)} runs; look into one: fadiag inspect {stores[0]})")
+    with (folder / "figures.csv").open(encoding="utf-8", newline="") as file:
+        figures = list(csv.DictReader(file))
+    for figure in figures:
+        if figure["not_drawn"]:
+            click.echo(f"warning: figure {figure['name']} is not drawn: {figure['not_drawn']}", err=True)
+        else:
+            click.echo(f"{figure['title']}: {figure['caption']}\n")
+    names = ", ".join(figure["name"] for figure in figures if not figure["not_drawn"])
+    first = next(iter(found.stores.values()))
+    click.echo(f"{found.answer}\n")
+    click.echo(
+        f"stores   {folder / 'pool'} ({len(found.stores)} runs; look into one: fadiag inspect {first})"
+    )
     click.echo(f"results  {folder / 'results.zarr'}")
-    click.echo(f"figures  {pictures} ({names}: PDF, PNG, and the numbers as CSV)")
+    click.echo(f"figures  {folder / 'figures'} ({names}: PDF, PNG, and the numbers as CSV)")
+    click.echo(f"page     {folder / 'page.md'}")
     click.echo(f"report   {folder / 'report.html'}")

@@ -84,3 +84,8 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     def __post_init__(self) -> None:
         if self.top_k is not None and self.orthogonalization != "polar":
             raise ConfigError("top_k needs orthogonalization 'polar', which finds single directions")
+
+    @property
+    def uses_rest(self) -> bool:
+        """Whether ``rest`` takes a part of the network, next to an optimizer of matrices."""
+        return self.name in ("muon", "normalized_sgd")

@@ -48,7 +48,7 @@ def build_optimizers(
     learned = learned_feedback(model.modules())
     if learned:
         check_decay(config.rule, "optimizer", given)
-    if given.name not in ("muon", "normalized_sgd"):
+    if not given.uses_rest:
         return [_plain(given.name, parameters, given)], []
     if config.rule == "frozen":
         raise ConfigError(

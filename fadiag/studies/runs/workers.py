@@ -3,93 +3,107 @@
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import islice
 from multiprocessing import connection, get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeAlias
 
-import torch
-
 from fadiag.errors import FadiagError
 
-__all__ = ["Pool", "run_each", "worker_pool"]
+__all__ = ["Calls", "WorkerPool", "run_each", "worker_pool"]
 
 #: Environment variables that the numerical libraries read when a process loads them.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
-#: The processes, each under the parent's end of its pipe.
-Pool: TypeAlias = Mapping[Any, BaseProcess]
+#: Calls that wait, each with its name and arguments. The caller may add some, or remove them, at any time.
+Calls: TypeAlias = deque[tuple[str, tuple[Any, ...]]]
 
 
-@contextmanager
-def worker_pool(jobs: int) -> Iterator[Pool]:
-    """Open a pool of spawned processes with one thread each: results do not depend on ``jobs``.
+class WorkerPool:
+    """Spawned processes, each under the parent's end of its pipe.
 
-    After an error, the pool waits for the calls that have begun. After an interrupt it kills their processes,
-    because Ctrl-C reaches only this process. The pool uses no threads or locks, so a second Ctrl-C is safe.
+    Examples
+    --------
+    >>> WorkerPool().processes
+    {}
     """
-    context = get_context("spawn")
-    pool: dict[Any, BaseProcess] = {}
-    try:
+
+    def __init__(self) -> None:
+        self.processes: dict[Any, BaseProcess] = {}
+
+    def start(self, number: int) -> list[Any]:
+        """Start processes, and return the parent's ends of their pipes."""
+        context = get_context("spawn")
+        begun = []
         with _one_thread(), _interrupts_blocked():
-            for _ in range(jobs):
+            for _ in range(number):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_serve, args=(theirs,), daemon=True)
                 process.start()
                 theirs.close()
-                pool[ours] = process
+                self.processes[ours] = process
+                begun.append(ours)
+        return begun
+
+
+@contextmanager
+def worker_pool(workers: int) -> Iterator[WorkerPool]:
+    """Open a pool of spawned processes with one thread each: results do not depend on their number.
+
+    After an error, the pool waits for the calls that have begun. After an interrupt it kills their processes,
+    because Ctrl-C reaches only this process. The pool uses no threads or locks, so a second Ctrl-C is safe.
+    """
+    pool = WorkerPool()
+    try:
+        pool.start(workers)
         yield pool
     except BaseException as error:
         if not isinstance(error, Exception):
-            for worker in pool.values():
+            for worker in pool.processes.values():
                 worker.kill()
         raise
     finally:
-        for pipe, worker in pool.items():
+        for pipe, worker in pool.processes.items():
             pipe.close()  # the worker ends after its call
             worker.join()
 
 
 def run_each(
-    pool: Pool, function: Callable[..., Any], calls: Mapping[str, tuple[Any, ...]]
-) -> Iterator[tuple[str, Any]]:
-    """Call a function in the pool, and yield each call's name and result when it has ended.
+    pool: WorkerPool, function: Callable[..., Any], calls: Calls
+) -> Iterator[tuple[str, Any, Exception | None]]:
+    """Call a function in the pool; yield each call's name with its result, or its error, when it has ended.
 
-    A process gets its next call when its previous one has ended. An error in a call is raised here. After an
-    error, or if the caller stops iterating, no further call begins.
-
-    Raises
-    ------
-    FadiagError
-        A process ended before its call did.
+    A process gets its next call when its previous one has ended. A process that dies gives a FadiagError, and
+    another one takes its place.
     """
-    waiting = iter(calls.items())
-    idle, running = list(pool), dict[Any, str]()
+    idle, running = list(pool.processes), dict[Any, str]()
     while True:
-        for name, arguments in islice(waiting, len(idle)):
-            pipe = idle.pop()
+        while idle and calls:
+            pipe, (name, arguments) = idle.pop(), calls.popleft()
             running[pipe] = name
-            with _explained(name, pool[pipe]):
+            with suppress(ConnectionError):  # if it has died, the pipe below says so
                 pipe.send((function, arguments))
         if not running:
             return
         ready: list[Any] = connection.wait(list(running))
         for pipe in ready:
             name = running.pop(pipe)
-            with _explained(name, pool[pipe]):
+            try:
                 result, error = pipe.recv()
-            if error is not None:
-                raise error
-            idle.append(pipe)
-            yield name, result
+                idle.append(pipe)
+            except (EOFError, ConnectionError):
+                result, error = None, _death(name, pool.processes.pop(pipe))
+                pipe.close()
+                if calls:
+                    idle += pool.start(1)
+            yield name, result, error
 
 
 def _serve(pipe: "Connection[Any, Any]") -> None:
     """Run the calls that come through the pipe until its other end is closed; the worker's main loop."""
-    torch.set_num_threads(1)
     with suppress(EOFError, ConnectionError):
         while True:
             function, arguments = pipe.recv()
@@ -104,22 +118,18 @@ def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[A
         return None, error
 
 
-@contextmanager
-def _explained(name: str, process: BaseProcess) -> Iterator[None]:
-    """Raise an error that names the call if the process at the other end of the pipe has ended."""
-    try:
-        yield
-    except (EOFError, ConnectionError):
-        process.join()
-        code = process.exitcode or 0
-        if code < 0:
-            why = f"was killed by {signal.Signals(-code).name}; if memory ran out, run fewer at a time (jobs)"
-        else:
-            why = (
-                f"ended with exit code {code}; its output says why. A script that starts processes "
-                'needs `if __name__ == "__main__":`'
-            )
-        raise FadiagError(f"the process of {name!r} {why}") from None
+def _death(name: str, process: BaseProcess) -> FadiagError:
+    """Return an error that names the call, and says how its process ended."""
+    process.join()
+    code = process.exitcode or 0
+    if code < 0:
+        why = f"was killed by {signal.Signals(-code).name}; if memory ran out, take fewer workers"
+    else:
+        why = (
+            f"ended with exit code {code}; its output says why. A script that starts processes "
+            'needs `if __name__ == "__main__":`'
+        )
+    return FadiagError(f"the process of {name!r} {why}")
 
 
 @contextmanager

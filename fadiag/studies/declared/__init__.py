@@ -1,0 +1,1 @@
+"""Read what a study declares: its file, its conditions and its search."""

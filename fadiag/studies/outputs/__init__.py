@@ -1,0 +1,1 @@
+"""Measure the runs of a study, and write its tables, figures, page and report."""

@@ -1,0 +1,31 @@
+"""Draw the figures of a study, each with its numbers and its caption."""
+
+from pathlib import Path
+
+import xarray as xr
+
+from fadiag.errors import FadiagError
+from fadiag.figures import FIGURES, save, write_numbers
+from fadiag.studies.declared.tables import FigureTable
+
+__all__ = ["draw_figures"]
+
+
+def draw_figures(chosen: FigureTable, results: xr.DataTree, folder: Path) -> list[dict[str, str]]:
+    """Draw the chosen figures into a folder; return a row for each: its caption, or why it is not drawn."""
+    folder.mkdir(exist_ok=True)
+    rows = []
+    for figure in FIGURES:
+        if chosen.names is not None and figure.name not in chosen.names:
+            continue
+        row = {"name": figure.name, "title": figure.title, "caption": "", "not_drawn": ""}
+        try:
+            canvas = figure.draw(results)
+            for suffix in (".pdf", ".png"):
+                save(canvas, folder / f"{figure.name}{suffix}")
+            write_numbers(figure.numbers(results), folder / f"{figure.name}.csv")
+            row["caption"] = figure.caption(results)
+        except FadiagError as error:
+            row["not_drawn"] = str(error)
+        rows.append(row)
+    return rows

@@ -1,0 +1,241 @@
+"""Write the tables of a study as CSV: its runs, its conditions, its contrasts and its search."""
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from fadiag.analysis import compare
+from fadiag.errors import InputError
+from fadiag.figures import FIGURES
+from fadiag.results.variables import find_variable, streams_of
+from fadiag.spectra import t_interval
+from fadiag.studies.declared.study import Study
+from fadiag.studies.outputs.measure import ReportedRun
+from fadiag.studies.runs.search import Curve
+from fadiag.training.recording import LOGGED
+
+__all__ = ["condition_rows", "contrast_rows", "run_rows", "search_rows", "write_rows"]
+
+ACCURACIES = [name for name in LOGGED if name != "loss"]
+Row = dict[str, Any]
+
+
+def write_rows(rows: Sequence[Row], path: Path) -> Path:
+    """Write rows as CSV; floats have all their digits, and what is absent is empty."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    return path
+
+
+def _cell(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def metrics_of(study: Study) -> list[str]:
+    """Return the primary metric and the others of the tables: those declared, or those that figures draw."""
+    others = study.metrics
+    if others is None:
+        others = tuple(name for figure in FIGURES for name in figure.needs)
+    return [name for name in dict.fromkeys([study.primary.metric, *others]) if name not in ACCURACIES]
+
+
+def run_rows(study: Study, runs: Sequence[ReportedRun], results: xr.DataTree) -> list[Row]:
+    """Return one row for each run: its seeds, rates, status, accuracies and metrics at the primary layer.
+
+    Values are those of the run's last record. A run that diverged has none.
+    """
+    metrics = metrics_of(study)
+    found = []
+    for one in runs:
+        config = one.run.config
+        row: Row = {
+            "condition": one.run.condition,
+            "control": study.conditions[one.run.condition].control,
+            "seed": config.seeds.init,
+            "data_seed": config.seeds.data,
+            "feedback_seed": config.seeds.feedback,
+            "address": one.address,
+            "status": one.answer.status,
+            "learning_rate": config.optimizer.learning_rate,
+            "rest_learning_rate": config.optimizer.rest.learning_rate if config.optimizer.uses_rest else None,
+        }
+        layer = _layer_of(one, results)
+        row |= {"layer": layer}
+        whole = one.answer.status == "complete"
+        for name in (*ACCURACIES, *metrics):
+            value = _last_value(one, results, name, layer) if whole else None
+            if value is not None or name in metrics:
+                row[name] = value
+        found.append(row)
+    return found
+
+
+def _place_of(one: ReportedRun, stream: xr.Dataset | xr.DataArray) -> int | None:
+    keys = zip(map(str, stream["address"].values), map(str, stream["condition"].values), strict=True)
+    return next((i for i, key in enumerate(keys) if key == (one.address, one.run.condition)), None)
+
+
+def _layer_of(one: ReportedRun, results: xr.DataTree) -> str:
+    for node in results.children.values():
+        stream = node.to_dataset()
+        if "primary_layer" in stream.coords and (at := _place_of(one, stream)) is not None:
+            return str(stream["primary_layer"].values[at])
+    return ""
+
+
+def _last_value(one: ReportedRun, results: xr.DataTree, name: str, layer: str) -> float | None:
+    """Return a variable of a run at the last step that it recorded in the stream; None if there is none."""
+    held = find_variable(results, name, streams_of(results, [name]))
+    if held is None:
+        return None
+    array = held[1]
+    at = _place_of(one, array)
+    if at is None or ("layer" in array.dims and layer not in array["layer"].values):
+        return None
+    of_run = array.isel(run=at)
+    steps = np.isfinite(of_run.transpose("step", ...).values).reshape(of_run.sizes["step"], -1).any(axis=1)
+    if not steps.any():
+        return None
+    last = of_run.isel(step=int(np.flatnonzero(steps)[-1]))
+    return float(last.sel(layer=layer) if "layer" in last.dims else last)
+
+
+def condition_rows(study: Study, rows: Sequence[Row]) -> list[Row]:
+    """Return one row for each condition: how many runs, and the mean and 95 % t interval of each number.
+
+    With crossed seeds the runs of a condition share seeds, so there is no interval.
+    """
+    found: list[Row] = []
+    values = [key for row in rows for key in row if key in (*ACCURACIES, *metrics_of(study))]
+    for name, condition in study.conditions.items():
+        mine = [row for row in rows if row["condition"] == name]
+        row: Row = {
+            "condition": name,
+            "control": condition.control,
+            "runs": len(mine),
+            "diverged": sum(one["status"] == "diverged" for one in mine),
+            "learning_rate": mine[0]["learning_rate"] if mine else None,
+            "rest_learning_rate": mine[0]["rest_learning_rate"] if mine else None,
+            "rate_from": condition.rate_from,
+        }
+        for key in dict.fromkeys(values):
+            known = np.array([v for one in mine if (v := one.get(key)) is not None and math.isfinite(v)])
+            row[key] = float(known.mean()) if len(known) else None
+            if len(known) > 1 and not study.seeds.cross:
+                interval = t_interval(known)
+                row |= {f"{key}_low": float(interval.low), f"{key}_high": float(interval.high)}
+        found.append(row)
+    return found
+
+
+def contrast_rows(study: Study, results: xr.DataTree) -> list[Row]:
+    """Return the paired differences of every condition with its baseline, for all metrics of the tables.
+
+    The first row is the primary contrast. A row without numbers has a note that says why.
+    """
+    metrics = metrics_of(study)
+    kept = _only(results, {*metrics, *ACCURACIES})
+    names = [study.primary.contrast[0], *(c for c in study.conditions if c != study.primary.contrast[0])]
+    rows: list[Row] = []
+    for name in names:
+        if name == study.primary.contrast[0]:
+            baseline: str | None = study.primary.contrast[1]
+        else:
+            baseline = study.baseline_of(name)
+        if baseline is not None and name != study.primary.contrast[1]:
+            rows += _contrast(study, kept, name, baseline)
+    return sorted(rows, key=lambda row: not row["primary"])
+
+
+def _contrast(study: Study, results: xr.DataTree, name: str, baseline: str) -> Iterator[Row]:
+    control = study.conditions[name].control
+    common: Row = {"condition": name, "baseline": baseline, "control": control}
+    is_primary = (name, baseline) == study.primary.contrast
+    try:
+        found = compare(results, results, conditions=(baseline, name)).to_dict("records")
+    except InputError as error:
+        yield {**common, "primary": is_primary, "metric": study.primary.metric, "note": str(error)}
+        return
+    layers = _primary_layers(results, {name, baseline})
+    held = find_variable(results, study.primary.metric, streams_of(results, [study.primary.metric]))
+    said = False
+    for row in found:
+        of_metric = row["variable"] == study.primary.metric and held is not None and row["stream"] == held[0]
+        at_layer = [row["layer"]] == layers or not row["layer"]
+        primary = is_primary and of_metric and at_layer
+        said |= primary
+        yield {
+            **common,
+            "primary": primary,
+            "metric": row["variable"],
+            "stream": row["stream"],
+            "layer": row["layer"],
+            "at_primary_layer": at_layer,
+            "runs": row["runs"],
+            "design": row["design"],
+            "mean": row["b"],
+            "baseline_mean": row["a"],
+            "difference": row["difference"],
+            "low": row["low"],
+            "high": row["high"],
+            "differs": row["differs"],
+            "p": row["p"],
+            "note": row["note"],
+        }
+    if is_primary and not said:
+        why = f"{study.primary.metric} has no value at the primary layer ({', '.join(layers) or 'none'})"
+        yield {**common, "primary": True, "metric": study.primary.metric, "note": why}
+
+
+def _primary_layers(results: xr.DataTree, conditions: set[str]) -> list[str]:
+    """Return the primary layers of the runs of some conditions, without repeats."""
+    found: dict[str, None] = {}
+    for node in results.children.values():
+        stream = node.to_dataset()
+        if "primary_layer" in stream.coords:
+            pairs = zip(stream["condition"].values, stream["primary_layer"].values, strict=True)
+            found |= {str(layer): None for condition, layer in pairs if condition in conditions}
+    return list(found)
+
+
+def _only(results: xr.DataTree, names: set[str]) -> xr.DataTree:
+    """Return the results with some variables only."""
+    groups = {
+        path: (stream := node.to_dataset()).drop_vars([v for v in stream.data_vars if str(v) not in names])
+        for path, node in results.subtree_with_keys
+    }
+    return xr.DataTree.from_dict(groups, name=results.name)
+
+
+def search_rows(study: Study, curves: Mapping[str, Curve]) -> list[Row]:
+    """Return one row for each condition, setting and seed of the search, with what was chosen."""
+    if study.search is None:
+        return []
+    return [
+        {
+            "condition": name,
+            "setting": point.setting,
+            "learning_rate": point.learning_rate,
+            "seed": seed,
+            "score": study.search.score,
+            "value": score,
+            "diverged": score is None,
+            "best": point.setting == curve.best,
+            "chosen": point.setting == curve.chosen,
+            "at_edge": curve.at_edge and point.setting in (curve.best, curve.chosen),
+            "trains_at_no_rate": curve.chosen is None,
+        }
+        for name, curve in curves.items()
+        for point in curve.points
+        for seed, score in zip(study.search.seeds, point.scores, strict=True)
+    ]

@@ -1,0 +1,400 @@
+"""Studies from their declaration to their page, with runs from a pool."""
+
+import csv
+import errno
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import xarray as xr
+
+import fadiag
+from fadiag.errors import ConfigError, FadiagError, InputError, StoreError
+from fadiag.store import open_run, run_info
+from fadiag.studies import plan_study, run_study
+from fadiag.studies.plan import place_of
+from fadiag.studies.run import _declare
+from fadiag.studies.runs import pool as pool_module
+from fadiag.studies.runs.data import data_facts
+from fadiag.studies.runs.pool import finish_run, outcome_of, store_of
+from fadiag.training import TRAINER_VERSION, train
+from tests.studies.small import SEARCH, declared
+from tests.training.stores import assert_same
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def ids(pool: Path) -> dict[str, str]:
+    return {path.name: run_info(store_of(path)).run_id for path in pool.iterdir()}
+
+
+#: Its loss is soon not finite: there are no gates that could all close.
+WILD = "[conditions.wild]\nmodel.gate = 'linear'\noptimizer.learning_rate = 1e6\ntrain.epochs = 5\n"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A study with a search, a control, and a condition that diverges."""
+    out = tmp_path_factory.mktemp("made")
+    study = declared(
+        "figures.names=['accuracy']",
+        more=SEARCH + WILD + "search = false\n[conditions.frozen]\nrule = \"frozen\"\ncontrol = true\n",
+    )
+    calls: list[tuple[int, int, str]] = []
+
+    class Bar:
+        def __enter__(self):
+            return lambda done, total, note: calls.append((done, total, note))
+
+        def __exit__(self, *_):
+            return None
+
+    result = run_study(study, out, workers=0, progress=lambda what: Bar(), command="fadiag study s.toml")
+    return study, out, result, calls
+
+
+def test_runs_are_paired_by_seed_and_have_the_names_of_the_study(made) -> None:
+    study, out, result, _ = made
+    assert list(result.stores)[:4] == ["bp-seed0", "fa-seed0", "wild-seed0", "frozen-seed0"]
+    runs = {name: open_run(store) for name, store in result.stores.items()}
+    first = {name: run["static/fc2/weight_init"].values for name, run in runs.items()}
+    assert np.array_equal(first["bp-seed0"], first["fa-seed0"])
+    assert not np.array_equal(first["fa-seed0"], first["fa-seed1"])
+    # The same first batch too: before any update, the forward pass does not know the rule.
+    losses = {name: float(run["log/loss"].dropna("step")[0]) for name, run in runs.items()}
+    assert losses["bp-seed0"] == losses["fa-seed0"]
+    probe = result.results["probe"]
+    assert set(map(str, probe["condition"].values)) == set(study.conditions)
+    assert set(map(str, probe["study"].values)) == {"small"}
+    assert set(map(str, probe["primary_metric"].values)) == {"error_participation_ratio_centered"}
+    assert set(map(str, probe["primary_layer"].values)) == {"fc2"}
+    for store in result.stores.values():
+        assert store.parent.parent == out / "pool"
+
+
+def test_a_run_is_the_trainers_own_and_its_address_has_the_hash_of_its_data(made, tmp_path) -> None:
+    result = made[2]
+    store = result.stores["fa-seed1"]
+    outcome = outcome_of(store.parent)
+    assert outcome is not None
+    alone = train(outcome.config, tmp_path / "alone.zarr", device="cpu")
+    assert_same(alone, store)
+    assert data_facts(outcome.config.data).sha256 == run_info(store).manifest["meta"]["data_sha256"]
+
+
+def test_the_table_has_a_row_for_each_run_and_the_numbers_of_the_results(made) -> None:
+    _, out, result, _ = made
+    rows = table(out / "table.csv")
+    assert len(rows) == 8
+    fa = next(row for row in rows if (row["condition"], row["seed"]) == ("fa", "1"))
+    assert (fa["status"], fa["layer"], fa["control"]) == ("complete", "fc2", "false")
+    assert fa["address"] == result.stores["fa-seed1"].parent.name
+    own = fadiag.analyze(result.stores["fa-seed1"])
+    rank = own["probe/error_participation_ratio_centered"].isel(run=0, step=-1).sel(layer="fc2")
+    assert float(fa["error_participation_ratio_centered"]) == pytest.approx(float(rank), rel=1e-12)
+    assert float(fa["test_accuracy"]) == float(own["log/test_accuracy"].dropna("step").values[0, -1])
+    means = {row["condition"]: row for row in table(out / "conditions.csv")}
+    of_fa = [float(row["error_cosine"]) for row in rows if row["condition"] == "fa"]
+    assert float(means["fa"]["error_cosine"]) == pytest.approx(np.mean(of_fa))
+    assert float(means["fa"]["error_cosine_low"]) < np.mean(of_fa) < float(means["fa"]["error_cosine_high"])
+
+
+def test_a_diverged_run_is_kept_and_shown_and_ends_nothing(made) -> None:
+    _, out, result, _ = made
+    wild = [row for row in table(out / "table.csv") if row["condition"] == "wild"]
+    assert [row["status"] for row in wild] == ["diverged", "diverged"]
+    assert not any(row["test_accuracy"] or row["error_cosine"] for row in wild)
+    assert run_info(result.stores["wild-seed0"]).status == "failed"
+    page = (out / "page.md").read_text(encoding="utf-8")
+    assert "## Runs that diverged\n\n- wild, seed 0 (learning rate 1,000,000" in page
+    assert "Runs that diverged have no value." in page
+
+
+def test_the_contrasts_begin_with_the_primary_one_and_leave_controls_out_of_it(made) -> None:
+    _, out, _, _ = made
+    rows = table(out / "contrasts.csv")
+    primary = [row for row in rows if row["primary"] == "true"]
+    assert rows[:1] == primary
+    assert (primary[0]["condition"], primary[0]["baseline"], primary[0]["layer"]) == ("fa", "bp", "fc2")
+    assert (primary[0]["design"], primary[0]["runs"], primary[0]["p"]) == ("paired", "2", "")
+    assert {row["control"] for row in rows if row["condition"] == "frozen"} == {"true"}
+    ranks: dict[str, list[float]] = {"bp": [], "fa": []}
+    for row in table(out / "table.csv"):
+        if row["condition"] in ranks:
+            ranks[row["condition"]].append(float(row["error_participation_ratio_centered"]))
+    difference = np.mean(ranks["fa"]) - np.mean(ranks["bp"])
+    assert float(primary[0]["difference"]) == pytest.approx(difference)
+    assert any(row["condition"] == "wild" and row["note"] for row in rows)
+
+
+def test_the_search_is_in_its_table_and_its_choice_in_the_runs(made) -> None:
+    _, out, _, _ = made
+    rows = table(out / "search.csv")
+    assert [(row["condition"], row["setting"]) for row in rows[:2]] == [("bp", "0.01"), ("bp", "0.02")]
+    assert {row["condition"] for row in rows} == {"bp", "fa", "frozen"}
+    chosen = {row["condition"]: row["learning_rate"] for row in rows if row["chosen"] == "true"}
+    for row in table(out / "table.csv"):
+        assert row["learning_rate"] == chosen.get(row["condition"], "1000000.0")
+    page = (out / "page.md").read_text(encoding="utf-8")
+    assert "is at the edge of the grid" in page  # two rates have nothing but edges
+
+
+def test_the_page_says_what_was_declared_found_and_not_found(made) -> None:
+    study, out, result, _ = made
+    page = (out / "page.md").read_text(encoding="utf-8")
+    assert page.startswith(f"# small\n\n{study.question}\n")
+    assert f"**{result.answer}**" in page
+    for words in (
+        "contrast: fa − bp, expected lower",
+        "seeds: 0, 1",
+        "search: rates 0.01, 0.02, seeds 100, by validation accuracy",
+        "With 2 seeds there is no p-value",
+        "The rates of wild are declared, not searched here.",
+        "![Test accuracy](figures/accuracy.png)",
+        "`fadiag study s.toml`",
+        "torch 2.",
+        "[frozen] rule = "frozen"",
+        "frozen (control)",
+    ):
+        assert words in page, words
+    assert {path.name for path in (out / "figures").iterdir()} == {
+        "accuracy.csv",
+        "accuracy.pdf",
+        "accuracy.png",
+    }
+    assert (out / "report.html").stat().st_size > 1000
+    declaration = json.loads((out / "study.json").read_bytes())
+    assert declaration["primary"]["contrast"] == ["fa", "bp"]
+    assert declaration["conditions"]["fa"]["config"]["train"]["epochs"] == 1
+
+
+def test_the_numbers_of_the_answer_are_those_of_the_table(made) -> None:
+    _, out, result, _ = made
+    primary = table(out / "contrasts.csv")[0]
+    numbers = re.search(r"fa − bp = (\S+), 95 % interval \[(\S+), (\S+)\]", result.answer)
+    assert numbers is not None
+    said = [float(number.replace("−", "-")) for number in numbers.groups()]
+    there = [float(primary[name]) for name in ("difference", "low", "high")]
+    assert said == pytest.approx(there, rel=1e-3)
+
+
+def test_progress_counts_all_runs_and_estimates_the_time_left(made) -> None:
+    calls = made[3]
+    training = [call for call in calls if "left" in call[2]]
+    assert [call[:2] for call in training] == [(number, 14) for number in range(1, 15)]
+    assert training[0][2].startswith("bp at 0.01, seed 100, ")
+    assert training[-1][2].endswith(", 0 s left")
+
+
+def test_a_second_call_makes_nothing_and_writes_nothing(made) -> None:
+    study, out, result, _ = made
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != "study.json"}
+    again = run_study(study, out, workers=0)
+    assert again.answer == result.answer
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != "study.json"} == before
+    xr.testing.assert_identical(again.results["log"].to_dataset(), result.results["log"].to_dataset())
+
+
+def test_another_study_takes_equal_runs_from_the_pool(made, tmp_path) -> None:
+    _, out, _, _ = made
+    before = ids(out / "pool")
+    fast = declared("base.optimizer.learning_rate=0.01", "conditions.again={ rule = 'fa' }", "name=other")
+    other = run_study(fast, tmp_path, pool=out / "pool", workers=0)
+    after = ids(out / "pool")
+    assert before.items() <= after.items()
+    # Two of its conditions share their runs, under both of their names.
+    assert other.stores["again-seed0"] == other.stores["fa-seed0"]
+    ranks = {(row["condition"], row["seed"]): row["error_cosine"] for row in table(tmp_path / "table.csv")}
+    assert ranks["again", "1"] == ranks["fa", "1"] != ranks["fa", "0"]
+    plan = plan_study(fast, out / "pool")
+    assert [(one.name, one.status) for one in plan][:2] == [
+        ("bp-seed0", "complete"),
+        ("fa-seed0", "complete"),
+    ]
+    slow = plan_study(declared("base.optimizer.learning_rate=0.5"), out / "pool")
+    assert {one.status for one in slow} == {None}
+
+
+def test_a_plan_does_not_know_rates_that_are_not_searched_yet(tmp_path) -> None:
+    plan = plan_study(declared(more=SEARCH + "[conditions.d]\nsearch = false\n"), tmp_path)
+    addresses = {one.name: one.address for one in plan}
+    assert addresses["fa-seed0"] is None
+    assert addresses["d-seed0"] is not None
+    assert addresses["fa at 0.01, seed 100"] is not None
+
+
+@pytest.mark.parametrize("key", ["metric=error_cosine", "layer=fc1", "contrast=['bp', 'fa']", "tail=upper"])
+def test_a_folder_keeps_the_question_that_it_was_declared_for(key, tmp_path) -> None:
+    run = declared("seeds.reported=[0]")
+    _declare(run, tmp_path / "study.json")
+    _declare(run, tmp_path / "study.json")
+    with pytest.raises(
+        ConfigError, match=rf"declares primary\.{key.partition('=')[0]} .*take another folder"
+    ):
+        run_study(declared(f"primary.{key}"), tmp_path, workers=0)
+    (tmp_path / "study.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"study\.json is damaged"):
+        run_study(run, tmp_path, workers=0)
+
+
+def test_a_layer_that_no_network_has_is_refused_before_anything_runs(tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"has the primary layer 'fc9'; did you mean 'fc2' or 'fc1'"):
+        run_study(declared("primary.layer=fc9"), tmp_path / "out", workers=0)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="workers is -1; give at least one, or 0 for this process"):
+        run_study(declared(), tmp_path / "out", workers=-1)
+
+
+def test_the_first_layer_and_a_logged_value_can_be_primary(tmp_path) -> None:
+    first = run_study(declared("primary.layer=first"), tmp_path / "a", pool=tmp_path / "pool", workers=0)
+    assert {row["layer"] for row in table(tmp_path / "a" / "table.csv")} == {"fc1"}
+    assert " at fc1 " in first.answer
+    logged = declared("primary.metric=test_accuracy")
+    accuracy = run_study(logged, tmp_path / "b", pool=tmp_path / "pool", workers=0)
+    assert "est accuracy" in accuracy.answer
+    assert " at fc" not in accuracy.answer
+
+
+def test_crossed_seeds_have_two_way_intervals_and_figures_of_equal_seeds(tmp_path) -> None:
+    study = declared("seeds.cross=['init', 'feedback']", "figures.names=['accuracy']")
+    result = run_study(study, tmp_path, workers=0)
+    assert len(result.stores) == 8
+    assert "fa-seed0-feedback1" in result.stores
+    primary = table(tmp_path / "contrasts.csv")[0]
+    assert (primary["design"], primary["runs"]) == ("crossed", "4")
+    assert "4 pairs of crossed seeds" in result.answer
+    drawn = table(tmp_path / "figures" / "accuracy.csv")
+    assert {(row["condition"], row["seed"]) for row in drawn} == {
+        (c, s) for c in ("bp", "fa") for s in ("0", "1")
+    }
+
+
+def test_a_condition_that_trains_at_no_rate_is_said_so_and_the_rest_goes_on(tmp_path) -> None:
+    more = "[search]\nrates = [1e6]\nseeds = [100]\n"
+    study = declared(
+        "conditions.fa={ rule = 'fa', model.gate = 'linear', train.epochs = 5 }",
+        "conditions.bp={ rule = 'bp', search = false }",
+        more=more,
+    )
+    result = run_study(study, tmp_path, workers=0)
+    assert list(result.stores) == ["bp-seed0", "bp-seed1"]
+    assert result.answer == "There is no answer: fa trains at no rate of the search."
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "- fa trains at no rate of the search: every one diverged" in page
+    rows = {row["condition"]: row for row in table(tmp_path / "conditions.csv")}
+    assert (rows["fa"]["runs"], rows["bp"]["runs"]) == ("0", "2")
+
+
+def test_a_study_without_any_run_has_a_page(tmp_path) -> None:
+    study = declared(
+        "base.model.gate=linear", "base.train.epochs=5", more="[search]\nrates = [1e6]\nseeds = [100]\n"
+    )
+    result = run_study(study, tmp_path, workers=0)
+    assert result.stores == {}
+    assert "bp and fa trains at no rate" in result.answer or "fa and bp trains at no rate" in result.answer
+
+
+def test_one_runs_error_is_reported_at_the_end_and_the_others_are_finished(tmp_path, monkeypatch) -> None:
+    def broken(config, *args, **options):
+        if config.rule == "bp":
+            raise ValueError("a bug")
+        return train(config, *args, **options)
+
+    monkeypatch.setattr(pool_module, "train", broken)
+    says = (
+        r"2 of 4 runs failed, and 2 are finished and kept: bp-seed0 \(\w{16}\), bp-seed1 \(\w{16}\): ValueErr"
+    )
+    with pytest.raises(FadiagError, match=says):
+        run_study(declared(), tmp_path, workers=0)
+    monkeypatch.undo()
+    kept = {one.name for one in plan_study(declared(), tmp_path / "pool") if one.status}
+    assert kept == {"fa-seed0", "fa-seed1"}
+    assert set(run_study(declared(), tmp_path, workers=0).stores) == {
+        "bp-seed0",
+        "fa-seed0",
+        "bp-seed1",
+        "fa-seed1",
+    }
+
+
+def test_a_full_disk_begins_no_run_and_loses_none(tmp_path, monkeypatch) -> None:
+    begun = []
+
+    def full(config, *args, **options):
+        begun.append(config)
+        if len(begun) == 3:
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            except OSError as error:
+                raise StoreError("the store cannot be written") from error
+        return train(config, *args, **options)
+
+    monkeypatch.setattr(pool_module, "train", full)
+    with pytest.raises(
+        StoreError, match=r"is full: 2 of 4 runs are finished and kept; make room, and run the"
+    ):
+        run_study(declared(), tmp_path, workers=0)
+    assert len(begun) == 3
+    assert [one.status for one in plan_study(declared(), tmp_path / "pool")].count("complete") == 2
+    monkeypatch.undo()
+    assert len(run_study(declared(), tmp_path, workers=0).stores) == 4
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path) -> None:
+    study = declared("base.train.epochs=3", "base.record.state=['weight']")
+    run = study.runs(study.conditions)[1]
+    whole, cut = (place_of(tmp_path / name, run.config) for name in ("whole", "cut"))
+    assert finish_run(whole, run.config).status == "complete"
+    killer = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "import msgspec\n"
+        "import time\n"
+        "from fadiag.studies.runs.pool import finish_run\n"
+        "from fadiag.training import Config, trainer\n"
+        "save = trainer.save_checkpoint\n"
+        "def saved(store, run_id, config, state):\n"
+        "    save(store, run_id, config, state)\n"
+        "    if state.step == 8:\n"
+        "        time.sleep(2)  # until what came before is committed\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "trainer.save_checkpoint = saved\n"
+        "config = msgspec.json.decode(sys.argv[2], type=Config)\n"
+        "finish_run(Path(sys.argv[1]), config)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", killer, cut, msgspec.json.encode(run.config).decode()])
+    assert killed.returncode == -9
+    assert outcome_of(cut) is None
+    assert run_info(store_of(cut)).status == "killed"
+    before = run_info(store_of(cut)).run_id
+    assert finish_run(cut, run.config).status == "complete"
+    assert run_info(store_of(cut)).run_id == before  # it went on, and did not begin again
+    assert_same(store_of(whole), store_of(cut))
+    assert not store_of(cut).with_name("run.zarr.checkpoints").exists()
+
+
+def test_a_run_that_was_killed_before_its_first_record_begins_again(tmp_path) -> None:
+    run = declared().runs(declared().conditions)[0]
+    place = place_of(tmp_path, run.config)
+    store_of(place).mkdir(parents=True)
+    assert finish_run(place, run.config).status == "complete"
+    (place / "outcome.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"outcome.json is damaged: .*; delete the folder"):
+        outcome_of(place)
+
+
+def test_the_numbers_of_this_version_of_the_trainer(tmp_path) -> None:
+    """A change of numbers raises `TRAINER_VERSION`, or studies take old runs for new ones."""
+    run = declared("base.train.epochs=10", "base.data.train_samples=200").runs(declared().conditions)[1]
+    store = train(run.config, tmp_path / "run.zarr", device="cpu")
+    loss = float(open_run(store)["log/loss"].dropna("step")[-1])
+    assert {TRAINER_VERSION: round(loss, 3)} == {1: 2.755}
