@@ -161,7 +161,7 @@ def test_the_page_says_what_was_declared_found_and_not_found(made) -> None:
         "![Test accuracy](figures/accuracy.png)",
         "`fadiag study s.toml`",
         "torch 2.",
-        "[frozen] rule = "frozen"",
+        "[frozen] rule = frozen",
         "frozen (control)",
     ):
         assert words in page, words
