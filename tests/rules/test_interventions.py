@@ -225,6 +225,33 @@ def test_the_derivatives_are_the_twins_in_numpy() -> None:
     assert not torch.allclose(exact["0.weight"], found["0.weight"])
 
 
+def test_borrowed_gates_compile_and_work_under_autocast_and_func() -> None:
+    torch.compiler.reset()
+    twin, model = convert(cnn()), cnn()
+    convert(model, "borrowed_gates", twin=twin)
+    expected = gradients(model, X, lambda: twin(X))
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for _ in range(2):
+        model.zero_grad()
+        twin(X)
+        cross_entropy(compiled(X), Y).backward()
+        for name, p in model.named_parameters():
+            torch.testing.assert_close(p.grad, expected[name], rtol=0, atol=1e-15)
+    weights = {name: p.detach() for name, p in model.named_parameters()}
+    twin(X)
+    found = grad(lambda w: cross_entropy(functional_call(model, w, (X,)), Y))(weights)
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-15)
+    model.float().zero_grad()
+    twin.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        twin(X.float())
+        cross_entropy(model(X.float()), Y).backward()
+    for name, p in model.named_parameters():
+        assert p.grad.dtype == torch.float32
+        assert (p.grad - expected[name]).norm() < 0.1 * expected[name].norm()
+
+
 def test_each_pass_needs_a_pass_of_the_twin_of_the_same_shape() -> None:
     twin, model = convert(cnn()), cnn()
     convert(model, "borrowed_gates", twin=twin)

@@ -68,10 +68,14 @@ class BorrowedGateLayer(AlteredModule):
 
     name: str
     _lender: Lender
+    _kind: str
+    _options: tuple[str, ...]
 
     def borrow_from(self, lender: Lender, name: str) -> None:
         """Set the lender of the twin's pre-activations."""
         self._lender, self.name = lender, name
+        kind = next(kind for kind in GATES if isinstance(self, kind))
+        self._kind, self._options = kind.__name__, GATES[kind].options
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it
         """Apply the gate.
@@ -100,9 +104,7 @@ class BorrowedGateLayer(AlteredModule):
                 f"gate {self.name!r} has a pre-activation of shape {tuple(input.shape)}, and the twin's is "
                 f"{tuple(lent.shape)}; call the twin on the same batch before each pass of the model"
             )
-        kind = next(kind for kind in GATES if isinstance(self, kind))
-        options = [getattr(self, option) for option in GATES[kind].options]
-        return borrow_gate(kind.__name__, input, lent, *options)
+        return borrow_gate(self._kind, input, lent, *[getattr(self, option) for option in self._options])
 
 
 def lend_gates(twin: nn.Module, gates: Mapping[str, nn.Module]) -> dict[str, Lender]:

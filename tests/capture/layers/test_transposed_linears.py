@@ -7,9 +7,10 @@ from torch import nn
 
 from fadiag.analysis import analyze
 from fadiag.capture import Probe, Recorder
-from fadiag.rules import RULES, FeedbackLayer, convert
+from fadiag.rules import RULES, FeedbackLayer, convert, targets
 from fadiag.store import open_run
 from tests.capture.toy import labelled, loss_of
+from tests.rules.straight import DIRECT
 
 transformers = pytest.importorskip("transformers")
 Conv1D = transformers.pytorch_utils.Conv1D
@@ -23,7 +24,7 @@ def mlp(rule="bp", layers=None):
     model = nn.Sequential(Conv1D(8, 6), nn.ReLU(), Conv1D(8, 8), nn.Tanh(), Conv1D(3, 8)).double()
     for i in (0, 2, 4):
         nn.init.normal_(model[i].weight, std=0.4)
-    return convert(model, rule, layers=layers)
+    return convert(model, rule, layers=layers, example=X)
 
 
 def gpt2():
@@ -51,24 +52,38 @@ def causal(model, batch):
     return model(input_ids=batch, labels=batch).loss
 
 
+def loss_of_targets(model, batch):
+    with targets(model, batch[1]):
+        return loss_of(model, batch)
+
+
 @pytest.mark.parametrize("rule", [rule.name for rule in RULES if rule.trains])
 def test_signals_are_those_of_a_linear_layer_with_the_matrices_turned(rule, tmp_path):
-    """The twin has nn.Linear in each Conv1D's place, with W^T and B^T."""
+    """The twin has nn.Linear in each Conv1D's place, with W^T and B^T; F is as it is."""
     model = mlp(rule)
     twin = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3)).double()
-    convert(twin, "bp" if rule == "bp" else "fa")
+    is_direct = rule in DIRECT
+    convert(twin, rule if rule == "bp" or is_direct else "fa", example=X)
     with torch.no_grad():
         for i in (0, 2, 4):
             twin[i].weight.copy_(model[i].weight.t())
             twin[i].bias.copy_(model[i].bias)
             if rule != "bp":
-                twin[i].feedback.copy_(model[i].feedback.t())
-    options = {"mode": "eval", "signals": ["activation", "error", "error_bp", "gradient", "gradient_bp"]}
+                twin[i].feedback.copy_(model[i].feedback if is_direct else model[i].feedback.t())
+    loss = loss_of_targets if rule == "drtp" else loss_of
+    options = {
+        "mode": "eval",
+        "loss": loss,
+        "signals": ["activation", "error", "error_bp", "gradient", "gradient_bp"],
+    }
     found = record(model.eval(), tmp_path / "run.zarr", **options)
     expected = record(twin.eval(), tmp_path / "twin.zarr", **options)
     for name in ("0", "2", "4"):
         layer = found[f"probe/{name}"]
-        assert layer.attrs["feedback_kind"] == ("exact" if rule == "bp" else "layerwise")
+        kind = "layerwise" if rule != "bp" and not is_direct else "direct"
+        assert layer.attrs["feedback_kind"] == (
+            "exact" if rule == "bp" or (is_direct and name == "4") else kind
+        )
         assert (layer.attrs["in_features"], layer.attrs["out_features"]) == tuple(
             model[int(name)].weight.shape
         )
