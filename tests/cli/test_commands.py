@@ -14,7 +14,7 @@ from fadiag.errors import FadiagError, StoreError
 from fadiag.results import save_results
 from tests.results.synthetic_results import SMALL, synthetic
 
-COMMANDS = ("demo", "train", "inspect", "analyze", "figure", "report")
+COMMANDS = ("demo", "study", "train", "inspect", "analyze", "figure", "report")
 
 
 @pytest.fixture(scope="module")

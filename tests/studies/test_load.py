@@ -155,7 +155,7 @@ def test_files_and_profiles_that_are_not_there_are_named(tmp_path) -> None:
     assert "lacks" not in refused("name = 'x'\n", tmp_path)
     assert "missing required field" in refused("name = 'x'\n", tmp_path)
     assert "is not TOML" in refused("name = \n", tmp_path)
-    with pytest.raises(InputError, match=r"no study 'dmo'; did you mean 'demo'\? A file's name ends"):
+    with pytest.raises(InputError, match=r"no study 'dmo': fadiag has .*demo.*, and the name of a file"):
         find_study("dmo")
     assert find_study(str(tmp_path / "a.toml")) == tmp_path / "a.toml"
 

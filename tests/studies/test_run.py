@@ -394,7 +394,8 @@ def test_a_run_that_was_killed_before_its_first_record_begins_again(tmp_path) ->
 
 def test_the_numbers_of_this_version_of_the_trainer(tmp_path) -> None:
     """A change of numbers raises `TRAINER_VERSION`, or studies take old runs for new ones."""
-    run = declared("base.train.epochs=10", "base.data.train_samples=200").runs(declared().conditions)[1]
+    run = declared().runs(declared().conditions)[1]
     store = train(run.config, tmp_path / "run.zarr", device="cpu")
-    loss = float(open_run(store)["log/loss"].dropna("step")[-1])
-    assert {TRAINER_VERSION: round(loss, 3)} == {1: 2.755}
+    losses = open_run(store)["log/loss"].dropna("step").values
+    assert TRAINER_VERSION == 1
+    assert losses[-1] == pytest.approx(2.7555, abs=1e-3)

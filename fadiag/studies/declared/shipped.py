@@ -4,7 +4,6 @@ from pathlib import Path
 
 from fadiag.errors import InputError
 from fadiag.paths import absolute_path
-from fadiag.training.tables import near_names
 
 __all__ = ["find_study", "shipped_studies"]
 
@@ -42,5 +41,6 @@ def find_study(name: str) -> Path:
         return path
     shipped = shipped_studies()
     if name not in shipped:
-        raise InputError(f"no study {name!r}; {near_names(name, '', shipped)} A file's name ends in .toml")
+        names = ", ".join(shipped)
+        raise InputError(f"no study {name!r}: fadiag has {names}, and the name of a file ends in .toml")
     return shipped[name]

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from fadiag.spectra.statistics.sign_flip import FEWEST as FEWEST_PAIRS
 from fadiag.studies.declared.study import Study
 
 __all__ = ["limits_of"]
-
-#: Sign flips of fewer pairs cannot give a small p-value.
-FEWEST_PAIRS = 6
 
 
 def limits_of(study: Study, tables: Mapping[str, Sequence[Mapping[str, str]]]) -> Iterator[str]:
