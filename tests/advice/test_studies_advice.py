@@ -102,6 +102,11 @@ ADVICE.row(
     loaded(TEXT + SEARCH + "from.fa = 'bp'\n[conditions.c]\nsearch = false\n"),
 )
 ADVICE.row(
+    "give all conditions one record.unfolding",
+    lambda at: declared("conditions.fa.record.unfolding='channels'"),
+    lambda at: declared("base.record.unfolding='channels'"),
+)
+ADVICE.row(
     "with itself; name two conditions",
     lambda at: declared("primary.contrast=['fa', 'fa']"),
     lambda at: declared("primary.contrast=['fa', 'bp']"),

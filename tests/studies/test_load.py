@@ -16,7 +16,7 @@ def refused(text: str, tmp_path, **options) -> str:
 
 
 def test_a_file_declares_conditions_over_a_base_with_paired_seeds() -> None:
-    study = declared(more="[conditions.frozen]\nrule = \"frozen\"\ncontrol = true\n")
+    study = declared(more='[conditions.frozen]\nrule = "frozen"\ncontrol = true\n')
     assert list(study.conditions) == ["bp", "fa", "frozen"]
     assert study.conditions["fa"].config.model.hidden == (8, 8)
     assert (study.conditions["bp"].config.rule, study.conditions["fa"].config.rule) == ("bp", "fa")
@@ -131,6 +131,10 @@ def test_what_does_not_fit_is_an_error_with_a_near_name(more: str, says: str, tm
         ("metrics=['loss', 'x']", r"'metrics' names 'x'; there are"),
         ("figures.names=['accurcy']", r"'figures.names' names 'accurcy'; did you mean 'accuracy"),
         ("primary.contrast=['fa', 'pb']", r"contrasts 'pb'; did you mean 'bp'"),
+        (
+            "conditions.fa.record.unfolding='channels'",
+            "records the unfoldings channels and samples, and compares no metrics of two; give all conditions",
+        ),
         ("primary.contrast=['fa', 'fa']", r"contrasts 'fa' with itself; name two conditions"),
         ("conditions.fa.control=true", r"contrasts 'fa', which is a control"),
         ("primary.tail=left", r"'primary.tail' is 'left'; there are 'lower', 'upper', 'both'"),

@@ -46,7 +46,7 @@ def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("made")
     study = declared(
         "figures.names=['accuracy']",
-        more=SEARCH + WILD + "search = false\n[conditions.frozen]\nrule = \"frozen\"\ncontrol = true\n",
+        more=SEARCH + WILD + 'search = false\n[conditions.frozen]\nrule = "frozen"\ncontrol = true\n',
     )
     calls: list[tuple[int, int, str]] = []
 

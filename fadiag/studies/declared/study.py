@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -133,10 +133,21 @@ class Study:
                     f"study {self.name!r} gives {name!r} the rate of {source!r}, which is not searched; "
                     "name a condition that is"
                 )
+        kinds = {condition.config.record.unfolding for condition in self.conditions.values()}
+        if len(kinds) > 1:
+            raise ConfigError(
+                f"study {self.name!r} records the unfoldings {' and '.join(sorted(kinds))}, and compares no "
+                "metrics of two; give all conditions one record.unfolding"
+            )
         if len(set(self.primary.contrast)) < 2:
             raise ConfigError(
                 f"study {self.name!r} contrasts {self.primary.contrast[0]!r} with itself; name two conditions"
             )
+
+    @property
+    def unfolding(self) -> Literal["samples", "channels"]:
+        """The rows of the signals' matrices in all its runs."""
+        return next(iter(self.conditions.values())).config.record.unfolding
 
     def seed_tables(self) -> list[SeedConfig]:
         """Return the seeds of each run of a condition.

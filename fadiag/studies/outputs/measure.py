@@ -56,7 +56,7 @@ def measure_runs(
         else:
             meta[one.place] = entries
     stores = {store_of(place): entries for place, entries in meta.items()}
-    results = analyze(list(stores), meta=stores, progress=progress, output=output)
+    results = analyze(list(stores), meta=stores, unfolding=study.unfolding, progress=progress, output=output)
     if shared:
         results = _with_shared(results, shared)
         save_results(results, output)
