@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_an_error_with_a_near_name(more: str, says: str, tm
         ("primary.contrast=['fa', 'pb']", r"contrasts 'pb'; did you mean 'bp'"),
         (
             "conditions.fa.record.unfolding='channels'",
-            "records the unfoldings channels and samples, and compares no metrics of two; give all conditions",
+            "records the unfoldings channels and samples, and compares no metrics of two; give all",
         ),
         ("primary.contrast=['fa', 'fa']", r"contrasts 'fa' with itself; name two conditions"),
         ("conditions.fa.control=true", r"contrasts 'fa', which is a control"),
