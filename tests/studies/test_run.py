@@ -46,7 +46,7 @@ def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("made")
     study = declared(
         "figures.names=['accuracy']",
-        more=SEARCH + WILD + 'search = false\n[conditions.frozen]\nrule = "frozen"\ncontrol = true\n',
+        more=SEARCH + WILD + 'search = false\n[conditions.frozen]\nrule = "frozen"\ncontrol = true\nrecord.every = { per_decade = 2 }\n',
     )
     calls: list[tuple[int, int, str]] = []
 
@@ -161,7 +161,8 @@ def test_the_page_says_what_was_declared_found_and_not_found(made) -> None:
         "![Test accuracy](figures/accuracy.png)",
         "`fadiag study s.toml`",
         "torch 2.",
-        "[frozen] rule = frozen",
+        "[frozen] rule = frozen, ",
+        ", record.every.per_decade = 2",
         "frozen (control)",
     ):
         assert words in page, words

@@ -232,12 +232,17 @@ def _drawn(rows: Sequence[Row]) -> list[str]:
 def _made(study: Study, facts: Mapping[str, Any]) -> list[str]:
     configs = {name: flat(msgspec.to_builtins(c.config)) for name, c in study.conditions.items()}
     default = flat(msgspec.to_builtins(Config()))
-    shared = [key for key in default if len({repr(one.get(key)) for one in configs.values()}) == 1]
-    first = next(iter(configs.values()))
-    lines = [f"{key} = {first[key]}" for key in shared if first[key] != default[key]]
-    for name, one in configs.items():
-        own = [f"{key} = {one[key]}" for key in default if key not in shared and one[key] != default[key]]
-        lines.append(f"[{name}] {', '.join(own) or 'as the defaults'}")
+    # A schedule may be a number or a table, whose keys are then others than the default's.
+    changed = {
+        name: {key: value for key, value in one.items() if value != default.get(key)}
+        for name, one in configs.items()
+    }
+    first, *others = changed.values()
+    shared = {key: value for key, value in first.items() if all(one.get(key) == value for one in others)}
+    lines = [f"{key} = {value}" for key, value in shared.items()]
+    for name, one in changed.items():
+        own = [f"{key} = {value}" for key, value in one.items() if key not in shared]
+        lines.append(f"[{name}] {', '.join(own) or 'nothing else'}")
     commit = f"commit `{facts['commit']}`, " if facts["commit"] else ""
     return [
         f"`{facts['command']}`",
