@@ -46,7 +46,10 @@ def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("made")
     study = declared(
         "figures.names=['accuracy']",
-        more=SEARCH + WILD + 'search = false\n[conditions.frozen]\nrule = "frozen"\ncontrol = true\nrecord.every = { per_decade = 2 }\n',
+        more=SEARCH
+        + WILD
+        + 'search = false\n[conditions.frozen]\nrule = "frozen"\ncontrol = true\n'
+        + "record.every = { per_decade = 2 }\n",
     )
     calls: list[tuple[int, int, str]] = []
 
