@@ -1,0 +1,91 @@
+"""Prepare texts for a figure: names as they are, in fonts that have their letters, as long as fits."""
+
+from collections.abc import Iterable
+
+import matplotlib as mpl
+from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
+from matplotlib.textpath import text_to_path
+
+from fadiag.figures.look.fonts import families_for
+from fadiag.store.tools.printable import printable
+
+__all__ = ["put_fonts", "shortened", "shown", "width_of", "wrapped"]
+
+
+def shown(text: str) -> str:
+    """Return a text as matplotlib has to get it: no control characters, no empty boxes, no mathematics.
+
+    Examples
+    --------
+    >>> shown("a$_b$"), shown("fc1\\u202e")
+    ('a\\\\$_b\\\\$', 'fc1\\\\u202e')
+    """
+    lines = [families_for(printable(line))[1] for line in text.split("\n")]
+    if mpl.rcParams["text.usetex"]:
+        lines = ["".join(_TEX.get(c, c) for c in line) for line in lines]
+    elif mpl.rcParams["text.parse_math"]:
+        lines = [line.replace("$", r"\$") for line in lines]
+    return "\n".join(lines)
+
+
+_TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def put_fonts(texts: Iterable[Text]) -> None:
+    """Add fonts to texts of a figure whose letters their own fonts lack."""
+    for text in texts:
+        families, _ = families_for(text.get_text())
+        if len(families) > len(mpl.rcParams["font.family"]):
+            text.set_fontfamily(families)
+
+
+def shortened(text: str, letters: int) -> str:
+    """Return a text of at most so many letters, with an ellipsis in its middle.
+
+    Examples
+    --------
+    >>> shortened("encoder.layers.0.attention", 13), shortened("fc1", 13)
+    ('encode…ention', 'fc1')
+    """
+    if len(text) <= letters:
+        return text
+    head = max(1, letters // 2)
+    tail = max(letters - head - 1, 0)
+    return f"{text[:head]}…{text[len(text) - tail :]}"
+
+
+def width_of(text: str, size: float) -> float:
+    """Return the width of a line in inches at a font size in points."""
+    if not text:
+        return 0.0
+    families, known = families_for(text)
+    font = FontProperties(family=families, size=size)
+    return float(text_to_path.get_text_width_height_descent(known, font, ismath=False)[0]) / 72
+
+
+def wrapped(text: str, inches: float, size: float) -> str:
+    """Return a text in lines that are at most so wide; a word that is too wide is shortened in its middle.
+
+    Examples
+    --------
+    >>> wrapped("one two", 0.4, 10).splitlines()
+    ['one', 'two']
+    """
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        lines.append("")
+        for whole in paragraph.split(" "):
+            word = whole
+            while len(word) > 3 and width_of(word, size) > inches:
+                word = shortened(word, len(word) - max(1, len(word) // 10))
+            longer = f"{lines[-1]} {word}".strip()
+            if lines[-1] and width_of(longer, size) > inches:
+                lines.append(word)
+            else:
+                lines[-1] = longer
+    return "\n".join(lines)
