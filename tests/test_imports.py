@@ -37,7 +37,8 @@ MAY_IMPORT = {
         "pandas",
         "scipy",
     },
-    "figures": {"errors", "paths", "xarray", "matplotlib", "results"},
+    # store: its `printable` escapes control characters; pandas: the table of numbers.
+    "figures": {"errors", "paths", "signals", "store", "xarray", "pandas", "matplotlib", "results"},
     "report": {"errors", "paths", "xarray", "matplotlib", "figures", "results"},
 }
 #: The rooms of a package from the ground up: a room imports from the rooms before it in its row.
@@ -68,6 +69,18 @@ ROOMS = {
     "signals": ("spec", "table", "names"),
     "store": ("names", "values", "layout", "axes", "lock", "read", "write", "tools"),
     "spectra": ("validate", "linalg", "ranks", "alignment", "statistics", "updates"),
+    "figures": (
+        "look",
+        "words",
+        "base",
+        "strokes",
+        "rank",
+        "credit",
+        "study",
+        "per_layer",
+        "catalog",
+        "save",
+    ),
     "analysis": (
         "threads",
         "metrics",

@@ -7,7 +7,6 @@ import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
 from fadiag.errors import InputError
-from fadiag.figures.base.axes import lay_out
 from fadiag.figures.base.captions import caption
 from fadiag.figures.base.furnish import furnish, letters
 from fadiag.figures.base.layers import output_layer
@@ -56,7 +55,7 @@ class Figure:
     plot: Callable[[xr.DataTree, Canvas], None]
 
     def draw(self, results: xr.DataTree) -> Canvas:
-        """Return the drawing as a matplotlib figure that pyplot does not know; what is missing is a text in it."""
+        """Return the drawing as a matplotlib figure unknown to pyplot; what is missing is a text in it."""
         with styled():
             canvas = Canvas(layout="constrained")
             self.plot(results, canvas)
@@ -106,7 +105,7 @@ def _wide(canvas: Canvas, aspect: float) -> None:
 
 def _rank_by_depth(results: xr.DataTree, canvas: Canvas) -> None:
     _wide(canvas, 0.75)
-    axs = canvas.subplots(2, 2, sharex="col")
+    axs = canvas.subplots(2, 2, sharex="col", sharey="col")
     for row, signal in enumerate(("error", "modulator")):
         for ax, metric in zip(axs[row], _METRICS, strict=True):
             rank_by_depth(results, signal=signal, metric=metric, ax=ax, legend=False)
@@ -115,15 +114,15 @@ def _rank_by_depth(results: xr.DataTree, canvas: Canvas) -> None:
 
 
 def _rank_over_training(results: xr.DataTree, canvas: Canvas) -> None:
-    rows = canvas.subfigures(len(_METRICS), 1)
-    for row, metric in zip(rows, _METRICS, strict=True):
-        per_layer(rank_over_training, results, figure=row, metric=metric)
-    _wide(canvas, 0.36 * sum(_rows(row.axes) for row in rows) / 1.5 + 0.1)
-    lay_out(canvas.axes[0])
+    parts = canvas.subfigures(len(_METRICS), 1, squeeze=False)[:, 0]
+    for part, metric in zip(parts, _METRICS, strict=True):
+        per_layer(rank_over_training, results, figure=part, metric=metric)
+    _wide(canvas, 0.24 * _rows(canvas) + 0.1)
 
 
-def _rows(axes: list[object]) -> int:
-    return -(-len(axes) // 4)
+def _rows(canvas: Canvas) -> int:
+    """Return the number of rows of panels of `per_layer`."""
+    return -(-len(canvas.axes) // 4)
 
 
 def _rank_gap(results: xr.DataTree, canvas: Canvas) -> None:
@@ -136,7 +135,7 @@ def _rank_gap(results: xr.DataTree, canvas: Canvas) -> None:
 
 def _alignment(results: xr.DataTree, canvas: Canvas) -> None:
     per_layer(alignment_over_training, results, figure=canvas, caption_layer=output_layer(results))
-    _wide(canvas, 0.26 * _rows(list(canvas.axes)) + 0.1)
+    _wide(canvas, 0.26 * _rows(canvas) + 0.1)
 
 
 def _credit(results: xr.DataTree, canvas: Canvas) -> None:
@@ -149,7 +148,7 @@ def _credit(results: xr.DataTree, canvas: Canvas) -> None:
 
 def _overlap(results: xr.DataTree, canvas: Canvas) -> None:
     per_layer(overlap_over_training, results, figure=canvas)
-    _wide(canvas, 0.26 * _rows(list(canvas.axes)) + 0.1)
+    _wide(canvas, 0.26 * _rows(canvas) + 0.1)
 
 
 def _accuracy(results: xr.DataTree, canvas: Canvas) -> None:
@@ -179,7 +178,10 @@ FIGURES: tuple[Figure, ...] = (
     Figure("accuracy_over_training", "Accuracy over training", ("test_accuracy",), _accuracy),
     Figure("credit_cosine", "Alignment of the error with the exact one", ("error_cosine",), _credit),
     Figure(
-        "alignment_over_training", "Alignment of weights and feedback", ("weight_feedback_cosine",), _alignment
+        "alignment_over_training",
+        "Alignment of weights and feedback",
+        ("weight_feedback_cosine",),
+        _alignment,
     ),
     Figure("overlap_over_training", "Overlap of the error with the exact one", ("error_overlap",), _overlap),
 )

@@ -59,8 +59,8 @@ def save(
 ) -> list[Path]:
     """Save a figure; beside it ``.csv`` with the numbers that are drawn, and ``.tex`` with the caption.
 
-    The same results give the same bytes on one machine, also if a figure is saved several times. For this, its
-    layout is computed once and then kept. A PDF embeds TrueType fonts; a text in an SVG is a text.
+    The same results give the same bytes on one machine, also if a figure is saved several times. For this,
+    its layout is computed once and then kept. A PDF embeds TrueType fonts; a text in an SVG is a text.
 
     Parameters
     ----------

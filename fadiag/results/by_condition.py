@@ -15,6 +15,7 @@ from fadiag.results.variables import find_variable, missing_variables, streams_o
 
 __all__ = ["by_condition", "of_condition"]
 
+
 def of_condition(array: xr.DataArray, condition: str) -> xr.DataArray:
     """Return the values of one condition, without the dimension ``condition``."""
     return array.sel({"condition": condition}, drop=True)
@@ -35,8 +36,8 @@ def by_condition(results: xr.DataTree, name: str, *, stream: str | None = None) 
     Returns
     -------
     DataArray
-        Conditions whose rule is "bp" come first; the others follow in the order of the results. A value is NaN
-        if a condition has no run of a seed. Seeds are whole numbers or texts; a run without a seed gets a
+        Conditions whose rule is "bp" come first; the others follow in the order of the results. A value is
+        NaN if a condition has no run of a seed. Seeds are whole numbers or texts; a run without a seed gets a
         unique text. Added attributes are ``stream``, ``recorded_until`` (the last step of the stream), and
         ``runs_of`` (the runs by condition and seed).
 

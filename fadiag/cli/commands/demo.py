@@ -51,7 +51,7 @@ def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
     from fadiag.cli.progress import bar
     from fadiag.cores import available_cores
     from fadiag.errors import FadiagError
-    from fadiag.figures import FIGURES, save, write_numbers
+    from fadiag.figures import FIGURES, caption, save
     from fadiag.report import write_report
     from fadiag.training import demo_study, run_study
 
@@ -76,13 +76,11 @@ def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
         except FadiagError as error:
             click.echo(f"warning: figure {figure.name} is not drawn: {error}", err=True)
             continue
-        for suffix in (".pdf", ".png"):
-            save(canvas, pictures / f"{figure.name}{suffix}")
-        write_numbers(figure.numbers(results), pictures / f"{figure.name}.csv")
-        click.echo(f"{figure.title}: {figure.caption(results)}\n")
+        save(canvas, pictures / figure.name, formats=("pdf", "png"))
+        click.echo(f"{figure.title}: {caption(canvas)}\n")
     write_report(results, folder / "report.html")
     names = ", ".join(figure.name for figure in FIGURES)
     click.echo(f"stores   {folder / 'runs'} ({len(stores)} runs; look into one: fadiag inspect {stores[0]})")
     click.echo(f"results  {folder / 'results.zarr'}")
-    click.echo(f"figures  {pictures} ({names}: PDF, PNG, and the numbers as CSV)")
+    click.echo(f"figures  {pictures} ({names}: PDF, PNG, the numbers as CSV, the caption as LaTeX)")
     click.echo(f"report   {folder / 'report.html'}")

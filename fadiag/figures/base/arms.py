@@ -59,7 +59,9 @@ def arms(results: xr.DataTree, conditions: str | Sequence[str] | None, baseline:
     """
     found = roles(results)
     known = current_theme().ordered(found.conditions)
-    wanted = [conditions] if isinstance(conditions, str) else list(known if conditions is None else conditions)
+    wanted = (
+        [conditions] if isinstance(conditions, str) else list(known if conditions is None else conditions)
+    )
     for name in [*wanted, *([] if baseline is None else [baseline])]:
         if name not in known:
             raise InputError(f"the results hold no condition {name!r}{near(name, known)}")
@@ -78,4 +80,6 @@ def _painted(name: str, found: Look) -> Look:
 def _why_none(baselines: Sequence[str]) -> str:
     if not baselines:
         return "no condition has the rule 'bp'; name one with baseline="
-    return f"several conditions have the rule 'bp' ({', '.join(map(label, baselines))}); name one with baseline="
+    return (
+        f"several conditions have the rule 'bp' ({', '.join(map(label, baselines))}); name one with baseline="
+    )

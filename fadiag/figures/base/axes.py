@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.text import Text
 
+from fadiag.figures.look.settings import settings
 from fadiag.figures.look.style import current_venue
 from fadiag.figures.look.text import put_fonts, shown, wrapped
 
@@ -50,7 +51,7 @@ def axes_size(ax: Axes) -> tuple[float, float]:
 
 def dress(ax: Axes) -> None:
     """Set ticks, spines and grid as the style has them, also for Axes that were made outside of it."""
-    rc = mpl.rcParams
+    rc = settings()
     for axis in ("x", "y"):
         ax.tick_params(
             axis=axis,
@@ -64,15 +65,23 @@ def dress(ax: Axes) -> None:
     for spine in ax.spines.values():
         spine.set_linewidth(rc["axes.linewidth"])
     ax.set_axisbelow(rc["axes.axisbelow"])
-    ax.grid(visible=rc["axes.grid"] and bool(ax.axison), color=rc["grid.color"], linewidth=rc["grid.linewidth"])
-    put_fonts([ax.xaxis.label, ax.yaxis.label, ax.title, *ax.texts, *ax.get_xticklabels(), *ax.get_yticklabels()])
+    blank = vars(ax).get("_fadiag_blank", False)
+    if rc["axes.grid"] and not blank:
+        ax.grid(visible=True, color=rc["grid.color"], linewidth=rc["grid.linewidth"])
+    else:
+        ax.grid(visible=False)
+    names = [ax.xaxis.label, ax.yaxis.label, ax.title, *ax.texts]
+    put_fonts([*names, *ax.get_xticklabels(), *ax.get_yticklabels()])
 
 
 def leave_blank(ax: Axes, reason: str) -> Text:
     """Write into Axes why nothing is drawn there."""
     size = mpl.rcParams["font.size"] * 0.85
     words = wrapped(f"Not drawn: {reason}", axes_size(ax)[0] * 0.85, size)
-    ax.set(xticks=[], yticks=[])
+    # Not set_xticks: a panel may share its axis with others.
+    ax.tick_params(which="both", left=False, bottom=False, labelleft=False, labelbottom=False)
+    ax.grid(visible=False)
+    vars(ax)["_fadiag_blank"] = True
     return ax.text(
         *(0.5, 0.5),
         shown(words),

@@ -21,8 +21,8 @@ def numbers(target: Any) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``kind`` is ``mean``, ``seed``, ``null``, ``bound`` or ``difference``. A mean has ``value``, the ends ``low``
-        and ``high`` of its interval, and ``n`` and ``seeds``. ``panel`` is the letter of the panel, if it has one.
+        ``kind`` is ``mean``, ``difference``, ``seed``, ``null`` or ``bound``. A mean has ``value``, the ends
+        ``low`` and ``high`` of its interval, and ``n`` and ``seeds``. ``panel`` is the letter of the panel.
 
     Examples
     --------
@@ -70,13 +70,13 @@ def caption(target: Any) -> str:
 
 def _sentences(what: str, group: list[tuple[str, Record]]) -> str:
     letters = ", ".join(letter for letter, _ in group if letter)
-    places = _listed([record.place for _, record in group if record.place])
-    reasons = [f"Not drawn: {record.missing}" for _, record in group if record.missing]
-    findings = [
-        f"{record.place}: {finding}" if record.place and len(group) > 1 else finding
+    places = _listed([record.place for _, record in group if record.place and not record.missing])
+    reasons = [
+        f"Not drawn{f' at {record.place}' if record.place else ''}: {record.missing}"
         for _, record in group
-        for finding in record.findings
+        if record.missing
     ]
+    findings = [finding for _, record in group for finding in record.findings]
     head = f"{f'({letters}) ' if letters else ''}{what}{f' at {places}' if places else ''}"
     body = [_sentence(each) for each in dict.fromkeys([*findings, *reasons])]
     return " ".join(filter(None, [_sentence(head), *body]))

@@ -8,6 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.legend import Legend
+from matplotlib.patches import Patch
 
 from fadiag.figures.base.record import axes_of, records_of
 from fadiag.figures.look.style import current_venue, styled
@@ -27,7 +28,7 @@ def furnish(figure: Figure | SubFigure | None) -> None:
     legend(root)
     if current_venue().small_print:
         size = mpl.rcParams["font.size"] * 0.8
-        words = wrapped(small_print_of(root), root.get_figwidth() * 0.97, size)
+        words = wrapped(small_print_of(root), root.get_figwidth() * 0.92, size)
         below = root.supxlabel(shown(words), fontsize=size, color="#555555", x=0.01, ha="left")
         put_fonts([below])
 
@@ -55,12 +56,17 @@ def legend(figure: Figure) -> Legend | None:
     for record in records_of(axes_of(figure)):
         for name, handle in record.entries.items():
             entries.setdefault(name, handle)
+    # Conditions come first, nulls last.
+    entries = dict(sorted(entries.items(), key=lambda entry: isinstance(entry[1], Patch)))
     if len(entries) < 2:
         return None
     with styled():
-        labels, columns = _fitted(list(entries), figure.get_figwidth() * 0.97)
+        labels, columns = _fitted(list(entries), figure.get_figwidth() * 0.94)
         made = figure.legend(
-            list(entries.values()), [shown(text) for text in labels], loc="outside upper center", ncols=columns
+            list(entries.values()),
+            [shown(text) for text in labels],
+            loc="outside upper center",
+            ncols=columns,
         )
     made.set_gid(_OURS)
     put_fonts(made.get_texts())
@@ -68,7 +74,7 @@ def legend(figure: Figure) -> Legend | None:
 
 
 def _fitted(labels: list[str], inches: float) -> tuple[list[str], int]:
-    """Return labels that fit a legend of a width, and its number of columns; at most four rows if possible."""
+    """Return labels that fit a legend of a width, and its columns; at most four rows if possible."""
     size = _points(mpl.rcParams["legend.fontsize"])
     handle = (mpl.rcParams["legend.handlelength"] + mpl.rcParams["legend.handletextpad"]) * size / 72
     gap = mpl.rcParams["legend.columnspacing"] * size / 72

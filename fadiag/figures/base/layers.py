@@ -18,7 +18,9 @@ def layers_of(results: xr.DataTree) -> list[str]:
     kinds: dict[bool, list[list[str]]] = {True: [], False: []}
     for key, node in results.children.items():
         if "layer" in node.coords:
-            kinds[str(node.attrs.get("kind", key)) in _PASSES].append([str(v) for v in node["layer"].values])
+            kinds[str(node.attrs.get("kind", key)) in _PASSES].append(
+                [str(v) for v in node.coords["layer"].values]
+            )
     return merge_orders(kinds[True] or kinds[False])
 
 
@@ -31,7 +33,10 @@ def primary_layer(results: xr.DataTree) -> str:
     """Return the layer that the study declared, else the one below the output; "" without layers."""
     layers = layers_of(results)
     declared = {
-        str(v) for n in results.subtree if "primary_layer" in n.coords for v in n["primary_layer"].values
+        str(v)
+        for node in results.subtree
+        if "primary_layer" in node.coords
+        for v in node.coords["primary_layer"].values
     }
     if len(declared) == 1 and (only := declared.pop()) in layers:
         return only

@@ -38,8 +38,8 @@ class Measure:
         What it is, along an axis.
     floor, roof : float
         The smallest and largest possible values.
-    log : bool
-        Whether its axis is logarithmic.
+    log, rank : bool
+        Whether its axis is logarithmic, and whether it is a rank.
     unit : str
         The unit after a number, such as `` %``.
     difference_unit : str
@@ -58,6 +58,7 @@ class Measure:
     floor: float = -np.inf
     roof: float = np.inf
     log: bool = False
+    rank: bool = False
     unit: str = ""
     difference_unit: str = ""
     twin: str = ""
@@ -77,7 +78,14 @@ ALIGNMENT = Measure(
     nulls={"independent": "null of a B independent of W"},
 )
 ACCURACY = Measure(
-    "test_accuracy", "test accuracy", "test accuracy (%)", 0, 100, unit=" %", difference_unit=" points", per_cent=True
+    "test_accuracy",
+    "test accuracy",
+    "test accuracy (%)",
+    0,
+    100,
+    unit=" %",
+    difference_unit=" points",
+    per_cent=True,
 )
 
 #: Ranks with a raw and a centered form, and others -> their words.
@@ -87,7 +95,9 @@ _LADDER = {
     "effective_rank_energy": "effective rank of the energy",
     "stable_rank": "stable rank",
 }
-_RANKS = {f"{name}_{form}": (words, form) for name, words in _LADDER.items() for form in ("raw", "centered")} | {
+_RANKS = {
+    f"{name}_{form}": (words, form) for name, words in _LADDER.items() for form in ("raw", "centered")
+} | {
     "participation_ratio_debiased": ("participation ratio", "debiased"),
     "participation_ratio_row_normalized": ("participation ratio", "rows normalized"),
     "effective_samples": ("effective number of samples", "raw"),
@@ -121,6 +131,7 @@ def rank_measure(signal: str, metric: str, results: xr.DataTree) -> Measure:
         floor=1,
         roof=float(samples) if isinstance(samples, int | np.integer) else np.inf,
         log=True,
+        rank=True,
         twin=f"{SIGNALS[signal].twin}_{full}" if SIGNALS[signal].twin else "",
         nulls={"gate": "gate null", "redrawn": "null of redrawn feedback"},
     )
@@ -213,4 +224,3 @@ def interval_within(values: xr.DataArray, measure: Measure) -> MeanInterval:
     floor, roof = np.fmin(measure.floor, found.mean), np.fmax(measure.roof, found.mean)
     low = found.low.where(~(found.low < floor), floor)
     return replace(found, low=low, high=found.high.where(~(found.high > roof), roof))
-

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -15,12 +14,12 @@ from fadiag.figures.base.axes import dress, leave_blank, own_axes
 from fadiag.figures.base.furnish import furnish
 from fadiag.figures.base.measure import Measure
 from fadiag.figures.base.near_names import near
-from fadiag.figures.look.palette import look
 from fadiag.figures.base.record import Record, attach
-from fadiag.figures.words.definition import definition
+from fadiag.figures.base.values import values_of, with_twin
+from fadiag.figures.look.palette import look
 from fadiag.figures.look.style import styled
 from fadiag.figures.look.theme import label
-from fadiag.figures.base.values import values_of, with_twin
+from fadiag.figures.words.definition import definition, seeds_and_interval
 from fadiag.results import final_values
 from fadiag.results.left_out import left_out, left_out_of, told_by_run
 from fadiag.store.tools.printable import printable
@@ -79,9 +78,7 @@ class Panel:
     def _may_have_twin(self) -> bool:
         return not self.arms.baseline and len(self.arms.drawn) == 1
 
-    def companion(
-        self, name: str, values: xr.DataArray, *, degrees: bool = False
-    ) -> xr.DataArray | None:
+    def companion(self, name: str, values: xr.DataArray, *, degrees: bool = False) -> xr.DataArray | None:
         """Return a variable of the same stream as some values; None if it is not there."""
         try:
             measure = Measure(name, name, name, degrees=degrees)
@@ -118,6 +115,7 @@ class Panel:
         if empty:
             self.record.note(f"No value: {', '.join(empty)}.")
         self.record.note(definition(values))
+        self.record.note(seeds_and_interval(values))
         held = [k for k, n in self.results.children.items() if values.name in n.data_vars]
         if len(held) > 1:
             others = ", ".join(printable(str(name)) for name in held if name != values.attrs["stream"])
@@ -182,5 +180,3 @@ def panel(
         attach(axes, here.record)
         if legend:
             furnish(axes.figure)
-
-

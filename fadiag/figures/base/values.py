@@ -26,12 +26,12 @@ def values_of(
     if measure.per_cent and np.nanmax(found.values, initial=0.0) <= 1:
         found = (found * 100).assign_attrs(found.attrs)
     if measure.degrees:
-        found = np.degrees(np.arccos(found.clip(-1, 1))).assign_attrs(found.attrs)
+        found = found.copy(data=np.degrees(np.arccos(found.clip(-1, 1).values)))
     return found.where(np.isfinite(found)).assign_attrs(found.attrs)
 
 
 def with_twin(values: xr.DataArray, twin: xr.DataArray, reference: str) -> xr.DataArray:
-    """Return values of one condition with those of its exact error as a second condition, which comes first."""
+    """Return values of one condition, and before them those of its exact error as another condition."""
     (condition,) = (str(name) for name in values["condition"].values)
     exact = twin.sel({"condition": [condition]}).assign_coords(condition=[reference])
     attrs = dict(values.attrs)

@@ -23,7 +23,7 @@ def alignment_over_training(
     ax: Axes | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Draw the cosine of a layer's weight and feedback matrix over training, for every condition.
+    r"""Draw the cosine of a layer's weight and feedback matrix over training, for every condition.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def alignment_over_training(
     --------
     >>> from matplotlib.figure import Figure
     >>> ax = alignment_over_training(xr.DataTree(), ax=Figure().add_subplot())
-    >>> "weight_feedback_cosine" in ax.texts[0].get_text().replace("\\n", " ")
+    >>> "weight_feedback_cosine" in ax.texts[0].get_text().replace("\n", " ")
     True
     """
     with panel(results, ax, conditions=conditions, legend=legend) as here:

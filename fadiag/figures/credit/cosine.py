@@ -29,7 +29,7 @@ def credit_cosine(
     ax: Axes | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Draw the cosine of a signal with its exact twin, such as error with error_bp, for every condition.
+    r"""Draw the cosine of a signal with its exact twin, such as error with error_bp, for every condition.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def credit_cosine(
     --------
     >>> from matplotlib.figure import Figure
     >>> ax = credit_cosine(xr.DataTree(), degrees=True, ax=Figure().add_subplot())
-    >>> "error_cosine" in ax.texts[0].get_text().replace("\\n", " ")
+    >>> "error_cosine" in ax.texts[0].get_text().replace("\n", " ")
     True
     """
     if over not in ("depth", "training"):

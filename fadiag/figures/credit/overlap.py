@@ -24,7 +24,7 @@ def overlap_over_training(
     ax: Axes | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Draw the overlap of the leading directions of a signal and of its exact twin, for every condition.
+    r"""Draw the overlap of the leading directions of a signal and of its exact twin, for every condition.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def overlap_over_training(
     --------
     >>> from matplotlib.figure import Figure
     >>> ax = overlap_over_training(xr.DataTree(), ax=Figure().add_subplot())
-    >>> "error_overlap" in ax.texts[0].get_text().replace("\\n", " ")
+    >>> "error_overlap" in ax.texts[0].get_text().replace("\n", " ")
     True
     """
     with panel(results, ax, conditions=conditions, stream=stream, legend=legend) as here:

@@ -5,10 +5,14 @@ from functools import lru_cache
 import matplotlib as mpl
 from matplotlib.font_manager import FontProperties, fontManager, get_font
 
+from fadiag.figures.look.settings import settings
+
 __all__ = ["families_for", "font_with", "installed"]
 
 #: Ships with matplotlib.
 _LAST = "DejaVu Sans"
+#: Fonts of boxes, and of mathematical symbols under the numbers of letters.
+_SYMBOLS = ("Last Resort", "STIX", "cm")
 
 
 def installed(families: list[str]) -> list[str]:
@@ -40,22 +44,28 @@ def _path(family: str, generic: tuple[str, ...]) -> str | None:
 def _chosen() -> list[str]:
     """Return the files of the families that matplotlib's settings choose."""
     families = mpl.rcParams["font.family"]
-    each = [(f, tuple(installed(mpl.rcParams.get(f"font.{f}", [f])))) for f in families]
+    each = [(f, tuple(installed(settings().get(f"font.{f}", [f])))) for f in families]
     return [path for family, generic in each if generic and (path := _path(family, generic))]
 
 
 @lru_cache(maxsize=4096)
 def font_with(character: str) -> str | None:
-    """Return the family of an installed font that has a character; None if no font has it.
+    r"""Return the family of an installed font that has a character; None if no font has it.
 
     Examples
     --------
-    >>> font_with("a") is not None, font_with("\\U0010fffd")
+    >>> font_with("a") is not None, font_with("\U0010fffd")
     (True, None)
     """
     entries = sorted(
-        (e for e in fontManager.ttflist if "Last Resort" not in e.name),
-        key=lambda e: (e.name != _LAST, e.style != "normal", abs(int(e.weight) - 400) if isinstance(e.weight, int) else 0, e.name, e.fname),
+        (e for e in fontManager.ttflist if not e.name.startswith(_SYMBOLS)),
+        key=lambda e: (
+            e.name != _LAST,
+            e.style != "normal",
+            abs(int(e.weight) - 400) if isinstance(e.weight, int) else 0,
+            e.name,
+            e.fname,
+        ),
     )
     for entry in entries:
         try:
@@ -67,12 +77,12 @@ def font_with(character: str) -> str | None:
 
 
 def families_for(text: str) -> tuple[list[str], str]:
-    """Return the font families that draw a text, and the text with an escape for what no font has.
+    r"""Return the font families that draw a text, and the text with an escape for what no font has.
 
     Examples
     --------
-    >>> families_for("fc1\\U0010fffd")[1]
-    'fc1\\\\U0010fffd'
+    >>> families_for("fc1\U0010fffd")[1]
+    'fc1\\U0010fffd'
     """
     families, shown = list(mpl.rcParams["font.family"]), text
     for character in sorted(set(text)):

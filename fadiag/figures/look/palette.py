@@ -14,7 +14,15 @@ COLORS = (
     *("#912145", "#8f95f7", "#aeba4e", "#5d2b67", "#9e6da6"),
 )
 #: Line styles and markers. Their numbers have no common divisor with ten, so they repeat later than colors.
-DASHES: tuple[object, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (2.5, 1.2)), (0, (8, 2)), (0, (4, 1.2, 1.2, 1.2, 1.2, 1.2)))
+DASHES: tuple[object, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1.2, 1.2)),
+    (0, (6, 1.5, 1.2, 1.5)),
+    (0, (2.5, 1.2)),
+    (0, (8, 2)),
+    (0, (4, 1.2, 1.2, 1.2, 1.2, 1.2)),
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
 #: The color of nulls that no condition has of its own.
@@ -31,7 +39,7 @@ class Look:
 
 
 def look(place: int) -> Look:
-    """Return the look of a place in the order of conditions; colors come from the user's cycle if they set one.
+    """Return the look of a place in the order of conditions; the colors of the user's cycle come first.
 
     Examples
     --------

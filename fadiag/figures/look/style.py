@@ -6,12 +6,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 
 from fadiag.errors import InputError
 from fadiag.figures.look.fonts import installed
+from fadiag.figures.look.settings import settings
 
 __all__ = ["VENUES", "Venue", "current_venue", "size", "style", "styled"]
 
@@ -150,7 +151,7 @@ def _settings(rules: Venue) -> dict[str, Any]:
         "ytick.labelsize": rules.small_type,
         "legend.fontsize": rules.small_type,
         "lines.linewidth": rules.line,
-        "lines.markersize": 2.2 + 1.6 * rules.line,
+        "lines.markersize": 1.8 + 1.4 * rules.line,
         "axes.linewidth": rules.line / 2,
         "xtick.major.width": rules.line / 2,
         "ytick.major.width": rules.line / 2,
@@ -178,17 +179,21 @@ _SIZES = (
 )
 
 
-def _below(user: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+def _below(user: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that the user has left at matplotlib's default.
 
     If the user has chosen another font size, the other sizes follow in proportion.
     """
-    default = mpl.rcParamsDefault
-    ours = {name: value for name, value in settings.items() if user[name] == default[name]}
+    default = cast("dict[str, Any]", mpl.rcParamsDefault)
+    ours = {name: value for name, value in wanted.items() if user[name] == default[name]}
     if "font.size" not in ours:
-        factor = user["font.size"] / settings["font.size"]
+        factor = user["font.size"] / wanted["font.size"]
         ours |= {name: ours[name] * factor for name in _SIZES if name in ours}
     return ours
+
+
+#: All settings that a style may change.
+_OURS = {name for family in ("serif", "sans-serif") for name in _settings(Venue(1, 1, 1, 1, 1, family))}
 
 
 @contextmanager
@@ -217,12 +222,11 @@ def style(name: str) -> Iterator[None]:
     7.0
     """
     active = _ACTIVE.get()
-    # rcParams holds the backend too; a copy of its items does not choose one.
-    user = active.user if active else {k: v for k, v in mpl.rcParams.items() if k in _settings(venue(name)) or k in ("font.serif", "font.sans-serif")}
+    user = active.user if active else {k: v for k, v in settings().items() if k in _OURS}
     ours = _below(user, _settings(venue(name)))
     token = _ACTIVE.set(_Active(name, user))
     try:
-        with mpl.rc_context({**user, **ours}):
+        with mpl.rc_context(cast("Any", {**user, **ours})):
             yield
     finally:
         _ACTIVE.reset(token)

@@ -14,12 +14,12 @@ __all__ = ["put_fonts", "shortened", "shown", "width_of", "wrapped"]
 
 
 def shown(text: str) -> str:
-    """Return a text as matplotlib has to get it: no control characters, no empty boxes, no mathematics.
+    r"""Return a text as matplotlib has to get it: no control characters, no empty boxes, no mathematics.
 
     Examples
     --------
-    >>> shown("a$_b$"), shown("fc1\\u202e")
-    ('a\\\\$_b\\\\$', 'fc1\\\\u202e')
+    >>> shown("a$_b$"), shown("fc1\u202e")
+    ('a\\$_b\\$', 'fc1\\u202e')
     """
     lines = [families_for(printable(line))[1] for line in text.split("\n")]
     if mpl.rcParams["text.usetex"]:

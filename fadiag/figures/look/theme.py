@@ -82,7 +82,9 @@ def theme(
     """
     for condition, color in (colors or {}).items():
         if not is_color_like(color):
-            raise InputError(f"the color {color!r} of '{condition}' is no color of matplotlib, such as '#d55e00'")
+            raise InputError(
+                f"the color {color!r} of '{condition}' is no color of matplotlib, such as '#d55e00'"
+            )
     if isinstance(order, str):
         raise InputError(f"order={order!r} is one text; give a list of conditions")
     return Theme(dict(labels or {}), dict(colors or {}), tuple(order))
@@ -95,11 +97,11 @@ def current_theme() -> Theme:
 
 
 def label(condition: str) -> str:
-    """Return the name of a condition for readers: the theme's, else its own, without control characters.
+    r"""Return the name of a condition for readers: the theme's, else its own, without control characters.
 
     Examples
     --------
-    >>> label("fa+bn"), label("a\\x1bb")
-    ('fa+bn', 'a\\\\x1bb')
+    >>> label("fa+bn"), label("a\x1bb")
+    ('fa+bn', 'a\\x1bb')
     """
     return printable(current_theme().labels.get(condition, condition))

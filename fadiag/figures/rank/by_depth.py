@@ -35,8 +35,8 @@ def rank_by_depth(
     signal : str
         ``error``, ``modulator`` or another recorded signal.
     metric : str
-        ``effective_rank``, ``participation_ratio``, ``effective_rank_energy`` or ``stable_rank``, with ``_centered``
-        behind it for the centered form; or ``participation_ratio_debiased``.
+        ``effective_rank``, ``participation_ratio``, ``effective_rank_energy`` or ``stable_rank``; with
+        ``_centered`` behind it for the centered form. Or ``participation_ratio_debiased``.
     conditions : str or sequence of str, optional
         The conditions to draw, in order; by default all.
     layers : str or sequence of str, optional
@@ -44,8 +44,8 @@ def rank_by_depth(
     step : int, optional
         The step; by default the last one that all drawn conditions have.
     baseline : str, optional
-        The condition to compare with; by default the only one whose rule is "bp". Without a baseline, a single
-        condition is drawn beside the exact error of the same runs.
+        The condition to compare with; by default the only one whose rule is "bp". Without a baseline, a
+        single condition is drawn beside the exact error of the same runs.
     null : str, optional
         ``gate``, ``redrawn`` or None.
     stream : str, optional
@@ -58,8 +58,8 @@ def rank_by_depth(
     Returns
     -------
     Axes
-        With its numbers, caption and small print: see `fadiag.figures.numbers`, `caption` and `small_print`. If
-        the results lack the rank, the Axes hold the reason.
+        With its numbers, caption and small print: see `fadiag.figures.numbers`, `caption` and `small_print`.
+        If the results lack the rank, the Axes hold the reason.
 
     Raises
     ------

@@ -26,7 +26,7 @@ def rank_over_training(
     ax: Axes | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Draw the rank of a signal in one layer over training, for every condition.
+    r"""Draw the rank of a signal in one layer over training, for every condition.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def rank_over_training(
     --------
     >>> from matplotlib.figure import Figure
     >>> ax = rank_over_training(xr.DataTree(), signal="modulator", ax=Figure().add_subplot())
-    >>> "modulator_effective_rank_raw" in ax.texts[0].get_text().replace("\\n", " ")
+    >>> "modulator_effective_rank_raw" in ax.texts[0].get_text().replace("\n", " ")
     True
     """
     measure = rank_measure(signal, metric, results)

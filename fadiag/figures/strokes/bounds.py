@@ -12,9 +12,11 @@ __all__ = ["bounds", "value_axis"]
 
 
 def bounds(panel: Panel, measure: Measure, values: xr.DataArray) -> None:
-    """Draw N, and classes − 1 if the results hold it, as lines, where they are near the values."""
+    """Draw N, and classes − 1 if the results hold it, as lines, where a rank comes near them."""
+    if not measure.rank:
+        return
     for bound, words in ((measure.roof, "N"), (_classes_less_one(panel.results), "classes − 1")):
-        if not np.isfinite(bound) or bound > 3 * float(values.max()):
+        if not np.isfinite(bound) or bound > 1.5 * float(values.max()):
             continue
         panel.add(panel.ax.axhline(bound, color="#555555", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0.5))
         panel.ax.annotate(
@@ -25,16 +27,17 @@ def bounds(panel: Panel, measure: Measure, values: xr.DataArray) -> None:
             va="bottom",
             fontsize="x-small",
             color="#555555",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.3},
         )
         panel.record.rows.append({"kind": "bound", "variable": words, "value": bound})
-    if np.isfinite(_classes_less_one(panel.results)):
-        panel.record.note(
-            "classes − 1 bounds the rank of the modulator and of a linear network's error; a gate lifts the error's."
-        )
+        if words != "N":
+            panel.record.note(
+                f"{words} = {bound:g} bounds the credit's rank; gates and norms lift the error's beyond."
+            )
 
 
 def _classes_less_one(results: xr.DataTree) -> float:
-    """Return the dimension of compared subspaces, which is classes − 1 unless the analysis was given another."""
+    """Return the dimension of compared subspaces, if it is classes − 1; else infinity."""
     if str(results.attrs.get("k")) != "classes - 1":
         return np.inf
     found = {

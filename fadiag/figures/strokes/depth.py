@@ -1,12 +1,11 @@
 """Draw a variable over the layers of a network, with every seed, the mean, its interval and the null."""
 
+import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
-
-import matplotlib as mpl
 
 from fadiag.figures.base.arms import Arm
 from fadiag.figures.base.axes import axes_size
@@ -18,6 +17,8 @@ from fadiag.figures.strokes.marks import dots, explain, keep, line, seeds_of, th
 from fadiag.results.by_condition import of_condition
 
 __all__ = ["layer_axis", "null_over_layers", "over_layers"]
+
+Floats = NDArray[np.float64]
 
 #: With more layers, conditions are not set apart at each layer, and intervals are bands.
 _APART = 14
@@ -35,9 +36,10 @@ def over_layers(
         runs = of_condition(at_end, arm.condition)
         over, x = interval_within(runs, measure), _places(layers, place, len(drawn))
         explain(panel, arm)
-        settings = {**dots(arm), "linestyle": "none"}
+        settings = {**dots(arm), "linestyle": "none", "alpha": 0.8, "markersize": 3}
+        beside = 0.0 if len(layers) > _APART else 0.3 * _SPREAD / len(drawn)
         for seed in runs["seed"].values if int(over.n.max()) > 1 else ():
-            panel.add(panel.ax.plot(x, runs.sel(seed=seed), **settings)[0])
+            panel.add(panel.ax.plot(x + beside, runs.sel(seed=seed), **settings)[0])
         panel.add(panel.ax.plot(x, over.mean, **line(arm), markevery=thinned(len(layers)))[0])
         if len(layers) <= _APART:
             panel.ax.vlines(x, over.low, over.high, color=arm.look.color)
@@ -66,7 +68,7 @@ def null_over_layers(
             continue
         known = True
         x = _places(layers, place, len(drawn))
-        _bars(panel.ax, arm, x[held], below[held], above[held], len(layers))
+        _bars(panel.ax, arm, x[held], below[held], above[held], layers=len(layers), conditions=len(drawn))
         panel.record.rows.extend(
             {"kind": "null", "variable": words, "condition": arm.condition, "layer": layers[i]}
             | {"step": int(low["step"]), "low": float(below[i]), "high": float(above[i])}
@@ -80,21 +82,24 @@ def null_over_layers(
 def _bars(
     ax: Axes,
     arm: Arm,
-    x: NDArray[np.float64],
-    low: NDArray[np.float64],
-    high: NDArray[np.float64],
+    x: Floats,
+    low: Floats,
+    high: Floats,
+    *,
     layers: int,
+    conditions: int,
 ) -> None:
     if layers <= _APART:
-        ax.vlines(x, low, high, color=arm.look.color, alpha=0.3, linewidth=5 * mpl.rcParams["lines.linewidth"])
+        width = _SPREAD / max(2, conditions)
+        ax.bar(x, high - low, width, bottom=low, color=arm.look.color, alpha=0.3, linewidth=0, zorder=1)
     else:
         ax.fill_between(x, low, high, color=arm.look.color, alpha=0.12, linewidth=0)
 
 
-def _places(layers: list[str], place: int, conditions: int) -> NDArray[np.float64]:
+def _places(layers: list[str], place: int, conditions: int) -> Floats:
     """Return where a condition is drawn at each layer: conditions lie side by side if there is room."""
     apart = 0.0 if len(layers) > _APART or conditions < 2 else (place / (conditions - 1) - 0.5) * _SPREAD
-    return np.arange(len(layers)) + apart
+    return np.arange(len(layers), dtype=np.float64) + apart
 
 
 def layer_axis(ax: Axes, layers: list[str]) -> None:
@@ -106,7 +111,9 @@ def layer_axis(ax: Axes, layers: list[str]) -> None:
     stride = 1 if level else int(np.ceil(len(layers) * size * 1.3 / 72 / width))
     # The last layer is always named; a name just before it would touch it.
     places = [i for i in range(0, len(layers), stride) if len(layers) - 1 - i >= stride] + [len(layers) - 1]
-    slant = {} if level else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-    ax.set_xticks(places, [shown(names[i]) for i in places], **slant)
+    ax.set_xticks(places, [shown(names[i]) for i in places])
+    if not level:
+        for text in ax.get_xticklabels():
+            text.set(rotation=40, ha="right", rotation_mode="anchor")
     ax.set_xlim(-0.5, len(layers) - 0.5)
     ax.set_xlabel("layer")

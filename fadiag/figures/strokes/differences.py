@@ -37,11 +37,11 @@ def differences(at_end: xr.DataArray, baseline: str) -> xr.DataArray:
     return (at_end - of_condition(at_end, baseline)).assign_attrs(at_end.attrs)
 
 
-def plot_gap(
-    panel: Panel, measure: Measure, *, layers: str | Sequence[str] | None, step: int | None
-) -> None:
+def plot_gap(panel: Panel, measure: Measure, *, layers: str | Sequence[str] | None, step: int | None) -> None:
     """Draw condition − baseline over the layers at one step."""
-    panel.record.what = f"{measure.words[:1].upper()}{measure.words[1:]}, paired difference to the baseline, by layer"
+    panel.record.what = (
+        f"{measure.words[:1].upper()}{measure.words[1:]}, paired difference to the baseline, by layer"
+    )
     values = panel.values(measure)
     baseline = require_baseline(panel)
     values = values.sel(layer=chosen_layers([str(v) for v in values["layer"].values], layers))
@@ -53,7 +53,9 @@ def plot_gap(
             f"no seed has a value of {measure.name} for both {label(baseline)} and another condition"
         )
     panel.ax.axhline(0, color="#555555", linewidth=0.6, zorder=0.5)
-    over_layers(panel, gap, replace(measure, floor=-np.inf, roof=np.inf), int(at_end["step"]), kind="difference")
+    over_layers(
+        panel, gap, replace(measure, floor=-np.inf, roof=np.inf), int(at_end["step"]), kind="difference"
+    )
     panel.ax.set_ylabel(f"{measure.axis}:\ndifference to {label(baseline)}")
     layer = caption_layer(panel.results, [str(v) for v in values["layer"].values])
     panel.record.say(

@@ -53,12 +53,12 @@ def keep(
     base = {"kind": kind, "variable": variable, "condition": condition, **at}
     if isinstance(found, xr.DataArray):
         for place in np.argwhere(np.isfinite(found.values)):
-            where = {d: found[d].values[i] for d, i in zip(found.dims, place, strict=True)}
+            where = {str(d): found[d].values[i] for d, i in zip(found.dims, place, strict=True)}
             panel.record.rows.append({**base, **where, "value": float(found.values[tuple(place)])})
         return
     for place in np.argwhere(np.isfinite(found.mean.values)):
         i = tuple(place)
-        where = {d: found.mean[d].values[j] for d, j in zip(found.mean.dims, place, strict=True)}
+        where = {str(d): found.mean[d].values[j] for d, j in zip(found.mean.dims, place, strict=True)}
         ends = {name: float(getattr(found, name).values[i]) for name in ("low", "high")}
         count = int(found.n.values[i])
         panel.record.rows.append({**base, **where, "value": float(found.mean.values[i]), **ends, "n": count})

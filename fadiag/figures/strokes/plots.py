@@ -30,7 +30,7 @@ def plot_by_depth(
     null: str | None,
     compared: bool = True,
 ) -> None:
-    """Draw a measure over the layers at one step; `compared` says whether captions compare with the baseline."""
+    """Draw a measure over the layers at one step; `compared`: whether the caption names differences."""
     panel.record.what = f"{_capital(measure.words)}, by layer"
     values = panel.values(measure)
     if "layer" not in values.dims:
@@ -47,7 +47,8 @@ def plot_by_depth(
     value_axis(panel.ax, measure)
     bounds(panel, measure, at_end)
     layer = caption_layer(panel.results, [str(v) for v in values["layer"].values])
-    _say(panel, measure, values, at_end.sel(layer=layer), layer, ends, null, compared)
+    here = at_end.sel(layer=layer)
+    _say(panel, measure, values, here, layer=layer, ends=ends, null=null, compared=compared)
 
 
 def plot_over_training(
@@ -79,7 +80,8 @@ def plot_over_training(
     curves(panel, here, measure, layer or "")
     value_axis(panel.ax, measure)
     bounds(panel, measure, here)
-    _say(panel, measure, values, panel.at(here, None), layer or "", ends, null, compared)
+    at_end = panel.at(here, None)
+    _say(panel, measure, values, at_end, layer=layer or "", ends=ends, null=null, compared=compared)
 
 
 def _between(values: xr.DataArray, steps: tuple[int, int]) -> xr.DataArray:
@@ -104,7 +106,9 @@ def _null(
     if null is None:
         return None
     if null not in measure.nulls:
-        raise InputError(f"{measure.name} has no null {null!r}{near(null, measure.nulls)}; null=None draws none")
+        raise InputError(
+            f"{measure.name} has no null {null!r}{near(null, measure.nulls)}; null=None draws none"
+        )
     # The smallest cosine is the largest angle.
     names = ("high", "low") if measure.degrees else ("low", "high")
     stem = measure.null(null)
@@ -121,6 +125,7 @@ def _say(
     measure: Measure,
     values: xr.DataArray,
     at_end: xr.DataArray,
+    *,
     layer: str,
     ends: tuple[xr.DataArray, xr.DataArray] | None,
     null: str | None,
@@ -130,7 +135,7 @@ def _say(
     unit = measure.difference_unit if compared and panel.arms.baseline else measure.unit
     baseline = panel.arms.baseline if compared else ""
     declared = any(
-        measure.name in {str(v) for v in node["primary_metric"].values}
+        measure.name in map(str, node.coords["primary_metric"].values)
         for node in panel.results.children.values()
         if "primary_metric" in node.coords
     )
@@ -147,12 +152,10 @@ def _say(
         + _ceiling(panel, measure, values, at_end, layer)
     )
     if ends and layer:
-        panel.record.say(_capital(beyond_null(values, *ends, measure.nulls[null or ""], panel.arms.names, layer)))
+        panel.record.say(beyond_null(values, *ends, measure.nulls[null or ""], panel.arms.names, layer=layer))
 
 
-def _ceiling(
-    panel: Panel, measure: Measure, values: xr.DataArray, at_end: xr.DataArray, layer: str
-) -> str:
+def _ceiling(panel: Panel, measure: Measure, values: xr.DataArray, at_end: xr.DataArray, layer: str) -> str:
     """Return in words how many final values of a rank are at its ceiling; "" if none is."""
     marks = panel.companion(f"{measure.name}_{AT_CEILING}", values)
     if marks is None or int(at_end["step"]) < 0 or int(at_end["step"]) not in marks["step"].values:

@@ -16,8 +16,8 @@ __all__ = ["curves", "null_over_steps"]
 def curves(panel: Panel, values: xr.DataArray, measure: Measure, layer: str = "") -> None:
     """Draw thin lines through the records of seeds, a thick line through their mean, and the interval.
 
-    `values` have dims (condition, seed, step). The interval is a band. With more than `BANDS` conditions it is
-    a bar to the right of the last step, and so is a single step.
+    `values` have dims (condition, seed, step). The interval is a band. With more than `BANDS` conditions, or
+    at a single step, it is a bar.
     """
     ax, drawn = panel.ax, [arm for arm in panel.drawn if panel.has(values, arm.condition)]
     span = float(np.ptp(values["step"].values)) or 1.0
@@ -38,7 +38,9 @@ def curves(panel: Panel, values: xr.DataArray, measure: Measure, layer: str = ""
         if shared.sizes["seed"] < 2 or not shared.sizes["step"]:
             continue
         if len(drawn) <= BANDS and shared.sizes["step"] > 1:
-            ax.fill_between(shared["step"], over.low, over.high, color=arm.look.color, alpha=0.15, linewidth=0)
+            ax.fill_between(
+                shared["step"], over.low, over.high, color=arm.look.color, alpha=0.15, linewidth=0
+            )
         else:
             x = shared["step"].values[-1] + 0.022 * span * place * (len(drawn) > BANDS)
             ax.plot([x, x], [over.low[-1], over.high[-1]], color=arm.look.color, solid_capstyle="butt")
@@ -52,8 +54,8 @@ def curves(panel: Panel, values: xr.DataArray, measure: Measure, layer: str = ""
 def null_over_steps(panel: Panel, low: xr.DataArray, high: xr.DataArray, words: str, layer: str) -> None:
     """Draw the central 95 % of the null of every drawn condition: a band, or bars where it has few steps.
 
-    The ends are averaged over seeds. With more than `BANDS` conditions, only the last step's null is drawn, to
-    the right of the interval.
+    The ends are averaged over seeds. With more than `BANDS` conditions, only the last step's null is drawn,
+    around the interval.
     """
     held = [arm for arm in panel.drawn if panel.has(low, arm.condition) and panel.has(high, arm.condition)]
     if not held:

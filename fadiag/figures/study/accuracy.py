@@ -22,15 +22,15 @@ def accuracy_over_training(
     ax: Axes | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Draw a logged scalar over training, for every condition.
+    r"""Draw a logged scalar over training, for every condition.
 
     Parameters
     ----------
     results, conditions, steps, baseline, ax, legend
         As in `rank_over_training`.
     metric : str
-        The logged scalar. A name that ends in ``accuracy`` is drawn in per cent, one that ends in ``loss`` on a
-        logarithmic axis.
+        The logged scalar. A name that ends in ``accuracy`` is drawn in per cent, one that ends in ``loss`` on
+        a logarithmic axis.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def accuracy_over_training(
     --------
     >>> from matplotlib.figure import Figure
     >>> ax = accuracy_over_training(xr.DataTree(), ax=Figure().add_subplot())
-    >>> "test_accuracy" in ax.texts[0].get_text().replace("\\n", " ")
+    >>> "test_accuracy" in ax.texts[0].get_text().replace("\n", " ")
     True
     """
     measure = scalar_measure(metric, results)

@@ -91,30 +91,40 @@ def _plot(here: Panel, measure: Measure, layer: str, step: int | None, differenc
     baseline = require_baseline(here) if difference else here.arms.baseline
     shown_values = differences(at_end, baseline) if difference else at_end
     if not any(here.has(shown_values, arm.condition) for arm in here.drawn):
-        raise MissingSignalError(f"no run has a value of {measure.name} at one step that all conditions share")
+        raise MissingSignalError(
+            f"no run has a value of {measure.name} at one step that all conditions share"
+        )
     if difference:
         here.ax.axvline(0, color="#555555", linewidth=0.6, zorder=0.5)
         measure = replace(measure, floor=-np.inf, roof=np.inf)
+    if difference:
+        here.arms = replace(here.arms, drawn=tuple(a for a in here.drawn if a.condition != baseline))
     for place, arm in enumerate(here.drawn):
         runs = of_condition(shown_values, arm.condition).dropna("seed")
-        if not runs.size or (difference and arm.condition == baseline):
+        if not runs.size:
             continue
         over = interval_within(runs, measure)
         size, color = mpl.rcParams["lines.markersize"], arm.look.color
         here.ax.hlines(place, over.low, over.high, color=color, alpha=0.55, linewidth=1.6)
-        here.add(here.ax.plot(over.mean, place, "|", color=color, markersize=2.4 * size, markeredgewidth=1.6)[0])
+        here.add(
+            here.ax.plot(over.mean, place, "|", color=color, markersize=2.4 * size, markeredgewidth=1.6)[0]
+        )
         # Dots are spread in the order of the seeds, not at random, so that a figure can be reproduced.
         heights = place + np.linspace(-0.18, 0.18, runs.size) * (runs.size > 1)
         here.ax.plot(runs, heights, arm.look.marker, color=color, markersize=0.75 * size)
-        at = {"layer": here.record.place, "step": int(at_end["step"]), "seeds": seeds_of(at_end, arm.condition)}
+        at = {
+            "layer": here.record.place,
+            "step": int(at_end["step"]),
+            "seeds": seeds_of(at_end, arm.condition),
+        }
         keep(here, "difference" if difference else "mean", over, arm.condition, measure.name, **at)
         keep(here, "seed", runs, arm.condition, measure.name, layer=here.record.place, step=at["step"])
-    here.ax.set_yticks(
-        range(len(here.drawn)), [shown(shortened(arm.label, _LETTERS)) for arm in here.drawn]
-    )
+    here.ax.set_yticks(range(len(here.drawn)), [shown(shortened(arm.label, _LETTERS)) for arm in here.drawn])
     here.ax.set_ylim(len(here.drawn) - 0.5, -0.5)
     name = measure.axis + (f"\n{layer}" if here.record.place else "")
-    here.ax.set_xlabel(f"{shown(name)}\ndifference to {shown(label(baseline))}" if difference else shown(name))
+    here.ax.set_xlabel(
+        f"{shown(name)}\ndifference to {shown(label(baseline))}" if difference else shown(name)
+    )
     compared = baseline if difference else ""
     unit = measure.difference_unit if difference else measure.unit
     here.record.say(

@@ -1,18 +1,14 @@
 """Write the small print of a variable: N, data, unfolding, centering, seeds and interval."""
 
-import numpy as np
 import xarray as xr
 
 from fadiag.store.tools.printable import printable
 
-__all__ = ["definition"]
+__all__ = ["definition", "seeds_and_interval"]
 
 
 def definition(values: xr.DataArray) -> str:
-    """Return how a variable was measured, from its attributes, and over how many seeds.
-
-    `values` are by condition and seed.
-    """
+    """Return how a variable was measured, from its attributes; "" if they say nothing."""
     attrs = values.attrs
     parts = []
     if "samples" in attrs:
@@ -29,16 +25,17 @@ def definition(values: xr.DataArray) -> str:
         parts.append("mean row removed (centered)" if attrs["centered"] else "mean row not removed (raw)")
     if attrs.get("k"):
         parts.append(f"k = {attrs['k']}" + (f" ({attrs['k_source']})" if "k_source" in attrs else ""))
-    return printable("; ".join([*parts, *_seeds(values)]) + ".")
+    return printable("; ".join(parts) + ".") if parts else ""
 
 
-def _seeds(values: xr.DataArray) -> list[str]:
-    known = np.isfinite(values).any([d for d in values.dims if d not in ("condition", "seed")])
+def seeds_and_interval(values: xr.DataArray) -> str:
+    """Return over how many seeds the means are, from values by condition and seed."""
+    known = values.notnull().any([str(d) for d in values.dims if d not in ("condition", "seed")])
     counts = sorted({int(n) for n in known.sum("seed").values if n})
     if not counts:
-        return ["no run has a value"]
+        return "No run has a value."
     seeds = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
     words = f"{seeds} seed{'' if seeds == '1' else 's'} per condition, every seed is drawn"
     if counts[-1] == 1:
-        return [words, "no interval from one seed"]
-    return [words, "mean with 95 % t interval over seeds, cut at what is possible"]
+        return f"{words}; no interval from one seed."
+    return f"{words}; mean with 95 % t interval over seeds, cut at what is possible."

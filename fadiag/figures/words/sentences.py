@@ -11,7 +11,17 @@ from fadiag.results.by_condition import of_condition
 from fadiag.results.without_value import named, runs_of, runs_without_value
 from fadiag.store.tools.printable import printable
 
-__all__ = ["LAST", "contrasts", "each", "finding", "interval_of", "not_compared", "number", "when", "with_interval"]
+__all__ = [
+    "LAST",
+    "contrasts",
+    "each",
+    "finding",
+    "interval_of",
+    "not_compared",
+    "number",
+    "when",
+    "with_interval",
+]
 
 #: The step in figures and sentences, if all conditions end at the same step.
 LAST = "the last step"
@@ -83,7 +93,8 @@ def _contrast(at_end: xr.DataArray, treated: str, baseline: str, unit: str, lost
         )
     difference = f"{pair} = {with_interval(found, unit)}"
     if n == 1:
-        return f"one seed cannot show whether {label(treated)} differs from {label(baseline)} ({difference}){alone}"
+        unclear = f"one seed cannot show whether {label(treated)} differs from {label(baseline)}"
+        return f"{unclear} ({difference}){alone}"
     over = f"95 % t interval over {n} paired seeds"
     if lost or runs_without_value(at_end.sel({"condition": [treated, baseline]})):
         return (
