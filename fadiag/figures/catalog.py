@@ -110,6 +110,8 @@ def _rank_by_depth(results: xr.DataTree, canvas: Canvas) -> None:
         for ax, metric in zip(axs[row], _METRICS, strict=True):
             rank_by_depth(results, signal=signal, metric=metric, ax=ax, legend=False)
             ax.set_title(signal)
+            if not row:
+                ax.set_xlabel("")
     letters(axs)
 
 

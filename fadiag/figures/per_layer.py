@@ -1,6 +1,5 @@
 """Draw a figure function once for each layer, side by side on one scale."""
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,11 +8,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
 
-from fadiag.figures.base.axes import axes_size
+from fadiag.figures.base.axes import axes_size, is_blank
 from fadiag.figures.base.furnish import furnish
 from fadiag.figures.base.layers import chosen_layers, layers_of, primary_layer
-from fadiag.figures.base.record import records_of
+from fadiag.figures.base.record import records_of, silent
 from fadiag.figures.look.style import current_venue, styled
 from fadiag.figures.look.text import put_fonts, shown, wrapped
 
@@ -84,30 +84,35 @@ def per_layer(
                 ax.set_visible(False)
                 continue
             layer = shown_layers[place] if shown_layers else None
-            draw(results, layer=layer, ax=ax, legend=False, **options)
+            with silent(layer != spoken and count > 1):
+                draw(results, layer=layer, ax=ax, legend=False, **options)
             if layer is not None:
                 size = mpl.rcParams["font.size"]
-                ax.set_title(shown(_broken(layer, axes_size(ax)[0], size)))
+                ax.set_title(shown(wrapped(layer, axes_size(ax)[0], size)))
                 put_fonts([ax.title])
-            if layer != spoken and count > 1:
-                for record in records_of([ax]):
-                    record.findings.clear()
+
             if len(shown_layers) < len(held) and layers is None:
                 for record in records_of([ax]):
                     record.note(f"{len(shown_layers)} of {len(held)} layers are drawn.")
-            _outer(ax, place, columns, count)
+            _outer(grid)
         furnish(figure)
     return figure
 
 
-def _outer(ax: Axes, place: int, columns: int, count: int) -> None:
-    """Keep the names of axes at the left and at the bottom only."""
-    if place % columns:
-        ax.set_ylabel("")
-    if place + columns < count:
-        ax.set_xlabel("")
-    else:
-        ax.xaxis.set_tick_params(labelbottom=True)
+def _outer(grid: NDArray[Any]) -> None:
+    """Name the axes at the left and at the bottom only; a blank panel leaves it to the next one."""
+    for row in grid:
+        drawn = [ax for ax in row if ax.get_visible() and not is_blank(ax)]
+        for ax in drawn[:1]:
+            ax.tick_params(labelleft=True)
+        for ax in drawn[1:]:
+            ax.set_ylabel("")
+    for column in grid.T:
+        drawn = [ax for ax in column if ax.get_visible()]
+        for ax in drawn[:-1]:
+            ax.set_xlabel("")
+        if drawn and not is_blank(drawn[-1]):
+            drawn[-1].tick_params(labelbottom=True)
 
 
 def _spanning(held: Sequence[str], spoken: str) -> list[str]:
@@ -120,8 +125,3 @@ def _spanning(held: Sequence[str], spoken: str) -> list[str]:
     if wanted not in places:
         inner[np.argmin(abs(inner - wanted))] = wanted
     return [held[i] for i in np.unique(places)]
-
-
-def _broken(name: str, inches: float, size: float) -> str:
-    """Return a layer's name in lines, broken after dots and underscores where it is too wide."""
-    return wrapped(re.sub(r"([._])(?=.)", "\\1 ", name), inches, size).replace(". ", ".").replace("_ ", "_")

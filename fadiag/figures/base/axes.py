@@ -12,7 +12,7 @@ from fadiag.figures.look.settings import settings
 from fadiag.figures.look.style import current_venue
 from fadiag.figures.look.text import put_fonts, shown, wrapped
 
-__all__ = ["axes_size", "dress", "lay_out", "leave_blank", "own_axes"]
+__all__ = ["axes_size", "dress", "is_blank", "lay_out", "leave_blank", "own_axes"]
 
 
 @contextmanager
@@ -65,13 +65,18 @@ def dress(ax: Axes) -> None:
     for spine in ax.spines.values():
         spine.set_linewidth(rc["axes.linewidth"])
     ax.set_axisbelow(rc["axes.axisbelow"])
-    blank = vars(ax).get("_fadiag_blank", False)
-    if rc["axes.grid"] and not blank:
+
+    if rc["axes.grid"] and not is_blank(ax):
         ax.grid(visible=True, color=rc["grid.color"], linewidth=rc["grid.linewidth"])
     else:
         ax.grid(visible=False)
     names = [ax.xaxis.label, ax.yaxis.label, ax.title, *ax.texts]
     put_fonts([*names, *ax.get_xticklabels(), *ax.get_yticklabels()])
+
+
+def is_blank(ax: Axes) -> bool:
+    """Return whether Axes hold a reason in place of a drawing."""
+    return bool(vars(ax).get("_fadiag_blank", False))
 
 
 def leave_blank(ax: Axes, reason: str) -> Text:
@@ -81,6 +86,7 @@ def leave_blank(ax: Axes, reason: str) -> Text:
     # Not set_xticks: a panel may share its axis with others.
     ax.tick_params(which="both", left=False, bottom=False, labelleft=False, labelbottom=False)
     ax.grid(visible=False)
+    ax.set(xlabel="", ylabel="")
     vars(ax)["_fadiag_blank"] = True
     return ax.text(
         *(0.5, 0.5),

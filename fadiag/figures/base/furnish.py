@@ -18,6 +18,8 @@ __all__ = ["furnish", "legend", "letters", "small_print_of"]
 
 #: The mark of a legend that fadiag made, which later panels of the figure replace.
 _OURS = "fadiag-legend"
+#: Names are shortened before a legend gets more rows than this.
+_ROWS = 4
 
 
 def furnish(figure: Figure | SubFigure | None) -> None:
@@ -83,14 +85,12 @@ def _fitted(labels: list[str], inches: float) -> tuple[list[str], int]:
     for letters in (*range(longest, 10, -max(1, longest // 30)), 10):
         short = [shortened(text, letters) for text in labels]
         widths = [width_of(text, size) + handle for text in short]
-        for columns in range(len(labels), 0, -1):
-            rows = -(-len(labels) // columns)
+        for rows in range(1, len(labels) + 1 if letters == 10 else _ROWS + 1):
+            columns = -(-len(labels) // rows)
             # Entries go down the columns.
             each = [max(widths[i : i + rows]) for i in range(0, len(widths), rows)]
             if sum(each) + gap * (len(each) - 1) + edge <= inches:
-                if rows <= 4 or letters == 10:
-                    return short, columns
-                break
+                return short, columns
     return short, 1
 
 

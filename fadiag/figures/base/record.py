@@ -1,13 +1,17 @@
 """Record holds what a panel shows: its numbers, sentences, small print and legend entries."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-__all__ = ["COLUMNS", "Record", "attach", "axes_of", "records_of"]
+__all__ = ["COLUMNS", "Record", "attach", "axes_of", "is_silent", "records_of", "silent"]
+
+_SILENT: ContextVar[bool] = ContextVar("fadiag_silent", default=False)
 
 #: The columns of the table of numbers.
 COLUMNS = (
@@ -47,6 +51,21 @@ class Record:
         """Add a sentence to the small print."""
         if sentence and sentence not in self.notes:
             self.notes.append(sentence)
+
+
+@contextmanager
+def silent(quiet: bool = True) -> Iterator[None]:
+    """Draw panels inside the block without findings, for those that a caption does not speak of."""
+    token = _SILENT.set(quiet)
+    try:
+        yield
+    finally:
+        _SILENT.reset(token)
+
+
+def is_silent() -> bool:
+    """Return whether panels are drawn without findings."""
+    return _SILENT.get()
 
 
 def attach(ax: Axes, record: Record) -> None:

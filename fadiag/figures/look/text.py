@@ -1,5 +1,6 @@
 """Prepare texts for a figure: names as they are, in fonts that have their letters, as long as fits."""
 
+import re
 from collections.abc import Iterable
 
 import matplotlib as mpl
@@ -69,23 +70,36 @@ def width_of(text: str, size: float) -> float:
 
 
 def wrapped(text: str, inches: float, size: float) -> str:
-    """Return a text in lines that are at most so wide; a word that is too wide is shortened in its middle.
+    """Return a text in lines that are at most so wide; too wide a word is broken or shortened.
 
     Examples
     --------
     >>> wrapped("one two", 0.4, 10).splitlines()
     ['one', 'two']
+    >>> wrapped("layers.0.attention", 0.8, 10).splitlines()
+    ['layers.0.', 'attention']
     """
     lines: list[str] = []
     for paragraph in text.split("\n"):
         lines.append("")
-        for whole in paragraph.split(" "):
-            word = whole
-            while len(word) > 3 and width_of(word, size) > inches:
-                word = shortened(word, len(word) - max(1, len(word) // 10))
-            longer = f"{lines[-1]} {word}".strip()
-            if lines[-1] and width_of(longer, size) > inches:
-                lines.append(word)
+        for piece in _pieces(paragraph, inches, size):
+            if lines[-1] and width_of((lines[-1] + piece).rstrip(), size) > inches:
+                lines[-1] = lines[-1].rstrip()
+                lines.append(piece)
             else:
-                lines[-1] = longer
+                lines[-1] += piece
+        lines[-1] = lines[-1].rstrip()
     return "\n".join(lines)
+
+
+def _pieces(text: str, inches: float, size: float) -> list[str]:
+    """Return words with the space behind them; too wide a word is broken after dots and underscores."""
+    pieces = []
+    for word in re.findall(r"\S+\s*|\s+", text):
+        parts = [word] if width_of(word.rstrip(), size) <= inches else re.findall(r"[^._]+[._]*|[._]+", word)
+        for part in parts:
+            short = part
+            while len(short) > 3 and width_of(short.rstrip(), size) > inches:
+                short = shortened(short, len(short) - max(1, len(short) // 10))
+            pieces.append(short)
+    return pieces

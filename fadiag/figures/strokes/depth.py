@@ -91,7 +91,8 @@ def _bars(
 ) -> None:
     if layers <= _APART:
         width = _SPREAD / max(2, conditions)
-        ax.bar(x, high - low, width, bottom=low, color=arm.look.color, alpha=0.3, linewidth=0, zorder=1)
+        for bar in ax.bar(x, high - low, width, low, color=arm.look.color, alpha=0.3, linewidth=0, zorder=1):
+            bar.sticky_edges.y.clear()  # else the axis would end at a null, and cut the dots there
     else:
         ax.fill_between(x, low, high, color=arm.look.color, alpha=0.12, linewidth=0)
 

@@ -50,8 +50,9 @@ def plot_gap(panel: Panel, measure: Measure, *, layers: str | Sequence[str] | No
     panel.arms = replace(panel.arms, drawn=tuple(a for a in panel.drawn if a.condition != baseline))
     if not any(panel.has(gap, arm.condition) for arm in panel.drawn):
         raise MissingSignalError(
-            f"no seed has a value of {measure.name} for both {label(baseline)} and another condition"
+            f"no seed has the {measure.words} for both {label(baseline)} and another condition"
         )
+    panel.record.note("Differences are between runs of the same seed.")
     panel.ax.axhline(0, color="#555555", linewidth=0.6, zorder=0.5)
     over_layers(
         panel, gap, replace(measure, floor=-np.inf, roof=np.inf), int(at_end["step"]), kind="difference"

@@ -10,6 +10,7 @@ from fadiag.figures.base.layers import caption_layer, chosen_layers
 from fadiag.figures.base.measure import Measure
 from fadiag.figures.base.near_names import near
 from fadiag.figures.base.panel import Panel
+from fadiag.figures.base.record import is_silent
 from fadiag.figures.strokes.bounds import bounds, value_axis
 from fadiag.figures.strokes.depth import null_over_layers, over_layers
 from fadiag.figures.strokes.steps import curves, null_over_steps
@@ -39,7 +40,7 @@ def plot_by_depth(
     ends = _null(panel, measure, null, values)
     at_end = panel.at(values, step)
     if not bool(np.isfinite(at_end).any()):
-        raise MissingSignalError(f"{measure.name} has no value at one step that all conditions share")
+        raise MissingSignalError(f"the {measure.words} has no value at one step that all conditions share")
     if ends:
         low, high = (panel.at(each, step).reindex_like(at_end) for each in ends)
         null_over_layers(panel, low, high, _words(measure, null), at_end)
@@ -73,7 +74,7 @@ def plot_over_training(
     here = values.sel(layer=layer) if "layer" in values.dims else values
     if not bool(np.isfinite(here.sel({"condition": panel.arms.names})).any()):
         where = f" at {layer}" if layer else ""
-        raise MissingSignalError(f"no run has a value of {measure.name}{where}")
+        raise MissingSignalError(f"no run has a value of the {measure.words}{where}")
     if ends:
         low, high = (each.sel(layer=layer) if "layer" in each.dims else each for each in ends)
         null_over_steps(panel, low, high, _words(measure, null), layer or "")
@@ -115,7 +116,8 @@ def _null(
     found = [panel.companion(f"{stem}_{end}", values, degrees=measure.degrees) for end in names]
     low, high = (None if each is None else each.reindex_like(values) for each in found)
     if low is None or high is None:
-        panel.record.note(f"No {measure.nulls[null]} was recorded, so the level of chance is unknown.")
+        words = f"no {measure.nulls[null]} was recorded, so the level of chance is unknown"
+        panel.record.note(f"{_capital(measure.words)}: {words}.")
         return None
     return low, high
 
@@ -132,6 +134,8 @@ def _say(
     compared: bool,
 ) -> None:
     """Add the findings to the caption: of every drawn condition at one layer, against baseline and null."""
+    if is_silent():
+        return
     unit = measure.difference_unit if compared and panel.arms.baseline else measure.unit
     baseline = panel.arms.baseline if compared else ""
     declared = any(

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from fadiag.figures.look.theme import label
-from fadiag.results.null_values import beside_null, exceeds
+from fadiag.results.null_values import exceeds
 from fadiag.store.tools.printable import printable
 
 __all__ = ["beyond_null"]
+
+Floats = NDArray[np.float64]
 
 
 def beyond_null(
@@ -25,29 +29,29 @@ def beyond_null(
     `values`, `low` and `high` have dims (condition, seed, layer, step). Step 0 shows the null of runs in
     which no feedback has acted.
     """
-    numbers = xr.Dataset({"value": values, "low": low, "high": high})
-    if layer not in numbers["layer"].values:
+    if layer not in values["layer"].values:
         return ""
-    counts = [f"{label(name)} {count}" for name in conditions if (count := _counts(numbers, name, layer))]
+    here = [each.sel(layer=layer).transpose("condition", "seed", "step") for each in (values, low, high)]
+    counts = []
+    for name in conditions:
+        runs = [each.sel({"condition": name}).values for each in here]
+        if count := _counts(*runs, values["step"].values):
+            counts.append(f"{label(name)} {count}")
     head = f"At {layer}, runs below / above the central 95 % of their {words}"
     return f"{printable(head)}: {'; '.join(counts)}" if counts else ""
 
 
-def _counts(numbers: xr.Dataset, condition: str, layer: str) -> str:
-    at_end = _count(numbers, condition, layer)
-    if not at_end:
+def _counts(values: Floats, low: Floats, high: Floats, steps: NDArray[np.int64]) -> str:
+    """Return the counts at the last step with values and null, and at step 0; arrays are (seed, step)."""
+    known = np.isfinite(values) & np.isfinite(low) & np.isfinite(high)
+    places = np.flatnonzero(known.any(axis=0))
+    if not places.size:
         return ""
-    first, last = numbers["step"].values[[0, -1]]
-    if first != 0 or last == 0:
-        return at_end
-    at_start = _count(numbers.sel(step=[0]), condition, layer)
-    return f"{at_end} (step 0: {at_start})" if at_start else at_end
+    at_end, first = (_count(values, low, high, known, i) for i in (places[-1], places[0]))
+    return f"{at_end} (step 0: {first})" if steps[places[0]] == 0 and places.size > 1 else at_end
 
 
-def _count(numbers: xr.Dataset, condition: str, layer: str) -> str:
-    value, low = beside_null(numbers, "value", "low", condition, layer)
-    _, high = beside_null(numbers, "value", "high", condition, layer)
-    drawn = low.notnull() & high.notnull()
-    known = int(drawn.sum())
-    below, above = (int((drawn & beyond).sum()) for beyond in (exceeds(low, value), exceeds(value, high)))
-    return f"{below} / {above} of {known}" if known else ""
+def _count(values: Floats, low: Floats, high: Floats, known: NDArray[np.bool_], place: int) -> str:
+    runs = known[:, place]
+    value, below, above = (xr.DataArray(each[runs, place]) for each in (values, low, high))
+    return f"{int(exceeds(below, value).sum())} / {int(exceeds(value, above).sum())} of {int(runs.sum())}"
