@@ -39,7 +39,7 @@ def over_layers(
         runs = of_condition(at_end, arm.condition)
         over, x = interval_within(runs, measure), _places(layers, place, len(drawn))
         explain(panel, arm)
-        settings = {**dots(arm), "linestyle": "none", "alpha": 0.8, "markersize": 3}
+        settings = {**dots(arm), "linestyle": "none", "alpha": 0.8}
         beside = 0.0 if len(layers) > _APART else 0.3 * _SPREAD / len(drawn)
         for seed in runs["seed"].values if int(over.n.max()) > 1 else ():
             panel.add(panel.ax.plot(x + beside, runs.sel(seed=seed), **settings)[0])

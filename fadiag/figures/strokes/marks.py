@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.lines import Line2D
@@ -26,7 +27,9 @@ def line(arm: Arm) -> dict[str, Any]:
 
 def dots(arm: Arm) -> dict[str, Any]:
     """Return the settings of the thin line through one seed's records."""
-    return {"color": arm.look.color, "linewidth": 0.5, "alpha": 0.45, "marker": ".", "markersize": 2}
+    size = mpl.rcParams["lines.markersize"]
+    thin = {"linewidth": 0.4 * mpl.rcParams["lines.linewidth"], "alpha": 0.45}
+    return {"color": arm.look.color, **thin, "marker": ".", "markersize": 0.75 * size}
 
 
 def thinned(count: int) -> int:

@@ -34,8 +34,6 @@ def plot_by_depth(
     """Draw a measure over the layers at one step; `compared`: whether the caption names differences."""
     panel.record.what = f"{_capital(measure.words)}, by layer"
     values = panel.values(measure)
-    if "layer" not in values.dims:
-        raise InputError(f"{measure.name} has no layers; draw it over training")
     values = values.sel(layer=chosen_layers([str(v) for v in values["layer"].values], layers))
     ends = _null(panel, measure, null, values)
     at_end = panel.at(values, step)

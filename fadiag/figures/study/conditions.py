@@ -9,10 +9,11 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from fadiag.errors import MissingSignalError
+from fadiag.figures.base.axes import axes_size
 from fadiag.figures.base.layers import chosen_layers, primary_layer
 from fadiag.figures.base.measure import Measure, interval_within, rank_measure, scalar_measure
 from fadiag.figures.base.panel import Panel, panel
-from fadiag.figures.look.text import shortened, shown
+from fadiag.figures.look.text import shortened, shown, wrapped
 from fadiag.figures.look.theme import label
 from fadiag.figures.strokes.differences import differences, require_baseline
 from fadiag.figures.strokes.marks import keep, seeds_of
@@ -122,9 +123,9 @@ def _plot(here: Panel, measure: Measure, layer: str, step: int | None, differenc
     here.ax.set_yticks(range(len(here.drawn)), [shown(shortened(arm.label, _LETTERS)) for arm in here.drawn])
     here.ax.set_ylim(len(here.drawn) - 0.5, -0.5)
     name = measure.axis + (f"\n{shortened(layer, 2 * _LETTERS)}" if here.record.place else "")
-    here.ax.set_xlabel(
-        f"{shown(name)}\ndifference to {shown(label(baseline))}" if difference else shown(name)
-    )
+    less = f"\ndifference to {shortened(label(baseline), _LETTERS)}" if difference else ""
+    room = axes_size(here.ax)[0]
+    here.ax.set_xlabel(shown(wrapped(name + less, room, mpl.rcParams["font.size"])))
     compared = baseline if difference else ""
     unit = measure.difference_unit if difference else measure.unit
     here.record.say(
