@@ -37,7 +37,8 @@ MAY_IMPORT = {
         "pandas",
         "scipy",
     },
-    "figures": {"errors", "paths", "xarray", "matplotlib", "results"},
+    # store: its `printable` escapes control characters; pandas: the table of numbers.
+    "figures": {"errors", "paths", "signals", "store", "xarray", "pandas", "matplotlib", "results"},
     "report": {"errors", "paths", "xarray", "matplotlib", "figures", "results"},
     "studies": {
         "errors",
@@ -86,6 +87,18 @@ ROOMS = {
     "store": ("names", "values", "layout", "axes", "lock", "read", "write", "tools"),
     "spectra": ("validate", "linalg", "ranks", "alignment", "statistics", "updates"),
     "studies": ("declared", "runs", "outputs", "plan", "run"),
+    "figures": (
+        "look",
+        "words",
+        "base",
+        "strokes",
+        "rank",
+        "credit",
+        "study",
+        "per_layer",
+        "catalog",
+        "save",
+    ),
     "analysis": (
         "threads",
         "metrics",

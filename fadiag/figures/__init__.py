@@ -1,47 +1,48 @@
-"""Draw the figures of results, each with its numbers and a sentence computed from them."""
+"""Draw figures of results: functions for one Axes each, with their numbers, captions and venues' styles."""
 
-from fadiag.errors import InputError
-from fadiag.figures.accuracy import ACCURACY
-from fadiag.figures.alignment import ALIGNMENT
-from fadiag.figures.figure import Figure
-from fadiag.figures.overlap import OVERLAP
-from fadiag.figures.rank import RANK
-from fadiag.figures.remedies import REMEDIES
-from fadiag.figures.save import check_numbers, check_suffix, save, svg, write_numbers
-from fadiag.figures.style import label
+from fadiag.figures.base.captions import caption, numbers, small_print
+from fadiag.figures.base.furnish import legend, letters
+from fadiag.figures.catalog import FIGURES, Figure, find
+from fadiag.figures.credit.alignment import alignment_over_training
+from fadiag.figures.credit.cosine import credit_cosine
+from fadiag.figures.credit.overlap import overlap_over_training
+from fadiag.figures.look.style import size, style
+from fadiag.figures.look.theme import Theme, label, theme
+from fadiag.figures.per_layer import per_layer
+from fadiag.figures.rank.by_depth import rank_by_depth
+from fadiag.figures.rank.gap import rank_gap
+from fadiag.figures.rank.over_training import rank_over_training
+from fadiag.figures.save import check_path, save, svg
+from fadiag.figures.study.accuracy import accuracy_over_training
+from fadiag.figures.study.conditions import conditions
 
 __all__ = [
     "FIGURES",
     "Figure",
-    "check_numbers",
-    "check_suffix",
+    "Theme",
+    "accuracy_over_training",
+    "alignment_over_training",
+    "caption",
+    "check_path",
+    "conditions",
+    "credit_cosine",
     "find",
     "label",
+    "legend",
+    "letters",
+    "numbers",
+    "overlap_over_training",
+    "per_layer",
+    "rank_by_depth",
+    "rank_gap",
+    "rank_over_training",
     "save",
+    "size",
+    "small_print",
+    "style",
     "svg",
-    "write_numbers",
+    "theme",
 ]
-
-FIGURES: tuple[Figure, ...] = (ACCURACY, RANK, ALIGNMENT, OVERLAP, REMEDIES)
-
-
-def find(name: str) -> Figure:
-    """Return the figure with a name.
-
-    Raises
-    ------
-    InputError
-        There is no such figure. The error lists the names.
-
-    Examples
-    --------
-    >>> find("rank").title
-    'Rank of error and modulator'
-    """
-    for figure in FIGURES:
-        if figure.name == name:
-            return figure
-    raise InputError(f"no figure is called '{name}'; there are {', '.join(f.name for f in FIGURES)}")
 
 
 def __dir__() -> list[str]:

@@ -1,124 +1,139 @@
-"""Save figures, and write their numbers as CSV."""
+"""Save a figure with its numbers and its caption, in exactly the same bytes each time."""
 
-import csv
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import xarray as xr
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
 from fadiag.errors import InputError
-from fadiag.figures.style import style
+from fadiag.figures.base.captions import caption, numbers, small_print
+from fadiag.figures.base.near_names import near
+from fadiag.figures.look.style import styled
+from fadiag.figures.words.latex import latex
 from fadiag.paths import absolute_path
 
-__all__ = ["SUFFIXES", "check_numbers", "check_suffix", "save", "svg", "write_numbers"]
+__all__ = ["FORMATS", "check_path", "save", "svg"]
 
 #: The formats of a saved figure.
-SUFFIXES = (".pdf", ".png", ".svg")
+FORMATS = ("pdf", "svg", "png")
+#: Suffixes that ask for another format; any other suffix is part of the name.
+_OTHER_IMAGES = ("eps", "gif", "jpeg", "jpg", "pgf", "ps", "tif", "tiff", "webp")
 
 # Leave out dates, so that the same results give the same file.
 _METADATA: dict[str, dict[str, str | None]] = {
-    ".pdf": {"CreationDate": None},
-    ".png": {"Software": None},
-    ".svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+    "png": {"Software": None},
+    "svg": {"Date": None},
 }
 
 
-def check_suffix(path: str | os.PathLike[str]) -> Path:
-    """Return the path; raise InputError, before anything is drawn, if no figure can be saved there.
+def check_path(
+    path: str | os.PathLike[str], formats: Sequence[str] | None = None
+) -> tuple[Path, tuple[str, ...]]:
+    """Return the path without its suffix, and the formats; raise InputError if no figure can be saved there.
 
     Examples
     --------
-    >>> check_suffix("rank.gif")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    fadiag.errors.InputError: a figure cannot be saved as ...rank.gif: its name must end in .pdf, .png, .svg
+    >>> check_path("fig1.pdf")[1], check_path("fig1")[1], check_path("fig1", ["svg"])[1]
+    (('pdf',), ('pdf', 'svg', 'png'), ('svg',))
     """
     path = absolute_path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"a figure cannot be saved as {path}: its name must end in {', '.join(SUFFIXES)}")
+    suffix = path.suffix.removeprefix(".").lower()
+    if suffix in FORMATS:
+        path, formats = path.with_suffix(""), formats or (suffix,)
+    elif suffix in _OTHER_IMAGES and formats is None:
+        formats = (suffix,)
+    wanted = tuple(FORMATS if formats is None else formats)
+    for name in wanted:
+        if name not in FORMATS:
+            raise InputError(f"a figure cannot be saved as {name!r}{near(name, FORMATS)}")
     if not path.parent.is_dir():
         raise InputError(f"a figure cannot be saved as {path}: there is no directory {path.parent}")
-    return path
+    if path.is_dir():
+        raise InputError(f"a figure cannot be saved as {path}: it is a folder; name a file in it")
+    return path, wanted
 
 
-def check_numbers(path: str | os.PathLike[str]) -> Path:
-    """Return the path; raise InputError, before anything is drawn, if no table can be written there.
+def save(
+    figure: Any, path: str | os.PathLike[str], *, formats: Sequence[str] | None = None, beside: bool = True
+) -> list[Path]:
+    """Save a figure; beside it ``.csv`` with the numbers that are drawn, and ``.tex`` with the caption.
 
-    Examples
-    --------
-    >>> check_numbers("rank.csv").name
-    'rank.csv'
-    """
-    path = absolute_path(path)
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"the numbers cannot be written to {path}: name a file in a directory that exists")
-    return path
+    The same results give the same bytes on one machine, also if a figure is saved several times. For this,
+    its layout is computed once and then kept. A PDF embeds TrueType fonts; a text in an SVG is a text.
 
+    Parameters
+    ----------
+    figure : Figure or Axes
+        What to save.
+    path : path
+        The file, without a suffix or with that of a format.
+    formats : sequence of str, optional
+        ``pdf``, ``svg`` and ``png``; by default all three, or the one of the path's suffix.
+    beside : bool
+        Whether to write the ``.csv`` and the ``.tex`` file.
 
-def save(canvas: Canvas, path: str | os.PathLike[str]) -> Path:
-    """Save a figure in the format of the path's suffix; a PDF embeds TrueType fonts.
+    Returns
+    -------
+    list of Path
+        The files that were written.
 
     Raises
     ------
     InputError
-        The suffix is not ``.pdf``, ``.png`` or ``.svg``, or the directory does not exist.
+        There is no such format, or the directory does not exist.
 
     Examples
     --------
     >>> import tempfile
-    >>> save(Canvas(figsize=(1, 1)), tempfile.mkdtemp() + "/empty.png").name
-    'empty.png'
+    >>> [path.name for path in save(Figure(figsize=(1, 1)), tempfile.mkdtemp() + "/fig1", formats=["svg"])]
+    ['fig1.svg', 'fig1.csv', 'fig1.tex']
     """
-    path = check_suffix(path)
-    with style():
-        canvas.savefig(path, metadata=_METADATA[path.suffix.lower()])
-    return path
+    stem, wanted = check_path(path, formats)
+    root = _root(figure)
+    written = []
+    with styled():
+        _keep_layout(root)
+        for name in wanted:
+            written.append(stem.with_name(f"{stem.name}.{name}"))
+            root.savefig(written[-1], format=name, metadata=_METADATA[name])
+    if beside:
+        table, text = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("csv", "tex"))
+        table.write_text(numbers(root).to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+        text.write_text(latex(stem.name, caption(root), small_print(root)), encoding="utf-8")
+        written += [table, text]
+    return written
 
 
-def svg(canvas: Canvas) -> str:
+def svg(figure: Any) -> str:
     """Return a figure as an SVG document.
 
     Examples
     --------
-    >>> "<svg" in svg(Canvas(figsize=(1, 1)))
+    >>> "<svg" in svg(Figure(figsize=(1, 1)))
     True
     """
-    buffer = io.StringIO()
-    with style():
-        canvas.savefig(buffer, format="svg", metadata=_METADATA[".svg"])
+    buffer, root = io.StringIO(), _root(figure)
+    with styled():
+        _keep_layout(root)
+        root.savefig(buffer, format="svg", metadata=_METADATA["svg"])
     return buffer.getvalue()
 
 
-def write_numbers(numbers: xr.Dataset, path: str | os.PathLike[str]) -> Path:
-    """Write the numbers of a figure as CSV in long form: variable, condition, seed, layer, step, value.
+def _root(figure: Any) -> Figure:
+    root = getattr(figure, "figure", None)
+    root = getattr(root, "figure", root)
+    if not isinstance(root, Figure):
+        raise InputError(f"{type(figure).__name__} is no figure of matplotlib; give a Figure or an Axes")
+    return root
 
-    Values are written with all digits, so that they read back bit-equal. Absent values are left out.
 
-    Raises
-    ------
-    InputError
-        The path is a directory, or its directory does not exist.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> coords = {"condition": ["fa"], "seed": [0], "step": [9]}
-    >>> loss = xr.Dataset({"loss": (tuple(coords), np.full((1, 1, 1), 0.5))}, coords)
-    >>> print(write_numbers(loss, tempfile.mkdtemp() + "/loss.csv").read_text().strip())
-    variable,condition,seed,layer,step,value
-    loss,fa,0,,9,0.5
-    """
-    path = check_numbers(path)
-    dims = ("condition", "seed", "layer", "step")
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["variable", *dims, "value"])
-        for name, array in numbers.data_vars.items():
-            values = array.values
-            for place in zip(*np.nonzero(~np.isnan(values)), strict=True):
-                at = {dim: array[dim].values[i] for dim, i in zip(array.dims, place, strict=True)}
-                writer.writerow([name, *(at.get(dim, "") for dim in dims), repr(float(values[place]))])
-    return path
+def _keep_layout(figure: Figure) -> None:
+    """Compute the layout once and keep it, since the constrained layout moves a little at each drawing."""
+    if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine | None):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")

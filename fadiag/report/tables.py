@@ -8,7 +8,7 @@ import xarray as xr
 
 from fadiag.errors import FadiagError
 from fadiag.figures import label
-from fadiag.figures.captions import LAST, not_compared, number, when
+from fadiag.figures.words.sentences import LAST, not_compared, number, when
 from fadiag.results import by_condition, final_values, mean_interval
 from fadiag.results.error_check import doubts
 from fadiag.results.left_out import LeftOut, left_out

@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 
 from fadiag.errors import InputError
 from fadiag.results.provenance import samples_of_conditions
+from fadiag.results.roles import baselines_first
 from fadiag.results.run_labels import conditions_of, seeds_of
 from fadiag.results.variables import find_variable, missing_variables, streams_of
 
 __all__ = ["by_condition", "of_condition"]
-
-#: The order of known conditions. Others follow in the order of the results.
-_ORDER = ("bp", "fa", "fa+bn", "fa+muon", "fa+muon+bn", "frozen")
 
 
 def of_condition(array: xr.DataArray, condition: str) -> xr.DataArray:
@@ -38,6 +36,7 @@ def by_condition(results: xr.DataTree, name: str, *, stream: str | None = None) 
     Returns
     -------
     DataArray
+        Conditions whose rule is "bp" come first; the others follow in the order of the results. A value is
         NaN if a condition has no run of a seed. Seeds are whole numbers or texts; a run without a seed gets a
         unique text. Added attributes are ``stream``, ``recorded_until`` (the last step of the stream), and
         ``runs_of`` (the runs by condition and seed).
@@ -51,7 +50,7 @@ def by_condition(results: xr.DataTree, name: str, *, stream: str | None = None) 
 
     Examples
     --------
-    >>> runs = {"run": ["a", "b"], "condition": ("run", ["fa", "bp"]), "seed": ("run", [0, 0]), "step": [9]}
+    >>> runs = {"run": ["a", "b"], "rule": ("run", ["fa", "bp"]), "seed": ("run", [0, 0]), "step": [9]}
     >>> log = xr.Dataset({"loss": (("run", "step"), [[0.5], [0.25]])}, runs)
     >>> found = by_condition(xr.DataTree.from_dict({"/log": log}), "loss")
     >>> found.dims, found["condition"].values.tolist(), found.squeeze().values.tolist()
@@ -68,7 +67,7 @@ def by_condition(results: xr.DataTree, name: str, *, stream: str | None = None) 
         )
     conditions = conditions_of(array) or [str(run) for run in array["run"].values]
     seeds = seeds_of(array)
-    order, seed_order = _sorted_conditions(conditions), _sorted_seeds(seeds)
+    order, seed_order = baselines_first(array), _sorted_seeds(seeds)
     rest = [str(dim) for dim in array.dims if dim != "run"]
     source = array.transpose("run", *rest)
     values = np.full((len(order), len(seed_order), *source.shape[1:]), np.nan)
@@ -106,11 +105,6 @@ def _sorted_seeds(seeds: Iterable[int | str]) -> list[int | str]:
 def _index(seeds: list[int | str]) -> NDArray[Any]:
     """Return seeds as an index; dtype object keeps numpy from turning numbers among texts into texts."""
     return np.array(seeds, object if any(isinstance(seed, str) for seed in seeds) else None)
-
-
-def _sorted_conditions(conditions: Iterable[str]) -> list[str]:
-    unique = dict.fromkeys(conditions)
-    return [m for m in _ORDER if m in unique] + [m for m in unique if m not in _ORDER]
 
 
 def _clash(array: xr.DataArray, at: tuple[int, int], shared: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 
 import xarray as xr
 
-__all__ = ["LEFT_OUT", "LeftOut", "left_out", "merged", "to_attribute", "told_by_run"]
+__all__ = ["LEFT_OUT", "LeftOut", "left_out", "left_out_of", "merged", "to_attribute", "told_by_run"]
 
 #: The attribute of the results' root that holds the records.
 LEFT_OUT = "left_out"
@@ -126,6 +126,20 @@ def left_out(results: xr.DataTree) -> tuple[LeftOut, ...]:
     groups = [node.to_dataset() for node in results.subtree]
     here = {str(run) for group in groups if "run" in group.coords for run in group["run"].values}
     return tuple(record for record in found if record.run in here or not record.name)
+
+
+def left_out_of(results: xr.DataTree, variables: Iterable[str]) -> tuple[LeftOut, ...]:
+    """Return the records that concern some variables: of whole runs and signals, and of their metrics.
+
+    Examples
+    --------
+    >>> lost = LeftOut("a", "has one row", "probe", "fc", metric="error_cosine_null")
+    >>> results = xr.DataTree(xr.Dataset({"x": ("run", [0])}, {"run": ["a"]}, to_attribute([lost])))
+    >>> len(left_out_of(results, ["error_cosine"])), len(left_out_of(results, ["error_overlap"]))
+    (1, 0)
+    """
+    names = set(variables)
+    return tuple(r for r in left_out(results) if r.of_run or r.metric.removesuffix("_null") in names)
 
 
 def told_by_run(records: Sequence[LeftOut], most: int = _NAMED) -> list[str]:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 import fadiag
 from fadiag.cli import main
+from fadiag.figures import FIGURES
 from fadiag.studies import load_study
 from tests.studies.small import SEARCH, TEXT
 
@@ -48,7 +49,10 @@ def test_a_dry_run_lists_the_runs_and_makes_none(file: Path, tmp_path: Path) -> 
 
 
 def test_unknown_studies_profiles_and_keys_are_one_line(file: Path) -> None:
-    assert "error: no study 'demoo': fadiag has demo" in ran("study", "demoo", code=1).output
+    assert (
+        "error: no study 'demoo': fadiag has alignment_dynamics, demo, dose"
+        in ran("study", "demoo", code=1).output
+    )
     assert "has no profile 'cii'; did you mean 'ci'" in ran("study", file, "--profile", "cii", code=1).output
     assert "is not key=value" in ran("study", file, "--set", "x", code=1).output
     assert "unknown key 'bas'; did you mean 'base'" in ran("study", file, "--set", "bas.x=1", code=1).output
@@ -86,14 +90,14 @@ def test_demo_names_what_it_wrote(demo) -> None:
     for name in ("pool", "results.zarr", "figures", "page.md", "report.html"):
         assert str(folder / name) in output
         assert (folder / name).exists()
-    for figure in ("accuracy", "rank", "alignment", "overlap", "remedies"):
-        for suffix in (".pdf", ".png", ".csv"):
+    for figure in ("rank_by_depth", "conditions", "credit_cosine"):
+        for suffix in (".pdf", ".png", ".csv", ".tex"):
             assert (folder / "figures" / f"{figure}{suffix}").stat().st_size > 100
 
 
 @pytest.mark.slow
 def test_demo_says_what_each_figure_shows_and_what_muon_takes(demo) -> None:
-    assert "Test accuracy: Test accuracy at the last step: " in demo[1]
+    assert "Accuracy over training: Test accuracy, over training. At the last step: " in demo[1]
     assert "95 % t interval over 2 paired seeds" in demo[1]
     assert "Muon takes the weights of fc1 fc2; adam (0.001) takes the rest" in demo[1]
 
@@ -114,10 +118,10 @@ def test_the_stores_are_inspected_and_opened(demo) -> None:
 @pytest.mark.slow
 def test_figure_and_report_read_the_results_that_the_demo_wrote(demo, tmp_path) -> None:
     results = str(demo[0] / "results.zarr")
-    ran("figure", "rank", results, "-o", tmp_path / "rank.pdf")
+    ran("figure", "rank_gap", results, "-o", tmp_path / "rank.pdf")
     ran("report", results, "-o", tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
-    assert html.count("<img") == 5
+    assert html.count("<img") == len(FIGURES)
     assert "fa-seed1" in html
 
 

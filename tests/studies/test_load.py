@@ -129,7 +129,13 @@ def test_what_does_not_fit_is_an_error_with_a_near_name(more: str, says: str, tm
     [
         ("primary.metric=eror_cosine", r"'primary.metric' names 'eror_cosine'; did you mean 'error_cosine'"),
         ("metrics=['loss', 'x']", r"'metrics' names 'x'; there are"),
-        ("figures.names=['accurcy']", r"'figures.names' names 'accurcy'; did you mean 'accuracy"),
+        (
+            "figures.names=['accuracy_over_trainin']",
+            r"'figures.names' names 'accuracy_over_trainin'; did you mean 'accuracy_over_training",
+        ),
+        ("figures.labels={ff='FA'}", r"'figures.labels' names 'ff'; did you mean 'fa'"),
+        ("figures.order=['bpp']", r"'figures.order' names 'bpp'; did you mean 'bp'"),
+        ("figures.colors={fa='grue'}", r"the color 'grue' of 'fa' is no color of matplotlib"),
         ("primary.contrast=['fa', 'pb']", r"contrasts 'pb'; did you mean 'bp'"),
         (
             "conditions.fa.record.unfolding='channels'",

@@ -45,7 +45,7 @@ def made(tmp_path_factory):
     """A study with a search, a control, and a condition that diverges."""
     out = tmp_path_factory.mktemp("made")
     study = declared(
-        "figures.names=['accuracy']",
+        "figures.names=['accuracy_over_training']",
         more=SEARCH
         + WILD
         + 'search = false\n[conditions.frozen]\nrule = "frozen"\ncontrol = true\n'
@@ -161,7 +161,7 @@ def test_the_page_says_what_was_declared_found_and_not_found(made) -> None:
         "search: rates 0.01, 0.02, seeds 100, by validation accuracy",
         "With 2 seeds there is no p-value",
         "The rates of wild are declared, not searched here.",
-        "![Test accuracy](figures/accuracy.png)",
+        "![Accuracy over training](figures/accuracy_over_training.png)",
         "`fadiag study s.toml`",
         "torch 2.",
         "[frozen] rule = frozen, ",
@@ -170,9 +170,10 @@ def test_the_page_says_what_was_declared_found_and_not_found(made) -> None:
     ):
         assert words in page, words
     assert {path.name for path in (out / "figures").iterdir()} == {
-        "accuracy.csv",
-        "accuracy.pdf",
-        "accuracy.png",
+        "accuracy_over_training.csv",
+        "accuracy_over_training.pdf",
+        "accuracy_over_training.png",
+        "accuracy_over_training.tex",
     }
     assert (out / "report.html").stat().st_size > 1000
     declaration = json.loads((out / "study.json").read_bytes())
@@ -268,15 +269,15 @@ def test_the_first_layer_and_a_logged_value_can_be_primary(tmp_path) -> None:
 
 
 def test_crossed_seeds_have_two_way_intervals_and_figures_of_equal_seeds(tmp_path) -> None:
-    study = declared("seeds.cross=['init', 'feedback']", "figures.names=['accuracy']")
+    study = declared("seeds.cross=['init', 'feedback']", "figures.names=['accuracy_over_training']")
     result = run_study(study, tmp_path, workers=0)
     assert len(result.stores) == 8
     assert "fa-seed0-feedback1" in result.stores
     primary = table(tmp_path / "contrasts.csv")[0]
     assert (primary["design"], primary["runs"]) == ("crossed", "4")
     assert "4 pairs of crossed seeds" in result.answer
-    drawn = table(tmp_path / "figures" / "accuracy.csv")
-    assert {(row["condition"], row["seed"]) for row in drawn} == {
+    drawn = table(tmp_path / "figures" / "accuracy_over_training.csv")
+    assert {(row["condition"], row["seed"]) for row in drawn if row["kind"] == "seed"} == {
         (c, s) for c in ("bp", "fa") for s in ("0", "1")
     }
 

@@ -79,6 +79,6 @@ def demo(out: str, data: str, data_dir: str | None, workers: int | None) -> None
         f"stores   {folder / 'pool'} ({len(found.stores)} runs; look into one: fadiag inspect {first})"
     )
     click.echo(f"results  {folder / 'results.zarr'}")
-    click.echo(f"figures  {folder / 'figures'} ({names}: PDF, PNG, and the numbers as CSV)")
+    click.echo(f"figures  {folder / 'figures'} ({names}: PDF, PNG, the numbers as CSV, the caption as LaTeX)")
     click.echo(f"page     {folder / 'page.md'}")
     click.echo(f"report   {folder / 'report.html'}")

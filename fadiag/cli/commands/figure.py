@@ -23,9 +23,17 @@ def _list(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.argument("name")
 @click.argument("results", type=click.Path())
 @click.option(
-    "-o", "--out", type=click.Path(), help="The file to write: .pdf, .png or .svg.  [default: NAME.pdf]"
+    "-o",
+    "--out",
+    type=click.Path(),
+    help="The file to write: .pdf, .png or .svg; without a suffix, all three.  [default: NAME.pdf]",
 )
-@click.option("--numbers", type=click.Path(), help="Also write the numbers of the figure as CSV.")
+@click.option(
+    "--style",
+    default="screen",
+    show_default=True,
+    help="The look: screen, nature, neurips, icml, iclr or slides.",
+)
 @click.option(
     "--list",
     is_flag=True,
@@ -35,24 +43,30 @@ def _list(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     help="List the figures and exit.",
 )
 @strict_option
-def figure(name: str, results: str, out: str | None, numbers: str | None, strict: bool) -> None:
-    """Draw the figure NAME of RESULTS (the output of analyze), and print its caption."""
+def figure(name: str, results: str, out: str | None, style: str, strict: bool) -> None:
+    """Draw the figure NAME of RESULTS (the output of analyze), and print its caption.
+
+    Beside it are written the numbers that are drawn (.csv) and the caption (.tex).
+    """
+    from fadiag import figures
     from fadiag.errors import InputError
-    from fadiag.figures import check_numbers, check_suffix, find, save, write_numbers
     from fadiag.results import load_results
 
     try:
-        chosen = find(name)
+        chosen = figures.find(name)
     except InputError as error:
         raise click.BadParameter(str(error), param_hint="NAME") from None
-    path = checked_path(check_suffix, out or f"{name}.pdf")
-    table = checked_path(check_numbers, numbers, "'--numbers'") if numbers else None
+    try:
+        figures.size(style)
+    except InputError as error:
+        raise click.BadParameter(str(error), param_hint="'--style'") from None
+    target = out or f"{name}.pdf"
+    checked_path(lambda given: figures.check_path(given)[0], target)
     tree = load_results(results)
     say_left_out(chosen.left_out(tree), strict=strict)
-    save(chosen.draw(tree), path)
-    if table:
-        write_numbers(chosen.numbers(tree), table)
-    click.echo(chosen.caption(tree))
-    for written in (path, table):
-        if written:
-            click.echo(f"wrote {written}")
+    with figures.style(style):
+        drawn = chosen.draw(tree)
+        written = figures.save(drawn, target)
+    click.echo(figures.caption(drawn))
+    for file in written:
+        click.echo(f"wrote {file}")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from fadiag.analysis import TABLE
-from fadiag.errors import ConfigError
-from fadiag.figures import FIGURES
+from fadiag.errors import ConfigError, InputError
+from fadiag.figures import FIGURES, theme
 from fadiag.studies.declared.study import Condition, Study
-from fadiag.studies.declared.tables import StudyTable
+from fadiag.studies.declared.tables import FigureTable, StudyTable
 from fadiag.training import Config, make_config
 from fadiag.training.recording import LOGGED
 from fadiag.training.tables import check_keys, convert_table, copy_table, near_names, read_toml, set_key
@@ -137,6 +137,7 @@ def _study(table: StudyTable, profile: str, source: str) -> Study:
         for values in product(*axes.values()):
             one = _condition(table, name, dict(zip(axes, values, strict=True)), source)
             conditions[one.name] = one
+    _check_look(table.figures, [*conditions, *table.conditions], source)
     first = {key: values[0] for key, values in axes.items()}
     # A condition's name alone means its place at the first value of each key of the grid.
     contrast = tuple(
@@ -161,6 +162,18 @@ def _study(table: StudyTable, profile: str, source: str) -> Study:
         table.device,
         profile,
     )
+
+
+def _check_look(look: FigureTable, known: Iterable[str], source: str) -> None:
+    known = list(known)
+    for key, names in (("labels", look.labels), ("colors", look.colors), ("order", look.order)):
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"{source}: 'figures.{key}' names {name!r}; {near_names(name, '', known)}")
+    try:
+        theme(labels=look.labels, colors=look.colors, order=look.order)
+    except InputError as error:
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def _axes(grid: Mapping[str, Any], above: str, source: str) -> Iterator[tuple[str, Sequence[Any]]]:

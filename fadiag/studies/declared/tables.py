@@ -96,14 +96,21 @@ class FigureTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     ----------
     names : list of str, optional
         Names in `fadiag.figures.FIGURES`; all by default.
+    labels, colors : mapping of str to str
+        The text for readers and the color of a condition.
+    order : list of str
+        The first conditions, in order; the others follow as the study declares them.
 
     Examples
     --------
-    >>> FigureTable(names=("rank",)).names
-    ('rank',)
+    >>> FigureTable(names=("rank_gap",)).names
+    ('rank_gap',)
     """
 
     names: tuple[str, ...] | None = None
+    labels: dict[str, str] = {}
+    colors: dict[str, str] = {}
+    order: tuple[str, ...] = ()
 
 
 class StudyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

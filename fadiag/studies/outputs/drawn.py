@@ -5,7 +5,7 @@ from pathlib import Path
 import xarray as xr
 
 from fadiag.errors import FadiagError
-from fadiag.figures import FIGURES, save, write_numbers
+from fadiag.figures import FIGURES, caption, save
 from fadiag.studies.declared.tables import FigureTable
 
 __all__ = ["draw_figures"]
@@ -21,10 +21,8 @@ def draw_figures(chosen: FigureTable, results: xr.DataTree, folder: Path) -> lis
         row = {"name": figure.name, "title": figure.title, "caption": "", "not_drawn": ""}
         try:
             canvas = figure.draw(results)
-            for suffix in (".pdf", ".png"):
-                save(canvas, folder / f"{figure.name}{suffix}")
-            write_numbers(figure.numbers(results), folder / f"{figure.name}.csv")
-            row["caption"] = figure.caption(results)
+            save(canvas, folder / figure.name, formats=("pdf", "png"))
+            row["caption"] = caption(canvas)
         except FadiagError as error:
             row["not_drawn"] = str(error)
         rows.append(row)

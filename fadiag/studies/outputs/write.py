@@ -12,6 +12,7 @@ import torch
 import xarray as xr
 
 import fadiag
+from fadiag.figures import theme
 from fadiag.report import write_report
 from fadiag.results import load_results
 from fadiag.store import RunInfo, run_info
@@ -70,9 +71,12 @@ def write_outputs(made: Made, folder: Path, progress: Callable[[int, int], None]
     write_rows(contrast_rows(study, results), folder / "contrasts.csv")
     write_rows(search_rows(study, made.curves), folder / "search.csv")
     shown = one_of_each_seed(results) if study.seeds.cross else results
-    write_rows(draw_figures(study.figures, shown, folder / "figures"), folder / "figures.csv")
-    if made.runs:
-        write_report(shown, folder / "report.html", title=study.name)
+    look = study.figures
+    order = dict.fromkeys([*look.order, *study.conditions])
+    with theme(labels=look.labels, colors=look.colors, order=list(order)):
+        write_rows(draw_figures(look, shown, folder / "figures"), folder / "figures.csv")
+        if made.runs:
+            write_report(shown, folder / "report.html", title=study.name)
     facts = {**_provenance(list(infos.values())), "command": made.command, "seal": seal}
     write_page(study, folder, facts)
     # Last, so that an interrupted call is not taken for a whole one.

@@ -1,0 +1,71 @@
+"""Choose the layers of a figure, and the one layer of a sentence."""
+
+from collections.abc import Sequence
+
+import xarray as xr
+
+from fadiag.errors import InputError
+from fadiag.figures.base.near_names import near
+from fadiag.results.layer_order import merge_orders
+
+__all__ = ["caption_layer", "chosen_layers", "layers_of", "output_layer", "primary_layer"]
+
+_PASSES = ("probe", "live")
+
+
+def layers_of(results: xr.DataTree) -> list[str]:
+    """Return the layers of the passes in forward order. Weights may have more, such as an unused head."""
+    kinds: dict[bool, list[list[str]]] = {True: [], False: []}
+    for key, node in results.children.items():
+        if "layer" in node.coords:
+            kinds[str(node.attrs.get("kind", key)) in _PASSES].append(
+                [str(v) for v in node.coords["layer"].values]
+            )
+    return merge_orders(kinds[True] or kinds[False])
+
+
+def output_layer(results: xr.DataTree) -> str:
+    """Return the last layer of the passes; "" if no variable has layers."""
+    return next(reversed(layers_of(results)), "")
+
+
+def primary_layer(results: xr.DataTree) -> str:
+    """Return the layer that the study declared, else the one below the output; "" without layers."""
+    layers = layers_of(results)
+    declared = {
+        str(v)
+        for node in results.subtree
+        if "primary_layer" in node.coords
+        for v in node.coords["primary_layer"].values
+    }
+    if len(declared) == 1 and (only := declared.pop()) in layers:
+        return only
+    return layers[-2] if len(layers) > 1 else "".join(layers)
+
+
+def caption_layer(results: xr.DataTree, held: Sequence[str]) -> str:
+    """Return the layer that a caption speaks of: the primary one if it is drawn, else the last one drawn."""
+    own = primary_layer(results)
+    return own if own in held else held[-1]
+
+
+def chosen_layers(held: Sequence[str], layers: str | Sequence[str] | None) -> list[str]:
+    """Return the chosen layers in forward order, by default all.
+
+    Raises
+    ------
+    InputError
+        There is no such layer.
+
+    Examples
+    --------
+    >>> chosen_layers(["fc1", "fc2", "out"], ["out", "fc1"])
+    ['fc1', 'out']
+    """
+    if layers is None:
+        return list(held)
+    wanted = [layers] if isinstance(layers, str) else list(layers)
+    for name in wanted:
+        if name not in held:
+            raise InputError(f"the results hold no layer {name!r}{near(name, held)}")
+    return [name for name in held if name in wanted]

@@ -1,0 +1,198 @@
+"""List the figures that the command and the report draw, each composed of the figure functions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import xarray as xr
+from matplotlib.figure import Figure as Canvas
+
+from fadiag.errors import InputError
+from fadiag.figures.base.captions import caption
+from fadiag.figures.base.furnish import furnish, furniture_height, letters
+from fadiag.figures.base.layers import output_layer
+from fadiag.figures.base.near_names import near
+from fadiag.figures.credit.alignment import alignment_over_training
+from fadiag.figures.credit.cosine import credit_cosine
+from fadiag.figures.credit.overlap import overlap_over_training
+from fadiag.figures.look.style import current_venue, styled
+from fadiag.figures.per_layer import per_layer
+from fadiag.figures.rank.by_depth import rank_by_depth
+from fadiag.figures.rank.gap import rank_gap
+from fadiag.figures.rank.over_training import rank_over_training
+from fadiag.figures.study.accuracy import accuracy_over_training
+from fadiag.figures.study.conditions import conditions
+from fadiag.results.left_out import left_out_of, told_by_run
+from fadiag.store.tools.printable import printable
+
+__all__ = ["FIGURES", "Figure", "find"]
+
+_METRICS = ("effective_rank", "participation_ratio")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the command and of the report.
+
+    Parameters
+    ----------
+    name, title : str
+        The name in commands, and the title for readers.
+    needs : tuple of str
+        The variables that it draws.
+    plot : callable
+        Takes the results and an empty matplotlib figure, and draws.
+
+    Examples
+    --------
+    >>> found = find("rank_gap")
+    >>> isinstance(found, Figure), found.needs[0]
+    (True, 'error_effective_rank_raw')
+    """
+
+    name: str
+    title: str
+    needs: tuple[str, ...]
+    plot: Callable[[xr.DataTree, Canvas], None]
+
+    def draw(self, results: xr.DataTree) -> Canvas:
+        """Return the drawing as a matplotlib figure unknown to pyplot; what is missing is a text in it."""
+        with styled():
+            canvas = Canvas(layout="constrained")
+            self.plot(results, canvas)
+            furnish(canvas)
+            wide, high = canvas.get_size_inches()
+            canvas.set_size_inches(wide, high + furniture_height(canvas))
+        return canvas
+
+    def caption(self, results: xr.DataTree) -> str:
+        """Return the caption of the drawing."""
+        return caption(self.draw(results))
+
+    def missing(self, results: xr.DataTree) -> list[str]:
+        """Return the variables that it needs and the results lack."""
+        held = {str(name) for node in results.children.values() for name in node.data_vars}
+        return [name for name in self.needs if name not in held]
+
+    def left_out(self, results: xr.DataTree) -> list[str]:
+        """Return what is missing from the figure, one line per run, see `fadiag.results.left_out`."""
+        gone = self.missing(results)
+        absent = [f"{', '.join(gone)} (not in the results)"] if gone else []
+        return [printable(line) for line in (*told_by_run(left_out_of(results, self.needs)), *absent)]
+
+
+def find(name: str) -> Figure:
+    """Return the figure with a name.
+
+    Raises
+    ------
+    InputError
+        There is no such figure. The error lists the names.
+
+    Examples
+    --------
+    >>> find("accuracy_over_training").title
+    'Accuracy over training'
+    """
+    for figure in FIGURES:
+        if figure.name == name:
+            return figure
+    known = [figure.name for figure in FIGURES]
+    raise InputError(f"no figure is called {name!r}{near(name, known)}; there are {', '.join(known)}")
+
+
+def _wide(canvas: Canvas, aspect: float) -> None:
+    width = current_venue().text
+    canvas.set_size_inches(width, width * aspect)
+
+
+def _rank_by_depth(results: xr.DataTree, canvas: Canvas) -> None:
+    _wide(canvas, 0.66)
+    axs = canvas.subplots(2, 2, sharex="col", sharey="col")
+    for row, signal in enumerate(("error", "modulator")):
+        for ax, metric in zip(axs[row], _METRICS, strict=True):
+            rank_by_depth(results, signal=signal, metric=metric, ax=ax, legend=False)
+            ax.set_title(signal)
+            if not row:
+                ax.set_xlabel("")
+    letters(axs)
+
+
+def _rank_over_training(results: xr.DataTree, canvas: Canvas) -> None:
+    _wide(canvas, 0.4)
+    parts = canvas.subfigures(len(_METRICS), 1, squeeze=False)[:, 0]
+    for part, metric in zip(parts, _METRICS, strict=True):
+        per_layer(rank_over_training, results, figure=part, metric=metric)
+    _wide(canvas, 0.22 * _rows(canvas))
+
+
+def _rows(canvas: Canvas) -> int:
+    """Return the number of rows of panels of `per_layer`."""
+    places = [(ax.figure, ax.get_subplotspec()) for ax in canvas.axes]
+    return len({(id(part), spec.rowspan.start) for part, spec in places if spec is not None})
+
+
+def _rank_gap(results: xr.DataTree, canvas: Canvas) -> None:
+    _wide(canvas, 0.34)
+    axs = canvas.subplots(1, 2)
+    for ax, metric in zip(axs, _METRICS, strict=True):
+        rank_gap(results, metric=metric, ax=ax, legend=False)
+    letters(axs)
+
+
+def _alignment(results: xr.DataTree, canvas: Canvas) -> None:
+    _wide(canvas, 0.2)  # about right, so that texts are fitted; the number of rows is not known yet
+    per_layer(alignment_over_training, results, figure=canvas, caption_layer=output_layer(results))
+    _wide(canvas, 0.24 * _rows(canvas))
+
+
+def _credit(results: xr.DataTree, canvas: Canvas) -> None:
+    _wide(canvas, 0.34)
+    axs = canvas.subplots(1, 2)
+    for ax, degrees in zip(axs, (False, True), strict=True):
+        credit_cosine(results, degrees=degrees, ax=ax, legend=False)
+    letters(axs)
+
+
+def _overlap(results: xr.DataTree, canvas: Canvas) -> None:
+    _wide(canvas, 0.2)
+    per_layer(overlap_over_training, results, figure=canvas)
+    _wide(canvas, 0.24 * _rows(canvas))
+
+
+def _accuracy(results: xr.DataTree, canvas: Canvas) -> None:
+    _wide(canvas, 0.42)
+    accuracy_over_training(results, ax=canvas.add_subplot(), legend=False)
+
+
+def _conditions(results: xr.DataTree, canvas: Canvas) -> None:
+    _wide(canvas, 0.5)
+    axs = canvas.subplots(2, 3, sharey="row")
+    for row, difference in enumerate((False, True)):
+        conditions(results, difference=difference, ax=axs[row, 0], legend=False)
+        for ax, metric in zip(axs[row, 1:], _METRICS, strict=True):
+            draw = partial(conditions, results, signal="error", metric=metric, difference=difference)
+            draw(ax=ax, legend=False)
+            ax.tick_params(labelleft=False)
+    _wide(canvas, 0.22 + 0.04 * sum(len(ax.get_yticks()) for ax in axs[:, 0]))
+    letters(axs)
+
+
+_RANKS = ("error_effective_rank_raw", "error_participation_ratio_raw")
+_MODULATOR = ("modulator_effective_rank_raw", "modulator_participation_ratio_raw")
+
+FIGURES: tuple[Figure, ...] = (
+    Figure("rank_by_depth", "Rank of error and modulator by depth", (*_RANKS, *_MODULATOR), _rank_by_depth),
+    Figure("rank_gap", "Rank: difference to the baseline", _RANKS, _rank_gap),
+    Figure("rank_over_training", "Rank of the error over training", _RANKS, _rank_over_training),
+    Figure("conditions", "All conditions at the end of training", ("test_accuracy", *_RANKS), _conditions),
+    Figure("accuracy_over_training", "Accuracy over training", ("test_accuracy",), _accuracy),
+    Figure("credit_cosine", "Alignment of the error with the exact one", ("error_cosine",), _credit),
+    Figure(
+        "alignment_over_training",
+        "Alignment of weights and feedback",
+        ("weight_feedback_cosine",),
+        _alignment,
+    ),
+    Figure("overlap_over_training", "Overlap of the error with the exact one", ("error_overlap",), _overlap),
+)

@@ -1,0 +1,1 @@
+"""Draw how the credit of a rule agrees with the exact one."""

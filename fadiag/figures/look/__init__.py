@@ -1,0 +1,1 @@
+"""Set how figures look: styles of venues, themes, the palette, fonts and texts."""

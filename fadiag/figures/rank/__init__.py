@@ -1,0 +1,1 @@
+"""Draw ranks of signals."""

@@ -1,0 +1,1 @@
+"""Draw curves, intervals, nulls and bounds into a panel."""

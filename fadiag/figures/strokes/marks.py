@@ -1,0 +1,82 @@
+"""Set the strokes of a condition: line, markers, seeds, interval; and keep the numbers that they show."""
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from fadiag.figures.base.arms import Arm
+from fadiag.figures.base.measure import Measure
+from fadiag.figures.base.panel import Panel
+from fadiag.results import MeanInterval
+
+__all__ = ["BANDS", "dots", "explain", "keep_means", "keep_seeds", "line", "thinned"]
+
+#: With more conditions than this, bands would hide each other.
+BANDS = 3
+#: At most about so many markers on a line; records beyond that are points of the line.
+_MARKERS = 16
+
+
+def line(arm: Arm) -> dict[str, Any]:
+    """Return the settings of the line through a condition's means."""
+    return {"color": arm.look.color, "linestyle": arm.look.dash, "marker": arm.look.marker}
+
+
+def dots(arm: Arm) -> dict[str, Any]:
+    """Return the settings of the thin line through one seed's records."""
+    size = mpl.rcParams["lines.markersize"]
+    thin = {"linewidth": 0.4 * mpl.rcParams["lines.linewidth"], "alpha": 0.45}
+    return {"color": arm.look.color, **thin, "marker": ".", "markersize": 0.75 * size}
+
+
+def thinned(count: int) -> int:
+    """Return of how many records one gets a marker.
+
+    >>> thinned(10), thinned(160)
+    (1, 10)
+    """
+    return max(1, count // _MARKERS)
+
+
+def explain(panel: Panel, arm: Arm) -> None:
+    """Add a condition to the legend."""
+    panel.record.entries.setdefault(arm.label, Line2D([], [], **line(arm)))
+
+
+def keep_means(
+    panel: Panel, over: MeanInterval, runs: xr.DataArray, measure: Measure, *, kind: str = "mean", **at: Any
+) -> None:
+    """Add means over seeds to the table of the panel, one row for each layer or step.
+
+    `runs` are the values of one condition by seed, and `at` says which condition, layer and step.
+    """
+    bounds = [f"{end:g}" for end in (measure.floor, measure.roof) if np.isfinite(end)]
+    words = "95 % t" + (f", within {' to '.join(bounds)}" if len(bounds) == 2 else "")
+    words += f", at least {bounds[0]}" if len(bounds) == 1 else ""
+    known = np.isfinite(runs.transpose(*over.mean.dims, "seed").values)
+    seeds = runs["seed"].values
+    for place in np.argwhere(np.isfinite(over.mean.values)):
+        i = tuple(place)
+        row = {"kind": kind, "variable": measure.name, **at, **_where(over.mean, place)}
+        row |= {name: float(getattr(over, part).values[i]) for name, part in _PARTS}
+        row |= {"n": int(over.n.values[i]), "seeds": " ".join(str(seed) for seed in seeds[known[i]])}
+        panel.record.rows.append({**row, "interval": words} if row["n"] > 1 else row)
+
+
+_PARTS = (("value", "mean"), ("low", "low"), ("high", "high"))
+
+
+def keep_seeds(panel: Panel, runs: xr.DataArray, measure: Measure, **at: Any) -> None:
+    """Add the values of seeds to the table of the panel, one row for each; see `keep_means`."""
+    base = {"kind": "seed", "variable": measure.name, **at}
+    for place in np.argwhere(np.isfinite(runs.values)):
+        value = float(runs.values[tuple(place)])
+        panel.record.rows.append({**base, **_where(runs, place), "value": value})
+
+
+def _where(array: xr.DataArray, place: NDArray[np.intp]) -> dict[str, Any]:
+    return {str(dim): array[dim].values[i] for dim, i in zip(array.dims, place, strict=True)}

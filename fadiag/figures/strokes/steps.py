@@ -1,0 +1,89 @@
+"""Draw a variable over training, with every seed, the mean, its interval and the null."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.patches import Patch
+
+from fadiag.figures.base.measure import Measure, interval_within
+from fadiag.figures.base.panel import Panel
+from fadiag.figures.look.palette import NULL_COLOR
+from fadiag.figures.strokes.marks import BANDS, dots, explain, keep_means, keep_seeds, line, thinned
+from fadiag.results.by_condition import of_condition
+
+__all__ = ["curves", "null_over_steps"]
+
+
+def curves(panel: Panel, values: xr.DataArray, measure: Measure, layer: str = "") -> None:
+    """Draw thin lines through the records of seeds, a thick line through their mean, and the interval.
+
+    `values` have dims (condition, seed, step). The interval is a band. With more than `BANDS` conditions, or
+    at a single step, it is a bar.
+    """
+    ax, drawn = panel.ax, [arm for arm in panel.drawn if panel.has(values, arm.condition)]
+    span = float(np.ptp(values["step"].values)) or 1.0
+    for place, arm in enumerate(drawn, start=1):
+        runs = of_condition(values, arm.condition).dropna("step", how="all").dropna("seed", how="all")
+        explain(panel, arm)
+        for seed in runs["seed"].values if runs.sizes["seed"] > 1 else ():
+            run = runs.sel(seed=seed).dropna("step")
+            panel.add(ax.plot(run["step"], run, **dots(arm), markevery=thinned(run.size))[0])
+        # The mean covers only steps that every seed reached, since it would jump where a run ends.
+        shared = runs.dropna("step", how="any")
+        over = interval_within(shared, measure)
+        (mean,) = ax.plot(shared["step"], over.mean, **line(arm), markevery=thinned(shared.sizes["step"]))
+        panel.add(mean)
+        at = {"condition": arm.condition, "layer": layer}
+        keep_means(panel, over, shared, measure, **at)
+        keep_seeds(panel, runs, measure, **at)
+        if shared.sizes["seed"] < 2 or not shared.sizes["step"]:
+            continue
+        if len(drawn) <= BANDS and shared.sizes["step"] > 1:
+            ax.fill_between(
+                shared["step"], over.low, over.high, color=arm.look.color, alpha=0.15, linewidth=0
+            )
+        else:
+            x = shared["step"].values[-1] + 0.022 * span * place * (len(drawn) > BANDS)
+            ax.plot([x, x], [over.low[-1], over.high[-1]], color=arm.look.color, solid_capstyle="butt")
+            if len(drawn) > BANDS:
+                panel.record.note("The bars to the right of the last step are the intervals at that step.")
+    if values.sizes["step"] == 1:
+        ax.set_xticks(values["step"].values)  # no fractions of a step
+        ax.set_xlim(values["step"].values[0] - 0.4, values["step"].values[0] + 0.4)
+    ax.set_xlabel("training step")
+
+
+def null_over_steps(panel: Panel, low: xr.DataArray, high: xr.DataArray, words: str, layer: str) -> None:
+    """Draw the central 95 % of the null of every drawn condition: a band, or bars where it has few steps.
+
+    The ends are averaged over seeds. With more than `BANDS` conditions, only the last step's null is drawn,
+    around the interval.
+    """
+    held = [arm for arm in panel.drawn if panel.has(low, arm.condition) and panel.has(high, arm.condition)]
+    if not held:
+        return
+    span = float(np.ptp(low["step"].values)) or 1.0
+    for place, arm in enumerate(held, start=1):
+        ends = [of_condition(each, arm.condition).mean("seed").dropna("step") for each in (low, high)]
+        below, above = xr.align(*ends, join="inner")
+        if not below.size:
+            continue
+        x, color = below["step"], arm.look.color
+        if len(held) > BANDS:
+            x = x[-1:] + 0.022 * span * place
+            below, above = below[-1:], above[-1:]
+            panel.ax.vlines(x, below, above, color=color, alpha=0.3, linewidth=4)
+        elif below.size > 2:
+            panel.ax.fill_between(
+                x, below, above, facecolor=color, alpha=0.14, hatch="....", edgecolor=color, linewidth=0
+            )
+        else:  # the null is known at these steps only, not between them
+            panel.ax.vlines(x, below, above, color=color, alpha=0.3, linewidth=6)
+        rows = [
+            {"kind": "null", "variable": words, "condition": arm.condition, "layer": layer, "step": int(s)}
+            | {"interval": "central 95 %"}
+            | {"low": float(b), "high": float(a)}
+            for s, b, a in zip(below["step"].values, below.values, above.values, strict=True)
+        ]
+        panel.record.rows.extend(rows)
+    panel.record.entries.setdefault(words, Patch(facecolor=NULL_COLOR, alpha=0.35, hatch="....", linewidth=0))
+    panel.record.note(f"Pale in the color of a condition: its {words}, averaged over seeds.")

@@ -1,0 +1,1 @@
+"""Draw a whole study: accuracy, and all conditions side by side."""

@@ -1,0 +1,1 @@
+"""Write the words of figures: findings, definitions and captions."""

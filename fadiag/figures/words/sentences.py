@@ -1,0 +1,157 @@
+"""Write numbers and findings as sentences of a caption."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import xarray as xr
+
+from fadiag.figures.look.theme import label
+from fadiag.results import MeanInterval, contrast, mean_interval
+from fadiag.results.by_condition import of_condition
+from fadiag.results.without_value import named, runs_of, runs_without_value
+from fadiag.store.tools.printable import printable
+
+__all__ = [
+    "LAST",
+    "contrasts",
+    "each",
+    "finding",
+    "interval_of",
+    "not_compared",
+    "number",
+    "when",
+    "with_interval",
+]
+
+#: The step in figures and sentences, if all conditions end at the same step.
+LAST = "the last step"
+
+
+def number(value: float) -> str:
+    """Return a number with three significant digits and a true minus sign.
+
+    >>> number(-0.01234), number(186.4), number(float("nan"))
+    ('−0.0123', '186', 'no value')
+    """
+    if not np.isfinite(value):
+        return "no value"
+    text = f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
+    return text.replace("-", "−")
+
+
+def with_interval(found: MeanInterval, unit: str = "") -> str:
+    """Return ``mean [low, high]`` of a scalar interval; from one run, return the mean alone."""
+    mean, low, high = (number(float(x)) for x in (found.mean, found.low, found.high))
+    if not int(found.n):
+        return mean
+    return f"{mean}{unit} [{low}, {high}]" if int(found.n) > 1 else f"{mean}{unit} (one seed, no interval)"
+
+
+def interval_of(at_end: xr.DataArray, condition: str, unit: str = "") -> str:
+    """Return a condition's final value with its interval, and the number of seeds if some have no value."""
+    found = mean_interval(of_condition(at_end, condition))
+    n, runs = int(found.n), len(runs_of(at_end, condition))
+    return with_interval(found, unit) + (f" over {n} of {runs} seeds" if 0 < n < runs else "")
+
+
+def each(at_end: xr.DataArray, conditions: Iterable[str], unit: str = "") -> str:
+    """Return the final value of every condition: ``bp 0.97 [0.96, 0.98], fa 0.9 (one seed, no interval)``."""
+    return ", ".join(f"{label(name)} {interval_of(at_end, name, unit)}" for name in conditions)
+
+
+def not_compared(values: xr.DataArray, conditions: Iterable[str]) -> str:
+    """Return why conditions are not compared, since a rank depends on the number of samples; else ""."""
+    of_all = str(values.attrs.get("samples", "")).split(", ")
+    by_condition = values.attrs.get("samples_of")
+    held = of_all if by_condition is None else [n for m in conditions for n in by_condition.get(m, [])]
+    samples = list(dict.fromkeys(held))
+    why = f"not compared: runs measured on different numbers of samples ({', '.join(samples)})"
+    return why if len(samples) > 1 else ""
+
+
+def contrasts(
+    at_end: xr.DataArray, treated: Sequence[str], baseline: str, *, unit: str = "", lost: bool = False
+) -> str:
+    """Return how every condition differs from the baseline, paired by seed.
+
+    A missing value may itself be an effect, as in a run that diverged. So if a run has no value, or was
+    `lost`, there is no finding, whatever the interval of the other seeds.
+    """
+    return "; ".join(_contrast(at_end, name, baseline, unit, lost) for name in treated)
+
+
+def _contrast(at_end: xr.DataArray, treated: str, baseline: str, unit: str, lost: bool) -> str:
+    if why := not_compared(at_end, (treated, baseline)):
+        return f"{label(treated)} and {label(baseline)} {why}"
+    found = contrast(at_end, treated, baseline)
+    n, alone = int(found.n), _unpaired(at_end, treated, baseline)
+    pair = f"{label(treated)} − {label(baseline)}"
+    if n == 0:
+        return (
+            f"no seed has a value for both {label(treated)} and {label(baseline)}, so no runs are paired; "
+            "`fadiag compare` compares unpaired runs"
+        )
+    difference = f"{pair} = {with_interval(found, unit)}"
+    if n == 1:
+        unclear = f"one seed cannot show whether {label(treated)} differs from {label(baseline)}"
+        return f"{unclear} ({difference}){alone}"
+    over = f"95 % t interval over {n} paired seeds"
+    if lost or runs_without_value(at_end.sel({"condition": [treated, baseline]})):
+        return (
+            f"unclear whether {label(treated)} differs from {label(baseline)}, since runs lack a value "
+            f"({difference}, {over} that have one){alone}"
+        )
+    if float(found.low) <= 0.0 <= float(found.high):
+        none = f"no detectable difference between {label(treated)} and {label(baseline)}"
+        return f"{none} ({difference}, {over}, includes 0){alone}"
+    side = "below" if float(found.mean) < 0 else "above"
+    return f"{label(treated)} is {side} {label(baseline)} ({difference}, {over}){alone}"
+
+
+def _unpaired(values: xr.DataArray, treated: str, baseline: str) -> str:
+    """Return in words the seeds that only one of two conditions has."""
+    alone = []
+    for condition, other in ((treated, baseline), (baseline, treated)):
+        seeds = [str(seed) for seed in runs_of(values, other) if seed not in runs_of(values, condition)]
+        if seeds:
+            alone.append(f", {label(condition)} has no run of seed {printable(', '.join(seeds))}")
+    return "".join(alone)
+
+
+def when(at_end: xr.DataArray) -> str:
+    """Return the step of final values in words, with the runs that have no value there."""
+    step, ends = int(at_end["step"]), at_end["last_step"]
+    known = {label(str(m)): int(end) for m, end in zip(ends["condition"].values, ends.values, strict=True)}
+    later = [f"{name} ends at step {end}" for name, end in known.items() if end > step]
+    until = int(at_end["recorded_until"])
+    gone = runs_without_value(at_end)
+    why = [f"{printable(named(gone))} no value there"] if gone else []
+    which = LAST
+    if later:
+        which = "no shared step" if step < 0 else f"step {step}, the last shared step"
+        why.insert(0, ", ".join(later))
+    elif step < until and max(known.values()) == step:
+        which = f"step {step}"
+        why.insert(0, f"no later step has a value; the results go up to step {until}")
+    return f"{which} ({'; '.join(why)})" if why else which
+
+
+def finding(
+    at_end: xr.DataArray,
+    conditions: Sequence[str],
+    baseline: str,
+    *,
+    layer: str = "",
+    unit: str = "",
+    lost: bool = False,
+    declared: bool = False,
+) -> str:
+    """Return what every condition shows at one layer and step: against the baseline, or its own mean."""
+    at = f"At {layer}, {when(at_end).removeprefix('the ')}" if layer else f"At {when(at_end)}"
+    primary = ", the declared primary metric" if declared else ""
+    treated = [name for name in conditions if name != baseline]
+    if baseline and treated:
+        return f"{at}{primary}: {contrasts(at_end, treated, baseline, unit=unit, lost=lost)}"
+    why = not_compared(at_end, conditions)
+    apart = f" ({why})" if why else ""
+    return f"{at}{primary}, mean [95 % t interval]{apart}: {each(at_end, conditions, unit)}"
