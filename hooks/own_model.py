@@ -1,6 +1,6 @@
 """Train a network and data of your own with fadiag's trainer: record, measure, draw.
 
-Run it: ``python hooks/own_model.py --out own_model``; the figure is ``rank.pdf`` there.
+Run it: ``python hooks/own_model.py --out own_model``; the figure is ``rank_by_depth.pdf`` there.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 import fadiag
-from fadiag.figures import find, save
+from fadiag import figures as ff
 from fadiag.training import make_config, train
 
 
@@ -42,7 +42,7 @@ def main(out: Path) -> None:
         )
         stores.append(train(config, out / f"{rule}.zarr", model=net, data=Spirals()))
     results = fadiag.analyze(stores)
-    save(find("rank").draw(results), out / "rank.pdf")
+    ff.save(ff.rank_by_depth(results).figure, out / "rank_by_depth", formats=("pdf", "png"))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def test_plain_loop(tmp_path):
 
 def test_own_model(tmp_path):
     out = launched("own_model.py", tmp_path)
-    assert (out / "rank.pdf").stat().st_size > 1000
+    assert (out / "rank_by_depth.pdf").stat().st_size > 1000
     for rule in ("bp", "fa"):
         run = open_run(out / f"{rule}.zarr")
         assert run["log/validation_accuracy"].dropna("step")[-1] > 0.5
