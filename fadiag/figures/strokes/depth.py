@@ -23,8 +23,8 @@ Floats = NDArray[np.float64]
 
 #: With more layers, conditions are not set apart at each layer, and intervals are bands.
 _APART = 14
-#: The share of the place of a layer that its conditions take together.
-_SPREAD = 0.55
+#: The share of the place of a layer that its conditions take together at most, and each of them.
+_SPREAD, _OWN = 0.55, 0.12
 #: The angle of names of layers that do not fit side by side, in degrees.
 _SLANT = 40
 
@@ -40,7 +40,7 @@ def over_layers(
         over, x = interval_within(runs, measure), _places(layers, place, len(drawn))
         explain(panel, arm)
         settings = {**dots(arm), "linestyle": "none", "alpha": 0.8}
-        beside = 0.0 if len(layers) > _APART else 0.3 * _SPREAD / len(drawn)
+        beside = 0.0 if len(layers) > _APART else 0.3 * _width(len(drawn))
         for seed in runs["seed"].values if int(over.n.max()) > 1 else ():
             panel.add(panel.ax.plot(x + beside, runs.sel(seed=seed), **settings)[0])
         panel.add(panel.ax.plot(x, over.mean, **line(arm), markevery=thinned(len(layers)))[0])
@@ -94,7 +94,7 @@ def _bars(
     conditions: int,
 ) -> None:
     if layers <= _APART:
-        width = _SPREAD / max(2, conditions)
+        width = _width(conditions)
         for bar in ax.bar(x, high - low, width, low, color=arm.look.color, alpha=0.3, linewidth=0, zorder=1):
             bar.sticky_edges.y.clear()  # else the axis would end at a null, and cut the dots there
     else:
@@ -103,8 +103,13 @@ def _bars(
 
 def _places(layers: list[str], place: int, conditions: int) -> Floats:
     """Return where a condition is drawn at each layer: conditions lie side by side if there is room."""
-    apart = 0.0 if len(layers) > _APART or conditions < 2 else (place / (conditions - 1) - 0.5) * _SPREAD
+    apart = 0.0 if len(layers) > _APART else (place - (conditions - 1) / 2) * _width(conditions)
     return np.arange(len(layers), dtype=np.float64) + apart
+
+
+def _width(conditions: int) -> float:
+    """Return the width of the place of a condition at a layer."""
+    return min(_OWN, _SPREAD / conditions)
 
 
 def layer_axis(ax: Axes, layers: list[str]) -> None:
