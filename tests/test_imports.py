@@ -51,6 +51,8 @@ ROOMS = {
         "layer_choice",
         "computed_weights",
         "left_out",
+        "example",
+        "give_feedback",
         "convert",
     ),
     "capture": (

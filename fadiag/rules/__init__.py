@@ -1,6 +1,8 @@
 """Convert the layers of a model to another learning rule, such as Feedback Alignment."""
 
 from fadiag.rules.catalog import RULES
+from fadiag.rules.catalog.direct import DirectLayer
+from fadiag.rules.catalog.drtp import targets
 from fadiag.rules.convert import convert
 from fadiag.rules.feedback import LAWS, draw_feedback, generator_for
 from fadiag.rules.layers import (
@@ -16,6 +18,7 @@ from fadiag.rules.rule import FeedbackLayer, Rule
 __all__ = [
     "LAWS",
     "RULES",
+    "DirectLayer",
     "FeedbackConv1d",
     "FeedbackConv2d",
     "FeedbackLayer",
@@ -27,6 +30,7 @@ __all__ = [
     "feedback_conv",
     "feedback_linear",
     "generator_for",
+    "targets",
 ]
 
 

@@ -5,16 +5,16 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from fadiag.errors import InputError
-from fadiag.rules.catalog import LAYER_CLASSES, RULES
-from fadiag.rules.computed_weights import change_class, computed_weight, parametrization_of
-from fadiag.rules.feedback import LAWS, draw_feedback, generator_for
+from fadiag.rules.catalog import RULES
+from fadiag.rules.example import Example
+from fadiag.rules.feedback import LAWS
+from fadiag.rules.give_feedback import FeedbackChoice, give_feedback
 from fadiag.rules.layer_choice import LayerChoice, match_layers
 from fadiag.rules.layers.kinds import KIND_NAMES, KINDS, kind_of
 from fadiag.rules.left_out import check_left_out, listed
-from fadiag.rules.rule import FeedbackLayer, Rule
+from fadiag.rules.rule import FeedbackLayer
 
 __all__ = ["convert"]
 
@@ -26,8 +26,10 @@ def convert(
     rule: str = "fa",
     seed: int = 0,
     *,
-    feedback: str = "normal",
+    feedback: str | Mapping[str, Tensor] = "gaussian",
+    scale: float = 1.0,
     layers: LayerChoice | Iterable[LayerChoice] | None = None,
+    example: Example | None = None,
 ) -> _Model:
     """Convert a model to another learning rule, by changing the class of its linear and convolution layers.
 
@@ -50,16 +52,23 @@ def convert(
         ``Conv1D`` are converted. It may be such a layer itself.
     rule : str
         "bp" does not change the model, so one line of code serves a whole study. "fa" is Feedback Alignment.
-        "usf", "frsf" and "brsf" use feedback with the weight's own signs. "kp" is Kolen-Pollack. "frozen"
-        stops the learning of the layers in ``layers``; their backward pass stays exact.
+        "dfa" and "drtp" send the error of the outputs, or the targets, directly to each layer. "usf", "frsf"
+        and "brsf" use feedback with the weight's own signs. "kp" is Kolen-Pollack. "frozen" stops the
+        learning of the layers in ``layers``; their backward pass stays exact.
     seed : int
         Seed of the feedback, separate from the seeds of initialization and data.
-    feedback : {"normal", "uniform", "permuted"}
-        Distribution of B's entries, see `fadiag.rules.draw_feedback`.
+    feedback : {"gaussian", "uniform", "orthogonal", "permuted"}, or mapping of str to Tensor
+        Distribution of B's entries, see `fadiag.rules.draw_feedback`; or the matrix of each converted layer,
+        by its name, in the shape and dtype of the weight. "usf" and "brsf" compute B without it.
+    scale : float
+        Root mean square of B divided by that of the weight.
     layers : str, module, module class, or iterable of them, optional
         Names, globs, modules of the model, or classes. The model's own name is "". By default, every layer of
         a supported type is converted. Other matrices keep an exact backward pass; then `convert` raises or
         warns.
+    example : Tensor, or tuple or mapping of arguments, optional
+        A batch for the rules that need one; other rules ignore it. One pass of it shows the shapes of the
+        layers' inputs and the output layer. It leaves no trace.
 
     Returns
     -------
@@ -91,7 +100,12 @@ def convert(
     torch.Size([3, 4])
     """
     chosen_rule = _look_up(rule, {known.name: known for known in RULES}, "rule")
-    _look_up(feedback, LAWS, "feedback law")
+    if isinstance(feedback, str):
+        _look_up(feedback, LAWS, "feedback law")
+    if chosen_rule.needs_example and example is None:
+        raise InputError(
+            f"rule {rule!r} needs a batch that shows how the layers depend on each other; give example=x"
+        )
     converted = [name for name, module in model.named_modules() if isinstance(module, FeedbackLayer)]
     if chosen_rule.layer is None and chosen_rule.trains:
         if converted:
@@ -115,56 +129,12 @@ def convert(
         with_feedback = {model.get_submodule(name) for name in (*converted, *chosen)}
         check_left_out(model, with_feedback, KIND_NAMES, stacklevel=2)
     if chosen_rule.trains:
-        _give_feedback(chosen, chosen_rule, feedback, seed)
+        choice = FeedbackChoice(seed, feedback, scale)
+        give_feedback(model, chosen, chosen_rule, choice, example)
     else:
         for module in chosen.values():
             module.requires_grad_(False).zero_grad()
     return model
-
-
-def _give_feedback(chosen: Mapping[str, nn.Module], rule: Rule, law: str, seed: int) -> None:
-    """Change the class of the chosen modules and give each its B."""
-    learned = rule.layer is not None and rule.layer.feedback_is_learned
-    # Draw everything before changing anything, so an error leaves the model unchanged.
-    drawn: dict[int, Tensor] = {}
-    for name, module in chosen.items():
-        weight = _weight_of(name, module, computed=not learned)
-        if (key := _weight_id(module)) not in drawn:
-            try:
-                matrix = draw_feedback(weight, law, generator_for(seed, name))
-            except InputError as error:
-                raise InputError(f"layer {name!r}: {error}") from None
-            drawn[key] = nn.Parameter(matrix, weight.requires_grad) if learned else matrix
-    for module in chosen.values():
-        matrix = drawn[_weight_id(module)]
-        change_class(module, LAYER_CLASSES[rule.name][kind_of(module)])
-        assert isinstance(module, FeedbackLayer)
-        module.attach_feedback(matrix)
-
-
-def _weight_of(name: str, module: nn.Module, *, computed: bool) -> Tensor:
-    """Return a module's weight; without ``computed``, raise if it is computed from other parameters."""
-    if maker := parametrization_of(module):
-        if not computed:
-            raise InputError(
-                f"layer {name!r} computes its weight by {maker}, and a learned B needs a weight that the "
-                f"optimizer updates itself; remove {maker}, or leave the layer out by layers="
-            )
-        with computed_weight(module):
-            weight = module.weight
-    else:
-        weight = module.weight
-    assert isinstance(weight, Tensor)  # each kind of layer has one
-    if is_lazy(weight) or weight.is_meta:
-        raise InputError(
-            f"layer {name!r} has no weights yet; run one batch or initialize it before converting"
-        )
-    return weight
-
-
-def _weight_id(module: nn.Module) -> int:
-    """Return a number that is equal for modules that share a weight."""
-    return id(module if parametrization_of(module) else module.weight)
 
 
 def _choose(model: nn.Module, layers: LayerChoice | Iterable[LayerChoice] | None) -> dict[str, nn.Module]:
@@ -195,7 +165,8 @@ def _look_up(key: str, table: Mapping[str, _Value], what: str) -> _Value:
     if key in table:
         return table[key]
     near = get_close_matches(key, table, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {_quoted(table)}"
+    known = ", ".join(map(repr, table))
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {known}"
     raise InputError(f"unknown {what} {key!r}; {hint}")
 
 

@@ -27,6 +27,12 @@ class FeedbackLayer(nn.Module):
         Whether B stays the same for a whole run.
     feedback_is_learned : bool
         Whether B is a parameter that receives the weight's gradient in every backward pass.
+    feedback_is_drawn : bool
+        Whether B is made from a matrix that `fadiag.convert` draws or receives.
+    replaces_weight : bool
+        Whether ``feedback`` has the weight's shape and takes its place in the backward pass.
+    scale : float
+        Root mean square of B divided by the weight's, at the conversion.
 
     Examples
     --------
@@ -39,6 +45,9 @@ class FeedbackLayer(nn.Module):
     rule: ClassVar[str] = "fa"
     feedback_is_fixed: ClassVar[bool] = True
     feedback_is_learned: ClassVar[bool] = False
+    feedback_is_drawn: ClassVar[bool] = True
+    replaces_weight: ClassVar[bool] = True
+    scale: float = 1.0
     feedback: Tensor
     _given: Tensor | None = None
 
@@ -53,8 +62,11 @@ class FeedbackLayer(nn.Module):
         else:
             self.register_buffer("feedback", matrix)
 
-    def feedback_of_pass(self) -> Tensor:
-        """Return the matrix for the backward pass of the forward pass that is running now."""
+    def feedback_of_pass(self) -> Tensor | None:
+        """Return the matrix for the backward pass of the forward pass that is running now.
+
+        None if the layer sends no error through a matrix of the weight's shape.
+        """
         return self.feedback if self._given is None else self._given
 
     def learns_in_pass(self) -> bool:
@@ -98,6 +110,8 @@ class Rule:
         Class that defines how layers get and use B. None if the backward pass stays exact.
     trains : bool
         Whether the layers learn at all.
+    needs_example : bool
+        Whether `fadiag.convert` needs a batch, because the layers depend on each other.
 
     Examples
     --------
@@ -111,3 +125,4 @@ class Rule:
     name: str
     layer: type[FeedbackLayer] | None
     trains: bool = True
+    needs_example: bool = False

@@ -112,7 +112,7 @@ SIGNALS: Mapping[str, SignalSpec] = _table(
         ("state", "static"),
         "weight",
         "B_l, which takes the place of W_l in the backward pass; under a direct rule F_l, from the network's "
-        "outputs to the input of the layer's consumer",
+        "outputs to the input of the layer's consumer, or across a skip to its own input",
     ),
     SignalSpec(
         "momentum",

@@ -4,12 +4,15 @@ from fadiag.training.checkpoint import Checkpoint, load_checkpoint
 from fadiag.training.config import (
     Config,
     DataConfig,
+    FeedbackConfig,
     LiveConfig,
+    LogConfig,
     ModelConfig,
     OptimizerConfig,
     RecordConfig,
     RestConfig,
     SeedConfig,
+    SubsetConfig,
     TrainConfig,
 )
 from fadiag.training.datasets import DATASETS
@@ -26,7 +29,9 @@ __all__ = [
     "Config",
     "DataConfig",
     "DivergedError",
+    "FeedbackConfig",
     "LiveConfig",
+    "LogConfig",
     "ModelConfig",
     "OptimizerConfig",
     "Progress",
@@ -35,6 +40,7 @@ __all__ = [
     "SeedConfig",
     "Study",
     "StudyProgress",
+    "SubsetConfig",
     "TrainConfig",
     "condition_configs",
     "demo_base",

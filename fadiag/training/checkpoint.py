@@ -93,7 +93,7 @@ class Checkpoint:
 
 
 def save_checkpoint(store: Path, run_id: str, config: Config, state: TrainingState) -> Path:
-    """Write the state to a file in the folder ``STORE.checkpoints``. It is there whole, or not at all.
+    """Write the state to a file in the folder ``STORE.checkpoints``. It appears only when it is complete.
 
     `torch.load` reads it with ``weights_only=True``.
 
@@ -129,7 +129,7 @@ def load_checkpoint(run: str | Path, step: int) -> Checkpoint:
     Raises
     ------
     InputError
-        There is none of that step (the error names those there are), or it is damaged.
+        The run has no checkpoint of that step (the error lists the others), or the file is damaged.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def load_checkpoint(run: str | Path, step: int) -> Checkpoint:
     path = _path(store, step)
     if not path.exists():
         steps = ", ".join(map(str, _steps(store)))
-        there = f"there are those of steps {steps}" if steps else "it has none at all"
+        there = f"it has those of steps {steps}" if steps else "it has none at all"
         raise InputError(f"{store} has no checkpoint of step {step}; {there}")
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
@@ -160,7 +160,7 @@ def load_checkpoint(run: str | Path, step: int) -> Checkpoint:
 
 
 def resumable(store: Path, config: Config) -> Checkpoint | None:
-    """Return the newest checkpoint of a run whose records before it are all in the store; None if none is.
+    """Return the newest checkpoint with all earlier records in the store; None if there is none.
 
     Raises
     ------

@@ -101,13 +101,10 @@ def condition_configs(base: Config, learning_rates: Mapping[str, float]) -> dict
     True
     """
 
-    def condition(
-        rule: str, optimizer: Literal["sgd", "muon"], norm: Literal["none", "batch"], frozen: bool
-    ) -> Config:
+    def condition(rule: str, optimizer: Literal["sgd", "muon"], norm: Literal["none", "batch"]) -> Config:
         config = replace(
             base,
             rule=rule,
-            freeze_hidden=frozen,
             model=replace(base.model, norm=norm),
             optimizer=replace(base.optimizer, name=optimizer),
         )
@@ -115,12 +112,12 @@ def condition_configs(base: Config, learning_rates: Mapping[str, float]) -> dict
         return replace(config, optimizer=replace(config.optimizer, learning_rate=rate))
 
     configs = (
-        condition("bp", "sgd", "none", False),
-        condition("fa", "sgd", "none", False),
-        condition("fa", "sgd", "batch", False),
-        condition("fa", "muon", "none", False),
-        condition("fa", "muon", "batch", False),
-        condition("fa", "sgd", "none", True),
+        condition("bp", "sgd", "none"),
+        condition("fa", "sgd", "none"),
+        condition("fa", "sgd", "batch"),
+        condition("fa", "muon", "none"),
+        condition("fa", "muon", "batch"),
+        condition("frozen", "sgd", "none"),
     )
     return {config.label: config for config in configs}
 

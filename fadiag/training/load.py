@@ -80,10 +80,8 @@ def make_config(
         config = msgspec.convert(merged, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {_explain(str(error), merged)}") from None
-    # Rules that do not train are not offered: frozen layers have the separate key freeze_hidden.
-    rules = [rule.name for rule in RULES if rule.trains]
     for key, name, names in (
-        ("rule", config.rule, rules),
+        ("rule", config.rule, [rule.name for rule in RULES]),
         ("data.name", config.data.name, DATASETS),
         ("model.name", config.model.name, MODELS),
     ):
@@ -102,12 +100,15 @@ def _explain(message: str, table: Mapping[str, Any]) -> str:
         if part == "[" or not isinstance(value, Mapping):
             break
         value = value.get(part)
-        kind = _without_none(get_type_hints(kind)[part])
+        hint = get_type_hints(kind)[part]
+        kind = _table_of(hint) or _without_none(hint)
     choices = get_args(kind) if get_origin(kind) is Literal else ()
     if choices and isinstance(value, str):
         return f"{key!r} is {value!r}; {_near(value, '', choices)}"
     if isinstance(value, Mapping) and not complaint.startswith("Expected"):
         return f"in {key!r}, {complaint}"  # the message is about the whole table
+    if complaint.startswith("Expected"):  # in TOML's words
+        complaint = complaint.replace("object", "table").replace("array", "list").replace(" | null", "")
     return f"{key!r} is {value!r}: {complaint[0].lower()}{complaint[1:]}"
 
 
@@ -144,9 +145,15 @@ def _check_keys(table: Mapping[str, Any], struct: type[msgspec.Struct], above: s
     for key, value in table.items():
         if key not in fields:
             raise ConfigError(f"{source}: unknown key {(above + key)!r}; {_near(above + key, above, fields)}")
-        kind = _without_none(fields[key])
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, Mapping):
-            _check_keys(value, kind, f"{above}{key}.", source)
+        inner = _table_of(fields[key])
+        if inner is not None and isinstance(value, Mapping):
+            _check_keys(value, inner, f"{above}{key}.", source)
+
+
+def _table_of(kind: Any) -> type[msgspec.Struct] | None:
+    """Return the class of a table that a key may hold, alone or among other types."""
+    kinds = get_args(kind) if get_origin(kind) in (UnionType, Union) else (kind,)
+    return next((one for one in kinds if isinstance(one, type) and issubclass(one, msgspec.Struct)), None)
 
 
 def _near(key: str, above: str, fields: Iterable[str]) -> str:

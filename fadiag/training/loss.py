@@ -1,17 +1,25 @@
 """Compute the training loss and the accuracy in the precision of a run."""
 
-from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
+from fadiag.rules import targets
 from fadiag.training.config import Config
 from fadiag.training.samples import Samples
 
 __all__ = ["Loss", "accuracy", "autocast_of", "loss_of"]
 
-Loss = Callable[[nn.Module, tuple[Tensor, Tensor]], Tensor]
+
+class Loss(Protocol):
+    """The mean loss of a batch, times a share: that of a micro-batch in its batch."""
+
+    def __call__(self, model: nn.Module, batch: tuple[Tensor, Tensor], share: float = 1.0) -> Tensor:
+        """Return the loss as a scalar."""
+
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _CHUNK = 1000
@@ -24,7 +32,7 @@ def autocast_of(config: Config, device: torch.device) -> torch.autocast:
 
 
 def loss_of(config: Config) -> Loss:
-    """Return ``loss(model, (x, y))``: the mean loss of a batch as the configuration says.
+    """Return ``loss(model, (x, y), share=1)``, the mean loss of a batch that a configuration asks for.
 
     Examples
     --------
@@ -34,16 +42,18 @@ def loss_of(config: Config) -> Loss:
     """
     smoothing, kind = config.data.smoothing, config.train.loss
 
-    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor], share: float = 1.0) -> Tensor:
         x, y = batch
-        with autocast_of(config, y.device):
+        # DRTP's hidden layers learn from the targets, whatever the loss is.
+        learning = targets(model, y, -share / len(y)) if config.rule == "drtp" else nullcontext()
+        with autocast_of(config, y.device), learning:
             outputs = model(x)
         outputs = outputs.float() if outputs.dtype in _TYPES.values() else outputs
         if kind == "cross_entropy":
-            return cross_entropy(outputs, y, label_smoothing=smoothing)
+            return share * cross_entropy(outputs, y, label_smoothing=smoothing)
         classes = outputs.shape[1]
-        targets = one_hot(y, classes).to(outputs.dtype) * (1 - smoothing) + smoothing / classes
-        return mse_loss(outputs, targets)
+        wanted = one_hot(y, classes).to(outputs.dtype) * (1 - smoothing) + smoothing / classes
+        return share * mse_loss(outputs, wanted)
 
     return loss
 

@@ -5,18 +5,21 @@ from typing import Any
 
 import msgspec
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from fadiag.capture import PROBE_SIGNALS, Live, Probe
-from fadiag.training.config import Config
+from fadiag.capture import PROBE_SIGNALS, Live, Probe, Subset, logarithmic
+from fadiag.training.config import Config, LiveConfig, LogConfig, SubsetConfig
 from fadiag.training.loss import loss_of
 from fadiag.training.samples import RunData
 
 __all__ = ["meta_of", "recorder_options"]
 
 
-def recorder_options(config: Config, data: RunData) -> dict[str, Any]:
-    """Return the recorder's arguments that follow from the configuration and the data."""
+def recorder_options(config: Config, data: RunData, fa_feedback: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the recorder's arguments that follow from the configuration and the data.
+
+    ``fa_feedback`` has the matrices for ``record.error_fa``, by layer.
+    """
     record = config.record
     probe = Probe(
         data.held_out.take(torch.arange(record.probe_samples, device="cpu")),
@@ -24,21 +27,36 @@ def recorder_options(config: Config, data: RunData) -> dict[str, Any]:
         mode=record.probe_mode,
         redraws=record.redraws,
         gate_draws=record.gate_draws,
-        null_every=record.null_every,
+        null_every=_when(record.null_every),
+        check_every=_when(record.check_every),
         jacobian_vectors=record.jacobian_vectors,
+        feedbacks={"fa": fa_feedback} if fa_feedback else None,
         reduction=record.reduction,
         unfolding=record.unfolding,
-        rows=record.rows,
+        rows=_rows(record.rows),
         signals=PROBE_SIGNALS if record.signals is None else record.signals,
     )
     return {
         "probes": {"probe": probe},
-        "live": None if record.live is None else Live(**msgspec.structs.asdict(record.live)),
-        "every": record.every,
+        "live": None if record.live is None else _live(record.live),
+        "every": _when(record.every),
         "state": record.state,
         "layers": record.layers,
         "config": msgspec.to_builtins(config),
     }
+
+
+def _live(live: LiveConfig) -> Live:
+    options = msgspec.structs.asdict(live)
+    return Live(**(options | {"every": _when(live.every), "rows": _rows(live.rows)}))
+
+
+def _when(given: Any) -> Any:
+    return logarithmic(given.per_decade) if isinstance(given, LogConfig) else given
+
+
+def _rows(given: Any) -> Any:
+    return Subset(given.n, given.seed) if isinstance(given, SubsetConfig) else given
 
 
 def meta_of(

@@ -82,7 +82,7 @@ class RunData:
     train, held_out : Samples
     held_out_name : {"test", "validation"}
     classes : int or None
-        None where a user's data set does not say it.
+        None if a user's data set does not give it.
     fingerprint : str
         SHA-256 of all images and labels as read, or of the tensors given; "" for a user's data set.
     border : Tensor or None
@@ -121,7 +121,7 @@ def prepare_data(
     ConfigError
         The data do not fit the configuration.
     InputError
-        A file is missing or damaged, or the data given are none.
+        A file is missing or damaged, or the given data are empty.
     """
     classes: int | None
     if train is None:

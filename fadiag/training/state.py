@@ -97,7 +97,7 @@ class TrainingState:
             Whether rule and feedback seed are the checkpoint's. If not, the feedback and torch's generators
             stay as they are.
         same_data : bool
-            Whether the data seed is. If not, shuffling and augmentation begin anew.
+            Whether the data seed is the checkpoint's. If not, shuffling and augmentation begin anew.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class TrainingState:
             except ValueError:
                 raise ConfigError(
                     f"{held['kind']} has other parameters than in the checkpoint; keep optimizer.layers and "
-                    "freeze_hidden"
+                    "the rule"
                 ) from None
             for group, options in zip(optimizer.param_groups, own, strict=True):
                 group.update(options)
@@ -153,7 +153,7 @@ class TrainingState:
                 there = f"of shape {tuple(held[name].shape)}" if name in held else "nowhere"
                 raise ConfigError(
                     f"{name!r} of shape {tuple(mine[name].shape)} is {there} in the checkpoint; take the "
-                    "network that it is of"
+                    "network of the checkpoint"
                 )
         self.model.load_state_dict(
             {name: held.get(name, mine[name]) for name in mine if name not in kept}, strict=False

@@ -14,13 +14,13 @@ from fadiag.capture import Recorder
 from fadiag.capture.passes.isolation import cuda_devices, seed_torch
 from fadiag.errors import ConfigError, FadiagError
 from fadiag.paths import absolute_path
-from fadiag.rules import convert
 from fadiag.rules.feedback import generator_for
 from fadiag.store import run_info
 from fadiag.training.checkpoint import Checkpoint, resumable, save_checkpoint
 from fadiag.training.checks import check_batch_norm, check_counts, check_layers, pick_device
 from fadiag.training.config import Config
 from fadiag.training.layer_order import layers_in_order
+from fadiag.training.learning_rule import apply_rule, fa_feedback
 from fadiag.training.loss import accuracy, loss_of
 from fadiag.training.models import build_model
 from fadiag.training.optimizers import (
@@ -124,15 +124,16 @@ def train(
         how = {"if_exists": "replace"} if checkpoint is None else {"resume_from": checkpoint.step}
     samples = prepare_data(config.data, data, test, config.seeds.data, place)
     check_counts(config, samples)
-    example = samples.train.take(torch.zeros(1, dtype=torch.int64, device="cpu"))[0]
+    example = samples.train.take(torch.arange(min(2, len(samples.train)), device="cpu"))[0]
     if model is None:
         if samples.classes is None:
             raise ConfigError("a torch Dataset does not say its number of classes; give model= too")
         model = build_model(config.model, tuple(example.shape[1:]), samples.classes, config.seeds.init)
     model = model.to(place)
     layers = layers_in_order(model, example)
-    model = convert(model, rule=config.rule, seed=config.seeds.feedback)
     check_layers(layers, model)
+    feedbacks = fa_feedback(config, model) if config.record.error_fa else {}
+    model = apply_rule(config, model, layers, example)
     check_batch_norm(config, model)
     optimizers, taken = build_optimizers(config, model, layers)
     trained = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
@@ -159,7 +160,7 @@ def train(
             steps=steps,
             scaler=scaler if scaler.is_enabled() else None,
             meta={**meta_of(config, samples, layers, taken), **(meta or {})},
-            **recorder_options(config, samples),
+            **recorder_options(config, samples, feedbacks),
             **how,
         ) as recorder:
             run_id, every = run_info(store).run_id, config.train.checkpoint_every
@@ -184,7 +185,9 @@ def train(
                 model.zero_grad()
                 total = 0.0
                 for part in batch.chunk(config.train.accumulate):
-                    loss = loss_function(model, samples.batch(part, state.augment)) / config.train.accumulate
+                    loss = loss_function(
+                        model, samples.batch(part, state.augment), 1 / config.train.accumulate
+                    )
                     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                     total += loss.item()
                 if not math.isfinite(total):

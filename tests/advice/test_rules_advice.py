@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
-from fadiag.rules import convert
+from fadiag.rules import convert, targets
 from tests.advice.advice import Table
 
 ADVICE = Table()
@@ -146,3 +147,191 @@ for own in (2, 9):  # a part of the model, and most of it
         lambda at, own=own: convert(Own(own), layers=["fc"]),
         lambda at, own=own: convert(Own(own), layers="*"),
     )
+
+
+# Direct rules, and the matrices that convert draws or takes.
+
+X, Y = torch.randn(6, 4), torch.arange(6) % 2
+
+
+def direct(rule="dfa", model=None, x=X, **options):
+    return convert(fresh() if model is None else model, rule, example=x, **options)
+
+
+def trained(model, x=X, y=Y):
+    nn.functional.cross_entropy(model(x), y).backward()
+    assert float(model[0].weight.grad.abs().sum()) > 0
+
+
+def trained_by_targets(model, y=Y, scale=None):
+    with targets(model, y, scale):
+        trained(model)
+
+
+ADVICE.row(
+    "give example=x",
+    lambda at: convert(fresh(), "dfa"),
+    lambda at: convert(fresh(), "dfa", example=X),
+)
+
+
+@ADVICE.story("give convert an example of the size that you train with")
+def _(at, provoked):
+    def built(positions):
+        model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.AdaptiveAvgPool2d((1, 3)), nn.Flatten())
+        return direct(model=model.append(nn.Linear(3, 2)), x=torch.randn(6, positions, 4))
+
+    with provoked():
+        trained(built(2), torch.randn(6, 5, 4))
+    trained(built(5), torch.randn(6, 5, 4))
+
+
+@ADVICE.story("call the model inside `with fadiag.rules.targets(model, y):`")
+def _(at, provoked):
+    model = direct("drtp")
+    with provoked():
+        trained(model)
+    trained_by_targets(model)
+
+
+ADVICE.row(
+    "give targets() the targets of this batch",
+    lambda at: trained_by_targets(direct("drtp"), Y[:3]),
+    lambda at: trained_by_targets(direct("drtp")),
+)
+ADVICE.row(
+    "convert it with rule='drtp'",
+    lambda at: trained_by_targets(fresh()),
+    lambda at: trained_by_targets(direct("drtp")),
+)
+ADVICE.row(
+    "give a finite number, or leave it out for -1/N",
+    lambda at: trained_by_targets(direct("drtp"), scale=float("inf")),
+    lambda at: trained_by_targets(direct("drtp"), scale=0.1),
+    lambda at: trained_by_targets(direct("drtp")),
+)
+ADVICE.row(
+    "give class indices (N,), or targets (N, {outputs})",
+    lambda at: trained_by_targets(direct("drtp"), torch.ones(6, 3)),
+    lambda at: trained_by_targets(direct("drtp"), Y),
+    lambda at: trained_by_targets(direct("drtp"), torch.eye(2)[Y]),
+)
+ADVICE.row(
+    "give indices from 0 to {outputs - 1}",
+    lambda at: trained_by_targets(direct("drtp"), Y + 1),
+    lambda at: trained_by_targets(direct("drtp"), Y),
+)
+
+
+class Tied(nn.Module):
+    """One layer is called twice, and one is called with a flag only."""
+
+    def __init__(self):
+        super().__init__()
+        self.below, self.twice, self.spare = nn.Linear(4, 3), nn.Linear(3, 3), nn.Linear(3, 3)
+        self.out = nn.Linear(3, 2)
+
+    def forward(self, x, spare=False):
+        h = self.below(x)
+        h = self.spare(h) if spare else self.twice(torch.tanh(self.twice(h)))
+        return self.out(h)
+
+
+ADVICE.row(
+    "leave it out by layers=[...]",
+    lambda at: direct(model=Tied(), layers=["below", "twice", "out"]),
+    lambda at: direct(model=Tied(), layers=["below", "out"]),
+)
+ADVICE.row(
+    "or give an example that uses it",
+    lambda at: direct(model=Tied(), layers=["below", "spare", "out"]),
+    lambda at: direct(model=Tied(), layers=["below", "out"]),
+    lambda at: direct(model=Tied(), layers=["below", "spare", "out"], x=(X, True)),
+)
+ADVICE.row(
+    "give a model that pools or flattens before its last layer",
+    lambda at: direct(model=nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), x=torch.ones(6, 5, 4)),
+    lambda at: direct(
+        model=nn.Sequential(nn.Linear(4, 3), nn.Flatten(), nn.Linear(15, 2)), x=torch.ones(6, 5, 4)
+    ),
+)
+ADVICE.row(
+    "it must be the output layer, so add that to layers=[...]",
+    lambda at: direct(layers=["0"]),
+    lambda at: direct(layers=["0", "2"]),
+)
+
+
+class Positions(nn.Module):
+    """A layer reads positions as if they were samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.each, self.out = nn.Linear(2, 3), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.out(self.each(x.reshape(-1, 2)).reshape(len(x), -1))
+
+
+ADVICE.row(
+    "samples of the outputs; leave it out by layers=[...]",
+    lambda at: direct(model=Positions()),
+    lambda at: direct(model=Positions(), layers=["out"]),
+)
+
+
+@ADVICE.story("call the whole model, ")
+def _(at, provoked):
+    def of(model, x):
+        model(x.requires_grad_()).sum().backward()
+
+    model = direct()
+    with provoked():
+        of(model[:2], X.clone())
+    of(model, X.clone())
+
+
+@ADVICE.story("compute the loss from its outputs, and checkpoint with use_reentrant=False")
+def _(at, provoked):
+    model = direct()
+    for reentrant in (True, False):
+        hidden = checkpoint(model[:2], X.clone().requires_grad_(), use_reentrant=reentrant)
+        loss = model[2](hidden).sum()
+        if reentrant:
+            with provoked():
+                loss.backward()
+        else:
+            loss.backward()
+
+
+ADVICE.row(
+    "give a positive, finite number",
+    lambda at: convert(fresh(), scale=0),
+    lambda at: convert(fresh(), scale=2),
+)
+GIVEN = {"0": torch.ones(3, 4), "2": torch.ones(2, 3)}
+ADVICE.row(
+    "leave feedback= out",
+    lambda at: convert(fresh(), "usf", feedback=GIVEN),
+    lambda at: convert(fresh(), "usf"),
+)
+ADVICE.row(
+    "multiply the matrices, and leave scale= out",
+    lambda at: convert(fresh(), feedback=GIVEN, scale=2),
+    lambda at: convert(fresh(), feedback={name: 2 * matrix for name, matrix in GIVEN.items()}),
+)
+ADVICE.row(
+    "give one matrix for each converted layer",
+    lambda at: convert(fresh(), feedback={"0": GIVEN["0"], "fc": GIVEN["2"]}),
+    lambda at: convert(fresh(), feedback=GIVEN),
+)
+ADVICE.row(
+    "; give {weight.dtype} of shape {tuple(shape)}",
+    lambda at: convert(fresh(), feedback={**GIVEN, "0": GIVEN["0"].double()}),
+    lambda at: convert(fresh(), feedback=GIVEN),
+)
+ADVICE.row(
+    "is not finite; give finite numbers",
+    lambda at: convert(fresh(), feedback={**GIVEN, "0": GIVEN["0"] / 0}),
+    lambda at: convert(fresh(), feedback=GIVEN),
+)

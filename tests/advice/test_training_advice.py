@@ -120,11 +120,11 @@ def _(at, provoked):
     run(at, small(optimizer={"learning_rate": 0.01}), "sgd.zarr", branch=checkpoint)
 
 
-@ADVICE.story("has other parameters than in the checkpoint; keep optimizer.layers and freeze_hidden")
+@ADVICE.story("has other parameters than in the checkpoint; keep optimizer.layers and the rule")
 def _(at, provoked):
     checkpoint = load_checkpoint(run(at), 1)
     with provoked():
-        run(at, small(freeze_hidden=True), "frozen.zarr", branch=checkpoint)
+        run(at, small(rule="frozen"), "frozen.zarr", branch=checkpoint)
     run(at, name="same.zarr", branch=checkpoint)
     checkpoint = load_checkpoint(run(at, small(optimizer=MUON), "muon.zarr"), 1)
     with provoked():
@@ -141,7 +141,7 @@ def _(at, provoked):
     run(at, learned, "new.zarr")
 
 
-@ADVICE.story("in the checkpoint; take the network that it is of")
+@ADVICE.story("in the checkpoint; take the network of the checkpoint")
 def _(at, provoked):
     given = {"data": DATA, "config": small(data=DataConfig())}
     checkpoint = load_checkpoint(run(at, model=net(4), **given), 1)
@@ -205,17 +205,22 @@ ADVICE.row(
     lambda at: run(at, small(rule="kp", optimizer={"name": "adamw", "weight_decay": 0.01})),
 )
 ADVICE.row(
+    "which the loss scale of amp 'fp16' does not reach; take 'bf16'",
+    lambda at: small(rule="drtp", train={"amp": "fp16"}),
+    lambda at: small(rule="drtp", train={"amp": "bf16"}),
+)
+ADVICE.row(
     "set it above 0, as in 0.01",
     lambda at: run(at, small(rule="kp")),
     lambda at: run(at, small(rule="kp", optimizer={"weight_decay": 0.01})),
 )
 ADVICE.row(
-    "and freeze_hidden trains the last layer only; take 'sgd'",
-    lambda at: run(at, small(freeze_hidden=True, optimizer=MUON)),
-    lambda at: run(at, small(freeze_hidden=True, optimizer={"name": "sgd"})),
+    "and rule 'frozen' trains the last layer only; take 'sgd'",
+    lambda at: run(at, small(rule="frozen", optimizer=MUON)),
+    lambda at: run(at, small(rule="frozen", optimizer={"name": "sgd"})),
 )
 ADVICE.row(
-    "that leaves none; take another optimizer.layers, or 'sgd'",
+    "take another optimizer.layers, or 'sgd'",
     lambda at: run(at, small(model={"hidden": (4,)}, optimizer=replace(MUON, layers="hidden"))),
     lambda at: run(at, small(model={"hidden": (4,)}, optimizer=replace(MUON, layers="all_but_last"))),
     lambda at: run(at, small(model={"hidden": (4,)}, optimizer=replace(MUON, layers="all"))),

@@ -84,7 +84,7 @@ def test_usage(words, message) -> None:
 
 def test_a_branch_that_cannot_be_is_one_line(run, tmp_path) -> None:
     for words, message in (
-        ((f"{run}@7",), f"error: {run} has no checkpoint of step 7; there are those of steps 4, 8"),
+        ((f"{run}@7",), f"error: {run} has no checkpoint of step 7; it has those of steps 4, 8"),
         (
             (f"{run}@8", "--set", "seeds.init=1"),
             "error: seeds.init is 1, and 0 in the",

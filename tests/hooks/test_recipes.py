@@ -32,7 +32,7 @@ def test_every_recipe_is_run_here():
         "hf_trainer.py",
         "lightning_callback.py",
         "plain_loop.py",
-        "reference_trainer.py",
+        "own_model.py",
         "torchrun_ddp.py",
     }
 
@@ -43,8 +43,8 @@ def test_plain_loop(tmp_path):
     np.testing.assert_array_equal(run["probe/step"], [0, 20, 40, 60, 80, 84])
 
 
-def test_reference_trainer(tmp_path):
-    out = launched("reference_trainer.py", tmp_path)
+def test_own_model(tmp_path):
+    out = launched("own_model.py", tmp_path)
     assert (out / "rank.pdf").stat().st_size > 1000
     for rule in ("bp", "fa"):
         run = open_run(out / f"{rule}.zarr")

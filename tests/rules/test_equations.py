@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fadiag.rules import RULES, Rule, convert
+from tests.rules.straight import LAYERWISE
 
 #: B of a pass, from the weight and what the layer holds.
 FEEDBACKS: dict[str, Callable[[np.ndarray, dict[str, np.ndarray]], np.ndarray]] = {
@@ -20,7 +21,7 @@ FEEDBACKS: dict[str, Callable[[np.ndarray, dict[str, np.ndarray]], np.ndarray]] 
 
 
 def test_every_rule_with_feedback_has_its_equation_here() -> None:
-    assert set(FEEDBACKS) == {rule.name for rule in RULES if rule.layer is not None}
+    assert set(FEEDBACKS) == set(LAYERWISE)
 
 
 @pytest.mark.parametrize("rule", FEEDBACKS)
@@ -64,5 +65,5 @@ def test_frozen_layers_pass_the_error_on_exactly_and_learn_nothing() -> None:
 
 
 def test_a_rule_is_a_name_and_a_layer() -> None:
-    assert [rule.name for rule in RULES] == ["bp", "fa", "usf", "frsf", "brsf", "kp", "frozen"]
+    assert [rule.name for rule in RULES] == ["bp", "fa", "dfa", "drtp", "usf", "frsf", "brsf", "kp", "frozen"]
     assert all(isinstance(rule, Rule) for rule in RULES)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 
-from fadiag.rules import RULES, FeedbackLayer, FeedbackTransposedLinear, convert, feedback_linear
-from tests.rules.straight import Straight
+from fadiag.rules import FeedbackLayer, FeedbackTransposedLinear, convert, feedback_linear
+from tests.rules.straight import LAYERWISE, Straight
 
 # torch says so of its own layer; ours pads before the kernel.
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
@@ -113,7 +113,7 @@ def test_gradcheck_passes_only_with_the_weight_as_feedback(layer: nn.Module, dev
         torch.autograd.gradcheck(convert(double(layer, device)), (x,), nondet_tol=1e-12)
 
 
-@pytest.mark.parametrize("rule", [rule.name for rule in RULES if rule.layer is not None])
+@pytest.mark.parametrize("rule", LAYERWISE)
 def test_gradcheck_passes_under_every_rule_with_the_weight_as_feedback(
     rule: str, device: torch.device
 ) -> None:
@@ -123,6 +123,16 @@ def test_gradcheck_passes_under_every_rule_with_the_weight_as_feedback(
         assert torch.autograd.gradcheck(layer, (x,))
     with pytest.raises(GradcheckError, match="Jacobian mismatch"):
         torch.autograd.gradcheck(layer, (x,))
+
+
+@pytest.mark.parametrize("case", ["linear", *CONVS])
+def test_an_in_place_gate_may_follow(case: str, device: torch.device) -> None:
+    layer, shape = (nn.Linear(5, 3), (2, 7, 5)) if case == "linear" else CONVS[case]
+    x, found = torch.randn(shape, dtype=torch.float64).to(device), []
+    for inplace in (False, True):
+        model = nn.Sequential(convert(double(layer, device)), nn.ReLU(inplace))
+        found.append(gradients(model, x))
+    assert_same(*found)
 
 
 def test_functional_call_with_the_weight_as_feedback_is_the_true_backward(device: torch.device) -> None:

@@ -12,11 +12,11 @@ from tests.rules.straight import Straight
 
 #: definitions: the cosine of feedback and weight at initialization.
 COSINES = {
-    ("usf", "normal"): math.sqrt(2 / math.pi),
+    ("usf", "gaussian"): math.sqrt(2 / math.pi),
     ("usf", "uniform"): math.sqrt(3) / 2,
-    ("frsf", "normal"): 2 / math.pi,
+    ("frsf", "gaussian"): 2 / math.pi,
     ("frsf", "uniform"): 3 / 4,
-    ("brsf", "normal"): 2 / math.pi,
+    ("brsf", "gaussian"): 2 / math.pi,
 }
 
 
@@ -25,11 +25,11 @@ def cosine(x: Tensor, y: Tensor) -> float:
     return float(x @ y / (x.norm() * y.norm()))
 
 
-def layer(device: torch.device, rule: str, law: str = "normal") -> nn.Linear:
+def layer(device: torch.device, rule: str, law: str = "gaussian") -> nn.Linear:
     torch.manual_seed(0)
     linear = nn.Linear(300, 400)
-    (nn.init.normal_ if law == "normal" else nn.init.uniform_)(
-        linear.weight, *((0, 0.1) if law == "normal" else (-0.1, 0.1))
+    (nn.init.normal_ if law == "gaussian" else nn.init.uniform_)(
+        linear.weight, *((0, 0.1) if law == "gaussian" else (-0.1, 0.1))
     )
     return convert(linear.to(device), rule=rule, feedback=law)
 

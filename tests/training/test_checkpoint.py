@@ -245,7 +245,7 @@ def test_what_a_branch_changes_takes_effect(tmp_path: Path, changes: dict, same:
             "the checkpoint is of SGD, and this run has Adam, which",
         ),
         (
-            {"freeze_hidden": True},
+            {"rule": "frozen"},
             "SGD has other parameters than in the checkpoint; keep optimizer.layers and",
         ),
         (
@@ -293,9 +293,7 @@ def test_another_network_is_refused(tmp_path: Path, checkpoint) -> None:
 def test_missing_and_damaged_checkpoints_are_named(tmp_path: Path, monkeypatch) -> None:
     store = tmp_path / "run.zarr"
     train_until(10, SMALL, store, monkeypatch)
-    with pytest.raises(
-        InputError, match=r"run\.zarr has no checkpoint of step 5; there are those of .* 4, 8$"
-    ):
+    with pytest.raises(InputError, match=r"run\.zarr has no checkpoint of step 5; it has those of .* 4, 8$"):
         load_checkpoint(store, 5)
     newest = tmp_path / "run.zarr.checkpoints" / "8.pt"
     for content in (b"", b"not a checkpoint", newest.read_bytes()[:-200]):

@@ -55,7 +55,19 @@ def test_an_empty_table_is_the_defaults() -> None:
         ),
         (
             {"record": {"every": "often"}},
-            "'record.every' is 'often': expected `int | array`, got `str`",
+            "'record.every' is 'often': expected `int | table | list`, got `str`",
+        ),
+        (
+            {"record": {"every": {"per_decad": 3}}},
+            "c.toml: unknown key 'record.every.per_decad'; did you mean 'record.every.per_decade'",
+        ),
+        (
+            {"record": {"every": {"per_decade": 0}}},
+            "'record.every.per_decade' is 0: expected `int` >= 1",
+        ),
+        (
+            {"record": {"live": {"rows": {"m": 3}}}},
+            "c.toml: unknown key 'record.live.rows.m'; there are 'record.live.rows.n', ",
         ),
         (
             {"record": {"live": {"unfolding": "chanels"}}},
@@ -104,13 +116,13 @@ def test_an_empty_table_is_the_defaults() -> None:
             "'model.norm' is 'xyz'; there are 'none', 'batch', 'layer', 'group'",
         ),
         ({"model": {"hidden": [8, 0]}}, "c.toml: 'model.hidden[1]' is [8, 0]: expected `int` >= 1"),
-        ({"model": {"hidden": []}}, "c.toml: 'model.hidden' is []: expected `array` of length >= 1"),
+        ({"model": {"hidden": []}}, "c.toml: 'model.hidden' is []: expected `list` of length >= 1"),
         (
             {"seeds": {"init": 2**63}},
             "c.toml: 'seeds.init' is 9223372036854775808: expected `int` <= 9223372036854775807",
         ),
         ({"seeds": {"data": 2**70}}, "c.toml: 'seeds.data' is 1180591620717411303424: "),
-        ({"model": 3}, "c.toml: 'model' is 3: expected `object`, got `int`"),
+        ({"model": 3}, "c.toml: 'model' is 3: expected `table`, got `int`"),
         ({"rule": "faa"}, "c.toml: 'rule' is 'faa'; did you mean 'fa'"),
         (
             {"data": {"name": "fashion_mnist"}},
@@ -163,7 +175,7 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
 
 def test_labels_name_the_condition() -> None:
     assert Config(rule="bp").label == "bp"
-    assert Config(freeze_hidden=True, optimizer=OptimizerConfig()).label == "frozen"
+    assert Config(rule="frozen", optimizer=OptimizerConfig()).label == "frozen"
     assert Config(condition="mine").label == "mine"
     assert make_config({"model": {"norm": "layer"}, "optimizer": {"name": "adam"}}).label == "fa+adam+ln"
 

@@ -195,9 +195,9 @@ def test_adam_takes_momentum_and_beta2(name: str, kind: type) -> None:
 
 
 def test_frozen_hidden_layers_leave_muon_nothing() -> None:
-    config = Config(freeze_hidden=True, optimizer=OptimizerConfig(name="muon"))
+    config = Config(rule="frozen", optimizer=OptimizerConfig(name="muon"))
     model = build_model(config.model, (4,), 2, seed=0)
-    with pytest.raises(ConfigError, match="freeze_hidden trains the last layer only; take 'sgd'"):
+    with pytest.raises(ConfigError, match="rule 'frozen' trains the last layer only; take 'sgd'"):
         build_optimizers(config, model, layers_in_order(model, torch.zeros(1, 4)))
 
 

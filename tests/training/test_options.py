@@ -9,6 +9,8 @@ from msgspec.structs import replace
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
+from fadiag.capture import Probe, Subset
+from fadiag.capture.signals.samples import chosen_samples
 from fadiag.errors import ConfigError, InputError
 from fadiag.rules import convert
 from fadiag.store import open_run, run_info
@@ -16,11 +18,14 @@ from fadiag.training import (
     Config,
     DataConfig,
     LiveConfig,
+    LogConfig,
     ModelConfig,
     OptimizerConfig,
     RecordConfig,
     RestConfig,
+    SubsetConfig,
     TrainConfig,
+    recording,
     train,
 )
 from fadiag.training.loss import loss_of
@@ -117,7 +122,7 @@ def test_a_data_set_gives_the_same_run_as_its_tensors(tmp_path: Path) -> None:
 
 def test_frozen_hidden_layers_are_those_before_the_last_call(tmp_path: Path) -> None:
     model, start = net(), dict(net().named_parameters())
-    config = replace(SMALL, data=DataConfig(), freeze_hidden=True)
+    config = replace(SMALL, data=DataConfig(), rule="frozen")
     train(config, tmp_path / "run.zarr", model=model, data=blobs())
     moved = {name for name, value in model.named_parameters() if not torch.equal(value, start[name])}
     assert moved == {"head.weight", "head.bias"}
@@ -382,12 +387,56 @@ def test_a_rule_that_cannot_apply_is_one_clear_line(tmp_path: Path) -> None:
         def forward(self, x):
             return x @ self.w.T
 
-    with pytest.raises(InputError, match=r"nothing to convert in Own: it has no layer of type"):
-        train(replace(SMALL, data=DataConfig()), tmp_path / "run.zarr", model=Own(), data=blobs())
+    class Pairs(nn.Bilinear):
+        def forward(self, x):
+            return super().forward(x, x)
+
+    with pytest.raises(InputError, match=r"nothing to convert in Pairs: it has no layer of type"):
+        train(replace(SMALL, data=DataConfig()), tmp_path / "run.zarr", model=Pairs(5, 5, 3), data=blobs())
     with pytest.raises(
         ConfigError, match="no layer with a weight matrix is called in the forward pass of Own"
     ):
-        train(replace(SMALL, data=DataConfig(), rule="bp"), tmp_path / "run.zarr", model=Own(), data=blobs())
+        train(replace(SMALL, data=DataConfig()), tmp_path / "run.zarr", model=Own(), data=blobs())
     with pytest.raises(InputError, match="unknown rule 'faa'; did you mean 'fa'"):
         train(replace(SMALL, rule="faa"), tmp_path / "run.zarr")
     assert not (tmp_path / "run.zarr").exists()
+
+
+def test_schedules_and_subsets_may_be_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probes = []
+    monkeypatch.setattr(
+        recording, "Probe", lambda *args, **options: probes.append(options) or Probe(*args, **options)
+    )
+    record = RecordConfig(
+        every=LogConfig(per_decade=3),
+        live=LiveConfig(signals=("error",), every=LogConfig(per_decade=1), rows=SubsetConfig(n=5, seed=1)),
+        state=("weight",),
+        probe_samples=12,
+        redraws=0,
+        gate_draws=0,
+        check_every=(2,),
+        rows=SubsetConfig(n=6, seed=3),
+    )
+    config = replace(SMALL, record=record, train=replace(SMALL.train, epochs=2))
+    with open_run(train(config, tmp_path / "run.zarr")) as run:
+        assert run["probe"].step.values.tolist() == [0, 1, 2, 5, 6]
+        assert run["live"].step.values.tolist() == [0, 1]
+        whole = replace(config, record=replace(record, rows=None))
+        with open_run(train(whole, tmp_path / "whole.zarr")) as other:
+            rows = chosen_samples(Subset(6, seed=3), 12).numpy()
+            assert np.array_equal(run["probe/fc2/error"], other["probe/fc2/error"][:, rows])
+    assert probes[0]["check_every"] == (2,)
+
+
+def test_a_run_of_bp_also_records_the_error_that_its_weights_have_under_feedback(tmp_path: Path) -> None:
+    record = replace(SMALL.record, error_fa=True)
+    stores = {
+        rule: train(replace(SMALL, rule=rule, record=record), tmp_path / f"{rule}.zarr")
+        for rule in ("bp", "fa")
+    }
+    with open_run(stores["bp"]) as bp, open_run(stores["fa"]) as fa:
+        # The weights of step 0 and B are the same in both runs.
+        assert np.array_equal(bp["probe/fc2/error_fa"][0], fa["probe/fc2/error"][0])
+        assert np.array_equal(bp["probe/fc2/error"][0], fa["probe/fc2/error_bp"][0])
+        assert np.array_equal(fa["probe/fc2/error_fa"], fa["probe/fc2/error"])
+        assert not np.allclose(bp["probe/fc2/error_fa"][0], bp["probe/fc2/error"][0])

@@ -184,7 +184,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_recorded(tmp
 
 
 def test_frozen_hidden_layers_do_not_move_but_their_errors_are_recorded(tmp_path: Path) -> None:
-    run = open_run(train(replace(SMALL, freeze_hidden=True), tmp_path / "run.zarr", device="cpu")).load()
+    run = open_run(train(replace(SMALL, rule="frozen"), tmp_path / "run.zarr", device="cpu")).load()
     assert run_info(tmp_path / "run.zarr").manifest["meta"]["condition"] == "frozen"
     for layer in ("fc1", "fc2", "fc3"):
         weight = run[f"state/{layer}/weight"]
@@ -210,7 +210,7 @@ def test_frozen_hidden_layers_do_not_move_but_their_errors_are_recorded(tmp_path
                 model=ModelConfig(hidden=(8,)),
                 optimizer=OptimizerConfig(name="muon", layers="hidden"),
             ),
-            "optimizer.name is 'muon' with layers 'hidden', and of the layers fc1, out that leaves none",
+            "optimizer.name is 'muon' with layers 'hidden', which takes none of the layers fc1, out",
         ),
     ],
 )

@@ -2,7 +2,12 @@
 
 from fadiag.capture.layers.adapter import LayerAdapter
 from fadiag.capture.layers.biotorch import biotorch_layers
-from fadiag.capture.layers.own_layers import own_layers, own_transposed_linears
+from fadiag.capture.layers.own_layers import (
+    own_direct_layers,
+    own_direct_transposed_linears,
+    own_layers,
+    own_transposed_linears,
+)
 from fadiag.capture.layers.torch_layers import (
     embeddings,
     plain_layers,
@@ -15,7 +20,10 @@ __all__ = ["DEFAULT_ADAPTERS"]
 
 #: The first adapter that takes a module is used. `Recorder(adapters=...)` come before these.
 DEFAULT_ADAPTERS: tuple[LayerAdapter, ...] = (
-    own_transposed_linears,  # before its base class
+    # Each before those of its base classes.
+    own_direct_transposed_linears,
+    own_direct_layers,
+    own_transposed_linears,
     own_layers,
     biotorch_layers,
     plain_layers,

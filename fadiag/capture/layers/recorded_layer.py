@@ -29,7 +29,8 @@ class RecordedLayer:
     named : bool
         Whether the user asked for the layer by this name.
     sender : DirectSender or None
-        The module that sends direct feedback to this layer's output.
+        The module that sends direct feedback to this layer's output; or the layer itself, if its F goes to an
+        input that skip connections share (`credits_input`).
     sends : bool
         Whether the layer itself sends direct feedback to a layer below.
     parametrization : str
@@ -152,10 +153,23 @@ class RecordedLayer:
         return self.adapter.using(self.module, own)
 
     @property
+    def credits_input(self) -> bool:
+        """Whether the layer's feedback is its own F, sent to its input."""
+        return (
+            self.sender is not None
+            and self.sender.module is self.module
+            and self.sender.adapter.credits == "input"
+        )
+
+    @property
     def feedback_kind(self) -> str:
-        """The adapter's feedback_kind; "hook" if it is exact but the module has backward hooks."""
+        """The kind of the feedback that is recorded with this layer.
+
+        It is the adapter's, "direct_input" for an F that goes to the layer's input, or "hook" if it is exact
+        but the module has backward hooks.
+        """
         if self.sender is not None:
-            return "direct"
+            return "direct_input" if self.credits_input else "direct"
         kind = "exact" if self.adapter.is_direct else self.adapter.feedback_kind
         return "hook" if kind == "exact" and not self.sends and has_backward_hooks(self.module) else kind
 

@@ -1,7 +1,8 @@
 """Find the layer that each module with direct feedback credits, and check the module's adapter.
 
-A forward pass shows the layer whose output arrives at the module. A skip connection at that layer raises an
-error: it would add a second credit, which F does not describe.
+A forward pass shows the layer whose output arrives at the module. Across a skip connection, F is not the
+whole credit of one layer. Then a recorded layer that sends F keeps it as its own; another module raises an
+error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -97,8 +98,9 @@ def link_senders(
     Raises
     ------
     CaptureError
-        A layer with direct feedback has a skip connection, a second sender or a layerwise feedback too.
-        The head shares its weight, or no layer that a sender credits can be found.
+        A layer with direct feedback has a layerwise feedback too. Or it has a skip connection or a second
+        sender, and a sender is no recorded layer. The head shares its weight, or no layer that a sender
+        credits can be found.
     InputError
         The shape of a feedback is not (outputs, consumer's input).
     """
@@ -107,20 +109,10 @@ def link_senders(
     consumers = _consumers(passes, {s.name: s.module for s in senders} | {x.name: x.module for x in every})
     last = next(by_name[name] for name in reversed(consumers.called) if name in by_name)
     _check_head(last, every)
+    links = _links(senders, consumers, by_name)
     found: dict[str, DirectSender] = {}
-    for sender in senders:
-        credit = _credited(sender, consumers)
-        if credit is None:
-            continue
-        name, consumed = credit
-        while name not in by_name:  # another module that sends direct feedback is in between
-            name = min(consumers.sources[name])
+    for sender, (name, consumed) in links.items():
         layer = by_name[name]
-        if name in found:
-            raise CaptureError(
-                f"layer {name!r} gets direct feedback from {found[name].name!r} and {sender.name!r}; one "
-                "matrix is recorded for each layer, so give an adapter for one of them"
-            )
         if not layer.adapter.is_direct and layer.adapter.feedback(layer.module) is not None:
             raise CaptureError(
                 f"layer {name!r} has a layerwise feedback, and {sender.name!r} sends direct feedback to it; "
@@ -139,6 +131,50 @@ def link_senders(
     return linked(passes.layers), linked(passes.others)
 
 
+def _links(
+    senders: Sequence[DirectSender], consumers: _Consumers, by_name: Mapping[str, RecordedLayer]
+) -> dict[DirectSender, tuple[str, torch.Size]]:
+    """Return for each sender in use the layer that its F is recorded with, and the shape that F maps to.
+
+    If one of them sends across a skip connection, all of them keep their F themselves.
+    """
+    used = [s for s in senders if s.adapter.credits == "output" or s.name in consumers.graded]
+    try:
+        return _links_of_chain(used, consumers, by_name)
+    except CaptureError:
+        if not all(_is_recorded(sender, by_name) for sender in used):
+            raise
+        return {sender: (sender.name, consumers.shapes[sender.name]) for sender in used}
+
+
+def _links_of_chain(
+    senders: Sequence[DirectSender], consumers: _Consumers, by_name: Mapping[str, RecordedLayer]
+) -> dict[DirectSender, tuple[str, torch.Size]]:
+    found: dict[str, DirectSender] = {}
+    links: dict[DirectSender, tuple[str, torch.Size]] = {}
+    for sender in senders:
+        name, consumed = _credited(sender, consumers)
+        while name not in by_name:  # another module that sends direct feedback is in between
+            name = min(consumers.sources[name])
+        if name in found:
+            raise CaptureError(
+                f"layer {name!r} gets direct feedback from {found[name].name!r} and {sender.name!r}; one "
+                "matrix is recorded for each layer, so give an adapter for one of them"
+            )
+        found[name] = sender
+        links[sender] = (name, consumed)
+    return links
+
+
+def _is_recorded(sender: DirectSender, by_name: Mapping[str, RecordedLayer]) -> bool:
+    """Return whether the sender is a layer that can keep its F itself, as the credit of its input."""
+    return (
+        sender.adapter.credits == "input"
+        and sender.name in by_name
+        and by_name[sender.name].adapter.is_direct
+    )
+
+
 def _consumers(passes: Passes, modules: Mapping[str, nn.Module]) -> _Consumers:
     consumers = _Consumers()
     with passes.under({}):
@@ -153,12 +189,10 @@ def _consumers(passes: Passes, modules: Mapping[str, nn.Module]) -> _Consumers:
     return consumers
 
 
-def _credited(sender: DirectSender, consumers: _Consumers) -> tuple[str, torch.Size] | None:
-    """Return the layer that a module credits, and the shape of the consumer's input; None if no layer."""
+def _credited(sender: DirectSender, consumers: _Consumers) -> tuple[str, torch.Size]:
+    """Return the layer that a module credits, and the shape of the consumer's input."""
     name = layer = sender.name
     if sender.adapter.credits == "input":
-        if name not in consumers.graded:  # it is not called, or called with data, which needs no credit
-            return None
         sources = consumers.sources.get(name, set())
         if len(sources) != 1:
             what = f"the outputs of {_listed(sorted(sources))}" if sources else "no layer's output"
@@ -226,17 +260,21 @@ def check_senders(passes: Passes) -> None:
     own, same, other = (_errors(passes, matrices) for matrices in ({}, read, drawn))
     for layer in layers:
         assert layer.sender is not None
-        if layer.name not in own or not own[layer.name].any():
+        # An F of the layer's own input acts on the errors of other layers, whichever these are.
+        names = [name for name in (own if layer.credits_input else (layer.name,)) if name in own]
+        if not any(own[name].any() for name in names):
             continue
-        where = f"the adapter of module {layer.sender.name!r}, which credits layer {layer.name!r}"
-        if _distance(own[layer.name], other[layer.name]) == 0:
+        credited = f"layer {layer.name!r}" + ("'s input" if layer.credits_input else "")
+        where = f"the adapter of module {layer.sender.name!r}, which credits {credited}"
+        what = "any error" if layer.credits_input else "the error of that layer"
+        if all(_distance(own[name], other[name]) == 0 for name in names):
             raise InputError(
-                f"{where}: using(module, matrix) has no effect on the error of that layer; it must put the "
+                f"{where}: using(module, matrix) has no effect on {what}; it must put the "
                 "matrix where the backward pass reads its feedback"
             )
-        if _distance(own[layer.name], same[layer.name]) > 1e-3:
+        if any(_distance(own[name], same[name]) > 1e-3 for name in names):
             raise InputError(
-                f"{where}: with the matrix that feedback(module) reads, the error of that layer is not "
+                f"{where}: with the matrix that feedback(module) reads, {what} is not "
                 "the model's own; feedback= must read the matrix that the backward pass uses"
             )
 
@@ -247,4 +285,4 @@ def _errors(passes: Passes, matrices: dict[str, Tensor] | dict[str, Tensor | Non
 
 
 def _distance(one: Tensor, other: Tensor) -> float:
-    return float((one - other).norm() / one.norm())
+    return float((one - other).norm() / one.norm().clamp(min=1e-300))  # a dead layer's error is 0

@@ -42,7 +42,7 @@ def gate_null_absences(trace: Trace) -> dict[str, str]:
     consumers = find_consumers(trace.places)
     found = {
         call.name: f"{call.layer.sender.name!r} sends direct feedback to it"
-        if call.layer.sender is not None
+        if call.layer.sender is not None and not call.layer.credits_input
         else _why_absent(trace.places, consumers.of[call.order], lost=call.order in consumers.lost)
         for call in trace.calls
     }
@@ -59,6 +59,8 @@ def _why_absent(places: Sequence[LayerPlace], readers: Sequence[int], *, lost: b
         name, kind = place.layer.name, place.layer.adapter.feedback_kind
         if place.layer.adapter is unknown_layers or kind == "unknown" or place.output is None:
             return f"it is not known what its consumer {name!r} sends down"
+        if place.layer.adapter.is_direct:
+            return f"its consumer {name!r} sends direct feedback"
         if calls[id(place.layer)] > 1:
             return f"its consumer {name!r} is called more than once"
         axis = _units(place)

@@ -99,8 +99,8 @@ def _redraw(passes: Passes, draws: Mapping[str, NullDraws], count: int) -> None:
     held = _fresh(passes, generator)
     trace = passes.run(held, ("error",), keep_graph=True)
     # A layer whose inputs have no gradient sends no credit down. Its matrix is large, and nothing reads it.
-    # Direct feedback is the exception: it gives credit to the layer itself.
-    layers = {place.layer.name for place in trace.places if place.layer.sender is None}
+    # Direct feedback to the layer itself is the exception.
+    layers = {p.layer.name for p in trace.places if p.layer.sender is None or p.layer.credits_input}
     idle = layers - {place.layer.name for place in trace.places if place.inputs}
     first, again = _errors(trace), True
     _put(draws, 0, first)

@@ -5,6 +5,8 @@ from types import MappingProxyType
 
 from fadiag.rules.catalog.bp import BP
 from fadiag.rules.catalog.brsf import BRSF
+from fadiag.rules.catalog.dfa import DFA
+from fadiag.rules.catalog.drtp import DRTP
 from fadiag.rules.catalog.fa import FA
 from fadiag.rules.catalog.frozen import FROZEN
 from fadiag.rules.catalog.frsf import FRSF
@@ -16,7 +18,7 @@ from fadiag.rules.rule import FeedbackLayer, Rule
 __all__ = ["LAYER_CLASSES", "RULES"]
 
 #: All rules, in the order of error messages.
-RULES: tuple[Rule, ...] = (BP, FA, USF, FRSF, BRSF, KP, FROZEN)
+RULES: tuple[Rule, ...] = (BP, FA, DFA, DRTP, USF, FRSF, BRSF, KP, FROZEN)
 
 #: For each rule, the class that replaces each kind of layer.
 LAYER_CLASSES: Mapping[str, Mapping[Kind, type[FeedbackLayer]]] = MappingProxyType(

@@ -1,5 +1,7 @@
 """Define brSF: B = |M| sign(W), and each pass in training mode draws a new M."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -15,14 +17,18 @@ class BatchSignLayer(FixedSignLayer):
     M comes from torch's own generator, like a dropout mask. ``magnitude`` holds |M| of the last draw.
     """
 
-    def feedback_of_pass(self) -> Tensor:
+    feedback_is_drawn: ClassVar[bool] = False
+
+    def feedback_of_pass(self) -> Tensor | None:
         """Return the feedback with magnitudes drawn for this pass.
 
         Under `using_feedback` or in eval mode, nothing is drawn.
         """
         if self.training and self._given is None:
             weight = self.weight_now()
-            self.magnitude.copy_(torch.randn_like(weight).abs() * weight.square().mean().sqrt())
+            self.magnitude.copy_(
+                torch.randn_like(weight).abs() * (self.scale * weight.square().mean().sqrt())
+            )
         return super().feedback_of_pass()
 
     def spend_draws(self) -> None:

@@ -18,7 +18,7 @@ class _Conv(FeedbackFunction):
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        feedback: Tensor,
+        feedback: Tensor | None,
         learned: bool,
         stride: tuple[int, ...],
         padding: tuple[int, ...],
@@ -32,7 +32,8 @@ class _Conv(FeedbackFunction):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, weight, bias, feedback, learned, *geometry = inputs
-        ctx.save_for_backward(x, feedback)
+        ctx.save_for_backward(x, weight if feedback is None else feedback)
+        ctx.sends = feedback is not None
         ctx.dtypes = (x.dtype, weight.dtype, None if bias is None else bias.dtype)
         ctx.learned = learned
         ctx.geometry = geometry
@@ -43,7 +44,8 @@ class _Conv(FeedbackFunction):
         x, feedback = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.geometry
         input_dtype, weight_dtype, bias_dtype = ctx.dtypes
-        needed = [*ctx.needs_input_grad[:2], bias_dtype is not None and ctx.needs_input_grad[2]]
+        to_x, to_w, to_b = ctx.needs_input_grad[:3]
+        needed = [to_x and ctx.sends, to_w, bias_dtype is not None and to_b]
         # Call torch's backpropagation kernel with the feedback as its weight. It uses the values of this
         # argument only for the input's gradient; for the weight's gradient it needs only the shape.
         to_input, to_weight, to_bias = torch.ops.aten.convolution_backward(
@@ -73,7 +75,7 @@ def feedback_conv(  # noqa: PLR0917 - torch.conv2d's order
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    feedback: Tensor,
+    feedback: Tensor | None,
     stride: tuple[int, ...],
     padding: tuple[int, ...],
     dilation: tuple[int, ...],
@@ -89,6 +91,7 @@ def feedback_conv(  # noqa: PLR0917 - torch.conv2d's order
     ----------
     x : Tensor, shape (sample, channel, *space)
     weight, feedback : Tensor, shape (out, in / groups, *kernel)
+        With ``feedback=None``, ``x`` receives no gradient.
     bias : Tensor, shape (out,), or None
     stride, padding, dilation : tuple of int
         One number for each dimension of space.

@@ -17,8 +17,12 @@ _Gradient = Tensor | None
 
 class _Linear(FeedbackFunction):
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor, learned: bool) -> Tensor:
-        return linear(x, weight, bias)
+    def forward(
+        x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor | None, learned: bool
+    ) -> Tensor:
+        output = linear(x, weight, bias)
+        # With more axes than two torch returns a view, which an in-place gate behind it could not change.
+        return output if x.dim() == 2 else torch.ops.aten._unsafe_view(output, output.shape)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -37,7 +41,7 @@ class _Linear(FeedbackFunction):
         to_input = to_weight = to_bias = to_feedback = None
         # Under autocast the error is in half precision and the saved tensors are not. Like torch's own
         # backward pass, multiply in the error's dtype.
-        if needed[0]:
+        if needed[0] and feedback is not None:
             to_input = as_dtype(error @ as_dtype(feedback, error.dtype), input_dtype)
         if needed[1]:
             columns = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
@@ -51,7 +55,7 @@ class _Linear(FeedbackFunction):
 
 
 def feedback_linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor, learned: bool = False
+    x: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor | None, learned: bool = False
 ) -> Tensor:
     """Apply a linear map whose backward pass uses ``feedback`` in place of ``weight``.
 
@@ -61,6 +65,7 @@ def feedback_linear(
     ----------
     x : Tensor, shape (..., in)
     weight, feedback : Tensor, shape (out, in)
+        With ``feedback=None``, ``x`` receives no gradient.
     bias : Tensor, shape (out,), or None
     learned : bool
         Whether ``feedback`` receives the weight's gradient. Otherwise it receives none.
@@ -125,8 +130,9 @@ class FeedbackTransposedLinear(FeedbackLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
-        feedback = self.feedback_of_pass().t()
-        return feedback_linear(x, self.weight.t(), self.bias, feedback, self.learns_in_pass())
+        feedback = self.feedback_of_pass()
+        turned = None if feedback is None else feedback.t()
+        return feedback_linear(x, self.weight.t(), self.bias, turned, self.learns_in_pass())
 
     def extra_repr(self) -> str:
         """Return the numbers of outputs and inputs, with the rule."""

@@ -33,7 +33,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         The law of the first weights, with the gate's gain: square root of 2 for ReLU and GELU, 5/3 for tanh,
         1 for linear. Biases are zero. "torch" has torch's own law, biases too, and no gain.
     weight_scale : float
-        A factor on all weights, and so on the feedback, which is drawn with their scale.
+        A factor on all weights, and so on the feedback, unless ``feedback.scale`` is set.
     output_gain : float
         The gain of the output layer, in place of the gate's.
 

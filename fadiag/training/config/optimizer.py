@@ -4,13 +4,14 @@ from typing import Literal
 
 import msgspec
 
+from fadiag.errors import ConfigError
 from fadiag.training.config.bounds import Count, CountOrZero, NotNegative, Positive, Share
 
 __all__ = ["OptimizerConfig", "RestConfig"]
 
 
 class RestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The optimizer of all that "muon" and "normalized_sgd" do not take: other layers, norms and biases.
+    """The optimizer of what "muon" and "normalized_sgd" leave: other layers, norms and biases.
 
     Attributes
     ----------
@@ -37,7 +38,7 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     Attributes
     ----------
     name : {"sgd", "normalized_sgd", "adam", "adamw", "muon"}
-        "muon" and "normalized_sgd" take the weights of the ``layers``, and ``rest`` says what takes all else.
+        "muon" and "normalized_sgd" take the weights of ``layers``, and ``rest`` everything else.
         "normalized_sgd" makes steps of Muon's size along the momentum itself.
     learning_rate : float
     momentum : float
@@ -50,7 +51,7 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     warmup_steps : int
         The rate rises linearly over so many steps.
     clip_norm : float, optional
-        The largest norm of all gradients together; greater ones are scaled down.
+        The largest norm of all gradients together; larger gradients are scaled down.
     layers : {"hidden", "all_but_last", "all"}
         What "muon" and "normalized_sgd" take: the weights between the first and the last layer, all but the
         last layer's, or all. First and last are those of a forward pass.
@@ -58,7 +59,7 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         Muon's: five Newton-Schulz steps in either precision, or the exact polar factor. In bfloat16 rounding
         makes rank: a gradient of rank 1 gives an update of effective rank 18.
     top_k : int, optional
-        Keep only the k greatest singular directions. Needs "polar".
+        Keep only the k largest singular directions. Needs "polar".
     rest : RestConfig
 
     Examples
@@ -82,4 +83,4 @@ class OptimizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     def __post_init__(self) -> None:
         if self.top_k is not None and self.orthogonalization != "polar":
-            raise ValueError("top_k needs orthogonalization 'polar', which finds single directions")
+            raise ConfigError("top_k needs orthogonalization 'polar', which finds single directions")

@@ -4,12 +4,39 @@ from typing import Literal
 
 import msgspec
 
-from fadiag.training.config.bounds import Count, CountOrZero
+from fadiag.training.config.bounds import Count, CountOrZero, Seed
 
-__all__ = ["LiveConfig", "RecordConfig"]
+__all__ = ["LiveConfig", "LogConfig", "RecordConfig", "SubsetConfig"]
 
-#: Steps between two records, or the steps themselves.
-_When = Count | tuple[CountOrZero, ...]
+
+class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A schedule with so many records per factor of ten in steps, see `fadiag.capture.logarithmic`.
+
+    Examples
+    --------
+    >>> RecordConfig(every=LogConfig(per_decade=5)).every.per_decade
+    5
+    """
+
+    per_decade: Count = 10
+
+
+class SubsetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A random subset of the samples, see `fadiag.capture.Subset`.
+
+    Examples
+    --------
+    >>> RecordConfig(rows=SubsetConfig(n=64)).rows.seed
+    0
+    """
+
+    n: Count
+    seed: Seed = 0
+
+
+#: Steps between two records, the steps themselves, or a logarithmic schedule.
+_When = Count | tuple[CountOrZero, ...] | LogConfig
+_Rows = Count | SubsetConfig
 _Reduction = Literal["auto", "raw", "factor"]
 _Unfolding = Literal["samples", "channels"]
 
@@ -27,7 +54,7 @@ class LiveConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     every: _When = 50
     reduction: _Reduction = "auto"
     unfolding: _Unfolding = "samples"
-    rows: Count | None = None
+    rows: _Rows | None = None
 
 
 class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -35,8 +62,9 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     Attributes
     ----------
-    every : int or list of int
-        Steps between two records of the probe and of the state, or the steps themselves.
+    every : int, list of int, or table
+        Steps between two records of the probe and of the state, the steps themselves, or
+        ``{per_decade = 10}`` for a logarithmic schedule.
     layers : list of str, optional
         Names or globs of the layers; all by default.
     state : list of str, optional
@@ -52,10 +80,18 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         Signals of the probe; all by default.
     redraws, gate_draws : int
         Draws of the redrawn-feedback and of the gate null.
-    null_every : int or list of int, optional
+    null_every : int, list of int, or table, optional
         When they are drawn; at the first record and the last by default.
-    jacobian_vectors, reduction, unfolding, rows
+    check_every : int, list of int, or table, optional
+        When error_bp is checked again, after the check at the first record.
+    error_fa : bool
+        Also run the probe backward through the B that this run would have under Feedback Alignment. Its
+        signals are ``error_fa``, ``modulator_fa`` and ``gradient_fa``. In a run of BP they are what its
+        weights have under B.
+    jacobian_vectors, reduction, unfolding
         As in `fadiag.Probe`.
+    rows : int or table, optional
+        The first samples of the probe, or ``{n = 64, seed = 0}`` for a random subset; all by default.
 
     Examples
     --------
@@ -73,7 +109,9 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     redraws: CountOrZero = 99
     gate_draws: CountOrZero = 20
     null_every: _When | None = None
+    check_every: _When | None = None
+    error_fa: bool = False
     jacobian_vectors: CountOrZero = 0
     reduction: _Reduction = "auto"
     unfolding: _Unfolding = "samples"
-    rows: Count | None = None
+    rows: _Rows | None = None

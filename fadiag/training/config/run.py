@@ -2,8 +2,10 @@
 
 import msgspec
 
-from fadiag.training.config.bounds import Seed
+from fadiag.errors import ConfigError
+from fadiag.training.config.bounds import Count, Seed
 from fadiag.training.config.data import DataConfig
+from fadiag.training.config.feedback import FeedbackConfig
 from fadiag.training.config.model import ModelConfig
 from fadiag.training.config.optimizer import OptimizerConfig
 from fadiag.training.config.record import RecordConfig
@@ -37,10 +39,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     condition : str, optional
         Its name in figures; made of rule, optimizer and norm by default.
     rule : str
-        A rule that `fadiag.convert` knows.
-    freeze_hidden : bool
-        Train the last layer only: the control that any rule has to beat.
-    data, model, optimizer, train, seeds, record
+        A rule that `fadiag.convert` knows. Under "frozen" only the last layer learns: the control that any
+        rule has to beat.
+    error_rank : int, optional
+        The rank to which the rule "rank_limited" limits the errors; only this rule has it.
+    feedback, data, model, optimizer, train, seeds, record
         The tables of the file.
 
     Examples
@@ -51,13 +54,25 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     condition: str | None = None
     rule: str = "fa"
-    freeze_hidden: bool = False
+    error_rank: Count | None = None
+    feedback: FeedbackConfig = FeedbackConfig()
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     seeds: SeedConfig = SeedConfig()
     record: RecordConfig = RecordConfig()
+
+    def __post_init__(self) -> None:
+        if (self.error_rank is None) == (self.rule == "rank_limited"):
+            missing = "is missing" if self.error_rank is None else "is given"
+            raise ConfigError(
+                f"error_rank {missing}, and rule is {self.rule!r}; 'rank_limited' needs it, alone"
+            )
+        if self.rule == "drtp" and self.train.amp == "fp16":
+            raise ConfigError(
+                "rule 'drtp' sends targets, which the loss scale of amp 'fp16' does not reach; take 'bf16'"
+            )
 
     @property
     def label(self) -> str:
@@ -71,4 +86,4 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if self.condition is not None:
             return self.condition
         kinds = (_SHORT.get(kind, kind) for kind in (self.optimizer.name, self.model.norm))
-        return "+".join(["frozen" if self.freeze_hidden else self.rule, *filter(None, kinds)])
+        return "+".join([self.rule, *filter(None, kinds)])

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from fadiag.errors import ConfigError
 from fadiag.training.config.bounds import Count
 
 __all__ = ["TrainConfig"]
@@ -18,7 +19,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     batch_size : int
         The samples of an update. The last incomplete batch of an epoch is left out.
     accumulate : int
-        The number of equal parts that a batch is worked through in, to save memory.
+        The number of equal parts into which each batch is split, to save memory.
     amp : {"none", "bf16", "fp16"}
         Automatic mixed precision; "fp16" with a loss scale.
     loss : {"cross_entropy", "mse"}
@@ -41,6 +42,6 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     def __post_init__(self) -> None:
         if self.batch_size % self.accumulate:
-            raise ValueError(
+            raise ConfigError(
                 f"batch_size {self.batch_size} has no {self.accumulate} equal parts (accumulate)"
             )

@@ -27,7 +27,7 @@ class Layout:
     name, title, folder : str
     train, test : sequence of str
     rows : int
-        How many a training file has; a test file has 10,000.
+        The number of rows in a training file; a test file has 10,000.
     label_bytes : int
         The number of label bytes before the pixels; the last of them is the class.
     classes : int

@@ -1,4 +1,4 @@
-"""Read the files of a data set, with errors that say what is wrong and where to get them."""
+"""Read the files of a data set; an error says what is wrong and where to get them."""
 
 import gzip
 import zlib

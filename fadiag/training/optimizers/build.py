@@ -29,8 +29,7 @@ def build_optimizers(
     model : nn.Module
         Converted to its rule.
     layers : mapping of str to nn.Module
-        All layers with weight matrices, in the order of a forward pass. With ``freeze_hidden`` only the last
-        is trained.
+        All layers with weight matrices, in the order of a forward pass.
 
     Returns
     -------
@@ -45,16 +44,15 @@ def build_optimizers(
         The optimizer would have no layers, or it does not bring a learned feedback matrix to its weight.
     """
     given = config.optimizer
-    source = list(layers.values())[-1] if config.freeze_hidden else model
-    parameters = [p for p in source.parameters() if p.requires_grad]
-    learned = learned_feedback(source.modules())
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    learned = learned_feedback(model.modules())
     if learned:
         check_decay(config.rule, "optimizer", given)
     if given.name not in ("muon", "normalized_sgd"):
         return [_plain(given.name, parameters, given)], []
-    if config.freeze_hidden:
+    if config.rule == "frozen":
         raise ConfigError(
-            f"optimizer.name is {given.name!r}, and freeze_hidden trains the last layer only; take 'sgd'"
+            f"optimizer.name is {given.name!r}, and rule 'frozen' trains the last layer only; take 'sgd'"
         )
     taken = matrix_layers(given, layers)
     weights = list({id(module.weight): module.weight for module in taken.values()}.values())

@@ -27,7 +27,7 @@ def matrix_layers(config: OptimizerConfig, layers: Mapping[str, nn.Module]) -> d
     Raises
     ------
     ConfigError
-        None is left.
+        No layer is left.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def matrix_layers(config: OptimizerConfig, layers: Mapping[str, nn.Module]) -> d
     }
     if not taken:
         raise ConfigError(
-            f"optimizer.name is {config.name!r} with layers {config.layers!r}, and of the layers "
-            f"{', '.join(names) or '(none)'} that leaves none; take another optimizer.layers, or 'sgd'"
+            f"optimizer.name is {config.name!r} with layers {config.layers!r}, which takes none of the "
+            f"layers {', '.join(names) or '(none)'}; take another optimizer.layers, or 'sgd'"
         )
     return taken

@@ -29,7 +29,7 @@ class Muon(MatrixOptimizer):
     orthogonalization : {"bf16", "float32", "polar"}
         Five steps of Newton-Schulz in bfloat16, as in `torch.optim.Muon`, or in float32; or `polar_factor`.
     top_k : int, optional
-        Of the polar factor, keep the k greatest singular directions.
+        Keep only the k largest singular directions of the polar factor.
 
     References
     ----------
@@ -96,13 +96,13 @@ def newton_schulz(batch: Tensor, dtype: torch.dtype, steps: int = 5) -> Tensor:
 def polar_factor(batch: Tensor, top_k: int | None = None) -> Tensor:
     """Return U V^T of each matrix U S V^T, over its singular values above 1e-6 of the largest.
 
-    By the eigenvectors of the smaller Gram matrix, in float64. A matrix of zeros gives zeros.
+    It comes from the eigenvectors of the smaller Gram matrix, in float64. A matrix of zeros gives zeros.
 
     Parameters
     ----------
     batch : Tensor, shape (matrix, rows, columns)
     top_k : int, optional
-        Keep only the k greatest singular values.
+        Keep only the k largest singular values.
 
     Examples
     --------

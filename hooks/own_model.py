@@ -1,6 +1,6 @@
 """Train a network and data of your own with fadiag's trainer: record, measure, draw.
 
-Run it: ``python hooks/reference_trainer.py --out reference_trainer``; the figure is ``rank.pdf`` there.
+Run it: ``python hooks/own_model.py --out own_model``; the figure is ``rank.pdf`` there.
 """
 
 import argparse
