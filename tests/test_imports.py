@@ -98,6 +98,7 @@ ROOMS = {
         "design",
         "compare",
         "onsets",
+        "overlap_matrix",
     ),
 }
 WATCHED = {"torch", "zarr", "xarray", "scipy", "numba", "matplotlib", "pandas", *MAY_IMPORT, "cli"}
