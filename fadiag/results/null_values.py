@@ -1,13 +1,11 @@
-"""Name the variables of nulls, and count the runs that exceed their null."""
+"""Name the variables of nulls, and compare values with their null."""
 
 import numpy as np
 import xarray as xr
 
-from fadiag.results.by_condition import of_condition
-from fadiag.results.final_values import final_values
 from fadiag.spectra.statistics.p_value import TIE
 
-__all__ = ["AT_CEILING", "NULL_WORDS", "above_null", "beside_null", "exceeds", "is_companion"]
+__all__ = ["AT_CEILING", "NULL_WORDS", "exceeds", "is_companion"]
 
 #: Suffix of the mark for values of a rank within 1 % of the largest possible rank of the matrix.
 AT_CEILING = "at_ceiling"
@@ -34,21 +32,6 @@ def is_companion(variable: object) -> bool:
     return str(variable).endswith(tuple(f"_{suffix}" for suffix in (*NULL_WORDS, AT_CEILING)))
 
 
-def beside_null(
-    numbers: xr.Dataset, name: str, null: str, condition: str, layer: str
-) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return the final values of a condition's runs and of their null, at the last step that has both.
-
-    `numbers` holds variables from `by_condition`. A null may be drawn at fewer steps than its variable.
-    """
-    both = xr.Dataset({key: numbers[key].sel(layer=layer) for key in (name, null)})
-    drawn = both[null].notnull() & both[name].notnull()
-    values, nulls = (
-        of_condition(final_values(both[key].where(drawn), (condition,)), condition) for key in (name, null)
-    )
-    return values, nulls
-
-
 def exceeds(values: xr.DataArray, bound: xr.DataArray) -> xr.DataArray:
     """Return which values exceed a bound by more than rounding, consistent with `spectra.at_or_above`.
 
@@ -58,18 +41,3 @@ def exceeds(values: xr.DataArray, bound: xr.DataArray) -> xr.DataArray:
     [False, True, False]
     """
     return values - bound > TIE * np.fmax(abs(values), abs(bound))
-
-
-def above_null(
-    numbers: xr.Dataset, name: str, condition: str, layer: str
-) -> tuple[int, int, xr.DataArray] | None:
-    """Return how many of a condition's runs end above their null, out of how many, and the runs' values.
-
-    Return None if no null was drawn, since the chance level is then unknown.
-    """
-    null = f"{name}_null_high"
-    if null not in numbers:
-        return None
-    values, high = beside_null(numbers, name, null, condition, layer)
-    known = int(high.notnull().sum())
-    return (int(exceeds(values, high).sum()), known, values) if known else None

@@ -77,6 +77,7 @@ def synthetic(conditions=CONDITIONS, seeds=(0, 1, 2), *, nulls=True, spread=1.0,
     coords = {
         "run": ("run", np.array([f"{m}-seed{s}" for m, s in runs], object)),
         "condition": ("run", np.array([m for m, _ in runs], object)),
+        "rule": ("run", np.array(["bp" if m == "bp" else "fa" for m, _ in runs], object)),
         "seed": ("run", np.array([s for _, s in runs])),
         "step": STEPS,
     }

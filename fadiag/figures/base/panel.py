@@ -122,8 +122,11 @@ class Panel:
             self.record.say_once(
                 f"Measured on the stream '{printable(values.attrs['stream'])}', not on {others}."
             )
-        for line in told_by_run(left_out_of(self.results, [str(values.name)])):
+        gone = left_out_of(self.results, [str(values.name)])
+        for line in told_by_run(gone):
             self.record.say_once(f"Left out: {printable(line)}.")
+        runs = ", ".join(dict.fromkeys(record.run for record in gone))
+        self.record.note(f"Left out, wholly or in part: {printable(runs)}." if runs else "")
 
     def has(self, values: xr.DataArray, condition: str) -> bool:
         """Return whether a condition has any finite value."""

@@ -24,7 +24,8 @@ def definition(values: xr.DataArray) -> str:
     if "centered" in attrs:
         parts.append("mean row removed (centered)" if attrs["centered"] else "mean row not removed (raw)")
     if attrs.get("k"):
-        parts.append(f"k = {attrs['k']}" + (f" ({attrs['k_source']})" if "k_source" in attrs else ""))
+        guess = f", {attrs['k_source']}" if "k_source" in attrs else ""
+        parts.append(f"k = {attrs['k']} directions{guess}, or all of a layer with fewer")
     return printable("; ".join(parts) + ".") if parts else ""
 
 

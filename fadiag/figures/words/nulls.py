@@ -34,8 +34,8 @@ def beyond_null(
     here = [each.sel(layer=layer).transpose("condition", "seed", "step") for each in (values, low, high)]
     counts = []
     for name in conditions:
-        runs = [each.sel({"condition": name}).values for each in here]
-        if count := _counts(*runs, values["step"].values):
+        runs, below, above = (each.sel({"condition": name}).values for each in here)
+        if count := _counts(runs, below, above, values["step"].values):
             counts.append(f"{label(name)} {count}")
     head = f"At {layer}, runs below / above the central 95 % of their {words}"
     return f"{printable(head)}: {'; '.join(counts)}" if counts else ""
@@ -48,6 +48,9 @@ def _counts(values: Floats, low: Floats, high: Floats, steps: NDArray[np.int64])
     if not places.size:
         return ""
     at_end, first = (_count(values, low, high, known, i) for i in (places[-1], places[0]))
+    last = np.flatnonzero(np.isfinite(values).any(axis=0))[-1]
+    if places[-1] != last:  # a null may be drawn at fewer steps than its variable
+        at_end += f" at step {steps[places[-1]]}"
     return f"{at_end} (step 0: {first})" if steps[places[0]] == 0 and places.size > 1 else at_end
 
 
