@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 from fadiag.figures.base.arms import Arm
 from fadiag.figures.base.panel import Panel
+from fadiag.figures.base.record import COLUMNS
 from fadiag.results import MeanInterval
 from fadiag.results.without_value import runs_of
 
@@ -46,19 +47,23 @@ def explain(panel: Panel, arm: Arm) -> None:
 def keep(
     panel: Panel, kind: str, found: MeanInterval | xr.DataArray, condition: str, variable: str, **at: Any
 ) -> None:
-    """Add the numbers of a stroke to the table of the panel, one row for each layer or step.
+    """Add the numbers of a stroke to the table of the panel, one row for each layer, step or place ``x``.
 
     `found` is an interval over seeds, or the values by seed.
     """
+
+    def column(dim: object) -> str:
+        return str(dim) if dim in COLUMNS else "x"
+
     base = {"kind": kind, "variable": variable, "condition": condition, **at}
     if isinstance(found, xr.DataArray):
         for place in np.argwhere(np.isfinite(found.values)):
-            where = {str(d): found[d].values[i] for d, i in zip(found.dims, place, strict=True)}
+            where = {column(d): found[d].values[i] for d, i in zip(found.dims, place, strict=True)}
             panel.record.rows.append({**base, **where, "value": float(found.values[tuple(place)])})
         return
     for place in np.argwhere(np.isfinite(found.mean.values)):
         i = tuple(place)
-        where = {str(d): found.mean[d].values[j] for d, j in zip(found.mean.dims, place, strict=True)}
+        where = {column(d): found.mean[d].values[j] for d, j in zip(found.mean.dims, place, strict=True)}
         ends = {name: float(getattr(found, name).values[i]) for name in ("low", "high")}
         count = int(found.n.values[i])
         panel.record.rows.append({**base, **where, "value": float(found.mean.values[i]), **ends, "n": count})
