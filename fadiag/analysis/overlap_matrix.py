@@ -17,14 +17,13 @@ from fadiag.analysis.plan.requirements import check_asked
 from fadiag.analysis.plan.runs import Run, Stream, open_runs
 from fadiag.analysis.plan.tasks import Options, plan
 from fadiag.analysis.plan.unmeasured import Unmeasured
+from fadiag.analysis.stream_provenance import samples_coordinate, stream_coordinates
 from fadiag.errors import InputError, MissingSignalError
+from fadiag.results.provenance import STREAM_COORDINATES
 from fadiag.spectra.validate import as_count
 from fadiag.store import Unfolding
 
 __all__ = ["overlap_matrix"]
-
-#: The attribute of the matrix, and that of the stream.
-_STREAM = (("samples", "samples"), ("probe_mode", "mode"), ("split", "split"))
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def overlap_matrix(
     """Return the overlap of a signal's leading right subspaces between all steps, or between all layers.
 
     The overlap is |Uᵀ V|_F² / k, see `fadiag.spectra.overlap`. A uniformly drawn subspace has the mean
-    k / columns.
+    k / columns. A record with r < k directions has at most r / k, also with itself.
 
     Parameters
     ----------
@@ -111,7 +110,10 @@ def overlap_matrix(
         raise MissingSignalError(f"run {opened.label} has no {signal} {_where(layer, step)}")
     place = {"layer": layer} if layer is not None else {"step": step}
     about = {name: opened.meta[name] for name in ("condition", "seed") if name in opened.meta}
-    about |= {key: home.attrs[name] for key, name in _STREAM if name in home.attrs}
+    recorded = stream_coordinates([home])
+    for name in (samples_coordinate([home], metric), "probe_mode", "split"):
+        if recorded.get(name, [None])[0] is not None:
+            about[STREAM_COORDINATES[name]] = recorded[name][0]
     return _matrix(bases, signal, {"run": opened.label, "stream": home.name, **place, **about})
 
 

@@ -51,7 +51,7 @@ def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
     from fadiag.cli.progress import bar
     from fadiag.cores import available_cores
     from fadiag.errors import FadiagError
-    from fadiag.figures import FIGURES, caption, save
+    from fadiag.figures import caption, drawable, save
     from fadiag.report import write_report
     from fadiag.training import demo_study, run_study
 
@@ -70,7 +70,7 @@ def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
     pictures = folder / "figures"
     pictures.mkdir(exist_ok=True)
     click.echo("")
-    for figure in FIGURES:
+    for figure in drawable(results):
         try:
             canvas = figure.draw(results)
         except FadiagError as error:
@@ -79,7 +79,7 @@ def demo(out: str, data: str, data_dir: str | None, jobs: int | None) -> None:
         save(canvas, pictures / figure.name, formats=("pdf", "png"))
         click.echo(f"{figure.title}: {caption(canvas)}\n")
     write_report(results, folder / "report.html")
-    names = ", ".join(figure.name for figure in FIGURES)
+    names = ", ".join(figure.name for figure in drawable(results))
     click.echo(f"stores   {folder / 'runs'} ({len(stores)} runs; look into one: fadiag inspect {stores[0]})")
     click.echo(f"results  {folder / 'results.zarr'}")
     click.echo(f"figures  {pictures} ({names}: PDF, PNG, the numbers as CSV, the caption as LaTeX)")

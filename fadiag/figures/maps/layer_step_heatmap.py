@@ -15,7 +15,7 @@ from fadiag.figures.base.panel import Panel, panel
 from fadiag.figures.base.values import values_of
 from fadiag.figures.look.text import shown, wrapped
 from fadiag.figures.look.theme import label
-from fadiag.figures.strokes.image import color_limits, image, names_along
+from fadiag.figures.strokes.image import color_limits, image, name_sides
 from fadiag.figures.strokes.plots import between
 from fadiag.figures.words.sentences import finding, number
 from fadiag.results import final_values
@@ -129,8 +129,7 @@ def _plot(
     everyone = values_of(here.results, measure, roles(here.results).conditions, values.attrs["stream"])
     ends = limits or color_limits(everyone.mean("seed").values, measure)
     image(here, mean.values, measure, ends)
-    names_along(here.ax, "y", [str(v) for v in mean["layer"].values])
-    names_along(here.ax, "x", [str(v) for v in mean["step"].values])
+    name_sides(here.ax, *([str(v) for v in mean[dim].values] for dim in ("layer", "step")))
     here.ax.set(xlabel="training step", ylabel="layer")
     here.ax.set_title(shown(wrapped(label(condition), axes_size(here.ax)[0], 8)))
     n = of_condition(values, condition).notnull().sum("seed").sel(step=mean["step"])

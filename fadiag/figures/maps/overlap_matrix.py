@@ -8,7 +8,7 @@ from fadiag.errors import InputError, MissingSignalError
 from fadiag.figures.base.measure import Measure
 from fadiag.figures.base.panel import Panel, panel
 from fadiag.figures.look.theme import label
-from fadiag.figures.strokes.image import image, names_along
+from fadiag.figures.strokes.image import image, name_sides
 from fadiag.figures.words.definition import definition
 from fadiag.figures.words.sentences import number
 from fadiag.store.tools.printable import printable
@@ -75,8 +75,7 @@ def _plot(here: Panel, overlaps: xr.DataArray, dim: str) -> None:
         raise MissingSignalError(f"no two {between} have an overlap of {signal}")
     image(here, values, _MEASURE, (0.0, 1.0))
     names = [str(v) for v in overlaps[dim].values]
-    names_along(here.ax, "y", names)
-    names_along(here.ax, "x", names)
+    name_sides(here.ax, names, names)
     words = "training step" if dim == "step" else "layer"
     here.ax.set(xlabel=words, ylabel=words)
     if dim == "layer":
@@ -87,8 +86,9 @@ def _plot(here: Panel, overlaps: xr.DataArray, dim: str) -> None:
         row = {"kind": "overlap", "variable": overlaps.name, "layer": attrs.get("layer", ""), **run}
         here.record.rows.append({**row, "step": attrs.get("step"), **at, "value": float(values[i, j])})
     here.record.note(definition(overlaps))
-    run_name = f"One run, {printable(str(attrs.get('run', '')))}; no interval."
-    here.record.note(run_name)
+    here.record.note(f"One run, {printable(str(attrs.get('run', '')))}; no interval.")
+    if float(np.nanmin(np.diag(values))) < 1 - 1e-6:
+        here.record.note("Below 1 on the diagonal: a record with fewer than k directions.")
     _say(here, overlaps, dim)
 
 

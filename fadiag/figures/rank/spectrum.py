@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
@@ -184,7 +183,9 @@ def _say(here: Panel, at_end: xr.DataArray, layer: str) -> None:
     at = f"At {printable(layer)}, {when(at_end).removeprefix('the ')}"
     count = ((share < _SHARE - 1e-12).sum("singular_value") + 1).where(total > 0).assign_attrs(at_end.attrs)
     many = each(count, here.arms.names)
-    here.record.say(f"{at}, directions that hold {_SHARE:.0%} of the energy, mean [95 % t interval]: {many}")
+    here.record.say(
+        f"{at}, directions that hold {100 * _SHARE:g} % of the energy, mean [95 % t interval]: {many}"
+    )
     bound = classes_less_one(here.results)
     if bound in share["singular_value"].values:
         leading = share.sel(singular_value=bound).assign_attrs(at_end.attrs)

@@ -11,8 +11,9 @@ from fadiag.errors import MissingSignalError
 from fadiag.figures.base.layers import chosen_layers, primary_layer
 from fadiag.figures.base.measure import Measure, interval_within, rank_measure
 from fadiag.figures.base.panel import Panel, panel
-from fadiag.figures.strokes.bounds import value_axis
-from fadiag.figures.strokes.marks import explain, keep, line, seeds_of
+from fadiag.figures.strokes.bounds import note_zeros, value_axis
+from fadiag.figures.strokes.depth import layer_axis
+from fadiag.figures.strokes.marks import explain, keep, line, lone_dots, seeds_of
 from fadiag.figures.words.sentences import each, when
 from fadiag.results.by_condition import of_condition
 from fadiag.store.tools.printable import printable
@@ -25,7 +26,7 @@ _STAGES = {
     "gradient": "gradient",
     "momentum": "momentum",
     "orthogonalized": "orthogonalized",
-    "update": "applied\nupdate",
+    "update": "applied update",
 }
 _SPREAD = 0.4
 
@@ -101,7 +102,7 @@ def _plot(here: Panel, measure: Measure, layer: str, step: int | None) -> None:
     chain = xr.concat([stages[stage] for stage in names], "stage", combine_attrs="drop")
     chain = chain.assign_coords(stage=names).rename(measure.name).assign_attrs(updates.attrs)
     at_end = here.at(chain, int(last["step"]))
-    absent = [_STAGES[stage].replace("\n", " ") for stage in _STAGES if stage not in stages]
+    absent = [_STAGES[stage] for stage in _STAGES if stage not in stages]
     here.record.note(f"Not recorded: {', '.join(absent)}." if absent else "")
     drawn = [arm for arm in here.drawn if here.has(at_end, arm.condition)]
     for place, arm in enumerate(drawn):
@@ -113,8 +114,7 @@ def _plot(here: Panel, measure: Measure, layer: str, step: int | None) -> None:
         here.add(here.ax.plot(x[known], over.mean.values[known], **line(arm))[0])
         here.ax.vlines(x, over.low, over.high, color=arm.look.color)
         for seed in runs["seed"].values if int(over.n.max()) > 1 else ():
-            style = {"color": arm.look.color, "linestyle": "none", "marker": ".", "markersize": 3}
-            here.ax.plot(x + 0.03, runs.sel(seed=seed), **style, alpha=0.8)
+            here.ax.plot(x + 0.03, runs.sel(seed=seed), **lone_dots(arm))
         at = {"layer": layer, "step": int(at_end["step"])}
         for stage in names:
             variable = measure.name.replace("update", stage, 1)
@@ -122,20 +122,18 @@ def _plot(here: Panel, measure: Measure, layer: str, step: int | None) -> None:
             seeds = seeds_of(at_end, arm.condition)
             keep(here, "mean", interval_within(cell, measure), arm.condition, variable, **at, seeds=seeds)
             keep(here, "seed", cell, arm.condition, variable, **at)
-    here.ax.set_xticks(range(len(names)), [_STAGES[stage] for stage in names])
-    here.ax.set_xlim(-0.5, len(names) - 0.5)
+    layer_axis(here.ax, [_STAGES[stage] for stage in names])
+    here.ax.set_xlabel("")
     value_axis(here.ax, measure)
+    note_zeros(here, at_end)
     _say(here, at_end, names)
 
 
 def _say(here: Panel, at_end: xr.DataArray, names: Sequence[str]) -> None:
     at = f"At {here.record.place}, {when(at_end).removeprefix('the ')}"
-    said = [
-        f"{_STAGES[stage].replace(chr(10), ' ')} {each(at_end.sel(stage=stage), here.arms.names)}"
-        for stage in names
-    ]
+    said = [f"{_STAGES[stage]} {each(at_end.sel(stage=stage), here.arms.names)}" for stage in names]
     here.record.say(f"{at}, mean [95 % t interval]: {'; '.join(said)}")
     here.record.say_once(
-        "An optimizer that orthogonalizes, such as Muon, makes every direction equally long, so the rank behind "
-        "that step is high by construction: it is a tautology and no finding."
+        "An optimizer that orthogonalizes, such as Muon, makes every direction equally long. So the rank of "
+        "its orthogonalized update is high by construction: a tautology and no finding."
     )

@@ -8,8 +8,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fadiag.figures.base.measure import Measure
 from fadiag.figures.base.panel import Panel
+from fadiag.results.by_condition import of_condition
 
-__all__ = ["bounds", "classes_less_one", "plain_numbers", "value_axis"]
+__all__ = ["bounds", "classes_less_one", "note_zeros", "plain_numbers", "value_axis"]
 
 
 def bounds(panel: Panel, measure: Measure, values: xr.DataArray) -> None:
@@ -48,6 +49,13 @@ def classes_less_one(results: xr.DataTree) -> float:
         if isinstance(array.attrs.get("k"), int | np.integer)
     }
     return float(found.pop()) if len(found) == 1 else np.inf
+
+
+def note_zeros(panel: Panel, at_end: xr.DataArray) -> None:
+    """Say whose ranks of 0 a logarithmic axis does not reach."""
+    zeros = [arm.label for arm in panel.drawn if bool((of_condition(at_end, arm.condition) == 0).any())]
+    if zeros:
+        panel.record.note(f"Below the axis: ranks of 0, of signals of zeros ({', '.join(zeros)}).")
 
 
 def value_axis(ax: Axes, measure: Measure) -> None:

@@ -14,12 +14,15 @@ from fadiag.figures.base.panel import Panel
 from fadiag.figures.look.text import put_fonts, shortened, shown, width_of
 from fadiag.figures.strokes.bounds import plain_numbers
 
-__all__ = ["color_limits", "image", "names_along"]
+__all__ = ["color_limits", "image", "name_sides"]
 
 #: Its lightness rises evenly, so it can be read in gray and with any color vision.
 _COLORS = "cividis"
 #: The longest name beside a row, in letters.
 _LETTERS = 16
+#: The share of its cell that matplotlib gives to Axes before the layout, and what a color bar and the labels
+#: of both axes take of the cell, in inches.
+_SHARE_OF_AXES, _BAR = 0.78, 0.9
 
 
 def color_limits(values: NDArray[np.float64], measure: Measure) -> tuple[float, float]:
@@ -56,15 +59,20 @@ def image(panel: Panel, values: NDArray[np.float64], measure: Measure, limits: t
     put_fonts([bar.ax.yaxis.label])
 
 
-def names_along(ax: Axes, side: str, names: Sequence[str]) -> None:
-    """Name the rows (side "y") or the columns (side "x") of an image: all of them, or as many as fit."""
+def name_sides(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """Name the rows and the columns of an image: all of them, or as many as fit."""
     size = mpl.rcParams["font.size"] * 0.85
-    short = [shown(shortened(name, _LETTERS)) for name in names]
+    left, below = ([shown(shortened(name, _LETTERS)) for name in names] for names in (rows, columns))
     wide, high = axes_size(ax)
-    room = high / (size * 1.3 / 72) if side == "y" else wide / (max(width_of(n, size) for n in short) + 0.08)
-    stride = max(1, int(np.ceil(len(names) / max(1.0, room))))
-    # The last one is always named; a name just before it would touch it.
-    last = len(names) - 1
-    places = [i for i in range(0, len(names), stride) if last - i >= stride] + [last]
-    set_ticks = ax.set_yticks if side == "y" else ax.set_xticks
-    set_ticks(places, [short[i] for i in places], fontsize=size)
+    # Before the layout the Axes have no room for names, labels and the color bar yet.
+    wide = wide / _SHARE_OF_AXES - max(width_of(name, size) for name in left) - _BAR
+    widest = max(width_of(name, size) for name in below) + 0.08
+    for set_ticks, names, room in (
+        (ax.set_yticks, left, high / (size * 1.3 / 72)),
+        (ax.set_xticks, below, wide / widest),
+    ):
+        stride = int(np.ceil(len(names) / max(1.0, room)))
+        # The last one is always named; a name just before it would touch it.
+        last = len(names) - 1
+        places = [i for i in range(0, len(names), stride) if last - i >= stride] + [last]
+        set_ticks(places, [names[i] for i in places], fontsize=size)

@@ -12,7 +12,7 @@ from fadiag.figures.base.record import COLUMNS
 from fadiag.results import MeanInterval
 from fadiag.results.without_value import runs_of
 
-__all__ = ["BANDS", "dots", "explain", "keep", "line", "thinned"]
+__all__ = ["BANDS", "dots", "explain", "keep", "line", "lone_dots", "thinned"]
 
 #: With more conditions than this, bands would hide each other.
 BANDS = 3
@@ -28,6 +28,11 @@ def line(arm: Arm) -> dict[str, Any]:
 def dots(arm: Arm) -> dict[str, Any]:
     """Return the settings of the thin line through one seed's records."""
     return {"color": arm.look.color, "linewidth": 0.5, "alpha": 0.45, "marker": ".", "markersize": 2}
+
+
+def lone_dots(arm: Arm) -> dict[str, Any]:
+    """Return the settings of one seed's dots where no line joins them, such as over layers."""
+    return {**dots(arm), "linestyle": "none", "alpha": 0.8, "markersize": 3}
 
 
 def thinned(count: int) -> int:

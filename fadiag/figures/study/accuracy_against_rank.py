@@ -99,7 +99,7 @@ def _plot(here: Panel, rank: Measure, scalar: Measure, layer: str, step: int | N
     x = here.at(ranks.sel(layer=layer), step)
     y = final_values(values_of(here.results, scalar, here.arms.names, None))
     x, y = xr.align(x, y, join="inner", copy=False)
-    both = np.isfinite(x) & np.isfinite(y)
+    both = x.notnull() & y.notnull()
     if not bool(both.any()):
         raise MissingSignalError(f"no run has both {rank.name} at {layer} and {scalar.name}")
     for arm in here.drawn:
@@ -108,9 +108,10 @@ def _plot(here: Panel, rank: Measure, scalar: Measure, layer: str, step: int | N
         if not across.size:
             here.record.note(f"No run with both values: {arm.label}.")
             continue
-        style = {"marker": arm.look.marker, "color": arm.look.color, "linestyle": "none"}
-        here.add(here.ax.plot(across, up, **style, alpha=0.85)[0])
-        here.record.entries.setdefault(arm.label, Line2D([], [], **style))
+        color, marker = arm.look.color, arm.look.marker
+        here.add(here.ax.plot(across, up, color=color, marker=marker, linestyle="none")[0])
+        entry = Line2D([], [], color=color, marker=marker, linestyle="none")
+        here.record.entries.setdefault(arm.label, entry)
         base = {"kind": "seed", "variable": scalar.name, "condition": arm.condition, "layer": layer}
         for seed, at, value in zip(across["seed"].values, across.values, up.values, strict=True):
             row = {**base, "step": int(y["step"]), "seed": seed, "x": float(at), "value": float(value)}

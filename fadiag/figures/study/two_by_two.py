@@ -1,4 +1,4 @@
-"""Draw the rank of the error by weights and by backward matrices, to tell the trajectory from the feedback."""
+"""Draw the rank of the error by weights and by backward matrices: the effects of trajectory and feedback."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,8 +17,8 @@ from fadiag.figures.base.near_names import near
 from fadiag.figures.base.panel import Panel, panel
 from fadiag.figures.look.palette import NULL_COLOR
 from fadiag.figures.look.theme import label
-from fadiag.figures.strokes.bounds import bounds, value_axis
-from fadiag.figures.strokes.marks import explain, keep, line, seeds_of
+from fadiag.figures.strokes.bounds import bounds, note_zeros, value_axis
+from fadiag.figures.strokes.marks import explain, keep, line, lone_dots, seeds_of
 from fadiag.figures.words.sentences import each, when, with_interval
 from fadiag.results import mean_interval
 from fadiag.results.by_condition import of_condition
@@ -96,11 +96,13 @@ def two_by_two(
         )
     other = under_feedback(signal, feedback) + measure.name.removeprefix(signal)
     with panel(results, ax, conditions=conditions, stream=stream, legend=legend) as here:
-        _plot(here, measure, other, layer or primary_layer(results), step, null)
+        _plot(here, measure, other, layer or primary_layer(results), step=step, null=null)
     return here.ax
 
 
-def _plot(here: Panel, measure: Measure, other: str, layer: str, step: int | None, null: str | None) -> None:
+def _plot(
+    here: Panel, measure: Measure, other: str, layer: str, *, step: int | None, null: str | None
+) -> None:
     words = measure.words[:1].upper() + measure.words[1:]
     here.record.what = f"{words}, by the weights (lines) and the backward matrices"
     own = here.values(replace(measure, twin=""))
@@ -113,7 +115,7 @@ def _plot(here: Panel, measure: Measure, other: str, layer: str, step: int | Non
         raise MissingSignalError(f"no run has a value of the {measure.words} at {layer}")
     drawn = [arm for arm in here.drawn if here.has(at_end, arm.condition)]
     if null is not None:
-        _nulls(here, own, measure, null, at_end, exact)
+        _nulls(here, own, measure, null, at_end, exact=exact)
     for place, arm in enumerate(drawn):
         _draw(here, measure, at_end, arm, _places(place, len(drawn)))
     here.ax.set_xticks([0, 1], ["exact, Wᵀ", "feedback, B"])
@@ -121,6 +123,7 @@ def _plot(here: Panel, measure: Measure, other: str, layer: str, step: int | Non
     here.ax.set_xlabel("backward matrices")
     value_axis(here.ax, measure)
     bounds(here, measure, at_end)
+    note_zeros(here, at_end)
     _say(here, at_end)
 
 
@@ -144,7 +147,7 @@ def _cells(here: Panel, own: xr.DataArray, twin: str, other: str, exact: set[str
 
 def _places(place: int, count: int) -> Floats:
     apart = 0.0 if count < 2 else (place / (count - 1) - 0.5) * _SPREAD
-    return np.arange(2) + apart
+    return np.arange(2, dtype=np.float64) + apart
 
 
 def _draw(here: Panel, measure: Measure, at_end: xr.DataArray, arm: Arm, x: Floats) -> None:
@@ -154,9 +157,8 @@ def _draw(here: Panel, measure: Measure, at_end: xr.DataArray, arm: Arm, x: Floa
     known = np.isfinite(over.mean.values)
     here.add(here.ax.plot(x[known], over.mean.values[known], **line(arm))[0])
     here.ax.vlines(x, over.low, over.high, color=arm.look.color)
-    beside = {"color": arm.look.color, "linestyle": "none", "marker": ".", "markersize": 3, "alpha": 0.8}
     for seed in runs["seed"].values if int(over.n.max()) > 1 else ():
-        here.ax.plot(x + 0.03, runs.sel(seed=seed), **beside)
+        here.ax.plot(x + 0.03, runs.sel(seed=seed), **lone_dots(arm))
     at = {"layer": here.record.place, "step": int(at_end["step"])}
     for backward in _BACKWARD:
         variable = f"{measure.name}, {backward}"
@@ -167,7 +169,7 @@ def _draw(here: Panel, measure: Measure, at_end: xr.DataArray, arm: Arm, x: Floa
 
 
 def _nulls(
-    here: Panel, own: xr.DataArray, measure: Measure, null: str, at_end: xr.DataArray, exact: set[str]
+    here: Panel, own: xr.DataArray, measure: Measure, null: str, at_end: xr.DataArray, *, exact: set[str]
 ) -> None:
     """Draw the central 95 % of the null of each condition's own error, averaged over seeds."""
     words = f"{measure.nulls[null]}, central 95 %"

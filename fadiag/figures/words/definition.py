@@ -31,11 +31,12 @@ def definition(values: xr.DataArray) -> str:
     if attrs.get("k"):
         guess = f", {attrs['k_source']}" if "k_source" in attrs else ""
         parts.append(f"k = {attrs['k']} directions{guess}, or all of a layer with fewer")
-    return printable("; ".join(parts) + ".") if parts else ""
+    text = "; ".join(parts)
+    return printable(f"{text[:1].upper()}{text[1:]}.") if text else ""
 
 
 def seeds_and_interval(values: xr.DataArray, drawn: Drawn = "interval") -> str:
-    """Return over how many seeds the means are, and what of them is drawn, from values by condition and seed."""
+    """Return over how many seeds the means are and what is drawn, from values by condition and seed."""
     known = values.notnull().any([str(d) for d in values.dims if d not in ("condition", "seed")])
     counts = sorted({int(n) for n in known.sum("seed").values if n})
     if not counts:
