@@ -73,6 +73,26 @@ def test_gaps_are_hatched_and_zeros_are_white() -> None:
     assert not heat(synthetic()).patch.get_hatch()
 
 
+def test_a_step_that_other_conditions_have_is_hatched_and_one_that_none_has_is_no_column() -> None:
+    results = synthetic(("bp", "fa"))
+    probe = results["probe"].to_dataset()
+    probe[RANK][(probe["condition"] == "fa").values, :, 3] = np.nan
+    probe[RANK][:, :, 5] = np.nan
+    results["probe"] = probe
+    ax = heat(results)
+    assert ax.images[0].get_array().mask.sum() == 4
+    assert [text.get_text() for text in ax.get_xticklabels()] == [
+        "0",
+        "50",
+        "100",
+        "150",
+        "200",
+        "300",
+        "350",
+        "400",
+    ]
+
+
 def test_the_caption_says_the_end_and_the_extremes() -> None:
     results = synthetic(("bp", "fa"), spread=0.0)
     caption = ff.caption(heat(results))

@@ -123,10 +123,12 @@ def _plot(
     values = values.sel(layer=chosen_layers(held, layers))
     values = values if steps is None else between(values, steps)
     mean = of_condition(values, condition).mean("seed").transpose("layer", "step")
-    mean = mean.dropna("step", how="all")
-    if not mean.size:
+    if not bool(mean.notnull().any()):
         raise MissingSignalError(f"no run of {label(condition)} has a value of the {measure.words}")
     everyone = values_of(here.results, measure, roles(here.results).conditions, values.attrs["stream"])
+    # A step without a value in any condition is no record of this variable; other gaps are shown.
+    recorded = everyone["step"].values[everyone.notnull().any(["condition", "seed", "layer"]).values]
+    mean = mean.sel(step=np.intersect1d(mean["step"].values, recorded))
     ends = limits or color_limits(everyone.mean("seed").values, measure)
     image(here, mean.values, measure, ends)
     name_sides(here.ax, *([str(v) for v in mean[dim].values] for dim in ("layer", "step")))

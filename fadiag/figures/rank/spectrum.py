@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from fadiag.errors import MissingSignalError
 from fadiag.figures.base.layers import caption_layer, chosen_layers
@@ -112,6 +113,7 @@ def _plot(
         )
     _lines(here, measure, _scaled(at_end, cumulative=cumulative, normalized=normalized), layer)
     here.ax.set(xlabel="index of the singular value", ylabel=measure.axis)
+    here.ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if measure.log:
         here.ax.set_yscale("log")
         largest = float(at_end.max()) if not normalized else 1.0

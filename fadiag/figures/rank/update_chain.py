@@ -114,7 +114,7 @@ def _plot(here: Panel, measure: Measure, layer: str, step: int | None) -> None:
         here.add(here.ax.plot(x[known], over.mean.values[known], **line(arm))[0])
         here.ax.vlines(x, over.low, over.high, color=arm.look.color)
         for seed in runs["seed"].values if int(over.n.max()) > 1 else ():
-            here.ax.plot(x + 0.03, runs.sel(seed=seed), **lone_dots(arm))
+            here.ax.plot(x + 0.3 * _SPREAD / len(drawn), runs.sel(seed=seed), **lone_dots(arm))
         at = {"layer": layer, "step": int(at_end["step"])}
         for stage in names:
             variable = measure.name.replace("update", stage, 1)
