@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from fadiag.figures import FIGURES
 from fadiag.report import write_report
 from tests.results.synthetic_results import synthetic
 
@@ -67,7 +68,7 @@ def measured(report, tmp_path, browser, script: str, *flags: str):
 def test_every_image_decodes(browser, report, tmp_path) -> None:
     script = "return [...document.images].map(i => [i.complete, i.naturalWidth])"
     images = measured(report, tmp_path, browser, script)
-    assert len(images) == 5
+    assert len(images) == len(FIGURES)
     assert all(complete and width > 100 for complete, width in images)
 
 
@@ -92,7 +93,7 @@ def console(browser, profile, page) -> str:
     """Return what the browser complains of while it shows a page."""
     command = [browser, *FLAGS, f"--user-data-dir={profile}", "--enable-logging=stderr", "--dump-dom"]
     done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.count("<figcaption>") == 5
+    assert done.stdout.count("<figcaption>") == len(FIGURES)
     return "".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
 

@@ -16,7 +16,7 @@ _SILENT: ContextVar[bool] = ContextVar("fadiag_silent", default=False)
 #: The columns of the table of numbers. ``x`` is the place along an x axis of neither layers nor steps.
 COLUMNS = (
     *("panel", "kind", "variable", "condition", "layer", "step", "seed", "x"),
-    *("value", "low", "high", "n", "seeds"),
+    *("value", "low", "high", "interval", "n", "seeds"),
 )
 
 

@@ -11,7 +11,7 @@ from fadiag.figures.base.layers import caption_layer, chosen_layers
 from fadiag.figures.base.measure import Measure, interval_within, spectrum_measure
 from fadiag.figures.base.panel import Panel, panel
 from fadiag.figures.strokes.bounds import classes_less_one
-from fadiag.figures.strokes.marks import BANDS, dots, explain, keep, line, seeds_of, thinned
+from fadiag.figures.strokes.marks import BANDS, dots, explain, keep_means, keep_seeds, line, thinned
 from fadiag.figures.words.sentences import each, when
 from fadiag.results.by_condition import of_condition
 from fadiag.results.variables import SPECTRUM_STEP
@@ -150,8 +150,8 @@ def _lines(here: Panel, measure: Measure, drawn: xr.DataArray, layer: str) -> No
         here.add(here.ax.plot(x, over.mean, **line(arm), markevery=thinned(x.size))[0])
         if runs.sizes["seed"] > 1 and len(shown) <= BANDS:
             here.ax.fill_between(x, over.low, over.high, color=arm.look.color, alpha=0.15, linewidth=0)
-        keep(here, "mean", over, arm.condition, measure.name, **at, seeds=seeds_of(drawn, arm.condition))
-        keep(here, "seed", runs, arm.condition, measure.name, **at)
+        keep_means(here, over, runs, measure, condition=arm.condition, **at)
+        keep_seeds(here, runs, measure, condition=arm.condition, **at)
     if len(shown) > BANDS:
         here.record.note("The intervals are in the table of numbers, not in the drawing.")
 

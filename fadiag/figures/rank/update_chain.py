@@ -11,9 +11,9 @@ from fadiag.errors import MissingSignalError
 from fadiag.figures.base.layers import chosen_layers, primary_layer
 from fadiag.figures.base.measure import Measure, interval_within, rank_measure
 from fadiag.figures.base.panel import Panel, panel
-from fadiag.figures.strokes.bounds import note_zeros, value_axis
+from fadiag.figures.strokes.bounds import value_axis
 from fadiag.figures.strokes.depth import layer_axis
-from fadiag.figures.strokes.marks import explain, keep, line, lone_dots, seeds_of
+from fadiag.figures.strokes.marks import explain, keep_means, keep_seeds, line, lone_dots
 from fadiag.figures.words.sentences import each, when
 from fadiag.results.by_condition import of_condition
 from fadiag.store.tools.printable import printable
@@ -115,17 +115,15 @@ def _plot(here: Panel, measure: Measure, layer: str, step: int | None) -> None:
         here.ax.vlines(x, over.low, over.high, color=arm.look.color)
         for seed in runs["seed"].values if int(over.n.max()) > 1 else ():
             here.ax.plot(x + 0.3 * _SPREAD / len(drawn), runs.sel(seed=seed), **lone_dots(arm))
-        at = {"layer": layer, "step": int(at_end["step"])}
+        at = {"condition": arm.condition, "layer": layer, "step": int(at_end["step"])}
         for stage in names:
-            variable = measure.name.replace("update", stage, 1)
+            of_stage = replace(measure, name=measure.name.replace("update", stage, 1))
             cell = runs.sel(stage=stage, drop=True)
-            seeds = seeds_of(at_end, arm.condition)
-            keep(here, "mean", interval_within(cell, measure), arm.condition, variable, **at, seeds=seeds)
-            keep(here, "seed", cell, arm.condition, variable, **at)
+            keep_means(here, interval_within(cell, measure), cell, of_stage, **at)
+            keep_seeds(here, cell, of_stage, **at)
     layer_axis(here.ax, [_STAGES[stage] for stage in names])
     here.ax.set_xlabel("")
-    value_axis(here.ax, measure)
-    note_zeros(here, at_end)
+    value_axis(here, measure, at_end)
     _say(here, at_end, names)
 
 

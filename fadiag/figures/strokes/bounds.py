@@ -2,15 +2,13 @@
 
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fadiag.figures.base.measure import Measure
 from fadiag.figures.base.panel import Panel
-from fadiag.results.by_condition import of_condition
 
-__all__ = ["bounds", "classes_less_one", "note_zeros", "plain_numbers", "value_axis"]
+__all__ = ["bounds", "classes_less_one", "plain_numbers", "value_axis"]
 
 
 def bounds(panel: Panel, measure: Measure, values: xr.DataArray) -> None:
@@ -51,17 +49,13 @@ def classes_less_one(results: xr.DataTree) -> float:
     return float(found.pop()) if len(found) == 1 else np.inf
 
 
-def note_zeros(panel: Panel, at_end: xr.DataArray) -> None:
-    """Say whose ranks of 0 a logarithmic axis does not reach."""
-    zeros = [arm.label for arm in panel.drawn if bool((of_condition(at_end, arm.condition) == 0).any())]
-    if zeros:
-        panel.record.note(f"Below the axis: ranks of 0, of signals of zeros ({', '.join(zeros)}).")
-
-
-def value_axis(ax: Axes, measure: Measure) -> None:
+def value_axis(panel: Panel, measure: Measure, values: xr.DataArray) -> None:
     """Name the y axis, and make it logarithmic for ranks and losses, with plain numbers."""
+    ax = panel.ax
     ax.set_ylabel(measure.axis)
-    if measure.log and _positive(ax):
+    if measure.log and bool((values > 0).any()):
+        if bool((values == 0).any()):
+            panel.record.note("Values of 0, of a dead signal, are below the logarithmic axis.")
         ax.set_yscale("log")
         plain_numbers(ax.yaxis)
 
@@ -71,8 +65,3 @@ def plain_numbers(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
-
-
-def _positive(ax: Axes) -> bool:
-    values = [np.asarray(each.get_ydata(), float) for each in ax.lines]
-    return any((each > 0).any() for each in values)

@@ -13,7 +13,7 @@ from fadiag.figures.base.measure import Measure, interval_within
 from fadiag.figures.base.panel import Panel
 from fadiag.figures.look.palette import NULL_COLOR
 from fadiag.figures.look.text import shortened, shown, width_of
-from fadiag.figures.strokes.marks import explain, keep, line, lone_dots, seeds_of, thinned
+from fadiag.figures.strokes.marks import explain, keep_means, keep_seeds, line, lone_dots, thinned
 from fadiag.results.by_condition import of_condition
 from fadiag.store.tools.printable import printable
 
@@ -48,9 +48,9 @@ def over_layers(
             panel.ax.vlines(x, over.low, over.high, color=arm.look.color)
         else:
             panel.ax.fill_between(x, over.low, over.high, color=arm.look.color, alpha=0.15, linewidth=0)
-        at = {"step": step, "seeds": seeds_of(at_end, arm.condition)}
-        keep(panel, kind, over, arm.condition, measure.name, **at)
-        keep(panel, "seed", runs, arm.condition, measure.name, step=step)
+        at = {"condition": arm.condition, "step": step}
+        keep_means(panel, over, runs, measure, kind=kind, **at)
+        keep_seeds(panel, runs, measure, **at)
     layer_axis(panel.ax, layers)
 
 
@@ -74,6 +74,7 @@ def null_over_layers(
         _bars(panel.ax, arm, x[held], below[held], above[held], layers=len(layers), conditions=len(drawn))
         panel.record.rows.extend(
             {"kind": "null", "variable": words, "condition": arm.condition, "layer": layers[i]}
+            | {"interval": "central 95 %"}
             | {"step": int(low["step"]), "low": float(below[i]), "high": float(above[i])}
             for i in np.flatnonzero(held)
         )

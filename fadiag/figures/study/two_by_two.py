@@ -17,8 +17,8 @@ from fadiag.figures.base.near_names import near
 from fadiag.figures.base.panel import Panel, panel
 from fadiag.figures.look.palette import NULL_COLOR
 from fadiag.figures.look.theme import label
-from fadiag.figures.strokes.bounds import bounds, note_zeros, value_axis
-from fadiag.figures.strokes.marks import explain, keep, line, lone_dots, seeds_of
+from fadiag.figures.strokes.bounds import bounds, value_axis
+from fadiag.figures.strokes.marks import explain, keep_means, keep_seeds, line, lone_dots
 from fadiag.figures.words.sentences import each, when, with_interval
 from fadiag.results import mean_interval
 from fadiag.results.by_condition import of_condition
@@ -121,9 +121,8 @@ def _plot(
     here.ax.set_xticks([0, 1], ["exact, Wᵀ", "feedback, B"])
     here.ax.set_xlim(-0.5, 1.5)
     here.ax.set_xlabel("backward matrices")
-    value_axis(here.ax, measure)
+    value_axis(here, measure, at_end)
     bounds(here, measure, at_end)
-    note_zeros(here, at_end)
     _say(here, at_end)
 
 
@@ -159,13 +158,12 @@ def _draw(here: Panel, measure: Measure, at_end: xr.DataArray, arm: Arm, x: Floa
     here.ax.vlines(x, over.low, over.high, color=arm.look.color)
     for seed in runs["seed"].values if int(over.n.max()) > 1 else ():
         here.ax.plot(x + beside, runs.sel(seed=seed), **lone_dots(arm))
-    at = {"layer": here.record.place, "step": int(at_end["step"])}
+    at = {"condition": arm.condition, "layer": here.record.place, "step": int(at_end["step"])}
     for backward in _BACKWARD:
-        variable = f"{measure.name}, {backward}"
-        seeds = seeds_of(at_end, arm.condition)
-        cell = interval_within(runs.sel(backward=backward), measure)
-        keep(here, "mean", cell, arm.condition, variable, **at, seeds=seeds)
-        keep(here, "seed", runs.sel(backward=backward, drop=True), arm.condition, variable, **at)
+        cell = runs.sel(backward=backward, drop=True)
+        of_cell = replace(measure, name=f"{measure.name}, {backward}")
+        keep_means(here, interval_within(cell, measure), cell, of_cell, **at)
+        keep_seeds(here, cell, of_cell, **at)
 
 
 def _nulls(
