@@ -132,6 +132,7 @@ def _rank_by_depth(results: xr.DataTree, canvas: Canvas) -> None:
 
 
 def _rank_over_training(results: xr.DataTree, canvas: Canvas) -> None:
+    wide(canvas, 0.4)
     parts = canvas.subfigures(len(METRICS), 1, squeeze=False)[:, 0]
     for part, metric in zip(parts, METRICS, strict=True):
         per_layer(rank_over_training, results, figure=part, metric=metric)
@@ -153,6 +154,7 @@ def _rank_gap(results: xr.DataTree, canvas: Canvas) -> None:
 
 
 def _alignment(results: xr.DataTree, canvas: Canvas) -> None:
+    wide(canvas, 0.2)  # about right, so that texts are fitted; the number of rows is not known yet
     per_layer(alignment_over_training, results, figure=canvas, caption_layer=output_layer(results))
     wide(canvas, 0.24 * _rows(canvas))
 
@@ -166,6 +168,7 @@ def _credit(results: xr.DataTree, canvas: Canvas) -> None:
 
 
 def _overlap(results: xr.DataTree, canvas: Canvas) -> None:
+    wide(canvas, 0.2)
     per_layer(overlap_over_training, results, figure=canvas)
     wide(canvas, 0.24 * _rows(canvas))
 
@@ -176,6 +179,7 @@ def _accuracy(results: xr.DataTree, canvas: Canvas) -> None:
 
 
 def _conditions(results: xr.DataTree, canvas: Canvas) -> None:
+    wide(canvas, 0.5)
     axs = canvas.subplots(2, 3, sharey="row")
     for row, difference in enumerate((False, True)):
         conditions(results, difference=difference, ax=axs[row, 0], legend=False)

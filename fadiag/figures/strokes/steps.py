@@ -48,6 +48,7 @@ def curves(panel: Panel, values: xr.DataArray, measure: Measure, layer: str = ""
                 panel.record.note("The bars to the right of the last step are the intervals at that step.")
     if values.sizes["step"] == 1:
         ax.set_xticks(values["step"].values)  # no fractions of a step
+        ax.set_xlim(values["step"].values[0] - 0.4, values["step"].values[0] + 0.4)
     ax.set_xlabel("training step")
 
 
