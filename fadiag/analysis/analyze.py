@@ -121,7 +121,8 @@ def analyze(
     ------
     InputError
         No runs, the same recording twice, meta for a path that is not among the runs, an unknown metric,
-        signal or unfolding, a step for spectra that no run has, or factors in another unfolding in every run.
+        signal or unfolding, or factors in another unfolding in every run. Or a step for spectra that no run
+        has.
     StoreError
         None of the paths is a readable store.
     MissingSignalError

@@ -43,7 +43,7 @@ def test_what_is_missing_is_a_panel_with_a_reason(function) -> None:
 
 @pytest.mark.parametrize("style", ["nature", "neurips", "slides"])
 @pytest.mark.parametrize(
-    "function", (*FUNCTIONS, ff.update_chain, ff.accuracy_against_rank), ids=lambda f: f.__name__
+    "function", [*FUNCTIONS, ff.update_chain, ff.accuracy_against_rank], ids=lambda f: f.__name__
 )
 def test_a_column_of_every_style_holds_it(function, style) -> None:
     with ff.style(style):

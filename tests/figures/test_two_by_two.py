@@ -122,10 +122,10 @@ def test_an_own_metric_of_the_orthogonalized_step_is_drawn() -> None:
     assert "Not recorded" not in ff.small_print(ax)
 
 
-def test_ranks_of_zero_are_named() -> None:
+def test_ranks_of_zero_are_below_the_axis() -> None:
     results = synthetic(("bp", "fa"))
     state = results["state"].to_dataset()
     state["gradient_effective_rank_raw"][state["condition"].values == "fa"] = 0.0
     results["state"] = state
     ax = draw(ff.update_chain, results)
-    assert "Below the axis: ranks of 0, of signals of zeros (fa)." in ff.small_print(ax)
+    assert "Values of 0, of a dead signal, are below the logarithmic axis." in ff.small_print(ax)

@@ -102,7 +102,8 @@ def _only(results: xr.DataTree) -> str:
     """Return the only condition; "" without any."""
     known = roles(results).conditions
     if len(known) > 1:
-        raise InputError(f"the results hold several conditions ({', '.join(known)}); name one: condition=...")
+        names = ", ".join(map(printable, known))
+        raise InputError(f"the results hold several conditions ({names}); name one: condition=...")
     return "".join(known)
 
 

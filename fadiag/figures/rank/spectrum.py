@@ -1,6 +1,7 @@
 """Draw the singular values of a signal, or how much energy the leading ones hold."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import xarray as xr
 from matplotlib.axes import Axes
@@ -135,7 +136,7 @@ def _scaled(at_end: xr.DataArray, *, cumulative: bool, normalized: bool) -> xr.D
 
 
 def _lines(here: Panel, measure: Measure, drawn: xr.DataArray, layer: str) -> None:
-    at = {"layer": layer, "step": int(drawn["step"])}
+    at: dict[str, Any] = {"layer": layer, "step": int(drawn["step"])}
     shown = [arm for arm in here.drawn if here.has(drawn, arm.condition)]
     for arm in shown:
         runs = (

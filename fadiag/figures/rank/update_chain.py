@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -115,7 +116,7 @@ def _plot(here: Panel, measure: Measure, layer: str, step: int | None) -> None:
         here.ax.vlines(x, over.low, over.high, color=arm.look.color)
         for seed in runs["seed"].values if int(over.n.max()) > 1 else ():
             here.ax.plot(x + 0.3 * _SPREAD / len(drawn), runs.sel(seed=seed), **lone_dots(arm))
-        at = {"condition": arm.condition, "layer": layer, "step": int(at_end["step"])}
+        at: dict[str, Any] = {"condition": arm.condition, "layer": layer, "step": int(at_end["step"])}
         for stage in names:
             of_stage = replace(measure, name=measure.name.replace("update", stage, 1))
             cell = runs.sel(stage=stage, drop=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -158,7 +159,7 @@ def _draw(here: Panel, measure: Measure, at_end: xr.DataArray, arm: Arm, x: Floa
     here.ax.vlines(x, over.low, over.high, color=arm.look.color)
     for seed in runs["seed"].values if int(over.n.max()) > 1 else ():
         here.ax.plot(x + beside, runs.sel(seed=seed), **lone_dots(arm))
-    at = {"condition": arm.condition, "layer": here.record.place, "step": int(at_end["step"])}
+    at: dict[str, Any] = {"condition": arm.condition, "layer": here.record.place, "step": int(at_end["step"])}
     for backward in _BACKWARD:
         cell = runs.sel(backward=backward, drop=True)
         of_cell = replace(measure, name=f"{measure.name}, {backward}")
