@@ -39,7 +39,8 @@ def not_drawn(results: xr.DataTree, figures: Iterable[Figure] = FIGURES) -> list
 
     Examples
     --------
-    >>> not_drawn(xr.DataTree(), FIGURES[-1:])
+    >>> from fadiag.figures import find
+    >>> not_drawn(xr.DataTree(), [find("overlap_over_training")])
     ['figure overlap_over_training: error_overlap not in the results']
     """
     found = [(figure.name, figure.missing(results)) for figure in figures]

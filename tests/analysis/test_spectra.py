@@ -5,11 +5,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 import fadiag
 from fadiag.analysis import analyze, compare, overlap_matrix
+from fadiag.cli import main
 from fadiag.errors import InputError, MissingSignalError
 from fadiag.results import by_condition, load_results, to_pandas
 from fadiag.store import open_run
@@ -200,3 +202,14 @@ def test_an_update_has_an_overlap_matrix_and_zeros_have_none(make_run, edit) -> 
 def test_overlap_matrix_names_what_is_wrong(make_run, options, error, message) -> None:
     with pytest.raises(error, match=message):
         overlap_matrix(make_run(0), **options)
+
+
+def test_the_command_keeps_spectra(stores, tmp_path) -> None:
+    words = ["analyze", str(stores["raw"]), "--metric", "error_cosine", "-o", str(tmp_path / "results.zarr")]
+    done = CliRunner().invoke(main, [*words, "--spectra", "error", "--spectra-steps", "all"])
+    assert done.exit_code == 0, done.output
+    probe = load_results(tmp_path / "results.zarr")["probe"]
+    assert probe["error_spectrum_raw"].sizes["spectrum_step"] == STEPS + 1
+    wrong = CliRunner().invoke(main, [*words, "--spectra", "eror"])
+    assert wrong.exit_code != 0
+    assert "'eror' is no signal with a spectrum; near: error" in wrong.output

@@ -22,7 +22,6 @@ FUNCTIONS = (
     ff.accuracy_over_training,
     ff.conditions,
     ff.update_chain,
-    ff.accuracy_against_rank,
 )
 
 

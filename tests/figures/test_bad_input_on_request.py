@@ -7,7 +7,7 @@ from fadiag.results.roles import roles
 from tests.figures.drawing import assert_apart, assert_inside, axes, draw
 from tests.figures.on_request import kept
 from tests.figures.test_bad_input import CASES, only
-from tests.results.synthetic_results import SMALL, synthetic
+from tests.results.synthetic_results import CONDITIONS, SMALL, synthetic
 
 
 def heat(results, **options):
@@ -16,7 +16,7 @@ def heat(results, **options):
     return ff.layer_step_heatmap(results, condition=names[-1] if names else None, **options)
 
 
-FUNCTIONS = (ff.spectrum, ff.two_by_two, heat)
+FUNCTIONS = (ff.spectrum, ff.two_by_two, ff.accuracy_against_rank, heat)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -42,9 +42,7 @@ def test_what_is_missing_is_a_panel_with_a_reason(function) -> None:
 
 
 @pytest.mark.parametrize("style", ["nature", "neurips", "slides"])
-@pytest.mark.parametrize(
-    "function", [*FUNCTIONS, ff.update_chain, ff.accuracy_against_rank], ids=lambda f: f.__name__
-)
+@pytest.mark.parametrize("function", [*FUNCTIONS, ff.update_chain], ids=lambda f: f.__name__)
 def test_a_column_of_every_style_holds_it(function, style) -> None:
     with ff.style(style):
         ax = function(kept(), ax=axes(*ff.size(style, "column", aspect=0.8)))
@@ -71,3 +69,10 @@ def test_control_characters_reach_no_picture_and_no_sentence(function) -> None:
     ax = draw(function, results)
     said = ff.svg(ax.figure) + ff.caption(ax) + ff.small_print(ax)
     assert not set(said) & set("\x1b\x00\u202e\u2066")
+
+
+@pytest.mark.parametrize("function", FUNCTIONS[:3], ids=lambda f: f.__name__)
+def test_every_condition_is_in_the_caption(function) -> None:
+    caption = ff.caption(draw(function, kept()))
+    for condition in CONDITIONS:
+        assert f" {condition} " in caption

@@ -19,6 +19,7 @@ from fadiag.figures.base.values import values_of
 from fadiag.figures.look.text import shortened, shown
 from fadiag.figures.look.theme import label
 from fadiag.figures.strokes.bounds import plain_numbers
+from fadiag.figures.words.sentences import each as of_each
 from fadiag.figures.words.sentences import number, when
 from fadiag.results import final_values
 from fadiag.results.by_condition import of_condition
@@ -120,7 +121,8 @@ def _plot(here: Panel, rank: Measure, scalar: Measure, layer: str, step: int | N
     if float(x.where(both).min()) > 0:
         here.ax.set_xscale("log")
         plain_numbers(here.ax.xaxis)
-    _say(here, x.where(both), y.where(both), x, scalar)
+    drawn = (each.where(both).assign_attrs(each.attrs) for each in (x, y))
+    _say(here, *drawn, scalar)
 
 
 def _mark(here: Panel, rank: Measure, condition: str, layer: str, step: int | None) -> None:
@@ -146,11 +148,17 @@ def _mark(here: Panel, rank: Measure, condition: str, layer: str, step: int | No
     here.record.say(f"The line marks the mean rank of {label(condition)}, {number(mean)}")
 
 
-def _say(here: Panel, x: xr.DataArray, y: xr.DataArray, at_end: xr.DataArray, scalar: Measure) -> None:
+def _say(here: Panel, x: xr.DataArray, y: xr.DataArray, scalar: Measure) -> None:
+    """Give the means of each condition, and the correlation over runs."""
+    names = here.arms.names
+    here.record.say(
+        f"Means [95 % t intervals] of the rank: {of_each(x, names)}; of the {scalar.words}: "
+        f"{of_each(y, names, scalar.unit)}"
+    )
     runs = int(x.notnull().sum())
     means = [each.mean("seed").values for each in (x, y)]
     conditions = int(np.isfinite(means[0]).sum())
-    where = f"At {here.record.place}, {when(at_end).removeprefix('the ')}"
+    where = f"At {here.record.place}, {when(x).removeprefix('the ')}"
     many = f"{runs} run{'s' * (runs != 1)} of {conditions} condition{'s' * (conditions != 1)}"
     found = _spearman(x.values.ravel(), y.values.ravel())
     if not np.isfinite(found):
