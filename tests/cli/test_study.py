@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 import fadiag.training
 from fadiag.cli import main
+from fadiag.figures import FIGURES
 from fadiag.training import demo_study
 
 pytestmark = pytest.mark.slow
@@ -73,7 +74,7 @@ def test_figure_and_report_read_the_results_that_the_demo_wrote(demo, tmp_path) 
         done = CliRunner().invoke(main, words)
         assert done.exit_code == 0, done.output
     html = (tmp_path / "report.html").read_text()
-    assert html.count("<img") == 5
+    assert html.count("<img") == len(FIGURES)
     assert "fa-seed1" in html
 
 
