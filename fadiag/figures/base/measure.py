@@ -17,11 +17,11 @@ __all__ = [
     "ALIGNMENT",
     "Measure",
     "cosine_measure",
+    "exact_twin",
     "interval_within",
     "overlap_measure",
     "rank_measure",
     "scalar_measure",
-    "spectrum_measure",
 ]
 
 
@@ -125,10 +125,7 @@ def rank_measure(signal: str, metric: str, results: xr.DataTree) -> Measure:
     full = f"{metric}_raw" if metric in _LADDER else metric
     if full not in _RANKS:
         raise InputError(f"no rank is called {metric!r}{near(metric, [*_LADDER, *_RANKS])}")
-    # A signal under other backward matrices is in no table, but in the results that measured it.
-    if signal not in SIGNALS and not (role_of(signal).feedback and _attrs(results, f"{signal}_{full}")):
-        raise InputError(f"no signal is called {signal!r}{near(signal, SIGNALS)}")
-    twin = SIGNALS[signal].twin if signal in SIGNALS else ""
+    twin = exact_twin(signal, f"{signal}_{full}", results)
     words, form = _RANKS[full]
     samples = _attrs(results, f"{signal}_{full}").get("samples")
     return Measure(
@@ -142,6 +139,20 @@ def rank_measure(signal: str, metric: str, results: xr.DataTree) -> Measure:
         twin=f"{twin}_{full}" if twin else "",
         nulls={"gate": "gate null", "redrawn": "null of redrawn feedback"},
     )
+
+
+def exact_twin(signal: str, variable: str, results: xr.DataTree) -> str:
+    """Return the twin of a signal under exact backpropagation; "" if it has none.
+
+    Raises
+    ------
+    InputError
+        There is no such signal. One under other backward matrices is in no table, but in the results that
+        hold the variable measured on it.
+    """
+    if signal not in SIGNALS and not (role_of(signal).feedback and _attrs(results, variable)):
+        raise InputError(f"no signal is called {signal!r}{near(signal, SIGNALS)}")
+    return SIGNALS[signal].twin if signal in SIGNALS else ""
 
 
 def cosine_measure(signal: str, *, degrees: bool = False) -> Measure:
@@ -178,42 +189,6 @@ def overlap_measure(signal: str) -> Measure:
     name = f"overlap of the leading directions of {signal} and {twin}"
     axis = f"overlap of {signal}\nwith {twin}"
     return Measure(f"{signal}_overlap", name, axis, floor=0, roof=1, nulls={"redrawn": words})
-
-
-def spectrum_measure(
-    signal: str, results: xr.DataTree, *, centered: bool, cumulative: bool, normalized: bool
-) -> Measure:
-    """Return the measure of a signal's singular values, or of the energy of the leading ones.
-
-    Raises
-    ------
-    InputError
-        There is no such signal. The error names similar ones.
-    """
-    form = "centered" if centered else "raw"
-    name = f"{signal}_spectrum_{form}"
-    if signal not in SIGNALS and not (role_of(signal).feedback and _attrs(results, name)):
-        raise InputError(f"no signal is called {signal!r}{near(signal, SIGNALS)}")
-    twin = SIGNALS[signal].twin if signal in SIGNALS else ""
-    of = f"of the {signal.replace('_', ' ')}, {form}"
-    return Measure(
-        name,
-        f"energy in the leading directions {of}" if cumulative else f"singular values {of}",
-        _SPECTRUM_AXES[cumulative, normalized],
-        floor=0,
-        roof=1 if normalized else np.inf,
-        log=not cumulative,
-        twin=f"{twin}_spectrum_{form}" if twin else "",
-    )
-
-
-#: (cumulative, normalized) -> the words along the axis.
-_SPECTRUM_AXES = {
-    (False, False): "singular value",
-    (False, True): "singular value\n(share of the largest)",
-    (True, False): "cumulative energy",
-    (True, True): "share of the energy,\ncumulative",
-}
 
 
 def scalar_measure(name: str, results: xr.DataTree) -> Measure:

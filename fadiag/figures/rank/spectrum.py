@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from fadiag.errors import MissingSignalError
 from fadiag.figures.base.layers import caption_layer, chosen_layers
-from fadiag.figures.base.measure import Measure, interval_within, spectrum_measure
+from fadiag.figures.base.measure import Measure, exact_twin, interval_within
 from fadiag.figures.base.panel import Panel, panel
 from fadiag.figures.strokes.bounds import classes_less_one
 from fadiag.figures.strokes.marks import BANDS, dots, explain, keep_means, keep_seeds, line, thinned
@@ -24,6 +25,13 @@ __all__ = ["spectrum"]
 _ROUNDING = 1e-6
 #: The share of the energy in the caption.
 _SHARE = 0.9
+#: (cumulative, normalized) -> the words along the axis.
+_AXES = {
+    (False, False): "singular value",
+    (False, True): "singular value\n(share of the largest)",
+    (True, False): "cumulative energy",
+    (True, True): "share of the energy,\ncumulative",
+}
 
 
 def spectrum(
@@ -78,12 +86,27 @@ def spectrum(
     >>> "analyze(spectra='error')" in ax.texts[0].get_text().replace("\n", " ")
     True
     """
-    measure = spectrum_measure(
-        signal, results, centered=centered, cumulative=cumulative, normalized=normalized
-    )
+    measure = _measure(signal, results, centered=centered, cumulative=cumulative, normalized=normalized)
     with panel(results, ax, conditions=conditions, stream=stream, legend=legend) as here:
         _plot(here, measure, signal, layer, step, cumulative=cumulative, normalized=normalized)
     return here.ax
+
+
+def _measure(
+    signal: str, results: xr.DataTree, *, centered: bool, cumulative: bool, normalized: bool
+) -> Measure:
+    form = "centered" if centered else "raw"
+    name, of = f"{signal}_spectrum_{form}", f"of the {signal.replace('_', ' ')}, {form}"
+    twin = exact_twin(signal, name, results)
+    return Measure(
+        name,
+        f"energy in the leading directions {of}" if cumulative else f"singular values {of}",
+        _AXES[cumulative, normalized],
+        floor=0,
+        roof=1 if normalized else np.inf,
+        log=not cumulative,
+        twin=f"{twin}_spectrum_{form}" if twin else "",
+    )
 
 
 def _plot(

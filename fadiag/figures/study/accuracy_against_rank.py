@@ -121,8 +121,8 @@ def _plot(here: Panel, rank: Measure, scalar: Measure, layer: str, step: int | N
     if float(x.where(both).min()) > 0:
         here.ax.set_xscale("log")
         plain_numbers(here.ax.xaxis)
-    drawn = (each.where(both).assign_attrs(each.attrs) for each in (x, y))
-    _say(here, *drawn, scalar)
+    x, y = (each.where(both).assign_attrs(each.attrs) for each in (x, y))
+    _say(here, x, y, scalar)
 
 
 def _mark(here: Panel, rank: Measure, condition: str, layer: str, step: int | None) -> None:
