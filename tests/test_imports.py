@@ -95,7 +95,9 @@ ROOMS = {
         "rank",
         "credit",
         "study",
+        "maps",
         "per_layer",
+        "compositions",
         "catalog",
         "save",
     ),
@@ -114,6 +116,7 @@ ROOMS = {
         "design",
         "compare",
         "onsets",
+        "overlap_matrix",
     ),
 }
 WATCHED = {"torch", "zarr", "xarray", "scipy", "numba", "matplotlib", "pandas", *MAY_IMPORT, "cli"}

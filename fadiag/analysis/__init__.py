@@ -9,6 +9,7 @@ from fadiag.analysis.metrics.table import TABLE
 from fadiag.analysis.metrics.unfold import unfold
 from fadiag.analysis.metrics.view import Layer, SignalView, View
 from fadiag.analysis.onsets import alignment_onset, onset_median
+from fadiag.analysis.overlap_matrix import overlap_matrix
 
 __all__ = [
     "TABLE",
@@ -23,6 +24,7 @@ __all__ = [
     "effective_rank",
     "effective_rank_energy",
     "onset_median",
+    "overlap_matrix",
     "participation_ratio",
     "stable_rank",
     "unfold",

@@ -3,19 +3,21 @@
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import xarray as xr
 
 from fadiag.analysis.assemble import Assembly
 from fadiag.analysis.metrics.metric import Metric
+from fadiag.analysis.metrics.spectra import ranks_of_recorded, spectrum_metrics
 from fadiag.analysis.metrics.table import choose
 from fadiag.analysis.plan.block import Block, Measured, measure
 from fadiag.analysis.plan.given_meta import GivenMeta
 from fadiag.analysis.plan.requirements import check_asked, other_unfolding
+from fadiag.analysis.plan.rows import check_spectra_steps
 from fadiag.analysis.plan.runs import Run, open_runs
 from fadiag.analysis.plan.tasks import Options, Task, plan
 from fadiag.analysis.plan.unmeasured import Unmeasured
@@ -59,6 +61,8 @@ def analyze(
     metrics: Iterable[str | Metric] | None = None,
     unfolding: Unfolding = "samples",
     k: int | None = None,
+    spectra: str | Sequence[str] | None = None,
+    spectra_steps: Literal["ends", "all"] | Iterable[int] = "ends",
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
     strict: bool = False,
@@ -89,6 +93,12 @@ def analyze(
     k : int, optional
         Dimension of the compared subspaces. By default it is the number of classes minus one. Subspaces are
         not compared if a run neither states its number of classes nor recorded its last layer.
+    spectra : str or sequence of str, optional
+        Signals whose singular values the results keep, such as ``error``: ``error_spectrum_raw`` and
+        ``error_spectrum_centered``, with dims (run, layer, spectrum_step, singular_value). By default none.
+    spectra_steps : {"ends", "all"} or iterable of int
+        The steps at which they are kept. ``ends`` are the first and the last record of each run; of a state
+        stream also the second and the last but one, since its last record has no update.
     executor : concurrent.futures.Executor, optional
         Where blocks are measured. By default one thread per core. For a cluster that can read the stores,
         use `cluster_executor` or dask.distributed's ``client.get_executor()``.
@@ -110,12 +120,13 @@ def analyze(
     Raises
     ------
     InputError
-        No runs, the same recording twice, meta for a path that is not among the runs, an unknown metric or
-        unfolding, or factors in another unfolding in every run.
+        No runs, the same recording twice, meta for a path that is not among the runs, an unknown metric,
+        signal or unfolding, or factors in another unfolding in every run. Or a step for spectra that no run
+        has.
     StoreError
         None of the paths is a readable store.
     MissingSignalError
-        No run allows a metric that was asked for by name.
+        No run allows a metric or a spectrum that was asked for by name.
 
     Warns
     -----
@@ -140,16 +151,24 @@ def analyze(
         k = as_count(k, "k", 1)
     if output is not None:
         output = check_output(output)
-    chosen = choose(metrics)
+    kept = spectrum_metrics(spectra) if spectra is not None else ()
     unmeasured = Unmeasured(strict)
     opened = _in_unfolding(open_runs(runs, meta, strict=strict), unfolding, strict=strict)
     for run in opened:
         if run.lost:
             unmeasured.add(LeftOut(run.label, run.lost))
     measurable = [run for run in opened if not run.lost]
-    if metrics is not None:
-        check_asked(measurable, chosen, unmeasured)
-    options = Options(unfolding, k, strict)
+    table = choose(metrics, ranks_of_recorded(_arrays_of(measurable)))
+    asked = (*(table if metrics is not None else ()), *kept)
+    chosen = tuple(dict.fromkeys((*table, *kept)))
+    check_asked(measurable, asked, unmeasured)
+    at = (
+        spectra_steps
+        if isinstance(spectra_steps, str)
+        else tuple(as_count(s, "a step", 0) for s in spectra_steps)
+    )
+    check_spectra_steps(measurable, at)
+    options = Options(unfolding, k, strict, at)
     # A lost run with a known condition and seed still gets a place in the results, without values.
     placed = [run for run in opened if not run.lost or {"condition", "seed"} <= set(run.meta)]
     assembly = Assembly(placed, chosen, options, unmeasured)
@@ -175,8 +194,7 @@ def analyze(
         else:
             with ThreadPoolExecutor(available_cores(), thread_name_prefix="fadiag") as threads:
                 _run_all(tasks, threads, done)
-    if metrics is not None:
-        _refuse_lost(chosen, assembly)
+    _refuse_lost(asked, assembly)
     results = assembly.tree()
     if output is not None:
         save_results(results, output)
@@ -199,6 +217,14 @@ def _in_unfolding(runs: list[Run], unfolding: Unfolding, *, strict: bool) -> lis
         replace(run, streams={}, static={}, lost=reasons[run.label]) if run.label in reasons else run
         for run in runs
     ]
+
+
+def _arrays_of(runs: Iterable[Run]) -> Iterator[str]:
+    """Yield the names of all arrays that have steps."""
+    for run in runs:
+        for stream in run.streams.values():
+            for arrays in stream.layers.values():
+                yield from arrays
 
 
 def _refuse_lost(asked: Iterable[Metric], assembly: Assembly) -> None:

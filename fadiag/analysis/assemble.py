@@ -14,6 +14,7 @@ from fadiag.analysis.meta_coordinates import column, run_coordinates, warn_of_cl
 from fadiag.analysis.metrics.metric import Metric, Values
 from fadiag.analysis.null_attributes import null_attributes, why_without_draws
 from fadiag.analysis.plan.block import Measured
+from fadiag.analysis.plan.rows import put_rows, rows_kept, widened
 from fadiag.analysis.plan.runs import Run, Stream
 from fadiag.analysis.plan.tasks import Options, Task
 from fadiag.analysis.plan.unmeasured import Unmeasured
@@ -25,6 +26,7 @@ from fadiag.results.left_out import LeftOut, left_out, merged, to_attribute
 from fadiag.results.nan_reasons import LOG_REASON, nan_reason
 from fadiag.results.null_values import AT_CEILING
 from fadiag.results.provenance import joined, recordings
+from fadiag.results.variables import SPECTRUM_STEP
 
 __all__ = ["Assembly"]
 
@@ -90,11 +92,13 @@ class Assembly:
 
     def put(self, task: Task, measured: Measured) -> None:
         """Store the values of one block."""
-        layers, steps = self._layers[task.stream], self._steps[task.stream]
-        run, layer = self._position[task.run.label], layers.index(task.layer)
-        where = np.searchsorted(steps, task.block.steps)
+        run, layer = self._position[task.run.label], self._layers[task.stream].index(task.layer)
         for name, values in measured.values.items():
-            self._array(self._values[task.stream], task.stream, name)[run, layer, where] = values
+            at = self._steps_of(task.stream, name)
+            kept = np.isin(task.block.steps, at)
+            target = self._array(self._values[task.stream], task.stream, name, values.shape[1:])
+            place = np.searchsorted(at, task.block.steps[kept])
+            put_rows(target[run, layer], place, values[kept])
         self._unmeasured.records += measured.left_out
 
     def adopt(self, previous: xr.DataTree) -> None:
@@ -116,18 +120,18 @@ class Assembly:
                 {label: i for i, label in enumerate(old["layer"].values)} if "layer" in old.coords else {}
             )
             shared = [(i, layers[label]) for i, label in enumerate(self._layers[name]) if label in layers]
-            _, new_steps, old_steps = np.intersect1d(
-                self._steps[name], old["step"].values, return_indices=True
-            )
             for position, source in self._same_recordings(old):
                 for key in map(str, old.data_vars):
                     metric, _ = companion_of(key, self._metrics)
                     if metric is None or old[key].attrs.get("definition_version") != metric.version:
                         continue
-                    values = old[key].values
-                    target = self._array(arrays, name, key)
+                    values, rest = old[key].values, old[key].shape[3:]
+                    target = self._array(arrays, name, key, rest)
+                    _, new_steps, old_steps = np.intersect1d(
+                        self._steps_of(name, key), old[old[key].dims[2]].values, return_indices=True
+                    )
                     for new_layer, old_layer in shared:
-                        target[position, new_layer, new_steps] = values[source, old_layer, old_steps]
+                        put_rows(target[position, new_layer], new_steps, values[source, old_layer, old_steps])
 
     def _same_recordings(self, old: xr.Dataset) -> list[tuple[int, int]]:
         where = {recording: i for i, recording in enumerate(recordings(old))}
@@ -139,14 +143,30 @@ class Assembly:
         array = self._values[stream.name].get(metric.name)
         if array is None:
             return np.zeros(len(stream.steps), np.bool_)
-        where = np.searchsorted(self._steps[stream.name], stream.steps)
-        row: Values = array[self._position[run.label], self._layers[stream.name].index(layer), where]
-        return ~np.isnan(row)
+        at = self._steps_of(stream.name, metric.name)
+        kept = np.isin(stream.steps, at)
+        row: Values = array[self._position[run.label], self._layers[stream.name].index(layer)]
+        having = np.asarray(~np.isnan(row).all(axis=tuple(range(1, row.ndim))))
+        found = np.zeros(len(stream.steps), np.bool_)
+        found[kept] = having[np.searchsorted(at, stream.steps[kept])]
+        return found
 
-    def _array(self, arrays: dict[str, Values], stream: str, variable: str) -> Values:
+    def _steps_of(self, stream: str, variable: str) -> NDArray[np.int64]:
+        """Return the steps of a variable: those of its stream, or those at which spectra are kept."""
+        metric, _ = companion_of(variable, self._metrics)
+        if metric is None or not metric.axis:
+            return self._steps[stream]
+        kept = [s.steps[rows_kept(s, self._options.spectra_steps)] for s in self._streams[stream]]
+        return np.unique(np.concatenate(kept))
+
+    def _array(
+        self, arrays: dict[str, Values], stream: str, variable: str, row: tuple[int, ...] = ()
+    ) -> Values:
+        """Return the array of a variable, with room for rows of a length if its steps have rows."""
         if variable not in arrays:
-            shape = (len(self._runs), len(self._layers[stream]), len(self._steps[stream]))
-            arrays[variable] = np.full(shape, np.nan)
+            steps = len(self._steps_of(stream, variable))
+            arrays[variable] = np.full((len(self._runs), len(self._layers[stream]), steps, *row), np.nan)
+        arrays[variable] = widened(arrays[variable], row)
         return arrays[variable]
 
     def _asked(self) -> dict[str, Any]:
@@ -170,6 +190,7 @@ class Assembly:
         steps, layers = self._steps[name], self._layers[name]
         of_runs = stream_coordinates([run.streams.get(name) for run in self._runs])
         variables = {key: self._variable(name, key, of_runs) for key in sorted(self._values[name])}
+        rows = self._row_coordinates(name, variables)
         variables |= {key: self._logged(name, key) for s in self._streams[name] for key in s.scalars}
         coordinates: dict[str, Any] = {
             "run": ("run", np.array([run.label for run in self._runs], object)),
@@ -178,6 +199,7 @@ class Assembly:
             "run_id": ("run", np.array([run.run_id for run in self._runs], object)),
             "generation": ("run", np.array([run.generation for run in self._runs], np.int64)),
             **{key: ("run", column(values)) for key, values in of_runs.items()},
+            **rows,
         }
         if layers:
             coordinates["layer"] = ("layer", np.array(layers, object))
@@ -214,7 +236,23 @@ class Assembly:
         if np.isnan(values).any():
             lost = any(_concerns(record, metric) for record in self._unmeasured.records)
             attrs["not_a_number"] = nan_reason(metric.undefined, null=without, lost=lost)
-        return ("run", "layer", "step"), values, attrs
+        dims = ("run", "layer", SPECTRUM_STEP, metric.axis) if metric.axis else ("run", "layer", "step")
+        return dims, values, attrs
+
+    def _row_coordinates(self, stream: str, variables: dict[str, Any]) -> dict[str, Any]:
+        """Return the coordinates of variables with rows, and give all of their rows one length."""
+        rowed = [key for key in variables if self._metrics.get(key) and self._metrics[key].axis]
+        if not rowed:
+            return {}
+        longest = max(variables[key][1].shape[-1] for key in rowed)
+        for key in rowed:
+            dims, values, attrs = variables[key]
+            variables[key] = (dims, widened(values, (longest,)), attrs)
+        words = {"long_name": "place of the singular value, the largest is 1", "units": "1"}
+        return {
+            SPECTRUM_STEP: (SPECTRUM_STEP, self._steps_of(stream, rowed[0])),
+            self._metrics[rowed[0]].axis: (self._metrics[rowed[0]].axis, np.arange(1, longest + 1), words),
+        }
 
     def _logged(self, stream: str, key: str) -> tuple[tuple[str, ...], Values, dict[str, Any]]:
         steps = self._steps[stream]

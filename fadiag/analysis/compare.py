@@ -14,6 +14,7 @@ from fadiag.results.final_values import BothSides, Floats, final_values_of_both
 from fadiag.results.null_values import is_companion
 from fadiag.results.provenance import recordings
 from fadiag.results.run_labels import conditions_of
+from fadiag.results.variables import SPECTRUM_STEP
 from fadiag.spectra.statistics.sign_flip import FEWEST as FEWEST_PAIRS
 
 if TYPE_CHECKING:
@@ -135,8 +136,10 @@ def _refuse_twice(stream: xr.Dataset, side: str) -> None:
 
 
 def _own(stream: xr.Dataset) -> xr.Dataset:
-    """Drop the nulls, and the variables and layers without a value in these runs."""
-    stream = stream.drop_vars([name for name in stream.data_vars if is_companion(name)]).load()
+    """Drop the nulls, the spectra, and the variables and layers without a value in these runs."""
+    spectra = [name for name, array in stream.data_vars.items() if SPECTRUM_STEP in array.dims]
+    nulls = [name for name in stream.data_vars if is_companion(name)]
+    stream = stream.drop_vars([*nulls, *spectra]).load()
     unknown = [name for name, array in stream.data_vars.items() if not np.isfinite(array.values).any()]
     held = stream.drop_vars(unknown)
     return held.dropna("layer", how="all") if "layer" in held.dims else held

@@ -12,10 +12,19 @@ from fadiag.figures.base.captions import caption
 from fadiag.figures.base.furnish import furnish, furniture_height, letters
 from fadiag.figures.base.layers import output_layer
 from fadiag.figures.base.near_names import near
+from fadiag.figures.compositions import (
+    METRICS,
+    accuracies_against_ranks,
+    heat_maps,
+    spectra,
+    two_by_twos,
+    update_chains,
+    wide,
+)
 from fadiag.figures.credit.alignment import alignment_over_training
 from fadiag.figures.credit.cosine import credit_cosine
 from fadiag.figures.credit.overlap import overlap_over_training
-from fadiag.figures.look.style import current_venue, styled
+from fadiag.figures.look.style import styled
 from fadiag.figures.per_layer import per_layer
 from fadiag.figures.rank.by_depth import rank_by_depth
 from fadiag.figures.rank.gap import rank_gap
@@ -25,9 +34,7 @@ from fadiag.figures.study.conditions import conditions
 from fadiag.results.left_out import left_out_of, told_by_run
 from fadiag.store.tools.printable import printable
 
-__all__ = ["FIGURES", "Figure", "find"]
-
-_METRICS = ("effective_rank", "participation_ratio")
+__all__ = ["FIGURES", "ON_REQUEST", "Figure", "drawable", "find"]
 
 
 @dataclass(frozen=True)
@@ -94,23 +101,29 @@ def find(name: str) -> Figure:
     >>> find("accuracy_over_training").title
     'Accuracy over training'
     """
-    for figure in FIGURES:
+    for figure in (*FIGURES, *ON_REQUEST):
         if figure.name == name:
             return figure
-    known = [figure.name for figure in FIGURES]
+    known = [figure.name for figure in (*FIGURES, *ON_REQUEST)]
     raise InputError(f"no figure is called {name!r}{near(name, known)}; there are {', '.join(known)}")
 
 
-def _wide(canvas: Canvas, aspect: float) -> None:
-    width = current_venue().text
-    canvas.set_size_inches(width, width * aspect)
+def drawable(results: xr.DataTree) -> tuple[Figure, ...]:
+    """Return the figures of a report: all of `FIGURES`, and those of `ON_REQUEST` that lack nothing.
+
+    Examples
+    --------
+    >>> drawable(xr.DataTree()) == FIGURES
+    True
+    """
+    return (*FIGURES, *(figure for figure in ON_REQUEST if not figure.missing(results)))
 
 
 def _rank_by_depth(results: xr.DataTree, canvas: Canvas) -> None:
-    _wide(canvas, 0.66)
+    wide(canvas, 0.66)
     axs = canvas.subplots(2, 2, sharex="col", sharey="col")
     for row, signal in enumerate(("error", "modulator")):
-        for ax, metric in zip(axs[row], _METRICS, strict=True):
+        for ax, metric in zip(axs[row], METRICS, strict=True):
             rank_by_depth(results, signal=signal, metric=metric, ax=ax, legend=False)
             ax.set_title(signal)
             if not row:
@@ -119,11 +132,11 @@ def _rank_by_depth(results: xr.DataTree, canvas: Canvas) -> None:
 
 
 def _rank_over_training(results: xr.DataTree, canvas: Canvas) -> None:
-    _wide(canvas, 0.4)
-    parts = canvas.subfigures(len(_METRICS), 1, squeeze=False)[:, 0]
-    for part, metric in zip(parts, _METRICS, strict=True):
+    wide(canvas, 0.4)
+    parts = canvas.subfigures(len(METRICS), 1, squeeze=False)[:, 0]
+    for part, metric in zip(parts, METRICS, strict=True):
         per_layer(rank_over_training, results, figure=part, metric=metric)
-    _wide(canvas, 0.22 * _rows(canvas))
+    wide(canvas, 0.22 * _rows(canvas))
 
 
 def _rows(canvas: Canvas) -> int:
@@ -133,21 +146,21 @@ def _rows(canvas: Canvas) -> int:
 
 
 def _rank_gap(results: xr.DataTree, canvas: Canvas) -> None:
-    _wide(canvas, 0.34)
+    wide(canvas, 0.34)
     axs = canvas.subplots(1, 2)
-    for ax, metric in zip(axs, _METRICS, strict=True):
+    for ax, metric in zip(axs, METRICS, strict=True):
         rank_gap(results, metric=metric, ax=ax, legend=False)
     letters(axs)
 
 
 def _alignment(results: xr.DataTree, canvas: Canvas) -> None:
-    _wide(canvas, 0.2)  # about right, so that texts are fitted; the number of rows is not known yet
+    wide(canvas, 0.2)  # about right, so that texts are fitted; the number of rows is not known yet
     per_layer(alignment_over_training, results, figure=canvas, caption_layer=output_layer(results))
-    _wide(canvas, 0.24 * _rows(canvas))
+    wide(canvas, 0.24 * _rows(canvas))
 
 
 def _credit(results: xr.DataTree, canvas: Canvas) -> None:
-    _wide(canvas, 0.34)
+    wide(canvas, 0.34)
     axs = canvas.subplots(1, 2)
     for ax, degrees in zip(axs, (False, True), strict=True):
         credit_cosine(results, degrees=degrees, ax=ax, legend=False)
@@ -155,30 +168,31 @@ def _credit(results: xr.DataTree, canvas: Canvas) -> None:
 
 
 def _overlap(results: xr.DataTree, canvas: Canvas) -> None:
-    _wide(canvas, 0.2)
+    wide(canvas, 0.2)
     per_layer(overlap_over_training, results, figure=canvas)
-    _wide(canvas, 0.24 * _rows(canvas))
+    wide(canvas, 0.24 * _rows(canvas))
 
 
 def _accuracy(results: xr.DataTree, canvas: Canvas) -> None:
-    _wide(canvas, 0.42)
+    wide(canvas, 0.42)
     accuracy_over_training(results, ax=canvas.add_subplot(), legend=False)
 
 
 def _conditions(results: xr.DataTree, canvas: Canvas) -> None:
-    _wide(canvas, 0.5)
+    wide(canvas, 0.5)
     axs = canvas.subplots(2, 3, sharey="row")
     for row, difference in enumerate((False, True)):
         conditions(results, difference=difference, ax=axs[row, 0], legend=False)
-        for ax, metric in zip(axs[row, 1:], _METRICS, strict=True):
+        for ax, metric in zip(axs[row, 1:], METRICS, strict=True):
             draw = partial(conditions, results, signal="error", metric=metric, difference=difference)
             draw(ax=ax, legend=False)
             ax.tick_params(labelleft=False)
-    _wide(canvas, 0.22 + 0.04 * sum(len(ax.get_yticks()) for ax in axs[:, 0]))
+    wide(canvas, 0.22 + 0.04 * sum(len(ax.get_yticks()) for ax in axs[:, 0]))
     letters(axs)
 
 
 _RANKS = ("error_effective_rank_raw", "error_participation_ratio_raw")
+_CHAIN = tuple(f"{signal}_effective_rank_raw" for signal in ("gradient", "momentum", "update"))
 _MODULATOR = ("modulator_effective_rank_raw", "modulator_participation_ratio_raw")
 
 FIGURES: tuple[Figure, ...] = (
@@ -195,4 +209,23 @@ FIGURES: tuple[Figure, ...] = (
         _alignment,
     ),
     Figure("overlap_over_training", "Overlap of the error with the exact one", ("error_overlap",), _overlap),
+    Figure("layer_step_heatmap", "Rank of the error, all layers and steps", _RANKS[:1], heat_maps),
+    Figure("update_chain", "Rank from the gradient to the update", _CHAIN, update_chains),
+    Figure(
+        "accuracy_against_rank",
+        "Accuracy against rank",
+        ("test_accuracy", *_RANKS, *_MODULATOR),
+        accuracies_against_ranks,
+    ),
+)
+
+#: Figures of what is recorded or kept on request only. A report has those that lack nothing.
+ON_REQUEST: tuple[Figure, ...] = (
+    Figure("spectrum", "Spectrum of the error", ("error_spectrum_raw",), spectra),
+    Figure(
+        "two_by_two",
+        "Rank by weights and backward matrices",
+        (*_RANKS, "error_bp_effective_rank_raw", "error_fa_effective_rank_raw"),
+        two_by_twos,
+    ),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import xarray as xr
 
 from fadiag.errors import FadiagError
-from fadiag.figures import FIGURES, Figure, caption, svg
+from fadiag.figures import FIGURES, Figure, caption, drawable, svg
 
 __all__ = ["Picture", "not_drawn", "pictures"]
 
@@ -39,13 +39,14 @@ def not_drawn(results: xr.DataTree, figures: Iterable[Figure] = FIGURES) -> list
 
     Examples
     --------
-    >>> not_drawn(xr.DataTree(), FIGURES[-1:])
+    >>> from fadiag.figures import find
+    >>> not_drawn(xr.DataTree(), [find("overlap_over_training")])
     ['figure overlap_over_training: error_overlap not in the results']
     """
     found = [(figure.name, figure.missing(results)) for figure in figures]
     return [f"figure {name}: {', '.join(gone)} not in the results" for name, gone in found if gone]
 
 
-def pictures(results: xr.DataTree, figures: Iterable[Figure] = FIGURES) -> list[Picture]:
+def pictures(results: xr.DataTree) -> list[Picture]:
     """Return each figure, or the reason why it cannot be drawn."""
-    return [_picture(figure, results) for figure in figures]
+    return [_picture(figure, results) for figure in drawable(results)]

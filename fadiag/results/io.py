@@ -17,6 +17,7 @@ from zarr.errors import ZarrUserWarning
 
 from fadiag.errors import DamagedError, InputError, NotAStoreError, SchemaError
 from fadiag.paths import absolute_path
+from fadiag.results.variables import SPECTRUM_STEP
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -243,14 +244,18 @@ def to_pandas(results: xr.DataTree) -> "pd.DataFrame":
             where = np.nonzero(~np.isnan(values))
             at = dict(zip(variable.dims, where, strict=True))
             layer = dataset["layer"].values[at["layer"]] if "layer" in at else ""
+            step = SPECTRUM_STEP if SPECTRUM_STEP in at else "step"
+            # A spectrum has a variable for each place: error_spectrum_raw[1] is the largest value.
+            places = [dataset[d].values[i] for d, i in at.items() if d not in ("run", "layer", step)]
+            names = [f"{name}[{place}]" for place in places[0]] if places else str(name)
             parts.append(
                 pd.DataFrame(
                     {
                         "stream": node.name,
                         "run": dataset["run"].values[at["run"]],
                         "layer": layer,
-                        "step": dataset["step"].values[at["step"]],
-                        "variable": str(name),
+                        "step": dataset[step].values[at[step]],
+                        "variable": names,
                         "value": values[where],
                     }
                 )

@@ -7,8 +7,10 @@ import xarray as xr
 
 from fadiag.errors import MissingSignalError
 
-__all__ = ["find_variable", "missing_variables", "streams_of"]
+__all__ = ["SPECTRUM_STEP", "find_variable", "missing_variables", "streams_of"]
 
+#: The dimension of the steps at which spectra are kept; they are fewer than the steps of their stream.
+SPECTRUM_STEP = "spectrum_step"
 #: Kinds of streams that may hold the same variables; the preferred one is first. On the fixed batch of a
 #: probe only training changes the values. In a live stream the drawn batches change them too.
 _PASSES = ("probe", "live")

@@ -106,7 +106,7 @@ def nulls_of(signal: str, statistic: str) -> dict[str, str]:
     return {
         role.null: array
         for array, role in roles.items()
-        if role.signal is SIGNALS[signal] and role.statistic == statistic
+        if role.signal is SIGNALS.get(signal) and role.statistic == statistic
     }
 
 

@@ -11,7 +11,14 @@ import pytest
 import xarray as xr
 
 from fadiag import spectra
-from fadiag.analysis import alignment_onset, analyze, cluster_executor, compare, effective_rank
+from fadiag.analysis import (
+    alignment_onset,
+    analyze,
+    cluster_executor,
+    compare,
+    effective_rank,
+    overlap_matrix,
+)
 from fadiag.store import open_run
 from tests.advice.advice import Table, extras
 from tests.conftest import build_run, record_run
@@ -381,3 +388,50 @@ def _(at, provoked):
             with cluster_executor(cluster.scheduler_address) as executor:
                 analyze(run(0), metrics=FEW, executor=executor)
     assert "worker" in _commands()
+
+
+# Spectra and overlaps between records.
+
+ADVICE.row(
+    "spectra is empty; leave it out to keep no spectra",
+    lambda at: analyze(run(), metrics=FEW, spectra=[]),
+    lambda at: analyze(run(), metrics=FEW),
+)
+ADVICE.row(
+    "overlap_matrix compares steps or layers; give layer=... or step=...",
+    lambda at: overlap_matrix(run()),
+    lambda at: overlap_matrix(run(), layer="fc2"),
+    lambda at: overlap_matrix(run(), step=10),
+)
+
+
+def factored(side):
+    """Return a run whose error in fc2 is a factor."""
+    tree = run()
+    layer = tree["probe/fc2"].to_dataset(inherit=False)
+    layer["error"].attrs |= {"reduction": "factor", "factor_side": side}
+    tree["probe/fc2"] = xr.DataTree(layer)
+    return tree
+
+
+ADVICE.row(
+    "with those of another record; record it with reduction='raw'",
+    lambda at: overlap_matrix(factored("columns"), layer="fc2"),
+    lambda at: overlap_matrix(run(), layer="fc2"),
+)
+
+
+def without_last_layer():
+    tree = run()
+    for stream in ("probe", "state", "static"):
+        del tree[stream]["out"]
+    for layer in ("fc1", "fc2"):
+        tree[f"probe/{layer}"].attrs["layers_in_model"] = 3
+    return tree
+
+
+ADVICE.row(
+    "did not record its last layer; give it, overlap_matrix(k=...)",
+    lambda at: overlap_matrix(without_last_layer(), layer="fc2"),
+    lambda at: overlap_matrix(without_last_layer(), layer="fc2", k=3),
+)

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from click.testing import CliRunner
 from matplotlib.figure import Figure
 
 from fadiag import figures as ff
+from fadiag.analysis import analyze, overlap_matrix
 from fadiag.cli import main
 from fadiag.results import save_results, select
 from tests.advice.advice import Table
+from tests.conftest import build_run
 from tests.results.synthetic_results import SMALL, synthetic
 
 ADVICE = Table()
@@ -79,3 +82,41 @@ def _(at, provoked):
     assert done.exit_code == 0, done.output
     (row,) = (line.split() for line in done.stdout.splitlines() if " test_accuracy " in line)
     assert "unpaired" in row
+
+
+def heat(**options):
+    return ff.layer_step_heatmap(synthetic(**SMALL), ax=axes(), **options)
+
+
+ADVICE.row(
+    "limits={limits} are not increasing; give (lowest, highest)",
+    lambda _: heat(condition="fa", limits=(3, 2)),
+    lambda _: heat(condition="fa", limits=(2, 3)),
+)
+ADVICE.row(
+    "limits={limits} of a logarithmic scale are not positive; give (lowest, highest)",
+    lambda _: heat(condition="fa", limits=(0, 3)),
+    lambda _: heat(condition="fa", limits=(1, 3)),
+    lambda _: heat(condition="fa", metric="cosine", limits=(0, 1)),
+)
+ADVICE.row(
+    "name one: condition=...",
+    lambda _: heat(),
+    lambda _: heat(condition="fa"),
+)
+ADVICE.row(
+    "is no matrix of overlaps; take that of fadiag.analysis.overlap_matrix",
+    lambda _: ff.overlap_matrix(xr.DataArray(np.eye(2)), ax=axes()),
+    lambda _: ff.overlap_matrix(overlap_matrix(build_run(), layer="fc2"), ax=axes()),
+)
+
+
+@ADVICE.story("the results hold no {measure.name}; keep it with analyze(spectra={signal})")
+def _(at, provoked):
+    def drawn(**options):
+        results = analyze(build_run(), metrics=["error_cosine"], **options)
+        return ff.caption(ff.spectrum(results, ax=axes()))
+
+    with provoked() as heard:
+        heard.append(drawn())
+    assert "directions that hold 90 % of the energy" in drawn(spectra="error")

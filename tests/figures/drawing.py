@@ -21,6 +21,7 @@ FUNCTIONS = (
     ff.overlap_over_training,
     ff.accuracy_over_training,
     ff.conditions,
+    ff.update_chain,
 )
 
 

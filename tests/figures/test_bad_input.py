@@ -111,7 +111,7 @@ def test_control_characters_reach_no_picture_and_no_sentence() -> None:
     evil = "fa\x1b[2J\x00\u202egnp"
     results = synthetic(("bp", evil), layers=("fc\x1b1", "out\u2066"))
     figure = Figure(layout="constrained")
-    axs = figure.subplots(2, 4).flat
+    axs = figure.subplots(3, 3).flat
     for function, ax in zip(FUNCTIONS, axs, strict=True):
         function(results, ax=ax)
     said = ff.svg(figure) + ff.caption(figure) + ff.small_print(figure)

@@ -93,7 +93,8 @@ def test_a_metric_that_failed_is_named_where_it_is_drawn() -> None:
     failed = LeftOut("fa-seed0", "raised ValueError: x", "probe", "fc1", metric=RANK, step=0)
     results.attrs |= to_attribute([failed])
     named = {figure.name for figure in FIGURES if RANK in "".join(figure.left_out(results))}
-    assert named == {"rank_by_depth", "rank_gap", "rank_over_training", "conditions"}
+    drawn = {"rank_by_depth", "rank_gap", "rank_over_training", "conditions", "accuracy_against_rank"}
+    assert named == drawn
 
 
 def test_the_report_names_it_in_tables() -> None:

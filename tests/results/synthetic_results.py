@@ -51,7 +51,19 @@ def synthetic(conditions=CONDITIONS, seeds=(0, 1, 2), *, nulls=True, spread=1.0,
     put("error_cosine", lambda m, j: 1.0 if m == "bp" or j == 3 else 0.5 - 0.1 * (2 - j), start=0.0)
     put("error_overlap", lambda m, j: 1.0 if m == "bp" or j == 3 else 0.7 - 0.1 * (2 - j), start=0.2)
     put("weight_feedback_cosine", lambda m, j: 0.3 + 0.1 * j, start=0.0)
-    state = {"weight_feedback_cosine": probe.pop("weight_feedback_cosine")}
+    for rank in ("effective_rank", "participation_ratio"):
+        for signal, end in (("gradient", 6.0), ("momentum", 9.0), ("update", 12.0)):
+            put(
+                f"{signal}_{rank}_raw",
+                lambda m, j, end=end: end + j + (50 if "muon" in m and end == 12 else 0),
+            )
+    state = {
+        name: probe.pop(name)
+        for name in list(probe)
+        if name.startswith(("weight_", "gradient_", "momentum_", "update_"))
+    }
+    for name in ("update_effective_rank_raw", "update_participation_ratio_raw"):
+        state[name][1][..., -1] = np.nan  # the last state has no update
     bp = [i for i, (m, _) in enumerate(runs) if m == "bp"]
     weights = state["weight_feedback_cosine"][1]
     weights[bp], weights[:, 0] = np.nan, np.nan

@@ -41,7 +41,7 @@ class Metric:
         Signals that it reads. A prefix names a signal of another stream, layer or step, see
         `fadiag.analysis.metrics.signal_refs`.
     function : callable
-        Takes a `View` of one layer over some steps, and returns one float64 per step.
+        Takes a `View` of one layer over some steps, and returns one float64 per step, or with `axis` a row.
     long_name, formula, source, units : str
         Attributes of the variable; `source` is the paper or book, or ``definition``.
     centered : bool or None
@@ -73,6 +73,9 @@ class Metric:
         The layers that have the metric: ``all``, or a key of `LAYERS`.
     undefined : str
         The case in which the function returns NaN; "" if it never does.
+    axis : str
+        The axis of the values of one step, such as ``singular_value``; "" if they are one number. A metric
+        with an axis is measured only at the ``spectra_steps`` of `analyze`.
     version : int
         Increased whenever the values change. A cached value of another version is computed again.
 
@@ -106,6 +109,7 @@ class Metric:
     null_signals: tuple[str, ...] = ()
     layers: Layers = "all"
     undefined: str = ""
+    axis: str = ""
     version: int = 1
 
     @property

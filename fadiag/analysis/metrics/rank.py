@@ -1,7 +1,8 @@
 """Measure the rank of a signal: how many directions it has."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -12,10 +13,11 @@ from fadiag import spectra
 from fadiag.analysis.metrics.metric import OF_ZEROS, Metric, Values
 from fadiag.analysis.metrics.nulls import DRAWN_VERSION, spectral_null_arrays, spectral_nulls
 from fadiag.analysis.metrics.view import View, spectrum_of
-from fadiag.signals import SIGNALS, SignalSpec, part_of
+from fadiag.errors import InputError
+from fadiag.signals import SIGNALS, SignalSpec, part_of, role_of
 from fadiag.spectra.ranks.participation import debiased_of_sums
 
-__all__ = ["RANK_METRICS", "ROW_SIGNALS"]
+__all__ = ["RANK_METRICS", "ROW_SIGNALS", "ranks_of", "signal_with_spectrum"]
 
 #: The smallest number of rows for a debiased participation ratio.
 _FEWEST_ROWS = 4
@@ -214,7 +216,37 @@ def _of_samples(signal: SignalSpec) -> list[Metric]:
     ]
 
 
-RANK_METRICS: tuple[Metric, ...] = (
-    *(metric for signal in ROW_SIGNALS for metric in _of_samples(signal)),
-    *(_rank(d, signal, centered=False) for signal in _WEIGHT_SIGNALS for d in _LADDER),
+def signal_with_spectrum(array: str) -> SignalSpec:
+    """Return the row of a signal that has a spectrum; one under other feedback has a row of its own.
+
+    Raises
+    ------
+    InputError
+        The name is no such signal. The error lists similar ones.
+
+    Examples
+    --------
+    >>> signal_with_spectrum("error_mine").streams
+    ('probe',)
+    """
+    known = {signal.name: signal for signal in (*ROW_SIGNALS, *_WEIGHT_SIGNALS)}
+    role = role_of(array)
+    if array in known:
+        return known[array]
+    if role.signal is not None and role.feedback and not role.part:
+        return replace(role.signal, name=array, streams=("probe",), twin="")
+    near = get_close_matches(array, known, n=3)
+    raise InputError(f"{array!r} is no signal with a spectrum; near: {', '.join(near or known)}")
+
+
+def ranks_of(array: str) -> tuple[Metric, ...]:
+    """Return the metrics of the rank of a signal."""
+    signal = signal_with_spectrum(array)
+    if signal.shape == "weight":
+        return tuple(_rank(definition, signal, centered=False) for definition in _LADDER)
+    return tuple(_of_samples(signal))
+
+
+RANK_METRICS: tuple[Metric, ...] = tuple(
+    metric for signal in (*ROW_SIGNALS, *_WEIGHT_SIGNALS) for metric in ranks_of(signal.name)
 )

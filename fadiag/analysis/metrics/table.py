@@ -26,8 +26,10 @@ TABLE: tuple[Metric, ...] = (
 )
 
 
-def choose(metrics: Iterable[str | Metric] | None) -> tuple[Metric, ...]:
+def choose(metrics: Iterable[str | Metric] | None, more: tuple[Metric, ...] = ()) -> tuple[Metric, ...]:
     """Return the chosen metrics, from names in the table, `Metric` objects, or None for the whole table.
+
+    `more` are metrics of what these runs recorded, which extend the table.
 
     Raises
     ------
@@ -39,11 +41,12 @@ def choose(metrics: Iterable[str | Metric] | None) -> tuple[Metric, ...]:
     >>> [m.signals for m in choose(["error_cosine"])]
     [('error', 'error_bp')]
     """
+    table = (*TABLE, *more)
     if metrics is None:
-        return TABLE
+        return table
     if isinstance(metrics, (str, Metric)):
         metrics = [metrics]
-    by_name = {metric.name: metric for metric in TABLE}
+    by_name = {metric.name: metric for metric in table}
     chosen: list[Metric] = []
     for asked in metrics:
         if isinstance(asked, Metric):

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from fadiag.analysis.metrics.metric import Metric, Values
 from fadiag.analysis.metrics.signal_refs import parse
 from fadiag.analysis.metrics.view import Layer, SignalView, View
+from fadiag.analysis.plan.rows import put_rows, widened
 from fadiag.analysis.plan.unmeasured import Unmeasured
 from fadiag.errors import InputError
 from fadiag.results.left_out import LeftOut
 from fadiag.results.null_values import AT_CEILING, NULL_WORDS
 from fadiag.signals import NULLS
 
-__all__ = ["CEILING", "Block", "Measured", "measure"]
+__all__ = ["CEILING", "Block", "Measured", "measure", "views"]
 
 #: A rank above this share of its bound is at its ceiling: there are too few samples or units for it.
 CEILING = 0.99
@@ -57,7 +58,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Measured:
-    """The values of a block by variable, one per step, and the records of what was left out."""
+    """The values of a block by variable, one or a row per step, and the records of what was left out."""
 
     values: Mapping[str, Values]
     left_out: tuple[LeftOut, ...] = ()
@@ -141,7 +142,7 @@ def _rows_of(array: xr.DataArray, rows_valid: int | None) -> int | None:
     return rows if rows_valid is None else rows // samples * rows_valid
 
 
-def _views(block: Block, unmeasured: Unmeasured) -> Iterator[tuple[NDArray[np.intp], View]]:
+def views(block: Block, unmeasured: Unmeasured) -> Iterator[tuple[NDArray[np.intp], View]]:
     """Split the block into views whose steps have the same signals and the same number of valid rows."""
     loaded = _read(block.arrays, block, unmeasured)
     loaded |= {name: loaded[name][at] for name, at in block.windows.items() if name in loaded}
@@ -182,14 +183,16 @@ def measure(block: Block) -> Measured:
     """
     out: dict[str, Values] = {}
     unmeasured = Unmeasured(block.strict)
-    for where, view in _views(block, unmeasured):
+    for where, view in views(block, unmeasured):
         for metric in block.metrics:
             if not all(signal in view.signals for signal in metric.signals):
                 continue
             lost = LeftOut(block.run, "", block.stream, block.layer.name, metric=metric.name)
             with unmeasured.catching(lost, view.steps.tolist()):
                 for name, values in _measured(metric, view, unmeasured, lost):
-                    out.setdefault(name, np.full(len(block.steps), np.nan))[where] = values
+                    shape = (len(block.steps), *values.shape[1:])
+                    out[name] = widened(out.get(name, np.full(shape, np.nan)), shape[1:])
+                    put_rows(out[name], where, values)
     return Measured(out, tuple(unmeasured.records))
 
 
@@ -197,6 +200,9 @@ def _measured(
     metric: Metric, view: View, unmeasured: Unmeasured, lost: LeftOut
 ) -> Iterator[tuple[str, Values]]:
     """Yield the values of a metric, the mark of values at their ceiling, and the null."""
+    if metric.axis:
+        yield metric.name, _row_a_step(metric.function(view), view)
+        return
     values = _one_a_step(metric.function(view), view)
     yield metric.name, values
     if metric.bound is not None and (bound := metric.bound(view)) > 0:
@@ -222,3 +228,12 @@ def _one_a_step(found: Values, view: View) -> Values:
             f"an array of shape {values.shape} came back, not one number for each of {len(view.steps)} steps"
         )
     return np.broadcast_to(values, len(view.steps))
+
+
+def _row_a_step(found: Values, view: View) -> Values:
+    values = np.asarray(found, np.float64)
+    if values.ndim != 2 or len(values) != len(view.steps):
+        raise InputError(
+            f"an array of shape {values.shape} came back, not one row for each of {len(view.steps)} steps"
+        )
+    return values

@@ -13,6 +13,7 @@ from fadiag.analysis.metrics.signal_refs import parse
 from fadiag.analysis.plan.block import Block
 from fadiag.analysis.plan.records import declared_at, first_record, recent_records, records_at
 from fadiag.analysis.plan.requirements import LayerContext, layer_contexts
+from fadiag.analysis.plan.rows import SpectraSteps, rows_kept
 from fadiag.analysis.plan.runs import Run, Stream
 from fadiag.analysis.plan.unmeasured import Unmeasured
 from fadiag.results.left_out import LeftOut
@@ -34,6 +35,7 @@ class Options:
     unfolding: Unfolding = "samples"
     k: int | None = None
     strict: bool = False
+    spectra_steps: SpectraSteps = "ends"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ def _layer_tasks(
     stream = context.stream
     able = [fitted for metric in metrics if (fitted := context.resolve(metric)) is not None]
     have = {metric.name: known(context.run, stream, context.layer, metric) for metric in able}
+    for metric in able:
+        if metric.axis:
+            have[metric.name] = have[metric.name] | ~rows_kept(stream, options.spectra_steps)
     groups: dict[tuple[Metric, ...], list[int]] = {}
     for i in range(len(stream.steps)):
         groups.setdefault(tuple(metric for metric in able if not have[metric.name][i]), []).append(i)

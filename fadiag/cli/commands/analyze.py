@@ -1,7 +1,7 @@
 """Define ``fadiag analyze``, which measures all metrics of one or more runs."""
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
@@ -43,6 +43,19 @@ __all__ = ["analyze"]
 @click.option(
     "--k", type=click.IntRange(min=1), help="Dimension of compared subspaces.  [default: classes - 1]"
 )
+@click.option(
+    "--spectra",
+    multiple=True,
+    metavar="SIGNAL",
+    help="Keep the singular values of this signal, such as error; may be repeated.",
+)
+@click.option(
+    "--spectra-steps",
+    type=click.Choice(["ends", "all"]),
+    default="ends",
+    show_default=True,
+    help="Keep them at the first and the last record of each run, or at all.",
+)
 @strict_option
 @click.option(
     "--scheduler",
@@ -57,6 +70,8 @@ def analyze(
     metrics: tuple[str, ...],
     unfolding: str,
     k: int | None,
+    spectra: tuple[str, ...],
+    spectra_steps: str,
     strict: bool,
     scheduler: str | None,
 ) -> None:
@@ -76,6 +91,8 @@ def analyze(
             metrics=metrics or None,
             unfolding=cast("Unfolding", unfolding),  # checked by click
             k=k,
+            spectra=spectra or None,
+            spectra_steps=cast("Literal['ends', 'all']", spectra_steps),
             strict=strict,
             executor=executor,
             progress=move,

@@ -11,10 +11,10 @@ __all__ = ["figure"]
 def _list(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if not value:
         return
-    from fadiag.figures import FIGURES
+    from fadiag.figures import FIGURES, ON_REQUEST
 
-    width = max(len(each.name) for each in FIGURES)
-    for each in FIGURES:
+    width = max(len(each.name) for each in (*FIGURES, *ON_REQUEST))
+    for each in (*FIGURES, *ON_REQUEST):
         click.echo(f"{each.name:<{width}}  {each.title}")
     ctx.exit()
 

@@ -67,7 +67,7 @@ def dress(ax: Axes) -> None:
         spine.set_linewidth(rc["axes.linewidth"])
     ax.set_axisbelow(rc["axes.axisbelow"])
 
-    if rc["axes.grid"] and not is_blank(ax):
+    if rc["axes.grid"] and not is_blank(ax) and not ax.images:
         ax.grid(visible=True, color=rc["grid.color"], linewidth=rc["grid.linewidth"])
     else:
         ax.grid(visible=False)

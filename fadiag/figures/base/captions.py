@@ -23,6 +23,7 @@ def numbers(target: Any) -> pd.DataFrame:
     DataFrame
         ``kind`` is ``mean``, ``difference``, ``seed``, ``null`` or ``bound``. A mean has ``value``, the ends
         ``low`` and ``high`` of its ``interval``, ``n`` and ``seeds``. ``panel`` is the letter of the panel.
+        ``x`` is the place along an x axis of neither layers nor steps.
 
     Examples
     --------

@@ -10,13 +10,14 @@ import xarray as xr
 from fadiag.errors import InputError
 from fadiag.figures.base.near_names import near
 from fadiag.results import MeanInterval, mean_interval
-from fadiag.signals import SIGNALS
+from fadiag.signals import SIGNALS, role_of
 
 __all__ = [
     "ACCURACY",
     "ALIGNMENT",
     "Measure",
     "cosine_measure",
+    "exact_twin",
     "interval_within",
     "overlap_measure",
     "rank_measure",
@@ -121,11 +122,10 @@ def rank_measure(signal: str, metric: str, results: xr.DataTree) -> Measure:
     >>> rank_measure("error", "effective_rank", xr.DataTree()).words
     'effective rank of the error, raw'
     """
-    if signal not in SIGNALS:
-        raise InputError(f"no signal is called {signal!r}{near(signal, SIGNALS)}")
     full = f"{metric}_raw" if metric in _LADDER else metric
     if full not in _RANKS:
         raise InputError(f"no rank is called {metric!r}{near(metric, [*_LADDER, *_RANKS])}")
+    twin = exact_twin(signal, f"{signal}_{full}", results)
     words, form = _RANKS[full]
     samples = _attrs(results, f"{signal}_{full}").get("samples")
     return Measure(
@@ -136,9 +136,23 @@ def rank_measure(signal: str, metric: str, results: xr.DataTree) -> Measure:
         roof=float(samples) if isinstance(samples, int | np.integer) else np.inf,
         log=True,
         rank=True,
-        twin=f"{SIGNALS[signal].twin}_{full}" if SIGNALS[signal].twin else "",
+        twin=f"{twin}_{full}" if twin else "",
         nulls={"gate": "gate null", "redrawn": "null of redrawn feedback"},
     )
+
+
+def exact_twin(signal: str, variable: str, results: xr.DataTree) -> str:
+    """Return the twin of a signal under exact backpropagation; "" if it has none.
+
+    Raises
+    ------
+    InputError
+        There is no such signal. One under other backward matrices is in no table, but in the results that
+        hold the variable measured on it.
+    """
+    if signal not in SIGNALS and not (role_of(signal).feedback and _attrs(results, variable)):
+        raise InputError(f"no signal is called {signal!r}{near(signal, SIGNALS)}")
+    return SIGNALS[signal].twin if signal in SIGNALS else ""
 
 
 def cosine_measure(signal: str, *, degrees: bool = False) -> Measure:

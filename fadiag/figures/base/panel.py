@@ -19,7 +19,7 @@ from fadiag.figures.base.values import values_of, with_twin
 from fadiag.figures.look.palette import look
 from fadiag.figures.look.style import styled
 from fadiag.figures.look.theme import label
-from fadiag.figures.words.definition import definition, seeds_and_interval
+from fadiag.figures.words.definition import Drawn, definition, seeds_and_interval
 from fadiag.results import final_values
 from fadiag.results.left_out import left_out, left_out_of, told_by_run
 from fadiag.store.tools.printable import printable
@@ -54,7 +54,7 @@ class Panel:
         """The conditions to draw, in order."""
         return self.arms.drawn
 
-    def values(self, measure: Measure) -> xr.DataArray:
+    def values(self, measure: Measure, drawn: Drawn = "interval") -> xr.DataArray:
         """Return a variable by condition and seed, for the drawn conditions and the baseline.
 
         If a single condition is drawn and there is no baseline, the exact error of the same runs takes the
@@ -72,7 +72,7 @@ class Panel:
             reference = f"{measure.twin.partition('_bp_')[0]}_bp, same weights"
             found = with_twin(found, twin, reference)
             self.arms = Arms((Arm(reference, look(0)), *self.arms.drawn), reference)
-        self._describe(found)
+        self._describe(found, drawn)
         return found
 
     def _may_have_twin(self) -> bool:
@@ -109,13 +109,13 @@ class Panel:
         """Whether a run could not be measured at all; it may belong to any condition."""
         return any(not record.name for record in left_out(self.results))
 
-    def _describe(self, values: xr.DataArray) -> None:
+    def _describe(self, values: xr.DataArray, drawn: Drawn) -> None:
         """Note the definition of what is drawn, the stream, and what is left out."""
         empty = [label(name) for name in self.arms.names if not self.has(values, name)]
         if empty:
             self.record.note(f"No value: {', '.join(empty)}.")
         self.record.note(definition(values))
-        self.record.note(seeds_and_interval(values))
+        self.record.note(seeds_and_interval(values, drawn))
         held = [k for k, n in self.results.children.items() if values.name in n.data_vars]
         if len(held) > 1:
             others = ", ".join(printable(str(name)) for name in held if name != values.attrs["stream"])

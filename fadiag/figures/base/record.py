@@ -13,9 +13,9 @@ __all__ = ["COLUMNS", "Record", "attach", "axes_of", "is_silent", "records_of", 
 
 _SILENT: ContextVar[bool] = ContextVar("fadiag_silent", default=False)
 
-#: The columns of the table of numbers.
+#: The columns of the table of numbers. ``x`` is the place along an x axis of neither layers nor steps.
 COLUMNS = (
-    *("panel", "kind", "variable", "condition", "layer", "step", "seed"),
+    *("panel", "kind", "variable", "condition", "layer", "step", "seed", "x"),
     *("value", "low", "high", "interval", "n", "seeds"),
 )
 

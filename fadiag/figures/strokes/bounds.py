@@ -2,19 +2,20 @@
 
 import numpy as np
 import xarray as xr
+from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fadiag.figures.base.measure import Measure
 from fadiag.figures.base.panel import Panel
 
-__all__ = ["bounds", "value_axis"]
+__all__ = ["bounds", "classes_less_one", "plain_numbers", "value_axis"]
 
 
 def bounds(panel: Panel, measure: Measure, values: xr.DataArray) -> None:
     """Draw N, and classes − 1 if the results hold it, as lines, where a rank comes near them."""
     if not measure.rank:
         return
-    for bound, words in ((measure.roof, "N"), (_classes_less_one(panel.results), "classes − 1")):
+    for bound, words in ((measure.roof, "N"), (classes_less_one(panel.results), "classes − 1")):
         if not np.isfinite(bound) or bound > 1.5 * float(values.max()):
             continue
         panel.add(panel.ax.axhline(bound, color="#555555", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0.5))
@@ -35,7 +36,7 @@ def bounds(panel: Panel, measure: Measure, values: xr.DataArray) -> None:
             )
 
 
-def _classes_less_one(results: xr.DataTree) -> float:
+def classes_less_one(results: xr.DataTree) -> float:
     """Return the dimension of compared subspaces, if it is classes − 1; else infinity."""
     if str(results.attrs.get("k")) != "classes - 1":
         return np.inf
@@ -56,6 +57,11 @@ def value_axis(panel: Panel, measure: Measure, values: xr.DataArray) -> None:
         if bool((values == 0).any()):
             panel.record.note("Values of 0, of a dead signal, are below the logarithmic axis.")
         ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.yaxis.set_minor_formatter(NullFormatter())
+        plain_numbers(ax.yaxis)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Name 1, 2, 5, 10 and so on along a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

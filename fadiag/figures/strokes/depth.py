@@ -13,7 +13,7 @@ from fadiag.figures.base.measure import Measure, interval_within
 from fadiag.figures.base.panel import Panel
 from fadiag.figures.look.palette import NULL_COLOR
 from fadiag.figures.look.text import shortened, shown, width_of
-from fadiag.figures.strokes.marks import dots, explain, keep_means, keep_seeds, line, thinned
+from fadiag.figures.strokes.marks import explain, keep_means, keep_seeds, line, lone_dots, thinned
 from fadiag.results.by_condition import of_condition
 from fadiag.store.tools.printable import printable
 
@@ -39,7 +39,7 @@ def over_layers(
         runs = of_condition(at_end, arm.condition)
         over, x = interval_within(runs, measure), _places(layers, place, len(drawn))
         explain(panel, arm)
-        settings = {**dots(arm), "linestyle": "none", "alpha": 0.8}
+        settings = lone_dots(arm)
         beside = 0.0 if len(layers) > _APART else 0.3 * _width(len(drawn))
         for seed in runs["seed"].values if int(over.n.max()) > 1 else ():
             panel.add(panel.ax.plot(x + beside, runs.sel(seed=seed), **settings)[0])

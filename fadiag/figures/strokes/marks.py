@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from fadiag.figures.base.arms import Arm
 from fadiag.figures.base.measure import Measure
 from fadiag.figures.base.panel import Panel
+from fadiag.figures.base.record import COLUMNS
 from fadiag.results import MeanInterval
 
-__all__ = ["BANDS", "dots", "explain", "keep_means", "keep_seeds", "line", "thinned"]
+__all__ = ["BANDS", "dots", "explain", "keep_means", "keep_seeds", "line", "lone_dots", "thinned"]
 
 #: With more conditions than this, bands would hide each other.
 BANDS = 3
@@ -33,6 +34,11 @@ def dots(arm: Arm) -> dict[str, Any]:
     return {"color": arm.look.color, **thin, "marker": ".", "markersize": 0.75 * size}
 
 
+def lone_dots(arm: Arm) -> dict[str, Any]:
+    """Return the settings of one seed's dots where no line joins them, such as over layers."""
+    return {**dots(arm), "linestyle": "none", "alpha": 0.8}
+
+
 def thinned(count: int) -> int:
     """Return of how many records one gets a marker.
 
@@ -50,7 +56,7 @@ def explain(panel: Panel, arm: Arm) -> None:
 def keep_means(
     panel: Panel, over: MeanInterval, runs: xr.DataArray, measure: Measure, *, kind: str = "mean", **at: Any
 ) -> None:
-    """Add means over seeds to the table of the panel, one row for each layer or step.
+    """Add means over seeds to the table of the panel, one row for each layer, step or place ``x``.
 
     `runs` are the values of one condition by seed, and `at` says which condition, layer and step.
     """
@@ -79,4 +85,5 @@ def keep_seeds(panel: Panel, runs: xr.DataArray, measure: Measure, **at: Any) ->
 
 
 def _where(array: xr.DataArray, place: NDArray[np.intp]) -> dict[str, Any]:
-    return {str(dim): array[dim].values[i] for dim, i in zip(array.dims, place, strict=True)}
+    at = ((str(dim), array[dim].values[i]) for dim, i in zip(array.dims, place, strict=True))
+    return {dim if dim in COLUMNS else "x": value for dim, value in at}

@@ -19,7 +19,7 @@ from fadiag.figures.words.sentences import finding
 from fadiag.results.null_values import AT_CEILING
 from fadiag.store.tools.printable import printable
 
-__all__ = ["plot_by_depth", "plot_over_training"]
+__all__ = ["between", "plot_by_depth", "plot_over_training"]
 
 
 def plot_by_depth(
@@ -63,7 +63,7 @@ def plot_over_training(
     panel.record.what = f"{_capital(measure.words)}, over training"
     values = panel.values(measure)
     if steps is not None:
-        values = _between(values, steps)
+        values = between(values, steps)
     if "layer" in values.dims:
         held = [str(v) for v in values["layer"].values]
         layer = chosen_layers(held, layer or caption_layer(panel.results, held))[0]
@@ -83,7 +83,8 @@ def plot_over_training(
     _say(panel, measure, values, at_end, layer=layer or "", ends=ends, null=null, compared=compared)
 
 
-def _between(values: xr.DataArray, steps: tuple[int, int]) -> xr.DataArray:
+def between(values: xr.DataArray, steps: tuple[int, int]) -> xr.DataArray:
+    """Return the values from a first to a last step; raise InputError if there are none."""
     first, last = steps
     found = values.sel(step=(values["step"] >= first) & (values["step"] <= last)).assign_attrs(values.attrs)
     if not found.sizes["step"]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fadiag.analysis import TABLE
 from fadiag.errors import ConfigError, InputError
-from fadiag.figures import FIGURES, theme
+from fadiag.figures import FIGURES, ON_REQUEST, theme
 from fadiag.studies.declared.study import Condition, Study
 from fadiag.studies.declared.tables import FigureTable, StudyTable
 from fadiag.training import Config, make_config
@@ -109,7 +109,7 @@ def _study(table: StudyTable, profile: str, source: str) -> Study:
     for key, names, known in (
         ("primary.metric", (table.primary.metric,), [*metrics, *LOGGED]),
         ("metrics", table.metrics or (), [*metrics, *LOGGED]),
-        ("figures.names", table.figures.names or (), [figure.name for figure in FIGURES]),
+        ("figures.names", table.figures.names or (), [figure.name for figure in (*FIGURES, *ON_REQUEST)]),
     ):
         for name in names:
             if name not in known:

@@ -5,7 +5,7 @@ from pathlib import Path
 import xarray as xr
 
 from fadiag.errors import FadiagError
-from fadiag.figures import FIGURES, caption, save
+from fadiag.figures import caption, drawable, find, save
 from fadiag.studies.declared.tables import FigureTable
 
 __all__ = ["draw_figures"]
@@ -15,9 +15,8 @@ def draw_figures(chosen: FigureTable, results: xr.DataTree, folder: Path) -> lis
     """Draw the chosen figures into a folder; return a row for each: its caption, or why it is not drawn."""
     folder.mkdir(exist_ok=True)
     rows = []
-    for figure in FIGURES:
-        if chosen.names is not None and figure.name not in chosen.names:
-            continue
+    figures = drawable(results) if chosen.names is None else [find(name) for name in chosen.names]
+    for figure in figures:
         row = {"name": figure.name, "title": figure.title, "caption": "", "not_drawn": ""}
         try:
             canvas = figure.draw(results)

@@ -1,0 +1,98 @@
+"""Compose figures of several panels for the catalog."""
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from fadiag.figures.base.furnish import letters
+from fadiag.figures.base.record import records_of
+from fadiag.figures.look.style import current_venue
+from fadiag.figures.look.theme import current_theme
+from fadiag.figures.maps.layer_step_heatmap import layer_step_heatmap
+from fadiag.figures.rank.spectrum import spectrum
+from fadiag.figures.rank.update_chain import update_chain
+from fadiag.figures.study.accuracy_against_rank import accuracy_against_rank
+from fadiag.figures.study.two_by_two import two_by_two
+from fadiag.results.roles import roles
+
+__all__ = [
+    "METRICS",
+    "accuracies_against_ranks",
+    "heat_maps",
+    "spectra",
+    "two_by_twos",
+    "update_chains",
+    "wide",
+]
+
+#: The ranks of figures with two panels.
+METRICS = ("effective_rank", "participation_ratio")
+#: With more maps than this a page is not readable.
+_MOST = 9
+_COLUMNS = 3
+
+
+def wide(canvas: Figure, aspect: float) -> None:
+    """Make a figure as wide as the text of the style."""
+    width = current_venue().text
+    canvas.set_size_inches(width, width * aspect)
+
+
+def heat_maps(results: xr.DataTree, canvas: Figure) -> None:
+    """Draw the rank of the error in all layers at all steps, a panel for each condition."""
+    known = current_theme().ordered(roles(results).conditions)
+    names: list[str | None] = [*known[:_MOST]] or [None]
+    columns = min(_COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    wide(canvas, (0.3 if columns > 1 else 0.5) * rows)
+    axs = canvas.subplots(rows, columns, squeeze=False)
+    for place, ax in enumerate(axs.flat):
+        if place >= len(names):
+            ax.set_visible(False)
+            continue
+        layer_step_heatmap(results, condition=names[place], ax=ax, legend=False)
+        if place % columns:
+            ax.set_ylabel("")
+        if place + columns < len(names):
+            ax.set_xlabel("")
+    if len(known) > _MOST:
+        for record in records_of([axs[0, 0]]):
+            record.note(f"{_MOST} of {len(known)} conditions are drawn.")
+
+
+def update_chains(results: xr.DataTree, canvas: Figure) -> None:
+    """Draw the chain from the gradient to the update by two ranks."""
+    wide(canvas, 0.4)
+    axs = canvas.subplots(1, 2)
+    for ax, metric in zip(axs, METRICS, strict=True):
+        update_chain(results, metric=metric, ax=ax, legend=False)
+    letters(axs)
+
+
+def accuracies_against_ranks(results: xr.DataTree, canvas: Figure) -> None:
+    """Draw the accuracy against two ranks of error and modulator."""
+    wide(canvas, 0.72)
+    axs = canvas.subplots(2, 2, sharey=True)
+    for row, signal in zip(axs, ("error", "modulator"), strict=True):
+        for ax, metric in zip(row, METRICS, strict=True):
+            accuracy_against_rank(results, signal=signal, metric=metric, ax=ax, legend=False)
+            ax.set_title(signal)
+        row[1].set_ylabel("")
+    letters(axs)
+
+
+def spectra(results: xr.DataTree, canvas: Figure) -> None:
+    """Draw the singular values of the error, and the energy that the leading ones hold."""
+    wide(canvas, 0.4)
+    axs = canvas.subplots(1, 2)
+    for ax, cumulative in zip(axs, (False, True), strict=True):
+        spectrum(results, cumulative=cumulative, ax=ax, legend=False)
+    letters(axs)
+
+
+def two_by_twos(results: xr.DataTree, canvas: Figure) -> None:
+    """Draw two ranks of the error by weights and backward matrices."""
+    wide(canvas, 0.4)
+    axs = canvas.subplots(1, 2)
+    for ax, metric in zip(axs, METRICS, strict=True):
+        two_by_two(results, metric=metric, ax=ax, legend=False)
+    letters(axs)

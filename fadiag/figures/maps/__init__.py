@@ -1,0 +1,1 @@
+"""Draw tables of values as colors."""
