@@ -25,6 +25,7 @@ from fadiag.results.left_out import LeftOut, left_out, merged, to_attribute
 from fadiag.results.nan_reasons import LOG_REASON, nan_reason
 from fadiag.results.null_values import AT_CEILING
 from fadiag.results.provenance import joined, recordings
+from fadiag.results.recorded import to_recorded_attribute
 
 __all__ = ["Assembly"]
 
@@ -162,6 +163,7 @@ class Assembly:
                 "versions": _versions(),
                 **self._asked(),
                 **to_attribute(self.left_out),
+                **to_recorded_attribute({run.label: run.recorded for run in self._runs}),
             }
         )
         return xr.DataTree.from_dict({"/": root, **groups}, name="results")

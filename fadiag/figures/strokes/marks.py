@@ -52,16 +52,18 @@ def keep(
     """
     base = {"kind": kind, "variable": variable, "condition": condition, **at}
     if isinstance(found, xr.DataArray):
-        for place in np.argwhere(np.isfinite(found.values)):
-            where = {str(d): found[d].values[i] for d, i in zip(found.dims, place, strict=True)}
-            panel.record.rows.append({**base, **where, "value": float(found.values[tuple(place)])})
-        return
-    for place in np.argwhere(np.isfinite(found.mean.values)):
+        value, parts = found, {"value": found}
+    else:
+        value = found.mean
+        parts = {"value": value, "low": found.low, "high": found.high, "n": found.n}
+    # Plain lists, since an element of a DataArray costs a hundred times more.
+    places = {str(d): value[d].values.tolist() for d in value.dims}
+    numbers = {name: part.values for name, part in parts.items()}
+    for place in np.argwhere(np.isfinite(value.values)):
         i = tuple(place)
-        where = {str(d): found.mean[d].values[j] for d, j in zip(found.mean.dims, place, strict=True)}
-        ends = {name: float(getattr(found, name).values[i]) for name in ("low", "high")}
-        count = int(found.n.values[i])
-        panel.record.rows.append({**base, **where, "value": float(found.mean.values[i]), **ends, "n": count})
+        where = {name: held[j] for (name, held), j in zip(places.items(), place, strict=True)}
+        row = {name: part[i].item() for name, part in numbers.items()}
+        panel.record.rows.append({**base, **where, **row})
 
 
 def seeds_of(values: xr.DataArray, condition: str) -> str:
