@@ -39,7 +39,18 @@ MAY_IMPORT = {
     },
     # store: its `printable` escapes control characters; pandas: the table of numbers.
     "figures": {"errors", "paths", "signals", "store", "xarray", "pandas", "matplotlib", "results"},
-    "report": {"errors", "paths", "xarray", "matplotlib", "figures", "results"},
+    # analysis: `compare` gives the paired differences.
+    "report": {
+        "errors",
+        "paths",
+        "spectra",
+        "store",
+        "xarray",
+        "matplotlib",
+        "analysis",
+        "figures",
+        "results",
+    },
 }
 #: The rooms of a package from the ground up: a room imports from the rooms before it in its row.
 ROOMS = {
