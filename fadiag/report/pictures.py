@@ -25,10 +25,10 @@ __all__ = ["Picture", "Pictures", "draw", "not_drawn"]
 _RECORDS = 25
 #: Up to so many layers are drawn over training; of a deeper network, the first and the primary one.
 _LAYERS = 4
-#: An image of lines that is larger than this is replaced by one of pixels.
-_LARGEST = 120_000
+#: With more marks, an image of pixels is smaller than one of lines.
+_MARKS = 1000
 #: With more marks in all figures, a PDF would double the report.
-_MARKS_OF_PDF = 15_000
+_MARKS_OF_PDF = 8_000
 #: Pixels per inch: a figure as wide as a paper's text is then as wide as the page.
 _SCALE = 136
 _COLORS = 64
@@ -96,16 +96,16 @@ def draw(results: xr.DataTree, figures: Iterable[Figure] = FIGURES) -> Pictures:
 
 
 def _picture(figure: Figure, canvas: Canvas, note: str) -> tuple[Picture, int]:
-    canvas.draw_without_rendering()
-    canvas.set_layout_engine("none")  # a later drawing would move the panels
-    kind, content = "svg+xml", _svg(canvas)
-    if len(content) > _LARGEST:
-        kind, content = "png", _png(canvas)
+    if (engine := canvas.get_layout_engine()) is not None:
+        engine.execute(canvas)
+        canvas.set_layout_engine("none")  # a later drawing would move the panels
+    marks = len(numbers(canvas))
+    kind, content = ("svg+xml", _svg(canvas)) if marks <= _MARKS else ("png", _png(canvas))
     uri = Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
     width, height = (round(_SCALE * inches) for inches in canvas.get_size_inches())
     words = " ".join(filter(None, [caption(canvas), note]))
     picture = Picture(figure.name, figure.title, words, small_print(canvas), uri, width, height)
-    return picture, len(numbers(canvas))
+    return picture, marks
 
 
 def _svg(canvas: Canvas) -> bytes:
