@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import xarray as xr
 from matplotlib.figure import Figure as Canvas
 
 from fadiag.errors import InputError
 from fadiag.figures.base.captions import caption
-from fadiag.figures.base.furnish import furnish, letters
+from fadiag.figures.base.furnish import furnish, furniture_height, letters
 from fadiag.figures.base.layers import output_layer
 from fadiag.figures.base.near_names import near
 from fadiag.figures.credit.alignment import alignment_over_training
@@ -60,6 +61,8 @@ class Figure:
             canvas = Canvas(layout="constrained")
             self.plot(results, canvas)
             furnish(canvas)
+            wide, high = canvas.get_size_inches()
+            canvas.set_size_inches(wide, high + furniture_height(canvas))
         return canvas
 
     def caption(self, results: xr.DataTree) -> str:
@@ -104,7 +107,7 @@ def _wide(canvas: Canvas, aspect: float) -> None:
 
 
 def _rank_by_depth(results: xr.DataTree, canvas: Canvas) -> None:
-    _wide(canvas, 0.75)
+    _wide(canvas, 0.66)
     axs = canvas.subplots(2, 2, sharex="col", sharey="col")
     for row, signal in enumerate(("error", "modulator")):
         for ax, metric in zip(axs[row], _METRICS, strict=True):
@@ -119,16 +122,17 @@ def _rank_over_training(results: xr.DataTree, canvas: Canvas) -> None:
     parts = canvas.subfigures(len(_METRICS), 1, squeeze=False)[:, 0]
     for part, metric in zip(parts, _METRICS, strict=True):
         per_layer(rank_over_training, results, figure=part, metric=metric)
-    _wide(canvas, 0.24 * _rows(canvas) + 0.1)
+    _wide(canvas, 0.22 * _rows(canvas))
 
 
 def _rows(canvas: Canvas) -> int:
     """Return the number of rows of panels of `per_layer`."""
-    return -(-len(canvas.axes) // 4)
+    places = [(ax.figure, ax.get_subplotspec()) for ax in canvas.axes]
+    return len({(id(part), spec.rowspan.start) for part, spec in places if spec is not None})
 
 
 def _rank_gap(results: xr.DataTree, canvas: Canvas) -> None:
-    _wide(canvas, 0.42)
+    _wide(canvas, 0.34)
     axs = canvas.subplots(1, 2)
     for ax, metric in zip(axs, _METRICS, strict=True):
         rank_gap(results, metric=metric, ax=ax, legend=False)
@@ -137,11 +141,11 @@ def _rank_gap(results: xr.DataTree, canvas: Canvas) -> None:
 
 def _alignment(results: xr.DataTree, canvas: Canvas) -> None:
     per_layer(alignment_over_training, results, figure=canvas, caption_layer=output_layer(results))
-    _wide(canvas, 0.26 * _rows(canvas) + 0.1)
+    _wide(canvas, 0.24 * _rows(canvas))
 
 
 def _credit(results: xr.DataTree, canvas: Canvas) -> None:
-    _wide(canvas, 0.42)
+    _wide(canvas, 0.34)
     axs = canvas.subplots(1, 2)
     for ax, degrees in zip(axs, (False, True), strict=True):
         credit_cosine(results, degrees=degrees, ax=ax, legend=False)
@@ -150,22 +154,23 @@ def _credit(results: xr.DataTree, canvas: Canvas) -> None:
 
 def _overlap(results: xr.DataTree, canvas: Canvas) -> None:
     per_layer(overlap_over_training, results, figure=canvas)
-    _wide(canvas, 0.26 * _rows(canvas) + 0.1)
+    _wide(canvas, 0.24 * _rows(canvas))
 
 
 def _accuracy(results: xr.DataTree, canvas: Canvas) -> None:
-    _wide(canvas, 0.5)
+    _wide(canvas, 0.42)
     accuracy_over_training(results, ax=canvas.add_subplot(), legend=False)
 
 
 def _conditions(results: xr.DataTree, canvas: Canvas) -> None:
     axs = canvas.subplots(2, 3, sharey="row")
     for row, difference in enumerate((False, True)):
-        conditions(results, difference=difference, ax=axs[row, 0])
+        conditions(results, difference=difference, ax=axs[row, 0], legend=False)
         for ax, metric in zip(axs[row, 1:], _METRICS, strict=True):
-            conditions(results, signal="error", metric=metric, difference=difference, ax=ax)
+            draw = partial(conditions, results, signal="error", metric=metric, difference=difference)
+            draw(ax=ax, legend=False)
             ax.tick_params(labelleft=False)
-    _wide(canvas, 0.3 + 0.05 * sum(len(ax.get_yticks()) for ax in axs[:, 0]))
+    _wide(canvas, 0.22 + 0.04 * sum(len(ax.get_yticks()) for ax in axs[:, 0]))
     letters(axs)
 
 

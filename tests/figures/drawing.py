@@ -1,11 +1,16 @@
 """Shared by the tests of figures: panels on a bare figure, and the texts that are drawn."""
 
+import itertools
+
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from fadiag import figures as ff
 from tests.results.synthetic_results import synthetic
 
+#: The height of a line of names of layers, in points.
+SLANTED_LINE = 6.8
 #: All functions that draw one Axes.
 FUNCTIONS = (
     ff.rank_by_depth,
@@ -30,7 +35,7 @@ def draw(function, results=None, **options):
 
 
 def texts(figure):
-    """Return every text that is drawn, with its box in pixels."""
+    """Return every text that is drawn, with its box in pixels and its angle."""
     figure.draw_without_rendering()
     renderer = figure._get_renderer()
     of_ticks, found = set(), []
@@ -47,13 +52,13 @@ def texts(figure):
     found += [
         t for t in figure.findobj(Text) if t not in of_ticks and t.get_visible() and t.get_text().strip()
     ]
-    return [(t.get_text(), t.get_window_extent(renderer)) for t in found]
+    return [(t.get_text(), t.get_window_extent(renderer), t.get_rotation()) for t in found]
 
 
 def assert_inside(figure):
     """Assert that no text is cut at an edge."""
     width, height = figure.get_size_inches() * figure.dpi
-    for text, box in texts(figure):
+    for text, box, _ in texts(figure):
         assert min(box.x0, box.y0) >= -1, text
         assert box.x1 <= width + 1, text
         assert box.y1 <= height + 1, text
@@ -62,3 +67,14 @@ def assert_inside(figure):
 def small_print_under(figure):
     """Return the small print as it is drawn, in one line."""
     return " ".join(figure.get_supxlabel().split())
+
+
+def assert_apart(figure):
+    """Assert that no text lies over another one."""
+    for (one, a, slant), (other, b, slant_too) in itertools.combinations(texts(figure), 2):
+        if slant % 90 and slant == slant_too:  # the boxes of slanted lines meet, the lines do not
+            across = abs(a.x1 - b.x1) * np.sin(np.radians(slant))
+            assert across >= 0.9 * SLANTED_LINE * figure.dpi / 72, f"{one!r} lies over {other!r}"
+            continue
+        width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert width < 1 or height < 1, f"{one!r} lies over {other!r}"

@@ -127,7 +127,10 @@ def test_names_that_do_not_exist_are_errors_with_near_names() -> None:
             ff.rank_by_depth(small(), ax=axes(), **options)
     for draw_it, words in (
         (lambda: ff.accuracy_over_training(small(), metric="test_acuracy"), "no scalar is called 'test_acur"),
-        (lambda: ff.rank_over_training(small(), steps=(1000, 2000)), "no step from 1000 to 2000 was recorded"),
+        (
+            lambda: ff.rank_over_training(small(), steps=(1000, 2000)),
+            "no step from 1000 to 2000 was recorded",
+        ),
         (lambda: ff.credit_cosine(small(), signal="activation"), "no signal 'activation' has an exact twin"),
         (lambda: ff.credit_cosine(small(), over="time"), "over='time' is neither 'depth' nor 'training'"),
     ):

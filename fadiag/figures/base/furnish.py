@@ -14,7 +14,7 @@ from fadiag.figures.base.record import axes_of, records_of
 from fadiag.figures.look.style import current_venue, styled
 from fadiag.figures.look.text import put_fonts, shortened, shown, width_of, wrapped
 
-__all__ = ["furnish", "legend", "letters", "small_print_of"]
+__all__ = ["furnish", "furniture_height", "legend", "letters", "small_print_of"]
 
 #: The mark of a legend that fadiag made, which later panels of the figure replace.
 _OURS = "fadiag-legend"
@@ -30,9 +30,17 @@ def furnish(figure: Figure | SubFigure | None) -> None:
     legend(root)
     if current_venue().small_print:
         size = mpl.rcParams["font.size"] * 0.8
-        words = wrapped(small_print_of(root), root.get_figwidth() * 0.92, size)
+        words = wrapped(small_print_of(root), root.get_figwidth() * 0.98, size)
         below = root.supxlabel(shown(words), fontsize=size, color="#555555", x=0.01, ha="left")
         put_fonts([below])
+
+
+def furniture_height(figure: Figure) -> float:
+    """Return about how many inches the legend and the small print of a figure take from its height."""
+    lines = figure.get_supxlabel().count("\n") + bool(figure.get_supxlabel())
+    rows = sum(-(-len(one.get_texts()) // one._ncols) for one in figure.legends if one.get_gid() == _OURS)
+    size = mpl.rcParams["font.size"] / 72
+    return float(size * (1.1 * lines + 1.7 * rows))
 
 
 def small_print_of(target: Any) -> str:
@@ -63,7 +71,7 @@ def legend(figure: Figure) -> Legend | None:
     if len(entries) < 2:
         return None
     with styled():
-        labels, columns = _fitted(list(entries), figure.get_figwidth() * 0.94)
+        labels, columns = _fitted(list(entries), figure.get_figwidth() * 0.98)
         made = figure.legend(
             list(entries.values()),
             [shown(text) for text in labels],

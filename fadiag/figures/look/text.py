@@ -14,6 +14,10 @@ from fadiag.store.tools.printable import printable
 __all__ = ["put_fonts", "shortened", "shown", "width_of", "wrapped"]
 
 
+#: Letters on whole pixels take up to so much more room than their outlines.
+_HINTED = 1.1
+
+
 def shown(text: str) -> str:
     r"""Return a text as matplotlib has to get it: no control characters, no empty boxes, no mathematics.
 
@@ -61,12 +65,12 @@ def shortened(text: str, letters: int) -> str:
 
 
 def width_of(text: str, size: float) -> float:
-    """Return the width of a line in inches at a font size in points."""
+    """Return the most that a line may be wide, in inches, at a font size in points."""
     if not text:
         return 0.0
-    families, known = families_for(text)
+    families, known = families_for(printable(text))
     font = FontProperties(family=families, size=size)
-    return float(text_to_path.get_text_width_height_descent(known, font, ismath=False)[0]) / 72
+    return _HINTED * float(text_to_path.get_text_width_height_descent(known, font, ismath=False)[0]) / 72
 
 
 def wrapped(text: str, inches: float, size: float) -> str:
@@ -80,7 +84,7 @@ def wrapped(text: str, inches: float, size: float) -> str:
     ['layers.0.', 'attention']
     """
     lines: list[str] = []
-    for paragraph in text.split("\n"):
+    for paragraph in map(printable, text.split("\n")):
         lines.append("")
         for piece in _pieces(paragraph, inches, size):
             if lines[-1] and width_of((lines[-1] + piece).rstrip(), size) > inches:

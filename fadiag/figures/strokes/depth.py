@@ -15,6 +15,7 @@ from fadiag.figures.look.palette import NULL_COLOR
 from fadiag.figures.look.text import shortened, shown, width_of
 from fadiag.figures.strokes.marks import dots, explain, keep, line, seeds_of, thinned
 from fadiag.results.by_condition import of_condition
+from fadiag.store.tools.printable import printable
 
 __all__ = ["layer_axis", "null_over_layers", "over_layers"]
 
@@ -24,6 +25,8 @@ Floats = NDArray[np.float64]
 _APART = 14
 #: The share of the place of a layer that its conditions take together.
 _SPREAD = 0.55
+#: The angle of names of layers that do not fit side by side, in degrees.
+_SLANT = 40
 
 
 def over_layers(
@@ -107,14 +110,16 @@ def layer_axis(ax: Axes, layers: list[str]) -> None:
     """Name the layers along the x axis: level if the names fit, else slanted, and only as many as fit."""
     size = mpl.rcParams["font.size"] * 0.85
     width = axes_size(ax)[0]
-    names = [shortened(layer, 16) for layer in layers]
+    names = [shortened(printable(layer), 16) for layer in layers]
     level = max(width_of(name, size) for name in names) * 1.15 < width / len(layers)
-    stride = 1 if level else int(np.ceil(len(layers) * size * 1.3 / 72 / width))
+    # Slanted lines need more room along the axis than they are high.
+    apart = 1.25 * size / 72 / np.sin(np.radians(_SLANT))
+    stride = 1 if level else int(np.ceil(len(layers) * apart / width))
     # The last layer is always named; a name just before it would touch it.
     places = [i for i in range(0, len(layers), stride) if len(layers) - 1 - i >= stride] + [len(layers) - 1]
     ax.set_xticks(places, [shown(names[i]) for i in places])
     if not level:
         for text in ax.get_xticklabels():
-            text.set(rotation=40, ha="right", rotation_mode="anchor")
+            text.set(rotation=_SLANT, ha="right", rotation_mode="anchor")
     ax.set_xlim(-0.5, len(layers) - 0.5)
     ax.set_xlabel("layer")

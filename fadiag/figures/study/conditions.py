@@ -38,7 +38,7 @@ def conditions(
     baseline: str | None = None,
     stream: str | None = None,
     ax: Axes | None = None,
-    legend: bool = False,
+    legend: bool = True,
 ) -> Axes:
     """Draw a row of dots for each condition: every seed, the mean and its interval at one step.
 
@@ -55,7 +55,7 @@ def conditions(
     difference : bool
         Whether to draw paired differences to the baseline.
     legend : bool
-        Whether to update the figure's legend; the rows have names of their own.
+        Whether to update the figure's legend and small print; the rows have names of their own.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def _plot(here: Panel, measure: Measure, layer: str, step: int | None, differenc
         keep(here, "seed", runs, arm.condition, measure.name, layer=here.record.place, step=at["step"])
     here.ax.set_yticks(range(len(here.drawn)), [shown(shortened(arm.label, _LETTERS)) for arm in here.drawn])
     here.ax.set_ylim(len(here.drawn) - 0.5, -0.5)
-    name = measure.axis + (f"\n{layer}" if here.record.place else "")
+    name = measure.axis + (f"\n{shortened(layer, 2 * _LETTERS)}" if here.record.place else "")
     here.ax.set_xlabel(
         f"{shown(name)}\ndifference to {shown(label(baseline))}" if difference else shown(name)
     )
