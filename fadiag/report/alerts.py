@@ -22,8 +22,9 @@ __all__ = ["RULES", "Alert", "Rule", "alerts"]
 #: The signals whose ranks show a dead layer, and the ranks that are 0 of zeros.
 _CREDIT = ("error", "modulator", "gradient", "update", "activation")
 _RANKS = ("participation_ratio_raw", "effective_rank_raw", "stable_rank_raw", "effective_rank_energy_raw")
-#: From this share of a bound on, a rank is taken to be limited by it.
-_NEAR = 0.99
+#: A rank within this share of classes - 1 is at it; norms may lift it beyond.
+_NEAR = 0.01
+#: From this share of N_eff on, a participation ratio is limited by it.
 _NEAR_SAMPLES = 0.9
 #: At most so many runs or layers are named; the others are counted.
 _NAMED = 4
@@ -53,9 +54,7 @@ class Rule:
 
 def alerts(results: xr.DataTree, question: Question) -> list[Alert]:
     """Return the alerts of all rules."""
-    return [
-        Alert(what, where, rule.advice) for rule in RULES for what, where in rule.find(results, question)
-    ]
+    return [Alert(what, where, rule.advice) for rule in RULES for what, where in rule.find(results, question)]
 
 
 def _few(names: Iterable[str]) -> str:
@@ -108,8 +107,9 @@ def _ceiling(results: xr.DataTree, _: Question) -> Iterator[tuple[str, str]]:
         for name in map(str, stream.data_vars):
             array = _variable(stream, name) if name.endswith(AT_CEILING) else None
             if array is not None and (hit := _at_end(array) == 1).any():
-                words = name.removesuffix(f"_{AT_CEILING}").replace("_", " ")
-                yield f"The {words} is within 1 % of min(N, width), its largest value", _where(stream, hit)
+                rank = name.removesuffix(f"_{AT_CEILING}")
+                words = stream[rank].attrs.get("long_name", rank) if rank in stream else rank
+                yield f"The {words}, is within 1 % of min(N, width), its largest value", _where(stream, hit)
 
 
 def _classes(results: xr.DataTree, _: Question) -> Iterator[tuple[str, str]]:
@@ -121,7 +121,7 @@ def _classes(results: xr.DataTree, _: Question) -> Iterator[tuple[str, str]]:
         array = _variable(stream, "modulator_effective_rank_raw")
         if array is None or len(bounds) != 1 or not isinstance(bound := bounds.pop(), int | np.integer):
             continue
-        if (hit := _at_end(array) >= _NEAR * float(bound)).any():
+        if (hit := abs(_at_end(array) - bound) <= _NEAR * bound).any():
             yield f"The modulator's effective rank is at classes - 1 = {bound}", _where(stream, hit)
 
 
@@ -129,12 +129,15 @@ def _samples(results: xr.DataTree, _: Question) -> Iterator[tuple[str, str]]:
     for stream in _streams(results):
         for signal in ("error", "modulator"):
             rank, bound = (
-                _variable(stream, f"{signal}_{name}") for name in ("participation_ratio_raw", "effective_samples")
+                _variable(stream, f"{signal}_{name}")
+                for name in ("participation_ratio_raw", "effective_samples")
             )
             if rank is None or bound is None:
                 continue
             if (hit := (ends := _at_end(rank)) > _NEAR_SAMPLES * _at_end(bound)).any() and ends.any():
-                words = f"The {signal}'s participation ratio is near N_eff, the number of samples that carry it"
+                words = (
+                    f"The {signal}'s participation ratio is near N_eff, the number of samples that carry it"
+                )
                 yield words, _where(stream, hit & (ends > 0))
 
 
@@ -240,6 +243,8 @@ RULES: tuple[Rule, ...] = (
     Rule("seeds", _seeds, "an interval over few seeds is wide; record more seeds"),
     Rule("unchecked", _unchecked, "comparisons with error_bp may be wrong; record again with check='attach'"),
     Rule("unclear", _unclear, "comparisons with error_bp may be wrong; check one step in float64"),
-    Rule("failed", _failed, "comparisons with error_bp were left out; read the check's error and mend the loss"),
+    Rule(
+        "failed", _failed, "comparisons with error_bp were left out; read the check's error and mend the loss"
+    ),
     Rule("unlike", _unlike, "such numbers are not comparable; analyze runs of one kind together"),
 )

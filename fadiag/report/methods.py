@@ -36,7 +36,9 @@ def _or(values: Iterable[str]) -> str:
 
 
 def _runs(results: xr.DataTree) -> Iterator[str]:
-    labels = {str(run) for node in results.subtree if "run" in node.coords for run in node.coords["run"].values}
+    labels = {
+        str(run) for node in results.subtree if "run" in node.coords for run in node.coords["run"].values
+    }
     models, data = entries_of(results, "model"), entries_of(results, "dataset")
     what = (f" of {_or(models)}" if models else "") + (f" on {_or(data)}" if data else "")
     names = ", ".join(map(label, roles(results).conditions))
@@ -84,7 +86,9 @@ def _signals(results: xr.DataTree, question: Question) -> Iterator[str]:
     held = results[question.stream].data_vars
     for stem, words in (("gate_null", "gate null"), ("null", "null")):
         name = draws.format(stem)
-        counts = sorted({int(n) for n in held[name].values.ravel() if n == n and n > 0}) if name in held else []
+        counts = (
+            sorted({int(n) for n in held[name].values.ravel() if n == n and n > 0}) if name in held else []
+        )
         if counts:
             about = f": {held[name].attrs['null']}" if "null" in held[name].attrs else ""
             yield f"Its {words} has {_or(map(str, counts))} draws{about}."

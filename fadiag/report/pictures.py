@@ -25,8 +25,9 @@ __all__ = ["Picture", "Pictures", "draw", "not_drawn"]
 _RECORDS = 25
 #: Up to so many layers are drawn over training; of a deeper network, the first and the primary one.
 _LAYERS = 4
-#: With more marks, an image of pixels is smaller than one of lines.
+#: With more marks, or more bytes, an image of lines is replaced by one of pixels, which is smaller.
 _MARKS = 1000
+_BYTES = 120_000
 #: With more marks in all figures, a PDF would double the report.
 _MARKS_OF_PDF = 8_000
 #: Pixels per inch: a figure as wide as a paper's text is then as wide as the page.
@@ -100,7 +101,9 @@ def _picture(figure: Figure, canvas: Canvas, note: str) -> tuple[Picture, int]:
         engine.execute(canvas)
         canvas.set_layout_engine("none")  # a later drawing would move the panels
     marks = len(numbers(canvas))
-    kind, content = ("svg+xml", _svg(canvas)) if marks <= _MARKS else ("png", _png(canvas))
+    kind, content = "svg+xml", _svg(canvas) if marks <= _MARKS else b""
+    if not content or len(content) > _BYTES:
+        kind, content = "png", _png(canvas)
     uri = Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
     width, height = (round(_SCALE * inches) for inches in canvas.get_size_inches())
     words = " ".join(filter(None, [caption(canvas), note]))
@@ -121,7 +124,7 @@ def _png(canvas: Canvas) -> bytes:
     agg.draw()
     pixels = Image.fromarray(np.asarray(agg.buffer_rgba())).convert("RGB")
     file = io.BytesIO()
-    pixels.quantize(_COLORS, dither=Image.Dither.NONE).save(file, "png")
+    pixels.quantize(_COLORS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(file, "png")
     return file.getvalue()
 
 
@@ -145,11 +148,11 @@ def _lighter(results: xr.DataTree, figure: Figure) -> tuple[xr.DataTree, str]:
         groups[f"/{name}"] = kept = stream[list(dict.fromkeys([*held, *others]))]
         if not over_training or not held:
             continue
-        if kept.sizes.get("layer", 0) > _LAYERS:
-            layers = [str(v) for v in kept["layer"].values]
-            few = [v for v in dict.fromkeys([layers[0], *wanted]) if v in layers]
+        if kept.sizes.get("layer", 0) > _LAYERS and _with_values(kept[held]):
+            layers = _with_values(kept[held])
+            few = list(dict.fromkeys([layers[0], next((v for v in wanted if v in layers), layers[-1])]))
             kept = kept.sel(layer=few)
-            notes[f"{len(few)} of {len(layers)} layers are drawn."] = None
+            notes[f"{len(few)} of {stream.sizes['layer']} layers are drawn."] = None
         if kept.sizes["step"] > _RECORDS:
             kept = kept.isel(step=_records(kept))
             notes[f"{kept.sizes['step']} of {stream.sizes['step']} records are drawn."] = None
@@ -159,7 +162,19 @@ def _lighter(results: xr.DataTree, figure: Figure) -> tuple[xr.DataTree, str]:
 
 def _twins(figure: Figure) -> tuple[str, ...]:
     """Return the variables of the exact error that a figure may draw beside its own."""
-    return tuple(need.replace(f"{role}_", f"{role}_bp_", 1) for need in figure.needs for role in ("error", "modulator"))
+    return tuple(
+        need.replace(f"{role}_", f"{role}_bp_", 1) for need in figure.needs for role in ("error", "modulator")
+    )
+
+
+def _with_values(stream: xr.Dataset) -> list[str]:
+    """Return the layers in which a variable has any value."""
+    known = np.zeros(stream.sizes["layer"], np.bool_)
+    for array in stream.data_vars.values():
+        if "layer" in array.dims:
+            values = array.transpose("layer", ...).values
+            known |= np.isfinite(values).reshape(len(known), -1).any(axis=1)
+    return [str(v) for v in stream["layer"].values[known]]
 
 
 def _records(stream: xr.Dataset) -> list[int]:

@@ -32,7 +32,9 @@ def recording(results: xr.DataTree, question: Question) -> Table:
             values.setdefault(own.get(key, "not recorded"), []).append(run)
         if list(values) in ([], ["not recorded"]):
             continue
-        text = "; ".join(f"{value} ({_runs(runs)})" if len(values) > 1 else value for value, runs in values.items())
+        text = "; ".join(
+            f"{value} ({_runs(runs)})" if len(values) > 1 else value for value, runs in values.items()
+        )
         rows.append((words, text))
     declared = {"study's command": question.declared.command, "study's commit": question.declared.commit}
     rows += [(words, text) for words, text in declared.items() if text]

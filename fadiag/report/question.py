@@ -116,8 +116,8 @@ def ask(results: xr.DataTree, declared: Declared) -> Question:
             held = [str(name) for name in found[1]["layer"].values]
             layer = next((n for n in (declared.layer, primary_layer(results)) if n in held), held[-1])
     treated, baseline, alone = _sides(results, declared)
-    where = f" at {layer}" if layer else ""
-    text = f"What is the {words}{where}?"
+    where = f", at layer {layer}," if layer else ""
+    text = f"What is the {words}{where.rstrip(',')}?"
     if treated:
         text = f"Does the {words}{where} differ from that of {label(baseline)} under "
         text += f"{', '.join(map(label, treated))}?"

@@ -31,6 +31,7 @@ def compared(found: Sequence[Difference], question: Question, shown: dict[str, s
     """Return the differences from the baseline at the primary layer and of scalars, the primary one first."""
     here = [row for row in found if row.layer in (question.layer, "") and np.isfinite(row.difference)]
     here = sorted(here, key=lambda row: row.variable != question.metric)
+    common = here[0].note if len({row.note for row in here}) == 1 else ""
     rows = tuple(
         (
             f"{label(row.treated)} − {label(row.baseline)}",
@@ -39,15 +40,17 @@ def compared(found: Sequence[Difference], question: Question, shown: dict[str, s
             f"{number(row.low)} to {number(row.high)}" if np.isfinite(row.low) else "—",
             number(row.p) if np.isfinite(row.p) else "—",
             str(row.runs),
-            row.note,
+            *(() if common else (row.note,)),
         )
         for row in here
     )
-    head = ("contrast", "variable", "baseline", "condition", "difference", "95 % interval", "p", "n", "note")
+    head = ("contrast", "variable", "baseline", "condition", "difference", "95 % interval", "p", "n")
+    head += () if common else ("note",)
     where = f"At layer {question.layer}. " if question.layer else ""
     designs = ", ".join(dict.fromkeys(row.design for row in here))
     note = f"{where}Design: {designs}. Each interval holds its 95 % alone. p is two-sided, of sign flips, jointly "
-    return Table(head, rows, f"{note}for all layers of a variable; it needs six pairs. The CSV file has all layers.")
+    note += "for all layers of a variable; it needs six pairs. The CSV file has all layers."
+    return Table(head, rows, f"{note} Of all rows: {common}." if common else note)
 
 
 def lost(results: xr.DataTree) -> Table:

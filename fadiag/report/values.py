@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from fadiag.figures import label
-from fadiag.figures.words.sentences import LAST, not_compared, when
+from fadiag.figures.words.sentences import LAST, not_compared, number, when
 from fadiag.results import MeanInterval, by_condition, final_values, mean_interval
 from fadiag.results.null_values import AT_CEILING, is_companion
 from fadiag.results.variables import find_variable, streams_of
@@ -51,16 +51,30 @@ class Values:
     note: str = ""
 
     def data(self) -> dict[str, Any]:
-        """Return the table as plain data, with three digits as captions have them."""
-        cells = [[None if c is None else [*map(_short, c[:3]), *c[3:]] for c in column] for column in self.cells]
-        heads = [head for _, head, _ in self.columns]
+        """Return the columns with layers as plain data, with three digits as captions have them."""
+        start = self._scalars
+        held = [i for i, column in enumerate(self.cells) if any(column[start:])]
         return {
-            "layers": self.layers,
+            "layers": self.layers[start // max(1, len(self.conditions)) :],
             "conditions": [label(name) for name in self.conditions],
-            "heads": heads,
-            "cells": cells,
+            "heads": [self.columns[i][1] for i in held],
+            "cells": [[_short(cell) for cell in self.cells[i][start:]] for i in held],
             "groups": self.groups,
         }
+
+    @property
+    def _scalars(self) -> int:
+        """The number of cells of the layer "", which come first."""
+        return len(self.conditions) if "" in self.layers else 0
+
+    def scalars(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Return the head and the rows of the table of scalars, by condition."""
+        held = [i for i, column in enumerate(self.cells) if any(column[: self._scalars])]
+        rows = [
+            (label(name), *(_text(self.cells[i][place]) for i in held))
+            for place, name in enumerate(self.conditions)
+        ]
+        return ("condition", *(self.columns[i][1] for i in held)), rows
 
     def csv(self) -> str:
         """Return the numbers with all their digits, one row for each variable, layer and condition."""
@@ -76,10 +90,21 @@ class Values:
         return text.getvalue()
 
 
-def _short(value: float | None) -> float | None:
-    if value is None:
+def _short(cell: list[Any] | None) -> list[Any] | None:
+    """Return a cell with the digits that captions have."""
+    if cell is None:
         return None
-    return float(f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}")
+    ends = (None if x is None else float(f"{x:.0f}" if abs(x) >= 100 else f"{x:.3g}") for x in cell[:3])
+    return [*ends, *cell[3:]]
+
+
+def _text(cell: list[Any] | None) -> str:
+    if cell is None:
+        return "—"
+    mean, low, high, n, runs, _ = cell
+    seeds = f" ({n} of {runs} seeds)" if n < runs else " (one seed)" if n == 1 else ""
+    interval = f" [{number(low)}, {number(high)}]" if low is not None else ""
+    return f"{number(mean)}{interval}{seeds}"
 
 
 def shown_variables(results: xr.DataTree, primary: str) -> dict[str, str]:
@@ -87,7 +112,9 @@ def shown_variables(results: xr.DataTree, primary: str) -> dict[str, str]:
     names = {primary: _SHOWN.get(primary, primary.replace("_", " ")), **_SHOWN}
     held = {name: find_variable(results, name, streams_of(results, [name])) for name in names}
     return {
-        name: names[name] for name, at in held.items() if at is not None and {"run", "step"} <= set(at[1].dims)
+        name: names[name]
+        for name, at in held.items()
+        if at is not None and {"run", "step"} <= set(at[1].dims)
     }
 
 
@@ -129,7 +156,9 @@ def _layers(ends: dict[str, xr.DataArray]) -> list[str]:
             names[""] = None
     for end in ends.values():
         if "layer" in end.dims:
-            known = np.isfinite(end.transpose("layer", ...).values).reshape(end.sizes["layer"], -1).any(axis=1)
+            known = (
+                np.isfinite(end.transpose("layer", ...).values).reshape(end.sizes["layer"], -1).any(axis=1)
+            )
             names |= dict.fromkeys(str(v) for v in end["layer"].values[known])
     return list(names)
 
@@ -173,12 +202,19 @@ def _square(array: xr.DataArray) -> Any:
 
 
 def _groups(made: Values) -> list[tuple[int, int]]:
-    """Return the first and last place of neighbors that are alike: the same cells known, in a small range."""
-    count, width = len(made.layers), len(made.conditions)
+    """Return the first and last place of neighbors that are alike: the same cells known, in a small range.
+
+    Places are among the layers without "".
+    """
+    count, width = len([layer for layer in made.layers if layer]), len(made.conditions)
     if count < _FEW_LAYERS:
         return [(i, i) for i in range(count)]
     table = np.array(
-        [[np.nan if c is None else c[0] for c in column] for column in made.cells], np.float64
+        [
+            [np.nan if c is None else c[0] for c in column[len(column) - count * width :]]
+            for column in made.cells
+        ],
+        np.float64,
     ).reshape(len(made.columns), count, width)
     known = np.isfinite(table)
     scale = _ALIKE * np.where(known, abs(table), 0).max(axis=(1, 2))[:, None]
@@ -204,7 +240,9 @@ def _note(ends: dict[str, xr.DataArray], streams: Sequence[str], shown: dict[str
     note += f"PR: participation ratio.{other} †: a run is at its ceiling, within 1 % of min(N, n)."
     if "error_overlap" in ends and "k" in (attrs := ends["error_overlap"].attrs):
         guess = f", {attrs['k_source']}" if "k_source" in attrs else ""
-        note += f" Overlaps compare k = {attrs['k']} directions{guess}, or all directions of a layer with fewer."
+        note += (
+            f" Overlaps compare k = {attrs['k']} directions{guess}, or all directions of a layer with fewer."
+        )
     apart = dict.fromkeys(
         why for end in ends.values() if (why := not_compared(end, map(str, end["condition"].values)))
     )

@@ -44,7 +44,10 @@ def verdict(results: xr.DataTree, question: Question, found: Sequence[Difference
         Difference(*pair, question.metric, question.layer, note=_why(found, pair, question)) for pair in lost
     ]
     values = _values(results, question)
-    numbers = tuple(_difference(row) for row in primary) or _means(values, question)
+    # Said once, if it is true of all.
+    common = primary[0].note if len(primary) > 1 and len({row.note for row in primary}) == 1 else ""
+    numbers = tuple(_difference(row, common) for row in primary) or _means(values, question)
+    numbers += (f"Of all: {common}.",) if common else ()
     return Verdict(
         question.text,
         tuple(_facts(results, question)),
@@ -56,7 +59,9 @@ def verdict(results: xr.DataTree, question: Question, found: Sequence[Difference
 
 
 def _why(found: Sequence[Difference], pair: tuple[str, str], question: Question) -> str:
-    own = [row.note for row in found if (row.treated, row.baseline) == pair and row.variable == question.metric]
+    own = [
+        row.note for row in found if (row.treated, row.baseline) == pair and row.variable == question.metric
+    ]
     return next(filter(None, own), "there is no value to compare")
 
 
@@ -79,16 +84,17 @@ def _facts(results: xr.DataTree, question: Question) -> Iterator[tuple[str, str]
     yield "Primary metric", f"{question.words}{where} ({by})"
 
 
-def _difference(row: Difference) -> str:
-    """Return a difference in one line, with interval, p-value and pairs."""
+def _difference(row: Difference, common: str) -> str:
+    """Return a difference in one line, with interval, p-value, pairs and the note that only it has."""
+    note = f" ({row.note})" if row.note not in ("", common) else ""
     pair = f"{label(row.treated)} − {label(row.baseline)}"
     if not np.isfinite(row.difference):
-        return f"{pair}: no value ({row.note})"
+        return f"{pair}: no value{note}"
     text = f"{pair} = {number(row.difference)}"
     text += f", 95 % interval [{number(row.low)}, {number(row.high)}]" if np.isfinite(row.low) else ""
     text += f", p = {number(row.p)}" if np.isfinite(row.p) else ""
     unit = {"paired": "paired seed", "crossed": "pair"}.get(row.design, "run")
-    return f"{text}, {row.runs} {unit}{'s' * (row.runs != 1)}" + (f" ({row.note})" if row.note else "")
+    return f"{text}, {row.runs} {unit}{'s' * (row.runs != 1)}{note}"
 
 
 def _values(results: xr.DataTree, question: Question) -> xr.DataArray | None:
@@ -136,7 +142,7 @@ def answer(question: Question, primary: Sequence[Difference]) -> str:
     groups: dict[str, list[str]] = {}
     for row in primary:
         groups.setdefault(_side(row), []).append(label(row.treated))
-    where = f" at {question.layer}" if question.layer else ""
+    where = f", at layer {question.layer}," if question.layer else ""
     expected = _EXPECTED.get(question.declared.tail, "")
     parts = []
     for side, names in groups.items():

@@ -21,7 +21,7 @@ from fadiag.report.methods import methods
 from fadiag.report.pictures import draw
 from fadiag.report.provenance import configurations, recording
 from fadiag.report.question import ask, declared_of
-from fadiag.report.tables import compared, definitions, lost, runs
+from fadiag.report.tables import Table, compared, definitions, lost, runs
 from fadiag.report.values import Values, shown_variables, values
 from fadiag.report.verdict import verdict
 from fadiag.store.tools.printable import printable
@@ -46,6 +46,7 @@ def render(results: xr.DataTree, *, title: str = _TITLE, declared: Mapping[str, 
     scalars = _scalars(results)
     found = differences(results, question, [*shown, *scalars])
     table, why = _values(results, question.metric)
+    head, rows = table.scalars()
     pictures = draw(results)
     csv = "text/csv;charset=utf-8"
     loads = [
@@ -58,7 +59,8 @@ def render(results: xr.DataTree, *, title: str = _TITLE, declared: Mapping[str, 
         loads.insert(0, download("figures.pdf", "figures (PDF)", "application/pdf", pictures.pdf))
     page = files("fadiag.report").joinpath("page")
     style, script, template = (
-        page.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "script.js", "template.html")
+        page.joinpath(name).read_text(encoding="utf-8")
+        for name in ("style.css", "script.js", "template.html")
     )
     common, each = runs(results)
     shared, configs = configurations(results)
@@ -82,6 +84,7 @@ def render(results: xr.DataTree, *, title: str = _TITLE, declared: Mapping[str, 
         alone=question.alone,
         values=table,
         data=_plain(table.data()),
+        scalars=Table(head, tuple(rows)),
         why_no_values=why,
         methods=methods(results, question, found),
         loads=loads,

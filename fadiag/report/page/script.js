@@ -64,11 +64,10 @@
     at.textContent = ends[0] === ends[1] ? ends[0] : ends.join(" to ");
   };
 
-  const words = (layer) => layer === "" ? "whole network" : layer;
   const draw = () => {
     const wanted = byId("layer-filter").value.trim().toLowerCase();
     const only = byId("condition-filter").value;
-    const fits = (layer) => words(layers[layer]).toLowerCase().includes(wanted);
+    const fits = (layer) => layers[layer].toLowerCase().includes(wanted);
     const chosen = [...conditions.keys()].filter((c) => only === "" || c === Number(only));
     const rows = [];
     if (sorted !== null || every || wanted) {
@@ -105,7 +104,7 @@
           draw();
           body.querySelector(`[data-group="${first}.${c}"]`)?.focus();
         });
-      } else name.textContent = (inner ? "\u2003" : "") + words(layers[first]);
+      } else name.textContent = (inner ? "\u2003" : "") + layers[first];
       make("td", conditions[c], row);
       for (const column of heads.keys()) {
         if (last > first) span(column, group, c, row);
