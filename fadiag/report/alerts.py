@@ -171,7 +171,7 @@ def _short(results: xr.DataTree, question: Question) -> Iterator[tuple[str, str]
     """Find runs without a value of the primary metric at the last step of the others."""
     if not question.stream:
         return
-    array = results[question.stream][question.metric]
+    array = results[question.stream].to_dataset()[question.metric]
     here = array.sel(layer=question.layer) if "layer" in array.dims else array
     known = np.isfinite(here.transpose("run", "step").values)
     if not known.any():
@@ -223,9 +223,10 @@ def _checks(results: xr.DataTree, wanted: Callable[[str], bool]) -> Iterator[tup
 
 def _unlike(results: xr.DataTree, question: Question) -> Iterator[tuple[str, str]]:
     for name in ("kept_samples", "probe_mode", "split"):
-        if not question.stream or name not in results[question.stream].coords:
+        stream = results[question.stream].to_dataset() if question.stream else xr.Dataset()
+        if name not in stream.coords:
             continue
-        values = list(dict.fromkeys(map(str, results[question.stream][name].values)))
+        values = list(dict.fromkeys(map(str, stream[name].values)))
         if len(values) > 1:
             yield f"Runs differ in {name.replace('_', ' ')}", _few(values)
 

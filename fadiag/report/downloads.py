@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,6 @@ def differences_csv(found: Sequence[Difference]) -> str:
     rows.writerow(("condition", "baseline", "variable", "layer", *head))
     for row in found:
         cells = [getattr(row, name) for name in head]
-        cells = ["" if cell != cell else cell for cell in cells]  # NaN
+        cells = ["" if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells]
         rows.writerow((label(row.treated), label(row.baseline), row.variable, row.layer, *cells))
     return text.getvalue()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import xarray as xr
 
 from fadiag.figures import label
@@ -14,14 +15,14 @@ from fadiag.results.roles import roles
 __all__ = ["methods"]
 
 _DESIGNS = {
-    "paired": "Conditions were compared by paired differences of runs that share a seed, with 95 % t intervals.",
-    "crossed": "Conditions were compared by paired differences over crossed seeds, as two-way random effects.",
+    "paired": "Conditions were compared by paired differences over shared seeds, with 95 % t intervals.",
+    "crossed": "Conditions were compared by paired differences over crossed seeds (two-way random effects).",
     "unpaired": "Conditions were compared by Welch's t intervals of unpaired runs.",
 }
 
 
 def methods(results: xr.DataTree, question: Question, found: Sequence[Difference]) -> str:
-    """Return the paragraph; each clause is true of every run, and what the results do not say is not in it."""
+    """Return the paragraph; each clause is true of every run, and holds only what the results say."""
     return " ".join([*_runs(results), *_signals(results, question), *_statistics(question, found)])
 
 
@@ -64,7 +65,7 @@ def _runs(results: xr.DataTree) -> Iterator[str]:
 def _signals(results: xr.DataTree, question: Question) -> Iterator[str]:
     if not question.stream:
         return
-    variable = results[question.stream][question.metric]
+    variable = results[question.stream].to_dataset()[question.metric]
     attrs = of_these_runs(variable)
     formula = f", {attrs['formula']}" if attrs.get("formula") else ""
     source = f" ({attrs['source']})" if attrs.get("source") else ""
@@ -86,19 +87,18 @@ def _signals(results: xr.DataTree, question: Question) -> Iterator[str]:
     held = results[question.stream].data_vars
     for stem, words in (("gate_null", "gate null"), ("null", "null")):
         name = draws.format(stem)
-        counts = (
-            sorted({int(n) for n in held[name].values.ravel() if n == n and n > 0}) if name in held else []
-        )
+        drawn = held[name].values if name in held else np.empty(0)
+        counts = [str(int(n)) for n in np.unique(drawn[drawn > 0])]
         if counts:
             about = f": {held[name].attrs['null']}" if "null" in held[name].attrs else ""
-            yield f"Its {words} has {_or(map(str, counts))} draws{about}."
+            yield f"Its {words} has {_or(counts)} draws{about}."
 
 
 def _statistics(question: Question, found: Sequence[Difference]) -> Iterator[str]:
     yield "The unit is the run: values are those of the last recorded step that all compared runs share."
-    designs = dict.fromkeys(row.design for row in found if row.design in _DESIGNS and row.low == row.low)
+    designs = dict.fromkeys(row.design for row in found if row.design in _DESIGNS and np.isfinite(row.low))
     yield from (_DESIGNS[design] for design in designs)
-    if any(row.p == row.p for row in found):
+    if any(np.isfinite(row.p) for row in found):
         yield "P-values are two-sided, from sign flips over pairs, with the largest t over layers (max-T)."
     declared = "was declared before the runs" if question.is_declared else "was not declared before the runs"
     yield f"The primary metric {declared}."

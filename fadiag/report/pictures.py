@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+from markupsafe import Markup
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf, PdfPages
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
-from markupsafe import Markup
 from PIL import Image
 
 from fadiag.errors import FadiagError
@@ -45,7 +45,7 @@ class Picture:
     title: str
     caption: str = ""
     small_print: str = ""
-    uri: Markup = Markup("")
+    uri: str = ""
     width: int = 0
     height: int = 0
     missing: str = ""
@@ -114,15 +114,15 @@ def _picture(figure: Figure, canvas: Canvas, note: str) -> tuple[Picture, int]:
 def _svg(canvas: Canvas) -> bytes:
     # Not savefig, which draws everything once more before it writes.
     text = io.StringIO()
-    FigureCanvasSVG(canvas).print_svg(text, metadata={"Date": None})
+    FigureCanvasSVG(canvas).print_svg(text, metadata={"Date": None})  # type: ignore[no-untyped-call]
     return text.getvalue().encode()
 
 
 def _png(canvas: Canvas) -> bytes:
     canvas.dpi = _SCALE
     agg = FigureCanvasAgg(canvas)
-    agg.draw()
-    pixels = Image.fromarray(np.asarray(agg.buffer_rgba())).convert("RGB")
+    agg.draw()  # type: ignore[no-untyped-call]
+    pixels = Image.fromarray(np.asarray(agg.buffer_rgba())).convert("RGB")  # type: ignore[no-untyped-call]
     file = io.BytesIO()
     pixels.quantize(_COLORS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(file, "png")
     return file.getvalue()
@@ -132,7 +132,7 @@ def _pdf(drawn: Iterable[Canvas]) -> bytes:
     file = io.BytesIO()
     with style(_STYLE), PdfPages(file, metadata={"CreationDate": None}) as pages:
         for canvas in drawn:
-            FigureCanvasPdf(canvas).print_pdf(pages)
+            FigureCanvasPdf(canvas).print_pdf(pages)  # type: ignore[no-untyped-call]
     return file.getvalue()
 
 

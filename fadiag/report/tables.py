@@ -44,13 +44,13 @@ def compared(found: Sequence[Difference], question: Question, shown: dict[str, s
         )
         for row in here
     )
-    head = ("contrast", "variable", "baseline", "condition", "difference", "95 % interval", "p", "n")
-    head += () if common else ("note",)
+    head = ["contrast", "variable", "baseline", "condition", "difference", "95 % interval", "p", "n"]
+    head += [] if common else ["note"]
     where = f"At layer {question.layer}. " if question.layer else ""
     designs = ", ".join(dict.fromkeys(row.design for row in here))
-    note = f"{where}Design: {designs}. Each interval holds its 95 % alone. p is two-sided, of sign flips, jointly "
-    note += "for all layers of a variable; it needs six pairs. The CSV file has all layers."
-    return Table(head, rows, f"{note} Of all rows: {common}." if common else note)
+    note = f"{where}Design: {designs}. Each interval holds its 95 % alone. p is two-sided, of sign flips, "
+    note += "jointly for all layers of a variable; it needs six pairs. The CSV file has all layers."
+    return Table(tuple(head), rows, f"{note} Of all rows: {common}." if common else note)
 
 
 def lost(results: xr.DataTree) -> Table:

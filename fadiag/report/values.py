@@ -11,7 +11,7 @@ import xarray as xr
 
 from fadiag.figures import label
 from fadiag.figures.words.sentences import LAST, not_compared, number, when
-from fadiag.results import MeanInterval, by_condition, final_values, mean_interval
+from fadiag.results import by_condition, final_values, mean_interval
 from fadiag.results.null_values import AT_CEILING, is_companion
 from fadiag.results.variables import find_variable, streams_of
 from fadiag.results.without_value import runs_of
