@@ -85,7 +85,8 @@ def _where(stream: xr.Dataset, hit: NDArray[np.bool_]) -> str:
     """Return the runs and layers of a mask (run, layer) in words."""
     runs = [str(run) for run in stream["run"].values[hit.any(axis=1)]]
     layers = [str(layer) for layer in stream["layer"].values[hit.any(axis=0)]]
-    whose = "all runs" if len(runs) == stream.sizes["run"] else f"run{'s' * (len(runs) != 1)} {_few(runs)}"
+    noun = "run" if len(runs) == 1 else "runs"
+    whose = "all runs" if len(runs) == stream.sizes["run"] else f"{noun} {_few(runs)}"
     return f"layer{'s' * (len(layers) != 1)} {_few(layers)}; {whose}"
 
 

@@ -22,7 +22,9 @@ def sound(seeds=range(6)):
     probe["error_participation_ratio_raw_at_ceiling"] = 0 * rank
     state["update_trustworthy"] = 1 + 0 * rank
     checks = (("run", "layer"), np.full((len(runs), probe.sizes["layer"]), "passed", object))
-    results["probe"] = probe.assign_coords(error_bp_check=checks, probe_mode=("run", np.full(len(runs), "eval", object)))
+    results["probe"] = probe.assign_coords(
+        error_bp_check=checks, probe_mode=("run", np.full(len(runs), "eval", object))
+    )
     results["state"] = state
     return results
 
@@ -100,8 +102,7 @@ SAID = {
     "(layer fc2; run bp-seed0)",
     "rounding": "Updates are below the rounding floor of the weights (layer fc2; run bp-seed0)",
     "status": "A run ended as killed (runs bp-seed0)",
-    "left out": "The analysis left something out "
-    "(run bp-seed0: error_cosine of layer 'fc1' is NaN)",
+    "left out": "The analysis left something out (run bp-seed0: error_cosine of layer 'fc1' is NaN)",
     "short": "Runs have no value of the primary metric at step 400, where others have one (bp-seed0)",
     "edges": "The best learning rate is at the edge of the search (conditions fa)",
     "seeds": "There are fewer than 6 seeds, too few for a p-value (seeds of fa: 5, bp: 5)",
