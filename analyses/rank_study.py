@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import fadiag
-from fadiag.figures import FIGURES, save
+from fadiag.figures import FIGURES, caption, save
 from fadiag.report import write_report
 from fadiag.training import demo_study, run_study
 
@@ -33,8 +33,9 @@ def main(data: str, data_dir: Path | None, out: Path, seeds: int | None, quick: 
     pictures = out / "figures"
     pictures.mkdir(exist_ok=True)
     for figure in FIGURES:
-        save(figure.draw(results), pictures / f"{figure.name}.pdf")
-        print(f"{figure.title}: {figure.caption(results)}")
+        drawn = figure.draw(results)
+        save(drawn, pictures / f"{figure.name}.pdf")
+        print(f"{figure.title}: {caption(drawn)}")
     print(write_report(results, out / "report.html"))
 
 

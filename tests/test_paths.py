@@ -10,7 +10,7 @@ from torch import nn
 
 import fadiag
 from fadiag.cli import main
-from fadiag.figures import FIGURES, write_numbers
+from fadiag.figures import FIGURES
 from fadiag.figures import save as save_figure
 from fadiag.paths import absolute_path
 from fadiag.report import write_report
@@ -75,11 +75,11 @@ def test_the_home_folder_at_every_door_of_the_library(home):
     assert save_results(results, "~/saved.zarr") == home / "saved.zarr"
     load_results("~/saved.zarr")
     write_report(results, "~/report.html")
-    assert save_figure(FIGURES[0].draw(results), "~/figure.pdf") == home / "figure.pdf"
-    write_numbers(FIGURES[0].numbers(results), "~/numbers.csv")
+    assert save_figure(FIGURES[0].draw(results), "~/figure.pdf")[0] == home / "figure.pdf"
     there = {path.name for path in home.iterdir()} - {"run.nc"}
     assert there == {
-        "run.zarr", "analyzed.zarr", "sealed.zarr", "saved.zarr", "report.html", "figure.pdf", "numbers.csv"
+        "run.zarr", "analyzed.zarr", "sealed.zarr", "saved.zarr", "report.html", "figure.pdf", "figure.csv",
+        "figure.tex",
     }  # fmt: skip
 
 
@@ -100,11 +100,11 @@ def test_the_home_folder_at_every_door_of_the_command(home):
     run("compact", "~/run.zarr", "~/sealed.zarr")
     run("analyze", "~/run.zarr", "--out=~/results.zarr", "--meta=~/meta.csv")
     assert load_results(home / "results.zarr")["p"]["seed"].item() == 4
-    run("figure", FIGURES[0].name, "~/results.zarr", "--out=~/figure.pdf", "--numbers=~/numbers.csv")
+    run("figure", FIGURES[0].name, "~/results.zarr", "--out=~/figure.pdf")
     run("report", "~/results.zarr", "--out=~/report.html")
     assert {path.name for path in home.iterdir()} == {
         "run.zarr", "meta.csv", "config.toml", "trained.zarr", "sealed.zarr", "results.zarr", "figure.pdf",
-        "numbers.csv", "report.html",
+        "figure.csv", "figure.tex", "report.html",
     }  # fmt: skip
 
 

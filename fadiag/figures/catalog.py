@@ -119,6 +119,7 @@ def _rank_by_depth(results: xr.DataTree, canvas: Canvas) -> None:
 
 
 def _rank_over_training(results: xr.DataTree, canvas: Canvas) -> None:
+    _wide(canvas, 0.4)
     parts = canvas.subfigures(len(_METRICS), 1, squeeze=False)[:, 0]
     for part, metric in zip(parts, _METRICS, strict=True):
         per_layer(rank_over_training, results, figure=part, metric=metric)
@@ -140,6 +141,7 @@ def _rank_gap(results: xr.DataTree, canvas: Canvas) -> None:
 
 
 def _alignment(results: xr.DataTree, canvas: Canvas) -> None:
+    _wide(canvas, 0.2)  # about right, so that texts are fitted; the number of rows is not known yet
     per_layer(alignment_over_training, results, figure=canvas, caption_layer=output_layer(results))
     _wide(canvas, 0.24 * _rows(canvas))
 
@@ -153,6 +155,7 @@ def _credit(results: xr.DataTree, canvas: Canvas) -> None:
 
 
 def _overlap(results: xr.DataTree, canvas: Canvas) -> None:
+    _wide(canvas, 0.2)
     per_layer(overlap_over_training, results, figure=canvas)
     _wide(canvas, 0.24 * _rows(canvas))
 
@@ -163,6 +166,7 @@ def _accuracy(results: xr.DataTree, canvas: Canvas) -> None:
 
 
 def _conditions(results: xr.DataTree, canvas: Canvas) -> None:
+    _wide(canvas, 0.5)
     axs = canvas.subplots(2, 3, sharey="row")
     for row, difference in enumerate((False, True)):
         conditions(results, difference=difference, ax=axs[row, 0], legend=False)

@@ -15,13 +15,16 @@ from fadiag.figures.base.furnish import furnish
 from fadiag.figures.base.layers import chosen_layers, layers_of, primary_layer
 from fadiag.figures.base.record import records_of, silent
 from fadiag.figures.look.style import current_venue, styled
-from fadiag.figures.look.text import put_fonts, shown, wrapped
+from fadiag.figures.look.text import put_fonts, shortened, shown, wrapped
+from fadiag.store.tools.printable import printable
 
 __all__ = ["per_layer"]
 
 #: With more panels than this a page is not readable.
 MOST = 8
 _COLUMNS = 4
+#: The longest name of a layer above its panel.
+_LETTERS = 32
 
 
 def per_layer(
@@ -88,7 +91,7 @@ def per_layer(
                 draw(results, layer=layer, ax=ax, legend=False, **options)
             if layer is not None:
                 size = mpl.rcParams["font.size"]
-                ax.set_title(shown(wrapped(layer, axes_size(ax)[0], size)))
+                ax.set_title(shown(wrapped(shortened(printable(layer), _LETTERS), axes_size(ax)[0], size)))
                 put_fonts([ax.title])
 
             if len(shown_layers) < len(held) and layers is None:

@@ -20,6 +20,8 @@ __all__ = ["FORMATS", "check_path", "save", "svg"]
 
 #: The formats of a saved figure.
 FORMATS = ("pdf", "svg", "png")
+#: Suffixes that ask for another format; any other suffix is part of the name.
+_OTHER_IMAGES = ("eps", "gif", "jpeg", "jpg", "pgf", "ps", "tif", "tiff", "webp")
 
 # Leave out dates, so that the same results give the same file.
 _METADATA: dict[str, dict[str, str | None]] = {
@@ -43,14 +45,16 @@ def check_path(
     suffix = path.suffix.removeprefix(".").lower()
     if suffix in FORMATS:
         path, formats = path.with_suffix(""), formats or (suffix,)
+    elif suffix in _OTHER_IMAGES and formats is None:
+        formats = (suffix,)
     wanted = tuple(FORMATS if formats is None else formats)
     for name in wanted:
         if name not in FORMATS:
             raise InputError(f"a figure cannot be saved as {name!r}{near(name, FORMATS)}")
     if not path.parent.is_dir():
         raise InputError(f"a figure cannot be saved as {path}: there is no directory {path.parent}")
-    if not path.name:
-        raise InputError(f"a figure cannot be saved as {path}: name a file in a directory that exists")
+    if path.is_dir():
+        raise InputError(f"a figure cannot be saved as {path}: it is a folder; name a file in it")
     return path, wanted
 
 

@@ -1,10 +1,12 @@
 """The advice of fadiag.figures."""
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 
+from fadiag import figures as ff
 from fadiag.cli import main
-from fadiag.figures import check_suffix, find, write_numbers
 from fadiag.results import save_results, select
 from tests.advice.advice import Table
 from tests.results.synthetic_results import SMALL, synthetic
@@ -17,32 +19,60 @@ def test_advice_works(advice, tmp_path):
     advice.follow(tmp_path)
 
 
-def _numbers():
-    return find("accuracy").numbers(synthetic(**SMALL, seeds=(0,)))
+def axes():
+    return Figure().add_subplot()
 
 
-for _wrong in (
-    lambda at: write_numbers(_numbers(), at / "gone" / "x.csv"),
-    lambda at: write_numbers(_numbers(), at),
+ADVICE.row(
+    "it is a folder; name a file in it",
+    lambda at: ff.save(axes(), at),
+    lambda at: ff.save(axes(), at / "fig1"),
+)
+ADVICE.row(
+    "is no figure of matplotlib; give a Figure or an Axes",
+    lambda at: ff.save([], at / "fig1"),
+    lambda at: ff.save(Figure(), at / "fig1"),
+    lambda at: ff.save(axes(), at / "fig1"),
+)
+ADVICE.row(
+    "aspect={aspect} is not positive; give the height as a share of the width",
+    lambda _: ff.size("icml", aspect=-1),
+    lambda _: ff.size("icml", aspect=0.5),
+)
+ADVICE.row(
+    "order={order} is one text; give a list of conditions",
+    lambda _: ff.theme(order="bp"),
+    lambda _: ff.theme(order=["bp"]),
+)
+
+
+def without_rules(rule):
+    results = synthetic(**SMALL)
+    for stream in ("probe", "log", "state"):
+        results[stream] = (
+            results[stream].to_dataset().assign_coords(rule=("run", np.array([rule] * 6, object)))
+        )
+    return results
+
+
+for _rule, _says in (
+    ("fa", "no condition has the rule 'bp'; name one with baseline="),
+    ("bp", "({several}); name one with baseline="),
 ):
-    ADVICE.row(
-        "the numbers cannot be written to {path}: name a file in a directory that exists",
-        _wrong,
-        lambda at: write_numbers(_numbers(), at / "x.csv"),
-    )
-for _suffix in (".pdf", ".png", ".svg"):
-    ADVICE.row(
-        "its name must end in {', '.join(SUFFIXES)}",
-        lambda at: check_suffix(at / "rank.gif"),
-        lambda at, suffix=_suffix: check_suffix(at / f"rank{suffix}"),
-    )
+
+    @ADVICE.story(_says)
+    def _(at, provoked, rule=_rule):
+        results = without_rules(rule)
+        with provoked() as heard:
+            heard.append(ff.caption(ff.rank_gap(results, ax=axes())))
+        assert "fa − bp = " in ff.caption(ff.rank_gap(results, baseline="bp", ax=axes()))
 
 
 @ADVICE.story("paired; `fadiag compare` compares unpaired runs")
 def _(at, provoked):
     unpaired = synthetic(**SMALL, seeds=(0, 1, 2, 3)).isel(run=[0, 1, 6, 7])  # seeds 0, 1 of bp, 2, 3 of fa
     with provoked() as heard:
-        heard.append(find("accuracy").caption(unpaired))
+        heard.append(ff.caption(ff.accuracy_over_training(unpaired, ax=axes())))
     for side, condition in (("a", "bp"), ("b", "fa")):
         save_results(select(unpaired, condition=condition), at / f"{side}.zarr")
     done = CliRunner().invoke(main, ["compare", str(at / "a.zarr"), str(at / "b.zarr"), "--all"])

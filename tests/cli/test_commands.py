@@ -49,7 +49,7 @@ def test_commands_are_listed_in_the_order_of_the_work() -> None:
     "words",
     [
         ("nosuch",),
-        ("figure", "rank"),
+        ("figure", "rank_gap"),
         ("figure", "nosuch", "x.zarr"),
         ("analyze",),
         ("demo", "--data", "mnist"),
@@ -61,9 +61,9 @@ def test_commands_are_listed_in_the_order_of_the_work() -> None:
         ("train", "c.toml", "-o", f"{__file__}/run.zarr"),
         ("demo", "-o", __file__),
         ("analyze", "none.zarr", "-o", "results.txt"),
-        ("figure", "rank", "none.zarr", "-o", "rank.gif"),
-        ("figure", "rank", "none.zarr", "-o", "nowhere/rank.png"),
-        ("figure", "rank", "none.zarr", "--numbers", "nowhere/rank.csv"),
+        ("figure", "rank_gap", "none.zarr", "-o", "rank.gif"),
+        ("figure", "rank_gap", "none.zarr", "-o", "nowhere/rank.png"),
+        ("figure", "rank_gap", "none.zarr", "--style", "vogue"),
         ("report", "none.zarr", "-o", "nowhere/report.html"),
         ("compare", "none.zarr", "none.zarr", "-o", "table.png"),
     ],
@@ -81,13 +81,13 @@ def test_train_tells_a_taken_path_in_the_commands_own_words(tmp_path) -> None:
 
 
 def test_an_unknown_figure_names_the_known() -> None:
-    assert "there are accuracy, rank, alignment, overlap, remedies" in invoke("figure", "ranks", "x").stderr
+    assert "; there are rank_by_depth, rank_gap, rank_over" in invoke("figure", "ranks", "x").stderr
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("figure", "rank", "nosuch.zarr"), "no results at {here}/nosuch.zarr"),
+        (("figure", "rank_gap", "nosuch.zarr"), "no results at {here}/nosuch.zarr"),
         (("report", "nosuch.zarr"), "no results at {here}/nosuch.zarr"),
         (("train", "nosuch.toml"), "no configuration {here}/nosuch.toml"),
         (("analyze", "nosuch.zarr"), "nosuch.zarr"),
@@ -153,40 +153,36 @@ def test_figure_lists() -> None:
     done = invoke("figure", "--list")
     assert done.exit_code == 0
     assert [line.split()[0] for line in done.output.splitlines()] == [
-        "accuracy",
-        "rank",
-        "alignment",
-        "overlap",
-        "remedies",
+        "rank_by_depth",
+        "rank_gap",
+        "rank_over_training",
+        "conditions",
+        "accuracy_over_training",
+        "credit_cosine",
+        "alignment_over_training",
+        "overlap_over_training",
     ]
 
 
 def test_figure_draws_tells_and_writes(results, tmp_path) -> None:
-    done = invoke("figure", "accuracy", results, "-o", tmp_path / "a.png", "--numbers", tmp_path / "a.csv")
+    done = invoke("figure", "accuracy_over_training", results, "-o", tmp_path / "a.png", "--style", "nature")
     assert done.exit_code == 0, done.output
-    assert "FA is below BP" in done.output
+    assert "fa is below bp (fa − bp = −7.00 points" in done.output
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "a.csv").read_text().startswith("variable,condition,seed,layer,step,value")
+    assert (tmp_path / "a.csv").read_text().startswith("panel,kind,variable,condition,layer,step,seed,value,")
+    assert "\\caption{Test accuracy, over training." in (tmp_path / "a.tex").read_text()
 
 
-def test_figure_takes_its_name_where_none_is_told(results, tmp_path, monkeypatch) -> None:
+def test_figure_takes_its_name_where_none_is_given(results, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert f"wrote {tmp_path / 'overlap.pdf'}" in invoke("figure", "overlap", results).output
-    assert [path.name for path in tmp_path.iterdir()] == ["overlap.pdf"]
+    assert f"wrote {tmp_path / 'rank_gap.pdf'}" in invoke("figure", "rank_gap", results).output
+    assert {path.name for path in tmp_path.iterdir()} == {"rank_gap.pdf", "rank_gap.csv", "rank_gap.tex"}
 
 
 def test_figure_refuses_a_suffix_before_it_reads(tmp_path) -> None:
-    done = invoke("figure", "rank", tmp_path / "none.zarr", "-o", tmp_path / "rank.gif")
+    done = invoke("figure", "rank_gap", tmp_path / "none.zarr", "-o", tmp_path / "rank.gif")
     assert done.exit_code == 2
-    assert "must end in .pdf, .png, .svg" in done.stderr
-
-
-def test_figure_checks_both_paths_before_it_writes(results, tmp_path) -> None:
-    numbers = tmp_path / "nowhere" / "a.csv"
-    done = invoke("figure", "accuracy", results, "-o", tmp_path / "a.png", "--numbers", numbers)
-    assert done.exit_code == 2
-    assert f"'--numbers': the numbers cannot be written to {numbers}: name a file" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert "cannot be saved as 'gif' (there are pdf, svg, png)" in done.stderr
 
 
 def test_report_writes_one_file(results, tmp_path) -> None:

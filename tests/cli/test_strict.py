@@ -25,8 +25,8 @@ def results(tmp_path):
 
 
 def commands(results, tmp_path):
-    yield "figure", "rank", results, "-o", tmp_path / "out.png"
-    yield "figure", "accuracy", results, "-o", tmp_path / "out.png", "--numbers", tmp_path / "out.csv"
+    yield "figure", "rank_by_depth", results, "-o", tmp_path / "out.png"
+    yield "figure", "accuracy_over_training", results, "-o", tmp_path / "out"
     yield "report", results, "-o", tmp_path / "out.html"
     yield "compare", results, results, "--conditions", "bp", "fa", "-o", tmp_path / "out.table.csv"
 
@@ -62,8 +62,8 @@ def test_a_report_says_which_figures_it_has_to_do_without(tmp_path) -> None:
     results = save_results(tree, tmp_path / "results.zarr")
     done = invoke("report", results, "-o", tmp_path / "out.html")
     assert done.exit_code == 0
-    assert "figure rank: modulator_effective_rank_raw not in the results" in done.stderr
-    assert "figure overlap: the results hold no error_overlap" in done.stderr
+    assert "figure rank_by_depth: modulator_effective_rank_raw not in the results" in done.stderr
+    assert "figure overlap_over_training: error_overlap not in the results" in done.stderr
     assert "Not drawn: the results hold no error_overlap" in (tmp_path / "out.html").read_text()
 
 

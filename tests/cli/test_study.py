@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 import fadiag.training
 from fadiag.cli import main
+from fadiag.figures import FIGURES
 from fadiag.training import demo_study
 
 pytestmark = pytest.mark.slow
@@ -44,13 +45,13 @@ def test_demo_names_what_it_wrote(demo) -> None:
     for name in ("runs", "results.zarr", "figures", "report.html"):
         assert str(folder / name) in output
         assert (folder / name).exists()
-    for figure in ("accuracy", "rank", "alignment", "overlap", "remedies"):
-        for suffix in (".pdf", ".png", ".csv"):
+    for figure in ("rank_by_depth", "conditions", "credit_cosine"):
+        for suffix in (".pdf", ".png", ".csv", ".tex"):
             assert (folder / "figures" / f"{figure}{suffix}").stat().st_size > 100
 
 
 def test_demo_tells_what_each_figure_shows(demo) -> None:
-    assert "Test accuracy: Test accuracy at the last step: " in demo[1]
+    assert "Accuracy over training: Test accuracy, over training. At the last step: " in demo[1]
     assert "95 % t interval over 2 paired seeds" in demo[1]
 
 
@@ -67,13 +68,13 @@ def test_the_stores_are_inspected_and_opened(demo) -> None:
 def test_figure_and_report_read_the_results_that_the_demo_wrote(demo, tmp_path) -> None:
     results = str(demo[0] / "results.zarr")
     for words in (
-        ["figure", "rank", results, "-o", str(tmp_path / "rank.pdf")],
+        ["figure", "rank_gap", results, "-o", str(tmp_path / "rank.pdf")],
         ["report", results, "-o", str(tmp_path / "report.html")],
     ):
         done = CliRunner().invoke(main, words)
         assert done.exit_code == 0, done.output
     html = (tmp_path / "report.html").read_text()
-    assert html.count("<img") == 5
+    assert html.count("<img") == len(FIGURES)
     assert "fa-seed1" in html
 
 

@@ -64,6 +64,9 @@ def test_intervals_say_of_how_many_seeds_they_are() -> None:
     caption = ff.caption(draw(ff.overlap_over_training, diverged()))
     assert "At fc3, last step (fa-seed1 has no value there), mean [95 % t interval]: bp 1.0" in caption
     assert caption.count("] over 2 of 3 seeds") == 1
+    means = ff.numbers(draw(ff.rank_by_depth, diverged())).query("kind == 'mean' and condition == 'fa'")
+    assert set(means["seeds"]) == {"0 2"}
+    assert set(means["n"]) == {2}
 
 
 def test_a_lost_run_of_unknown_condition_finds_nothing_either() -> None:

@@ -57,6 +57,7 @@ def test_the_csv_holds_what_is_drawn(function, tmp_path) -> None:
         if row["kind"] in ("mean", "difference") and row["low"]:
             assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
             assert (row["n"], row["seeds"]) == ("3", "0 1 2")
+            assert row["interval"].startswith("95 % t")
 
 
 def test_the_caption_file_is_latex(tmp_path) -> None:

@@ -93,11 +93,21 @@ def test_styles_are_left_behind_and_nested() -> None:
     assert dict(mpl.rcParams) == before
 
 
+def test_fonts_stay_with_the_texts_after_the_block() -> None:
+    ax = panel("neurips")
+    assert "DejaVu Serif" in ax.yaxis.label.get_fontfamily()
+    assert ">training step</text>" in ff.svg(ax)
+    assert "DejaVu Sans" not in ff.svg(ax)
+    with mpl.rc_context({"font.sans-serif": ["DejaVu Sans Mono"]}):
+        assert panel("nature").yaxis.label.get_fontfamily() == ["sans-serif"]
+
+
 def test_axes_made_outside_the_style_are_dressed_alike() -> None:
     outside = Figure().add_subplot()
     with ff.style("nature"):
         ff.accuracy_over_training(synthetic(**SMALL), ax=outside)
     assert {text.get_fontsize() for text in outside.get_xticklabels()} == {5.5}
+    assert (outside.xaxis.label.get_fontsize(), outside.yaxis.label.get_fontsize()) == (7, 7)
     assert not outside.spines["top"].get_visible()
 
 

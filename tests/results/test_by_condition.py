@@ -15,9 +15,10 @@ def test_runs_find_their_place_in_any_order() -> None:
     shuffled = xr.DataTree.from_dict(
         {"/log": log.isel(run=np.random.default_rng(1).permutation(log.sizes["run"]))}
     )
-    xr.testing.assert_identical(
-        by_condition(shuffled, "test_accuracy"), by_condition(results, "test_accuracy")
-    )
+    found, whole = by_condition(shuffled, "test_accuracy"), by_condition(results, "test_accuracy")
+    xr.testing.assert_equal(found.reindex_like(whole), whole)
+    assert found["condition"].values[0] == "bp"  # the baseline comes first
+    assert found["condition"].values.tolist() == list(found.attrs["runs_of"])
     for condition in CONDITIONS:
         end = by_condition(shuffled, "test_accuracy").sel({"condition": condition, "seed": 0}).values[-1]
         assert end == pytest.approx(ACCURACY[condition])
@@ -31,7 +32,7 @@ def test_a_missing_seed_is_nan() -> None:
 
 
 def test_runs_without_meta_stand_for_themselves() -> None:
-    log = synthetic(("bp",))["log"].to_dataset().drop_vars(["condition", "seed"])
+    log = synthetic(("bp",))["log"].to_dataset().drop_vars(["condition", "rule", "seed"])
     array = by_condition(xr.DataTree.from_dict({"/log": log}), "test_accuracy")
     assert list(array["condition"].values) == ["bp-seed0", "bp-seed1", "bp-seed2"]
 

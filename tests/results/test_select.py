@@ -82,10 +82,11 @@ def test_values_that_no_run_combines_are_refused(results) -> None:
 
 def test_a_keyword_that_no_run_has_is_refused_by_name(results) -> None:
     with pytest.raises(
-        InputError, match=r"^the runs have no 'conditon' \(near: condition\); they have run, condition, seed$"
+        InputError,
+        match=r"^the runs have no 'conditon' \(near: condition\); they have run, condition, rule, seed$",
     ):
         select(results, conditon="fa")
-    with pytest.raises(InputError, match=r"^the runs have no 'layer'; they have run, condition, seed$"):
+    with pytest.raises(InputError, match=r"^the runs have no 'layer'; they have run, condition, rule, seed$"):
         select(results, layer="fc1")
 
 
@@ -117,10 +118,10 @@ def test_runs_without_a_condition(results) -> None:
     some = log.assign_coords(condition=("run", ["bp", "", "bp"]))
     assert select(some, condition="bp")["seed"].values.tolist() == [0, 2]
     assert select(some, condition="(no condition)")["seed"].values.tolist() == [1]
-    by_rule = log.rename(condition="rule")
+    by_rule = log.drop_vars("condition")
     assert select(by_rule, condition="bp").sizes["run"] == 3
     with pytest.raises(InputError, match="the runs have no 'condition'; they have run, seed"):
-        select(log.drop_vars("condition"), condition="bp")
+        select(log.drop_vars(["condition", "rule"]), condition="bp")
 
 
 def test_groups_with_other_runs_and_other_coordinates(results) -> None:

@@ -80,6 +80,5 @@ def _painted(name: str, found: Look) -> Look:
 def _why_none(baselines: Sequence[str]) -> str:
     if not baselines:
         return "no condition has the rule 'bp'; name one with baseline="
-    return (
-        f"several conditions have the rule 'bp' ({', '.join(map(label, baselines))}); name one with baseline="
-    )
+    several = ", ".join(map(label, baselines))
+    return f"several conditions have the rule 'bp' ({several}); name one with baseline="

@@ -10,7 +10,7 @@ from matplotlib.text import Text
 
 from fadiag.figures.look.settings import settings
 from fadiag.figures.look.style import current_venue
-from fadiag.figures.look.text import put_fonts, shown, wrapped
+from fadiag.figures.look.text import put_fonts, shortened, shown, wrapped
 
 __all__ = ["axes_size", "dress", "is_blank", "lay_out", "leave_blank", "own_axes"]
 
@@ -56,6 +56,7 @@ def dress(ax: Axes) -> None:
         ax.tick_params(
             axis=axis,
             labelsize=rc[f"{axis}tick.labelsize"],
+            labelfontfamily=rc["font.family"],
             width=rc[f"{axis}tick.major.width"],
             length=rc[f"{axis}tick.major.size"],
         )
@@ -70,6 +71,9 @@ def dress(ax: Axes) -> None:
         ax.grid(visible=True, color=rc["grid.color"], linewidth=rc["grid.linewidth"])
     else:
         ax.grid(visible=False)
+    for text, part in ((ax.xaxis.label, "label"), (ax.yaxis.label, "label"), (ax.title, "title")):
+        text.set(fontsize=rc[f"axes.{part}size"], fontfamily=rc["font.family"])
+
     names = [ax.xaxis.label, ax.yaxis.label, ax.title, *ax.texts]
     put_fonts([*names, *ax.get_xticklabels(), *ax.get_yticklabels()])
 
@@ -82,7 +86,11 @@ def is_blank(ax: Axes) -> bool:
 def leave_blank(ax: Axes, reason: str) -> Text:
     """Write into Axes why nothing is drawn there."""
     size = mpl.rcParams["font.size"] * 0.85
-    words = wrapped(f"Not drawn: {reason}", axes_size(ax)[0] * 0.85, size)
+    wide, high = axes_size(ax)
+    words = wrapped(f"Not drawn: {reason}", 0.85 * wide, size)
+    while words.count("\n") * 1.3 * size / 72 > 0.8 * high and len(reason) > 20:  # the caption has it whole
+        reason = shortened(reason, len(reason) - 10)
+        words = wrapped(f"Not drawn: {reason}", 0.85 * wide, size)
     # Not set_xticks: a panel may share its axis with others.
     ax.tick_params(which="both", left=False, bottom=False, labelleft=False, labelbottom=False)
     ax.grid(visible=False)

@@ -22,7 +22,7 @@ def numbers(target: Any) -> pd.DataFrame:
     -------
     DataFrame
         ``kind`` is ``mean``, ``difference``, ``seed``, ``null`` or ``bound``. A mean has ``value``, the ends
-        ``low`` and ``high`` of its interval, and ``n`` and ``seeds``. ``panel`` is the letter of the panel.
+        ``low`` and ``high`` of its ``interval``, ``n`` and ``seeds``. ``panel`` is the letter of the panel.
 
     Examples
     --------
@@ -63,12 +63,14 @@ def caption(target: Any) -> str:
     groups: dict[str, list[tuple[str, Record]]] = {}
     for letter, record in found:
         groups.setdefault(record.what, []).append((letter, record))
-    sentences = [_sentences(what, group) for what, group in groups.items()]
+    said: set[str] = set()
+    sentences = [_sentences(what, group, said) for what, group in groups.items()]
     last = dict.fromkeys(sentence for _, record in found for sentence in record.last)
     return " ".join([*filter(None, sentences), *last])
 
 
-def _sentences(what: str, group: list[tuple[str, Record]]) -> str:
+def _sentences(what: str, group: list[tuple[str, Record]], said: set[str]) -> str:
+    """Return the caption of panels of one kind; `said` collects findings, which are not repeated."""
     letters = ", ".join(letter for letter, _ in group if letter)
     places = _listed([record.place for _, record in group if record.place and not record.missing])
     reasons = [
@@ -78,7 +80,8 @@ def _sentences(what: str, group: list[tuple[str, Record]]) -> str:
     ]
     findings = [finding for _, record in group for finding in record.findings]
     head = f"{f'({letters}) ' if letters else ''}{what}{f' at {places}' if places else ''}"
-    body = [_sentence(each) for each in dict.fromkeys([*findings, *reasons])]
+    body = [_sentence(each) for each in dict.fromkeys([*findings, *reasons]) if each not in said]
+    said.update(findings)
     return " ".join(filter(None, [_sentence(head), *body]))
 
 

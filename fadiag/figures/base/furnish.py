@@ -38,7 +38,8 @@ def furnish(figure: Figure | SubFigure | None) -> None:
 def furniture_height(figure: Figure) -> float:
     """Return about how many inches the legend and the small print of a figure take from its height."""
     lines = figure.get_supxlabel().count("\n") + bool(figure.get_supxlabel())
-    rows = sum(-(-len(one.get_texts()) // one._ncols) for one in figure.legends if one.get_gid() == _OURS)
+    ours = [one for one in figure.legends if one.get_gid() == _OURS]
+    rows = sum(-(-len(one.get_texts()) // int(vars(one)["_ncols"])) for one in ours)
     size = mpl.rcParams["font.size"] / 72
     return float(size * (1.1 * lines + 1.7 * rows))
 

@@ -46,6 +46,8 @@ class Measure:
         The unit after a difference.
     twin : str
         The variable with the same of the exact error on the same weights; "" if there is none.
+    layered : bool
+        Whether the variable has layers; a scalar of its name is then not taken for it.
     per_cent, degrees : bool
         Whether to show shares of 1 in per cent, and cosines as angles.
     nulls : mapping
@@ -62,6 +64,7 @@ class Measure:
     unit: str = ""
     difference_unit: str = ""
     twin: str = ""
+    layered: bool = True
     per_cent: bool = False
     degrees: bool = False
     nulls: Mapping[str, str] = field(default_factory=dict)
@@ -85,6 +88,7 @@ ACCURACY = Measure(
     100,
     unit=" %",
     difference_unit=" points",
+    layered=False,
     per_cent=True,
 )
 
@@ -193,7 +197,7 @@ def scalar_measure(name: str, results: xr.DataTree) -> Measure:
     if name.endswith("accuracy"):
         return replace(ACCURACY, name=name, words=words, axis=f"{words} (%)")
     loss = name.endswith("loss")
-    return Measure(name, words, words, floor=0 if loss else -np.inf, log=loss)
+    return Measure(name, words, words, floor=0 if loss else -np.inf, log=loss, layered=False)
 
 
 def _twin(signal: str) -> str:

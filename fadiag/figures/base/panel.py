@@ -81,7 +81,7 @@ class Panel:
     def companion(self, name: str, values: xr.DataArray, *, degrees: bool = False) -> xr.DataArray | None:
         """Return a variable of the same stream as some values; None if it is not there."""
         try:
-            measure = Measure(name, name, name, degrees=degrees)
+            measure = Measure(name, name, name, layered="layer" in values.dims, degrees=degrees)
             names = [str(c) for c in values["condition"].values]
             found = values_of(self.results, measure, names, values.attrs["stream"])
         except MissingSignalError:

@@ -16,7 +16,7 @@ _SILENT: ContextVar[bool] = ContextVar("fadiag_silent", default=False)
 #: The columns of the table of numbers.
 COLUMNS = (
     *("panel", "kind", "variable", "condition", "layer", "step", "seed"),
-    *("value", "low", "high", "n", "seeds"),
+    *("value", "low", "high", "interval", "n", "seeds"),
 )
 
 

@@ -7,6 +7,7 @@ import xarray as xr
 
 from fadiag.figures.base.measure import Measure
 from fadiag.results import by_condition
+from fadiag.results.variables import missing_variables
 
 __all__ = ["values_of", "with_twin"]
 
@@ -22,6 +23,8 @@ def values_of(
         The results, or the given stream, lack the variable.
     """
     found = by_condition(results, measure.name, stream=stream)
+    if measure.layered and "layer" not in found.dims:
+        raise missing_variables(results, [measure.name], None)
     found = found.reindex({"condition": list(conditions)}).assign_attrs(found.attrs)
     if measure.per_cent and np.nanmax(found.values, initial=0.0) <= 1:
         found = (found * 100).assign_attrs(found.attrs)

@@ -140,8 +140,7 @@ def _settings(rules: Venue) -> dict[str, Any]:
         "figure.constrained_layout.use": True,
         "figure.dpi": 150,
         "savefig.dpi": 300,
-        "font.family": [rules.family],
-        f"font.{rules.family}": installed(list(names)),
+        "font.family": installed(list(names)),
         "font.size": rules.type_size,
         "axes.titlesize": rules.type_size,
         "axes.labelsize": rules.type_size,
@@ -172,6 +171,7 @@ def _settings(rules: Venue) -> dict[str, Any]:
     }
 
 
+_FAMILIES = ("font.serif", "font.sans-serif")
 _SIZES = (
     *(f"axes.{part}size" for part in ("title", "label")),
     *(f"figure.{part}size" for part in ("title", "label")),
@@ -186,6 +186,8 @@ def _below(user: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     """
     default = cast("dict[str, Any]", mpl.rcParamsDefault)
     ours = {name: value for name, value in wanted.items() if user[name] == default[name]}
+    if any(user[name] != default[name] for name in _FAMILIES):
+        ours.pop("font.family", None)  # the user has chosen what serif or sans-serif means
     if "font.size" not in ours:
         factor = user["font.size"] / wanted["font.size"]
         ours |= {name: ours[name] * factor for name in _SIZES if name in ours}
@@ -193,7 +195,7 @@ def _below(user: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 #: All settings that a style may change.
-_OURS = {name for family in ("serif", "sans-serif") for name in _settings(Venue(1, 1, 1, 1, 1, family))}
+_OURS = {*_settings(Venue(1, 1, 1, 1, 1)), *_FAMILIES}
 
 
 @contextmanager

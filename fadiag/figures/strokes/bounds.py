@@ -2,7 +2,6 @@
 
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fadiag.figures.base.measure import Measure
@@ -49,16 +48,14 @@ def _classes_less_one(results: xr.DataTree) -> float:
     return float(found.pop()) if len(found) == 1 else np.inf
 
 
-def value_axis(ax: Axes, measure: Measure) -> None:
+def value_axis(panel: Panel, measure: Measure, values: xr.DataArray) -> None:
     """Name the y axis, and make it logarithmic for ranks and losses, with plain numbers."""
+    ax = panel.ax
     ax.set_ylabel(measure.axis)
-    if measure.log and _positive(ax):
+    if measure.log and bool((values > 0).any()):
+        if bool((values == 0).any()):
+            panel.record.note("Values of 0, of a dead signal, are below the logarithmic axis.")
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _positive(ax: Axes) -> bool:
-    values = [np.asarray(each.get_ydata(), float) for each in ax.lines]
-    return any((each > 0).any() for each in values)

@@ -13,7 +13,7 @@ from fadiag.figures.base.measure import Measure, interval_within
 from fadiag.figures.base.panel import Panel
 from fadiag.figures.look.palette import NULL_COLOR
 from fadiag.figures.look.text import shortened, shown, width_of
-from fadiag.figures.strokes.marks import dots, explain, keep, line, seeds_of, thinned
+from fadiag.figures.strokes.marks import dots, explain, keep_means, keep_seeds, line, thinned
 from fadiag.results.by_condition import of_condition
 from fadiag.store.tools.printable import printable
 
@@ -39,7 +39,7 @@ def over_layers(
         runs = of_condition(at_end, arm.condition)
         over, x = interval_within(runs, measure), _places(layers, place, len(drawn))
         explain(panel, arm)
-        settings = {**dots(arm), "linestyle": "none", "alpha": 0.8, "markersize": 3}
+        settings = {**dots(arm), "linestyle": "none", "alpha": 0.8}
         beside = 0.0 if len(layers) > _APART else 0.3 * _SPREAD / len(drawn)
         for seed in runs["seed"].values if int(over.n.max()) > 1 else ():
             panel.add(panel.ax.plot(x + beside, runs.sel(seed=seed), **settings)[0])
@@ -48,9 +48,9 @@ def over_layers(
             panel.ax.vlines(x, over.low, over.high, color=arm.look.color)
         else:
             panel.ax.fill_between(x, over.low, over.high, color=arm.look.color, alpha=0.15, linewidth=0)
-        at = {"step": step, "seeds": seeds_of(at_end, arm.condition)}
-        keep(panel, kind, over, arm.condition, measure.name, **at)
-        keep(panel, "seed", runs, arm.condition, measure.name, step=step)
+        at = {"condition": arm.condition, "step": step}
+        keep_means(panel, over, runs, measure, kind=kind, **at)
+        keep_seeds(panel, runs, measure, **at)
     layer_axis(panel.ax, layers)
 
 
@@ -74,6 +74,7 @@ def null_over_layers(
         _bars(panel.ax, arm, x[held], below[held], above[held], layers=len(layers), conditions=len(drawn))
         panel.record.rows.extend(
             {"kind": "null", "variable": words, "condition": arm.condition, "layer": layers[i]}
+            | {"interval": "central 95 %"}
             | {"step": int(low["step"]), "low": float(below[i]), "high": float(above[i])}
             for i in np.flatnonzero(held)
         )

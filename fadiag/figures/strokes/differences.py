@@ -10,6 +10,7 @@ from fadiag.errors import MissingSignalError
 from fadiag.figures.base.layers import caption_layer, chosen_layers
 from fadiag.figures.base.measure import Measure
 from fadiag.figures.base.panel import Panel
+from fadiag.figures.look.text import shortened, shown
 from fadiag.figures.look.theme import label
 from fadiag.figures.strokes.depth import over_layers
 from fadiag.figures.words.sentences import finding
@@ -57,7 +58,7 @@ def plot_gap(panel: Panel, measure: Measure, *, layers: str | Sequence[str] | No
     over_layers(
         panel, gap, replace(measure, floor=-np.inf, roof=np.inf), int(at_end["step"]), kind="difference"
     )
-    panel.ax.set_ylabel(f"{measure.axis}:\ndifference to {label(baseline)}")
+    panel.ax.set_ylabel(shown(f"{measure.axis}:\ndifference to {shortened(label(baseline), 28)}"))
     layer = caption_layer(panel.results, [str(v) for v in values["layer"].values])
     panel.record.say(
         finding(

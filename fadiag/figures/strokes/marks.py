@@ -2,16 +2,18 @@
 
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from fadiag.figures.base.arms import Arm
+from fadiag.figures.base.measure import Measure
 from fadiag.figures.base.panel import Panel
 from fadiag.results import MeanInterval
-from fadiag.results.without_value import runs_of
 
-__all__ = ["BANDS", "dots", "explain", "keep", "line", "thinned"]
+__all__ = ["BANDS", "dots", "explain", "keep_means", "keep_seeds", "line", "thinned"]
 
 #: With more conditions than this, bands would hide each other.
 BANDS = 3
@@ -26,7 +28,9 @@ def line(arm: Arm) -> dict[str, Any]:
 
 def dots(arm: Arm) -> dict[str, Any]:
     """Return the settings of the thin line through one seed's records."""
-    return {"color": arm.look.color, "linewidth": 0.5, "alpha": 0.45, "marker": ".", "markersize": 2}
+    size = mpl.rcParams["lines.markersize"]
+    thin = {"linewidth": 0.4 * mpl.rcParams["lines.linewidth"], "alpha": 0.45}
+    return {"color": arm.look.color, **thin, "marker": ".", "markersize": 0.75 * size}
 
 
 def thinned(count: int) -> int:
@@ -43,13 +47,14 @@ def explain(panel: Panel, arm: Arm) -> None:
     panel.record.entries.setdefault(arm.label, Line2D([], [], **line(arm)))
 
 
-def keep(
-    panel: Panel, kind: str, found: MeanInterval | xr.DataArray, condition: str, variable: str, **at: Any
+def keep_means(
+    panel: Panel, over: MeanInterval, runs: xr.DataArray, measure: Measure, *, kind: str = "mean", **at: Any
 ) -> None:
-    """Add the numbers of a stroke to the table of the panel, one row for each layer or step.
+    """Add means over seeds to the table of the panel, one row for each layer or step.
 
-    `found` is an interval over seeds, or the values by seed.
+    `runs` are the values of one condition by seed, and `at` says which condition, layer and step.
     """
+<<<<<<< HEAD
     base = {"kind": kind, "variable": variable, "condition": condition, **at}
     if isinstance(found, xr.DataArray):
         value, parts = found, {"value": found}
@@ -60,12 +65,50 @@ def keep(
     places = {str(d): value[d].values.tolist() for d in value.dims}
     numbers = {name: part.values for name, part in parts.items()}
     for place in np.argwhere(np.isfinite(value.values)):
+||||||| 220c2df
+    base = {"kind": kind, "variable": variable, "condition": condition, **at}
+    if isinstance(found, xr.DataArray):
+        for place in np.argwhere(np.isfinite(found.values)):
+            where = {str(d): found[d].values[i] for d, i in zip(found.dims, place, strict=True)}
+            panel.record.rows.append({**base, **where, "value": float(found.values[tuple(place)])})
+        return
+    for place in np.argwhere(np.isfinite(found.mean.values)):
+=======
+    bounds = [f"{end:g}" for end in (measure.floor, measure.roof) if np.isfinite(end)]
+    words = "95 % t" + (f", within {' to '.join(bounds)}" if len(bounds) == 2 else "")
+    words += f", at least {bounds[0]}" if len(bounds) == 1 else ""
+    known = np.isfinite(runs.transpose(*over.mean.dims, "seed").values)
+    seeds = runs["seed"].values
+    for place in np.argwhere(np.isfinite(over.mean.values)):
+>>>>>>> figs
         i = tuple(place)
+<<<<<<< HEAD
         where = {name: held[j] for (name, held), j in zip(places.items(), place, strict=True)}
         row = {name: part[i].item() for name, part in numbers.items()}
         panel.record.rows.append({**base, **where, **row})
+||||||| 220c2df
+        where = {str(d): found.mean[d].values[j] for d, j in zip(found.mean.dims, place, strict=True)}
+        ends = {name: float(getattr(found, name).values[i]) for name in ("low", "high")}
+        count = int(found.n.values[i])
+        panel.record.rows.append({**base, **where, "value": float(found.mean.values[i]), **ends, "n": count})
+=======
+        row = {"kind": kind, "variable": measure.name, **at, **_where(over.mean, place)}
+        row |= {name: float(getattr(over, part).values[i]) for name, part in _PARTS}
+        row |= {"n": int(over.n.values[i]), "seeds": " ".join(str(seed) for seed in seeds[known[i]])}
+        panel.record.rows.append({**row, "interval": words} if row["n"] > 1 else row)
+>>>>>>> figs
 
 
-def seeds_of(values: xr.DataArray, condition: str) -> str:
-    """Return the seeds of a condition's runs in one text."""
-    return " ".join(str(seed) for seed in runs_of(values, condition))
+_PARTS = (("value", "mean"), ("low", "low"), ("high", "high"))
+
+
+def keep_seeds(panel: Panel, runs: xr.DataArray, measure: Measure, **at: Any) -> None:
+    """Add the values of seeds to the table of the panel, one row for each; see `keep_means`."""
+    base = {"kind": "seed", "variable": measure.name, **at}
+    for place in np.argwhere(np.isfinite(runs.values)):
+        value = float(runs.values[tuple(place)])
+        panel.record.rows.append({**base, **_where(runs, place), "value": value})
+
+
+def _where(array: xr.DataArray, place: NDArray[np.intp]) -> dict[str, Any]:
+    return {str(dim): array[dim].values[i] for dim, i in zip(array.dims, place, strict=True)}

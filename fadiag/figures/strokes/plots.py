@@ -34,8 +34,6 @@ def plot_by_depth(
     """Draw a measure over the layers at one step; `compared`: whether the caption names differences."""
     panel.record.what = f"{_capital(measure.words)}, by layer"
     values = panel.values(measure)
-    if "layer" not in values.dims:
-        raise InputError(f"{measure.name} has no layers; draw it over training")
     values = values.sel(layer=chosen_layers([str(v) for v in values["layer"].values], layers))
     ends = _null(panel, measure, null, values)
     at_end = panel.at(values, step)
@@ -45,7 +43,7 @@ def plot_by_depth(
         low, high = (panel.at(each, step).reindex_like(at_end) for each in ends)
         null_over_layers(panel, low, high, _words(measure, null), at_end)
     over_layers(panel, at_end, measure, int(at_end["step"]))
-    value_axis(panel.ax, measure)
+    value_axis(panel, measure, at_end)
     bounds(panel, measure, at_end)
     layer = caption_layer(panel.results, [str(v) for v in values["layer"].values])
     here = at_end.sel(layer=layer)
@@ -79,7 +77,7 @@ def plot_over_training(
         low, high = (each.sel(layer=layer) if "layer" in each.dims else each for each in ends)
         null_over_steps(panel, low, high, _words(measure, null), layer or "")
     curves(panel, here, measure, layer or "")
-    value_axis(panel.ax, measure)
+    value_axis(panel, measure, here)
     bounds(panel, measure, here)
     at_end = panel.at(here, None)
     _say(panel, measure, values, at_end, layer=layer or "", ends=ends, null=null, compared=compared)

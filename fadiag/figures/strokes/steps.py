@@ -7,7 +7,7 @@ from matplotlib.patches import Patch
 from fadiag.figures.base.measure import Measure, interval_within
 from fadiag.figures.base.panel import Panel
 from fadiag.figures.look.palette import NULL_COLOR
-from fadiag.figures.strokes.marks import BANDS, dots, explain, keep, line, seeds_of, thinned
+from fadiag.figures.strokes.marks import BANDS, dots, explain, keep_means, keep_seeds, line, thinned
 from fadiag.results.by_condition import of_condition
 
 __all__ = ["curves", "null_over_steps"]
@@ -33,9 +33,9 @@ def curves(panel: Panel, values: xr.DataArray, measure: Measure, layer: str = ""
         over = interval_within(shared, measure)
         (mean,) = ax.plot(shared["step"], over.mean, **line(arm), markevery=thinned(shared.sizes["step"]))
         panel.add(mean)
-        at = {"layer": layer, "seeds": seeds_of(values, arm.condition)}
-        keep(panel, "mean", over, arm.condition, measure.name, **at)
-        keep(panel, "seed", runs, arm.condition, measure.name, layer=layer)
+        at = {"condition": arm.condition, "layer": layer}
+        keep_means(panel, over, shared, measure, **at)
+        keep_seeds(panel, runs, measure, **at)
         if shared.sizes["seed"] < 2 or not shared.sizes["step"]:
             continue
         if len(drawn) <= BANDS and shared.sizes["step"] > 1:
@@ -49,6 +49,7 @@ def curves(panel: Panel, values: xr.DataArray, measure: Measure, layer: str = ""
                 panel.record.note("The bars to the right of the last step are the intervals at that step.")
     if values.sizes["step"] == 1:
         ax.set_xticks(values["step"].values)  # no fractions of a step
+        ax.set_xlim(values["step"].values[0] - 0.4, values["step"].values[0] + 0.4)
     ax.set_xlabel("training step")
 
 
@@ -80,6 +81,7 @@ def null_over_steps(panel: Panel, low: xr.DataArray, high: xr.DataArray, words: 
             panel.ax.vlines(x, below, above, color=color, alpha=0.3, linewidth=6)
         rows = [
             {"kind": "null", "variable": words, "condition": arm.condition, "layer": layer, "step": int(s)}
+            | {"interval": "central 95 %"}
             | {"low": float(b), "high": float(a)}
             for s, b, a in zip(below["step"].values, below.values, above.values, strict=True)
         ]

@@ -9,13 +9,14 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from fadiag.errors import MissingSignalError
+from fadiag.figures.base.axes import axes_size
 from fadiag.figures.base.layers import chosen_layers, primary_layer
 from fadiag.figures.base.measure import Measure, interval_within, rank_measure, scalar_measure
 from fadiag.figures.base.panel import Panel, panel
-from fadiag.figures.look.text import shortened, shown
+from fadiag.figures.look.text import shortened, shown, wrapped
 from fadiag.figures.look.theme import label
 from fadiag.figures.strokes.differences import differences, require_baseline
-from fadiag.figures.strokes.marks import keep, seeds_of
+from fadiag.figures.strokes.marks import keep_means, keep_seeds
 from fadiag.figures.words.sentences import finding
 from fadiag.results.by_condition import of_condition
 from fadiag.store.tools.printable import printable
@@ -112,19 +113,15 @@ def _plot(here: Panel, measure: Measure, layer: str, step: int | None, differenc
         # Dots are spread in the order of the seeds, not at random, so that a figure can be reproduced.
         heights = place + np.linspace(-0.18, 0.18, runs.size) * (runs.size > 1)
         here.ax.plot(runs, heights, arm.look.marker, color=color, markersize=0.75 * size)
-        at = {
-            "layer": here.record.place,
-            "step": int(at_end["step"]),
-            "seeds": seeds_of(at_end, arm.condition),
-        }
-        keep(here, "difference" if difference else "mean", over, arm.condition, measure.name, **at)
-        keep(here, "seed", runs, arm.condition, measure.name, layer=here.record.place, step=at["step"])
+        at = {"condition": arm.condition, "layer": here.record.place, "step": int(at_end["step"])}
+        keep_means(here, over, runs, measure, kind="difference" if difference else "mean", **at)
+        keep_seeds(here, runs, measure, **at)
     here.ax.set_yticks(range(len(here.drawn)), [shown(shortened(arm.label, _LETTERS)) for arm in here.drawn])
     here.ax.set_ylim(len(here.drawn) - 0.5, -0.5)
-    name = measure.axis + (f"\n{shortened(layer, 2 * _LETTERS)}" if here.record.place else "")
-    here.ax.set_xlabel(
-        f"{shown(name)}\ndifference to {shown(label(baseline))}" if difference else shown(name)
-    )
+    name = measure.axis + (f"\n{shortened(layer, _LETTERS)}" if here.record.place else "")
+    less = f"\ndifference to {shortened(label(baseline), _LETTERS)}" if difference else ""
+    room = axes_size(here.ax)[0]
+    here.ax.set_xlabel(shown(wrapped(name + less, room, mpl.rcParams["font.size"])))
     compared = baseline if difference else ""
     unit = measure.difference_unit if difference else measure.unit
     here.record.say(
