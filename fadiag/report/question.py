@@ -37,7 +37,12 @@ class Declared:
     edges : sequence of str
         The conditions whose best learning rate is at the edge of the search.
     command, commit : str
-        The command that made the runs, and the commit of the code.
+        The command that made the runs or the report, and the commit of the code.
+
+    Examples
+    --------
+    >>> Declared(metric="error_cosine", contrast=("fa", "bp")).tail
+    'both'
     """
 
     question: str = ""

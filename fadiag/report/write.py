@@ -160,10 +160,8 @@ def write_report(
     title : str
         The title of the report.
     declared : mapping, optional
-        What a study declared before its runs: ``question``, ``metric``, ``layer``, ``contrast`` (condition,
-        baseline), ``tail`` (``lower``, ``upper`` or ``both``), ``edges`` (conditions whose best learning rate
-        is at the edge of the search), ``command`` and ``commit``. By default metric and layer are those in
-        the meta of the runs, and every condition is compared with the one whose rule is "bp".
+        What a study declared before its runs, see `Declared` for the entries. By default metric and layer are
+        those in the meta of the runs. Then every condition is compared with the one whose rule is "bp".
 
     Raises
     ------

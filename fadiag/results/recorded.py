@@ -1,4 +1,4 @@
-"""Keep with results what the store of each run says of its recording: status, versions, device, configuration."""
+"""Keep with results what the store of each run says of its recording, such as status and versions."""
 
 import json
 from collections.abc import Mapping

@@ -17,7 +17,7 @@ from fadiag.report.pictures import Pictures, draw
 from fadiag.report.tables import definitions, runs
 from fadiag.report.values import values
 from fadiag.results.recorded import to_recorded_attribute
-from tests.results.synthetic_results import CONDITIONS, SMALL, shorter, synthetic
+from tests.results.synthetic_results import SMALL, shorter, synthetic
 
 METRIC = "error_effective_rank_raw"
 HOSTILE = "\x1b[2J\x00</script><img src=x onerror=alert(1)>\u202egnp\u2066\"'&"
@@ -216,7 +216,7 @@ def test_no_control_character_of_a_store_gets_into_the_file() -> None:
             texts.append(base64.b64decode(attrs["src"].partition(",")[2]).decode())
     texts += [content.decode() for name, content in page.files().items() if not name.endswith(".pdf")]
     for text in texts:
-        assert set(c for c in text if not c.isprintable()) <= {"\n"}
+        assert {c for c in text if not c.isprintable()} <= {"\n"}
     assert "\\x1b[2J\\x00" in html
     assert "\\u202e" in html
     assert not any("onerror" in attrs or attrs.get("src") == "x" for _, attrs in page.tags)

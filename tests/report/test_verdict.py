@@ -147,7 +147,7 @@ def test_the_methods_are_true_of_every_run() -> None:
     results = study(model="mlp", dataset="digits")
     made = {"versions": {"fadiag": "0.2.0", "torch": "2.13"}, "device": "cpu"}
     runs = [str(run) for run in results["probe"]["run"].values]
-    results.attrs |= to_recorded_attribute({run: made for run in runs})
+    results.attrs |= to_recorded_attribute(dict.fromkeys(runs, made))
     text = paragraph(results)
     for clause in (
         "We recorded 18 runs of mlp on digits, of the conditions bp, fa, fa+bn, with seeds 0, 1, 2, 3, 4, 5.",

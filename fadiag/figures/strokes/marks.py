@@ -54,49 +54,17 @@ def keep_means(
 
     `runs` are the values of one condition by seed, and `at` says which condition, layer and step.
     """
-<<<<<<< HEAD
-    base = {"kind": kind, "variable": variable, "condition": condition, **at}
-    if isinstance(found, xr.DataArray):
-        value, parts = found, {"value": found}
-    else:
-        value = found.mean
-        parts = {"value": value, "low": found.low, "high": found.high, "n": found.n}
-    # Plain lists, since an element of a DataArray costs a hundred times more.
-    places = {str(d): value[d].values.tolist() for d in value.dims}
-    numbers = {name: part.values for name, part in parts.items()}
-    for place in np.argwhere(np.isfinite(value.values)):
-||||||| 220c2df
-    base = {"kind": kind, "variable": variable, "condition": condition, **at}
-    if isinstance(found, xr.DataArray):
-        for place in np.argwhere(np.isfinite(found.values)):
-            where = {str(d): found[d].values[i] for d, i in zip(found.dims, place, strict=True)}
-            panel.record.rows.append({**base, **where, "value": float(found.values[tuple(place)])})
-        return
-    for place in np.argwhere(np.isfinite(found.mean.values)):
-=======
     bounds = [f"{end:g}" for end in (measure.floor, measure.roof) if np.isfinite(end)]
     words = "95 % t" + (f", within {' to '.join(bounds)}" if len(bounds) == 2 else "")
     words += f", at least {bounds[0]}" if len(bounds) == 1 else ""
     known = np.isfinite(runs.transpose(*over.mean.dims, "seed").values)
     seeds = runs["seed"].values
     for place in np.argwhere(np.isfinite(over.mean.values)):
->>>>>>> figs
         i = tuple(place)
-<<<<<<< HEAD
-        where = {name: held[j] for (name, held), j in zip(places.items(), place, strict=True)}
-        row = {name: part[i].item() for name, part in numbers.items()}
-        panel.record.rows.append({**base, **where, **row})
-||||||| 220c2df
-        where = {str(d): found.mean[d].values[j] for d, j in zip(found.mean.dims, place, strict=True)}
-        ends = {name: float(getattr(found, name).values[i]) for name in ("low", "high")}
-        count = int(found.n.values[i])
-        panel.record.rows.append({**base, **where, "value": float(found.mean.values[i]), **ends, "n": count})
-=======
         row = {"kind": kind, "variable": measure.name, **at, **_where(over.mean, place)}
         row |= {name: float(getattr(over, part).values[i]) for name, part in _PARTS}
         row |= {"n": int(over.n.values[i]), "seeds": " ".join(str(seed) for seed in seeds[known[i]])}
         panel.record.rows.append({**row, "interval": words} if row["n"] > 1 else row)
->>>>>>> figs
 
 
 _PARTS = (("value", "mean"), ("low", "low"), ("high", "high"))

@@ -24,10 +24,9 @@ def curves(panel: Panel, values: xr.DataArray, measure: Measure, layer: str = ""
     for place, arm in enumerate(drawn, start=1):
         runs = of_condition(values, arm.condition).dropna("step", how="all").dropna("seed", how="all")
         explain(panel, arm)
-        for run in runs.transpose("seed", "step").values if runs.sizes["seed"] > 1 else ():
-            known = ~np.isnan(run)
-            x = runs["step"].values[known]
-            panel.add(ax.plot(x, run[known], **dots(arm), markevery=thinned(x.size))[0])
+        for seed in runs["seed"].values if runs.sizes["seed"] > 1 else ():
+            run = runs.sel(seed=seed).dropna("step")
+            panel.add(ax.plot(run["step"], run, **dots(arm), markevery=thinned(run.size))[0])
         # The mean covers only steps that every seed reached, since it would jump where a run ends.
         shared = runs.dropna("step", how="any")
         over = interval_within(shared, measure)
