@@ -17,13 +17,14 @@ from PIL import Image
 from fadiag.errors import FadiagError
 from fadiag.figures import FIGURES, Figure, caption, numbers, small_print, style
 from fadiag.figures.base.layers import primary_layer
+from fadiag.results.run_labels import conditions_of
 from fadiag.results.variables import missing_variables
 
 __all__ = ["Picture", "Pictures", "draw", "not_drawn"]
 
 #: At most so many records of a stream are drawn over training; a panel is not wide enough for more.
 _RECORDS = 25
-#: Up to so many layers are drawn over training; of a deeper network, the first and the primary one.
+#: Up to so many layers are drawn over training; of a deeper network, the first, the primary and the last one.
 _LAYERS = 4
 #: With more marks, or more bytes, an image of lines is replaced by one of pixels, which is smaller.
 _MARKS = 1000
@@ -139,22 +140,26 @@ def _pdf(drawn: Iterable[Canvas]) -> bytes:
 def _lighter(results: xr.DataTree, figure: Figure) -> tuple[xr.DataTree, str]:
     """Return what a figure draws of the results, and a sentence on what it leaves out."""
     over_training = figure.name.endswith("over_training")
-    wanted = [primary_layer(results)]
+    primary = primary_layer(results)
     groups, notes = {"/": results.to_dataset()}, dict[str, None]()
     for name, node in results.children.items():
         stream = node.to_dataset()
         held = [v for v in stream.data_vars if str(v).startswith((*figure.needs, *_twins(figure)))]
         others = [v for v in stream.data_vars if "k" in stream[v].attrs][:1]  # holds the number of classes
         groups[f"/{name}"] = kept = stream[list(dict.fromkeys([*held, *others]))]
-        if not over_training or not held:
+        if not held:
+            continue
+        if not over_training:
+            # Such figures show one step, and their captions speak of the first too.
+            groups[f"/{name}"] = kept.isel(step=_records(kept, 2))
             continue
         if kept.sizes.get("layer", 0) > _LAYERS and _with_values(kept[held]):
             layers = _with_values(kept[held])
-            few = list(dict.fromkeys([layers[0], next((v for v in wanted if v in layers), layers[-1])]))
+            few = [v for v in layers if v in {layers[0], primary, layers[-1]}]
             kept = kept.sel(layer=few)
             notes[f"{len(few)} of {stream.sizes['layer']} layers are drawn."] = None
         if kept.sizes["step"] > _RECORDS:
-            kept = kept.isel(step=_records(kept))
+            kept = kept.isel(step=_records(kept, _RECORDS))
             notes[f"{kept.sizes['step']} of {stream.sizes['step']} records are drawn."] = None
         groups[f"/{name}"] = kept
     return xr.DataTree.from_dict(groups, name=results.name), " ".join(notes)
@@ -177,15 +182,18 @@ def _with_values(stream: xr.Dataset) -> list[str]:
     return [str(v) for v in stream["layer"].values[known]]
 
 
-def _records(stream: xr.Dataset) -> list[int]:
-    """Return the places of steps that are evenly spread, and of each run's first and last value."""
-    places = {int(i) for i in np.linspace(0, stream.sizes["step"] - 1, _RECORDS).round()}
+def _records(stream: xr.Dataset, count: int) -> list[int]:
+    """Return the places of steps that are evenly spread, and of those that captions speak of.
+
+    These are each run's first and last value, and the last step that all conditions share.
+    """
+    places = {int(i) for i in np.linspace(0, stream.sizes["step"] - 1, count).round()}
+    names = conditions_of(stream) or [str(run) for run in stream["run"].values]
+    members = [np.array(names) == name for name in dict.fromkeys(names)]
     for array in stream.data_vars.values():
-        if "step" not in array.dims or "run" not in array.dims:
-            continue
         values = array.transpose("run", "step", ...).values
         known = np.isfinite(values).reshape(*values.shape[:2], -1).any(axis=-1)
-        for run in known[known.any(axis=1)]:
-            held = np.flatnonzero(run)
-            places |= {int(held[0]), int(held[-1])}
+        held = [each for each in (known[own].any(axis=0) for own in members) if each.any()]
+        for run in [*known[known.any(axis=1)], *([np.all(held, axis=0)] if held else [])]:
+            places |= {int(i) for i in np.flatnonzero(run)[[0, -1]]} if run.any() else set()
     return sorted(places)

@@ -128,7 +128,6 @@ def test_cells_without_a_value_are_sorted_to_the_end(page) -> None:
         assert shown[: len(held)] == held
 
 
-<<<<<<< HEAD
 def test_a_click_opens_and_closes_a_group_of_like_layers(page) -> None:
     folded = column(page, 0)
     assert folded[:3] == ["layer00"] * 3
@@ -139,19 +138,6 @@ def test_a_click_opens_and_closes_a_group_of_like_layers(page) -> None:
     assert len(column(page, 0)) == 9 + 10 * 3
     page.click("#values tbody button")
     assert column(page, 0) == folded
-||||||| 220c2df
-def test_every_image_decodes(browser, report, tmp_path) -> None:
-    script = "return [...document.images].map(i => [i.complete, i.naturalWidth])"
-    images = measured(report, tmp_path, browser, script)
-    assert len(images) == 5
-    assert all(complete and width > 100 for complete, width in images)
-=======
-def test_every_image_decodes(browser, report, tmp_path) -> None:
-    script = "return [...document.images].map(i => [i.complete, i.naturalWidth])"
-    images = measured(report, tmp_path, browser, script)
-    assert len(images) == len(FIGURES)
-    assert all(complete and width > 100 for complete, width in images)
->>>>>>> figs
 
 
 def test_what_is_typed_and_chosen_filters_the_rows(page) -> None:
@@ -175,7 +161,6 @@ def test_a_button_shows_every_layer(page) -> None:
     assert len(column(page, 0)) == 9
 
 
-<<<<<<< HEAD
 def test_the_numbers_are_those_of_the_captions(page) -> None:
     caption = page.evaluate("document.querySelector('#figure-conditions figcaption').textContent")
     page.click("#layer-filter")
@@ -183,21 +168,6 @@ def test_the_numbers_are_those_of_the_captions(page) -> None:
     cells = page.evaluate("[...document.querySelectorAll('#values tbody tr')].map(r => r.cells[2].innerText)")
     for cell in cells:
         assert " ".join(cell.split("\n")) in caption
-||||||| 220c2df
-def console(browser, profile, page) -> str:
-    """Return what the browser complains of while it shows a page."""
-    command = [browser, *FLAGS, f"--user-data-dir={profile}", "--enable-logging=stderr", "--dump-dom"]
-    done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.count("<figcaption>") == 5
-    return "".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
-=======
-def console(browser, profile, page) -> str:
-    """Return what the browser complains of while it shows a page."""
-    command = [browser, *FLAGS, f"--user-data-dir={profile}", "--enable-logging=stderr", "--dump-dom"]
-    done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.count("<figcaption>") == len(FIGURES)
-    return "".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
->>>>>>> figs
 
 
 def test_the_keyboard_reaches_sorts_and_opens_with_visible_focus(page) -> None:
