@@ -53,7 +53,8 @@ def verdict(results: xr.DataTree, question: Question, found: Sequence[Difference
         tuple(_facts(results, question)),
         numbers,
         tuple(_nulls(results, question, values)),
-        answer(question, primary),
+        # A run that could not be measured at all may belong to any condition.
+        answer(question, primary, lost=any(not record.name for record in left_out(results))),
         tuple(_limits(results, question, primary)),
     )
 
@@ -133,15 +134,15 @@ def _nulls(results: xr.DataTree, question: Question, values: xr.DataArray | None
         yield "No null of the primary metric was recorded, so the level of chance is unknown"
 
 
-def answer(question: Question, primary: Sequence[Difference]) -> str:
-    """Return the answer to the question in one sentence."""
+def answer(question: Question, primary: Sequence[Difference], *, lost: bool = False) -> str:
+    """Return the answer to the question in one sentence; if a run was `lost`, nothing is found."""
     if not question.stream:
         return f"There is no answer: the results hold no {question.metric}."
     if not primary:
         return f"Nothing is compared: {question.alone}."
     groups: dict[str, list[str]] = {}
     for row in primary:
-        groups.setdefault(_side(row), []).append(label(row.treated))
+        groups.setdefault(_side(row, lost), []).append(label(row.treated))
     where = f", at layer {question.layer}," if question.layer else ""
     expected = _EXPECTED.get(question.declared.tail, "")
     parts = []
@@ -155,14 +156,14 @@ def answer(question: Question, primary: Sequence[Difference]) -> str:
     )
 
 
-def _side(row: Difference) -> str:
+def _side(row: Difference, lost: bool) -> str:
     if not np.isfinite(row.difference):
         return "unknown"
     if not np.isfinite(row.low):
         return "not shown to differ, since there is no interval,"
     if row.spans_zero:
         return "not detectably different"
-    if not row.differs:
+    if lost or not row.differs:
         return "unclear, since runs are missing,"
     return "lower" if row.high < 0 else "higher"
 

@@ -5,6 +5,7 @@ import xarray as xr
 from fadiag.report.differences import differences
 from fadiag.report.methods import methods
 from fadiag.report.verdict import verdict
+from fadiag.results.left_out import LeftOut, to_attribute
 from fadiag.results.recorded import to_recorded_attribute
 from tests.report.doubtful import asked, sound
 from tests.results.synthetic_results import synthetic
@@ -97,6 +98,13 @@ def test_missing_runs_leave_the_answer_unclear() -> None:
     found = judged(results)
     assert "unclear, since runs are missing, under fa" in found.answer
     assert "lower under fa+bn" in found.answer
+
+
+def test_a_lost_run_of_unknown_condition_leaves_everything_unclear() -> None:
+    results = study()
+    results.attrs |= to_attribute([LeftOut("runs/x.zarr", "is damaged")])
+    assert judged(results).answer.endswith("is unclear, since runs are missing, under fa and fa+bn.")
+    assert any(line.startswith("Something was left out") for line in judged(results).limits)
 
 
 @pytest.mark.parametrize(
