@@ -39,7 +39,18 @@ MAY_IMPORT = {
     },
     # store: its `printable` escapes control characters; pandas: the table of numbers.
     "figures": {"errors", "paths", "signals", "store", "xarray", "pandas", "matplotlib", "results"},
-    "report": {"errors", "paths", "xarray", "matplotlib", "figures", "results"},
+    # analysis: `compare` gives the paired differences.
+    "report": {
+        "errors",
+        "paths",
+        "spectra",
+        "store",
+        "xarray",
+        "matplotlib",
+        "analysis",
+        "figures",
+        "results",
+    },
     "studies": {
         "errors",
         "paths",
@@ -100,6 +111,20 @@ ROOMS = {
         "compositions",
         "catalog",
         "save",
+    ),
+    "report": (
+        "page",
+        "question",
+        "differences",
+        "verdict",
+        "alerts",
+        "values",
+        "tables",
+        "provenance",
+        "methods",
+        "downloads",
+        "pictures",
+        "write",
     ),
     "analysis": (
         "threads",

@@ -26,6 +26,7 @@ from fadiag.results.left_out import LeftOut, left_out, merged, to_attribute
 from fadiag.results.nan_reasons import LOG_REASON, nan_reason
 from fadiag.results.null_values import AT_CEILING
 from fadiag.results.provenance import joined, recordings
+from fadiag.results.recorded import to_recorded_attribute
 from fadiag.results.variables import SPECTRUM_STEP
 
 __all__ = ["Assembly"]
@@ -182,6 +183,7 @@ class Assembly:
                 "versions": _versions(),
                 **self._asked(),
                 **to_attribute(self.left_out),
+                **to_recorded_attribute({run.label: run.recorded for run in self._runs}),
             }
         )
         return xr.DataTree.from_dict({"/": root, **groups}, name="results")

@@ -71,6 +71,7 @@ def by_condition(results: xr.DataTree, name: str, *, stream: str | None = None) 
     rest = [str(dim) for dim in array.dims if dim != "run"]
     source = array.transpose("run", *rest)
     values = np.full((len(order), len(seed_order), *source.shape[1:]), np.nan)
+    labels, numbers = source["run"].values, source.values
     taken: dict[tuple[int, int], int] = {}
     runs: dict[str, dict[int | str, str]] = {condition: {} for condition in order}
     for i, (condition, seed) in enumerate(zip(conditions, seeds, strict=True)):
@@ -78,8 +79,8 @@ def by_condition(results: xr.DataTree, name: str, *, stream: str | None = None) 
         if place in taken:
             raise InputError(_clash(source, (taken[place], i), f"condition '{condition}' and seed {seed}"))
         taken[place] = i
-        runs[condition][seed] = str(source["run"].values[i])
-        values[place] = source.values[i]
+        runs[condition][seed] = str(labels[i])
+        values[place] = numbers[i]
     coords = {
         "condition": order,
         "seed": _index(seed_order),

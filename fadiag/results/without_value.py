@@ -37,7 +37,8 @@ def runs_without_value(values: xr.DataArray) -> list[str]:
         own = of_condition(values, condition)
         known = own.copy(data=np.isfinite(own.values))
         lacking = (known.any("seed") & ~known).any([d for d in known.dims if d != "seed"])
-        gone += [run for seed, run in runs_of(values, condition).items() if bool(lacking.sel(seed=seed))]
+        seeds = set(lacking["seed"].values[lacking.values].tolist())
+        gone += [run for seed, run in runs_of(values, condition).items() if seed in seeds]
     return gone
 
 

@@ -5,8 +5,10 @@ import xarray as xr
 
 from fadiag.analysis import analyze
 from fadiag.report import write_report
+from fadiag.report.alerts import RULES, alerts
 from tests.advice.advice import Table
 from tests.conftest import build_run
+from tests.report.doubtful import DOUBTS, asked, sound
 
 ADVICE = Table()
 
@@ -33,3 +35,16 @@ ADVICE.row(
     lambda at: write_report(xr.DataTree(), at / "report.html"),
     lambda at: write_report(analyze(build_run(0), metrics=["error_effective_rank_raw"]), at / "report.html"),
 )
+
+
+#: Advice that an alert gives. Each is obeyed by results in which the doubt is mended.
+for _rule in RULES:
+
+    def _story(folder, provoked, rule=_rule):
+        make, declared = DOUBTS[rule.name]
+        with provoked() as heard:
+            results = make()
+            heard += [str(alert) for alert in alerts(results, asked(results, declared))]
+        assert alerts(sound(), asked(sound())) == []
+
+    ADVICE.story(_rule.advice)(_story)

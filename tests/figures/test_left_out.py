@@ -8,7 +8,8 @@ from fadiag import figures as ff
 from fadiag.analysis import compare
 from fadiag.figures import FIGURES
 from fadiag.report import render
-from fadiag.report.tables import finals, lost, scalars
+from fadiag.report.tables import lost
+from fadiag.report.values import values
 from fadiag.results.left_out import LeftOut, to_attribute
 from tests.figures.drawing import draw, small_print_under
 from tests.results.synthetic_results import synthetic
@@ -102,14 +103,15 @@ def test_the_report_names_it_in_tables() -> None:
     rows = lost(results).rows
     assert rows == (("fa-seed1", "probe", "fc3", "error", "150", "6", "holds 7 NaN of 160 values"),)
     html = render(results)
-    assert '<section id="left-out">' in html
+    assert "The analysis left something out" in html
     assert "Items left out have no values" in html
-    assert '<section id="left-out">' not in render(synthetic(("bp", "fa")))
-    fa = next(row for row in finals(results).rows if row[:2] == ("fc3", "fa"))
-    assert fa[2].endswith("] (2 of 3 seeds)")
-    assert "(fa-seed1 has no value there)" in finals(results).note
-    assert scalars(results).rows[1][1].endswith("] (2 of 3 seeds)")
-    assert scalars(results).note.endswith("test accuracy: at the last step (fa-seed1 has no value there).")
+    assert "Items left out" not in render(synthetic(("bp", "fa")))
+    table = values(results, RANK)
+    fa = table.layers.index("fc3") * len(table.conditions) + table.conditions.index("fa")
+    column = [name for name, *_ in table.columns].index(RANK)
+    assert table.cells[column][fa][3:5] == [2, 3]  # seeds with a value, of all
+    assert "(fa-seed1 has no value there)" in table.note
+    assert table.scalars()[1][1][1].endswith("] (2 of 3 seeds)")
 
 
 def test_compare_names_it_and_finds_nothing() -> None:

@@ -12,7 +12,8 @@ from fadiag.capture import Probe, Recorder
 from fadiag.cli import main
 from fadiag.errors import CaptureWarning
 from fadiag.report import render
-from fadiag.report.tables import doubted
+from fadiag.report.alerts import alerts
+from fadiag.report.question import ask, declared_of
 from fadiag.results import by_condition, load_results, save_results, select, to_pandas
 from fadiag.results.error_check import doubts, doubts_by_verdict
 from tests.capture.toy import labelled, loss_of
@@ -74,26 +75,29 @@ def test_a_run_without_a_check_is_unchecked(make_run):
 def test_a_stream_without_anything_to_check_has_no_verdicts(make_run):
     bare = analyze(make_run(0, drop=("error_bp", "modulator_bp", "gradient_bp")))
     assert "error_bp_check" not in bare["probe"].coords
-    assert doubted(bare).rows == ()
+    assert doubted(bare) == []
+
+
+def doubted(results):
+    """Return the alerts of a report that speak of error_bp."""
+    found = alerts(results, ask(results, declared_of(None)))
+    return [(alert.where, alert.what) for alert in found if alert.what.startswith("error_bp")]
 
 
 def test_the_report_names_what_is_in_doubt(results):
-    rows = doubted(results).rows
-    assert [row[:3] for row in rows] == [
-        ("fa-seed1", "probe", "inconclusive"),
-        ("fa-seed2", "probe", "off"),
-    ]
-    assert "'0', '2' may or may not be the derivative of the loss" in rows[0][3]
-    page = render(results)
-    assert '<section id="error-check">' in page
-    assert "inconclusive" in page
-    assert '<section id="error-check">' not in render(select(results, seed=0))
+    off, inconclusive = doubted(results)
+    assert off[0] == "runs fa-seed2; stream probe"
+    assert off[1].endswith("was not checked: check='off'")
+    assert inconclusive[0] == "runs fa-seed1; stream probe"
+    assert "'0', '2' may or may not be the derivative of the loss" in inconclusive[1]
+    assert "inconclusive" in render(results)
+    assert "inconclusive" not in render(select(results, seed=0))
 
 
-def test_runs_with_one_verdict_share_a_row(paths):
+def test_runs_with_one_verdict_share_an_alert(paths):
     results = analyze(paths)
     results["probe"]["error_bp_check"].values[:] = np.array("inconclusive", object)
-    assert [row[0] for row in doubted(results).rows] == ["fa-seed0, fa-seed1, fa-seed2"]
+    assert [where for where, _ in doubted(results)] == ["runs fa-seed0, fa-seed1, fa-seed2; stream probe"]
 
 
 def test_inspect_names_what_is_in_doubt(paths):

@@ -21,6 +21,8 @@ __all__ = ["Run", "Stream", "open_runs"]
 
 #: Variables of every stream that are not logged scalars.
 _CLOCK = ("wall_time", "epoch", "rows_valid")
+#: The parts of a manifest that say how a run was made.
+_MADE_WITH = ("device", "dtype", "host", "versions", "command", "commit", "config")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ class Stream:
 
 @dataclass(frozen=True)
 class Run:
-    """One opened run with its label. If it cannot be measured it has no streams, and ``lost`` says why."""
+    """One opened run with its label. If it cannot be measured it has no streams, and ``lost`` says why.
+
+    ``recorded`` is what its store says of the recording: status, versions, device, configuration.
+    """
 
     label: str
     path: Path | None
@@ -68,6 +73,7 @@ class Run:
     streams: Mapping[str, Stream]
     static: Mapping[str, Mapping[str, xr.DataArray]]
     lost: str = ""
+    recorded: Mapping[str, Any] = field(default_factory=dict)
 
     def layer(self, stream: Stream, name: str, unfolding: Unfolding, k: int | None) -> Layer:
         """Return the description of a layer, with the options of the analysis."""
@@ -138,6 +144,14 @@ def _meta(attrs: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
     return {k: v for k, v in meta.items() if isinstance(v, (str, int, float, bool))}
 
 
+def _recorded(attrs: Mapping[str, Any], status: str) -> dict[str, Any]:
+    """Return the status of a run, and the parts of its manifest that say how it was made."""
+    manifest = attrs.get("manifest")
+    held = manifest if isinstance(manifest, Mapping) else {}
+    parts = {"status": status, **{key: held.get(key) for key in _MADE_WITH}}
+    return {key: value for key, value in parts.items() if value not in (None, "", {})}
+
+
 def _label(meta: Mapping[str, Any], stem: str) -> str:
     if "condition" in meta and "seed" in meta:
         return f"{meta['condition']}-seed{meta['seed']}"
@@ -170,10 +184,14 @@ def _open_or_lose(
     stem = path.name.removesuffix(".zarr") if path else getattr(item, "name", None) or f"run{position}"
     meta: Entries = dict(given.get(path.resolve(), {})) if path else {}
     try:
-        attrs = item.attrs if isinstance(item, xr.DataTree) else {"manifest": run_info(item).manifest}
-        meta = _meta(_plain(attrs)) | meta  # readable even if the arrays are damaged
+        if isinstance(item, xr.DataTree):
+            attrs, status = _plain(item.attrs), str(item.attrs.get("status", ""))
+        else:
+            info = run_info(item)
+            attrs, status = {"manifest": info.manifest}, info.status
+        meta = _meta(attrs) | meta  # readable even if the arrays are damaged
         tree = item if isinstance(item, xr.DataTree) else open_run(item)
-        return _open(tree, path, _label(meta, stem), meta), None
+        return replace(_open(tree, path, _label(meta, stem), meta), recorded=_recorded(attrs, status)), None
     except MemoryError:
         raise
     except Exception as cause:  # a store may be broken in any way

@@ -64,11 +64,12 @@ def keep_means(
     words = "95 % t" + (f", within {' to '.join(bounds)}" if len(bounds) == 2 else "")
     words += f", at least {bounds[0]}" if len(bounds) == 1 else ""
     known = np.isfinite(runs.transpose(*over.mean.dims, "seed").values)
-    seeds = runs["seed"].values
+    seeds, labels = runs["seed"].values, _labels(over.mean)
+    numbers = {name: getattr(over, part).values for name, part in _PARTS}
     for place in np.argwhere(np.isfinite(over.mean.values)):
         i = tuple(place)
-        row = {"kind": kind, "variable": measure.name, **at, **_where(over.mean, place)}
-        row |= {name: float(getattr(over, part).values[i]) for name, part in _PARTS}
+        row = {"kind": kind, "variable": measure.name, **at, **_where(labels, place)}
+        row |= {name: float(part[i]) for name, part in numbers.items()}
         row |= {"n": int(over.n.values[i]), "seeds": " ".join(str(seed) for seed in seeds[known[i]])}
         panel.record.rows.append({**row, "interval": words} if row["n"] > 1 else row)
 
@@ -79,11 +80,18 @@ _PARTS = (("value", "mean"), ("low", "low"), ("high", "high"))
 def keep_seeds(panel: Panel, runs: xr.DataArray, measure: Measure, **at: Any) -> None:
     """Add the values of seeds to the table of the panel, one row for each; see `keep_means`."""
     base = {"kind": "seed", "variable": measure.name, **at}
-    for place in np.argwhere(np.isfinite(runs.values)):
-        value = float(runs.values[tuple(place)])
-        panel.record.rows.append({**base, **_where(runs, place), "value": value})
+    labels, values = _labels(runs), runs.values
+    for place in np.argwhere(np.isfinite(values)):
+        row = {**base, **_where(labels, place), "value": float(values[tuple(place)])}
+        panel.record.rows.append(row)
 
 
-def _where(array: xr.DataArray, place: NDArray[np.intp]) -> dict[str, Any]:
-    at = ((str(dim), array[dim].values[i]) for dim, i in zip(array.dims, place, strict=True))
-    return {dim if dim in COLUMNS else "x": value for dim, value in at}
+def _labels(array: xr.DataArray) -> dict[str, list[Any]]:
+    """Return the labels of each dimension as plain lists; an element of a DataArray costs far more."""
+    return {str(dim): array[dim].values.tolist() for dim in array.dims}
+
+
+def _where(labels: dict[str, list[Any]], place: NDArray[np.intp]) -> dict[str, Any]:
+    return {
+        dim if dim in COLUMNS else "x": held[i] for (dim, held), i in zip(labels.items(), place, strict=True)
+    }
