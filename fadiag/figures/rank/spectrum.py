@@ -137,7 +137,7 @@ def _plot(
         )
     _lines(here, measure, _scaled(at_end, cumulative=cumulative, normalized=normalized), layer)
     here.ax.set(xlabel="index of the singular value", ylabel=measure.axis)
-    here.ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    here.ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     if measure.log:
         here.ax.set_yscale("log")
         largest = float(at_end.max()) if not normalized else 1.0
