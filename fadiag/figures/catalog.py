@@ -49,6 +49,8 @@ class Figure:
         The variables that it draws.
     plot : callable
         Takes the results and an empty matplotlib figure, and draws.
+    by_name : bool
+        Whether it is drawn only if a command or a study names it.
 
     Examples
     --------
@@ -61,6 +63,7 @@ class Figure:
     title: str
     needs: tuple[str, ...]
     plot: Callable[[xr.DataTree, Canvas], None]
+    by_name: bool = False
 
     def draw(self, results: xr.DataTree) -> Canvas:
         """Return the drawing as a matplotlib figure unknown to pyplot; what is missing is a text in it."""
@@ -109,14 +112,15 @@ def find(name: str) -> Figure:
 
 
 def drawable(results: xr.DataTree) -> tuple[Figure, ...]:
-    """Return the figures of a report: all of `FIGURES`, and those of `ON_REQUEST` that lack nothing.
+    """Return the figures of a report: `FIGURES`, and what it can draw of `ON_REQUEST` without a name.
 
     Examples
     --------
     >>> drawable(xr.DataTree()) == FIGURES
     True
     """
-    return (*FIGURES, *(figure for figure in ON_REQUEST if not figure.missing(results)))
+    asked = (figure for figure in ON_REQUEST if not figure.by_name)
+    return (*FIGURES, *(figure for figure in asked if not figure.missing(results)))
 
 
 def _rank_by_depth(results: xr.DataTree, canvas: Canvas) -> None:
@@ -209,8 +213,6 @@ FIGURES: tuple[Figure, ...] = (
         _alignment,
     ),
     Figure("overlap_over_training", "Overlap of the error with the exact one", ("error_overlap",), _overlap),
-    Figure("layer_step_heatmap", "Rank of the error, all layers and steps", _RANKS[:1], heat_maps),
-    Figure("update_chain", "Rank from the gradient to the update", _CHAIN, update_chains),
     Figure(
         "accuracy_against_rank",
         "Accuracy against rank",
@@ -219,8 +221,12 @@ FIGURES: tuple[Figure, ...] = (
     ),
 )
 
-#: Figures of what is recorded or kept on request only. A report has those that lack nothing.
+#: Figures of what is recorded or kept on request only, and large ones, which are drawn by name.
 ON_REQUEST: tuple[Figure, ...] = (
+    Figure(
+        "layer_step_heatmap", "Rank of the error, all layers and steps", _RANKS[:1], heat_maps, by_name=True
+    ),
+    Figure("update_chain", "Rank from the gradient to the update", _CHAIN, update_chains, by_name=True),
     Figure("spectrum", "Spectrum of the error", ("error_spectrum_raw",), spectra),
     Figure(
         "two_by_two",
