@@ -22,6 +22,11 @@ def _muon_layers(store: Path) -> str | None:
     return f"Muon takes the weights of {taken}; {rest['name']} ({rest['learning_rate']:g}) takes the rest"
 
 
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @click.command(short_help="Train, record, analyze, draw and report a small study.")
 @click.option(
     "-o",
@@ -65,16 +70,18 @@ def demo(out: str, data: str, data_dir: str | None, workers: int | None) -> None
     for line in sorted(lines):
         click.echo(line)
     click.echo("")
-    with (folder / "figures.csv").open(encoding="utf-8", newline="") as file:
-        figures = list(csv.DictReader(file))
-    for figure in figures:
+    for row in _rows(folder / "conditions.csv"):
+        accuracy, rank = (float(row[key]) for key in ("test_accuracy", "error_effective_rank_raw"))
+        click.echo(
+            f"{row['condition']:12}  test accuracy {100 * accuracy:5.1f} %, effective rank of the error at "
+            f"{row['layer']} {rank:5.1f}"
+        )
+    click.echo(f"\n{study.question}\n{found.answer}\n")
+    for figure in (figures := _rows(folder / "figures.csv")):
         if figure["not_drawn"]:
             click.echo(f"warning: figure {figure['name']} is not drawn: {figure['not_drawn']}", err=True)
-        else:
-            click.echo(f"{figure['title']}: {figure['caption']}\n")
     names = ", ".join(figure["name"] for figure in figures if not figure["not_drawn"])
     first = next(iter(found.stores.values()))
-    click.echo(f"{found.answer}\n")
     click.echo(
         f"stores   {folder / 'pool'} ({len(found.stores)} runs; look into one: fadiag inspect {first})"
     )

@@ -71,17 +71,31 @@ def write_outputs(made: Made, folder: Path, progress: Callable[[int, int], None]
     write_rows(contrast_rows(study, results), folder / "contrasts.csv")
     write_rows(search_rows(study, made.curves), folder / "search.csv")
     shown = one_of_each_seed(results) if study.seeds.cross else results
+    facts = {**_provenance(list(infos.values())), "command": made.command, "seal": seal}
     look = study.figures
     order = dict.fromkeys([*look.order, *study.conditions])
     with theme(labels=look.labels, colors=look.colors, order=list(order)):
         write_rows(draw_figures(look, shown, folder / "figures"), folder / "figures.csv")
         if made.runs:
-            write_report(shown, folder / "report.html", title=study.name)
-    facts = {**_provenance(list(infos.values())), "command": made.command, "seal": seal}
+            write_report(shown, folder / "report.html", title=study.name, declared=_declared(made, facts))
     write_page(study, folder, facts)
     # Last, so that an interrupted call is not taken for a whole one.
     provenance.write_bytes(msgspec.json.format(msgspec.json.encode(facts)) + b"\n")
     return Written(answer_of(folder), results)
+
+
+def _declared(made: Made, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the report says of the study."""
+    study = made.study
+    return {
+        "question": study.question,
+        "metric": study.primary.metric,
+        "contrast": study.primary.contrast,
+        "tail": study.primary.tail,
+        "edges": [name for name, curve in made.curves.items() if curve.at_edge],
+        "command": facts["command"],
+        "commit": facts["commit"],
+    }
 
 
 def _seal(made: Made, infos: Mapping[Path, RunInfo]) -> str:
