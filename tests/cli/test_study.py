@@ -96,9 +96,14 @@ def test_demo_names_what_it_wrote(demo) -> None:
 
 
 @pytest.mark.slow
-def test_demo_says_what_each_figure_shows_and_what_muon_takes(demo) -> None:
-    assert "Accuracy over training: Test accuracy, over training. At the last step: " in demo[1]
-    assert "95 % t interval over 2 paired seeds" in demo[1]
+def test_demo_prints_the_means_the_answer_and_what_muon_takes(demo) -> None:
+    with (demo[0] / "conditions.csv").open(encoding="utf-8", newline="") as file:
+        means = {row["condition"]: row for row in csv.DictReader(file)}
+    for name in ("bp", "fa", "fa+muon"):
+        line = next(line for line in demo[1].splitlines() if line.split()[:1] == [name])
+        assert f"{100 * float(means[name]['test_accuracy']):.1f} %" in line
+        assert line.endswith(f" {float(means[name]['error_effective_rank_raw']):.1f}")
+    assert "2 paired seeds." in demo[1]
     assert "Muon takes the weights of fc1 fc2; adam (0.001) takes the rest" in demo[1]
 
 

@@ -70,12 +70,10 @@ def demo(out: str, data: str, data_dir: str | None, workers: int | None) -> None
     for line in sorted(lines):
         click.echo(line)
     click.echo("")
+    click.echo("means                     test accuracy   effective rank of the last hidden layer's error")
     for row in _rows(folder / "conditions.csv"):
-        accuracy, rank = (float(row[key]) for key in ("test_accuracy", "error_effective_rank_raw"))
-        click.echo(
-            f"{row['condition']:12}  test accuracy {100 * accuracy:5.1f} %, effective rank of the error at "
-            f"{row['layer']} {rank:5.1f}"
-        )
+        accuracy, rank = (row[key] or "nan" for key in ("test_accuracy", "error_effective_rank_raw"))
+        click.echo(f"{row['condition']:20} {100 * float(accuracy):16.1f} % {float(rank):14.1f}")
     click.echo(f"\n{study.question}\n{found.answer}\n")
     for figure in (figures := _rows(folder / "figures.csv")):
         if figure["not_drawn"]:
