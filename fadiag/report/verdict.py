@@ -122,11 +122,13 @@ def _nulls(results: xr.DataTree, question: Question, values: xr.DataArray | None
         return
     names = [str(name) for name in values["condition"].values]
     known = False
-    for stem, words in _NULLS.items():
+    for stem, plain in _NULLS.items():
         ends = [f"{question.metric}_{stem}_{end}" for end in ("low", "high")]
         if not all(end in results[question.stream].data_vars for end in ends):
             continue
         low, high = (by_condition(results, end, stream=question.stream).reindex_like(values) for end in ends)
+        redrawn = stem == "null" and str(low.attrs.get("draws_of", "")).startswith("error_null")
+        words = "null of redrawn feedback" if redrawn else plain
         if text := beyond_null(values, low, high, words, names, layer=question.layer):
             known = True
             yield text
