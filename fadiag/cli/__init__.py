@@ -31,7 +31,7 @@ Step by step:
   fadiag train config.toml --out run.zarr
   fadiag inspect run.zarr
   fadiag analyze run.zarr -o results.zarr
-  fadiag figure rank results.zarr -o rank.pdf
+  fadiag figure rank_by_depth results.zarr -o rank.pdf
   fadiag report results.zarr -o report.html
 
 Exit code 2 is a usage error. Exit code 1 is a failure, with one line on stderr.

@@ -8,4 +8,4 @@ from fadiag.studies.outputs import write
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Studies of a module's fixtures write their report; those of a test do not."""
-    monkeypatch.setattr(write, "write_report", lambda results, path, title: path.touch())
+    monkeypatch.setattr(write, "write_report", lambda results, path, **options: path.touch())
