@@ -25,7 +25,7 @@ def test_advice_works(advice, tmp_path):
 def no_report(monkeypatch):
     """The report draws every figure."""
     monkeypatch.setattr(
-        "fadiag.studies.outputs.write.write_report", lambda results, path, title: path.touch()
+        "fadiag.studies.outputs.write.write_report", lambda results, path, **options: path.touch()
     )
 
 
