@@ -76,6 +76,7 @@ def per_layer(
     columns = min(_COLUMNS, count) if count != MOST / 2 + 1 else 3
     rows = -(-count // columns)
     with styled():
+        given = figure is not None
         if figure is None:
             import matplotlib.pyplot as plt
 
@@ -98,7 +99,7 @@ def per_layer(
                 for record in records_of([ax]):
                     record.note(f"{len(shown_layers)} of {len(held)} layers are drawn.")
             _outer(grid)
-        furnish(figure)
+        furnish(figure, small_print=not given)
     return figure
 
 

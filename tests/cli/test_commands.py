@@ -174,7 +174,9 @@ def test_figure_draws_tells_and_writes(results, tmp_path) -> None:
     assert done.exit_code == 0, done.output
     assert "fa is below bp (fa − bp = −7.00 points" in done.output
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "a.csv").read_text().startswith("panel,kind,variable,condition,layer,step,seed,x,value,")
+    assert (
+        (tmp_path / "a.csv").read_text().startswith("panel,kind,variable,condition,layer,step,seed,x,value,")
+    )
     assert "\\caption{Test accuracy, over training." in (tmp_path / "a.tex").read_text()
 
 

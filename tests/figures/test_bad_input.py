@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from fadiag import figures as ff
 from fadiag.figures import FIGURES
-from tests.figures.drawing import FUNCTIONS, assert_apart, assert_inside, axes, draw, small_print_under
+from tests.figures.drawing import FUNCTIONS, assert_apart, assert_inside, axes, draw
 from tests.results.synthetic_results import SMALL, synthetic
 
 LONG = "a very long name of a condition " * 7
@@ -94,9 +94,7 @@ def test_what_is_missing_is_a_panel_with_a_reason(function) -> None:
 def test_one_seed_has_no_interval_and_says_so() -> None:
     ax = draw(ff.accuracy_over_training, synthetic(**SMALL, seeds=(0,)))
     assert not ax.collections
-    assert "1 seed per condition, every seed is drawn; no interval from one seed." in small_print_under(
-        ax.figure
-    )
+    assert "1 seed per condition, every seed is drawn; no interval from one seed." in ff.small_print(ax)
     assert "one seed cannot show whether fa differs from bp" in ff.caption(ax)
     assert ff.numbers(ax)["low"].isna().all()
 

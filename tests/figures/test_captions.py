@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fadiag import figures as ff
-from tests.figures.drawing import FUNCTIONS, draw, small_print_under
+from tests.figures.drawing import FUNCTIONS, draw
 from tests.results.synthetic_results import shorter, synthetic
 
 RANK = "error_participation_ratio_raw"
@@ -64,7 +64,7 @@ def test_runs_beyond_the_gate_null_are_counted_of_every_condition_and_at_step_0(
     assert f"{words}bp 1 / 0 of 3 (step 0: 0 / 0 of 3); fa 2 / 1 of 3 (" in caption
     ax = draw(ff.rank_by_depth, synthetic(("bp", "fa"), nulls=False), **METRIC)
     assert "gate null" not in ff.caption(ax)
-    assert "no gate null was recorded, so the level of chance is unknown" in small_print_under(ax.figure)
+    assert "no gate null was recorded, so the level of chance is unknown" in ff.small_print(ax)
 
 
 @pytest.mark.parametrize("rounding", [-1e-8, 1e-8])
@@ -164,7 +164,7 @@ def test_a_rank_at_its_ceiling_is_said() -> None:
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
 def test_small_print_has_n_seeds_interval_and_definition(function) -> None:
-    small = small_print_under(draw(function).figure)
+    small = ff.small_print(draw(function))
     assert "3 seeds per condition, every seed is drawn; mean with 95 % t interval" in small
     if function not in (ff.accuracy_over_training, ff.conditions, ff.alignment_over_training):
         assert "N = 256 samples; probe 'test'; norms in eval mode; unfolding: samples" in small

@@ -58,8 +58,13 @@ def test_nature_has_no_grid_and_small_bold_letters() -> None:
     assert (letter.get_text(), letter.get_fontweight(), letter.get_fontsize()) == ("a", "bold", 8)
 
 
-def test_small_print_is_under_the_figure_on_the_screen_only() -> None:
-    assert "3 seeds per condition" in panel().figure.get_supxlabel()
+def test_small_print_is_under_a_figure_of_ours_on_the_screen_only() -> None:
+    ours = ff.rank_by_depth(synthetic(("bp", "fa")))
+    plt.close(ours.figure)
+    assert " ".join(ours.figure.get_supxlabel().split()) == ff.small_print(ours)
+    own = panel()  # of the user's size, without room for it
+    assert own.figure.get_supxlabel() == ""
+    assert "3 seeds per condition" in ff.small_print(own)
     paper = panel("neurips")
     assert paper.figure.get_supxlabel() == ""
     assert "3 seeds per condition" in ff.small_print(paper)

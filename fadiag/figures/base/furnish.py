@@ -22,13 +22,16 @@ _OURS = "fadiag-legend"
 _ROWS = 4
 
 
-def furnish(figure: Figure | SubFigure | None) -> None:
-    """Update the legend and, in the style of the screen, the small print of a figure."""
+def furnish(figure: Figure | SubFigure | None, *, small_print: bool = True) -> None:
+    """Update the legend of a figure and, in the style of the screen, its small print.
+
+    A figure of the user's own size has no room for ``small_print``; it is in the caption's file.
+    """
     root = figure.figure if figure is not None else None
     if not isinstance(root, Figure):
         return
     legend(root)
-    if current_venue().small_print:
+    if small_print and current_venue().small_print:
         size = mpl.rcParams["font.size"] * 0.8
         words = wrapped(small_print_of(root), root.get_figwidth() * 0.98, size)
         below = root.supxlabel(shown(words), fontsize=size, color="#555555", x=0.01, ha="left")

@@ -182,4 +182,4 @@ def panel(
         dress(axes)
         attach(axes, here.record)
         if legend:
-            furnish(axes.figure)
+            furnish(axes.figure, small_print=ax is None)
