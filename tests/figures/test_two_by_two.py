@@ -31,6 +31,18 @@ def test_the_four_cells_come_from_the_right_signals() -> None:
     assert [text.get_text() for text in ax.get_xticklabels()] == ["exact, Wᵀ", "feedback, B"]
 
 
+def test_a_rule_whose_error_is_exact_has_the_other_passs_error_under_b() -> None:
+    results = kept(synthetic(("bp", "fa"), spread=0.0))
+    stream = results["probe"].to_dataset()
+    name = "error_participation_ratio_raw"
+    stream["error_bp_participation_ratio_raw"] = stream[name]  # as of frozen layers
+    stream["error_fa_participation_ratio_raw"] = stream[name] + 2
+    results["probe"] = stream
+    found = cells(draw(ff.two_by_two, results, **METRIC))
+    assert found["fa", "Wᵀ"] == pytest.approx(RANK["fa"])
+    assert found["fa", "B"] == pytest.approx(RANK["fa"] + 2)
+
+
 def test_the_caption_gives_cells_and_both_effects() -> None:
     caption = ff.caption(draw(ff.two_by_two, kept(synthetic(("bp", "fa"), spread=0.0)), **METRIC))
     assert (

@@ -1,6 +1,6 @@
 """Draw the rank of the error by weights and by backward matrices: the effects of trajectory and feedback."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -109,7 +109,7 @@ def _plot(
     own = here.values(replace(measure, twin=""))
     layer = chosen_layers([str(v) for v in own["layer"].values], layer)[0]
     here.record.place = printable(layer)
-    exact = set(roles(here.results).baselines)
+    exact = {*roles(here.results).baselines, *_exact(own, here.companion(measure.twin, own))}
     cells = _cells(here, own, measure.twin, other, exact).sel(layer=layer)
     at_end = here.at(cells.assign_attrs(own.attrs), step)
     if not bool(np.isfinite(at_end).any()):
@@ -125,6 +125,16 @@ def _plot(
     value_axis(here, measure, at_end)
     bounds(here, measure, at_end)
     _say(here, at_end)
+
+
+def _exact(own: xr.DataArray, twin: xr.DataArray | None) -> Iterator[str]:
+    """Yield the conditions whose own error is the exact one, as that of frozen layers is."""
+    if twin is None:
+        return
+    for name in own["condition"].values:
+        values, exact = own.sel({"condition": name}), twin.sel({"condition": name})
+        if bool(np.isfinite(values).any()) and values.equals(exact):
+            yield str(name)
 
 
 def _cells(here: Panel, own: xr.DataArray, twin: str, other: str, exact: set[str]) -> xr.DataArray:
