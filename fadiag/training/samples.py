@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, default_collate
 
 from fadiag.errors import ConfigError, InputError
 from fadiag.paths import absolute_path
+from fadiag.rules import generator_for
 from fadiag.training.config import DataConfig
 from fadiag.training.datasets import read_images
 from fadiag.training.datasets.augment import noisy_labels, shift_and_mirror
@@ -146,7 +147,8 @@ def prepare_data(
     if config.label_noise:
         if samples.pair is None or classes is None:
             raise ConfigError("data.label_noise is for labels as a tensor; put it into your data set")
-        generator = torch.Generator("cpu").manual_seed(seed)
+        # Its own stream: the order of the epochs begins with the same draw.
+        generator = generator_for(seed, "label noise")
         x, y = samples.pair
         samples.pair = (x, noisy_labels(y.cpu(), config.label_noise, classes, generator).to(device))
     return RunData(samples, rest, name, classes, fingerprint, border.to(device) if config.augment else None)

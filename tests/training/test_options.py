@@ -29,6 +29,8 @@ from fadiag.training import (
     train,
 )
 from fadiag.training.loss import loss_of
+from fadiag.training.samples import prepare_data
+from fadiag.training.state import TrainingState
 
 SMALL = Config(
     train=TrainConfig(epochs=1, batch_size=20),
@@ -322,6 +324,19 @@ def test_augmentation_and_label_noise_hang_on_the_data_seed(tmp_path: Path) -> N
     assert np.array_equal(shifted, again)
     assert not np.array_equal(plain, shifted)
     assert not np.array_equal(plain, noisy)
+
+
+def test_wrong_labels_spread_over_the_batches_of_an_epoch() -> None:
+    config = replace(SMALL, data=DataConfig(label_noise=0.4))
+    cpu = torch.device("cpu")
+    noisy, clean = (
+        prepare_data(data, None, None, 0, cpu).train.pair[1] for data in (config.data, DataConfig())
+    )
+    assert int((noisy != clean).sum()) == round(0.4 * len(clean))
+    state = TrainingState.begin(config, nn.Identity(), [], cpu, len(clean))
+    state.draw_order()
+    shares = (noisy != clean)[state.order].float().split(50)
+    assert all(0.15 < float(share.mean()) < 0.65 for share in shares)  # 0.4 within 3.6 standard errors
 
 
 def test_what_the_record_table_says_is_recorded(tmp_path: Path) -> None:
