@@ -44,7 +44,7 @@ Progress = Callable[[int, int, dict[str, float]], None]
 
 
 class DivergedError(FadiagError, RuntimeError):
-    """The training loss became infinite or not a number."""
+    """The training loss became infinite or not a number, that of the run or of its twin."""
 
 
 def train(
@@ -100,7 +100,8 @@ def train(
     InputError
         A file of the data is missing or damaged, or the rule cannot apply to a layer.
     DivergedError
-        The loss is not finite. The store keeps what was recorded, with the status "failed".
+        The loss of the run or of its twin is not finite. The store keeps what was recorded, with the status
+        "failed".
 
     Examples
     --------
@@ -191,16 +192,17 @@ def train(
                 batch = state.order[begin : begin + config.train.batch_size]
                 set_rates(updates, rate_factor(config.optimizer, step, steps))
                 networks.zero_grad()
-                total, share = 0.0, 1 / config.train.accumulate
+                total, twin_total, share = 0.0, 0.0, 1 / config.train.accumulate
                 for part in batch.chunk(config.train.accumulate):
                     x, y = samples.batch(part, state.augment)
                     if twin is not None:
-                        twin.learn((x, y), share, scaler)
+                        twin_total += twin.learn((x, y), share, scaler)
                     loss = loss_function(model, (x, y), share)
                     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                     total += loss.item()
-                if not math.isfinite(total):
-                    raise DivergedError(_diverged(config, total, step, store))
+                for what, value in (("the loss", total), ("the loss of the twin", twin_total)):
+                    if not math.isfinite(value):
+                        raise DivergedError(_diverged(config, what, value, step, store))
                 if config.optimizer.clip_norm is not None:
                     for optimizer in optimizers:
                         scaler.unscale_(optimizer)
@@ -233,8 +235,8 @@ def _seeded(seed: int, model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _diverged(config: Config, value: float, step: int, store: Path) -> str:
+def _diverged(config: Config, what: str, value: float, step: int, store: Path) -> str:
     return (
-        f"the loss is {value} at step {step} with optimizer.learning_rate {config.optimizer.learning_rate:g} "
+        f"{what} is {value} at step {step} with optimizer.learning_rate {config.optimizer.learning_rate:g} "
         f"(condition {config.label}); take a smaller one. What was recorded before is in {store}"
     )
