@@ -96,7 +96,7 @@ def train(
     Raises
     ------
     ConfigError
-        The configuration does not fit the data or the network.
+        The configuration does not fit the data or the network, or the data are not those of the checkpoint.
     InputError
         A file of the data is missing or damaged, or the rule cannot apply to a layer.
     DivergedError
@@ -127,6 +127,8 @@ def train(
         checkpoint = resumable(store, config)
         how = {"if_exists": "replace"} if checkpoint is None else {"resume_from": checkpoint.step}
     samples = prepare_data(config.data, data, test, config.seeds.data, place)
+    if checkpoint is not None:
+        checkpoint.check_data(samples)
     check_counts(config, samples)
     example = samples.train.take(torch.arange(min(2, len(samples.train)), device="cpu"))[0]
     if model is None:
@@ -176,7 +178,7 @@ def train(
             scalars: dict[str, float] = {}
             for step in range(first, steps + 1):
                 if every is not None and step % every == 0 and step > first:
-                    save_checkpoint(store, run_id, config, state)
+                    save_checkpoint(store, run_id, config, samples, state)
                 if step % per_epoch == 0:
                     accuracies = {
                         "train_accuracy": accuracy(config, model, samples.train),

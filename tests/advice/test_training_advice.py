@@ -146,6 +146,16 @@ def _(at, provoked):
     run(at, name="branch.zarr", model=net(4), branch=checkpoint, **given)
 
 
+@ADVICE.story("give the same data, or train a new run")
+def _(at, provoked):
+    config, other = small(data=DataConfig()), (DATA[0] + 1, DATA[1])
+    checkpoint = load_checkpoint(run(at, config, model=net(4), data=DATA), 1)
+    with provoked():
+        run(at, config, "branch.zarr", model=net(4), data=other, branch=checkpoint)
+    run(at, config, "branch.zarr", model=net(4), data=DATA, branch=checkpoint)
+    run(at, config, "new.zarr", model=net(4), data=other)
+
+
 # Networks and optimizers.
 
 
