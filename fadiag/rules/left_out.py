@@ -10,11 +10,11 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from fadiag.errors import ConvertWarning, InputError
 from fadiag.rules.computed_weights import parts_of_weights, trained_tensors
 
-__all__ = ["check_left_out", "listed"]
+__all__ = ["WITHOUT_FEEDBACK", "check_left_out", "listed"]
 
 #: Modules with a matrix that sends no error backward: an embedding has no layer below, and a norm's weight
 #: multiplies entry by entry.
-_WITHOUT_FEEDBACK = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
+WITHOUT_FEEDBACK = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 
 
 def check_left_out(
@@ -41,7 +41,7 @@ def check_left_out(
     left: dict[int, int] = {}
     owners, parts = [], parts_of_weights(model)
     for name, module in model.named_modules():
-        if module in converted or module in parts or isinstance(module, _WITHOUT_FEEDBACK):
+        if module in converted or module in parts or isinstance(module, WITHOUT_FEEDBACK):
             continue
         if is_lazy(module._parameters.get("weight")):
             raise InputError(
