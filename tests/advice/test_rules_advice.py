@@ -256,7 +256,7 @@ ADVICE.row(
     ),
 )
 ADVICE.row(
-    "it must be the output layer, so add that to layers=[...]",
+    "add the output layer to layers=[...]",
     lambda at: direct(layers=["0"]),
     lambda at: direct(layers=["0", "2"]),
 )

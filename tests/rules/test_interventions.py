@@ -12,7 +12,7 @@ from torch.func import functional_call, grad
 from torch.nn.functional import cross_entropy
 
 from fadiag.errors import InputError
-from fadiag.rules import INTERVENTIONS, RULES, convert
+from fadiag.rules import INTERVENTIONS, RULES, AlteredModule, convert
 from fadiag.rules.layers.gates import GATES
 from fadiag.rules.layers.projection import leading_part
 
@@ -139,6 +139,18 @@ def test_the_full_rank_is_backpropagation_to_the_last_bit() -> None:
     limited = convert(cnn(), "rank_limited", rank=1, example=X)
     with limited[0].exact(), limited[3].exact(), limited[5].exact():
         assert_equal(gradients(limited), gradients(cnn()))
+
+
+def test_only_the_output_layer_keeps_its_whole_error() -> None:
+    def ranks(*above: nn.Module, **options) -> list[int]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(72, 4), nn.Tanh(), nn.Linear(4, 4), *above).double()
+        convert(model, "rank_limited", rank=1, example=X, **options)
+        return [layer.rank for layer in model if isinstance(layer, AlteredModule)]
+
+    assert ranks(nn.Unflatten(1, (2, 2))) == [1, 0]
+    assert ranks(nn.Tanh(), nn.Linear(4, 4), layers=["1", "3"]) == [1, 1]
+    assert ranks(nn.Tanh(), nn.Linear(4, 4)) == [1, 1, 0]
 
 
 def test_transposed_linear_layers_are_limited_too() -> None:
