@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fadiag.errors import InputError
 from fadiag.rules.catalog import INTERVENTIONS, RULES
-from fadiag.rules.catalog.borrowed_gates import BORROWED_GATES
+from fadiag.rules.catalog.borrowed_gates import BORROWED_GATES, BorrowedGateLayer
 from fadiag.rules.catalog.rank_limited import RANK_LIMITED
 from fadiag.rules.example import Example
 from fadiag.rules.feedback import LAWS
@@ -127,6 +127,12 @@ def convert(
                 f"build a fresh model for rule {rule!r}"
             )
         return model
+    borrows = any(isinstance(module, BorrowedGateLayer) for module in model.modules())
+    if borrows or (converted and chosen_rule is BORROWED_GATES):
+        raise InputError(
+            f"rule 'borrowed_gates' needs exact matrices, so it goes with no other rule; converted are "
+            f"{_quoted(converted)}; build a fresh model"
+        )
     if layers is None and not chosen_rule.trains:
         raise InputError(
             f"rule {rule!r} needs layers=: with every layer frozen nothing would learn; name those to freeze"
