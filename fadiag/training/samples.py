@@ -122,7 +122,7 @@ def prepare_data(
     ConfigError
         The data do not fit the configuration.
     InputError
-        A file is missing or damaged, or the given data are empty.
+        A file is missing or damaged, or the given data are empty or of another kind.
     """
     classes: int | None
     if train is None:
@@ -172,6 +172,12 @@ def _split(
 
 def _count(given: Given) -> int:
     if isinstance(given, (tuple, list)):
+        if len(given) != 2 or not all(isinstance(part, Tensor) for part in given):
+            kinds = " and ".join(dict.fromkeys(type(part).__name__ for part in given))
+            raise InputError(
+                f"data is a {type(given).__name__} of {len(given)} items ({kinds or 'nothing'}); give a pair "
+                "of tensors or a map-style data set"
+            )
         return len(given[1])
     if not hasattr(given, "__len__") or not hasattr(given, "__getitem__"):
         raise InputError(

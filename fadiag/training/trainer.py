@@ -223,6 +223,11 @@ def train(
 def _with_given(config: Config, model: nn.Module | None, data: Given | None) -> Config:
     """Return the configuration with the name "given" for what the user gives: the manifest has to be true."""
     if model is not None:
+        if config.model.weight_scale != 1:
+            raise ConfigError(
+                f"model.weight_scale is {config.model.weight_scale:g}, which only a built-in network has; "
+                "scale the weights of model=, and leave model.weight_scale out"
+            )
         config = replace(config, model=replace(config.model, name="given"))
     if data is not None:
         config = replace(config, data=replace(config.data, name="given"))

@@ -311,6 +311,25 @@ ADVICE.row(
     lambda at: given(at, Pairs()),
 )
 ADVICE.row(
+    "; give a pair of tensors or a map-style data set",
+    lambda at: given(at, (X.numpy(), Y.numpy())),
+    lambda at: given(at, tuple(map(torch.from_numpy, (X.numpy(), Y.numpy())))),
+    lambda at: given(at, Pairs(X.numpy(), Y.numpy())),
+)
+
+
+@ADVICE.story("scale the weights of model=, and leave model.weight_scale out")
+def _(at, provoked):
+    with provoked():
+        run(at, small(data=DataConfig(), model={"weight_scale": 0.5}), data=DATA, model=net(4))
+    model = net(4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+    run(at, small(data=DataConfig()), data=DATA, model=model)
+
+
+ADVICE.row(
     "a torch Dataset does not say its number of classes; give model= too",
     lambda at: given(at, Pairs(), model=False),
     lambda at: given(at, Pairs(), model=True),

@@ -163,6 +163,17 @@ def test_convolutions_with_groups_and_shared_output_weights_are_not_taken() -> N
     assert list(matrix_layers(OptimizerConfig(name="muon"), layers)) == ["b"]
 
 
+@pytest.mark.parametrize("name", ["sgd", "muon", "normalized_sgd"])
+def test_a_frozen_weight_belongs_to_no_optimizer(name: str) -> None:
+    config = Config(optimizer=OptimizerConfig(name=name))
+    model = build_model(config.model, (4,), 2, seed=0)
+    model.fc2.weight.requires_grad = False
+    optimizers, taken = build_optimizers(config, model, layers_in_order(model, torch.zeros(1, 4)))
+    assert taken == ([] if name == "sgd" else ["fc1", "fc3"])
+    held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for name, p in model.named_parameters() if name != "fc2.weight"}
+
+
 @pytest.mark.parametrize("name", ["muon", "normalized_sgd"])
 def test_the_rest_has_an_optimizer_and_a_rate_of_its_own(name: str) -> None:
     rest = RestConfig(name="sgd", learning_rate=0.5, momentum=0.3)

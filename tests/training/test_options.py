@@ -100,6 +100,7 @@ def test_anybodys_model_and_data_train_and_record(tmp_path: Path) -> None:
     assert manifest["meta"]["primary_layer"] == "middle"
     assert manifest["meta"]["optimizer_layers"] == "stem middle"
     assert (manifest["config"]["model"]["name"], manifest["config"]["data"]["name"]) == ("given", "given")
+    assert (manifest["meta"]["model"], manifest["meta"]["norm"]) == ("given", "given")
     # The trainer's order is the recorder's.
     order = sorted(run["probe"].children.values(), key=lambda node: node.attrs["order"])
     assert [node.attrs["name"] for node in order] == ["stem", "middle", "head"]
@@ -147,6 +148,24 @@ def test_frozen_hidden_layers_are_those_before_the_last_call(tmp_path: Path) -> 
             {"data": Stream()},
             InputError,
             "data is a Stream, which has no length and no items",
+        ),
+        (
+            {},
+            {"data": tuple(part.numpy() for part in blobs())},
+            InputError,
+            r"data is a tuple of 2 items \(ndarray\); give a pair of tensors or a map-style data set",
+        ),
+        (
+            {},
+            {"data": blobs(), "test": [*Pairs(*blobs())][:40]},
+            InputError,
+            r"data is a list of 40 items \(tuple\); give a pair of tensors or a map-style data set",
+        ),
+        (
+            {"model": ModelConfig(weight_scale=0.25)},
+            {"data": blobs(), "model": net()},
+            ConfigError,
+            "model.weight_scale is 0.25, which only a built-in network has; scale the weights of model=, and",
         ),
         ({}, {"data": Pairs(*blobs())}, ConfigError, "does not say its number of classes; give model= too"),
         (

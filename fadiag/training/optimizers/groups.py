@@ -16,8 +16,8 @@ _MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def matrix_layers(config: OptimizerConfig, layers: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """Return the layers whose weights "muon" or "normalized_sgd" takes.
 
-    Left out are convolutions with groups, whose kernels are several matrices, layers that compute their
-    weight, as with weight norm, and a layer that shares its weight with one that is not taken.
+    Left out are convolutions with groups, whose kernels are several matrices, and layers whose weight is
+    frozen, computed, as with weight norm, or shared with a layer that is not taken.
 
     Parameters
     ----------
@@ -50,6 +50,7 @@ def matrix_layers(config: OptimizerConfig, layers: Mapping[str, nn.Module]) -> d
         if isinstance(layers[name], _MATRICES)
         and getattr(layers[name], "groups", 1) == 1
         and not parametrization_of(layers[name])
+        and layers[name].weight.requires_grad
         and id(layers[name].weight) not in others
     }
     if not taken:
