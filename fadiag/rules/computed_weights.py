@@ -15,6 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 __all__ = [
     "change_class",
     "computed_weight",
+    "has_matrix",
     "parametrization_of",
     "parts_of_weights",
     "pinned_weight",
@@ -49,6 +50,19 @@ def trained_tensors(module: nn.Module) -> dict[str, Tensor]:
         return {f"parametrizations.weight.{name}": p for name, p in _list_of(module).named_parameters()}
     own = module._parameters.items()
     return {name: p for name, p in own if p is not None and name.startswith("weight")}
+
+
+def has_matrix(module: nn.Module) -> bool:
+    """Return whether a module's ``weight``, its own or a computed one, is a matrix or a kernel.
+
+    Examples
+    --------
+    >>> has_matrix(nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))), has_matrix(nn.LayerNorm(3))
+    (True, False)
+    """
+    if module._parameters.get("weight") is None and not parametrization_of(module):
+        return False
+    return any(tensor.dim() >= 2 for tensor in trained_tensors(module).values())
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from fadiag.errors import InputError
 from fadiag.rules.catalog import INTERVENTIONS, RULES
-from fadiag.rules.catalog.borrowed_gates import BORROWED_GATES
+from fadiag.rules.catalog.borrowed_gates import BORROWED_GATES, BorrowedGateLayer
 from fadiag.rules.catalog.rank_limited import RANK_LIMITED
 from fadiag.rules.example import Example
-from fadiag.rules.feedback import LAWS
+from fadiag.rules.feedback import LAWS, check_scale
 from fadiag.rules.give_feedback import FeedbackChoice, give_feedback
 from fadiag.rules.intervene import borrow_gates, limit_rank
 from fadiag.rules.layer_choice import LayerChoice, match_layers
@@ -90,10 +90,10 @@ def convert(
     Raises
     ------
     InputError
-        The rule, the law or a layer is unknown. The model has nothing to convert, or was converted before. A
-        weight is not initialized yet, all zero or not finite, and so has no scale. More than half of the
-        entries of all matrices would keep their exact backward pass, and ``layers`` is not given. Rule
-        "frozen" is used without ``layers``. After an error the model is unchanged.
+        The rule, the law or a layer is unknown. ``scale`` is not positive. The model has nothing to convert,
+        or was converted before. A weight is not initialized yet, all zero or not finite, and so has no scale.
+        More than half of the entries of all matrices would keep their exact backward pass, and ``layers`` is
+        not given. Rule "frozen" is used without ``layers``. After an error the model is unchanged.
 
     Warns
     -----
@@ -114,6 +114,7 @@ def convert(
     chosen_rule = _look_up(rule, {known.name: known for known in (*RULES, *INTERVENTIONS)}, "rule")
     if isinstance(feedback, str):
         _look_up(feedback, LAWS, "feedback law")
+    check_scale(scale)
     if chosen_rule.needs_example and example is None:
         raise InputError(
             f"rule {rule!r} needs a batch that shows how the layers depend on each other; give example=x"
@@ -127,6 +128,12 @@ def convert(
                 f"build a fresh model for rule {rule!r}"
             )
         return model
+    borrows = any(isinstance(module, BorrowedGateLayer) for module in model.modules())
+    if borrows or (converted and chosen_rule is BORROWED_GATES):
+        raise InputError(
+            f"rule 'borrowed_gates' needs exact matrices, so it goes with no other rule; converted are "
+            f"{_quoted(converted)}; build a fresh model"
+        )
     if layers is None and not chosen_rule.trains:
         raise InputError(
             f"rule {rule!r} needs layers=: with every layer frozen nothing would learn; name those to freeze"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fadiag.errors import InputError
+from fadiag.rules.left_out import WITHOUT_FEEDBACK, matrices_of
 
 __all__ = ["Example", "LayerUse", "check_direct", "uses_of"]
 
@@ -28,8 +29,8 @@ class LayerUse:
     input_shape, output_shape : torch.Size
         Shapes at its last call.
     is_first, is_output : bool
-        Whether it is called first, and whether its result is the network's output: it is called last, and the
-        model returns a tensor of its output's shape.
+        Whether it is called first, and whether its result is the network's output: no matrix of another
+        layer lies between them. If that holds of several layers, the last one called is the output layer.
     """
 
     calls: int
@@ -42,8 +43,7 @@ class LayerUse:
 def uses_of(model: nn.Module, layers: Mapping[str, nn.Module], example: Example) -> dict[str, LayerUse]:
     """Return how a pass of the example uses each layer, in the order of the first calls.
 
-    The pass runs in eval mode under ``no_grad``. Buffers, training flags and torch's random numbers are as
-    before afterwards.
+    The pass runs in eval mode. Buffers, training flags and torch's random numbers are as before afterwards.
 
     Raises
     ------
@@ -61,16 +61,20 @@ def uses_of(model: nn.Module, layers: Mapping[str, nn.Module], example: Example)
     """
     shapes: dict[str, tuple[torch.Size, torch.Size]] = {}
     calls: list[str] = []
+    leaves: dict[str, Tensor] = {}
 
-    def note(name: str, module: nn.Module, given: Any, output: Tensor) -> None:
+    def note(name: str, module: nn.Module, given: Any, output: Tensor) -> Tensor:
         calls.append(name)
         shapes[name] = given[0].shape, output.shape
+        # The graph of what the model returns ends here, in a leaf. A copy, since a gate may work in place.
+        leaves[name] = output.detach().requires_grad_()
+        return leaves[name].clone()
 
     handles = [module.register_forward_hook(partial(note, name)) for name, module in layers.items()]
     positional, named = _arguments(example)
     try:
         with _without_trace(model):
-            returned = [tensor.shape for tensor in _tensors(model(*positional, **named))]
+            returned = [_leaves_of(tensor) for tensor in _tensors(model(*positional, **named))]
     finally:
         for handle in handles:
             handle.remove()
@@ -80,13 +84,17 @@ def uses_of(model: nn.Module, layers: Mapping[str, nn.Module], example: Example)
                 f"layer {name!r} is not called in the pass of the example; leave it out by layers=[...], or "
                 "give an example that uses it"
             )
+    other = {
+        id(matrix)
+        for module in model.modules()
+        if module not in layers.values() and not isinstance(module, WITHOUT_FEEDBACK)
+        for matrix in matrices_of(module)
+    }
+    above = set().union(*(reached for reached in returned if reached & other))
+    outputs = set().union(*returned) - above
+    last = next((name for name in reversed(calls) if id(leaves[name]) in outputs), None)
     return {
-        name: LayerUse(
-            calls.count(name),
-            *shapes[name],
-            name == calls[0],
-            name == calls[-1] and shapes[name][1] in returned,
-        )
+        name: LayerUse(calls.count(name), *shapes[name], name == calls[0], name == last)
         for name in dict.fromkeys(calls)
     }
 
@@ -97,8 +105,8 @@ def check_direct(uses: Mapping[str, LayerUse]) -> int:
     Raises
     ------
     InputError
-        A layer is called several times, its input has no axis of samples, or the last layer does not compute
-        the model's outputs, of shape (sample, outputs).
+        A layer is called several times, its input has no axis of samples, or no layer computes the model's
+        outputs, of shape (sample, outputs).
     """
     last = next((name for name, use in uses.items() if use.is_output), None)
     for name, use in uses.items():
@@ -110,8 +118,8 @@ def check_direct(uses: Mapping[str, LayerUse]) -> int:
     if last is None:
         name = [*uses][-1]
         raise InputError(
-            f"the last layer called, {name!r}, returns the shape {tuple(uses[name].output_shape)}, and the "
-            "model returns another; it must be the output layer, so add that to layers=[...]"
+            f"the last layer called, {name!r}, is not the output layer: its result goes through another "
+            "matrix, or the model does not return it; add the output layer to layers=[...]"
         )
     outputs = uses[last].output_shape
     if len(outputs) != 2:
@@ -146,18 +154,36 @@ def _tensors(value: Any) -> Iterator[Tensor]:
         yield from _tensors(list(value.values()))
 
 
+def _leaves_of(tensor: Tensor) -> set[int]:
+    """Return the ids of the leaves of autograd's graph that a tensor comes from."""
+    nodes: list[Any] = [tensor.grad_fn]
+    seen = set()
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes.extend(below for below, _ in node.next_functions)
+    return {id(node.variable) for node in seen if hasattr(node, "variable")}
+
+
 @contextmanager
 def _without_trace(model: nn.Module) -> Iterator[None]:
+    """Run in eval mode with a graph that includes frozen parameters, and restore everything."""
     flags = {module: module.training for module in model.modules()}
+    frozen = [p for p in model.parameters() if p.is_floating_point() and not p.requires_grad]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     devices = {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}
-    with torch.no_grad(), torch.random.fork_rng(devices=sorted(devices)):
+    with torch.enable_grad(), torch.random.fork_rng(devices=sorted(devices)):
         for module in flags:
             module.training = False
+        for parameter in frozen:
+            parameter.requires_grad = True
         try:
             yield
         finally:
             for module, training in flags.items():
                 module.training = training
+            for parameter in frozen:
+                parameter.requires_grad = False
             for buffer, before in buffers:
                 buffer.copy_(before)

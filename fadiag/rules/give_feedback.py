@@ -12,7 +12,7 @@ from fadiag.rules.catalog import LAYER_CLASSES
 from fadiag.rules.catalog.direct import DirectLayer, PassState
 from fadiag.rules.computed_weights import change_class, computed_weight, parametrization_of
 from fadiag.rules.example import Example, check_direct, uses_of
-from fadiag.rules.feedback import check_scale, draw_feedback, generator_for
+from fadiag.rules.feedback import draw_feedback, generator_for
 from fadiag.rules.layers.kinds import kind_of
 from fadiag.rules.left_out import listed
 from fadiag.rules.rule import FeedbackLayer, Rule
@@ -30,7 +30,6 @@ class FeedbackChoice:
 
     def check(self, rule: Rule, layers: Mapping[str, nn.Module]) -> None:
         """Raise InputError if the rule cannot use this choice for these layers."""
-        check_scale(self.scale)
         if isinstance(self.law, str):
             return
         if rule.layer is not None and not rule.layer.feedback_is_drawn:

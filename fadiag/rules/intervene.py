@@ -10,6 +10,7 @@ from fadiag.rules.catalog.borrowed_gates import BorrowedGateLayer, lend_gates
 from fadiag.rules.catalog.rank_limited import RankLimitedLayer
 from fadiag.rules.computed_weights import change_class
 from fadiag.rules.example import Example, uses_of
+from fadiag.rules.layers.gates import OTHER_GATES
 from fadiag.rules.layers.kinds import kind_of
 from fadiag.rules.left_out import listed
 
@@ -39,7 +40,8 @@ def borrow_gates(model: nn.Module, twin: nn.Module | None) -> None:
     Raises
     ------
     InputError
-        There is no twin, the model has no activation modules, or those of the twin differ.
+        There is no twin, it shares activation modules with the model, its own differ, or the model has none
+        or one that cannot borrow.
     """
     if not isinstance(twin, nn.Module):
         raise InputError(
@@ -47,8 +49,14 @@ def borrow_gates(model: nn.Module, twin: nn.Module | None) -> None:
             "architecture"
         )
     gates, lent = _gates_of(model), _gates_of(twin)
+    known = listed((f"nn.{kind.__name__}" for kind in GATE_CLASSES), 10)
+    for name, module in model.named_modules():
+        if isinstance(module, (*GATE_CLASSES, *OTHER_GATES)) and name not in gates:
+            raise InputError(
+                f"activation {name!r} is a {type(module).__name__}, whose derivative cannot be borrowed; "
+                f"take one of {known}"
+            )
     if not gates:
-        known = listed((f"nn.{kind.__name__}" for kind in GATE_CLASSES), 10)
         raise InputError(
             f"{type(model).__name__} has no activation module ({known}); build it with modules, because "
             "activation functions cannot be replaced"
@@ -60,6 +68,8 @@ def borrow_gates(model: nn.Module, twin: nn.Module | None) -> None:
                 f"gate {name!r} is {mine} in the model and {other} in the twin; give a twin of the same "
                 "architecture"
             )
+        if gates[name] is lent[name]:
+            raise InputError(f"model and twin share the gate {name!r}; give a twin with modules of its own")
     lenders = lend_gates(twin, lent)
     for name, gate in gates.items():
         change_class(gate, GATE_CLASSES[type(gate)])

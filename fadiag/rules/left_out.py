@@ -10,11 +10,11 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from fadiag.errors import ConvertWarning, InputError
 from fadiag.rules.computed_weights import parts_of_weights, trained_tensors
 
-__all__ = ["check_left_out", "listed"]
+__all__ = ["WITHOUT_FEEDBACK", "check_left_out", "listed", "matrices_of"]
 
 #: Modules with a matrix that sends no error backward: an embedding has no layer below, and a norm's weight
 #: multiplies entry by entry.
-_WITHOUT_FEEDBACK = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
+WITHOUT_FEEDBACK = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 
 
 def check_left_out(
@@ -37,18 +37,18 @@ def check_left_out(
     InputError
         A module has no weights yet, or the unconverted matrices hold more than half of all entries.
     """
-    taken = {id(matrix): matrix.numel() for module in converted for matrix in _matrices_of(module)}
+    taken = {id(matrix): matrix.numel() for module in converted for matrix in matrices_of(module)}
     left: dict[int, int] = {}
     owners, parts = [], parts_of_weights(model)
     for name, module in model.named_modules():
-        if module in converted or module in parts or isinstance(module, _WITHOUT_FEEDBACK):
+        if module in converted or module in parts or isinstance(module, WITHOUT_FEEDBACK):
             continue
         if is_lazy(module._parameters.get("weight")):
             raise InputError(
                 f"layer {name!r} has no weights yet; run one batch or initialize it before converting, or "
                 "name the layers to convert by layers=[...]"
             )
-        own = {id(matrix): matrix.numel() for matrix in _matrices_of(module) if id(matrix) not in taken}
+        own = {id(matrix): matrix.numel() for matrix in matrices_of(module) if id(matrix) not in taken}
         if own:
             left |= own
             owners.append(f"{name!r} ({type_before_parametrizations(module).__name__})")
@@ -79,7 +79,7 @@ def listed(items: Iterable[str], limit: int = 3) -> str:
     return (", ".join(items[:limit]) or "none") + (f" and {more} more" if more > 0 else "")
 
 
-def _matrices_of(module: nn.Module) -> Iterator[Tensor]:
+def matrices_of(module: nn.Module) -> Iterator[Tensor]:
     """Yield the matrices and kernels that a module owns, and those from which it computes its weight.
 
     A parameter of shape (1, tokens, width), as in vision transformers, is added to every sample. It is not a

@@ -14,6 +14,7 @@ from fadiag.paths import absolute_path
 from fadiag.rules import RULES
 from fadiag.store import inspect_run
 from fadiag.training.config import Config
+from fadiag.training.samples import RunData
 from fadiag.training.state import TrainingState
 
 __all__ = ["Checkpoint", "load_checkpoint", "resumable", "save_checkpoint"]
@@ -43,7 +44,7 @@ class Checkpoint:
     run_id : str
     config : Config
     contents : dict
-        As `TrainingState` gives them.
+        The fingerprint of the data, and all that `TrainingState` gives.
 
     Examples
     --------
@@ -91,8 +92,20 @@ class Checkpoint:
                 f"{self.step} already; take more"
             )
 
+    def check_data(self, data: RunData) -> None:
+        """Raise ConfigError if a run with these data cannot go on from here.
 
-def save_checkpoint(store: Path, run_id: str, config: Config, state: TrainingState) -> Path:
+        A user's data set has no fingerprint; then only the numbers of samples are compared.
+        """
+        way = f"in the checkpoint of step {self.step}; give the same data, or train a new run"
+        before, now = self.contents["data_sha256"], data.fingerprint
+        if before and now and before != now:
+            raise ConfigError(f"data has the SHA-256 {now[:12]}..., and {before[:12]}... {way}")
+        if (samples := len(self.contents["order"])) != len(data.train):
+            raise ConfigError(f"data has {len(data.train):,} training samples, and {samples:,} {way}")
+
+
+def save_checkpoint(store: Path, run_id: str, config: Config, data: RunData, state: TrainingState) -> Path:
     """Write the state to a file in the folder ``STORE.checkpoints``. It appears only when it is complete.
 
     `torch.load` reads it with ``weights_only=True``.
@@ -103,7 +116,8 @@ def save_checkpoint(store: Path, run_id: str, config: Config, state: TrainingSta
         The file cannot be written.
     """
     path = _path(store, state.step)
-    contents = {"run_id": run_id, "config": msgspec.to_builtins(config), **state.contents()}
+    about = {"run_id": run_id, "config": msgspec.to_builtins(config), "data_sha256": data.fingerprint}
+    contents = {**about, **state.contents()}
     unfinished = path.with_suffix(".unfinished")
     try:
         path.parent.mkdir(exist_ok=True)

@@ -6,19 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from fadiag.capture.passes.isolation import TrainingFlags, isolated
+from fadiag.rules.computed_weights import has_matrix
+from fadiag.rules.left_out import WITHOUT_FEEDBACK
 
 __all__ = ["layers_in_order"]
-
-
-#: Modules whose weight may have two axes and mixes no units.
-_NO_LAYERS = (nn.Embedding, nn.LayerNorm, nn.RMSNorm)
 
 
 @torch.no_grad()
 def layers_in_order(model: nn.Module, x: Tensor) -> dict[str, nn.Module]:
     """Return the layers with a weight matrix or kernels by name, in the order of their first forward calls.
 
-    Runs the model once in eval mode, as a probe does: it leaves no trace.
+    A weight may be computed, as by weight norm. Runs the model once in eval mode, as a probe does: it leaves
+    no trace.
 
     Parameters
     ----------
@@ -43,8 +42,7 @@ def layers_in_order(model: nn.Module, x: Tensor) -> dict[str, nn.Module]:
         handles.append(module.register_forward_pre_hook(note))
 
     for name, module in model.named_modules():
-        weight = module._parameters.get("weight")
-        if weight is not None and weight.ndim >= 2 and not isinstance(module, _NO_LAYERS):
+        if has_matrix(module) and not isinstance(module, WITHOUT_FEEDBACK):
             watch(name, module)
     try:
         with isolated(model, TrainingFlags(model), mode="eval", seed=0):

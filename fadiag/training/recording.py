@@ -79,7 +79,7 @@ def meta_of(
         "data_seed": config.seeds.data,
         "feedback_seed": config.seeds.feedback,
         "model": config.model.name,
-        "norm": config.model.norm,
+        "norm": "given" if config.model.name == "given" else config.model.norm,
         "optimizer": config.optimizer.name,
         "optimizer_layers": " ".join(taken) or "all",
         "learning_rate": config.optimizer.learning_rate,

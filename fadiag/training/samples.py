@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, default_collate
 
 from fadiag.errors import ConfigError, InputError
 from fadiag.paths import absolute_path
+from fadiag.rules import generator_for
 from fadiag.training.config import DataConfig
 from fadiag.training.datasets import read_images
 from fadiag.training.datasets.augment import noisy_labels, shift_and_mirror
@@ -121,7 +122,7 @@ def prepare_data(
     ConfigError
         The data do not fit the configuration.
     InputError
-        A file is missing or damaged, or the given data are empty.
+        A file is missing or damaged, or the given data are empty or of another kind.
     """
     classes: int | None
     if train is None:
@@ -146,7 +147,8 @@ def prepare_data(
     if config.label_noise:
         if samples.pair is None or classes is None:
             raise ConfigError("data.label_noise is for labels as a tensor; put it into your data set")
-        generator = torch.Generator("cpu").manual_seed(seed)
+        # Its own stream: the order of the epochs begins with the same draw.
+        generator = generator_for(seed, "label noise")
         x, y = samples.pair
         samples.pair = (x, noisy_labels(y.cpu(), config.label_noise, classes, generator).to(device))
     return RunData(samples, rest, name, classes, fingerprint, border.to(device) if config.augment else None)
@@ -170,6 +172,12 @@ def _split(
 
 def _count(given: Given) -> int:
     if isinstance(given, (tuple, list)):
+        if len(given) != 2 or not all(isinstance(part, Tensor) for part in given):
+            kinds = " and ".join(dict.fromkeys(type(part).__name__ for part in given))
+            raise InputError(
+                f"data is a {type(given).__name__} of {len(given)} items ({kinds or 'nothing'}); give a pair "
+                "of tensors or a map-style data set"
+            )
         return len(given[1])
     if not hasattr(given, "__len__") or not hasattr(given, "__getitem__"):
         raise InputError(

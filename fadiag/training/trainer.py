@@ -44,7 +44,7 @@ Progress = Callable[[int, int, dict[str, float]], None]
 
 
 class DivergedError(FadiagError, RuntimeError):
-    """The training loss became infinite or not a number."""
+    """The training loss became infinite or not a number, that of the run or of its twin."""
 
 
 def train(
@@ -96,11 +96,12 @@ def train(
     Raises
     ------
     ConfigError
-        The configuration does not fit the data or the network.
+        The configuration does not fit the data or the network, or the data are not those of the checkpoint.
     InputError
         A file of the data is missing or damaged, or the rule cannot apply to a layer.
     DivergedError
-        The loss is not finite. The store keeps what was recorded, with the status "failed".
+        The loss of the run or of its twin is not finite. The store keeps what was recorded, with the status
+        "failed".
 
     Examples
     --------
@@ -126,6 +127,8 @@ def train(
         checkpoint = resumable(store, config)
         how = {"if_exists": "replace"} if checkpoint is None else {"resume_from": checkpoint.step}
     samples = prepare_data(config.data, data, test, config.seeds.data, place)
+    if checkpoint is not None:
+        checkpoint.check_data(samples)
     check_counts(config, samples)
     example = samples.train.take(torch.arange(min(2, len(samples.train)), device="cpu"))[0]
     if model is None:
@@ -175,7 +178,7 @@ def train(
             scalars: dict[str, float] = {}
             for step in range(first, steps + 1):
                 if every is not None and step % every == 0 and step > first:
-                    save_checkpoint(store, run_id, config, state)
+                    save_checkpoint(store, run_id, config, samples, state)
                 if step % per_epoch == 0:
                     accuracies = {
                         "train_accuracy": accuracy(config, model, samples.train),
@@ -191,16 +194,17 @@ def train(
                 batch = state.order[begin : begin + config.train.batch_size]
                 set_rates(updates, rate_factor(config.optimizer, step, steps))
                 networks.zero_grad()
-                total, share = 0.0, 1 / config.train.accumulate
+                total, twin_total, share = 0.0, 0.0, 1 / config.train.accumulate
                 for part in batch.chunk(config.train.accumulate):
                     x, y = samples.batch(part, state.augment)
                     if twin is not None:
-                        twin.learn((x, y), share, scaler)
+                        twin_total += twin.learn((x, y), share, scaler)
                     loss = loss_function(model, (x, y), share)
                     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                     total += loss.item()
-                if not math.isfinite(total):
-                    raise DivergedError(_diverged(config, total, step, store))
+                for what, value in (("the loss", total), ("the loss of the twin", twin_total)):
+                    if not math.isfinite(value):
+                        raise DivergedError(_diverged(config, what, value, step, store))
                 if config.optimizer.clip_norm is not None:
                     for optimizer in optimizers:
                         scaler.unscale_(optimizer)
@@ -219,6 +223,11 @@ def train(
 def _with_given(config: Config, model: nn.Module | None, data: Given | None) -> Config:
     """Return the configuration with the name "given" for what the user gives: the manifest has to be true."""
     if model is not None:
+        if config.model.weight_scale != 1:
+            raise ConfigError(
+                f"model.weight_scale is {config.model.weight_scale:g}, which only a built-in network has; "
+                "scale the weights of model=, and leave model.weight_scale out"
+            )
         config = replace(config, model=replace(config.model, name="given"))
     if data is not None:
         config = replace(config, data=replace(config.data, name="given"))
@@ -233,8 +242,8 @@ def _seeded(seed: int, model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _diverged(config: Config, value: float, step: int, store: Path) -> str:
+def _diverged(config: Config, what: str, value: float, step: int, store: Path) -> str:
     return (
-        f"the loss is {value} at step {step} with optimizer.learning_rate {config.optimizer.learning_rate:g} "
+        f"{what} is {value} at step {step} with optimizer.learning_rate {config.optimizer.learning_rate:g} "
         f"(condition {config.label}); take a smaller one. What was recorded before is in {store}"
     )

@@ -34,9 +34,11 @@ class Twin:
     optimizers: Sequence[torch.optim.Optimizer]
     loss: Loss
 
-    def learn(self, batch: tuple[Tensor, Tensor], share: float, scaler: torch.amp.GradScaler) -> None:
-        """Add the gradients of a batch; the run's next forward pass borrows the gates of this one."""
-        scaler.scale(self.loss(self.model, batch, share)).backward()  # type: ignore[no-untyped-call]
+    def learn(self, batch: tuple[Tensor, Tensor], share: float, scaler: torch.amp.GradScaler) -> float:
+        """Add the gradients of a batch and return its loss; the run's next pass borrows the gates of this."""
+        loss = self.loss(self.model, batch, share)
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return loss.item()
 
     def clip(self, scaler: torch.amp.GradScaler, largest: float) -> None:
         """Scale the twin's gradients down to a largest norm, as the run's are."""

@@ -18,6 +18,7 @@ def test_advice_works(advice, tmp_path):
 
 
 def fresh():
+    torch.manual_seed(0)  # with other weights all gates may be closed
     return nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
 
 
@@ -151,7 +152,7 @@ for own in (2, 9):  # a part of the model, and most of it
 
 # Direct rules, and the matrices that convert draws or takes.
 
-X, Y = torch.randn(6, 4), torch.arange(6) % 2
+X, Y = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 2
 
 
 def direct(rule="dfa", model=None, x=X, **options):
@@ -256,7 +257,7 @@ ADVICE.row(
     ),
 )
 ADVICE.row(
-    "it must be the output layer, so add that to layers=[...]",
+    "add the output layer to layers=[...]",
     lambda at: direct(layers=["0"]),
     lambda at: direct(layers=["0", "2"]),
 )
@@ -374,6 +375,28 @@ ADVICE.row(
     "give a twin of the same architecture",
     lambda at: borrowing(twin=nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))),
     lambda at: borrowing(),
+)
+
+
+def bent(gate):
+    return nn.Sequential(nn.Linear(4, 3), gate, nn.Linear(3, 2))
+
+
+ADVICE.row(
+    "whose derivative cannot be borrowed; take one of {known}",
+    lambda at: borrowing(bent(nn.Mish())),
+    lambda at: borrowing(bent(nn.SiLU()), bent(nn.SiLU())),
+)
+ONE = fresh()
+ADVICE.row(
+    "give a twin with modules of its own",
+    lambda at: borrowing(ONE, ONE),
+    lambda at: borrowing(fresh(), fresh()),
+)
+ADVICE.row(
+    "; converted are {_quoted(converted)}; build a fresh model",
+    lambda at: borrowing(convert(fresh())),
+    lambda at: borrowing(fresh()),
 )
 
 

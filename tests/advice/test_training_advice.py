@@ -146,6 +146,16 @@ def _(at, provoked):
     run(at, name="branch.zarr", model=net(4), branch=checkpoint, **given)
 
 
+@ADVICE.story("give the same data, or train a new run")
+def _(at, provoked):
+    config, other = small(data=DataConfig()), (DATA[0] + 1, DATA[1])
+    checkpoint = load_checkpoint(run(at, config, model=net(4), data=DATA), 1)
+    with provoked():
+        run(at, config, "branch.zarr", model=net(4), data=other, branch=checkpoint)
+    run(at, config, "branch.zarr", model=net(4), data=DATA, branch=checkpoint)
+    run(at, config, "new.zarr", model=net(4), data=other)
+
+
 # Networks and optimizers.
 
 
@@ -300,6 +310,25 @@ ADVICE.row(
     lambda at: given(at, DATA),
     lambda at: given(at, Pairs()),
 )
+ADVICE.row(
+    "; give a pair of tensors or a map-style data set",
+    lambda at: given(at, (X.numpy(), Y.numpy())),
+    lambda at: given(at, tuple(map(torch.from_numpy, (X.numpy(), Y.numpy())))),
+    lambda at: given(at, Pairs(X.numpy(), Y.numpy())),
+)
+
+
+@ADVICE.story("scale the weights of model=, and leave model.weight_scale out")
+def _(at, provoked):
+    with provoked():
+        run(at, small(data=DataConfig(), model={"weight_scale": 0.5}), data=DATA, model=net(4))
+    model = net(4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+    run(at, small(data=DataConfig()), data=DATA, model=model)
+
+
 ADVICE.row(
     "a torch Dataset does not say its number of classes; give model= too",
     lambda at: given(at, Pairs(), model=False),

@@ -1,6 +1,7 @@
 """DFA and DRTP: their equations in numpy, what a residual block means, checkpoints, copies, and bad input."""
 
 import copy
+import itertools
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fadiag.errors import InputError
 from fadiag.rules import DirectLayer, convert, targets
+from fadiag.rules.example import uses_of
 from tests.rules.straight import DIRECT, direct_gradients, learning
 
 N = 6
@@ -290,6 +292,47 @@ def test_an_example_may_be_several_arguments(example: object) -> None:
     assert convert(Scaled(), "dfa", example=example).fc.feedback.shape == (3, 98)
 
 
+class Shaped(nn.Module):
+    """It changes the shape of its outputs, returns a hidden signal too, and calls a layer for nobody."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.below, self.out, self.idle = nn.Linear(98, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = torch.relu_(self.below(x.flatten(1)))
+        outputs = self.out(hidden)
+        self.idle(outputs)
+        return torch.relu_(outputs).reshape(-1, 2, 2), hidden
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_output_layer_is_the_last_that_the_outputs_come_from(frozen: bool) -> None:
+    def is_output(*layers: str) -> list[str]:
+        model = Shaped().double().requires_grad_(not frozen)
+        uses = uses_of(model, {name: model.get_submodule(name) for name in layers}, X)
+        assert {p.requires_grad for p in model.parameters()} == {not frozen}
+        return [name for name, use in uses.items() if use.is_output]
+
+    assert is_output("below", "out", "idle") == ["out"]
+    assert is_output("out") == ["out"]
+    assert is_output("below") == []
+
+
+def test_a_residual_output_layer_is_the_output_layer() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.below, self.out = nn.Linear(98, 3).double(), nn.Linear(3, 3).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = self.below(x.flatten(1))
+            return hidden + self.out(torch.tanh(hidden))
+
+    model = convert(Residual(), "dfa", example=X)
+    assert [model.below.is_output, model.out.is_output] == [False, True]
+
+
 def twice() -> nn.Module:
     layer = nn.Linear(3, 3)
     return nn.Sequential(nn.Flatten(), nn.Linear(98, 3), layer, nn.Tanh(), layer, nn.Linear(3, 3)).double()
@@ -303,6 +346,11 @@ def unused() -> nn.Module:
 
 def network_of(case: str) -> nn.Sequential:
     return LAYERS[case]().double()
+
+
+def layers_of(*widths: int) -> nn.Sequential:
+    layers = [nn.Linear(i, o) for i, o in itertools.pairwise(widths)]
+    return nn.Sequential(*(part for layer in layers for part in (layer, nn.Tanh())))
 
 
 class Positions(nn.Module):
@@ -332,7 +380,17 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, object], str]] = {
     "no output layer": (
         lambda: network_of("linear"),
         {"layers": ["1"]},
-        r"the last layer called, '1', returns the shape \(6, 5\), and the model returns another.*add that",
+        r"the last layer called, '1', is not the output layer.*add the output layer to layers=",
+    ),
+    "a hidden layer as wide as the outputs": (
+        lambda: nn.Sequential(nn.Flatten(), *layers_of(98, 3, 3, 3)).double(),
+        {"layers": ["1", "3"]},
+        "the last layer called, '3', is not the output layer",
+    ),
+    "a frozen output layer above": (
+        lambda: nn.Sequential(nn.Flatten(), *layers_of(98, 3, 3).requires_grad_(False)).double(),
+        {"layers": ["1"]},
+        "the last layer called, '1', is not the output layer",
     ),
     "outputs with positions": (
         lambda: nn.Sequential(nn.Flatten(2), nn.Linear(49, 3)).double(),

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fadiag.errors import InputError
-from fadiag.rules import LAWS, convert, draw_feedback, generator_for
+from fadiag.rules import INTERVENTIONS, LAWS, RULES, convert, draw_feedback, generator_for
 
 X = torch.ones(2, 40)
 
@@ -18,6 +18,13 @@ def mlp() -> nn.Sequential:
 
 def rms(tensor: torch.Tensor) -> float:
     return float(tensor.detach().double().square().mean().sqrt())
+
+
+@pytest.mark.parametrize("rule", [rule.name for rule in (*RULES, *INTERVENTIONS)])
+def test_every_rule_refuses_a_scale_that_is_not_positive(rule: str) -> None:
+    options = {"frozen": {"layers": ["0"]}, "rank_limited": {"rank": 1}, "borrowed_gates": {"twin": mlp()}}
+    with pytest.raises(InputError, match="the feedback's scale is -3; give a positive, finite number"):
+        convert(mlp(), rule, scale=-3, example=X, **options.get(rule, {}))
 
 
 @pytest.mark.parametrize("law", LAWS)

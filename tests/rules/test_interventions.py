@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from torch.func import functional_call, grad
 from torch.nn.functional import cross_entropy
 
 from fadiag.errors import InputError
-from fadiag.rules import INTERVENTIONS, RULES, convert
-from fadiag.rules.layers.gates import GATES
+from fadiag.rules import INTERVENTIONS, RULES, AlteredModule, convert
+from fadiag.rules.layers.gates import GATES, OTHER_GATES
 from fadiag.rules.layers.projection import leading_part
 
 N = 12
@@ -141,6 +142,18 @@ def test_the_full_rank_is_backpropagation_to_the_last_bit() -> None:
         assert_equal(gradients(limited), gradients(cnn()))
 
 
+def test_only_the_output_layer_keeps_its_whole_error() -> None:
+    def ranks(*above: nn.Module, **options) -> list[int]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(72, 4), nn.Tanh(), nn.Linear(4, 4), *above).double()
+        convert(model, "rank_limited", rank=1, example=X, **options)
+        return [layer.rank for layer in model if isinstance(layer, AlteredModule)]
+
+    assert ranks(nn.Unflatten(1, (2, 2))) == [1, 0]
+    assert ranks(nn.Tanh(), nn.Linear(4, 4), layers=["1", "3"]) == [1, 1]
+    assert ranks(nn.Tanh(), nn.Linear(4, 4)) == [1, 1, 0]
+
+
 def test_transposed_linear_layers_are_limited_too() -> None:
     conv1d = pytest.importorskip("transformers").pytorch_utils.Conv1D
     torch.manual_seed(0)
@@ -190,9 +203,9 @@ def test_with_its_own_gates_a_network_learns_by_backpropagation_to_the_last_bit(
             nn.Flatten(), nn.Linear(72, 8), gate(), nn.Linear(8, 5), gate(), nn.Linear(5, 3)
         ).double()
 
-    model = network()
-    convert(model, "borrowed_gates", twin=model)
-    assert_equal(gradients(model), gradients(network()))
+    model, twin = network(), network()
+    convert(model, "borrowed_gates", twin=twin)
+    assert_equal(gradients(model, before=lambda: twin(X)), gradients(network()))
 
 
 def test_the_derivatives_are_the_twins_in_numpy() -> None:
@@ -275,6 +288,20 @@ def test_each_pass_needs_a_pass_of_the_twin_of_the_same_shape() -> None:
     model(X)
     with pytest.raises(InputError, match="no pre-activation"):
         model(X)
+    # A pass that needs no gates takes them too: they are not those of the next batch.
+    with ExitStack() as exact:
+        for gate in model.modules():
+            if isinstance(gate, AlteredModule):
+                exact.enter_context(gate.exact())
+        twin(X)
+        model(X)
+    with pytest.raises(InputError, match="no pre-activation"):
+        model(X)
+    twin(X)
+    with torch.no_grad():
+        model(X)
+    with pytest.raises(InputError, match="no pre-activation"):
+        model(X)
 
 
 def test_a_gate_cannot_run_again_in_a_checkpoint() -> None:
@@ -315,6 +342,45 @@ def test_a_pair_can_be_copied_together() -> None:
 def test_wrong_arguments_are_refused(options: dict[str, object], match: str) -> None:
     with pytest.raises(InputError, match=match):
         convert(cnn(), **options)
+
+
+def test_borrowed_gates_go_with_no_other_rule() -> None:
+    for rule in ("fa", "dfa", "rank_limited", "borrowed_gates"):
+        model = convert(cnn(), "borrowed_gates", twin=convert(cnn()))
+        options = {
+            "rank_limited": {"rank": 1, "example": X},
+            "dfa": {"example": X},
+            "borrowed_gates": {"twin": cnn()},
+        }
+        with pytest.raises(
+            InputError, match=r"'borrowed_gates' needs exact matrices.*are '1', '4', '6'; build a fresh"
+        ):
+            convert(model, rule, **options.get(rule, {}))
+    with pytest.raises(InputError, match=r"converted are '0', '3', '5', '8'; build a fresh model"):
+        convert(convert(cnn()), "borrowed_gates", twin=cnn())
+
+
+def test_a_twin_has_modules_of_its_own() -> None:
+    model = cnn()
+    with pytest.raises(
+        InputError, match="model and twin share the gate '1'; give a twin with modules of its"
+    ):
+        convert(model, "borrowed_gates", twin=model)
+    assert not any(isinstance(module, AlteredModule) for module in model.modules())
+
+
+class OwnReLU(nn.ReLU):
+    """Somebody's own gate."""
+
+
+@pytest.mark.parametrize("gate", [*OTHER_GATES, OwnReLU], ids=lambda kind: kind.__name__)
+def test_an_activation_that_cannot_borrow_is_refused_by_name(gate: type[nn.Module]) -> None:
+    models = (cnn(), cnn())
+    for model in models:
+        model[4] = gate(0.1, 0.0) if gate is nn.Threshold else gate()
+    message = f"activation '4' is a {gate.__name__}, whose derivative cannot be borrowed; take one of nn.ReLU"
+    with pytest.raises(InputError, match=message):
+        convert(models[0], "borrowed_gates", twin=models[1])
 
 
 def test_a_model_of_activation_functions_cannot_borrow() -> None:

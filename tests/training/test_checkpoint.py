@@ -290,6 +290,41 @@ def test_another_network_is_refused(tmp_path: Path, checkpoint) -> None:
         )
 
 
+@pytest.mark.parametrize("as_data_set", [False, True])
+def test_other_data_are_refused_by_a_resumed_run_and_a_branch(
+    tmp_path: Path, monkeypatch, as_data_set: bool
+) -> None:
+    config = replace(SMALL, data=DataConfig())
+    x, y = torch.randn(125, 64, generator=torch.Generator().manual_seed(0)), torch.arange(125) % 10
+
+    def given(x, y):
+        data = torch.utils.data.TensorDataset(x, y) if as_data_set else (x, y)
+        torch.manual_seed(0)
+        layers = torch.nn.Linear(64, 12), torch.nn.ReLU(), torch.nn.Linear(12, 10)
+        return {"data": data, "model": torch.nn.Sequential(*layers)}
+
+    whole = train(config, tmp_path / "whole.zarr", **given(x, y))
+    store = tmp_path / "run.zarr"
+    train_until(10, config, store, monkeypatch, **given(x, y))
+    cases = [(given(x[:50], y[:50]), "data has 40 training samples, and 100 in the checkpoint of step 8;")]
+    if not as_data_set:
+        cases = [
+            (
+                given(x + 1, y),
+                r"data has the SHA-256 \w{12}\.\.\., and \w{12}\.\.\. in the checkpoint of step 8;",
+            ),
+            (given(x[:50], y[:50]), "data has the SHA-256"),
+        ]
+    for other, message in cases:
+        with pytest.raises(ConfigError, match=message):
+            train(config, store, resume=True, **other)
+        with pytest.raises(ConfigError, match=message):
+            train(config, tmp_path / "branch.zarr", branch=load_checkpoint(store, 8), **other)
+        assert not (tmp_path / "branch.zarr").exists()
+    train(config, store, resume=True, **given(x, y))
+    assert_same(whole, store)
+
+
 def test_missing_and_damaged_checkpoints_are_named(tmp_path: Path, monkeypatch) -> None:
     store = tmp_path / "run.zarr"
     train_until(10, SMALL, store, monkeypatch)

@@ -169,7 +169,7 @@ def test_the_order_is_that_of_the_calls_and_the_model_stays_as_it_was() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.last = nn.Linear(4, 2)
-            self.table = nn.Embedding(3, 3)
+            self.table, self.bag = nn.Embedding(3, 3), nn.EmbeddingBag(3, 3)
             self.unused = nn.Linear(4, 2)
             self.norm = nn.BatchNorm1d(4, track_running_stats=True)
             self.plane = nn.LayerNorm((2, 2))
@@ -178,7 +178,8 @@ def test_the_order_is_that_of_the_calls_and_the_model_stays_as_it_was() -> None:
 
         def forward(self, x):
             self.norm.num_batches_tracked.add_(1)  # a model may write even in eval mode
-            x = x + torch.rand(()) + self.table(torch.zeros(len(x), dtype=torch.int64))
+            words = torch.zeros(len(x), dtype=torch.int64)
+            x = x + torch.rand(()) + self.table(words) + self.bag(words[:, None])
             return self.last(self.drop(self.plane(self.norm(self.first(x)).view(-1, 2, 2)).flatten(1)))
 
     model = Backwards()

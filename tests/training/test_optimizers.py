@@ -3,11 +3,13 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, weight_norm
 
 from fadiag.errors import ConfigError
 from fadiag.rules import convert
 from fadiag.training import Config, ModelConfig, OptimizerConfig, RestConfig
 from fadiag.training.layer_order import layers_in_order
+from fadiag.training.learning_rule import apply_rule
 from fadiag.training.models import build_model
 from fadiag.training.optimizers import (
     Muon,
@@ -161,6 +163,17 @@ def test_convolutions_with_groups_and_shared_output_weights_are_not_taken() -> N
     assert list(matrix_layers(OptimizerConfig(name="muon"), layers)) == ["b"]
 
 
+@pytest.mark.parametrize("name", ["sgd", "muon", "normalized_sgd"])
+def test_a_frozen_weight_belongs_to_no_optimizer(name: str) -> None:
+    config = Config(optimizer=OptimizerConfig(name=name))
+    model = build_model(config.model, (4,), 2, seed=0)
+    model.fc2.weight.requires_grad = False
+    optimizers, taken = build_optimizers(config, model, layers_in_order(model, torch.zeros(1, 4)))
+    assert taken == ([] if name == "sgd" else ["fc1", "fc3"])
+    held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for name, p in model.named_parameters() if name != "fc2.weight"}
+
+
 @pytest.mark.parametrize("name", ["muon", "normalized_sgd"])
 def test_the_rest_has_an_optimizer_and_a_rate_of_its_own(name: str) -> None:
     rest = RestConfig(name="sgd", learning_rate=0.5, momentum=0.3)
@@ -192,6 +205,30 @@ def test_adam_takes_momentum_and_beta2(name: str, kind: type) -> None:
     assert type(optimizer) is kind
     assert (optimizer.defaults["betas"], optimizer.defaults["weight_decay"]) == ((0.8, 0.95), 0.1)
     assert taken == []
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm, weight_norm])
+@pytest.mark.parametrize("normed", [0, 2, 4])
+def test_a_layer_with_a_computed_weight_keeps_its_place(norm, normed: int) -> None:
+    def network() -> nn.Sequential:
+        torch.manual_seed(0)
+        sizes = [nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)]
+        norm(sizes[normed])
+        return nn.Sequential(*sizes)
+
+    model, x = network(), torch.ones(3, 4)
+    layers = layers_in_order(model, x)
+    assert list(layers) == ["0", "2", "4"]
+    apply_rule(Config(rule="frozen"), model, layers, x)
+    assert all(name.startswith("4.") == p.requires_grad for name, p in model.named_parameters())
+    # Muon takes matrices that it can update, so not the parts of a computed weight.
+    model = network()
+    config = Config(rule="bp", optimizer=OptimizerConfig(name="muon"))
+    optimizers, taken = build_optimizers(config, model, layers_in_order(model, x))
+    assert taken == [name for name in ("0", "2") if name != str(normed)]
+    held = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(map(id, held)) == sorted(map(id, model.parameters()))
 
 
 def test_frozen_hidden_layers_leave_muon_nothing() -> None:

@@ -29,6 +29,8 @@ from fadiag.training import (
     train,
 )
 from fadiag.training.loss import loss_of
+from fadiag.training.samples import prepare_data
+from fadiag.training.state import TrainingState
 
 SMALL = Config(
     train=TrainConfig(epochs=1, batch_size=20),
@@ -98,6 +100,7 @@ def test_anybodys_model_and_data_train_and_record(tmp_path: Path) -> None:
     assert manifest["meta"]["primary_layer"] == "middle"
     assert manifest["meta"]["optimizer_layers"] == "stem middle"
     assert (manifest["config"]["model"]["name"], manifest["config"]["data"]["name"]) == ("given", "given")
+    assert (manifest["meta"]["model"], manifest["meta"]["norm"]) == ("given", "given")
     # The trainer's order is the recorder's.
     order = sorted(run["probe"].children.values(), key=lambda node: node.attrs["order"])
     assert [node.attrs["name"] for node in order] == ["stem", "middle", "head"]
@@ -145,6 +148,24 @@ def test_frozen_hidden_layers_are_those_before_the_last_call(tmp_path: Path) -> 
             {"data": Stream()},
             InputError,
             "data is a Stream, which has no length and no items",
+        ),
+        (
+            {},
+            {"data": tuple(part.numpy() for part in blobs())},
+            InputError,
+            r"data is a tuple of 2 items \(ndarray\); give a pair of tensors or a map-style data set",
+        ),
+        (
+            {},
+            {"data": blobs(), "test": [*Pairs(*blobs())][:40]},
+            InputError,
+            r"data is a list of 40 items \(tuple\); give a pair of tensors or a map-style data set",
+        ),
+        (
+            {"model": ModelConfig(weight_scale=0.25)},
+            {"data": blobs(), "model": net()},
+            ConfigError,
+            "model.weight_scale is 0.25, which only a built-in network has; scale the weights of model=, and",
         ),
         ({}, {"data": Pairs(*blobs())}, ConfigError, "does not say its number of classes; give model= too"),
         (
@@ -322,6 +343,19 @@ def test_augmentation_and_label_noise_hang_on_the_data_seed(tmp_path: Path) -> N
     assert np.array_equal(shifted, again)
     assert not np.array_equal(plain, shifted)
     assert not np.array_equal(plain, noisy)
+
+
+def test_wrong_labels_spread_over_the_batches_of_an_epoch() -> None:
+    config = replace(SMALL, data=DataConfig(label_noise=0.4))
+    cpu = torch.device("cpu")
+    noisy, clean = (
+        prepare_data(data, None, None, 0, cpu).train.pair[1] for data in (config.data, DataConfig())
+    )
+    assert int((noisy != clean).sum()) == round(0.4 * len(clean))
+    state = TrainingState.begin(config, nn.Identity(), [], cpu, len(clean))
+    state.draw_order()
+    shares = (noisy != clean)[state.order].float().split(50)
+    assert all(0.15 < float(share.mean()) < 0.65 for share in shares)  # 0.4 within 3.6 standard errors
 
 
 def test_what_the_record_table_says_is_recorded(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from torch import nn
 
 from fadiag.errors import ConfigError
 from fadiag.rules import INTERVENTIONS, RULES, convert, targets
-from fadiag.store import open_run
+from fadiag.store import open_run, run_info
 from fadiag.training import (
     Config,
     DataConfig,
+    DivergedError,
     FeedbackConfig,
     ModelConfig,
     OptimizerConfig,
@@ -48,6 +49,15 @@ def test_a_network_learns_under_every_rule_and_is_recorded(tmp_path: Path, rule:
         errors = [run[f"probe/{layer}/error"].values for layer in ("fc1", "fc2", "out")]
         assert all(np.isfinite(error).all() and error.any() for error in errors)
         assert run["probe/fc1"].attrs["error_bp_check"] == "passed"
+
+
+def test_a_twin_whose_loss_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    config = replace(
+        under("borrowed_gates"), model=ModelConfig(hidden=(32, 32)), feedback=FeedbackConfig(scale=1e6)
+    )
+    with pytest.raises(DivergedError, match=r"the loss of the twin is (nan|inf) at step \d+"):
+        train(config, tmp_path / "run.zarr")
+    assert run_info(tmp_path / "run.zarr").status == "failed"
 
 
 def test_the_feedback_has_the_law_and_the_scale_of_the_configuration(tmp_path: Path) -> None:

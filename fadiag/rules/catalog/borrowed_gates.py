@@ -86,6 +86,8 @@ class BorrowedGateLayer(AlteredModule):
             The twin has no pass since the last one of the model, or one of another shape.
         """
         if self._is_exact or not torch.is_grad_enabled():
+            if self._lender.lent and not recomputes():
+                self._lender.lent.popleft()  # it belongs to this pass, and the next may be of another batch
             plain: Any = super().forward
             return plain(input)  # type: ignore[no-any-return]
         if recomputes():

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fadiag.rules.layers.autograd import FeedbackFunction
 
-__all__ = ["GATES", "Gate", "borrow_gate"]
+__all__ = ["GATES", "OTHER_GATES", "Gate", "borrow_gate"]
 
 _aten = torch.ops.aten
 
@@ -39,6 +39,7 @@ class Gate:
 GATES: Mapping[type[nn.Module], Gate] = MappingProxyType(
     {
         nn.ReLU: Gate(functional.relu, lambda g, z: _aten.threshold_backward(g, z, 0)),
+        nn.ReLU6: Gate(functional.relu6, lambda g, z: _aten.hardtanh_backward(g, z, 0, 6)),
         nn.Tanh: Gate(torch.tanh, lambda g, z: _aten.tanh_backward(g, z.tanh())),
         nn.Sigmoid: Gate(torch.sigmoid, lambda g, z: _aten.sigmoid_backward(g, z.sigmoid())),
         nn.SiLU: Gate(functional.silu, _aten.silu_backward),
@@ -55,7 +56,26 @@ GATES: Mapping[type[nn.Module], Gate] = MappingProxyType(
         nn.ELU: Gate(
             functional.elu, lambda g, z, alpha: _aten.elu_backward(g, alpha, 1, 1, False, z), ("alpha",)
         ),
+        nn.Softplus: Gate(functional.softplus, _aten.softplus_backward, ("beta", "threshold")),
     }
+)
+#: torch's other activation functions of single units.
+OTHER_GATES = (
+    nn.CELU,
+    nn.GLU,
+    nn.Hardshrink,
+    nn.Hardsigmoid,
+    nn.Hardswish,
+    nn.Hardtanh,
+    nn.LogSigmoid,
+    nn.Mish,
+    nn.PReLU,
+    nn.RReLU,
+    nn.SELU,
+    nn.Softshrink,
+    nn.Softsign,
+    nn.Tanhshrink,
+    nn.Threshold,
 )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from fadiag.errors import ConfigError
+from fadiag.rules.computed_weights import parametrization_of, trained_tensors
 from fadiag.training.config import OptimizerConfig
 
 __all__ = ["matrix_layers"]
@@ -15,8 +16,8 @@ _MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def matrix_layers(config: OptimizerConfig, layers: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """Return the layers whose weights "muon" or "normalized_sgd" takes.
 
-    Left out are convolutions with groups, whose kernels are several matrices, and a layer that shares its
-    weight with one that is not taken.
+    Left out are convolutions with groups, whose kernels are several matrices, and layers whose weight is
+    frozen, computed, as with weight norm, or shared with a layer that is not taken.
 
     Parameters
     ----------
@@ -37,12 +38,19 @@ def matrix_layers(config: OptimizerConfig, layers: Mapping[str, nn.Module]) -> d
     """
     names = list(layers)
     chosen = {"all": names, "all_but_last": names[:-1], "hidden": names[1:-1]}[config.layers]
-    others = {id(module.weight) for name, module in layers.items() if name not in chosen}
+    others = {
+        id(tensor)
+        for name, module in layers.items()
+        if name not in chosen
+        for tensor in trained_tensors(module).values()
+    }
     taken = {
         name: layers[name]
         for name in chosen
         if isinstance(layers[name], _MATRICES)
         and getattr(layers[name], "groups", 1) == 1
+        and not parametrization_of(layers[name])
+        and layers[name].weight.requires_grad
         and id(layers[name].weight) not in others
     }
     if not taken:
