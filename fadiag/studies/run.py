@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import xarray as xr
 
 from fadiag.cores import available_cores
-from fadiag.errors import ConfigError, InputError
+from fadiag.errors import InputError
 from fadiag.paths import absolute_path
+from fadiag.studies.declared.declaration import declare
 from fadiag.studies.declared.study import PlannedRun, Study
 from fadiag.studies.outputs.measure import ReportedRun
 from fadiag.studies.outputs.write import Made, write_outputs
@@ -72,7 +72,8 @@ def run_study(
     study : Study
     out : str or Path
         The folder to write: ``study.json`` (before the first run), ``table.csv``, ``conditions.csv``,
-        ``contrasts.csv``, ``search.csv``, ``results.zarr``, ``figures``, ``page.md`` and ``report.html``.
+        ``contrasts.csv``, ``search.csv``, ``results.zarr``, ``figures``, ``page.md`` and ``report.html``. If
+        the folder holds another declaration, ``study.json`` and the page list what has changed.
     pool : str or Path, optional
         The folder of the runs, which studies may share; by default ``pool`` in `out`.
     workers : int, optional
@@ -115,7 +116,7 @@ def run_study(
         raise InputError(f"workers is {workers}; give at least one, or 0 for this process")
     check_layer(study)
     folder.mkdir(parents=True, exist_ok=True)
-    _declare(study, folder / "study.json")
+    declare(study, folder / "study.json")
     searched = search_runs(study)
     fixed = study.runs({name: one for name, one in study.conditions.items() if has_fixed_rate(study, name)})
     number = len(study.seed_tables())
@@ -165,22 +166,3 @@ class _Silent:
 
 def _shown(progress: Callable[[str], AbstractContextManager[Progress]] | None, what: str) -> Any:
     return _Silent() if progress is None else progress(what)
-
-
-def _declare(study: Study, path: Path) -> None:
-    """Write the declaration; refuse a folder that holds another question."""
-    declared = study.declaration()
-    if path.exists():
-        try:
-            before = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-            asked: dict[str, Any] = dict(before["primary"])
-        except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{path} is damaged: {error}; delete it or take another folder") from None
-        for key in ("metric", "layer", "contrast", "tail"):
-            now = declared["primary"][key]
-            if msgspec.to_builtins(asked.get(key)) != msgspec.json.decode(msgspec.json.encode(now)):
-                raise ConfigError(
-                    f"{path} declares primary.{key} {asked.get(key)!r}, this study {now!r}: "
-                    "the question is declared before the runs; take another folder"
-                )
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(declared)) + b"\n")

@@ -17,8 +17,8 @@ import fadiag
 from fadiag.errors import ConfigError, FadiagError, InputError, StoreError
 from fadiag.store import open_run, run_info
 from fadiag.studies import plan_study, run_study
+from fadiag.studies.declared.declaration import declare
 from fadiag.studies.plan import place_of
-from fadiag.studies.run import _declare
 from fadiag.studies.runs import pool as pool_module
 from fadiag.studies.runs.data import data_facts
 from fadiag.studies.runs.pool import finish_run, outcome_of, store_of
@@ -239,8 +239,8 @@ def test_a_plan_does_not_know_rates_that_are_not_searched_yet(tmp_path) -> None:
 @pytest.mark.parametrize("key", ["metric=error_cosine", "layer=fc1", "contrast=['bp', 'fa']", "tail=upper"])
 def test_a_folder_keeps_the_question_that_it_was_declared_for(key, tmp_path) -> None:
     run = declared("seeds.reported=[0]")
-    _declare(run, tmp_path / "study.json")
-    _declare(run, tmp_path / "study.json")
+    declare(run, tmp_path / "study.json")
+    declare(run, tmp_path / "study.json")
     with pytest.raises(
         ConfigError, match=rf"declares primary\.{key.partition('=')[0]} .*take another folder"
     ):
@@ -248,6 +248,33 @@ def test_a_folder_keeps_the_question_that_it_was_declared_for(key, tmp_path) -> 
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(ConfigError, match=r"study\.json is damaged"):
         run_study(run, tmp_path, workers=0)
+
+
+def test_what_is_changed_after_the_first_declaration_is_on_the_page(tmp_path) -> None:
+    pool = tmp_path / "pool"
+    run_study(declared("seeds.reported=[0]"), tmp_path / "a", pool=pool, workers=0)
+    page = (tmp_path / "a" / "page.md").read_text(encoding="utf-8")
+    assert "## Declared before the first run\n" in page
+    changed = declared(
+        *("seeds.reported=[1]", "base.optimizer.learning_rate=0.03", "conditions.c={ rule = 'bp' }"),
+        "figures.colors={ fa = 'red' }",
+    )
+    for _ in range(2):  # an equal declaration is no change
+        run_study(changed, tmp_path / "a", pool=pool, workers=0)
+        page = (tmp_path / "a" / "page.md").read_text(encoding="utf-8")
+        today = json.loads((tmp_path / "a" / "study.json").read_bytes())["amendments"][0]["date"]
+        assert page.partition("holds the new values:\n\n")[2].partition("\n\n")[0].splitlines() == [
+            f"- `seeds.reported` was [0], now [1] ({today})",
+            f"- bp, fa: `optimizer.learning_rate` was 0.02, now 0.03 ({today})",
+            f"- c: `condition` was nothing, now declared ({today})",
+        ]
+        assert "## Declared, and changed later\n" in page
+        assert "before the first run" not in page
+    # Also where the first declaration comes back.
+    run_study(declared("seeds.reported=[0]"), tmp_path / "a", pool=pool, workers=0)
+    page = (tmp_path / "a" / "page.md").read_text(encoding="utf-8")
+    assert "`seeds.reported` was [1], now [0]" in page
+    assert "- c: `condition` was declared, now nothing" in page
 
 
 def test_a_layer_that_no_network_has_is_refused_before_anything_runs(tmp_path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from fadiag.studies.declared.declaration import flat
 from fadiag.studies.declared.study import Study
 from fadiag.studies.outputs.limits import limits_of
 from fadiag.training import Config
@@ -20,7 +21,7 @@ _PAIRS = {"paired": "paired seeds", "crossed": "pairs of crossed seeds"}
 
 def answer_of(folder: Path) -> str:
     """Return the answer to the declared question in one sentence, from the tables in a folder."""
-    declared = msgspec.json.decode((folder / "study.json").read_bytes(), type=dict[str, Any])["primary"]
+    declared = _declaration(folder)["primary"]
     condition, baseline = declared["contrast"]
     rows = [row for row in read_rows(folder / "contrasts.csv") if row["primary"] == "true"]
     row = rows[0] if rows else {}
@@ -54,10 +55,12 @@ def write_page(study: Study, folder: Path, facts: Mapping[str, Any]) -> Path:
         name: read_rows(folder / f"{name}.csv")
         for name in ("table", "conditions", "contrasts", "search", "figures")
     }
+    amendments = _declaration(folder)["amendments"]
     sections = {
         "": [f"# {study.name}", study.question],
         "Answer": [f"**{answer_of(folder)}**"],
-        "Declared before the first run": _declared(study),
+        "Declared before the first run": [] if amendments else _declared(study),
+        "Declared, and changed later": [*_declared(study), *_changed(amendments)] if amendments else [],
         "Conditions": _conditions(study, tables["conditions"], tables["table"]),
         "Differences": _differences(tables["contrasts"]),
         "Learning rates": _search(study, tables["search"]),
@@ -74,6 +77,10 @@ def write_page(study: Study, folder: Path, facts: Mapping[str, Any]) -> Path:
     path = folder / "page.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
+
+
+def _declaration(folder: Path) -> dict[str, Any]:
+    return msgspec.json.decode((folder / "study.json").read_bytes(), type=dict[str, Any])
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -120,6 +127,15 @@ def _declared(study: Study) -> list[str]:
             f"{', '.join(map(str, study.search.seeds))}, by {plain(study.search.score)}"
         )
     return [_list(lines), "All other numbers are secondary. [study.json](study.json) holds the declaration."]
+
+
+def _changed(amendments: Iterable[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for one in amendments:
+        of = f"{', '.join(one['conditions'])}: " if one["conditions"] else ""
+        was, now = ("nothing" if one[key] is None else one[key] for key in ("before", "after"))
+        lines.append(f"{of}`{one['key']}` was {was}, now {now} ({one['date']})")
+    return ["Changed after the first declaration; the list above holds the new values:", _list(lines)]
 
 
 def _conditions(study: Study, rows: Sequence[Row], runs: Sequence[Row]) -> list[str]:
@@ -250,14 +266,6 @@ def _made(study: Study, facts: Mapping[str, Any]) -> list[str]:
         "Keys of the configuration that differ from their defaults, before the search:",
         "```text\n" + "\n".join(lines) + "\n```",
     ]
-
-
-def flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Return nested tables as one, with dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in table.items():
-        found |= flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {above + key: value}
-    return found
 
 
 def _list(lines: Iterable[str]) -> str:

@@ -56,7 +56,7 @@ def write_outputs(made: Made, folder: Path, progress: Callable[[int, int], None]
     same as that of the last call, all outputs are there already.
     """
     infos = {one.place: run_info(store_of(one.place)) for one in made.runs}
-    seal = _seal(made, infos)
+    seal = _seal(made, infos, folder / "study.json")
     provenance = folder / "provenance.json"
     if _is_sealed(provenance, seal) and all((folder / name).exists() for name in _FILES):
         return Written(answer_of(folder), load_results(folder / "results.zarr"))
@@ -98,8 +98,8 @@ def _declared(made: Made, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _seal(made: Made, infos: Mapping[Path, RunInfo]) -> str:
-    digest = hashlib.sha256(msgspec.json.encode(made.study.declaration()))
+def _seal(made: Made, infos: Mapping[Path, RunInfo], declaration: Path) -> str:
+    digest = hashlib.sha256(declaration.read_bytes())
     for one in made.runs:
         info = infos[one.place]
         digest.update(repr((one.run.name, one.answer, info.run_id, info.generation, info.status)).encode())
