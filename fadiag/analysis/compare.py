@@ -27,7 +27,12 @@ _Values = dict[str, tuple[Floats, Floats]]
 
 
 def compare(
-    a: xr.DataTree, b: xr.DataTree, *, level: float = 0.95, conditions: tuple[str, str] | None = None
+    a: xr.DataTree,
+    b: xr.DataTree,
+    *,
+    level: float = 0.95,
+    conditions: tuple[str, str] | None = None,
+    names: tuple[str, str] = ("a", "b"),
 ) -> "pd.DataFrame":
     """Compare the final values of two sets of runs, metric by metric and layer by layer.
 
@@ -55,6 +60,8 @@ def compare(
     conditions : (str, str), optional
         The conditions of ``a`` and ``b`` to compare, if the results hold several. Runs without a condition
         have the condition ``(no condition)``.
+    names : (str, str)
+        What the notes call ``a`` and ``b``.
 
     Returns
     -------
@@ -95,7 +102,7 @@ def compare(
         {"stream": stream, "variable": name, **row}
         for stream in sides[0]
         if stream in sides[1]
-        for name, row in _stream_rows(sides[0][stream], sides[1][stream], level)
+        for name, row in _stream_rows(sides[0][stream], sides[1][stream], level, names)
     ]
     if not any(row["design"] for row in rows):
         why = "".join(f"; {row['variable']}: {row['note']}" for row in rows[:1])
@@ -145,17 +152,19 @@ def _own(stream: xr.Dataset) -> xr.Dataset:
     return held.dropna("layer", how="all") if "layer" in held.dims else held
 
 
-def _stream_rows(a: xr.Dataset, b: xr.Dataset, level: float) -> list[tuple[str, dict[str, Any]]]:
+def _stream_rows(
+    a: xr.Dataset, b: xr.Dataset, level: float, sides: tuple[str, str]
+) -> list[tuple[str, dict[str, Any]]]:
     """Return each variable that both sides have, with its rows."""
-    design = design_of(a, b)
+    design = design_of(a, b, sides)
     runs = [[str(run) for run in side["run"].values] for side in (a, b)]
     common = sorted(set(map(str, a.data_vars)) & set(map(str, b.data_vars)))
-    finals = ((name, final_values_of_both(a[name], b[name])) for name in common)
-    return [(name, row) for name, values in finals for row in _rows(values, runs, design, level)]
+    finals = ((name, final_values_of_both(a[name], b[name], sides)) for name in common)
+    return [(name, row) for name, values in finals for row in _rows(values, runs, design, level, sides)]
 
 
 def _rows(
-    finals: BothSides, runs: Sequence[Sequence[str]], design: Design, level: float
+    finals: BothSides, runs: Sequence[Sequence[str]], design: Design, level: float, sides: tuple[str, str]
 ) -> list[dict[str, Any]]:
     """Return one row per layer, or a single row without numbers if nothing can be compared."""
     if not finals.layers:
@@ -176,7 +185,7 @@ def _rows(
         absent = [
             f"{len(gone)} of {len(side)} runs of {name} left out, without a number at step {finals.step} "
             f"({', '.join(labels[at[i]] for i in gone)})"
-            for name, side, labels, at in zip("ab", (x, y), runs, (design.at_a, design.at_b), strict=True)
+            for name, side, labels, at in zip(sides, (x, y), runs, (design.at_a, design.at_b), strict=True)
             if len(gone := np.flatnonzero(np.isnan(side)))
         ]
         mean_a, mean_b = (float(v.mean()) if len(v) else _NAN for v in (a, b))

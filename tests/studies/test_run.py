@@ -22,7 +22,7 @@ from fadiag.studies.plan import place_of
 from fadiag.studies.runs import pool as pool_module
 from fadiag.studies.runs.data import data_facts
 from fadiag.studies.runs.pool import finish_run, outcome_of, store_of
-from fadiag.training import TRAINER_VERSION, train
+from fadiag.training import TRAINER_VERSION, DivergedError, train
 from tests.studies.small import SEARCH, declared
 from tests.training.stores import assert_same
 
@@ -119,6 +119,52 @@ def test_a_diverged_run_is_kept_and_shown_and_ends_nothing(made) -> None:
     page = (out / "page.md").read_text(encoding="utf-8")
     assert "## Runs that diverged\n\n- wild, seed 0 (learning rate 1,000,000" in page
     assert "Runs that diverged have no value." in page
+
+
+def test_a_few_survivors_are_counted_and_claim_nothing(tmp_path, monkeypatch) -> None:
+    def fragile(config, out, **options):
+        def progress(*_):
+            if config.rule == "fa" and config.seeds.init:
+                raise DivergedError("the loss is nan")
+
+        return train(config, out, progress=progress, **options)
+
+    monkeypatch.setattr(pool_module, "train", fragile)
+    study = declared(
+        "base.train.epochs=2", "seeds.reported=[0, 1, 2]", "primary.metric=test_accuracy", "metrics=[]"
+    )
+    result = run_study(study, tmp_path, workers=0)
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "| fa | 1 of 3 | 0.02 |" in page
+    assert "| bp | 3 | 0.02 |" in page
+    assert result.answer.startswith(
+        "Nothing is claimed of test accuracy, since runs are missing or diverged: fa − bp = "
+    )
+    assert " over 1 of 3 pairs (" in result.answer
+    assert "2 of 3 runs of fa left out" in result.answer
+    assert "of b left out" not in page
+
+
+def test_all_runs_of_a_condition_may_have_values_that_end_early_and_nothing_is_claimed(
+    tmp_path, monkeypatch
+) -> None:
+    def fragile(config, out, **options):
+        def progress(*_):
+            if config.rule == "fa":
+                raise DivergedError("the loss is nan")
+
+        return train(config, out, progress=progress, **options)
+
+    monkeypatch.setattr(pool_module, "train", fragile)
+    result = run_study(declared("base.train.epochs=2"), tmp_path, workers=0)
+    assert result.answer.startswith("Nothing is claimed of ")
+    assert "fa at step" in result.answer
+
+
+def test_one_seed_has_no_interval_and_claims_nothing(tmp_path) -> None:
+    result = run_study(declared("seeds.reported=[0]"), tmp_path, workers=0)
+    assert result.answer.startswith("Nothing is claimed of error participation ratio centered at fc2, since ")
+    assert "since there is no interval: fa − bp = " in result.answer
 
 
 def test_the_contrasts_begin_with_the_primary_one_and_leave_controls_out_of_it(made) -> None:

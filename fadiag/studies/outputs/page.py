@@ -33,17 +33,20 @@ def answer_of(folder: Path) -> str:
     where = f" at {row['layer']}" if row["layer"] else ""
     what = f"{plain(row['metric'])}{where}"
     values = f"{condition} − {baseline} = {number(row['difference'])}"
-    if not row["low"]:
-        return f"The difference in {what} is {values}, without an interval ({row['note']})."
-    low, high = float(row["low"]), float(row["high"])
-    interval = f"{values}, 95 % interval [{number(row['low'])}, {number(row['high'])}]"
     runs = f"{row['runs']} {_PAIRS.get(row['design'], 'runs')}"
+    diverged = {one["condition"] for one in read_rows(folder / "table.csv") if one["status"] == "diverged"}
+    if int(row["runs"]) < int(row["planned"]) or diverged & {condition, baseline}:
+        return (
+            f"Nothing is claimed of {what}, since runs are missing or diverged: {values} over "
+            f"{_of_planned(row)} pairs ({row['note']})."
+        )
+    if not row["low"]:
+        return f"Nothing is claimed of {what}, since there is no interval: {values} ({row['note']})."
+    interval = f"{values}, 95 % interval [{number(row['low'])}, {number(row['high'])}]"
     p = f", p = {number(row['p'])}" if row["p"] else ""
-    if row["differs"] == "false" and not low <= 0 <= high:
-        return f"Nothing is claimed of {what}, since runs are missing: {interval}, {runs} ({row['note']})."
-    if low <= 0 <= high:
+    if row["differs"] == "false":
         return f"No difference in {what} is detectable: {interval}, {runs}{p}."
-    side = "higher" if low > 0 else "lower"
+    side = "higher" if float(row["low"]) > 0 else "lower"
     expected = _EXPECTED.get(declared["tail"])
     as_asked = {None: "", side: ", as expected"}.get(expected, ", against the expectation")
     return f"{what[0].upper()}{what[1:]} is {side} under {condition}{as_asked}: {interval}, {runs}{p}."
@@ -151,7 +154,9 @@ def _conditions(study: Study, rows: Sequence[Row], runs: Sequence[Row]) -> list[
         rest += f", of {row['rate_from']}" if row.get("rate_from") else ""
         name = f"{row['condition']} (control)" if row["control"] == "true" else row["condition"]
         cells = [_with_interval(row, key) for key in dict.fromkeys(shown)]
-        body.append([name, row["runs"], f"{number(row['learning_rate'])}{rest}", *cells])
+        whole = int(row["runs"]) - int(row["diverged"])
+        runs_of = row["runs"] if row["diverged"] == "0" else f"{whole} of {row['runs']}"
+        body.append([name, runs_of, f"{number(row['learning_rate'])}{rest}", *cells])
     layers = sorted({row["layer"] for row in runs if row["layer"]})
     where = f" Metrics are those of {', '.join(layers)}." if layers else ""
     return [
@@ -181,7 +186,7 @@ def _differences(rows: Sequence[Row]) -> list[str]:
             number(row.get("difference", "")),
             interval,
         ]
-        body.append([*cells, *([number(row.get("p", ""))] if with_p else []), row.get("runs", "")])
+        body.append([*cells, *([number(row.get("p", ""))] if with_p else []), _of_planned(row)])
     notes = list(dict.fromkeys(row["note"] for row in near if row.get("note")))
     head = ["contrast", "metric", "difference", "interval", *(["p"] if with_p else []), "runs"]
     return [
@@ -191,6 +196,12 @@ def _differences(rows: Sequence[Row]) -> list[str]:
         _list(notes),
         "[contrasts.csv](contrasts.csv) has all layers.",
     ]
+
+
+def _of_planned(row: Row) -> str:
+    """Return the number of pairs of a contrast, as "1 of 6" if some are missing."""
+    whole = row.get("planned") in (None, "", row.get("runs"))
+    return row.get("runs", "") if whole else f"{row['runs']} of {row['planned']}"
 
 
 def _search(study: Study, rows: Sequence[Row]) -> list[str]:

@@ -162,7 +162,9 @@ def _contrast(study: Study, results: xr.DataTree, name: str, baseline: str) -> I
     common: Row = {"condition": name, "baseline": baseline, "control": control}
     is_primary = (name, baseline) == study.primary.contrast
     try:
-        found = compare(results, results, conditions=(baseline, name)).to_dict("records")
+        found = compare(results, results, conditions=(baseline, name), names=(baseline, name)).to_dict(
+            "records"
+        )
     except InputError as error:
         yield {**common, "primary": is_primary, "metric": study.primary.metric, "note": str(error)}
         return
@@ -182,6 +184,7 @@ def _contrast(study: Study, results: xr.DataTree, name: str, baseline: str) -> I
             "layer": row["layer"],
             "at_primary_layer": at_layer,
             "runs": row["runs"],
+            "planned": len(study.seed_tables()),
             "design": row["design"],
             "mean": row["b"],
             "baseline_mean": row["a"],
