@@ -355,6 +355,15 @@ def test_crossed_seeds_have_two_way_intervals_and_figures_of_equal_seeds(tmp_pat
     }
 
 
+def test_figures_of_a_grid_show_differences_to_the_declared_baseline(tmp_path) -> None:
+    study = declared("figures.names=['conditions']", more='[grid]\n"model.weight_scale" = [1.0, 0.5]\n')
+    run_study(study, tmp_path, workers=0)
+    drawn = table(tmp_path / "figures" / "conditions.csv")
+    differences = {row["condition"] for row in drawn if row["kind"] == "difference"}
+    assert differences == {"fa weight_scale=1", "bp weight_scale=0.5", "fa weight_scale=0.5"}
+    assert "name one with baseline=" not in table(tmp_path / "figures.csv")[0]["caption"]
+
+
 def test_a_condition_that_trains_at_no_rate_is_said_so_and_the_rest_goes_on(tmp_path) -> None:
     more = "[search]\nrates = [1e6]\nseeds = [100]\n"
     study = declared(

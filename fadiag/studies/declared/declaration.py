@@ -60,7 +60,12 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str
         for key in old | new:
             values = {"before": old.get(key), "after": new.get(key)}
             if values["before"] != values["after"]:
-                change = {"date": date, "conditions": [], "key": key.removeprefix("config."), **values}
+                change: dict[str, Any] = {
+                    "date": date,
+                    "conditions": [],
+                    "key": key.removeprefix("config."),
+                    **values,
+                }
                 found.setdefault(repr(change), change)["conditions"] += [name] if name else []
     return list(found.values())
 

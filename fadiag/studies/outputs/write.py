@@ -75,7 +75,8 @@ def write_outputs(made: Made, folder: Path, progress: Callable[[int, int], None]
     look = study.figures
     order = dict.fromkeys([*look.order, *study.conditions])
     with theme(labels=look.labels, colors=look.colors, order=list(order)):
-        write_rows(draw_figures(look, shown, folder / "figures"), folder / "figures.csv")
+        drawn = draw_figures(look, shown, folder / "figures", study.primary.contrast[1])
+        write_rows(drawn, folder / "figures.csv")
         if made.runs:
             write_report(shown, folder / "report.html", title=study.name, declared=_declared(made, facts))
     write_page(study, folder, facts)
