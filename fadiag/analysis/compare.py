@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 _NAN = float("nan")
+#: Signals are recorded in float32, so a difference below this share of the values is rounding.
+_ROUNDING = float(np.finfo(np.float32).eps)
 _Values = dict[str, tuple[Floats, Floats]]
 
 
@@ -46,6 +48,8 @@ def compare(
       effects of the differences;
     - ``unpaired``: Welch's t;
     - ``broken``, runs of one side share some of their seeds and are not crossed: no interval.
+
+    Differences and ends of intervals below the float32 rounding of a layer's largest value count as zero.
 
     The level holds for each interval alone. At 0.95, one in twenty rows without a difference will seem to
     differ. The p-value holds for all layers of a variable together (max-T sign flips over the pairs), and
@@ -189,6 +193,7 @@ def _rows(
             if len(gone := np.flatnonzero(np.isnan(side)))
         ]
         mean_a, mean_b = (float(v.mean()) if len(v) else _NAN for v in (a, b))
+        difference, low, high = _without_rounding(np.array([mean_b - mean_a, low, high]), x, y).tolist()
         rows.append(
             {
                 "layer": layer,
@@ -196,7 +201,7 @@ def _rows(
                 "design": design.kind,
                 "a": mean_a,
                 "b": mean_b,
-                "difference": mean_b - mean_a,
+                "difference": difference,
                 "low": low,
                 "high": high,
                 "differs": (low > 0 or high < 0) and not absent,  # False without an interval
@@ -207,6 +212,13 @@ def _rows(
             }
         )
     return rows
+
+
+def _without_rounding(differences: Floats, x: Floats, y: Floats) -> Floats:
+    """Return differences between two sides with zeros for those that are rounding errors of the values."""
+    values = np.abs(np.concatenate([x, y]))
+    smallest = _ROUNDING * values.max(initial=0, where=~np.isnan(values))
+    return np.where(np.abs(differences) <= smallest, 0.0, differences)
 
 
 def _interval(a: Floats, b: Floats, design: Design, level: float) -> tuple[float, float, str]:
@@ -240,7 +252,7 @@ def _layers_together(values: _Values, design: Design) -> tuple[dict[str, float],
     }
     if design.kind in refusals:
         return {}, dict.fromkeys(values, refusals[design.kind])
-    differences = {layer: y - x for layer, (x, y) in values.items()}
+    differences = {layer: _without_rounding(y - x, x, y) for layer, (x, y) in values.items()}
     whole = {layer: d for layer, d in differences.items() if not np.isnan(d).any()}
     notes = dict.fromkeys(differences.keys() - whole.keys(), "no p: not every pair has a value")
     pairs = len(design.at_a)
