@@ -7,6 +7,7 @@ from pathlib import Path
 from fadiag.paths import absolute_path
 from fadiag.studies.declared.study import PlannedRun, Study
 from fadiag.studies.runs.address import address_of
+from fadiag.studies.runs.checks import check_study
 from fadiag.studies.runs.pool import outcome_of, store_of
 from fadiag.studies.runs.search import Curve, Point, choose, rate_chosen, score_of, search_runs
 from fadiag.training import Config
@@ -34,6 +35,11 @@ class Planned:
 def plan_study(study: Study, pool: str | Path) -> list[Planned]:
     """Return all runs of a study, and which of them are in the pool.
 
+    Raises
+    ------
+    ConfigError
+        A configuration does not fit its data or network.
+
     Examples
     --------
     >>> from fadiag.studies import find_study, load_study
@@ -41,6 +47,7 @@ def plan_study(study: Study, pool: str | Path) -> list[Planned]:
     >>> len(plan), plan[0].name, plan[0].status
     (18, 'bp-seed0', None)
     """
+    check_study(study)
     home = absolute_path(pool)
     searched = search_runs(study)
     done = all(outcome_of(place_of(home, run.config)) for _, run in searched)

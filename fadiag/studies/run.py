@@ -16,7 +16,7 @@ from fadiag.studies.declared.study import PlannedRun, Study
 from fadiag.studies.outputs.measure import ReportedRun
 from fadiag.studies.outputs.write import Made, write_outputs
 from fadiag.studies.plan import curves_of, has_fixed_rate, place_of
-from fadiag.studies.runs.layers import check_layer
+from fadiag.studies.runs.checks import check_study
 from fadiag.studies.runs.pool import Answer, store_of
 from fadiag.studies.runs.schedule import Backend, Progress, Progressing, backend, finish_runs
 from fadiag.studies.runs.search import rate_chosen, search_runs
@@ -94,7 +94,8 @@ def run_study(
     Raises
     ------
     ConfigError
-        The folder holds a study with another primary metric, layer or contrast.
+        A configuration does not fit its data or network, or the folder holds a study with another primary
+        metric, layer or contrast.
     StoreError
         The disk is full. What is finished is kept.
     FadiagError
@@ -114,7 +115,7 @@ def run_study(
     home = absolute_path(pool) if pool is not None else folder / "pool"
     if workers is not None and workers < 0:
         raise InputError(f"workers is {workers}; give at least one, or 0 for this process")
-    check_layer(study)
+    check_study(study)
     folder.mkdir(parents=True, exist_ok=True)
     declare(study, folder / "study.json")
     searched = search_runs(study)

@@ -331,6 +331,32 @@ def test_a_layer_that_no_network_has_is_refused_before_anything_runs(tmp_path) -
         run_study(declared(), tmp_path / "out", workers=-1)
 
 
+@pytest.mark.parametrize(
+    ("condition", "says"),
+    [
+        ("rule = 'kp'", "'odd': rule is 'kp', and with optimizer.weight_decay 0"),
+        ("train.batch_size = 61", "'odd': train.batch_size is 61, but there are only 60 training samples"),
+        ("record.probe_samples = 41", "'odd': record.probe_samples is 41, but there are only 40 test"),
+        ("rule = 'frozen'\noptimizer.name = 'muon'", "'odd': optimizer.name is 'muon', and rule 'frozen'"),
+        ("train.batch_size = 1\nmodel.norm = 'batch'", "'odd': train.batch_size is 1 in 1 part"),
+    ],
+)
+def test_a_condition_that_cannot_run_is_refused_before_anything_runs(condition, says, tmp_path) -> None:
+    study = declared(more=f"[conditions.odd]\n{condition}\n")
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        run_study(study, tmp_path / "out", workers=0)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        plan_study(study, tmp_path / "pool")
+
+
+def test_a_search_that_cannot_run_is_refused_too(tmp_path) -> None:
+    """It trains on four fifths of the images."""
+    study = declared("base.train.batch_size=50", more=SEARCH)
+    with pytest.raises(ConfigError, match=r"'bp': train.batch_size is 50, .* only 48 training samples"):
+        plan_study(study, tmp_path / "pool")
+
+
 def test_the_first_layer_and_a_logged_value_can_be_primary(tmp_path) -> None:
     first = run_study(declared("primary.layer=first"), tmp_path / "a", pool=tmp_path / "pool", workers=0)
     assert {row["layer"] for row in table(tmp_path / "a" / "table.csv")} == {"fc1"}
