@@ -206,6 +206,8 @@ def test_the_page_says_what_was_declared_found_and_not_found(made) -> None:
         "seeds: 0, 1",
         "search: rates 0.01, 0.02, seeds 100, by validation accuracy",
         "With 2 seeds there is no p-value",
+        "Means over runs with 95 % t intervals",
+        "Paired by seed, at the primary layer",
         "The rates of wild are declared, not searched here.",
         "![Accuracy over training](figures/accuracy_over_training.png)",
         "`fadiag study s.toml`",
@@ -375,6 +377,13 @@ def test_crossed_seeds_have_two_way_intervals_and_figures_of_equal_seeds(tmp_pat
     primary = table(tmp_path / "contrasts.csv")[0]
     assert (primary["design"], primary["runs"]) == ("crossed", "4")
     assert "4 pairs of crossed seeds" in result.answer
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "Means over runs (without intervals, since they share seeds)" in page
+    assert "Paired by all seeds, at the primary layer" in page
+    assert "Figures and report show only the runs whose seeds are all equal" in page
+    only = "Only runs whose seeds are all equal are drawn, so means differ from those of all runs."
+    assert table(tmp_path / "figures.csv")[0]["caption"].endswith(only)
+    assert only in (tmp_path / "figures" / "accuracy_over_training.tex").read_text(encoding="utf-8")
     drawn = table(tmp_path / "figures" / "accuracy_over_training.csv")
     assert {(row["condition"], row["seed"]) for row in drawn if row["kind"] == "seed"} == {
         (c, s) for c in ("bp", "fa") for s in ("0", "1")

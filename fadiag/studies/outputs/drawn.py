@@ -6,6 +6,7 @@ import xarray as xr
 
 from fadiag.errors import FadiagError
 from fadiag.figures import caption, drawable, find, save
+from fadiag.figures.base.record import records_of
 from fadiag.results.roles import roles
 from fadiag.studies.declared.tables import FigureTable
 
@@ -13,11 +14,11 @@ __all__ = ["draw_figures"]
 
 
 def draw_figures(
-    chosen: FigureTable, results: xr.DataTree, folder: Path, baseline: str
+    chosen: FigureTable, results: xr.DataTree, folder: Path, baseline: str, note: str
 ) -> list[dict[str, str]]:
     """Draw the chosen figures into a folder; return a row for each: its caption, or why it is not drawn.
 
-    Differences are to the given baseline, if the results hold it.
+    Differences are to the given baseline, if the results hold it. Each caption ends with the note.
     """
     folder.mkdir(exist_ok=True)
     rows = []
@@ -27,6 +28,8 @@ def draw_figures(
         row = {"name": figure.name, "title": figure.title, "caption": "", "not_drawn": ""}
         try:
             canvas = figure.draw(results, baseline=held)
+            for record in records_of(canvas.axes):
+                record.say_once(note)
             save(canvas, folder / figure.name, formats=("pdf", "png"))
             row["caption"] = caption(canvas)
         except FadiagError as error:

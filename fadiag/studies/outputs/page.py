@@ -1,4 +1,4 @@
-"""Write the page of a study in plain words; every number on it comes from the CSV tables next to it."""
+"""Write the page of a study in plain words; its numbers and captions come from the CSV tables next to it."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -65,11 +65,11 @@ def write_page(study: Study, folder: Path, facts: Mapping[str, Any]) -> Path:
         "Declared before the first run": [] if amendments else _declared(study),
         "Declared, and changed later": [*_declared(study), *_changed(amendments)] if amendments else [],
         "Conditions": _conditions(study, tables["conditions"], tables["table"]),
-        "Differences": _differences(tables["contrasts"]),
+        "Differences": _differences(study, tables["contrasts"]),
         "Learning rates": _search(study, tables["search"]),
         "Runs that diverged": _diverged(tables["table"]),
         "What cannot be concluded": [_list(limits_of(study, tables))],
-        "Figures": _drawn(tables["figures"]),
+        "Figures": _drawn(study, tables["figures"]),
         "How it was made": _made(study, facts),
     }
     parts = [
@@ -159,8 +159,11 @@ def _conditions(study: Study, rows: Sequence[Row], runs: Sequence[Row]) -> list[
         body.append([name, runs_of, f"{number(row['learning_rate'])}{rest}", *cells])
     layers = sorted({row["layer"] for row in runs if row["layer"]})
     where = f" Metrics are those of {', '.join(layers)}." if layers else ""
+    interval = (
+        " (without intervals, since they share seeds)" if study.seeds.cross else " with 95 % t intervals"
+    )
     return [
-        f"Means over runs with 95 % t intervals, at the last step.{where}",
+        f"Means over runs{interval}, at the last step.{where}",
         _table(head, body),
         "[table.csv](table.csv) has every run, [conditions.csv](conditions.csv) every number of a condition.",
     ]
@@ -172,7 +175,7 @@ def _with_interval(row: Row, key: str) -> str:
     return f"{number(row.get(key, ''))}{interval}"
 
 
-def _differences(rows: Sequence[Row]) -> list[str]:
+def _differences(study: Study, rows: Sequence[Row]) -> list[str]:
     near = [row for row in rows if row["primary"] == "true" or row.get("at_primary_layer") == "true"]
     shown = [row for row in near if row.get("difference") or row["primary"] == "true"]
     with_p = any(row.get("p") for row in shown)  # it needs six pairs
@@ -190,8 +193,9 @@ def _differences(rows: Sequence[Row]) -> list[str]:
     notes = list(dict.fromkeys(row["note"] for row in near if row.get("note")))
     head = ["contrast", "metric", "difference", "interval", *(["p"] if with_p else []), "runs"]
     return [
-        "Paired by seed, at the primary layer, with 95 % intervals. The primary contrast is in bold. Each "
-        "interval holds its level alone: of twenty without a difference, one excludes zero.",
+        f"Paired by {'all seeds' if study.seeds.cross else 'seed'}, at the primary layer, with 95 % "
+        "intervals. The primary contrast is in bold. Each interval holds its level alone: of twenty without a "
+        "difference, one excludes zero.",
         _table(head, body),
         _list(notes),
         "[contrasts.csv](contrasts.csv) has all layers.",
@@ -246,14 +250,16 @@ def _diverged(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _drawn(rows: Sequence[Row]) -> list[str]:
-    return [
+def _drawn(study: Study, rows: Sequence[Row]) -> list[str]:
+    drawn = [
         f"**{row['title']}** is not drawn: {row['not_drawn']}"
         if row["not_drawn"]
         else f"![{row['title']}](figures/{row['name']}.png)\n\n**{row['title']}.** {row['caption']} "
         f"([PDF](figures/{row['name']}.pdf), [numbers](figures/{row['name']}.csv))"
         for row in rows
     ]
+    equal = "Figures and report show only the runs whose seeds are all equal; the tables above hold all runs."
+    return [equal, *drawn] if study.seeds.cross and drawn else drawn
 
 
 def _made(study: Study, facts: Mapping[str, Any]) -> list[str]:
