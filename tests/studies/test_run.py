@@ -390,6 +390,13 @@ def test_crossed_seeds_have_two_way_intervals_and_figures_of_equal_seeds(tmp_pat
     }
 
 
+def test_runs_that_conditions_share_under_crossing_have_labels_of_their_own(tmp_path) -> None:
+    study = declared("seeds.cross=['init', 'feedback']", more="[conditions.again]\nrule = 'fa'\n")
+    labels = [str(one) for one in run_study(study, tmp_path, workers=0).results["log"]["run"].values]
+    assert len(set(labels)) == len(labels) == 12
+    assert {"again-seed0", "again-seed0-feedback1"} <= set(labels)
+
+
 def test_figures_of_a_grid_show_differences_to_the_declared_baseline(tmp_path) -> None:
     study = declared("figures.names=['conditions']", more='[grid]\n"model.weight_scale" = [1.0, 0.5]\n')
     run_study(study, tmp_path, workers=0)
