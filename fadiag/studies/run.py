@@ -15,7 +15,7 @@ from fadiag.studies.declared.declaration import declare
 from fadiag.studies.declared.study import PlannedRun, Study
 from fadiag.studies.outputs.measure import ReportedRun
 from fadiag.studies.outputs.write import Made, write_outputs
-from fadiag.studies.plan import curves_of, has_fixed_rate, place_of
+from fadiag.studies.plan import curves_of, device_of, has_fixed_rate, place_of
 from fadiag.studies.runs.checks import check_study
 from fadiag.studies.runs.pool import Answer, store_of
 from fadiag.studies.runs.schedule import Backend, Progress, Progressing, backend, finish_runs
@@ -118,7 +118,7 @@ def run_study(
     check_study(study)
     folder.mkdir(parents=True, exist_ok=True)
     declare(study, folder / "study.json")
-    searched = search_runs(study)
+    device, searched = device_of(study), search_runs(study)
     fixed = study.runs({name: one for name, one in study.conditions.items() if has_fixed_rate(study, name)})
     number = len(study.seed_tables())
     total = len(searched) + number * len(study.conditions)
@@ -132,9 +132,9 @@ def run_study(
         answers: dict[Path, Answer] = {}
 
         def finish(runs: Sequence[PlannedRun]) -> None:
-            places = {place_of(home, run.config): (run.name, run.config) for run in runs}
+            places = {place_of(home, run.config, device): (run.name, run.config) for run in runs}
             counter.without(len(runs) - len(places))  # conditions that share a run
-            answers.update(finish_runs(places, where, device=study.device, progress=counter))
+            answers.update(finish_runs(places, where, device=device, progress=counter))
 
         finish([*(run for _, run in searched), *fixed])
         curves = curves_of(study, home, searched)
@@ -144,7 +144,7 @@ def run_study(
         finish([run for run in study.runs(rated) if run.name not in known])
     reported = []
     for run in study.runs(rated):
-        place = place_of(home, run.config)
+        place = place_of(home, run.config, device)
         reported.append(ReportedRun(run, place, answers[place]))
     with _shown(progress, "analyzing") as report:
         made = write_outputs(

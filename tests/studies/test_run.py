@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 import fadiag
@@ -18,6 +19,7 @@ from fadiag.errors import ConfigError, FadiagError, InputError, StoreError
 from fadiag.store import open_run, run_info
 from fadiag.studies import plan_study, run_study
 from fadiag.studies.declared.declaration import declare
+from fadiag.studies.outputs.rows import condition_rows
 from fadiag.studies.plan import place_of
 from fadiag.studies.runs import pool as pool_module
 from fadiag.studies.runs.data import data_facts
@@ -161,10 +163,31 @@ def test_all_runs_of_a_condition_may_have_values_that_end_early_and_nothing_is_c
     assert "fa at step" in result.answer
 
 
+def test_intervals_of_conditions_stay_within_the_possible_values() -> None:
+    study = declared()
+    rows = [{"condition": "bp", "learning_rate": 1, "rest_learning_rate": None, "status": "complete"}] * 2
+    values = ({"test_accuracy": 0.1, "error_cosine": 0.9}, {"test_accuracy": 0.3, "error_cosine": 1.0})
+    made = condition_rows(study, [row | more for row, more in zip(rows, values, strict=True)])[0]
+    assert (made["test_accuracy_low"], made["test_accuracy_high"]) == (0, 1)
+    assert made["error_cosine_low"] == pytest.approx(0.95 - 12.706 * 0.05, abs=1e-3)
+    assert made["error_cosine_high"] == 1
+
+
+def test_runs_of_a_gpu_are_others_in_the_pool(tmp_path) -> None:
+    study = declared("seeds.reported=[0]")
+    run_study(study, tmp_path, workers=0)
+    assert [one.status for one in plan_study(study, tmp_path / "pool")] == ["complete", "complete"]
+    on_gpu = plan_study(declared("seeds.reported=[0]", "device=cuda"), tmp_path / "pool")
+    assert [one.status for one in on_gpu] == [None, None]
+    auto = plan_study(declared("seeds.reported=[0]", "device=auto"), tmp_path / "pool")
+    assert {one.status for one in auto} == ({None} if torch.cuda.is_available() else {"complete"})
+
+
 def test_one_seed_has_no_interval_and_claims_nothing(tmp_path) -> None:
     result = run_study(declared("seeds.reported=[0]"), tmp_path, workers=0)
     assert result.answer.startswith("Nothing is claimed of error participation ratio centered at fc2, since ")
     assert "since there is no interval: fa − bp = " in result.answer
+    assert "With 1 seed there is no p-value" in (tmp_path / "page.md").read_text(encoding="utf-8")
 
 
 def test_the_contrasts_begin_with_the_primary_one_and_leave_controls_out_of_it(made) -> None:
@@ -206,7 +229,7 @@ def test_the_page_says_what_was_declared_found_and_not_found(made) -> None:
         "seeds: 0, 1",
         "search: rates 0.01, 0.02, seeds 100, by validation accuracy",
         "With 2 seeds there is no p-value",
-        "Means over runs with 95 % t intervals",
+        "Means over runs with 95 % t intervals, cut to the possible values",
         "Paired by seed, at the primary layer",
         "The rates of wild are declared, not searched here.",
         "![Accuracy over training](figures/accuracy_over_training.png)",
@@ -367,6 +390,9 @@ def test_the_first_layer_and_a_logged_value_can_be_primary(tmp_path) -> None:
     accuracy = run_study(logged, tmp_path / "b", pool=tmp_path / "pool", workers=0)
     assert "est accuracy" in accuracy.answer
     assert " at fc" not in accuracy.answer
+    page = (tmp_path / "b" / "page.md").read_text(encoding="utf-8")
+    assert "primary metric: `test_accuracy`, at the last step" in page
+    assert "one layer" not in page
 
 
 def test_crossed_seeds_have_two_way_intervals_and_figures_of_equal_seeds(tmp_path) -> None:

@@ -11,6 +11,7 @@ from fadiag.studies.declared.declaration import flat
 from fadiag.studies.declared.study import Study
 from fadiag.studies.outputs.limits import limits_of
 from fadiag.training import Config
+from fadiag.training.recording import LOGGED
 
 __all__ = ["answer_of", "write_page"]
 
@@ -114,7 +115,7 @@ def _declared(study: Study) -> list[str]:
     primary, seeds = study.primary, study.seeds
     condition, baseline = primary.contrast
     expected = _EXPECTED.get(primary.tail, "on either side")
-    layer = "" if primary.layer == "" else f", layer: {primary.layer.replace('_', ' ')}"
+    layer = "" if primary.metric in LOGGED else f", layer: {primary.layer.replace('_', ' ')}"
     crossed = f", crossed: {' × '.join(seeds.cross)}" if seeds.cross else ""
     lines = [
         f"primary metric: `{primary.metric}`{layer}, at the last step",
@@ -160,7 +161,9 @@ def _conditions(study: Study, rows: Sequence[Row], runs: Sequence[Row]) -> list[
     layers = sorted({row["layer"] for row in runs if row["layer"]})
     where = f" Metrics are those of {', '.join(layers)}." if layers else ""
     interval = (
-        " (without intervals, since they share seeds)" if study.seeds.cross else " with 95 % t intervals"
+        " (without intervals, since they share seeds)"
+        if study.seeds.cross
+        else " with 95 % t intervals, cut to the possible values"
     )
     return [
         f"Means over runs{interval}, at the last step.{where}",
@@ -194,8 +197,8 @@ def _differences(study: Study, rows: Sequence[Row]) -> list[str]:
     head = ["contrast", "metric", "difference", "interval", *(["p"] if with_p else []), "runs"]
     return [
         f"Paired by {'all seeds' if study.seeds.cross else 'seed'}, at the primary layer, with 95 % "
-        "intervals. The primary contrast is in bold. Each interval holds its level alone: of twenty without a "
-        "difference, one excludes zero.",
+        "intervals. The primary contrast is in bold. Each interval holds its level alone: of twenty without "
+        "a difference, one excludes zero.",
         _table(head, body),
         _list(notes),
         "[contrasts.csv](contrasts.csv) has all layers.",
