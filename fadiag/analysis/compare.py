@@ -23,11 +23,18 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 _NAN = float("nan")
+#: Signals are recorded in float32, so a difference below this share of the values is rounding.
+_ROUNDING = float(np.finfo(np.float32).eps)
 _Values = dict[str, tuple[Floats, Floats]]
 
 
 def compare(
-    a: xr.DataTree, b: xr.DataTree, *, level: float = 0.95, conditions: tuple[str, str] | None = None
+    a: xr.DataTree,
+    b: xr.DataTree,
+    *,
+    level: float = 0.95,
+    conditions: tuple[str, str] | None = None,
+    names: tuple[str, str] = ("a", "b"),
 ) -> "pd.DataFrame":
     """Compare the final values of two sets of runs, metric by metric and layer by layer.
 
@@ -42,6 +49,8 @@ def compare(
     - ``unpaired``: Welch's t;
     - ``broken``, runs of one side share some of their seeds and are not crossed: no interval.
 
+    Differences and ends of intervals below the float32 rounding of a layer's largest value count as zero.
+
     The level holds for each interval alone. At 0.95, one in twenty rows without a difference will seem to
     differ. The p-value holds for all layers of a variable together (max-T sign flips over the pairs), and
     needs six pairs. A number that cannot be computed is NaN, and ``note`` says why.
@@ -55,6 +64,8 @@ def compare(
     conditions : (str, str), optional
         The conditions of ``a`` and ``b`` to compare, if the results hold several. Runs without a condition
         have the condition ``(no condition)``.
+    names : (str, str)
+        What the notes call ``a`` and ``b``.
 
     Returns
     -------
@@ -95,7 +106,7 @@ def compare(
         {"stream": stream, "variable": name, **row}
         for stream in sides[0]
         if stream in sides[1]
-        for name, row in _stream_rows(sides[0][stream], sides[1][stream], level)
+        for name, row in _stream_rows(sides[0][stream], sides[1][stream], level, names)
     ]
     if not any(row["design"] for row in rows):
         why = "".join(f"; {row['variable']}: {row['note']}" for row in rows[:1])
@@ -145,17 +156,19 @@ def _own(stream: xr.Dataset) -> xr.Dataset:
     return held.dropna("layer", how="all") if "layer" in held.dims else held
 
 
-def _stream_rows(a: xr.Dataset, b: xr.Dataset, level: float) -> list[tuple[str, dict[str, Any]]]:
+def _stream_rows(
+    a: xr.Dataset, b: xr.Dataset, level: float, sides: tuple[str, str]
+) -> list[tuple[str, dict[str, Any]]]:
     """Return each variable that both sides have, with its rows."""
-    design = design_of(a, b)
+    design = design_of(a, b, sides)
     runs = [[str(run) for run in side["run"].values] for side in (a, b)]
     common = sorted(set(map(str, a.data_vars)) & set(map(str, b.data_vars)))
-    finals = ((name, final_values_of_both(a[name], b[name])) for name in common)
-    return [(name, row) for name, values in finals for row in _rows(values, runs, design, level)]
+    finals = ((name, final_values_of_both(a[name], b[name], sides)) for name in common)
+    return [(name, row) for name, values in finals for row in _rows(values, runs, design, level, sides)]
 
 
 def _rows(
-    finals: BothSides, runs: Sequence[Sequence[str]], design: Design, level: float
+    finals: BothSides, runs: Sequence[Sequence[str]], design: Design, level: float, sides: tuple[str, str]
 ) -> list[dict[str, Any]]:
     """Return one row per layer, or a single row without numbers if nothing can be compared."""
     if not finals.layers:
@@ -176,10 +189,11 @@ def _rows(
         absent = [
             f"{len(gone)} of {len(side)} runs of {name} left out, without a number at step {finals.step} "
             f"({', '.join(labels[at[i]] for i in gone)})"
-            for name, side, labels, at in zip("ab", (x, y), runs, (design.at_a, design.at_b), strict=True)
+            for name, side, labels, at in zip(sides, (x, y), runs, (design.at_a, design.at_b), strict=True)
             if len(gone := np.flatnonzero(np.isnan(side)))
         ]
         mean_a, mean_b = (float(v.mean()) if len(v) else _NAN for v in (a, b))
+        difference, low, high = _without_rounding(np.array([mean_b - mean_a, low, high]), x, y).tolist()
         rows.append(
             {
                 "layer": layer,
@@ -187,7 +201,7 @@ def _rows(
                 "design": design.kind,
                 "a": mean_a,
                 "b": mean_b,
-                "difference": mean_b - mean_a,
+                "difference": difference,
                 "low": low,
                 "high": high,
                 "differs": (low > 0 or high < 0) and not absent,  # False without an interval
@@ -198,6 +212,13 @@ def _rows(
             }
         )
     return rows
+
+
+def _without_rounding(differences: Floats, x: Floats, y: Floats) -> Floats:
+    """Return differences between two sides with zeros for those that are rounding errors of the values."""
+    values = np.abs(np.concatenate([x, y]))
+    smallest = _ROUNDING * values.max(initial=0, where=~np.isnan(values))
+    return np.where(np.abs(differences) <= smallest, 0.0, differences)
 
 
 def _interval(a: Floats, b: Floats, design: Design, level: float) -> tuple[float, float, str]:
@@ -231,7 +252,7 @@ def _layers_together(values: _Values, design: Design) -> tuple[dict[str, float],
     }
     if design.kind in refusals:
         return {}, dict.fromkeys(values, refusals[design.kind])
-    differences = {layer: y - x for layer, (x, y) in values.items()}
+    differences = {layer: _without_rounding(y - x, x, y) for layer, (x, y) in values.items()}
     whole = {layer: d for layer, d in differences.items() if not np.isnan(d).any()}
     notes = dict.fromkeys(differences.keys() - whole.keys(), "no p: not every pair has a value")
     pairs = len(design.at_a)

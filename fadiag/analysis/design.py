@@ -30,8 +30,10 @@ class Design:
     left_out: str = ""
 
 
-def design_of(a: xr.Dataset, b: xr.Dataset) -> Design:
+def design_of(a: xr.Dataset, b: xr.Dataset, sides: tuple[str, str] = ("a", "b")) -> Design:
     """Return the design of two results, by the coordinates ``seed`` and ``feedback_seed`` of their runs.
+
+    The notes call the results by the names in ``sides``.
 
     If each seed has one run on each side, runs pair by seed. If seeds repeat, runs pair by both seeds. Each
     seed with each feedback seed is a crossed design, and its runs are not independent. Other runs that share
@@ -47,30 +49,30 @@ def design_of(a: xr.Dataset, b: xr.Dataset) -> Design:
         common = sorted(set(first) & set(second))
         if len(common) < 2:
             break
-        left_out = _left_out((a.sizes["run"], b.sizes["run"]), len(common), names)
+        left_out = _left_out((a.sizes["run"], b.sizes["run"]), len(common), names, sides)
         at_a, at_b = (np.array([key.index(c) for c in common], np.intp) for key in (first, second))
         grid = _grid(common) if len(names) == 2 else None
         if grid is not None:
             return Design("crossed", at_a, at_b, grid, left_out=left_out)
-        reason = _shared(a.isel(run=at_a), "a") or _shared(b.isel(run=at_b), "b")
+        reason = _shared(a.isel(run=at_a), sides[0]) or _shared(b.isel(run=at_b), sides[1])
         return Design("broken" if reason else "paired", at_a, at_b, None, reason, left_out)
-    reason = _shared(a, "a") or _shared(b, "b") or _on_both(a, b)
+    reason = _shared(a, sides[0]) or _shared(b, sides[1]) or _on_both(a, b, sides)
     return Design("broken" if reason else "unpaired", *everyone, None, reason)
 
 
-def _left_out(runs: tuple[int, int], pairs: int, names: tuple[str, ...]) -> str:
+def _left_out(runs: tuple[int, int], pairs: int, names: tuple[str, ...], sides: tuple[str, str]) -> str:
     """Return a note on the runs of either side without a partner; "" if there are none."""
-    gone = [f"{n - pairs} of {n} runs of {side}" for side, n in zip("ab", runs, strict=True) if n > pairs]
+    gone = [f"{n - pairs} of {n} runs of {side}" for side, n in zip(sides, runs, strict=True) if n > pairs]
     keys = "seed is" if len(names) == 1 else "seeds are"
     return f"{' and '.join(gone)} left out: their {keys} not on the other side" if gone else ""
 
 
-def _on_both(a: xr.Dataset, b: xr.Dataset) -> str:
+def _on_both(a: xr.Dataset, b: xr.Dataset, sides: tuple[str, str]) -> str:
     """Return a note if recordings are on both sides without being pairs; "" if not."""
     both = {key for key in recordings(a) if key[0]} & set(recordings(b))
     return (
-        f"{len(both)} of the runs of b are in a too, and a run is not independent of itself: leave them "
-        "out of one side, or give each run a 'seed' in its meta"
+        f"{len(both)} of the runs of {sides[1]} are in {sides[0]} too, and a run is not "
+        "independent of itself: leave them out of one side, or give each run a 'seed' in its meta"
         if both
         else ""
     )

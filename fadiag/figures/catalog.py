@@ -48,9 +48,11 @@ class Figure:
     needs : tuple of str
         The variables that it draws.
     plot : callable
-        Takes the results and an empty matplotlib figure, and draws.
+        Takes the results and an empty matplotlib figure, and draws; a baseline too, if it compares.
     by_name : bool
         Whether it is drawn only if a command or a study names it.
+    compares : bool
+        Whether it compares conditions with a baseline.
 
     Examples
     --------
@@ -62,14 +64,18 @@ class Figure:
     name: str
     title: str
     needs: tuple[str, ...]
-    plot: Callable[[xr.DataTree, Canvas], None]
+    plot: Callable[..., None]
     by_name: bool = False
+    compares: bool = False
 
-    def draw(self, results: xr.DataTree) -> Canvas:
-        """Return the drawing as a matplotlib figure unknown to pyplot; what is missing is a text in it."""
+    def draw(self, results: xr.DataTree, baseline: str | None = None) -> Canvas:
+        """Return the drawing as a matplotlib figure unknown to pyplot; what is missing is a text in it.
+
+        The baseline is the only condition with the rule "bp", if none is named.
+        """
         with styled():
             canvas = Canvas(layout="constrained")
-            self.plot(results, canvas)
+            self.plot(results, canvas, **({"baseline": baseline} if self.compares else {}))
             furnish(canvas)
             wide, high = canvas.get_size_inches()
             canvas.set_size_inches(wide, high + furniture_height(canvas))
@@ -123,23 +129,23 @@ def drawable(results: xr.DataTree) -> tuple[Figure, ...]:
     return (*FIGURES, *(figure for figure in asked if not figure.missing(results)))
 
 
-def _rank_by_depth(results: xr.DataTree, canvas: Canvas) -> None:
+def _rank_by_depth(results: xr.DataTree, canvas: Canvas, baseline: str | None) -> None:
     wide(canvas, 0.66)
     axs = canvas.subplots(2, 2, sharex="col", sharey="col")
     for row, signal in enumerate(("error", "modulator")):
         for ax, metric in zip(axs[row], METRICS, strict=True):
-            rank_by_depth(results, signal=signal, metric=metric, ax=ax, legend=False)
+            rank_by_depth(results, signal=signal, metric=metric, baseline=baseline, ax=ax, legend=False)
             ax.set_title(signal)
             if not row:
                 ax.set_xlabel("")
     letters(axs)
 
 
-def _rank_over_training(results: xr.DataTree, canvas: Canvas) -> None:
+def _rank_over_training(results: xr.DataTree, canvas: Canvas, baseline: str | None) -> None:
     wide(canvas, 0.4)
     parts = canvas.subfigures(len(METRICS), 1, squeeze=False)[:, 0]
     for part, metric in zip(parts, METRICS, strict=True):
-        per_layer(rank_over_training, results, figure=part, metric=metric)
+        per_layer(rank_over_training, results, figure=part, metric=metric, baseline=baseline)
     wide(canvas, 0.22 * _rows(canvas))
 
 
@@ -149,11 +155,11 @@ def _rows(canvas: Canvas) -> int:
     return len({(id(part), spec.rowspan.start) for part, spec in places if spec is not None})
 
 
-def _rank_gap(results: xr.DataTree, canvas: Canvas) -> None:
+def _rank_gap(results: xr.DataTree, canvas: Canvas, baseline: str | None) -> None:
     wide(canvas, 0.34)
     axs = canvas.subplots(1, 2)
     for ax, metric in zip(axs, METRICS, strict=True):
-        rank_gap(results, metric=metric, ax=ax, legend=False)
+        rank_gap(results, metric=metric, baseline=baseline, ax=ax, legend=False)
     letters(axs)
 
 
@@ -177,19 +183,19 @@ def _overlap(results: xr.DataTree, canvas: Canvas) -> None:
     wide(canvas, 0.24 * _rows(canvas))
 
 
-def _accuracy(results: xr.DataTree, canvas: Canvas) -> None:
+def _accuracy(results: xr.DataTree, canvas: Canvas, baseline: str | None) -> None:
     wide(canvas, 0.42)
-    accuracy_over_training(results, ax=canvas.add_subplot(), legend=False)
+    accuracy_over_training(results, baseline=baseline, ax=canvas.add_subplot(), legend=False)
 
 
-def _conditions(results: xr.DataTree, canvas: Canvas) -> None:
+def _conditions(results: xr.DataTree, canvas: Canvas, baseline: str | None) -> None:
     wide(canvas, 0.5)
     axs = canvas.subplots(2, 3, sharey="row")
     for row, difference in enumerate((False, True)):
-        conditions(results, difference=difference, ax=axs[row, 0], legend=False)
+        draw = partial(conditions, results, difference=difference, baseline=baseline, legend=False)
+        draw(ax=axs[row, 0])
         for ax, metric in zip(axs[row, 1:], METRICS, strict=True):
-            draw = partial(conditions, results, signal="error", metric=metric, difference=difference)
-            draw(ax=ax, legend=False)
+            draw(signal="error", metric=metric, ax=ax)
             ax.tick_params(labelleft=False)
     wide(canvas, 0.22 + 0.04 * sum(len(ax.get_yticks()) for ax in axs[:, 0]))
     letters(axs)
@@ -200,11 +206,25 @@ _CHAIN = tuple(f"{signal}_effective_rank_raw" for signal in ("gradient", "moment
 _MODULATOR = ("modulator_effective_rank_raw", "modulator_participation_ratio_raw")
 
 FIGURES: tuple[Figure, ...] = (
-    Figure("rank_by_depth", "Rank of error and modulator by depth", (*_RANKS, *_MODULATOR), _rank_by_depth),
-    Figure("rank_gap", "Rank: difference to the baseline", _RANKS, _rank_gap),
-    Figure("rank_over_training", "Rank of the error over training", _RANKS, _rank_over_training),
-    Figure("conditions", "All conditions at the end of training", ("test_accuracy", *_RANKS), _conditions),
-    Figure("accuracy_over_training", "Accuracy over training", ("test_accuracy",), _accuracy),
+    Figure(
+        "rank_by_depth",
+        "Rank of error and modulator by depth",
+        (*_RANKS, *_MODULATOR),
+        _rank_by_depth,
+        compares=True,
+    ),
+    Figure("rank_gap", "Rank: difference to the baseline", _RANKS, _rank_gap, compares=True),
+    Figure(
+        "rank_over_training", "Rank of the error over training", _RANKS, _rank_over_training, compares=True
+    ),
+    Figure(
+        "conditions",
+        "All conditions at the end of training",
+        ("test_accuracy", *_RANKS),
+        _conditions,
+        compares=True,
+    ),
+    Figure("accuracy_over_training", "Accuracy over training", ("test_accuracy",), _accuracy, compares=True),
     Figure("credit_cosine", "Alignment of the error with the exact one", ("error_cosine",), _credit),
     Figure(
         "alignment_over_training",

@@ -84,10 +84,11 @@ class BothSides:
     note: str
 
 
-def final_values_of_both(a: xr.DataArray, b: xr.DataArray) -> BothSides:
+def final_values_of_both(a: xr.DataArray, b: xr.DataArray, names: tuple[str, str] = ("a", "b")) -> BothSides:
     """Return the final values of a variable in two results, with dims (run, layer, step) or (run, step).
 
-    The step is the last one at which both results have a finite value, in any run and layer.
+    The step is the last one at which both results have a finite value, in any run and layer. The note calls
+    the results by their ``names``.
 
     Examples
     --------
@@ -96,13 +97,13 @@ def final_values_of_both(a: xr.DataArray, b: xr.DataArray) -> BothSides:
     >>> found.step, *(side.tolist() for side in found.layers[""])
     (10, [2.0, nan], [2.0])
     """
-    if other := _unlike(a, b, _REFUSED):
+    if other := _unlike(a, b, _REFUSED, names):
         return BothSides({}, 0, f"not compared: {', '.join(other)}")
     step, last = _last_steps([a, b])
-    ends = f"a ends at step {last[0]}, b at step {last[1]}"
+    ends = f"{names[0]} ends at step {last[0]}, {names[1]} at step {last[1]}"
     if step < 0:
         return BothSides({}, 0, f"not compared: no step at which both have a value ({ends})")
-    notes = _unlike(a, b, _NOTED)
+    notes = _unlike(a, b, _NOTED, names)
     if step < max(last):
         notes.append(f"compared at step {step}, the last at which both have a value: {ends}")
     at_a, at_b = _values_at(a, step), _values_at(b, step)
@@ -141,8 +142,12 @@ def _values_at(array: xr.DataArray, step: int) -> xr.DataArray:
     return values.where(np.isfinite(values))
 
 
-def _unlike(a: xr.DataArray, b: xr.DataArray, names: tuple[str, ...]) -> list[str]:
+def _unlike(
+    a: xr.DataArray, b: xr.DataArray, attributes: tuple[str, ...], sides: tuple[str, str]
+) -> list[str]:
     """Return a note for each attribute that differs between the sides, or between the runs of one side."""
-    sides = of_these_runs(a), of_these_runs(b)
-    found = [(name, *(str(attrs.get(name, "not stated")) for attrs in sides)) for name in names]
-    return [f"{name} is {x} in a and {y} in b" for name, x, y in found if x != y or ", " in x]
+    both = of_these_runs(a), of_these_runs(b)
+    found = [(name, *(str(attrs.get(name, "not stated")) for attrs in both)) for name in attributes]
+    return [
+        f"{name} is {x} in {sides[0]} and {y} in {sides[1]}" for name, x, y in found if x != y or ", " in x
+    ]

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import xarray as xr
 
 from fadiag.cores import available_cores
-from fadiag.errors import ConfigError, InputError
+from fadiag.errors import InputError
 from fadiag.paths import absolute_path
+from fadiag.studies.declared.declaration import declare
 from fadiag.studies.declared.study import PlannedRun, Study
 from fadiag.studies.outputs.measure import ReportedRun
 from fadiag.studies.outputs.write import Made, write_outputs
-from fadiag.studies.plan import curves_of, has_fixed_rate, place_of
-from fadiag.studies.runs.layers import check_layer
+from fadiag.studies.plan import curves_of, device_of, has_fixed_rate, place_of
+from fadiag.studies.runs.checks import check_study
 from fadiag.studies.runs.pool import Answer, store_of
 from fadiag.studies.runs.schedule import Backend, Progress, Progressing, backend, finish_runs
 from fadiag.studies.runs.search import rate_chosen, search_runs
@@ -72,7 +72,8 @@ def run_study(
     study : Study
     out : str or Path
         The folder to write: ``study.json`` (before the first run), ``table.csv``, ``conditions.csv``,
-        ``contrasts.csv``, ``search.csv``, ``results.zarr``, ``figures``, ``page.md`` and ``report.html``.
+        ``contrasts.csv``, ``search.csv``, ``results.zarr``, ``figures``, ``page.md`` and ``report.html``. If
+        the folder holds another declaration, ``study.json`` and the page list what has changed.
     pool : str or Path, optional
         The folder of the runs, which studies may share; by default ``pool`` in `out`.
     workers : int, optional
@@ -93,7 +94,8 @@ def run_study(
     Raises
     ------
     ConfigError
-        The folder holds a study with another primary metric, layer or contrast.
+        A configuration does not fit its data or network, or the folder holds a study with another primary
+        metric, layer or contrast.
     StoreError
         The disk is full. What is finished is kept.
     FadiagError
@@ -113,10 +115,10 @@ def run_study(
     home = absolute_path(pool) if pool is not None else folder / "pool"
     if workers is not None and workers < 0:
         raise InputError(f"workers is {workers}; give at least one, or 0 for this process")
-    check_layer(study)
+    check_study(study)
     folder.mkdir(parents=True, exist_ok=True)
-    _declare(study, folder / "study.json")
-    searched = search_runs(study)
+    declare(study, folder / "study.json")
+    device, searched = device_of(study), search_runs(study)
     fixed = study.runs({name: one for name, one in study.conditions.items() if has_fixed_rate(study, name)})
     number = len(study.seed_tables())
     total = len(searched) + number * len(study.conditions)
@@ -130,9 +132,9 @@ def run_study(
         answers: dict[Path, Answer] = {}
 
         def finish(runs: Sequence[PlannedRun]) -> None:
-            places = {place_of(home, run.config): (run.name, run.config) for run in runs}
+            places = {place_of(home, run.config, device): (run.name, run.config) for run in runs}
             counter.without(len(runs) - len(places))  # conditions that share a run
-            answers.update(finish_runs(places, where, device=study.device, progress=counter))
+            answers.update(finish_runs(places, where, device=device, progress=counter))
 
         finish([*(run for _, run in searched), *fixed])
         curves = curves_of(study, home, searched)
@@ -142,7 +144,7 @@ def run_study(
         finish([run for run in study.runs(rated) if run.name not in known])
     reported = []
     for run in study.runs(rated):
-        place = place_of(home, run.config)
+        place = place_of(home, run.config, device)
         reported.append(ReportedRun(run, place, answers[place]))
     with _shown(progress, "analyzing") as report:
         made = write_outputs(
@@ -165,22 +167,3 @@ class _Silent:
 
 def _shown(progress: Callable[[str], AbstractContextManager[Progress]] | None, what: str) -> Any:
     return _Silent() if progress is None else progress(what)
-
-
-def _declare(study: Study, path: Path) -> None:
-    """Write the declaration; refuse a folder that holds another question."""
-    declared = study.declaration()
-    if path.exists():
-        try:
-            before = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-            asked: dict[str, Any] = dict(before["primary"])
-        except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{path} is damaged: {error}; delete it or take another folder") from None
-        for key in ("metric", "layer", "contrast", "tail"):
-            now = declared["primary"][key]
-            if msgspec.to_builtins(asked.get(key)) != msgspec.json.decode(msgspec.json.encode(now)):
-                raise ConfigError(
-                    f"{path} declares primary.{key} {asked.get(key)!r}, this study {now!r}: "
-                    "the question is declared before the runs; take another folder"
-                )
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(declared)) + b"\n")

@@ -70,6 +70,17 @@ ADVICE.row(
     loaded(TEXT + "[grid]\n'model.gate' = ['tanh']\n"),
 )
 ADVICE.row(
+    "'grid' makes {one.name} twice; give each value once",
+    loaded(TEXT + "[grid]\n'model.weight_scale' = [1, 1.0]\n"),
+    loaded(TEXT + "[grid]\n'model.weight_scale' = [1.0]\n"),
+)
+ADVICE.row(
+    "has values that the search replaces; give its rates in 'search', or drop 'search'",
+    loaded(TEXT + SEARCH + "[grid]\n'optimizer.learning_rate' = [0.01, 0.1]\n"),
+    loaded(TEXT + SEARCH.replace("0.02", "0.1")),
+    loaded(TEXT + "[grid]\n'optimizer.learning_rate' = [0.01, 0.1]\n"),
+)
+ADVICE.row(
     "is not a key of a study's base or condition; use {instead}",
     loaded(TEXT + "[conditions.c]\nseeds.init = 3\n"),
     loaded(TEXT.replace("[0, 1]", "[3]") + "[conditions.c]\n"),

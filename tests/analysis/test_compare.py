@@ -20,6 +20,24 @@ def test_equal_seeds_are_paired():
     assert row["runs"] == 3
 
 
+@pytest.mark.parametrize("seeds", [range(6), range(10, 16)])
+def test_a_difference_below_rounding_is_none(seeds):
+    """A paired and an unpaired one."""
+    a = np.array([0.9, 0.8, 0.7, 0.9, 0.8, 0.7]) if seeds[0] == 0 else np.full(6, 0.9)
+    for rounding, differs in ((6.7e-16, False), (5e-8, False), (1e-6, True)):
+        row = compare(results(a, range(6)), results(a + rounding, seeds)).iloc[0]
+        assert row["design"] == ("paired" if seeds[0] == 0 else "unpaired")
+        assert row["differs"] == differs
+        assert (row["difference"], row["low"], row["high"]) == pytest.approx((rounding * differs,) * 3)
+        if seeds[0] == 0:
+            assert row["p"] == (2 / 2**6 if differs else 1)
+
+
+def test_small_values_differ():
+    row = compare(results(1e-12 * np.array(A), [0, 1, 2]), results(1e-12 * np.array(B), [0, 1, 2])).iloc[0]
+    assert row["differs"]
+
+
 def test_seeds_may_be_texts():
     row = compare(results(A, ["x", "y", "z"]), results(B[::-1], ["z", "y", "x"])).iloc[0]
     expected = scipy.stats.ttest_rel(B, A).confidence_interval()

@@ -144,3 +144,13 @@ def test_what_is_another_quantity_is_told_and_not_compared(name):
     assert np.isnan(table.loc["error_overlap", "difference"])
     assert table.loc["error_overlap", "design"] == ""
     assert table.loc["norm", "difference"] == 0
+
+
+def test_notes_call_the_sides_by_their_names():
+    lost = over_steps([[5, 6, np.nan], *WHOLE[1:]])
+    note = compare(over_steps(WHOLE), lost, names=("bp", "fa")).iloc[0]["note"]
+    assert "1 of 3 runs of fa left out, without a number at step 2" in note
+    more = compare(over_steps([*WHOLE, *WHOLE]), lost, names=("bp", "fa")).iloc[0]["note"]
+    assert "3 of 6 runs of bp left out: their seed is not on the other side" in more
+    longer = compare(over_steps(WHOLE), over_steps(WHOLE, [0, 1, 9]), names=("bp", "fa")).iloc[0]["note"]
+    assert "bp ends at step 2, fa at step 9" in longer

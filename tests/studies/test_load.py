@@ -39,6 +39,16 @@ def test_a_grid_crosses_every_condition_and_the_contrast_is_at_its_first_values(
     assert study.baseline_of("bp weight_scale=0.1 gate=tanh") is None
 
 
+def test_close_values_of_a_grid_have_names_of_their_own() -> None:
+    study = declared(more='[grid]\n"model.weight_scale" = [0.12345611, 0.12345612, 1.0]\n')
+    assert list(study.conditions)[:3] == [
+        "bp weight_scale=0.12345611",
+        "bp weight_scale=0.12345612",
+        "bp weight_scale=1",
+    ]
+    assert len(study.runs(study.conditions)) == 12
+
+
 @pytest.mark.parametrize(
     ("cross", "number", "shared"),
     [
@@ -94,6 +104,11 @@ def test_a_profile_changes_the_file_and_a_plain_one_does_not() -> None:
         ),
         ("[grid]\n'model.gate' = 'relu'\n", r"'grid.model.gate' is 'relu'; give a list of values"),
         ("[grid]\n'rule.x' = [1]\n", r"grid key 'rule.x' goes through 'rule', which is a value"),
+        (
+            SEARCH + "[grid]\n'optimizer.learning_rate' = [0.01, 0.1]\n",
+            r"'grid.optimizer.learning_rate' has values that the search replaces; give its rates in 'search'",
+        ),
+        ("[grid]\n'model.weight_scale' = [1, 1.0]\n", r"'grid' makes 'bp weight_scale=1' twice; give each"),
         ("[profiles.ci]\nbase.train.epoch = 3\n", r"unknown key 'train.epoch'; did you mean 'train.epochs'"),
         (
             "[profiles.ci]\nsede.reported = [3]\n",

@@ -11,18 +11,20 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 import fadiag
 from fadiag.errors import ConfigError, FadiagError, InputError, StoreError
 from fadiag.store import open_run, run_info
 from fadiag.studies import plan_study, run_study
+from fadiag.studies.declared.declaration import declare
+from fadiag.studies.outputs.rows import condition_rows
 from fadiag.studies.plan import place_of
-from fadiag.studies.run import _declare
 from fadiag.studies.runs import pool as pool_module
 from fadiag.studies.runs.data import data_facts
 from fadiag.studies.runs.pool import finish_run, outcome_of, store_of
-from fadiag.training import TRAINER_VERSION, train
+from fadiag.training import TRAINER_VERSION, DivergedError, train
 from tests.studies.small import SEARCH, declared
 from tests.training.stores import assert_same
 
@@ -121,6 +123,73 @@ def test_a_diverged_run_is_kept_and_shown_and_ends_nothing(made) -> None:
     assert "Runs that diverged have no value." in page
 
 
+def test_a_few_survivors_are_counted_and_claim_nothing(tmp_path, monkeypatch) -> None:
+    def fragile(config, out, **options):
+        def progress(*_):
+            if config.rule == "fa" and config.seeds.init:
+                raise DivergedError("the loss is nan")
+
+        return train(config, out, progress=progress, **options)
+
+    monkeypatch.setattr(pool_module, "train", fragile)
+    study = declared(
+        "base.train.epochs=2", "seeds.reported=[0, 1, 2]", "primary.metric=test_accuracy", "metrics=[]"
+    )
+    result = run_study(study, tmp_path, workers=0)
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "| fa | 1 of 3 | 0.02 |" in page
+    assert "| bp | 3 | 0.02 |" in page
+    assert result.answer.startswith(
+        "Nothing is claimed of test accuracy, since runs are missing or diverged: fa − bp = "
+    )
+    assert " over 1 of 3 pairs (" in result.answer
+    assert "2 of 3 runs of fa left out" in result.answer
+    assert "of b left out" not in page
+
+
+def test_all_runs_of_a_condition_may_have_values_that_end_early_and_nothing_is_claimed(
+    tmp_path, monkeypatch
+) -> None:
+    def fragile(config, out, **options):
+        def progress(*_):
+            if config.rule == "fa":
+                raise DivergedError("the loss is nan")
+
+        return train(config, out, progress=progress, **options)
+
+    monkeypatch.setattr(pool_module, "train", fragile)
+    result = run_study(declared("base.train.epochs=2"), tmp_path, workers=0)
+    assert result.answer.startswith("Nothing is claimed of ")
+    assert "fa at step" in result.answer
+
+
+def test_intervals_of_conditions_stay_within_the_possible_values() -> None:
+    study = declared()
+    rows = [{"condition": "bp", "learning_rate": 1, "rest_learning_rate": None, "status": "complete"}] * 2
+    values = ({"test_accuracy": 0.1, "error_cosine": 0.9}, {"test_accuracy": 0.3, "error_cosine": 1.0})
+    made = condition_rows(study, [row | more for row, more in zip(rows, values, strict=True)])[0]
+    assert (made["test_accuracy_low"], made["test_accuracy_high"]) == (0, 1)
+    assert made["error_cosine_low"] == pytest.approx(0.95 - 12.706 * 0.05, abs=1e-3)
+    assert made["error_cosine_high"] == 1
+
+
+def test_runs_of_a_gpu_are_others_in_the_pool(tmp_path) -> None:
+    study = declared("seeds.reported=[0]")
+    run_study(study, tmp_path, workers=0)
+    assert [one.status for one in plan_study(study, tmp_path / "pool")] == ["complete", "complete"]
+    on_gpu = plan_study(declared("seeds.reported=[0]", "device=cuda"), tmp_path / "pool")
+    assert [one.status for one in on_gpu] == [None, None]
+    auto = plan_study(declared("seeds.reported=[0]", "device=auto"), tmp_path / "pool")
+    assert {one.status for one in auto} == ({None} if torch.cuda.is_available() else {"complete"})
+
+
+def test_one_seed_has_no_interval_and_claims_nothing(tmp_path) -> None:
+    result = run_study(declared("seeds.reported=[0]"), tmp_path, workers=0)
+    assert result.answer.startswith("Nothing is claimed of error participation ratio centered at fc2, since ")
+    assert "since there is no interval: fa − bp = " in result.answer
+    assert "With 1 seed there is no p-value" in (tmp_path / "page.md").read_text(encoding="utf-8")
+
+
 def test_the_contrasts_begin_with_the_primary_one_and_leave_controls_out_of_it(made) -> None:
     _, out, _, _ = made
     rows = table(out / "contrasts.csv")
@@ -160,6 +229,8 @@ def test_the_page_says_what_was_declared_found_and_not_found(made) -> None:
         "seeds: 0, 1",
         "search: rates 0.01, 0.02, seeds 100, by validation accuracy",
         "With 2 seeds there is no p-value",
+        "Means over runs with 95 % t intervals, cut to the possible values",
+        "Paired by seed, at the primary layer",
         "The rates of wild are declared, not searched here.",
         "![Accuracy over training](figures/accuracy_over_training.png)",
         "`fadiag study s.toml`",
@@ -239,8 +310,8 @@ def test_a_plan_does_not_know_rates_that_are_not_searched_yet(tmp_path) -> None:
 @pytest.mark.parametrize("key", ["metric=error_cosine", "layer=fc1", "contrast=['bp', 'fa']", "tail=upper"])
 def test_a_folder_keeps_the_question_that_it_was_declared_for(key, tmp_path) -> None:
     run = declared("seeds.reported=[0]")
-    _declare(run, tmp_path / "study.json")
-    _declare(run, tmp_path / "study.json")
+    declare(run, tmp_path / "study.json")
+    declare(run, tmp_path / "study.json")
     with pytest.raises(
         ConfigError, match=rf"declares primary\.{key.partition('=')[0]} .*take another folder"
     ):
@@ -248,6 +319,33 @@ def test_a_folder_keeps_the_question_that_it_was_declared_for(key, tmp_path) -> 
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(ConfigError, match=r"study\.json is damaged"):
         run_study(run, tmp_path, workers=0)
+
+
+def test_what_is_changed_after_the_first_declaration_is_on_the_page(tmp_path) -> None:
+    pool = tmp_path / "pool"
+    run_study(declared("seeds.reported=[0]"), tmp_path / "a", pool=pool, workers=0)
+    page = (tmp_path / "a" / "page.md").read_text(encoding="utf-8")
+    assert "## Declared before the first run\n" in page
+    changed = declared(
+        *("seeds.reported=[1]", "base.optimizer.learning_rate=0.03", "conditions.c={ rule = 'bp' }"),
+        "figures.colors={ fa = 'red' }",
+    )
+    for _ in range(2):  # an equal declaration is no change
+        run_study(changed, tmp_path / "a", pool=pool, workers=0)
+        page = (tmp_path / "a" / "page.md").read_text(encoding="utf-8")
+        today = json.loads((tmp_path / "a" / "study.json").read_bytes())["amendments"][0]["date"]
+        assert page.partition("holds the new values:\n\n")[2].partition("\n\n")[0].splitlines() == [
+            f"- `seeds.reported` was [0], now [1] ({today})",
+            f"- bp, fa: `optimizer.learning_rate` was 0.02, now 0.03 ({today})",
+            f"- c: `condition` was nothing, now declared ({today})",
+        ]
+        assert "## Declared, and changed later\n" in page
+        assert "before the first run" not in page
+    # Also where the first declaration comes back.
+    run_study(declared("seeds.reported=[0]"), tmp_path / "a", pool=pool, workers=0)
+    page = (tmp_path / "a" / "page.md").read_text(encoding="utf-8")
+    assert "`seeds.reported` was [1], now [0]" in page
+    assert "- c: `condition` was declared, now nothing" in page
 
 
 def test_a_layer_that_no_network_has_is_refused_before_anything_runs(tmp_path) -> None:
@@ -258,6 +356,32 @@ def test_a_layer_that_no_network_has_is_refused_before_anything_runs(tmp_path) -
         run_study(declared(), tmp_path / "out", workers=-1)
 
 
+@pytest.mark.parametrize(
+    ("condition", "says"),
+    [
+        ("rule = 'kp'", "'odd': rule is 'kp', and with optimizer.weight_decay 0"),
+        ("train.batch_size = 61", "'odd': train.batch_size is 61, but there are only 60 training samples"),
+        ("record.probe_samples = 41", "'odd': record.probe_samples is 41, but there are only 40 test"),
+        ("rule = 'frozen'\noptimizer.name = 'muon'", "'odd': optimizer.name is 'muon', and rule 'frozen'"),
+        ("train.batch_size = 1\nmodel.norm = 'batch'", "'odd': train.batch_size is 1 in 1 part"),
+    ],
+)
+def test_a_condition_that_cannot_run_is_refused_before_anything_runs(condition, says, tmp_path) -> None:
+    study = declared(more=f"[conditions.odd]\n{condition}\n")
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        run_study(study, tmp_path / "out", workers=0)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        plan_study(study, tmp_path / "pool")
+
+
+def test_a_search_that_cannot_run_is_refused_too(tmp_path) -> None:
+    """It trains on four fifths of the images."""
+    study = declared("base.train.batch_size=50", more=SEARCH)
+    with pytest.raises(ConfigError, match=r"'bp': train.batch_size is 50, .* only 48 training samples"):
+        plan_study(study, tmp_path / "pool")
+
+
 def test_the_first_layer_and_a_logged_value_can_be_primary(tmp_path) -> None:
     first = run_study(declared("primary.layer=first"), tmp_path / "a", pool=tmp_path / "pool", workers=0)
     assert {row["layer"] for row in table(tmp_path / "a" / "table.csv")} == {"fc1"}
@@ -266,6 +390,9 @@ def test_the_first_layer_and_a_logged_value_can_be_primary(tmp_path) -> None:
     accuracy = run_study(logged, tmp_path / "b", pool=tmp_path / "pool", workers=0)
     assert "est accuracy" in accuracy.answer
     assert " at fc" not in accuracy.answer
+    page = (tmp_path / "b" / "page.md").read_text(encoding="utf-8")
+    assert "primary metric: `test_accuracy`, at the last step" in page
+    assert "one layer" not in page
 
 
 def test_crossed_seeds_have_two_way_intervals_and_figures_of_equal_seeds(tmp_path) -> None:
@@ -276,10 +403,33 @@ def test_crossed_seeds_have_two_way_intervals_and_figures_of_equal_seeds(tmp_pat
     primary = table(tmp_path / "contrasts.csv")[0]
     assert (primary["design"], primary["runs"]) == ("crossed", "4")
     assert "4 pairs of crossed seeds" in result.answer
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "Means over runs (without intervals, since they share seeds)" in page
+    assert "Paired by all seeds, at the primary layer" in page
+    assert "Figures and report show only the runs whose seeds are all equal" in page
+    only = "Only runs whose seeds are all equal are drawn, so means differ from those of all runs."
+    assert table(tmp_path / "figures.csv")[0]["caption"].endswith(only)
+    assert only in (tmp_path / "figures" / "accuracy_over_training.tex").read_text(encoding="utf-8")
     drawn = table(tmp_path / "figures" / "accuracy_over_training.csv")
     assert {(row["condition"], row["seed"]) for row in drawn if row["kind"] == "seed"} == {
         (c, s) for c in ("bp", "fa") for s in ("0", "1")
     }
+
+
+def test_runs_that_conditions_share_under_crossing_have_labels_of_their_own(tmp_path) -> None:
+    study = declared("seeds.cross=['init', 'feedback']", more="[conditions.again]\nrule = 'fa'\n")
+    labels = [str(one) for one in run_study(study, tmp_path, workers=0).results["log"]["run"].values]
+    assert len(set(labels)) == len(labels) == 12
+    assert {"again-seed0", "again-seed0-feedback1"} <= set(labels)
+
+
+def test_figures_of_a_grid_show_differences_to_the_declared_baseline(tmp_path) -> None:
+    study = declared("figures.names=['conditions']", more='[grid]\n"model.weight_scale" = [1.0, 0.5]\n')
+    run_study(study, tmp_path, workers=0)
+    drawn = table(tmp_path / "figures" / "conditions.csv")
+    differences = {row["condition"] for row in drawn if row["kind"] == "difference"}
+    assert differences == {"fa weight_scale=1", "bp weight_scale=0.5", "fa weight_scale=0.5"}
+    assert "name one with baseline=" not in table(tmp_path / "figures.csv")[0]["caption"]
 
 
 def test_a_condition_that_trains_at_no_rate_is_said_so_and_the_rest_goes_on(tmp_path) -> None:

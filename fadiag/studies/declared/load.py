@@ -22,6 +22,8 @@ PLAIN_PROFILE = "cpu"
 _OWN_KEYS = ("control", "search")
 #: Keys of a configuration that a study sets itself, and its own keys for them.
 _SET_BY_STUDY = {"condition": "the name of each condition", "seeds": "the table [seeds] of the study"}
+#: Keys of a configuration that a search sets.
+_SEARCHED = ("optimizer.learning_rate", "optimizer.rest.learning_rate")
 
 
 def load_study(path: str | Path, *, profile: str = PLAIN_PROFILE, overrides: Iterable[str] = ()) -> Study:
@@ -136,7 +138,16 @@ def _study(table: StudyTable, profile: str, source: str) -> Study:
     for name in declared:
         for values in product(*axes.values()):
             one = _condition(table, name, dict(zip(axes, values, strict=True)), source)
+            if one.name in conditions:
+                raise ConfigError(f"{source}: 'grid' makes {one.name!r} twice; give each value once")
             conditions[one.name] = one
+    if any(one.searched or one.rate_from is not None for one in conditions.values()):
+        for key in _SEARCHED:
+            if key in axes:
+                raise ConfigError(
+                    f"{source}: 'grid.{key}' has values that the search replaces; give its rates in "
+                    "'search', or drop 'search'"
+                )
     _check_look(table.figures, [*conditions, *table.conditions], source)
     first = {key: values[0] for key, values in axes.items()}
     # A condition's name alone means its place at the first value of each key of the grid.
@@ -232,7 +243,7 @@ def _full_name(declared: str, place: Mapping[str, Any]) -> str:
     """Return the name of a condition with its place in the grid, as "fa weight_scale=0.1"."""
     lasts = [key.rpartition(".")[2] for key in place]
     words = [
-        f"{last if lasts.count(last) == 1 else key}={f'{value:g}' if isinstance(value, float) else value}"
+        f"{last if lasts.count(last) == 1 else key}={str(value).removesuffix('.0')}"
         for (key, value), last in zip(place.items(), lasts, strict=True)
     ]
     return " ".join([declared, *words])

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fadiag.spectra.statistics.sign_flip import FEWEST as FEWEST_PAIRS
 from fadiag.studies.declared.study import Study
+from fadiag.training.recording import LOGGED
 
 __all__ = ["limits_of"]
 
@@ -12,12 +13,14 @@ def limits_of(study: Study, tables: Mapping[str, Sequence[Mapping[str, str]]]) -
     """Yield sentences on what does not follow from the tables of a study."""
     seeds = len(study.seeds.reported)
     if seeds < FEWEST_PAIRS:
-        yield f"With {seeds} seeds there is no p-value, and a difference may exist and not be seen."
+        number = f"{seeds} seed{'s' * (seeds != 1)}"
+        yield f"With {number} there is no p-value, and a difference may exist and not be seen."
     primary = next((row for row in tables["contrasts"] if row["primary"] == "true"), None)
     if primary is not None and primary.get("low") and float(primary["low"]) <= 0 <= float(primary["high"]):
         yield "An interval that holds zero does not show that there is no difference."
     if primary is not None and primary.get("low"):
-        yield "The answer is of one metric at one layer and one step; others may differ."
+        layer = "" if study.primary.metric in LOGGED else "one layer and "
+        yield f"The answer is of one metric at {layer}one step; others may differ."
     if any(row["status"] == "diverged" for row in tables["table"]):
         yield "Runs that diverged have no value. They are not lost at random, so the others are a choice."
     edges = {row["condition"] for row in tables["search"] if row["at_edge"] == "true"}

@@ -48,11 +48,11 @@ def measure_runs(
     A run that two conditions share is measured once, and has a place in the results for each of them.
     """
     meta: dict[Path, dict[str, Any]] = {}
-    shared: list[dict[str, Any]] = []
+    shared: list[tuple[str, dict[str, Any]]] = []
     for one in runs:
         entries = _entries(study, one)
         if one.place in meta:
-            shared.append(entries)
+            shared.append((one.run.name, entries))
         else:
             meta[one.place] = entries
     stores = {store_of(place): entries for place, entries in meta.items()}
@@ -83,15 +83,14 @@ def _entries(study: Study, one: ReportedRun) -> dict[str, Any]:
     return entries
 
 
-def _with_shared(results: xr.DataTree, shared: Sequence[Mapping[str, Any]]) -> xr.DataTree:
+def _with_shared(results: xr.DataTree, shared: Sequence[tuple[str, Mapping[str, Any]]]) -> xr.DataTree:
     groups = {"/": results.to_dataset()}
     for name, node in results.children.items():
         stream = node.to_dataset()
         addresses = [str(address) for address in stream["address"].values]
         copies = []
-        for entries in shared:
+        for label, entries in shared:
             copy = stream.isel(run=[addresses.index(entries["address"])])
-            label = f"{entries['condition']}-seed{entries['seed']}"
             of_study = {"run": label, "condition": entries["condition"]}
             copies.append(copy.assign_coords({key: ("run", [value]) for key, value in of_study.items()}))
         groups[f"/{name}"] = xr.concat([stream, *copies], "run", combine_attrs="override")

@@ -1,4 +1,4 @@
-"""Write the page of a study in plain words; every number on it comes from the CSV tables next to it."""
+"""Write the page of a study in plain words; its numbers and captions come from the CSV tables next to it."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 
+from fadiag.studies.declared.declaration import flat
 from fadiag.studies.declared.study import Study
 from fadiag.studies.outputs.limits import limits_of
 from fadiag.training import Config
+from fadiag.training.recording import LOGGED
 
 __all__ = ["answer_of", "write_page"]
 
@@ -20,7 +22,7 @@ _PAIRS = {"paired": "paired seeds", "crossed": "pairs of crossed seeds"}
 
 def answer_of(folder: Path) -> str:
     """Return the answer to the declared question in one sentence, from the tables in a folder."""
-    declared = msgspec.json.decode((folder / "study.json").read_bytes(), type=dict[str, Any])["primary"]
+    declared = _declaration(folder)["primary"]
     condition, baseline = declared["contrast"]
     rows = [row for row in read_rows(folder / "contrasts.csv") if row["primary"] == "true"]
     row = rows[0] if rows else {}
@@ -32,17 +34,20 @@ def answer_of(folder: Path) -> str:
     where = f" at {row['layer']}" if row["layer"] else ""
     what = f"{plain(row['metric'])}{where}"
     values = f"{condition} − {baseline} = {number(row['difference'])}"
-    if not row["low"]:
-        return f"The difference in {what} is {values}, without an interval ({row['note']})."
-    low, high = float(row["low"]), float(row["high"])
-    interval = f"{values}, 95 % interval [{number(row['low'])}, {number(row['high'])}]"
     runs = f"{row['runs']} {_PAIRS.get(row['design'], 'runs')}"
+    diverged = {one["condition"] for one in read_rows(folder / "table.csv") if one["status"] == "diverged"}
+    if int(row["runs"]) < int(row["planned"]) or diverged & {condition, baseline}:
+        return (
+            f"Nothing is claimed of {what}, since runs are missing or diverged: {values} over "
+            f"{_of_planned(row)} pairs ({row['note']})."
+        )
+    if not row["low"]:
+        return f"Nothing is claimed of {what}, since there is no interval: {values} ({row['note']})."
+    interval = f"{values}, 95 % interval [{number(row['low'])}, {number(row['high'])}]"
     p = f", p = {number(row['p'])}" if row["p"] else ""
-    if row["differs"] == "false" and not low <= 0 <= high:
-        return f"Nothing is claimed of {what}, since runs are missing: {interval}, {runs} ({row['note']})."
-    if low <= 0 <= high:
+    if row["differs"] == "false":
         return f"No difference in {what} is detectable: {interval}, {runs}{p}."
-    side = "higher" if low > 0 else "lower"
+    side = "higher" if float(row["low"]) > 0 else "lower"
     expected = _EXPECTED.get(declared["tail"])
     as_asked = {None: "", side: ", as expected"}.get(expected, ", against the expectation")
     return f"{what[0].upper()}{what[1:]} is {side} under {condition}{as_asked}: {interval}, {runs}{p}."
@@ -54,16 +59,18 @@ def write_page(study: Study, folder: Path, facts: Mapping[str, Any]) -> Path:
         name: read_rows(folder / f"{name}.csv")
         for name in ("table", "conditions", "contrasts", "search", "figures")
     }
+    amendments = _declaration(folder)["amendments"]
     sections = {
         "": [f"# {study.name}", study.question],
         "Answer": [f"**{answer_of(folder)}**"],
-        "Declared before the first run": _declared(study),
+        "Declared before the first run": [] if amendments else _declared(study),
+        "Declared, and changed later": [*_declared(study), *_changed(amendments)] if amendments else [],
         "Conditions": _conditions(study, tables["conditions"], tables["table"]),
-        "Differences": _differences(tables["contrasts"]),
+        "Differences": _differences(study, tables["contrasts"]),
         "Learning rates": _search(study, tables["search"]),
         "Runs that diverged": _diverged(tables["table"]),
         "What cannot be concluded": [_list(limits_of(study, tables))],
-        "Figures": _drawn(tables["figures"]),
+        "Figures": _drawn(study, tables["figures"]),
         "How it was made": _made(study, facts),
     }
     parts = [
@@ -74,6 +81,10 @@ def write_page(study: Study, folder: Path, facts: Mapping[str, Any]) -> Path:
     path = folder / "page.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
+
+
+def _declaration(folder: Path) -> dict[str, Any]:
+    return msgspec.json.decode((folder / "study.json").read_bytes(), type=dict[str, Any])
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -104,7 +115,7 @@ def _declared(study: Study) -> list[str]:
     primary, seeds = study.primary, study.seeds
     condition, baseline = primary.contrast
     expected = _EXPECTED.get(primary.tail, "on either side")
-    layer = "" if primary.layer == "" else f", layer: {primary.layer.replace('_', ' ')}"
+    layer = "" if primary.metric in LOGGED else f", layer: {primary.layer.replace('_', ' ')}"
     crossed = f", crossed: {' × '.join(seeds.cross)}" if seeds.cross else ""
     lines = [
         f"primary metric: `{primary.metric}`{layer}, at the last step",
@@ -122,6 +133,15 @@ def _declared(study: Study) -> list[str]:
     return [_list(lines), "All other numbers are secondary. [study.json](study.json) holds the declaration."]
 
 
+def _changed(amendments: Iterable[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for one in amendments:
+        of = f"{', '.join(one['conditions'])}: " if one["conditions"] else ""
+        was, now = ("nothing" if one[key] is None else one[key] for key in ("before", "after"))
+        lines.append(f"{of}`{one['key']}` was {was}, now {now} ({one['date']})")
+    return ["Changed after the first declaration; the list above holds the new values:", _list(lines)]
+
+
 def _conditions(study: Study, rows: Sequence[Row], runs: Sequence[Row]) -> list[str]:
     shown = [key for key in rows[0] if f"{key}_low" in rows[0] or key.endswith("_accuracy")] if rows else []
     primary = study.primary.metric
@@ -135,11 +155,18 @@ def _conditions(study: Study, rows: Sequence[Row], runs: Sequence[Row]) -> list[
         rest += f", of {row['rate_from']}" if row.get("rate_from") else ""
         name = f"{row['condition']} (control)" if row["control"] == "true" else row["condition"]
         cells = [_with_interval(row, key) for key in dict.fromkeys(shown)]
-        body.append([name, row["runs"], f"{number(row['learning_rate'])}{rest}", *cells])
+        whole = int(row["runs"]) - int(row["diverged"])
+        runs_of = row["runs"] if row["diverged"] == "0" else f"{whole} of {row['runs']}"
+        body.append([name, runs_of, f"{number(row['learning_rate'])}{rest}", *cells])
     layers = sorted({row["layer"] for row in runs if row["layer"]})
     where = f" Metrics are those of {', '.join(layers)}." if layers else ""
+    interval = (
+        " (without intervals, since they share seeds)"
+        if study.seeds.cross
+        else " with 95 % t intervals, cut to the possible values"
+    )
     return [
-        f"Means over runs with 95 % t intervals, at the last step.{where}",
+        f"Means over runs{interval}, at the last step.{where}",
         _table(head, body),
         "[table.csv](table.csv) has every run, [conditions.csv](conditions.csv) every number of a condition.",
     ]
@@ -151,7 +178,7 @@ def _with_interval(row: Row, key: str) -> str:
     return f"{number(row.get(key, ''))}{interval}"
 
 
-def _differences(rows: Sequence[Row]) -> list[str]:
+def _differences(study: Study, rows: Sequence[Row]) -> list[str]:
     near = [row for row in rows if row["primary"] == "true" or row.get("at_primary_layer") == "true"]
     shown = [row for row in near if row.get("difference") or row["primary"] == "true"]
     with_p = any(row.get("p") for row in shown)  # it needs six pairs
@@ -165,16 +192,23 @@ def _differences(rows: Sequence[Row]) -> list[str]:
             number(row.get("difference", "")),
             interval,
         ]
-        body.append([*cells, *([number(row.get("p", ""))] if with_p else []), row.get("runs", "")])
+        body.append([*cells, *([number(row.get("p", ""))] if with_p else []), _of_planned(row)])
     notes = list(dict.fromkeys(row["note"] for row in near if row.get("note")))
     head = ["contrast", "metric", "difference", "interval", *(["p"] if with_p else []), "runs"]
     return [
-        "Paired by seed, at the primary layer, with 95 % intervals. The primary contrast is in bold. Each "
-        "interval holds its level alone: of twenty without a difference, one excludes zero.",
+        f"Paired by {'all seeds' if study.seeds.cross else 'seed'}, at the primary layer, with 95 % "
+        "intervals. The primary contrast is in bold. Each interval holds its level alone: of twenty without "
+        "a difference, one excludes zero.",
         _table(head, body),
         _list(notes),
         "[contrasts.csv](contrasts.csv) has all layers.",
     ]
+
+
+def _of_planned(row: Row) -> str:
+    """Return the number of pairs of a contrast, as "1 of 6" if some are missing."""
+    whole = row.get("planned") in (None, "", row.get("runs"))
+    return row.get("runs", "") if whole else f"{row['runs']} of {row['planned']}"
 
 
 def _search(study: Study, rows: Sequence[Row]) -> list[str]:
@@ -219,14 +253,16 @@ def _diverged(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _drawn(rows: Sequence[Row]) -> list[str]:
-    return [
+def _drawn(study: Study, rows: Sequence[Row]) -> list[str]:
+    drawn = [
         f"**{row['title']}** is not drawn: {row['not_drawn']}"
         if row["not_drawn"]
         else f"![{row['title']}](figures/{row['name']}.png)\n\n**{row['title']}.** {row['caption']} "
         f"([PDF](figures/{row['name']}.pdf), [numbers](figures/{row['name']}.csv))"
         for row in rows
     ]
+    equal = "Figures and report show only the runs whose seeds are all equal; the tables above hold all runs."
+    return [equal, *drawn] if study.seeds.cross and drawn else drawn
 
 
 def _made(study: Study, facts: Mapping[str, Any]) -> list[str]:
@@ -250,14 +286,6 @@ def _made(study: Study, facts: Mapping[str, Any]) -> list[str]:
         "Keys of the configuration that differ from their defaults, before the search:",
         "```text\n" + "\n".join(lines) + "\n```",
     ]
-
-
-def flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Return nested tables as one, with dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in table.items():
-        found |= flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {above + key: value}
-    return found
 
 
 def _list(lines: Iterable[str]) -> str:

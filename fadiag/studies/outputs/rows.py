@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fadiag.analysis import compare
+from fadiag.analysis import TABLE, compare
 from fadiag.errors import InputError
 from fadiag.figures import FIGURES
 from fadiag.results.variables import find_variable, streams_of
@@ -113,6 +113,9 @@ def _last_value(one: ReportedRun, results: xr.DataTree, name: str, layer: str) -
 def condition_rows(study: Study, rows: Sequence[Row]) -> list[Row]:
     """Return one row for each condition: how many runs, and the mean and 95 % t interval of each number.
 
+    An interval is cut to the values that the number can take. The mean of possible values is possible, so a
+    cut interval covers it as often as the whole one.
+
     With crossed seeds the runs of a condition share seeds, so there is no interval.
     """
     found: list[Row] = []
@@ -133,9 +136,25 @@ def condition_rows(study: Study, rows: Sequence[Row]) -> list[Row]:
             row[key] = float(known.mean()) if len(known) else None
             if len(known) > 1 and not study.seeds.cross:
                 interval = t_interval(known)
-                row |= {f"{key}_low": float(interval.low), f"{key}_high": float(interval.high)}
+                floor, roof = possible(key)
+                low = max(float(interval.low), min(floor, row[key]))
+                row |= {f"{key}_low": low, f"{key}_high": min(float(interval.high), max(roof, row[key]))}
         found.append(row)
     return found
+
+
+def possible(name: str) -> tuple[float, float]:
+    """Return the smallest and the largest value of a logged value or metric, as far as its kind says.
+
+    >>> possible("test_accuracy"), possible("error_cosine"), possible("error_stable_rank_raw")
+    ((0, 1), (-1, 1), (1, inf))
+    """
+    if name in ACCURACIES or name.endswith("_overlap"):
+        return 0, 1
+    if name.endswith("_cosine"):
+        return -1, 1
+    is_rank = any(metric.name == name and metric.bound_formula for metric in TABLE)
+    return (1 if is_rank else 0 if name == "loss" else -math.inf), math.inf
 
 
 def contrast_rows(study: Study, results: xr.DataTree) -> list[Row]:
@@ -162,7 +181,9 @@ def _contrast(study: Study, results: xr.DataTree, name: str, baseline: str) -> I
     common: Row = {"condition": name, "baseline": baseline, "control": control}
     is_primary = (name, baseline) == study.primary.contrast
     try:
-        found = compare(results, results, conditions=(baseline, name)).to_dict("records")
+        found = compare(results, results, conditions=(baseline, name), names=(baseline, name)).to_dict(
+            "records"
+        )
     except InputError as error:
         yield {**common, "primary": is_primary, "metric": study.primary.metric, "note": str(error)}
         return
@@ -182,6 +203,7 @@ def _contrast(study: Study, results: xr.DataTree, name: str, baseline: str) -> I
             "layer": row["layer"],
             "at_primary_layer": at_layer,
             "runs": row["runs"],
+            "planned": len(study.seed_tables()),
             "design": row["design"],
             "mean": row["b"],
             "baseline_mean": row["a"],

@@ -29,6 +29,8 @@ __all__ = ["Made", "Written", "write_outputs"]
 #: The packages whose code decides what the outputs are.
 _CODE = ("spectra", "analysis", "results", "figures", "report", "studies")
 _FILES = ("page.md", "table.csv", "conditions.csv", "contrasts.csv", "figures.csv", "results.zarr")
+#: What captions say where seeds are crossed.
+_EQUAL_SEEDS = "Only runs whose seeds are all equal are drawn, so means differ from those of all runs."
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def write_outputs(made: Made, folder: Path, progress: Callable[[int, int], None]
     same as that of the last call, all outputs are there already.
     """
     infos = {one.place: run_info(store_of(one.place)) for one in made.runs}
-    seal = _seal(made, infos)
+    seal = _seal(made, infos, folder / "study.json")
     provenance = folder / "provenance.json"
     if _is_sealed(provenance, seal) and all((folder / name).exists() for name in _FILES):
         return Written(answer_of(folder), load_results(folder / "results.zarr"))
@@ -70,14 +72,16 @@ def write_outputs(made: Made, folder: Path, progress: Callable[[int, int], None]
     write_rows(condition_rows(study, rows), folder / "conditions.csv")
     write_rows(contrast_rows(study, results), folder / "contrasts.csv")
     write_rows(search_rows(study, made.curves), folder / "search.csv")
-    shown = one_of_each_seed(results) if study.seeds.cross else results
+    shown, only = (one_of_each_seed(results), _EQUAL_SEEDS) if study.seeds.cross else (results, "")
     facts = {**_provenance(list(infos.values())), "command": made.command, "seal": seal}
     look = study.figures
     order = dict.fromkeys([*look.order, *study.conditions])
     with theme(labels=look.labels, colors=look.colors, order=list(order)):
-        write_rows(draw_figures(look, shown, folder / "figures"), folder / "figures.csv")
+        drawn = draw_figures(look, shown, folder / "figures", study.primary.contrast[1], only)
+        write_rows(drawn, folder / "figures.csv")
         if made.runs:
-            write_report(shown, folder / "report.html", title=study.name, declared=_declared(made, facts))
+            title = f"{study.name} (runs of equal seeds)" if only else study.name
+            write_report(shown, folder / "report.html", title=title, declared=_declared(made, facts))
     write_page(study, folder, facts)
     # Last, so that an interrupted call is not taken for a whole one.
     provenance.write_bytes(msgspec.json.format(msgspec.json.encode(facts)) + b"\n")
@@ -98,8 +102,8 @@ def _declared(made: Made, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _seal(made: Made, infos: Mapping[Path, RunInfo]) -> str:
-    digest = hashlib.sha256(msgspec.json.encode(made.study.declaration()))
+def _seal(made: Made, infos: Mapping[Path, RunInfo], declaration: Path) -> str:
+    digest = hashlib.sha256(declaration.read_bytes())
     for one in made.runs:
         info = infos[one.place]
         digest.update(repr((one.run.name, one.answer, info.run_id, info.generation, info.status)).encode())

@@ -12,17 +12,19 @@ __all__ = ["DataFacts", "data_facts"]
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The hash of the images and labels that a run reads, the shape of an image, and the number of classes.
+    """The hash of what a run reads, the shape of an image, and the numbers of classes and of images.
 
     Examples
     --------
-    >>> DataFacts("f3d6", (1, 8, 8), 10).classes
+    >>> DataFacts("f3d6", (1, 8, 8), 10, 60, 40).classes
     10
     """
 
     sha256: str
     shape: tuple[int, ...]
     classes: int
+    train_samples: int
+    held_out_samples: int
 
 
 def data_facts(config: DataConfig) -> DataFacts:
@@ -47,4 +49,5 @@ def _facts(name: str, folder: str | None, train: int | None, test: int | None, h
     images = read_images(name, None if folder is None else absolute_path(folder)).head(train, test)
     if held_out == "validation":
         images = images.with_validation()
-    return DataFacts(images.fingerprint, images.train_images.shape[1:], images.classes)
+    counts = len(images.train_labels), len(images.test_labels)
+    return DataFacts(images.fingerprint, images.train_images.shape[1:], images.classes, *counts)
