@@ -55,7 +55,9 @@ def differences(results: xr.DataTree, question: Question, variables: Iterable[st
 
 def _of_pair(results: xr.DataTree, question: Question, treated: str, baseline: str) -> list[Difference]:
     try:
-        found = compare(results, results, conditions=(baseline, treated)).to_dict("records")
+        found = compare(results, results, conditions=(baseline, treated), names=(baseline, treated)).to_dict(
+            "records"
+        )
     except InputError as error:
         return [Difference(treated, baseline, question.metric, question.layer, note=str(error))]
     return [
