@@ -15,6 +15,7 @@ from fadiag.figures.base.near_names import near
 from fadiag.figures.look.style import styled
 from fadiag.figures.words.latex import latex
 from fadiag.paths import absolute_path
+from fadiag.store.tools.printable import printable
 
 __all__ = ["FORMATS", "check_path", "save", "svg"]
 
@@ -103,7 +104,8 @@ def save(
             root.savefig(written[-1], format=name, metadata=_METADATA[name])
     if beside:
         table, text = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("csv", "tex"))
-        table.write_text(numbers(root).to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+        held = numbers(root).map(lambda value: printable(value) if isinstance(value, str) else value)
+        table.write_text(held.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
         text.write_text(latex(stem.name, caption(root), small_print(root)), encoding="utf-8")
         written += [table, text]
     return written

@@ -106,7 +106,9 @@ def _dead(results: xr.DataTree, _: Question) -> Iterator[tuple[str, str]]:
 def _ceiling(results: xr.DataTree, _: Question) -> Iterator[tuple[str, str]]:
     for stream in _streams(results):
         for name in map(str, stream.data_vars):
-            array = _variable(stream, name) if name.endswith(AT_CEILING) else None
+            # The rank of a weight is bounded by its width, and no number of samples can raise it.
+            sampled = name.endswith(AT_CEILING) and "samples" in stream[name].attrs
+            array = _variable(stream, name) if sampled else None
             if array is not None and (hit := _at_end(array) == 1).any():
                 rank = name.removesuffix(f"_{AT_CEILING}")
                 words = stream[rank].attrs.get("long_name", rank) if rank in stream else rank

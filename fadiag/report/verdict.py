@@ -73,9 +73,9 @@ def _facts(results: xr.DataTree, question: Question) -> Iterator[tuple[str, str]
         data += f", probe '{attrs['split']}'" if attrs.get("split") else ""
         data += f", N = {attrs['samples']}" if "samples" in attrs else ""
     yield "Data", data
-    norms = [norm for norm in entries_of(results, "norm") if norm != "none"]
+    norms = entries_of(results, "norm")
     model = ", ".join(entries_of(results, "model")) or "not stated by the runs"
-    yield "Model", f"{model}; norms: {', '.join(norms)}" if norms else model
+    yield "Model", f"{model}; norm: {' or '.join(norms)}" if set(norms) - {"none"} else model
     runs = {str(run) for node in results.subtree if "run" in node.coords for run in node.coords["run"].values}
     names, seeds = roles(results).conditions, entries_of(results, "seed")
     kinds = f"{len(names)} condition{'s' * (len(names) != 1)}"

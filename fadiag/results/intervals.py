@@ -1,6 +1,6 @@
 """Compute the mean over seeds with its 95 % t interval, as labelled arrays."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -8,7 +8,7 @@ import xarray as xr
 from fadiag.results.by_condition import of_condition
 from fadiag.spectra import t_interval
 
-__all__ = ["MeanInterval", "contrast", "mean_interval"]
+__all__ = ["MeanInterval", "contrast", "cut_interval", "mean_interval"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,23 @@ def mean_interval(values: xr.DataArray, dim: str = "seed") -> MeanInterval:
             mean[here], low[here], high[here] = found.mean, found.low, found.high
     coords = {name: coord for name, coord in array.coords.items() if dim not in coord.dims}
     return MeanInterval(*(xr.DataArray(part, coords, array.dims[:-1]) for part in (mean, low, high, n)))
+
+
+def cut_interval(found: MeanInterval, floor: float, roof: float) -> MeanInterval:
+    """Return an interval cut at the smallest and the largest possible value.
+
+    The mean of possible values is possible, so a cut interval covers it as often as the whole one.
+
+    Examples
+    --------
+    >>> found = cut_interval(mean_interval(xr.DataArray([1.0, 1.0, 4.0], dims="seed")), 1.0, np.inf)
+    >>> found.mean.item(), found.low.item()
+    (2.0, 1.0)
+    """
+    # A dead signal has rank 0, below the floor of all others.
+    least, most = np.fmin(floor, found.mean), np.fmax(roof, found.mean)
+    low = found.low.where(~(found.low < least), least)
+    return replace(found, low=low, high=found.high.where(~(found.high > most), most))
 
 
 def contrast(values: xr.DataArray, treated: str, baseline: str) -> MeanInterval:

@@ -27,6 +27,27 @@ def axes():
 
 
 ADVICE.row(
+    "conditions is empty; name at least one, or leave it out for all",
+    lambda at: ff.rank_by_depth(synthetic(**SMALL), conditions=[], ax=axes()),
+    lambda at: ff.rank_by_depth(synthetic(**SMALL), conditions=["fa"], ax=axes()),
+    lambda at: ff.rank_by_depth(synthetic(**SMALL), ax=axes()),
+)
+ADVICE.row(
+    "give each condition its own",
+    lambda at: ff.theme(labels={"bp": "net", "fa": "net"}),
+    lambda at: ff.theme(labels={"bp": "net", "fa": "other net"}),
+)
+ADVICE.row(
+    "draws an array of overlaps, not a",
+    lambda at: ff.overlap_matrix(synthetic(**SMALL), ax=axes()),
+    lambda at: ff.overlap_matrix(overlap_matrix(build_run(0), layer="fc1", k=1), ax=axes()),
+)
+ADVICE.row(
+    "; give the first and the last step",
+    lambda at: ff.rank_over_training(synthetic(**SMALL), steps=[0], ax=axes()),
+    lambda at: ff.rank_over_training(synthetic(**SMALL), steps=[0, 350], ax=axes()),
+)
+ADVICE.row(
     "it is a folder; name a file in it",
     lambda at: ff.save(axes(), at),
     lambda at: ff.save(axes(), at / "fig1"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fadiag import figures as ff
+from fadiag.errors import InputError
 from tests.figures.drawing import FUNCTIONS, draw
 from tests.results.synthetic_results import shorter, synthetic
 
@@ -202,3 +203,47 @@ def test_degrees_are_the_arc_cosines_and_their_null_is_turned_around() -> None:
     null = ff.numbers(draw(ff.credit_cosine, degrees=True)).query("kind == 'null'")
     np.testing.assert_allclose(null["low"], np.degrees(np.arccos(0.2)))
     np.testing.assert_allclose(null["high"], np.degrees(np.arccos(-0.2)))
+
+
+def test_intervals_in_captions_are_those_of_the_table() -> None:
+    """Accuracies of 100 and 98.5 % have an interval that would leave what is possible."""
+    results = synthetic(("fa",), (0, 1))
+    log = results["log"].to_dataset()
+    log["test_accuracy"].values[:, -1] = [1.0, 0.985]
+    log["test_accuracy"].values[:, :-1] = 0.5
+    results["log"] = log
+    ax = draw(ff.accuracy_over_training, results)
+    high = ff.numbers(ax).query("kind == 'mean'")["high"].iloc[-1]
+    assert high == 100
+    assert ", 100]" in ff.caption(ax)
+
+
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [(ff.rank_by_depth, {"step": 0}), (ff.rank_over_training, {"steps": (0, 0)})],
+)
+def test_a_step_that_was_asked_for_needs_no_reason(function, options) -> None:
+    said = ff.caption(draw(function, synthetic(("bp", "fa")), **options))
+    assert "step 0:" in said
+    assert "no later step" not in said
+
+
+def test_what_is_not_drawn_has_no_small_print() -> None:
+    results = synthetic(("fa", "fa+bn"))
+    ax = draw(ff.rank_gap, results)
+    assert "there is no baseline" in ff.caption(ax)
+    assert ff.small_print(ax) == ""
+
+
+def test_labels_are_texts_of_their_own() -> None:
+    with pytest.raises(InputError, match="the label of 'bp' is empty; give each"):
+        ff.theme(labels={"bp": " "})
+    with pytest.raises(InputError, match="the label of 'bp' is 'x', as that of another condition"):
+        ff.theme(labels={"bp": "x", "fa": "x"})
+
+
+def test_no_control_character_of_a_store_is_in_the_table(tmp_path) -> None:
+    ax = draw(ff.rank_by_depth, synthetic(("bp", "f\x1b[31ma")))
+    ff.save(ax, tmp_path / "fig", formats=("png",))
+    assert b"\x1b" not in (tmp_path / "fig.csv").read_bytes()
+    assert "f\\x1b[31ma" in (tmp_path / "fig.csv").read_text(encoding="utf-8")

@@ -91,8 +91,10 @@ def test_a_cell_that_was_not_recorded_is_left_out_and_named() -> None:
     assert len(cells(ax)) == 3
     assert "Not recorded: error_fa_participation_ratio_raw of bp." in ff.small_print(ax)
     assert "under B bp no value" in ff.caption(ax)
-    other = draw(ff.two_by_two, kept(), **METRIC, feedback="mine")
-    assert "Not recorded: error_mine_participation_ratio_raw of bp." in ff.small_print(other)
+    with pytest.raises(
+        InputError, match=r"no pass under the feedback 'mine'.* error_mine_participation_ratio_raw is"
+    ):
+        draw(ff.two_by_two, kept(), **METRIC, feedback="mine")
 
 
 def test_wrong_arguments_are_named() -> None:

@@ -62,6 +62,8 @@ def arms(results: xr.DataTree, conditions: str | Sequence[str] | None, baseline:
     wanted = (
         [conditions] if isinstance(conditions, str) else list(known if conditions is None else conditions)
     )
+    if conditions is not None and known and not wanted:
+        raise InputError("conditions is empty; name at least one, or leave it out for all")
     for name in [*wanted, *([] if baseline is None else [baseline])]:
         if name not in known:
             raise InputError(f"the results hold no condition {name!r}{near(name, known)}")

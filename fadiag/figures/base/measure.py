@@ -10,6 +10,7 @@ import xarray as xr
 from fadiag.errors import InputError
 from fadiag.figures.base.near_names import near
 from fadiag.results import MeanInterval, mean_interval
+from fadiag.results.intervals import cut_interval
 from fadiag.signals import SIGNALS, role_of
 
 __all__ = [
@@ -229,16 +230,10 @@ def _attrs(results: xr.DataTree, name: str) -> dict[str, Any]:
 def interval_within(values: xr.DataArray, measure: Measure) -> MeanInterval:
     """Return the mean over seeds with its 95 % t interval, cut at the values that the measure can take.
 
-    The mean of possible values is possible, so a cut interval covers it as often as the whole one.
-
     Examples
     --------
     >>> found = interval_within(xr.DataArray([1.0, 1.0, 4.0], dims="seed"), Measure("r", "rank", "rank", 1))
     >>> found.mean.item(), found.low.item()
     (2.0, 1.0)
     """
-    found = mean_interval(values)
-    # A dead signal has rank 0, below the floor of all others.
-    floor, roof = np.fmin(measure.floor, found.mean), np.fmax(measure.roof, found.mean)
-    low = found.low.where(~(found.low < floor), floor)
-    return replace(found, low=low, high=found.high.where(~(found.high > roof), roof))
+    return cut_interval(mean_interval(values), measure.floor, measure.roof)

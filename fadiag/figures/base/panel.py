@@ -102,7 +102,7 @@ class Panel:
         if step not in steps:
             nearest = sorted(steps[np.argsort(abs(steps - step), kind="stable")[:3]].tolist())
             raise InputError(f"step {step} was not recorded; the nearest are {', '.join(map(str, nearest))}")
-        return final_values(values.sel(step=[step]))
+        return final_values(values.sel(step=[step])).assign_attrs({**values.attrs, "chosen_step": step})
 
     @property
     def lost(self) -> bool:
@@ -178,6 +178,7 @@ def panel(
             yield here
         except MissingSignalError as error:
             here.record.missing = printable(str(error))
+            here.record.notes.clear()  # they are of what is drawn
             here.add(leave_blank(axes, here.record.missing))
         dress(axes)
         attach(axes, here.record)

@@ -30,7 +30,8 @@ def values_of(
         found = (found * 100).assign_attrs(found.attrs)
     if measure.degrees:
         found = found.copy(data=np.degrees(np.arccos(found.clip(-1, 1).values)))
-    return found.where(np.isfinite(found)).assign_attrs(found.attrs)
+    possible = (measure.floor, measure.roof)  # for the intervals in captions
+    return found.where(np.isfinite(found)).assign_attrs({**found.attrs, "possible": possible})
 
 
 def with_twin(values: xr.DataArray, twin: xr.DataArray, reference: str) -> xr.DataArray:

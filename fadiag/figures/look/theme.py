@@ -85,6 +85,11 @@ def theme(
             raise InputError(
                 f"the color {color!r} of '{condition}' is no color of matplotlib, such as '#d55e00'"
             )
+    texts = list((labels or {}).values())
+    for condition, text in (labels or {}).items():
+        if not text.strip() or texts.count(text) > 1:
+            what = "empty" if not text.strip() else f"{text!r}, as that of another condition"
+            raise InputError(f"the label of '{condition}' is {what}; give each condition its own")
     if isinstance(order, str):
         raise InputError(f"order={order!r} is one text; give a list of conditions")
     return Theme(dict(labels or {}), dict(colors or {}), tuple(order))

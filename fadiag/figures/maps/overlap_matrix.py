@@ -53,6 +53,11 @@ def overlap_matrix(overlaps: xr.DataArray, *, ax: Axes | None = None, legend: bo
     >>> ax.get_xlabel()
     'training step'
     """
+    if not isinstance(overlaps, xr.DataArray):
+        raise InputError(
+            f"overlap_matrix draws an array of overlaps, not a {type(overlaps).__name__}; take that of "
+            "fadiag.analysis.overlap_matrix"
+        )
     dim = str(overlaps.dims[0]) if overlaps.ndim == 2 else ""
     if dim not in ("step", "layer") or overlaps.dims[1] != f"other_{dim}" or "columns" not in overlaps.coords:
         raise InputError(

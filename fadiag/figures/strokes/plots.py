@@ -85,8 +85,11 @@ def plot_over_training(
 
 def between(values: xr.DataArray, steps: tuple[int, int]) -> xr.DataArray:
     """Return the values from a first to a last step; raise InputError if there are none."""
+    if len(steps) != 2:
+        raise InputError(f"steps is {steps!r}; give the first and the last step")
     first, last = steps
-    found = values.sel(step=(values["step"] >= first) & (values["step"] <= last)).assign_attrs(values.attrs)
+    found = values.sel(step=(values["step"] >= first) & (values["step"] <= last))
+    found = found.assign_attrs({**values.attrs, "chosen_step": last})
     if not found.sizes["step"]:
         known = values["step"].values
         raise InputError(

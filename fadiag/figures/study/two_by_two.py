@@ -96,6 +96,10 @@ def two_by_two(
             f"{measure.name} has no null {null!r}{near(null, measure.nulls)}; null=None draws none"
         )
     other = under_feedback(signal, feedback) + measure.name.removeprefix(signal)
+    if feedback != "fa" and not any(other in node.data_vars for node in results.children.values()):
+        raise InputError(
+            f"the results hold no pass under the feedback {feedback!r}, since {other} is missing"
+        )
     with panel(results, ax, conditions=conditions, stream=stream, legend=legend) as here:
         _plot(here, measure, other, layer or primary_layer(results), step=step, null=null)
     return here.ax

@@ -8,6 +8,7 @@ import xarray as xr
 from fadiag.figures.look.theme import label
 from fadiag.results import MeanInterval, contrast, mean_interval
 from fadiag.results.by_condition import of_condition
+from fadiag.results.intervals import cut_interval
 from fadiag.results.without_value import named, runs_of, runs_without_value
 from fadiag.store.tools.printable import printable
 
@@ -49,7 +50,8 @@ def with_interval(found: MeanInterval, unit: str = "") -> str:
 
 def interval_of(at_end: xr.DataArray, condition: str, unit: str = "") -> str:
     """Return a condition's final value with its interval, and the number of seeds if some have no value."""
-    found = mean_interval(of_condition(at_end, condition))
+    possible = at_end.attrs.get("possible", (-np.inf, np.inf))
+    found = cut_interval(mean_interval(of_condition(at_end, condition)), *possible)
     n, runs = int(found.n), len(runs_of(at_end, condition))
     return with_interval(found, unit) + (f" over {n} of {runs} seeds" if 0 < n < runs else "")
 
@@ -127,7 +129,9 @@ def when(at_end: xr.DataArray) -> str:
     gone = runs_without_value(at_end)
     why = [f"{printable(named(gone))} no value there"] if gone else []
     which = LAST
-    if later:
+    if "chosen_step" in at_end.attrs:
+        which = f"step {step}"
+    elif later:
         which = "no shared step" if step < 0 else f"step {step}, the last shared step"
         why.insert(0, ", ".join(later))
     elif step < until and max(known.values()) == step:
