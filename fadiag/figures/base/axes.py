@@ -73,6 +73,9 @@ def dress(ax: Axes) -> None:
         ax.grid(visible=False)
     for text, part in ((ax.xaxis.label, "label"), (ax.yaxis.label, "label"), (ax.title, "title")):
         text.set(fontsize=rc[f"axes.{part}size"], fontfamily=rc["font.family"])
+    # Legend and ticks leave about three quarters of the height; a longer label would be cut at the edge.
+    high = 0.75 * axes_size(ax)[1]
+    ax.set_ylabel(wrapped(ax.get_ylabel(), high, float(ax.yaxis.label.get_fontsize())))
 
     names = [ax.xaxis.label, ax.yaxis.label, ax.title, *ax.texts]
     put_fonts([*names, *ax.get_xticklabels(), *ax.get_yticklabels()])
