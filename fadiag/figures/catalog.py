@@ -16,6 +16,7 @@ from fadiag.figures.compositions import (
     METRICS,
     accuracies_against_ranks,
     heat_maps,
+    side_by_side,
     spectra,
     two_by_twos,
     update_chains,
@@ -156,11 +157,8 @@ def _rows(canvas: Canvas) -> int:
 
 
 def _rank_gap(results: xr.DataTree, canvas: Canvas, baseline: str | None) -> None:
-    wide(canvas, 0.34)
-    axs = canvas.subplots(1, 2)
-    for ax, metric in zip(axs, METRICS, strict=True):
-        rank_gap(results, metric=metric, baseline=baseline, ax=ax, legend=False)
-    letters(axs)
+    draws = [partial(rank_gap, results, metric=metric, baseline=baseline) for metric in METRICS]
+    side_by_side(canvas, 0.34, draws)
 
 
 def _alignment(results: xr.DataTree, canvas: Canvas) -> None:
@@ -170,11 +168,7 @@ def _alignment(results: xr.DataTree, canvas: Canvas) -> None:
 
 
 def _credit(results: xr.DataTree, canvas: Canvas) -> None:
-    wide(canvas, 0.34)
-    axs = canvas.subplots(1, 2)
-    for ax, degrees in zip(axs, (False, True), strict=True):
-        credit_cosine(results, degrees=degrees, ax=ax, legend=False)
-    letters(axs)
+    side_by_side(canvas, 0.34, [partial(credit_cosine, results, degrees=which) for which in (False, True)])
 
 
 def _overlap(results: xr.DataTree, canvas: Canvas) -> None:

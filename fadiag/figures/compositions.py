@@ -1,6 +1,10 @@
 """Compose figures of several panels for the catalog."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fadiag.figures.base.furnish import letters
@@ -18,6 +22,7 @@ __all__ = [
     "METRICS",
     "accuracies_against_ranks",
     "heat_maps",
+    "side_by_side",
     "spectra",
     "two_by_twos",
     "update_chains",
@@ -35,6 +40,15 @@ def wide(canvas: Figure, aspect: float) -> None:
     """Make a figure as wide as the text of the style."""
     width = current_venue().text
     canvas.set_size_inches(width, width * aspect)
+
+
+def side_by_side(canvas: Figure, aspect: float, draws: Sequence[Callable[..., Axes]]) -> None:
+    """Draw figure functions into one row of panels with letters."""
+    wide(canvas, aspect)
+    axs = canvas.subplots(1, len(draws))
+    for ax, draw in zip(axs, draws, strict=True):
+        draw(ax=ax, legend=False)
+    letters(axs)
 
 
 def heat_maps(results: xr.DataTree, canvas: Figure) -> None:
@@ -61,11 +75,7 @@ def heat_maps(results: xr.DataTree, canvas: Figure) -> None:
 
 def update_chains(results: xr.DataTree, canvas: Figure) -> None:
     """Draw the chain from the gradient to the update by two ranks."""
-    wide(canvas, 0.4)
-    axs = canvas.subplots(1, 2)
-    for ax, metric in zip(axs, METRICS, strict=True):
-        update_chain(results, metric=metric, ax=ax, legend=False)
-    letters(axs)
+    side_by_side(canvas, 0.4, [partial(update_chain, results, metric=metric) for metric in METRICS])
 
 
 def accuracies_against_ranks(results: xr.DataTree, canvas: Figure) -> None:
@@ -82,17 +92,9 @@ def accuracies_against_ranks(results: xr.DataTree, canvas: Figure) -> None:
 
 def spectra(results: xr.DataTree, canvas: Figure) -> None:
     """Draw the singular values of the error, and the energy that the leading ones hold."""
-    wide(canvas, 0.4)
-    axs = canvas.subplots(1, 2)
-    for ax, cumulative in zip(axs, (False, True), strict=True):
-        spectrum(results, cumulative=cumulative, ax=ax, legend=False)
-    letters(axs)
+    side_by_side(canvas, 0.4, [partial(spectrum, results, cumulative=which) for which in (False, True)])
 
 
 def two_by_twos(results: xr.DataTree, canvas: Figure) -> None:
     """Draw two ranks of the error by weights and backward matrices."""
-    wide(canvas, 0.4)
-    axs = canvas.subplots(1, 2)
-    for ax, metric in zip(axs, METRICS, strict=True):
-        two_by_two(results, metric=metric, ax=ax, legend=False)
-    letters(axs)
+    side_by_side(canvas, 0.4, [partial(two_by_two, results, metric=metric) for metric in METRICS])

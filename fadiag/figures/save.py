@@ -59,10 +59,8 @@ def check_path(
     return path, wanted
 
 
-def save(
-    figure: Any, path: str | os.PathLike[str], *, formats: Sequence[str] | None = None, beside: bool = True
-) -> list[Path]:
-    """Save a figure; beside it ``.csv`` with the numbers that are drawn, and ``.tex`` with the caption.
+def save(figure: Any, path: str | os.PathLike[str], *, formats: Sequence[str] | None = None) -> list[Path]:
+    """Save a figure, the numbers that are drawn as ``.csv``, and the caption as ``.tex``.
 
     The same results give the same bytes on one machine, also if a figure is saved several times. For this,
     its layout is computed once and then kept. A PDF embeds TrueType fonts; a text in an SVG is a text.
@@ -75,8 +73,6 @@ def save(
         The file, without a suffix or with that of a format.
     formats : sequence of str, optional
         ``pdf``, ``svg`` and ``png``; by default all three, or the one of the path's suffix.
-    beside : bool
-        Whether to write the ``.csv`` and the ``.tex`` file.
 
     Returns
     -------
@@ -102,13 +98,11 @@ def save(
         for name in wanted:
             written.append(stem.with_name(f"{stem.name}.{name}"))
             root.savefig(written[-1], format=name, metadata=_METADATA[name])
-    if beside:
-        table, text = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("csv", "tex"))
-        held = numbers(root).map(lambda value: printable(value) if isinstance(value, str) else value)
-        table.write_text(held.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
-        text.write_text(latex(stem.name, caption(root), small_print(root)), encoding="utf-8")
-        written += [table, text]
-    return written
+    table, text = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("csv", "tex"))
+    held = numbers(root).map(lambda value: printable(value) if isinstance(value, str) else value)
+    table.write_text(held.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+    text.write_text(latex(stem.name, caption(root), small_print(root)), encoding="utf-8")
+    return [*written, table, text]
 
 
 def svg(figure: Any) -> str:

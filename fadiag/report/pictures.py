@@ -167,7 +167,7 @@ def _lighter(results: xr.DataTree, figure: Figure) -> tuple[xr.DataTree, str]:
 
 
 def _twins(figure: Figure) -> tuple[str, ...]:
-    """Return the variables of the exact error that a figure may draw beside its own."""
+    """Return the variables of the exact error that a figure may draw next to its own."""
     return tuple(
         need.replace(f"{role}_", f"{role}_bp_", 1) for need in figure.needs for role in ("error", "modulator")
     )

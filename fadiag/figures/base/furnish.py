@@ -1,4 +1,4 @@
-"""Furnish a figure: one legend above its panels, small print below them, letters beside them."""
+"""Furnish a figure: add one legend above its panels, small print below them, and a letter to each panel."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -63,8 +63,8 @@ def layer_step_heatmap(
     Returns
     -------
     Axes
-        With its numbers, caption and small print, or with the reason why nothing is drawn. A color bar is
-        beside it.
+        With its numbers, caption and small print, or with the reason why nothing is drawn. It has a color
+        bar.
 
     Raises
     ------

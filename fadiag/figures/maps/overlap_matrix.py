@@ -33,8 +33,8 @@ def overlap_matrix(overlaps: xr.DataArray, *, ax: Axes | None = None, legend: bo
     Returns
     -------
     Axes
-        With its numbers, caption and small print, or with the reason why nothing is drawn. A color bar is
-        beside it. The caption gives the level of chance, k / columns.
+        With its numbers, caption and small print, or with the reason why nothing is drawn. It has a color
+        bar. The caption gives the level of chance, k / columns.
 
     Raises
     ------

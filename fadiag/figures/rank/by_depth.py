@@ -45,7 +45,7 @@ def rank_by_depth(
         The step; by default the last one that all drawn conditions have.
     baseline : str, optional
         The condition to compare with; by default the only one whose rule is "bp". Without a baseline, a
-        single condition is drawn beside the exact error of the same runs.
+        single condition is compared with the exact error of the same runs.
     null : str, optional
         ``gate``, ``redrawn`` or None.
     stream : str, optional

@@ -40,9 +40,9 @@ def over_layers(
         over, x = interval_within(runs, measure), _places(layers, place, len(drawn))
         explain(panel, arm)
         settings = lone_dots(arm)
-        beside = 0.0 if len(layers) > _APART else 0.3 * _width(len(drawn))
+        shift = 0.0 if len(layers) > _APART else 0.3 * _width(len(drawn))
         for seed in runs["seed"].values if int(over.n.max()) > 1 else ():
-            panel.add(panel.ax.plot(x + beside, runs.sel(seed=seed), **settings)[0])
+            panel.add(panel.ax.plot(x + shift, runs.sel(seed=seed), **settings)[0])
         panel.add(panel.ax.plot(x, over.mean, **line(arm), markevery=thinned(len(layers)))[0])
         if len(layers) <= _APART:
             panel.ax.vlines(x, over.low, over.high, color=arm.look.color)

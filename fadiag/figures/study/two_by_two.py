@@ -68,7 +68,7 @@ def two_by_two(
     step : int, optional
         The step; by default the last one that all drawn conditions have.
     null : str, optional
-        ``gate`` or ``redrawn``, beside the condition's own error; or None.
+        ``gate`` or ``redrawn``, for the condition's own error; or None.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def _plot(
     if null is not None:
         _nulls(here, own, measure, null, at_end, exact=exact)
     for place, arm in enumerate(drawn):
-        _draw(here, measure, at_end, arm, _places(place, len(drawn)), beside=0.3 * _SPREAD / len(drawn))
+        _draw(here, measure, at_end, arm, _places(place, len(drawn)), shift=0.3 * _SPREAD / len(drawn))
     here.ax.set_xticks([0, 1], ["exact, Wᵀ", "feedback, B"])
     here.ax.set_xlim(-0.5, 1.5)
     here.ax.set_xlabel("backward matrices")
@@ -164,7 +164,7 @@ def _places(place: int, count: int) -> Floats:
     return np.arange(2, dtype=np.float64) + apart
 
 
-def _draw(here: Panel, measure: Measure, at_end: xr.DataArray, arm: Arm, x: Floats, *, beside: float) -> None:
+def _draw(here: Panel, measure: Measure, at_end: xr.DataArray, arm: Arm, x: Floats, *, shift: float) -> None:
     runs = of_condition(at_end, arm.condition).transpose("seed", "backward")
     over = interval_within(runs, measure)
     explain(here, arm)
@@ -172,7 +172,7 @@ def _draw(here: Panel, measure: Measure, at_end: xr.DataArray, arm: Arm, x: Floa
     here.add(here.ax.plot(x[known], over.mean.values[known], **line(arm))[0])
     here.ax.vlines(x, over.low, over.high, color=arm.look.color)
     for seed in runs["seed"].values if int(over.n.max()) > 1 else ():
-        here.ax.plot(x + beside, runs.sel(seed=seed), **lone_dots(arm))
+        here.ax.plot(x + shift, runs.sel(seed=seed), **lone_dots(arm))
     at: dict[str, Any] = {"condition": arm.condition, "layer": here.record.place, "step": int(at_end["step"])}
     for backward in _BACKWARD:
         cell = runs.sel(backward=backward, drop=True)
