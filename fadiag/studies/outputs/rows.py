@@ -167,11 +167,7 @@ def contrast_rows(study: Study, results: xr.DataTree) -> list[Row]:
     names = [study.primary.contrast[0], *(c for c in study.conditions if c != study.primary.contrast[0])]
     rows: list[Row] = []
     for name in names:
-        if name == study.primary.contrast[0]:
-            baseline: str | None = study.primary.contrast[1]
-        else:
-            baseline = study.baseline_of(name)
-        if baseline is not None and name != study.primary.contrast[1]:
+        if (baseline := study.baseline_of(name)) is not None:
             rows += _contrast(study, kept, name, baseline)
     return sorted(rows, key=lambda row: not row["primary"])
 
