@@ -12,7 +12,9 @@ import xarray as xr
 from fadiag.figures import label
 from fadiag.figures.words.sentences import LAST, not_compared, number, when
 from fadiag.results import by_condition, final_values, mean_interval
+from fadiag.results.intervals import cut_interval
 from fadiag.results.null_values import AT_CEILING, is_companion
+from fadiag.results.possible import possible_values
 from fadiag.results.variables import find_variable, streams_of
 from fadiag.results.without_value import runs_of
 
@@ -174,7 +176,7 @@ def _at_ceiling(results: xr.DataTree, name: str, stream: str, end: xr.DataArray)
 def _column(
     end: xr.DataArray, marks: xr.DataArray | None, layers: Sequence[str], conditions: Sequence[str]
 ) -> list[list[Any] | None]:
-    over = mean_interval(end)
+    over = cut_interval(mean_interval(end), *possible_values(end))
     held = [str(v) for v in end["layer"].values] if "layer" in end.dims else [""]
     place = {layer: i for i, layer in enumerate(held)}
     own = {str(name): i for i, name in enumerate(end["condition"].values)}

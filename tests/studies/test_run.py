@@ -167,10 +167,28 @@ def test_intervals_of_conditions_stay_within_the_possible_values() -> None:
     study = declared()
     rows = [{"condition": "bp", "learning_rate": 1, "rest_learning_rate": None, "status": "complete"}] * 2
     values = ({"test_accuracy": 0.1, "error_cosine": 0.9}, {"test_accuracy": 0.3, "error_cosine": 1.0})
-    made = condition_rows(study, [row | more for row, more in zip(rows, values, strict=True)])[0]
+    made = condition_rows(study, [row | more for row, more in zip(rows, values, strict=True)], xr.DataTree())[
+        0
+    ]
     assert (made["test_accuracy_low"], made["test_accuracy_high"]) == (0, 1)
     assert made["error_cosine_low"] == pytest.approx(0.95 - 12.706 * 0.05, abs=1e-3)
     assert made["error_cosine_high"] == 1
+
+
+def test_ranks_of_conditions_are_of_living_layers_and_at_most_n() -> None:
+    study = declared('metrics=["error_effective_rank_raw"]')
+    name = "error_effective_rank_raw"
+    attrs = {"samples": 12, "unfolding": "samples"}
+    probe = xr.Dataset({name: xr.DataArray(np.zeros((1, 1, 1)), dims=("run", "layer", "step"), attrs=attrs)})
+    results = xr.DataTree.from_dict({"/probe": probe.assign_attrs(kind="probe")})
+    base = {"condition": "fa", "learning_rate": 1, "rest_learning_rate": None, "status": "complete"}
+    made = {
+        row["condition"]: row
+        for row in condition_rows(study, [base | {name: v} for v in (0.0, 10, 11)], results)
+    }
+    fa = made["fa"]
+    assert (fa[name], fa[f"{name}_n"], fa[f"{name}_dead"]) == (10.5, 2, 1)
+    assert (fa[f"{name}_low"], fa[f"{name}_high"]) == (pytest.approx(10.5 - 12.7062 / 2), 12)
 
 
 def test_runs_of_a_gpu_are_others_in_the_pool(tmp_path) -> None:

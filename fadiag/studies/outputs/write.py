@@ -69,7 +69,7 @@ def write_outputs(made: Made, folder: Path, progress: Callable[[int, int], None]
         results = measure_runs(study, made.runs, folder / "results.zarr", progress)
     rows = run_rows(study, made.runs, results)
     write_rows(rows, folder / "table.csv")
-    write_rows(condition_rows(study, rows), folder / "conditions.csv")
+    write_rows(condition_rows(study, rows, results), folder / "conditions.csv")
     write_rows(contrast_rows(study, results), folder / "contrasts.csv")
     write_rows(search_rows(study, made.curves), folder / "search.csv")
     shown, only = (one_of_each_seed(results), _EQUAL_SEEDS) if study.seeds.cross else (results, "")

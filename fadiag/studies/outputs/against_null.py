@@ -1,0 +1,66 @@
+"""Give a run's primary metric at its first record, and where its last value lies in each recorded null."""
+
+import numpy as np
+import xarray as xr
+
+from fadiag.results.null_values import exceeds
+
+__all__ = ["NULLS", "first_and_nulls", "null_counts"]
+
+#: The stem of a null's variables -> the stem of its columns.
+NULLS = {"gate_null": "gate_null", "null": "redrawn_null"}
+_PARTS = ("low", "mean", "high")
+Row = dict[str, float | int | str | None]
+
+
+def first_and_nulls(runs: xr.Dataset, metric: str) -> Row:
+    """Return the columns of one run: its first value, and the mean and central 95 % of each null.
+
+    `runs` holds the variables of one run at one layer, along step. A null may be drawn at fewer steps than
+    its variable. So it is compared at the last step that has both, which is a column.
+    """
+    values = runs[metric]
+    known = np.flatnonzero(np.isfinite(values.values))
+    row: Row = {}
+    if known.size:
+        row |= {
+            f"{metric}_first": float(values[known[0]]),
+            f"{metric}_first_step": int(values["step"][known[0]]),
+        }
+    for stem, column in NULLS.items():
+        parts = {part: runs.get(f"{metric}_{stem}_{part}") for part in _PARTS}
+        held = {part: array for part, array in parts.items() if array is not None}
+        if len(held) < len(_PARTS):
+            continue
+        both = np.isfinite(values.values) & np.all(
+            [np.isfinite(each.values) for each in held.values()], axis=0
+        )
+        if not both.any():
+            continue
+        last = int(np.flatnonzero(both)[-1])
+        value, ends = values[last], {part: array[last] for part, array in held.items()}
+        side = (
+            "below" if exceeds(ends["low"], value) else "above" if exceeds(value, ends["high"]) else "inside"
+        )
+        stem_of = f"{metric}_{column}"
+        row |= {f"{stem_of}_{part}": float(end) for part, end in ends.items()}
+        row |= {f"{stem_of}_step": int(values["step"][last]), f"{stem_of}_side": side}
+    return row
+
+
+def null_counts(rows: list[Row], metric: str) -> Row:
+    """Return the columns of a condition: how many runs lie beyond each null, and the null over its runs."""
+    found: Row = {}
+    for column in NULLS.values():
+        stem = f"{metric}_{column}"
+        mine = [row for row in rows if row.get(f"{stem}_side")]
+        if not mine:
+            continue
+        found |= {
+            f"{stem}_{part}": float(np.mean([row[f"{stem}_{part}"] for row in mine])) for part in _PARTS
+        }
+        for side in ("below", "above"):
+            found[f"{stem}_{side}"] = sum(row[f"{stem}_side"] == side for row in mine)
+        steps = dict.fromkeys(str(row[f"{stem}_step"]) for row in mine)
+        found |= {f"{stem}_runs": len(mine), f"{stem}_step": ", ".join(steps)}
+    return found
