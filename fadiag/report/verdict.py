@@ -147,7 +147,7 @@ def answer(question: Question, primary: Sequence[Difference], *, lost: bool = Fa
     for row in primary:
         groups.setdefault(_side(row, lost), []).append(label(row.treated))
     where = f", at layer {question.layer}," if question.layer else ""
-    expected = _EXPECTED.get(question.declared.tail, "")
+    expected = _EXPECTED.get(question.tail, "")
     parts = []
     for side, names in groups.items():
         asked = ""

@@ -7,7 +7,7 @@ import pandas as pd
 from fadiag.figures.base.furnish import small_print_of
 from fadiag.figures.base.record import COLUMNS, Record, axes_of, records_of
 from fadiag.figures.words.glossary import defined
-from fadiag.figures.words.shared import Shared, share
+from fadiag.figures.words.shared import Shared, is_placed, share
 
 __all__ = ["caption", "numbers", "small_print"]
 
@@ -109,9 +109,9 @@ def _sentences(
         for _, record in group
         if record.missing
     ]
-    new = [
-        each for each in dict.fromkeys(f for _, record in group for f in record.findings) if each not in said
-    ]
+    found = dict.fromkeys(finding for _, record in group for finding in record.findings)
+    # Two panels may find the same number; it is said of each.
+    new = [each for each in found if each not in said or is_placed(each)]
     said.update(new)
     body = [shared.written(each) for each in new]
     where = f" at {places}" if places and places not in known else ""

@@ -46,7 +46,7 @@ def beyond_null(
         for name, found in held.items()
     }
     starts = {
-        name: found[0][1:] for name, found in held.items() if len(found) > 1 and steps[found[0][0]] == 0
+        name: (found[0][1:], "") for name, found in held.items() if len(found) > 1 and steps[found[0][0]] == 0
     }
     text = head + _listed(ends)
     return text + (f" (step 0: {_listed(starts)})" if starts else "")

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Shared", "alone", "of_seeds", "placed", "plain", "share", "spans_zero"]
+__all__ = ["Shared", "alone", "is_placed", "of_seeds", "placed", "plain", "share", "spans_zero"]
 
 #: A mark inside a sentence. Its characters are in no name, since `printable` escapes them.
 _MARK = re.compile("\x02([^\x1f\x03]*)\x1f([^\x1f\x03]*)\x1f([^\x03]*)\x03")
@@ -22,6 +22,11 @@ def placed(layer: str, step: str, *, inside: bool = False) -> str:
     'Runs below their null at fc2: 3'
     """
     return f"\x02{'inside' if inside else 'at'}\x1f{layer}\x1f{step}\x03"
+
+
+def is_placed(sentence: str) -> bool:
+    """Return whether a sentence has a mark of its layer or step."""
+    return any(mark[1] in ("at", "inside") for mark in _MARK.finditer(sentence))
 
 
 def of_seeds(n: int, *, paired: bool = False) -> str:

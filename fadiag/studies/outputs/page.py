@@ -9,6 +9,7 @@ import msgspec
 
 from fadiag.studies.declared.declaration import flat
 from fadiag.studies.declared.study import Study
+from fadiag.studies.outputs.against_null import NULLS
 from fadiag.studies.outputs.limits import limits_of
 from fadiag.training import Config
 from fadiag.training.recording import LOGGED
@@ -38,7 +39,7 @@ def answer_of(folder: Path) -> str:
     diverged = {one["condition"] for one in read_rows(folder / "table.csv") if one["status"] == "diverged"}
     if int(row["runs"]) < int(row["planned"]) or diverged & {condition, baseline}:
         return (
-            f"Nothing is claimed of {what}, since runs are missing or diverged: {values} over "
+            f"Nothing is claimed of {what}, since runs are missing, dead or diverged: {values} over "
             f"{_of_planned(row)} pairs ({row['note']})."
         )
     if not row["low"]:
@@ -143,20 +144,30 @@ def _changed(amendments: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _conditions(study: Study, rows: Sequence[Row], runs: Sequence[Row]) -> list[str]:
-    shown = [key for key in rows[0] if f"{key}_low" in rows[0] or key.endswith("_accuracy")] if rows else []
     primary = study.primary.metric
-    shown = [key for key in shown if key.endswith("_accuracy")] + [k for k in shown if k == primary]
-    if not shown and rows and primary in rows[0]:
-        shown = [primary]
-    head = ["condition", "runs", "learning rate", *map(plain, dict.fromkeys(shown))]
+    held = dict.fromkeys(rows[0] if rows else ())
+    shown = [key for key in held if key.endswith("_accuracy")]
+    shown += [key for key in (f"{primary}_first", primary) if key in held and key not in shown]
+    nulls = [stem for name in NULLS.values() if f"{(stem := f'{primary}_{name}')}_runs" in held]
+    steps = dict.fromkeys(row[f"{primary}_first_step"] for row in runs if row.get(f"{primary}_first_step"))
+    start = f"at step {', '.join(steps)}"
+    head = ["condition", "runs", "learning rate"]
+    head += [start if key == f"{primary}_first" else plain(key) for key in shown]
+    head += [f"runs below / above the {plain(stem.removeprefix(f'{primary}_'))}" for stem in nulls]
     body = []
     for row in rows:
         rest = f" (rest {number(row['rest_learning_rate'])})" if row.get("rest_learning_rate") else ""
         rest += f", of {row['rate_from']}" if row.get("rate_from") else ""
         name = f"{row['condition']} (control)" if row["control"] == "true" else row["condition"]
-        cells = [_with_interval(row, key) for key in dict.fromkeys(shown)]
         whole = int(row["runs"]) - int(row["diverged"])
         runs_of = row["runs"] if row["diverged"] == "0" else f"{whole} of {row['runs']}"
+        cells = [_with_interval(row, key, crossed=bool(study.seeds.cross)) for key in shown]
+        cells += [
+            f"{row[f'{stem}_below']} / {row[f'{stem}_above']} of {row[f'{stem}_runs']}"
+            if row.get(f"{stem}_runs")
+            else ""
+            for stem in nulls
+        ]
         body.append([name, runs_of, f"{number(row['learning_rate'])}{rest}", *cells])
     layers = sorted({row["layer"] for row in runs if row["layer"]})
     where = f" Metrics are those of {', '.join(layers)}." if layers else ""
@@ -168,14 +179,29 @@ def _conditions(study: Study, rows: Sequence[Row], runs: Sequence[Row]) -> list[
     return [
         f"Means over runs{interval}, at the last step.{where}",
         _table(head, body),
+        _beyond(rows, nulls) if nulls else "",
         "[table.csv](table.csv) has every run, [conditions.csv](conditions.csv) every number of a condition.",
     ]
 
 
-def _with_interval(row: Row, key: str) -> str:
-    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
+def _beyond(rows: Sequence[Row], stems: Sequence[str]) -> str:
+    """Return what a null is, and the steps at which it was drawn."""
+    steps = dict.fromkeys(row[f"{stem}_step"] for stem in stems for row in rows if row.get(f"{stem}_step"))
+    return (
+        "Below and above are outside of the central 95 % of the null of the same run, at step "
+        f"{', '.join(steps)}. Without an effect, about one run in forty lies on each side. conditions.csv has "
+        "the mean and the ends of each null."
+    )
+
+
+def _with_interval(row: Row, key: str, *, crossed: bool) -> str:
+    low, high, n = (row.get(f"{key}_{part}") or "" for part in ("low", "high", "n"))
     interval = f" [{number(low)}, {number(high)}]" if low and high else ""
-    return f"{number(row.get(key, ''))}{interval}"
+    if n.isdigit() and int(n) > 1 and not interval and not crossed:
+        interval = f" (equal in {n} runs, no interval)"
+    dead = row.get(f"{key}_dead") or "0"
+    gone = f" ({dead} of {int(n or 0) + int(dead)} runs dead, left out)" if dead != "0" else ""
+    return f"{number(row.get(key, ''))}{interval}{gone}"
 
 
 def _differences(study: Study, rows: Sequence[Row]) -> list[str]:
