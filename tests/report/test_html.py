@@ -128,7 +128,10 @@ def test_provenance_says_how_runs_were_recorded(undrawn) -> None:
     made = {"versions": {"torch": "2.13"}, "device": "cpu", "config": {"train": {"epochs": 30}}}
     hosts = {"bp-seed0": "h1", "bp-seed1": "h1", "fa-seed0": "h1", "fa-seed1": "h2"}
     results.attrs |= to_recorded_attribute({run: {**made, "host": host} for run, host in hosts.items()})
-    rows = Page(render(results, declared={"command": "fadiag study s.toml", "commit": "abc"})).rows
+    of_study = {"study_command": "fadiag study s.toml", "study_commit": "abc"}
+    entries = {key: ("run", np.array([value] * 4, object)) for key, value in of_study.items()}
+    results["log"] = results["log"].to_dataset().assign_coords(entries)
+    rows = Page(render(results)).rows
     assert ["torch", "2.13"] in rows
     assert ["device", "cpu"] in rows
     assert ["host", "h1 (bp-seed0, bp-seed1, fa-seed0); h2 (fa-seed1)"] in rows
@@ -196,6 +199,8 @@ def hostile() -> xr.DataTree:
             dataset=("run", np.array([HOSTILE] * 4, object)),
             model=("run", np.array([HOSTILE] * 4, object)),
             status=("run", np.array(["killed"] * 4, object)),
+            question=("run", np.array([HOSTILE] * 4, object)),
+            study_command=("run", np.array([HOSTILE] * 4, object)),
         )
         if "layer" in stream.dims:
             stream = stream.assign_coords(layer=np.array([f"{HOSTILE}1", f"{HOSTILE}2"], object))
@@ -208,7 +213,7 @@ def hostile() -> xr.DataTree:
 
 
 def test_no_control_character_of_a_store_gets_into_the_file() -> None:
-    html = render(hostile(), title=HOSTILE, declared={"question": HOSTILE, "command": HOSTILE})
+    html = render(hostile(), title=HOSTILE)
     page = Page(html)
     texts = [html, *page.scripts]
     for tag, attrs in page.tags:
@@ -279,8 +284,6 @@ def test_refuses_where_there_is_nothing_to_write_or_to_say(tmp_path) -> None:
         write_report(synthetic(("bp",)), tmp_path / "nowhere" / "report.html")
     with pytest.raises(InputError, match="hold no run, so there is nothing to report"):
         write_report(xr.DataTree(), tmp_path / "report.html")
-    with pytest.raises(InputError, match="a report declares no 'metrc'; there are question, metric, layer"):
-        render(synthetic(**SMALL), declared={"metrc": "loss"})
 
 
 def test_downloads_hold_the_numbers_with_all_digits(page) -> None:

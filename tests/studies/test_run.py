@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,11 @@ import xarray as xr
 
 import fadiag
 from fadiag.errors import ConfigError, FadiagError, InputError, StoreError
+from fadiag.report.alerts import alerts
+from fadiag.report.differences import differences
+from fadiag.report.question import ask
+from fadiag.report.verdict import verdict
+from fadiag.results import load_results
 from fadiag.store import open_run, run_info
 from fadiag.studies import plan_study, run_study
 from fadiag.studies.declared.declaration import declare
@@ -140,7 +146,7 @@ def test_a_few_survivors_are_counted_and_claim_nothing(tmp_path, monkeypatch) ->
     assert "| fa | 1 of 3 | 0.02 |" in page
     assert "| bp | 3 | 0.02 |" in page
     assert result.answer.startswith(
-        "Nothing is claimed of test accuracy, since runs are missing or diverged: fa − bp = "
+        "Nothing is claimed of test accuracy, since runs are missing, dead or diverged: fa − bp = "
     )
     assert " over 1 of 3 pairs (" in result.answer
     assert "2 of 3 runs of fa left out" in result.answer
@@ -268,6 +274,48 @@ def test_the_page_says_what_was_declared_found_and_not_found(made) -> None:
     declaration = json.loads((out / "study.json").read_bytes())
     assert declaration["primary"]["contrast"] == ["fa", "bp"]
     assert declaration["conditions"]["fa"]["config"]["train"]["epochs"] == 1
+
+
+def test_the_results_alone_give_the_verdict_of_the_studys_report(made) -> None:
+    study, out, _, _ = made
+    results = load_results(out / "results.zarr")
+    question = ask(results)
+    assert (question.text, question.treated, question.baseline) == (study.question, ("fa",), "bp")
+    assert (question.tail, question.is_declared) == ("lower", True)
+    found = verdict(results, question, differences(results, question, [question.metric]))
+    html = unescape((out / "report.html").read_text(encoding="utf-8"))
+    for line in (found.question, found.answer, *found.numbers, *found.nulls, *found.limits):
+        assert line in html
+    assert "fadiag study s.toml" in html  # the command is an entry of the results too
+    assert [alert.where for alert in alerts(results, question) if "edge of the search" in alert.what]
+
+
+def test_initialization_and_nulls_are_next_to_the_last_value(tmp_path) -> None:
+    study = declared("base.record.gate_draws=3", "base.record.redraws=3", "base.train.epochs=1")
+    run_study(study, tmp_path, workers=0)
+    results = load_results(tmp_path / "results.zarr")
+    metric = study.primary.metric
+    probe = results["probe"].sel(layer="fc2")
+    (fa,) = [row for row in table(tmp_path / "conditions.csv") if row["condition"] == "fa"]
+    mine = probe.isel(run=np.flatnonzero(probe["condition"].values == "fa"))
+    assert float(fa[f"{metric}_first"]) == pytest.approx(float(mine[metric].isel(step=0).mean()))
+    last = mine.isel(step=-1)
+    for stem, column in (("gate_null", "gate_null"), ("null", "redrawn_null")):
+        low, mean, high = (last[f"{metric}_{stem}_{part}"] for part in ("low", "mean", "high"))
+        assert float(fa[f"{metric}_{column}_mean"]) == pytest.approx(float(mean.mean()))
+        assert float(fa[f"{metric}_{column}_low"]) == pytest.approx(float(low.mean()))
+        assert int(fa[f"{metric}_{column}_below"]) == int((last[metric] < low).sum())
+        assert int(fa[f"{metric}_{column}_above"]) == int((last[metric] > high).sum())
+        assert (fa[f"{metric}_{column}_runs"], fa[f"{metric}_{column}_draws"]) == ("2", "3")
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "| at step 0 | error participation ratio centered | runs below / above the gate null |" in page
+    beyond = [
+        f"{fa[f'{metric}_{n}_below']} / {fa[f'{metric}_{n}_above']} of 2"
+        for n in ("gate_null", "redrawn_null")
+    ]
+    assert f"| {' | '.join(beyond)} |" in next(
+        line for line in page.splitlines() if line.startswith("| fa |")
+    )
 
 
 def test_the_numbers_of_the_answer_are_those_of_the_table(made) -> None:

@@ -7,8 +7,8 @@ from fadiag.results.null_values import exceeds
 
 __all__ = ["NULLS", "first_and_nulls", "null_counts"]
 
-#: The stem of a null's variables -> the stem of its columns.
-NULLS = {"gate_null": "gate_null", "null": "redrawn_null"}
+#: The stems of the columns of nulls: of the gates, of redrawn feedback, and any other.
+NULLS = ("gate_null", "redrawn_null", "null")
 _PARTS = ("low", "mean", "high")
 Row = dict[str, float | int | str | None]
 
@@ -27,7 +27,7 @@ def first_and_nulls(runs: xr.Dataset, metric: str) -> Row:
             f"{metric}_first": float(values[known[0]]),
             f"{metric}_first_step": int(values["step"][known[0]]),
         }
-    for stem, column in NULLS.items():
+    for stem in ("gate_null", "null"):
         parts = {part: runs.get(f"{metric}_{stem}_{part}") for part in _PARTS}
         held = {part: array for part, array in parts.items() if array is not None}
         if len(held) < len(_PARTS):
@@ -42,8 +42,11 @@ def first_and_nulls(runs: xr.Dataset, metric: str) -> Row:
         side = (
             "below" if exceeds(ends["low"], value) else "above" if exceeds(value, ends["high"]) else "inside"
         )
-        stem_of = f"{metric}_{column}"
+        redrawn = str(held["low"].attrs.get("draws_of", "")).startswith("error_null")
+        stem_of = f"{metric}_{'redrawn_' * (redrawn and stem == 'null')}{stem}"
         row |= {f"{stem_of}_{part}": float(end) for part, end in ends.items()}
+        if (draws := runs.get(f"{metric}_{stem}_draws")) is not None:
+            row[f"{stem_of}_draws"] = int(draws[last])
         row |= {f"{stem_of}_step": int(values["step"][last]), f"{stem_of}_side": side}
     return row
 
@@ -51,7 +54,7 @@ def first_and_nulls(runs: xr.Dataset, metric: str) -> Row:
 def null_counts(rows: list[Row], metric: str) -> Row:
     """Return the columns of a condition: how many runs lie beyond each null, and the null over its runs."""
     found: Row = {}
-    for column in NULLS.values():
+    for column in NULLS:
         stem = f"{metric}_{column}"
         mine = [row for row in rows if row.get(f"{stem}_side")]
         if not mine:
@@ -61,6 +64,8 @@ def null_counts(rows: list[Row], metric: str) -> Row:
         }
         for side in ("below", "above"):
             found[f"{stem}_{side}"] = sum(row[f"{stem}_side"] == side for row in mine)
-        steps = dict.fromkeys(str(row[f"{stem}_step"]) for row in mine)
-        found |= {f"{stem}_runs": len(mine), f"{stem}_step": ", ".join(steps)}
+        found[f"{stem}_runs"] = len(mine)
+        for part in ("step", "draws"):
+            values = dict.fromkeys(str(row.get(f"{stem}_{part}", "")) for row in mine)
+            found[f"{stem}_{part}"] = ", ".join(values)
     return found
