@@ -81,7 +81,7 @@ def caption(target: Any) -> str:
     last = dict.fromkeys(sentence for _, record in found for sentence in record.last)
     nulls = {str(row["variable"]) for _, record in found for row in record.rows if row["kind"] == "null"}
     ends = [shared.brackets, defined([*groups, *sentences, *nulls])]
-    return " ".join(filter(None, [_sentence(f"{lead[:1].upper()}{lead[1:]}"), *sentences, *last, *ends]))
+    return " ".join(filter(None, [_sentence(f"{lead[:1].upper()}{lead[1:]}"), *sentences, *ends, *last]))
 
 
 def _tail(whats: list[str]) -> str:

@@ -53,14 +53,13 @@ def beyond_null(
 
 
 def _listed(counts: dict[str, tuple[tuple[int, int, int], str]]) -> str:
-    """Return counts in words; the number of runs is said once if it is one."""
-    one = len({found[2] for found, _ in counts.values()}) == 1
+    """Return counts in words; the number of runs and the step are said once if they are one."""
+    runs, steps = {found[2] for found, _ in counts.values()}, {when for _, when in counts.values()}
     parts = [
-        f"{label(name)} {below}/{above}{'' if one else f' of {runs}'}{when}"
-        for name, ((below, above, runs), when) in counts.items()
+        f"{label(name)} {below}/{above}{f' of {n}' * (len(runs) > 1)}{when * (len(steps) > 1)}"
+        for name, ((below, above, n), when) in counts.items()
     ]
-    runs = next(iter(counts.values()))[0][2]
-    return ", ".join(parts) + (f" of {runs}" if one else "")
+    return ", ".join(parts) + f" of {min(runs)}" * (len(runs) == 1) + min(steps) * (len(steps) == 1)
 
 
 def _counts(values: Floats, low: Floats, high: Floats) -> list[tuple[int, int, int, int]]:
