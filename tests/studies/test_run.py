@@ -308,7 +308,9 @@ def test_initialization_and_nulls_are_next_to_the_last_value(tmp_path) -> None:
         assert int(fa[f"{metric}_{column}_above"]) == int((last[metric] > high).sum())
         assert (fa[f"{metric}_{column}_runs"], fa[f"{metric}_{column}_draws"]) == ("2", "3")
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
-    assert "| at step 0 | error participation ratio centered | runs below / above the gate null |" in page
+    rank = "error participation ratio centered"
+    assert f"| {rank} at step 0 | {rank} | runs below / above the gate null |" in page
+    assert "Gate null: central 95 % for credit turned at random" in page
     beyond = [
         f"{fa[f'{metric}_{n}_below']} / {fa[f'{metric}_{n}_above']} of 2"
         for n in ("gate_null", "redrawn_null")

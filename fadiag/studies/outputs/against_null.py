@@ -7,8 +7,8 @@ from fadiag.results.null_values import exceeds
 
 __all__ = ["NULLS", "first_and_nulls", "null_counts"]
 
-#: The stems of the columns of nulls: of the gates, of redrawn feedback, and any other.
-NULLS = ("gate_null", "redrawn_null", "null")
+#: The stems of the columns of nulls -> their words.
+NULLS = {"gate_null": "gate null", "redrawn_null": "null of redrawn feedback", "null": "null"}
 _PARTS = ("low", "mean", "high")
 Row = dict[str, float | int | str | None]
 

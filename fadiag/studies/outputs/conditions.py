@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from fadiag.figures.words.glossary import defined
 from fadiag.studies.declared.study import Study
 from fadiag.studies.outputs.against_null import NULLS
 from fadiag.studies.outputs.text import number, plain, table_of
@@ -17,12 +18,12 @@ def conditions_of_study(study: Study, rows: Sequence[Row], runs: Sequence[Row]) 
     held = dict.fromkeys(rows[0] if rows else ())
     shown = [key for key in held if key.endswith("_accuracy")]
     shown += [key for key in (f"{primary}_first", primary) if key in held and key not in shown]
-    nulls = [stem for name in NULLS if f"{(stem := f'{primary}_{name}')}_runs" in held]
+    nulls = {stem: words for name, words in NULLS.items() if f"{(stem := f'{primary}_{name}')}_runs" in held}
     steps = dict.fromkeys(row[f"{primary}_first_step"] for row in runs if row.get(f"{primary}_first_step"))
-    start = f"at step {', '.join(steps)}"
+    start = f"{plain(primary)} at step {', '.join(steps)}"
     head = ["condition", "runs", "learning rate"]
     head += [start if key == f"{primary}_first" else plain(key) for key in shown]
-    head += [f"runs below / above the {plain(stem.removeprefix(f'{primary}_'))}" for stem in nulls]
+    head += [f"runs below / above the {words}" for words in nulls.values()]
     body = []
     for row in rows:
         rest = f" (rest {number(row['rest_learning_rate'])})" if row.get("rest_learning_rate") else ""
@@ -48,23 +49,23 @@ def conditions_of_study(study: Study, rows: Sequence[Row], runs: Sequence[Row]) 
     return [
         f"Means over runs{interval}, at the last step.{where}",
         table_of(head, body),
-        _beyond(rows, primary, nulls) if nulls else "",
+        _beyond(rows, nulls) if nulls else "",
         "[table.csv](table.csv) has every run, [conditions.csv](conditions.csv) every number of a condition.",
     ]
 
 
-def _beyond(rows: Sequence[Row], primary: str, stems: Sequence[str]) -> str:
-    """Return what a null is, with its draws, and the steps at which it was drawn."""
-    words = []
-    for stem in stems:
-        parts = {
-            part: ", ".join(dict.fromkeys(row[key] for row in rows if row.get(key := f"{stem}_{part}")))
+def _beyond(rows: Sequence[Row], nulls: Mapping[str, str]) -> str:
+    """Return what each null is, with its draws and the steps at which it was drawn."""
+    drawn = []
+    for stem, words in nulls.items():
+        step, draws = (
+            ", ".join(dict.fromkeys(row[key] for row in rows if row.get(key := f"{stem}_{part}")))
             for part in ("step", "draws")
-        }
-        draws = f", {parts['draws']} draws a run" if parts["draws"] else ""
-        words.append(f"{plain(stem.removeprefix(f'{primary}_'))}: step {parts['step']}{draws}")
+        )
+        drawn.append(f"{words}: step {step}{f', {draws} draws a run' if draws else ''}")
     return (
-        f"Below and above are outside of the central 95 % of the run's own null ({'; '.join(words)}). "
+        f"Below and above are outside of the central 95 % of the run's own null ({'; '.join(drawn)}). "
+        f"{defined(nulls.values())} "
         "[conditions.csv](conditions.csv) has the mean and the ends of each null, averaged over runs."
     )
 
