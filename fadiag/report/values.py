@@ -105,6 +105,7 @@ def _text(cell: list[Any] | None) -> str:
         return "—"
     mean, low, high, n, runs, _ = cell
     seeds = f" ({n} of {runs} seeds)" if n < runs else " (one seed)" if n == 1 else ""
+    seeds = seeds or (" (equal seeds)" if low is None else "")
     interval = f" [{number(low)}, {number(high)}]" if low is not None else ""
     return f"{number(mean)}{interval}{seeds}"
 
@@ -239,6 +240,7 @@ def _note(ends: dict[str, xr.DataArray], streams: Sequence[str], shown: dict[str
         steps.setdefault(when(end), []).append(shown.get(name, name.replace("_", " ")))
     other = "".join(f" {', '.join(names)}: at {step}." for step, names in steps.items() if step != LAST)
     note = f"Mean over seeds [95 % t interval] at the last recorded step{', unless stated' * bool(other)}. "
+    note += "Intervals end at what is possible; equal seeds and one seed have none. "
     note += f"PR: participation ratio.{other} †: a run is at its ceiling, within 1 % of min(N, n)."
     if "error_overlap" in ends and "k" in (attrs := ends["error_overlap"].attrs):
         guess = f", {attrs['k_source']}" if "k_source" in attrs else ""

@@ -132,7 +132,7 @@ def _nulls(results: xr.DataTree, question: Question, values: xr.DataArray | None
         words = "null of redrawn feedback" if redrawn else usual
         if text := beyond_null(values, low, high, words, names, layer=question.layer):
             known = True
-            yield f"{plain(text)}; beyond is outside of its central 95 %"
+            yield f"{plain(text)}; that is outside of its central 95 %"
     if not known:
         yield "No null of the primary metric was recorded, so the level of chance is unknown"
 

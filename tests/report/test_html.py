@@ -325,6 +325,26 @@ def test_values_compare_conditions_at_one_step() -> None:
     assert "at step 100, the last shared step (bp ends at step 400)" in table.note
 
 
+def test_values_are_of_living_layers_within_what_is_possible_and_equal_seeds_have_no_interval() -> None:
+    results = synthetic(("bp", "fa"))
+    probe = results["probe"].to_dataset().copy(deep=True)
+    name = "error_participation_ratio_raw"
+    for place, last in ((0, [240, 250, 256, 0, 2, 2.1]), (1, [5, 5, 5, 1, 1.1, 3])):
+        probe[name][{"layer": place, "step": -1}] = last
+    results["probe"] = probe
+    table = values(results, name)
+    column = table.cells[[each[0] for each in table.columns].index(name)]
+    bp, fa, equal, low = column[len(table.conditions) * table.layers.index("fc1") :][:4]
+    assert bp[0] == pytest.approx(746 / 3)
+    assert bp[1] > 220
+    assert bp[2] == 256  # N; the whole t interval ends at 268.7
+    assert fa[0] == pytest.approx(2.05)
+    assert fa[3:5] == [2, 3]
+    assert equal[:4] == [5, None, None, 3]
+    assert low[1] == 1
+    assert "dead, with rank 0, and left out at some layer: 1 of 3 runs of fa" in table.note
+
+
 def test_values_say_that_different_numbers_of_samples_are_not_compared() -> None:
     results = synthetic(("bp", "fa"))
     assert "not compared" not in values(results, METRIC).note

@@ -67,7 +67,8 @@ def caption(target: Any) -> str:
     groups: dict[str, list[tuple[str, Record]]] = {}
     for letter, record in found:
         groups.setdefault(record.what, []).append((letter, record))
-    shared = share([finding for _, record in found for finding in dict.fromkeys(record.findings)])
+    findings = [finding for _, record in found for finding in dict.fromkeys(record.findings)]
+    shared = share(findings)
     tail, places = _tail(list(groups)), {_places(group) for group in groups.values()}
     drawn_at = places.pop() if len(places) == 1 and len(groups) > 1 else ""
     lead = f"{tail}{f' at {drawn_at}' if drawn_at and drawn_at != shared.layer else ''}"
@@ -80,7 +81,7 @@ def caption(target: Any) -> str:
     ]
     last = dict.fromkeys(sentence for _, record in found for sentence in record.last)
     nulls = {str(row["variable"]) for _, record in found for row in record.rows if row["kind"] == "null"}
-    ends = [shared.brackets, defined([*groups, *sentences, *nulls])]
+    ends = [shared.brackets, defined([*groups, *findings, *nulls])]
     return " ".join(filter(None, [_sentence(f"{lead[:1].upper()}{lead[1:]}"), *sentences, *ends, *last]))
 
 

@@ -121,10 +121,12 @@ def when(at_end: xr.DataArray) -> str:
     later = [f"{name} ends at step {end}" for name, end in known.items() if end > step]
     until = int(at_end["recorded_until"])
     dead = dead_runs(at_end)
+    somewhere = " at some layer" if "layer" in at_end.dims else ""
     gone = [run for run in runs_without_value(at_end) if not any(run in runs for runs in dead.values())]
     why = [f"{printable(named(gone))} no value there"] if gone else []
     why += [
-        f"dead, with rank 0, and left out: {len(runs)} of {len(runs_of(at_end, name))} runs of {label(name)}"
+        f"dead, with rank 0, and left out{somewhere}: {len(runs)} of {len(runs_of(at_end, name))} runs of "
+        f"{label(name)}"
         for name, runs in dead.items()
     ]
     which = LAST
