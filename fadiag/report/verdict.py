@@ -8,6 +8,7 @@ import xarray as xr
 
 from fadiag.errors import FadiagError
 from fadiag.figures import label
+from fadiag.figures.words.glossary import defined
 from fadiag.figures.words.nulls import beyond_null
 from fadiag.figures.words.sentences import each, number
 from fadiag.figures.words.shared import plain
@@ -132,7 +133,8 @@ def _nulls(results: xr.DataTree, question: Question, values: xr.DataArray | None
         words = "null of redrawn feedback" if redrawn else usual
         if text := beyond_null(values, low, high, words, names, layer=question.layer):
             known = True
-            yield f"{plain(text)}; that is outside of its central 95 %"
+            meaning = defined([words]) or "The counts are outside of its central 95 %."
+            yield f"{plain(text)}. {meaning.removesuffix('.')}"
     if not known:
         yield "No null of the primary metric was recorded, so the level of chance is unknown"
 

@@ -135,5 +135,4 @@ def test_ranks_of_zero_are_left_out_and_counted() -> None:
     results["state"] = state
     ax = draw(ff.update_chain, results)
     assert "dead, with rank 0, and left out: 3 of 3 runs of fa" in ff.caption(ax)
-    assert "gradient bp 7." in ff.caption(ax)
     assert ", fa no value; momentum" in ff.caption(ax)

@@ -49,7 +49,7 @@ def test_metric_and_layer_are_those_of_the_meta_and_every_condition_is_compared(
     assert found.numbers[0].startswith("fa − bp = −1")
     assert found.numbers[0].endswith(", p = 0.0312, 6 paired seeds")
     assert found.nulls[0].startswith("Runs below/above gate null at fc3: bp 0/0, fa 0/0")
-    assert found.nulls[0].endswith("; that is outside of its central 95 %")
+    assert found.nulls[0].endswith(". Gate null: central 95 % for credit turned at random before the gates")
 
 
 def test_a_declared_contrast_is_the_only_one_and_the_tail_is_held_against_it() -> None:
