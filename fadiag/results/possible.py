@@ -29,9 +29,13 @@ def possible_values(array: xr.DataArray) -> tuple[float, float]:
     >>> rank = xr.DataArray(name="error_stable_rank_raw", attrs={"samples": 64, "unfolding": "samples"})
     >>> possible_values(rank), possible_values(xr.DataArray(name="error_cosine"))
     ((1.0, 64.0), (-1.0, 1.0))
+    >>> [possible_values(xr.DataArray([x], name="test_accuracy"))[1] for x in (0.97, 97.0)]
+    [1.0, 100.0]
     """
     name = str(array.name)
-    if name.endswith(("accuracy", "_overlap")):
+    if name.endswith("accuracy"):  # a share, or per cent
+        return 0.0, 100.0 if np.max(array.values, initial=0.0, where=np.isfinite(array.values)) > 1 else 1.0
+    if name.endswith("_overlap"):
         return 0.0, 1.0
     if name.endswith("_cosine"):
         return -1.0, 1.0
