@@ -12,6 +12,7 @@ from fadiag.errors import InputError
 from fadiag.results import select
 from fadiag.results.final_values import BothSides, Floats, final_values_of_both
 from fadiag.results.null_values import is_companion
+from fadiag.results.possible import is_rank
 from fadiag.results.provenance import recordings
 from fadiag.results.run_labels import conditions_of
 from fadiag.results.variables import SPECTRUM_STEP
@@ -50,6 +51,8 @@ def compare(
     - ``broken``, runs of one side share some of their seeds and are not crossed: no interval.
 
     Differences and ends of intervals below the float32 rounding of a layer's largest value count as zero.
+    Equal differences show no variation, so they have no interval. A run whose layer is dead, with rank 0, is
+    left out like one without a value.
 
     The level holds for each interval alone. At 0.95, one in twenty rows without a difference will seem to
     differ. The p-value holds for all layers of a variable together (max-T sign flips over the pairs), and
@@ -164,11 +167,21 @@ def _stream_rows(
     runs = [[str(run) for run in side["run"].values] for side in (a, b)]
     common = sorted(set(map(str, a.data_vars)) & set(map(str, b.data_vars)))
     finals = ((name, final_values_of_both(a[name], b[name], sides)) for name in common)
-    return [(name, row) for name, values in finals for row in _rows(values, runs, design, level, sides)]
+    return [
+        (name, row)
+        for name, values in finals
+        for row in _rows(values, runs, design, level, sides, zero_is_dead=is_rank(name))
+    ]
 
 
 def _rows(
-    finals: BothSides, runs: Sequence[Sequence[str]], design: Design, level: float, sides: tuple[str, str]
+    finals: BothSides,
+    runs: Sequence[Sequence[str]],
+    design: Design,
+    level: float,
+    sides: tuple[str, str],
+    *,
+    zero_is_dead: bool,
 ) -> list[dict[str, Any]]:
     """Return one row per layer, or a single row without numbers if nothing can be compared."""
     if not finals.layers:
@@ -178,6 +191,11 @@ def _rows(
             | {"differs": False, "p": _NAN, "note": finals.note}
         ]
     values = {layer: (x[design.at_a], y[design.at_b]) for layer, (x, y) in finals.layers.items()}
+    dead = {layer: [zero_is_dead & (side == 0) for side in both] for layer, both in values.items()}
+    values = {
+        layer: (np.where(dead[layer][0], _NAN, x), np.where(dead[layer][1], _NAN, y))
+        for layer, (x, y) in values.items()
+    }
     p, notes = _layers_together(values, design)
     rows = []
     for layer, (x, y) in values.items():
@@ -187,10 +205,13 @@ def _rows(
             a, b = x[both], y[both]
         low, high, reason = _interval(a, b, design, level)
         absent = [
-            f"{len(gone)} of {len(side)} runs of {name} left out, without a number at step {finals.step} "
+            f"{len(gone)} of {len(side)} runs of {name} left out, {why} at step {finals.step} "
             f"({', '.join(labels[at[i]] for i in gone)})"
-            for name, side, labels, at in zip(sides, (x, y), runs, (design.at_a, design.at_b), strict=True)
-            if len(gone := np.flatnonzero(np.isnan(side)))
+            for name, side, zero, labels, at in zip(
+                sides, (x, y), dead[layer], runs, (design.at_a, design.at_b), strict=True
+            )
+            for why, mask in (("without a number", np.isnan(side) & ~zero), ("dead", zero))
+            if len(gone := np.flatnonzero(mask))
         ]
         mean_a, mean_b = (float(v.mean()) if len(v) else _NAN for v in (a, b))
         difference, low, high = _without_rounding(np.array([mean_b - mean_a, low, high]), x, y).tolist()
@@ -240,7 +261,11 @@ def _interval(a: Floats, b: Floats, design: Design, level: float) -> tuple[float
         grid = np.empty(design.grid.max(axis=0) + 1)
         grid[tuple(design.grid.T)] = b - a
         found = spectra.crossed_interval(grid, level)
-    return float(found.low), float(found.high), ""
+    low, high = float(found.low), float(found.high)
+    if high - low <= _ROUNDING * max(abs(a).max(), abs(b).max()):
+        what = "runs of each side" if design.kind == "unpaired" else "differences"
+        return _NAN, _NAN, f"no interval: the {what} have equal values"
+    return low, high, ""
 
 
 def _layers_together(values: _Values, design: Design) -> tuple[dict[str, float], dict[str, str]]:

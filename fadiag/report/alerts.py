@@ -186,9 +186,16 @@ def _short(results: xr.DataTree, question: Question) -> Iterator[tuple[str, str]
         yield f"Runs have no value of the primary metric at step {step}, where others have one", _few(gone)
 
 
-def _edges(_: xr.DataTree, question: Question) -> Iterator[tuple[str, str]]:
-    if names := [label(name) for name in question.declared.edges]:
-        yield "The best learning rate is at the edge of the search", f"conditions {_few(names)}"
+def _edges(results: xr.DataTree, _: Question) -> Iterator[tuple[str, str]]:
+    names = [
+        name
+        for stream in _streams(results)
+        if "rate_at_edge" in stream.coords
+        for name, edge in zip(conditions_of(stream), stream["rate_at_edge"].values, strict=True)
+        if edge == "yes"
+    ]
+    if names:
+        yield "The best learning rate is at the edge of the search", f"conditions {_few(map(label, names))}"
 
 
 def _seeds(results: xr.DataTree, question: Question) -> Iterator[tuple[str, str]]:

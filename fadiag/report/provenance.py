@@ -2,7 +2,7 @@
 
 import xarray as xr
 
-from fadiag.report.question import Question
+from fadiag.report.question import entries_of
 from fadiag.report.tables import Table
 from fadiag.results.recorded import recorded
 
@@ -22,7 +22,7 @@ _WORDS = {
 }
 
 
-def recording(results: xr.DataTree, question: Question) -> Table:
+def recording(results: xr.DataTree) -> Table:
     """Return how the runs were recorded; an entry in which they differ has the runs of each value."""
     entries = recorded(results)
     rows = []
@@ -36,8 +36,8 @@ def recording(results: xr.DataTree, question: Question) -> Table:
             f"{value} ({_runs(runs)})" if len(values) > 1 else value for value, runs in values.items()
         )
         rows.append((words, text))
-    declared = {"study's command": question.declared.command, "study's commit": question.declared.commit}
-    rows += [(words, text) for words, text in declared.items() if text]
+    for key in ("command", "commit"):
+        rows += [(f"study's {key}", text) for text in entries_of(results, f"study_{key}")]
     note = "" if rows else "The results do not say how their runs were recorded."
     return Table(("entry", "value"), tuple(rows), note)
 

@@ -12,7 +12,9 @@ import xarray as xr
 from fadiag.figures import label
 from fadiag.figures.words.sentences import LAST, not_compared, number, when
 from fadiag.results import by_condition, final_values, mean_interval
+from fadiag.results.intervals import cut_interval
 from fadiag.results.null_values import AT_CEILING, is_companion
+from fadiag.results.possible import possible_values
 from fadiag.results.variables import find_variable, streams_of
 from fadiag.results.without_value import runs_of
 
@@ -103,6 +105,7 @@ def _text(cell: list[Any] | None) -> str:
         return "—"
     mean, low, high, n, runs, _ = cell
     seeds = f" ({n} of {runs} seeds)" if n < runs else " (one seed)" if n == 1 else ""
+    seeds = seeds or (" (equal seeds)" if low is None else "")
     interval = f" [{number(low)}, {number(high)}]" if low is not None else ""
     return f"{number(mean)}{interval}{seeds}"
 
@@ -174,7 +177,7 @@ def _at_ceiling(results: xr.DataTree, name: str, stream: str, end: xr.DataArray)
 def _column(
     end: xr.DataArray, marks: xr.DataArray | None, layers: Sequence[str], conditions: Sequence[str]
 ) -> list[list[Any] | None]:
-    over = mean_interval(end)
+    over = cut_interval(mean_interval(end), *possible_values(end))
     held = [str(v) for v in end["layer"].values] if "layer" in end.dims else [""]
     place = {layer: i for i, layer in enumerate(held)}
     own = {str(name): i for i, name in enumerate(end["condition"].values)}
@@ -237,6 +240,7 @@ def _note(ends: dict[str, xr.DataArray], streams: Sequence[str], shown: dict[str
         steps.setdefault(when(end), []).append(shown.get(name, name.replace("_", " ")))
     other = "".join(f" {', '.join(names)}: at {step}." for step, names in steps.items() if step != LAST)
     note = f"Mean over seeds [95 % t interval] at the last recorded step{', unless stated' * bool(other)}. "
+    note += "Intervals end at what is possible; equal seeds and one seed have none. "
     note += f"PR: participation ratio.{other} †: a run is at its ceiling, within 1 % of min(N, n)."
     if "error_overlap" in ends and "k" in (attrs := ends["error_overlap"].attrs):
         guess = f", {attrs['k_source']}" if "k_source" in attrs else ""

@@ -8,8 +8,10 @@ import xarray as xr
 
 from fadiag.errors import FadiagError
 from fadiag.figures import label
+from fadiag.figures.words.glossary import defined
 from fadiag.figures.words.nulls import beyond_null
 from fadiag.figures.words.sentences import each, number
+from fadiag.figures.words.shared import plain
 from fadiag.report.differences import Difference
 from fadiag.report.question import Question, entries_of
 from fadiag.results import by_condition, final_values
@@ -113,7 +115,7 @@ def _means(values: xr.DataArray | None, question: Question) -> tuple[str, ...]:
         return ()
     at_end = final_values(values)
     here = at_end.sel(layer=question.layer) if "layer" in at_end.dims else at_end
-    return (each(here, [str(name) for name in here["condition"].values]),)
+    return (plain(each(here, [str(name) for name in here["condition"].values])),)
 
 
 def _nulls(results: xr.DataTree, question: Question, values: xr.DataArray | None) -> Iterator[str]:
@@ -122,16 +124,17 @@ def _nulls(results: xr.DataTree, question: Question, values: xr.DataArray | None
         return
     names = [str(name) for name in values["condition"].values]
     known = False
-    for stem, plain in _NULLS.items():
+    for stem, usual in _NULLS.items():
         ends = [f"{question.metric}_{stem}_{end}" for end in ("low", "high")]
         if not all(end in results[question.stream].data_vars for end in ends):
             continue
         low, high = (by_condition(results, end, stream=question.stream).reindex_like(values) for end in ends)
         redrawn = stem == "null" and str(low.attrs.get("draws_of", "")).startswith("error_null")
-        words = "null of redrawn feedback" if redrawn else plain
+        words = "null of redrawn feedback" if redrawn else usual
         if text := beyond_null(values, low, high, words, names, layer=question.layer):
             known = True
-            yield text
+            meaning = defined([words]) or "The counts are outside of its central 95 %."
+            yield f"{plain(text)}. {meaning.removesuffix('.')}"
     if not known:
         yield "No null of the primary metric was recorded, so the level of chance is unknown"
 
@@ -146,7 +149,7 @@ def answer(question: Question, primary: Sequence[Difference], *, lost: bool = Fa
     for row in primary:
         groups.setdefault(_side(row, lost), []).append(label(row.treated))
     where = f", at layer {question.layer}," if question.layer else ""
-    expected = _EXPECTED.get(question.declared.tail, "")
+    expected = _EXPECTED.get(question.tail, "")
     parts = []
     for side, names in groups.items():
         asked = ""

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import os
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from fadiag.report.downloads import bibtex, differences_csv, download
 from fadiag.report.methods import methods
 from fadiag.report.pictures import draw
 from fadiag.report.provenance import configurations, recording
-from fadiag.report.question import ask, declared_of
+from fadiag.report.question import ask
 from fadiag.report.tables import Table, compared, definitions, lost, runs
 from fadiag.report.values import Values, shown_variables, values
 from fadiag.report.verdict import verdict
@@ -31,7 +30,7 @@ __all__ = ["check_report", "render", "write_report"]
 _TITLE = "Credit signals, layer by layer"
 
 
-def render(results: xr.DataTree, *, title: str = _TITLE, declared: Mapping[str, Any] | None = None) -> str:
+def render(results: xr.DataTree, *, title: str = _TITLE) -> str:
     """Return the report as HTML, with every text of the results escaped; see `write_report`.
 
     Examples
@@ -41,7 +40,7 @@ def render(results: xr.DataTree, *, title: str = _TITLE, declared: Mapping[str, 
     >>> "<title>My run</title>" in render(xr.DataTree.from_dict({"/log": log}), title="My run")
     True
     """
-    question = ask(results, declared_of(declared))
+    question = ask(results)
     shown = shown_variables(results, question.metric)
     scalars = _scalars(results)
     found = differences(results, question, [*shown, *scalars])
@@ -89,7 +88,7 @@ def render(results: xr.DataTree, *, title: str = _TITLE, declared: Mapping[str, 
         methods=methods(results, question, found),
         loads=loads,
         lost=lost(results),
-        recording=recording(results, question),
+        recording=recording(results),
         shared=shared,
         configs=configs,
         common=common,
@@ -147,9 +146,11 @@ def write_report(
     path: str | os.PathLike[str],
     *,
     title: str = _TITLE,
-    declared: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write results as one HTML file that needs no other file and no network.
+
+    Question, contrast and expected side are those that the meta of the runs declares, as in the results of a
+    study. Without them every condition is compared with the one whose rule is "bp".
 
     Parameters
     ----------
@@ -159,14 +160,11 @@ def write_report(
         The file to write. An old file is replaced when the new one is complete.
     title : str
         The title of the report.
-    declared : mapping, optional
-        What a study declared before its runs, see `Declared` for the entries. By default metric and layer are
-        those in the meta of the runs. Then every condition is compared with the one whose rule is "bp".
 
     Raises
     ------
     InputError
-        The directory does not exist, the results hold no run, or an entry is not one of a declaration.
+        The directory does not exist, or the results hold no run.
 
     Examples
     --------
@@ -181,7 +179,7 @@ def write_report(
         raise InputError(
             "the results hold no run, so there is nothing to report; analyze recorded runs first"
         )
-    text = render(results, title=title, declared=declared)
+    text = render(results, title=title)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         fresh.write_text(text, encoding="utf-8")

@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from fadiag.results.by_condition import of_condition
+from fadiag.results.possible import is_rank, living
 from fadiag.results.provenance import of_these_runs
 
 __all__ = ["BothSides", "Floats", "final_values", "final_values_of_both"]
@@ -51,7 +52,8 @@ def final_values(array: xr.DataArray, conditions: Sequence[str] = ()) -> xr.Data
     DataArray
         Without the dimension ``step``. The coordinate ``step`` is the step of the values. It is -1, and all
         values are NaN, if the conditions share no step. The coordinate ``last_step`` along condition is the
-        last step at which each has a value. ``recorded_until`` is the last recorded step.
+        last step at which each has a value. ``recorded_until`` is the last recorded step. A rank of a dead
+        layer is NaN, and the coordinate ``dead`` marks it.
 
     Examples
     --------
@@ -69,7 +71,8 @@ def final_values(array: xr.DataArray, conditions: Sequence[str] = ()) -> xr.Data
     ends = _last_steps([of_condition(array, name) for name in array["condition"].values])
     until = array.attrs.get("recorded_until", int(array["step"].values[-1]))
     coords = {"last_step": ("condition", list(ends.each)), "recorded_until": until}
-    return _values_at(array, ends.shared).assign_coords(coords).assign_attrs(array.attrs)
+    values = _values_at(array, ends.shared).assign_coords(coords).assign_attrs(array.attrs)
+    return living(values).assign_coords(dead=values == 0) if is_rank(array.name) else values
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import xarray as xr
 
 from fadiag.results.by_condition import of_condition
 from fadiag.spectra import t_interval
+from fadiag.spectra.statistics.p_value import TIE
 
 __all__ = ["MeanInterval", "contrast", "cut_interval", "mean_interval"]
 
@@ -15,7 +16,7 @@ __all__ = ["MeanInterval", "contrast", "cut_interval", "mean_interval"]
 class MeanInterval:
     """The mean, the ends of the 95 % t interval and the number of runs, as arrays without the seed dimension.
 
-    With fewer than two runs there is no interval, and its ends are NaN.
+    With fewer than two runs, or with runs of equal values, there is no interval, and its ends are NaN.
 
     Examples
     --------
@@ -33,7 +34,9 @@ class MeanInterval:
 def mean_interval(values: xr.DataArray, dim: str = "seed") -> MeanInterval:
     """Return the mean over runs with its 95 % t interval, from `fadiag.spectra.t_interval`.
 
-    Runs whose value is NaN or infinite are left out of the mean, the interval and n.
+    Runs whose value is NaN or infinite are left out of the mean, the interval and n. Runs that are equal, up
+    to the rounding of float32 signals, show no variation. A t interval of no width would claim certainty, so
+    there is none.
 
     Examples
     --------
@@ -52,8 +55,11 @@ def mean_interval(values: xr.DataArray, dim: str = "seed") -> MeanInterval:
         if count == 1:
             mean[here] = runs[here][:, 0]
         else:
-            found = t_interval(runs[here][:, :count])
-            mean[here], low[here], high[here] = found.mean, found.low, found.high
+            own = runs[here][:, :count]
+            found = t_interval(own)
+            equal = np.ptp(own, axis=-1) <= TIE * abs(own).max(axis=-1)
+            mean[here] = found.mean
+            low[here], high[here] = (np.where(equal, np.nan, end) for end in (found.low, found.high))
     coords = {name: coord for name, coord in array.coords.items() if dim not in coord.dims}
     return MeanInterval(*(xr.DataArray(part, coords, array.dims[:-1]) for part in (mean, low, high, n)))
 
@@ -81,8 +87,8 @@ def contrast(values: xr.DataArray, treated: str, baseline: str) -> MeanInterval:
     Examples
     --------
     >>> runs = {"condition": ["bp", "fa"], "seed": [0, 1]}
-    >>> found = contrast(xr.DataArray([[1.0, 5.0], [2.0, 6.0]], runs), "fa", "bp")
-    >>> float(found.mean), float(found.low)
-    (1.0, 1.0)
+    >>> found = contrast(xr.DataArray([[1.0, 5.0], [2.0, 6.5]], runs), "fa", "bp")
+    >>> print(f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]")
+    1.25 [-1.93, 4.43]
     """
     return mean_interval(of_condition(values, treated) - of_condition(values, baseline))

@@ -7,7 +7,7 @@ import xarray as xr
 
 from fadiag.results.by_condition import of_condition
 
-__all__ = ["named", "runs_of", "runs_without_value"]
+__all__ = ["dead_runs", "named", "runs_of", "runs_without_value"]
 
 #: At most so many runs are named; the others are counted.
 _NAMED = 4
@@ -40,6 +40,21 @@ def runs_without_value(values: xr.DataArray) -> list[str]:
         seeds = set(lacking["seed"].values[lacking.values].tolist())
         gone += [run for seed, run in runs_of(values, condition).items() if seed in seeds]
     return gone
+
+
+def dead_runs(at_end: xr.DataArray) -> dict[str, list[str]]:
+    """Return the runs of each condition whose rank is that of a dead layer, from `final_values`."""
+    if "dead" not in at_end.coords:
+        return {}
+    dead = at_end["dead"]
+    seeds = dead.any([dim for dim in dead.dims if dim not in ("condition", "seed")])
+    found = {}
+    for condition in map(str, at_end["condition"].values):
+        own = of_condition(seeds, condition)
+        gone = set(own["seed"].values[own.values].tolist())
+        if runs := [run for seed, run in runs_of(at_end, condition).items() if seed in gone]:
+            found[condition] = runs
+    return found
 
 
 def named(runs: Sequence[str]) -> str:

@@ -41,10 +41,9 @@ ADVICE.row(
 for _rule in RULES:
 
     def _story(folder, provoked, rule=_rule):
-        make, declared = DOUBTS[rule.name]
         with provoked() as heard:
-            results = make()
-            heard += [str(alert) for alert in alerts(results, asked(results, declared))]
+            results = DOUBTS[rule.name]()
+            heard += [str(alert) for alert in alerts(results, asked(results))]
         assert alerts(sound(), asked(sound())) == []
 
     ADVICE.story(_rule.advice)(_story)

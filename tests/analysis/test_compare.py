@@ -25,12 +25,39 @@ def test_a_difference_below_rounding_is_none(seeds):
     """A paired and an unpaired one."""
     a = np.array([0.9, 0.8, 0.7, 0.9, 0.8, 0.7]) if seeds[0] == 0 else np.full(6, 0.9)
     for rounding, differs in ((6.7e-16, False), (5e-8, False), (1e-6, True)):
-        row = compare(results(a, range(6)), results(a + rounding, seeds)).iloc[0]
+        uneven = rounding * np.array([0.8, 1.0, 1.2, 0.8, 1.0, 1.2])
+        row = compare(results(a, range(6)), results(a + uneven, seeds)).iloc[0]
         assert row["design"] == ("paired" if seeds[0] == 0 else "unpaired")
         assert row["differs"] == differs
-        assert (row["difference"], row["low"], row["high"]) == pytest.approx((rounding * differs,) * 3)
+        assert row["difference"] == pytest.approx(rounding * differs)
+        assert (row["low"] > 0) == differs
         if seeds[0] == 0:
             assert row["p"] == (2 / 2**6 if differs else 1)
+
+
+@pytest.mark.parametrize("seeds", [range(3), range(10, 13)])
+def test_equal_differences_are_no_certainty(seeds):
+    """Three seeds that differ by the same number have no interval, and claim nothing."""
+    row = compare(results([0.9] * 3, range(3)), results([0.5] * 3, seeds)).iloc[0]
+    assert row["difference"] == pytest.approx(-0.4)
+    assert np.isnan([row["low"], row["high"]]).all()
+    assert not row["differs"]
+    what = "differences" if seeds[0] == 0 else "runs of each side"
+    assert f"no interval: the {what} have equal values" in row["note"]
+
+
+def test_a_dead_layer_has_no_rank_to_compare():
+    """Zeros have rank 0, which is no rank of a living layer: the run is left out and named."""
+    sides = [layered(np.array(v)[:, None], range(4)) for v in ([9.0, 8.0, 7.0, 9.0], [5.0, 0.0, 5.5, 4.0])]
+    name = "error_effective_rank_raw"
+    ranks = [
+        side.map_over_datasets(lambda d: d.rename(error_cosine=name) if d.data_vars else d) for side in sides
+    ]
+    row = compare(*ranks, names=("bp", "fa")).iloc[0]
+    assert (row["runs"], row["b"]) == (3, pytest.approx(14.5 / 3))
+    assert not row["differs"]
+    assert "1 of 4 runs of fa left out, dead at step 0 (r1)" in row["note"]
+    assert compare(*sides).iloc[0]["runs"] == 4  # a cosine of 0 is a value
 
 
 def test_small_values_differ():
@@ -121,7 +148,7 @@ def test_layers_are_judged_together_from_six_pairs():
     assert table["p"][0] == pytest.approx(2 / 64)  # only all signs as they are, or all turned, are as far
     assert table["p"][1] > 0.05
     assert table["p"][2] == 1
-    assert list(table["note"]) == ["", "", ""]
+    assert list(table["note"]) == ["", "", "no interval: the differences have equal values"]
     five = compare(layered(a[:5], range(5)), layered(a[:5] + shift[:5], range(5)))
     assert five["p"].isna().all()
     assert five["note"][0] == "no p: 5 pairs, sign flips need 6"
@@ -130,7 +157,7 @@ def test_layers_are_judged_together_from_six_pairs():
 
 def test_a_layer_without_every_value_has_no_p():
     a = np.random.default_rng(0).standard_normal((6, 2))
-    b = a + 1
+    b = a + 1 + 0.1 * np.random.default_rng(1).random((6, 2))
     b[2, 1] = np.nan
     table = compare(layered(a, range(6)), layered(b, range(6)))
     assert table["p"][0] < 0.05

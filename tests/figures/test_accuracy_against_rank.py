@@ -54,7 +54,7 @@ def test_the_correlation_is_spearmans_with_ties_and_no_p() -> None:
     caption = ff.caption(draw(ff.accuracy_against_rank, results))
     between = spearmanr(*means).statistic
     words = [f"{value:#.3g}".replace("-", "−") for value in (over_runs, between)]
-    assert f"with the test accuracy is {words[0]} over 18 runs of 6 conditions" in caption
+    assert f"Spearman's ρ = {words[0]} over 18 runs of 6 conditions" in caption
     assert f"and {words[1]} between the means of the conditions." in caption
     assert caption.endswith(
         "No p-value: runs of one condition are alike, and the conditions were chosen, not drawn."
@@ -64,9 +64,15 @@ def test_the_correlation_is_spearmans_with_ties_and_no_p() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"conditions": ("bp",)}, "3 runs of 1 condition, no correlation (fewer than 4 runs)"),
-        ({"conditions": ("fa",), "seeds": (0,)}, "1 run of 1 condition, no correlation (fewer than 4 runs)"),
-        ({"spread": 0.0, "conditions": ("fa+x", "fa+y")}, "no correlation (one of the two does not vary)"),
+        ({"conditions": ("bp",)}, "no correlation over 3 runs of 1 condition (fewer than 4 runs)"),
+        (
+            {"conditions": ("fa",), "seeds": (0,)},
+            "no correlation over 1 run of 1 condition (fewer than 4 runs)",
+        ),
+        (
+            {"spread": 0.0, "conditions": ("fa+x", "fa+y")},
+            "no correlation over 6 runs of 2 conditions (one of the two does not vary)",
+        ),
     ],
 )
 def test_without_enough_points_there_is_no_correlation(options, words) -> None:

@@ -95,7 +95,7 @@ def test_one_seed_has_no_interval_and_says_so() -> None:
     ax = draw(ff.accuracy_over_training, synthetic(**SMALL, seeds=(0,)))
     assert not ax.collections
     assert "1 seed per condition, every seed is drawn; no interval from one seed." in ff.small_print(ax)
-    assert "one seed cannot show whether fa differs from bp" in ff.caption(ax)
+    assert "One seed has no interval." in ff.caption(ax)
     assert ff.numbers(ax)["low"].isna().all()
 
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from fadiag import figures as ff
+from fadiag import spectra
 from fadiag.errors import InputError
+from fadiag.figures.words.glossary import defined
 from tests.figures.drawing import FUNCTIONS, draw
 from tests.results.synthetic_results import shorter, synthetic
 
@@ -31,15 +33,86 @@ def two(values, name=RANK, stream="probe"):
         # Differences -10, -9, -8: mean -9, half width 4.3027 / sqrt(3).
         (
             [20, 22, 24],
-            "fa is below bp (fa − bp = −9.00 [−11.5, −6.52], 95 % t interval over 3 paired",
+            "fa − bp = −9.00 [−11.5, −6.52].",
         ),
-        ([40, 40, 40], "fa is above bp (fa − bp = 9.00 [6.52, 11.5], 95 % t interval over 3 paired"),
-        ([20, 40, 31], "no detectable difference between fa and bp (fa − bp = −0.667 "),
+        ([40, 40, 40], "fa − bp = 9.00 [6.52, 11.5]."),
+        ([20, 40, 31], "fa − bp = −0.667 [−24.3, 22.9]."),
     ],
 )
 def test_a_difference_is_below_above_or_not_detectable(function, fa, finding) -> None:
     caption = ff.caption(draw(function, two([30, 31, 32, *fa]), **METRIC))
     assert f"At fc3, last step: {finding}" in caption
+    over = "Means [95 % t intervals] over 3 paired seeds"
+    assert f"{over}; an interval with 0 shows no difference." in caption or f"{over}. " in caption
+    assert ("shows no difference" in caption) == ("−0.667" in finding)
+
+
+def test_equal_differences_and_one_seed_have_no_interval_and_say_why() -> None:
+    equal = ff.caption(draw(ff.rank_by_depth, two([30, 31, 32, 33.62, 34.62, 35.62]), **METRIC))
+    assert "fa − bp = 3.62 (equal in 3 seeds)." in equal
+    assert "Equal values give no interval." in equal
+    one = ff.caption(draw(ff.rank_by_depth, synthetic(("bp", "fa"), (0,)), **METRIC))
+    assert "fa − bp = −15.0 (one seed)." in one
+    assert "One seed has no interval." in one
+    for caption in (equal, one):
+        assert "[" not in caption
+
+
+def test_a_dead_layer_is_counted_and_left_out_of_the_mean() -> None:
+    """The mean of ranks 2 and 2.1 and of a dead seed is not 1.37."""
+    ax = draw(ff.conditions, two([30, 31, 32, 0, 2, 2.1]), signal="error", **METRIC)
+    caption = ff.caption(ax)
+    assert "last step (dead, with rank 0, and left out: 1 of 3 runs of fa)" in caption
+    assert "bp 31.0 [28.5, 33.5], fa 2.05 [1.41, 2.69] (n = 2)." in caption
+    assert "over 3 seeds, or n where it is given." in caption
+    (fa,) = ff.numbers(ax).query("kind == 'mean' and condition == 'fa'").itertuples()
+    assert (fa.value, fa.n) == (pytest.approx(2.05), 2)
+    gap = ff.caption(draw(ff.rank_gap, two([30, 31, 32, 0, 2, 2.1]), **METRIC))
+    assert "(unclear, since runs lack a value)" in gap
+
+
+def test_what_panels_share_is_said_once_and_what_is_drawn_is_defined() -> None:
+    caption = ff.find("rank_by_depth").caption(synthetic(("bp", "fa")))
+    assert caption.startswith(
+        "Raw, by layer; numbers of fc3, last step. (a) Effective rank of the error: fa − bp"
+    )
+    for once in (
+        "last step",
+        "95 % t intervals",
+        "Effective rank exp(−Σ q ln q)",
+        "²)²/Σs⁴",
+        "gate null: central",
+    ):
+        assert caption.count(once) == 1
+    for letter in "abcd":
+        assert f"({letter}) " in caption
+
+
+def test_intervals_over_other_numbers_of_seeds_say_theirs() -> None:
+    results = two([30, 31, 32, 40, np.nan, 42.2])
+    caption = ff.caption(draw(ff.conditions, results, signal="error", **METRIC))
+    assert "bp 31.0 [28.5, 33.5], fa 41.1 [27.1, 55.1] (n = 2)." in caption
+
+
+def test_definitions_are_the_formulas_of_the_metrics() -> None:
+    """Each is computed as it is written, in numpy, and compared with the metric."""
+    s = np.array([3.0, 2.0, 1.0])
+    p, q = s**2 / (s**2).sum(), s / s.sum()
+    as_written = {
+        "effective rank": ("exp(−Σ q ln q), q = s/Σs", np.exp(-(q * np.log(q)).sum())),
+        "effective rank of the energy": ("exp(−Σ p ln p), p = s²/Σs²", np.exp(-(p * np.log(p)).sum())),
+        "participation ratio": ("(Σs²)²/Σs⁴", (s**2).sum() ** 2 / (s**4).sum()),
+        "stable rank": ("Σs²/max s²", (s**2).sum() / (s**2).max()),
+    }
+    functions = {
+        "effective rank": spectra.effective_rank,
+        "effective rank of the energy": spectra.effective_rank_energy,
+        "participation ratio": spectra.participation_ratio,
+        "stable rank": spectra.stable_rank,
+    }
+    for name, (words, value) in as_written.items():
+        assert defined([name]).startswith(f"{name[:1].upper()}{name[1:]} {words}"), name
+        assert float(functions[name](np.diag(s))) == pytest.approx(value, rel=1e-12)
 
 
 def test_an_accuracy_is_in_per_cent_however_it_was_logged() -> None:
@@ -52,17 +125,18 @@ def test_an_accuracy_is_in_per_cent_however_it_was_logged() -> None:
         results = noisy(results, "log", "test_accuracy", shares * factor)
         captions.add(ff.caption(draw(ff.accuracy_over_training, results)))
     (caption,) = captions
-    assert "fa is below bp (fa − bp = −5.00 points [−9.97, −0.0317]" in caption
+    assert "fa − bp = −5.00 points [−9.97, −0.0317]." in caption
 
 
 def test_runs_beyond_the_gate_null_are_counted_of_every_condition_and_at_step_0() -> None:
-    words = "At fc3, runs below / above the central 95 % of their gate null: "
+    words = "Runs below/above gate null: "
     caption = ff.caption(draw(ff.rank_by_depth, synthetic(("bp", "fa")), **METRIC))
-    assert f"{words}bp 0 / 0 of 3 (step 0: 0 / 0 of 3); fa 0 / 0 of 3 (step 0: 0 / 0 of 3)." in caption
+    assert f"{words}bp 0/0, fa 0/0 of 3 (step 0: bp 0/0, fa 0/0 of 3)." in caption
     results = two([99, 99, 99, 1, 99, 99], f"{RANK}_gate_null_high")
     results = noisy(results, "probe", f"{RANK}_gate_null_low", [0, 0, 98, 0, 98, 98])
     caption = ff.caption(draw(ff.rank_over_training, results, **METRIC))
-    assert f"{words}bp 1 / 0 of 3 (step 0: 0 / 0 of 3); fa 2 / 1 of 3 (" in caption
+    assert f"{words}bp 1/0, fa 2/1 of 3 (step 0: bp 0/0, fa 0/0 of 3)." in caption
+    assert "gate null: central 95 %" in caption
     ax = draw(ff.rank_by_depth, synthetic(("bp", "fa"), nulls=False), **METRIC)
     assert "gate null" not in ff.caption(ax)
     assert "no gate null was recorded, so the level of chance is unknown" in ff.small_print(ax)
@@ -75,7 +149,7 @@ def test_what_equals_its_null_up_to_rounding_is_not_beyond_it(rounding) -> None:
     for end in ("low", "high"):
         probe[f"error_overlap_null_{end}"] = probe["error_overlap"] * (1 - rounding)
     results["probe"] = probe
-    assert "fa 0 / 0 of 3" in ff.caption(draw(ff.overlap_over_training, results))
+    assert "fa 0/0 of 3" in ff.caption(draw(ff.overlap_over_training, results))
 
 
 def test_a_null_drawn_less_often_is_counted_at_its_own_step() -> None:
@@ -86,7 +160,7 @@ def test_a_null_drawn_less_often_is_counted_at_its_own_step() -> None:
         probe[f"{RANK}_gate_null_{end}"] = null.where(probe["step"] <= 50)
     results["probe"] = probe
     ax = draw(ff.rank_over_training, results, **METRIC)
-    assert "fa 0 / 0 of 3 at step 50 (step 0: 0 / 0 of 3)" in ff.caption(ax)
+    assert "bp 0/0, fa 0/0 of 3 at step 50 (step 0: bp 0/0, fa 0/0 of 3)" in ff.caption(ax)
     assert set(ff.numbers(ax).query("kind == 'null'")["step"]) == {0, 50}
 
 
@@ -128,7 +202,7 @@ def test_the_declared_metric_and_layer_are_named() -> None:
     declared = {"primary_metric": ("run", [RANK] * 6), "primary_layer": ("run", ["fc2"] * 6)}
     results["probe"] = results["probe"].to_dataset().assign_coords(declared)
     caption = ff.caption(draw(ff.rank_by_depth, results, **METRIC))
-    assert "At fc2, last step, the declared primary metric: " in caption
+    assert "At fc2, last step: declared primary metric, fa − bp" in caption
     assert "declared" not in ff.caption(draw(ff.rank_by_depth, results))
 
 

@@ -64,9 +64,11 @@ def test_the_caption_file_is_latex(tmp_path) -> None:
     ff.save(two_panels(), tmp_path / "fig1", formats=["png"])
     text = (tmp_path / "fig1.tex").read_text()
     assert text.startswith(
-        "% Put this inside a figure environment: \\input{fig1}\n\\caption{(a) Effective rank"
+        "% Put this inside a figure environment: \\input{fig1}\n"
+        "\\caption{Numbers of fc1, last step. (a) Effective rank"
     )
-    assert "(b) Test accuracy, over training." in text
+    assert "(b) Test accuracy, over training: fa" in text
+    assert "exp($-$$\\Sigma$ q ln q), q = s/$\\Sigma$s" in text
     assert "N = 256 samples" in text
     assert "95 \\% t interval" in text
     assert "fa $-$ bp" in text

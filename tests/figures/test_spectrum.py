@@ -54,8 +54,8 @@ def test_the_caption_counts_directions_and_says_their_share() -> None:
         want[name] = (int((share < 0.9).sum()) + 1, share[3])
     text = ff.caption(ax)
     assert (
-        f"At fc3, last step, directions that hold 90 % of the energy, mean [95 % t interval]: "
-        f"bp {want['bp'][0]:#.3g} [{want['bp'][0]:#.3g}, {want['bp'][0]:#.3g}], fa {want['fa'][0]:#.3g}"
+        "At fc3, last step: mean number of directions that hold 90 % of the energy: "
+        f"bp {want['bp'][0]:#.3g} (equal in 3 seeds), fa {want['fa'][0]:#.3g}"
     ) in text
     assert f"leading classes − 1 = 4 directions: bp {want['bp'][1]:.3f}" in text
     bound = ff.numbers(ax).query("kind == 'bound'")

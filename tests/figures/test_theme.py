@@ -22,7 +22,7 @@ def test_labels_colors_and_order() -> None:
         ax = draw(ff.accuracy_over_training, results)
     assert entries(ax) == ["Feedback Alignment", "bp"]
     assert "#ff00aa" in {line.get_color() for line in ax.lines}
-    assert "Feedback Alignment is below bp" in ff.caption(ax)
+    assert "Feedback Alignment − bp = −" in ff.caption(ax)
     assert entries(draw(ff.accuracy_over_training, results)) == ["bp", "fa"]
 
 

@@ -75,23 +75,30 @@ def _short():
     return _changed("probe", "error_effective_rank_raw", change)
 
 
-NOTHING: dict = {}
-#: Name of a rule -> results with the doubt, and what a study declares.
+def _edges():
+    results = sound()
+    probe = results["probe"].to_dataset()
+    at_edge = np.where(probe["condition"].values == "fa", "yes", "no").astype(object)
+    results["probe"] = probe.assign_coords(rate_at_edge=("run", at_edge))
+    return results
+
+
+#: Name of a rule -> results with the doubt.
 DOUBTS = {
-    "dead": (lambda: _set("probe", "error_participation_ratio_raw", 0.0), NOTHING),
-    "ceiling": (lambda: _set("probe", "error_participation_ratio_raw_at_ceiling", 1.0), NOTHING),
-    "classes": (lambda: _set("probe", "modulator_effective_rank_raw", 9.0), NOTHING),
-    "samples": (lambda: _set("probe", "error_effective_samples", 31.0), NOTHING),
-    "rounding": (lambda: _set("state", "update_trustworthy", 0.0), NOTHING),
-    "status": (_killed, NOTHING),
-    "left out": (_left_out, NOTHING),
-    "short": (_short, NOTHING),
-    "edges": (sound, {"edges": ["fa"]}),
-    "seeds": (lambda: sound(range(5)), NOTHING),
-    "unchecked": (lambda: _check("off"), NOTHING),
-    "unclear": (lambda: _check("inconclusive"), NOTHING),
-    "failed": (lambda: _check("failed"), NOTHING),
-    "unlike": (lambda: _changed("probe", "probe_mode", _mode), NOTHING),
+    "dead": lambda: _set("probe", "error_participation_ratio_raw", 0.0),
+    "ceiling": lambda: _set("probe", "error_participation_ratio_raw_at_ceiling", 1.0),
+    "classes": lambda: _set("probe", "modulator_effective_rank_raw", 9.0),
+    "samples": lambda: _set("probe", "error_effective_samples", 31.0),
+    "rounding": lambda: _set("state", "update_trustworthy", 0.0),
+    "status": _killed,
+    "left out": _left_out,
+    "short": _short,
+    "edges": _edges,
+    "seeds": lambda: sound(range(5)),
+    "unchecked": lambda: _check("off"),
+    "unclear": lambda: _check("inconclusive"),
+    "failed": lambda: _check("failed"),
+    "unlike": lambda: _changed("probe", "probe_mode", _mode),
 }
 #: Name of a rule -> its one alert, with the place.
 SAID = {
@@ -115,7 +122,7 @@ SAID = {
 }
 
 
-def asked(results: xr.DataTree, declared=None):
-    from fadiag.report.question import ask, declared_of
+def asked(results: xr.DataTree):
+    from fadiag.report.question import ask
 
-    return ask(results, declared_of(declared))
+    return ask(results)

@@ -5,8 +5,8 @@ from fadiag.report.alerts import RULES, alerts
 from tests.report.doubtful import DOUBTS, SAID, asked, sound
 
 
-def found(results, declared=None):
-    return alerts(results, asked(results, declared))
+def found(results):
+    return alerts(results, asked(results))
 
 
 def test_sound_results_have_no_alert() -> None:
@@ -19,8 +19,7 @@ def test_every_rule_has_a_case() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_a_rule_fires_alone_and_names_the_place(rule) -> None:
-    make, declared = DOUBTS[rule.name]
-    said = [str(alert) for alert in found(make(), declared)]
+    said = [str(alert) for alert in found(DOUBTS[rule.name]())]
     assert said == [f"{SAID[rule.name]}: {rule.advice}"]
 
 

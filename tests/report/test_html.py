@@ -128,7 +128,10 @@ def test_provenance_says_how_runs_were_recorded(undrawn) -> None:
     made = {"versions": {"torch": "2.13"}, "device": "cpu", "config": {"train": {"epochs": 30}}}
     hosts = {"bp-seed0": "h1", "bp-seed1": "h1", "fa-seed0": "h1", "fa-seed1": "h2"}
     results.attrs |= to_recorded_attribute({run: {**made, "host": host} for run, host in hosts.items()})
-    rows = Page(render(results, declared={"command": "fadiag study s.toml", "commit": "abc"})).rows
+    of_study = {"study_command": "fadiag study s.toml", "study_commit": "abc"}
+    entries = {key: ("run", np.array([value] * 4, object)) for key, value in of_study.items()}
+    results["log"] = results["log"].to_dataset().assign_coords(entries)
+    rows = Page(render(results)).rows
     assert ["torch", "2.13"] in rows
     assert ["device", "cpu"] in rows
     assert ["host", "h1 (bp-seed0, bp-seed1, fa-seed0); h2 (fa-seed1)"] in rows
@@ -196,6 +199,8 @@ def hostile() -> xr.DataTree:
             dataset=("run", np.array([HOSTILE] * 4, object)),
             model=("run", np.array([HOSTILE] * 4, object)),
             status=("run", np.array(["killed"] * 4, object)),
+            question=("run", np.array([HOSTILE] * 4, object)),
+            study_command=("run", np.array([HOSTILE] * 4, object)),
         )
         if "layer" in stream.dims:
             stream = stream.assign_coords(layer=np.array([f"{HOSTILE}1", f"{HOSTILE}2"], object))
@@ -208,7 +213,7 @@ def hostile() -> xr.DataTree:
 
 
 def test_no_control_character_of_a_store_gets_into_the_file() -> None:
-    html = render(hostile(), title=HOSTILE, declared={"question": HOSTILE, "command": HOSTILE})
+    html = render(hostile(), title=HOSTILE)
     page = Page(html)
     texts = [html, *page.scripts]
     for tag, attrs in page.tags:
@@ -279,8 +284,6 @@ def test_refuses_where_there_is_nothing_to_write_or_to_say(tmp_path) -> None:
         write_report(synthetic(("bp",)), tmp_path / "nowhere" / "report.html")
     with pytest.raises(InputError, match="hold no run, so there is nothing to report"):
         write_report(xr.DataTree(), tmp_path / "report.html")
-    with pytest.raises(InputError, match="a report declares no 'metrc'; there are question, metric, layer"):
-        render(synthetic(**SMALL), declared={"metrc": "loss"})
 
 
 def test_downloads_hold_the_numbers_with_all_digits(page) -> None:
@@ -320,6 +323,26 @@ def test_values_compare_conditions_at_one_step() -> None:
     assert head == ("condition", "test accuracy")
     assert rows[0][1].startswith(f"{until:.3f} [")
     assert "at step 100, the last shared step (bp ends at step 400)" in table.note
+
+
+def test_values_are_of_living_layers_within_what_is_possible_and_equal_seeds_have_no_interval() -> None:
+    results = synthetic(("bp", "fa"))
+    probe = results["probe"].to_dataset().copy(deep=True)
+    name = "error_participation_ratio_raw"
+    for place, last in ((0, [240, 250, 256, 0, 2, 2.1]), (1, [5, 5, 5, 1, 1.1, 3])):
+        probe[name][{"layer": place, "step": -1}] = last
+    results["probe"] = probe
+    table = values(results, name)
+    column = table.cells[[each[0] for each in table.columns].index(name)]
+    bp, fa, equal, low = column[len(table.conditions) * table.layers.index("fc1") :][:4]
+    assert bp[0] == pytest.approx(746 / 3)
+    assert bp[1] > 220
+    assert bp[2] == 256  # N; the whole t interval ends at 268.7
+    assert fa[0] == pytest.approx(2.05)
+    assert fa[3:5] == [2, 3]
+    assert equal[:4] == [5, None, None, 3]
+    assert low[1] == 1
+    assert "dead, with rank 0, and left out at some layer: 1 of 3 runs of fa" in table.note
 
 
 def test_values_say_that_different_numbers_of_samples_are_not_compared() -> None:

@@ -36,11 +36,16 @@ def synthetic(conditions=CONDITIONS, seeds=(0, 1, 2), *, nulls=True, spread=1.0,
     shape = (len(runs), len(LAYERS), len(STEPS))
     probe = {}
 
+    def apart(i, seed):
+        """Differences between conditions vary over seeds, so that they have an interval."""
+        return spread * 0.001 * seed * (5 * i % 7)
+
     def put(name, end, start=1.0):
         values = np.empty(shape)
         for i, (condition, seed) in enumerate(runs):
             for j in range(len(LAYERS)):
                 last = end(condition, j) + spread * 0.02 * seed * (1 + (i % 3)) * end("bp", j)
+                last += apart(i, seed) * end("bp", j)
                 values[i, j] = start + (last - start) * rise
         probe[name] = (("run", "layer", "step"), values, PROBE)
 
@@ -85,7 +90,12 @@ def synthetic(conditions=CONDITIONS, seeds=(0, 1, 2), *, nulls=True, spread=1.0,
                 rank * factor,
                 PROBE,
             )
-    accuracy = np.array([0.1 + (ACCURACY.get(m, 0.9) + spread * 0.005 * s - 0.1) * rise for m, s in runs])
+    accuracy = np.array(
+        [
+            0.1 + (ACCURACY.get(m, 0.9) + spread * 0.005 * s + apart(i, s) / 10 - 0.1) * rise
+            for i, (m, s) in enumerate(runs)
+        ]
+    )
     coords = {
         "run": ("run", np.array([f"{m}-seed{s}" for m, s in runs], object)),
         "condition": ("run", np.array([m for m, _ in runs], object)),

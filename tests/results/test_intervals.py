@@ -39,14 +39,25 @@ def test_no_run_has_nothing() -> None:
 
 
 def test_contrast_is_paired() -> None:
-    # The seeds differ by 100, the conditions by 1: unpaired, the interval would be hundreds wide.
+    # The seeds differ by 100, the conditions by 1 and 2: unpaired, the interval would be hundreds wide.
     values = xr.DataArray(
-        [[0.0, 100.0, 200.0], [1.0, 101.0, 201.0]],
+        [[0.0, 100.0, 200.0], [1.0, 102.0, 201.0]],
         dims=("condition", "seed"),
-        coords={"condition": ["bp", "fa"]},
+        coords={"condition": ["bp", "fa"], "seed": [0, 1, 2]},
     )
     found = contrast(values, "fa", "bp")
-    assert (float(found.low), float(found.mean), float(found.high)) == (1.0, 1.0, 1.0)
+    want = spectra.t_interval(np.array([1.0, 2.0, 1.0]))
+    assert (float(found.low), float(found.mean), float(found.high)) == (want.low, want.mean, want.high)
+
+
+def test_equal_runs_have_no_interval() -> None:
+    """A t interval without a width would read as certainty."""
+    values = xr.DataArray([[3.62, 3.62, 3.62 + 1e-8], [3.62, 3.62, 3.63]], dims=("layer", "seed"))
+    found = mean_interval(values)
+    assert found.mean[0] == pytest.approx(3.62)
+    assert np.isnan([found.low[0], found.high[0]]).all()
+    assert found.n[0] == 3
+    assert found.low[1] < found.mean[1] < found.high[1]
 
 
 def test_each_cell_has_the_interval_of_the_runs_that_it_has() -> None:

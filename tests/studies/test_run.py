@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,11 @@ import xarray as xr
 
 import fadiag
 from fadiag.errors import ConfigError, FadiagError, InputError, StoreError
+from fadiag.report.alerts import alerts
+from fadiag.report.differences import differences
+from fadiag.report.question import ask
+from fadiag.report.verdict import verdict
+from fadiag.results import load_results
 from fadiag.store import open_run, run_info
 from fadiag.studies import plan_study, run_study
 from fadiag.studies.declared.declaration import declare
@@ -140,7 +146,7 @@ def test_a_few_survivors_are_counted_and_claim_nothing(tmp_path, monkeypatch) ->
     assert "| fa | 1 of 3 | 0.02 |" in page
     assert "| bp | 3 | 0.02 |" in page
     assert result.answer.startswith(
-        "Nothing is claimed of test accuracy, since runs are missing or diverged: fa − bp = "
+        "Nothing is claimed of test accuracy, since runs are missing, dead or diverged: fa − bp = "
     )
     assert " over 1 of 3 pairs (" in result.answer
     assert "2 of 3 runs of fa left out" in result.answer
@@ -167,10 +173,28 @@ def test_intervals_of_conditions_stay_within_the_possible_values() -> None:
     study = declared()
     rows = [{"condition": "bp", "learning_rate": 1, "rest_learning_rate": None, "status": "complete"}] * 2
     values = ({"test_accuracy": 0.1, "error_cosine": 0.9}, {"test_accuracy": 0.3, "error_cosine": 1.0})
-    made = condition_rows(study, [row | more for row, more in zip(rows, values, strict=True)])[0]
+    made = condition_rows(study, [row | more for row, more in zip(rows, values, strict=True)], xr.DataTree())[
+        0
+    ]
     assert (made["test_accuracy_low"], made["test_accuracy_high"]) == (0, 1)
     assert made["error_cosine_low"] == pytest.approx(0.95 - 12.706 * 0.05, abs=1e-3)
     assert made["error_cosine_high"] == 1
+
+
+def test_ranks_of_conditions_are_of_living_layers_and_at_most_n() -> None:
+    study = declared('metrics=["error_effective_rank_raw"]')
+    name = "error_effective_rank_raw"
+    attrs = {"samples": 12, "unfolding": "samples"}
+    probe = xr.Dataset({name: xr.DataArray(np.zeros((1, 1, 1)), dims=("run", "layer", "step"), attrs=attrs)})
+    results = xr.DataTree.from_dict({"/probe": probe.assign_attrs(kind="probe")})
+    base = {"condition": "fa", "learning_rate": 1, "rest_learning_rate": None, "status": "complete"}
+    made = {
+        row["condition"]: row
+        for row in condition_rows(study, [base | {name: v} for v in (0.0, 10, 11)], results)
+    }
+    fa = made["fa"]
+    assert (fa[name], fa[f"{name}_n"], fa[f"{name}_dead"]) == (10.5, 2, 1)
+    assert (fa[f"{name}_low"], fa[f"{name}_high"]) == (pytest.approx(10.5 - 12.7062 / 2), 12)
 
 
 def test_runs_of_a_gpu_are_others_in_the_pool(tmp_path) -> None:
@@ -250,6 +274,50 @@ def test_the_page_says_what_was_declared_found_and_not_found(made) -> None:
     declaration = json.loads((out / "study.json").read_bytes())
     assert declaration["primary"]["contrast"] == ["fa", "bp"]
     assert declaration["conditions"]["fa"]["config"]["train"]["epochs"] == 1
+
+
+def test_the_results_alone_give_the_verdict_of_the_studys_report(made) -> None:
+    study, out, _, _ = made
+    results = load_results(out / "results.zarr")
+    question = ask(results)
+    assert (question.text, question.treated, question.baseline) == (study.question, ("fa",), "bp")
+    assert (question.tail, question.is_declared) == ("lower", True)
+    found = verdict(results, question, differences(results, question, [question.metric]))
+    html = unescape((out / "report.html").read_text(encoding="utf-8"))
+    for line in (found.question, found.answer, *found.numbers, *found.nulls, *found.limits):
+        assert line in html
+    assert "fadiag study s.toml" in html  # the command is an entry of the results too
+    assert [alert.where for alert in alerts(results, question) if "edge of the search" in alert.what]
+
+
+def test_initialization_and_nulls_are_next_to_the_last_value(tmp_path) -> None:
+    study = declared("base.record.gate_draws=3", "base.record.redraws=3", "base.train.epochs=1")
+    run_study(study, tmp_path, workers=0)
+    results = load_results(tmp_path / "results.zarr")
+    metric = study.primary.metric
+    probe = results["probe"].sel(layer="fc2")
+    (fa,) = [row for row in table(tmp_path / "conditions.csv") if row["condition"] == "fa"]
+    mine = probe.isel(run=np.flatnonzero(probe["condition"].values == "fa"))
+    assert float(fa[f"{metric}_first"]) == pytest.approx(float(mine[metric].isel(step=0).mean()))
+    last = mine.isel(step=-1)
+    for stem, column in (("gate_null", "gate_null"), ("null", "redrawn_null")):
+        low, mean, high = (last[f"{metric}_{stem}_{part}"] for part in ("low", "mean", "high"))
+        assert float(fa[f"{metric}_{column}_mean"]) == pytest.approx(float(mean.mean()))
+        assert float(fa[f"{metric}_{column}_low"]) == pytest.approx(float(low.mean()))
+        assert int(fa[f"{metric}_{column}_below"]) == int((last[metric] < low).sum())
+        assert int(fa[f"{metric}_{column}_above"]) == int((last[metric] > high).sum())
+        assert (fa[f"{metric}_{column}_runs"], fa[f"{metric}_{column}_draws"]) == ("2", "3")
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    rank = "error participation ratio centered"
+    assert f"| {rank} at step 0 | {rank} | runs below / above the gate null |" in page
+    assert "Gate null: central 95 % for credit turned at random" in page
+    beyond = [
+        f"{fa[f'{metric}_{n}_below']} / {fa[f'{metric}_{n}_above']} of 2"
+        for n in ("gate_null", "redrawn_null")
+    ]
+    assert f"| {' | '.join(beyond)} |" in next(
+        line for line in page.splitlines() if line.startswith("| fa |")
+    )
 
 
 def test_the_numbers_of_the_answer_are_those_of_the_table(made) -> None:

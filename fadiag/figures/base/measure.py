@@ -11,6 +11,7 @@ from fadiag.errors import InputError
 from fadiag.figures.base.near_names import near
 from fadiag.results import MeanInterval, mean_interval
 from fadiag.results.intervals import cut_interval
+from fadiag.results.possible import living, possible_values
 from fadiag.signals import SIGNALS, role_of
 
 __all__ = [
@@ -128,13 +129,14 @@ def rank_measure(signal: str, metric: str, results: xr.DataTree) -> Measure:
         raise InputError(f"no rank is called {metric!r}{near(metric, [*_LADDER, *_RANKS])}")
     twin = exact_twin(signal, f"{signal}_{full}", results)
     words, form = _RANKS[full]
-    samples = _attrs(results, f"{signal}_{full}").get("samples")
+    name = f"{signal}_{full}"
+    floor, roof = possible_values(xr.DataArray(name=name, attrs=_attrs(results, name)))
     return Measure(
-        f"{signal}_{full}",
+        name,
         f"{words} of the {signal.replace('_', ' ')}, {form}",
         f"{words}, {form}",
-        floor=1,
-        roof=float(samples) if isinstance(samples, int | np.integer) else np.inf,
+        floor=floor,
+        roof=roof,
         log=True,
         rank=True,
         twin=f"{twin}_{full}" if twin else "",
@@ -230,10 +232,12 @@ def _attrs(results: xr.DataTree, name: str) -> dict[str, Any]:
 def interval_within(values: xr.DataArray, measure: Measure) -> MeanInterval:
     """Return the mean over seeds with its 95 % t interval, cut at the values that the measure can take.
 
+    A run whose layer is dead has no rank, and is left out.
+
     Examples
     --------
     >>> found = interval_within(xr.DataArray([1.0, 1.0, 4.0], dims="seed"), Measure("r", "rank", "rank", 1))
     >>> found.mean.item(), found.low.item()
     (2.0, 1.0)
     """
-    return cut_interval(mean_interval(values), measure.floor, measure.roof)
+    return cut_interval(mean_interval(living(values)), measure.floor, measure.roof)

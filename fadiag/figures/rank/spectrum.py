@@ -15,6 +15,7 @@ from fadiag.figures.base.panel import Panel, panel
 from fadiag.figures.strokes.bounds import classes_less_one
 from fadiag.figures.strokes.marks import BANDS, dots, explain, keep_means, keep_seeds, line, thinned
 from fadiag.figures.words.sentences import each, when
+from fadiag.figures.words.shared import placed
 from fadiag.results.by_condition import of_condition
 from fadiag.results.variables import SPECTRUM_STEP
 from fadiag.store.tools.printable import printable
@@ -206,12 +207,10 @@ def _say(here: Panel, at_end: xr.DataArray, layer: str) -> None:
     energy = (at_end**2).cumsum("singular_value").where(at_end.notnull())
     total = energy.max("singular_value")
     share = energy / total.where(total > 0)
-    at = f"At {printable(layer)}, {when(at_end).removeprefix('the ')}"
     count = ((share < _SHARE - 1e-12).sum("singular_value") + 1).where(total > 0).assign_attrs(at_end.attrs)
     many = each(count, here.arms.names)
-    here.record.say(
-        f"{at}, directions that hold {100 * _SHARE:g} % of the energy, mean [95 % t interval]: {many}"
-    )
+    place = placed(printable(layer), when(at_end))
+    here.record.say(f"{place}mean number of directions that hold {100 * _SHARE:g} % of the energy: {many}")
     bound = classes_less_one(here.results)
     if bound in share["singular_value"].values:
         leading = share.sel(singular_value=bound).assign_attrs(at_end.attrs)

@@ -16,6 +16,7 @@ from fadiag.figures.strokes.bounds import value_axis
 from fadiag.figures.strokes.depth import layer_axis
 from fadiag.figures.strokes.marks import explain, keep_means, keep_seeds, line, lone_dots
 from fadiag.figures.words.sentences import each, when
+from fadiag.figures.words.shared import placed
 from fadiag.results.by_condition import of_condition
 from fadiag.store.tools.printable import printable
 
@@ -129,9 +130,8 @@ def _plot(here: Panel, measure: Measure, layer: str, step: int | None) -> None:
 
 
 def _say(here: Panel, at_end: xr.DataArray, names: Sequence[str]) -> None:
-    at = f"At {here.record.place}, {when(at_end).removeprefix('the ')}"
     said = [f"{_STAGES[stage]} {each(at_end.sel(stage=stage), here.arms.names)}" for stage in names]
-    here.record.say(f"{at}, mean [95 % t interval]: {'; '.join(said)}")
+    here.record.say(f"{placed(here.record.place, when(at_end))}{'; '.join(said)}")
     here.record.say_once(
         "An optimizer that orthogonalizes, such as Muon, makes every direction equally long. So the rank of "
         "its orthogonalized update is high by construction: a tautology and no finding."

@@ -21,6 +21,7 @@ from fadiag.figures.look.theme import label
 from fadiag.figures.strokes.bounds import plain_numbers
 from fadiag.figures.words.sentences import each as of_each
 from fadiag.figures.words.sentences import number, when
+from fadiag.figures.words.shared import placed
 from fadiag.results import final_values
 from fadiag.results.by_condition import of_condition
 from fadiag.results.roles import roles
@@ -151,28 +152,22 @@ def _mark(here: Panel, rank: Measure, condition: str, layer: str, step: int | No
 def _say(here: Panel, x: xr.DataArray, y: xr.DataArray, scalar: Measure) -> None:
     """Give the means of each condition, and the correlation over runs."""
     names = here.arms.names
-    here.record.say(
-        f"Means [95 % t intervals] of the rank: {of_each(x, names)}; of the {scalar.words}: "
-        f"{of_each(y, names, scalar.unit)}"
-    )
     runs = int(x.notnull().sum())
     means = [each.mean("seed").values for each in (x, y)]
     conditions = int(np.isfinite(means[0]).sum())
-    where = f"At {here.record.place}, {when(x).removeprefix('the ')}"
     many = f"{runs} run{'s' * (runs != 1)} of {conditions} condition{'s' * (conditions != 1)}"
     found = _spearman(x.values.ravel(), y.values.ravel())
+    words = f"Spearman's ρ = {number(found)} over {many}"
     if not np.isfinite(found):
         why = f"fewer than {_FEWEST} runs" if runs < _FEWEST else "one of the two does not vary"
-        here.record.say(f"{where}: {many}, no correlation ({why})")
-        return
-    words = (
-        f"{where}: Spearman's correlation of the rank with the {scalar.words} is {number(found)} over {many}"
-    )
+        words = f"no correlation over {many} ({why})"
     between = _spearman(*means)
-    if np.isfinite(between) and conditions < runs:
+    if np.isfinite(found) and np.isfinite(between) and conditions < runs:
         words += f", and {number(between)} between the means of the conditions"
-    here.record.say(words)
-    if conditions > 1:
+    here.record.say(f"{placed(here.record.place, when(x))}{words}")
+    # Panels of the same runs share this sentence.
+    here.record.say(f"{scalar.words[:1].upper()}{scalar.words[1:]} {of_each(y, names, scalar.unit)}")
+    if np.isfinite(found) and conditions > 1:
         here.record.say_once(
             "No p-value: runs of one condition are alike, and the conditions were chosen, not drawn."
         )

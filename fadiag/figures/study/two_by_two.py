@@ -21,6 +21,7 @@ from fadiag.figures.look.theme import label
 from fadiag.figures.strokes.bounds import bounds, value_axis
 from fadiag.figures.strokes.marks import explain, keep_means, keep_seeds, line, lone_dots
 from fadiag.figures.words.sentences import each, when, with_interval
+from fadiag.figures.words.shared import placed
 from fadiag.results import mean_interval
 from fadiag.results.by_condition import of_condition
 from fadiag.results.roles import roles
@@ -216,22 +217,16 @@ def _say(here: Panel, at_end: xr.DataArray) -> None:
     cells = [
         f"under {backward} {each(at_end.sel(backward=backward), here.arms.names)}" for backward in _BACKWARD
     ]
-    at = f"At {here.record.place}, {when(at_end).removeprefix('the ')}"
-    here.record.say(f"{at}, by the weights of each condition, mean [95 % t interval]: {'; '.join(cells)}")
+    here.record.say(f"{placed(here.record.place, when(at_end))}{'; '.join(cells)}")
     first, last = (at_end.sel(backward=backward, drop=True) for backward in (_BACKWARD[0], _BACKWARD[-1]))
-    effects = [
-        f"weights of {arm.label} {_difference(of_condition(last - first, arm.condition))}"
-        for arm in here.drawn
-    ]
-    here.record.say(f"B − Wᵀ on the same weights, paired by seed: {'; '.join(effects)}")
+    effects = [f"{arm.label} {_difference(of_condition(last - first, arm.condition))}" for arm in here.drawn]
+    here.record.say(f"B − Wᵀ on the same weights: {', '.join(effects)}")
     baseline = here.arms.baseline
     for name in here.arms.treated if baseline in at_end["condition"].values else ():
         gap = of_condition(at_end, name) - of_condition(at_end, baseline)
         under = [f"under {b} {_difference(gap.sel(backward=b))}" for b in _BACKWARD]
-        pair = f"Weights of {label(name)} − weights of {label(baseline)}, paired by seed"
-        here.record.say(f"{pair}: {', '.join(under)}")
+        here.record.say(f"Weights of {label(name)} − weights of {label(baseline)}: {', '.join(under)}")
 
 
 def _difference(values: xr.DataArray) -> str:
-    found = mean_interval(values)
-    return with_interval(found) + (f" over {int(found.n)} seeds" if int(found.n) > 1 else "")
+    return with_interval(mean_interval(values), paired=True)

@@ -6,10 +6,11 @@ import numpy as np
 import xarray as xr
 
 from fadiag.figures.look.theme import label
+from fadiag.figures.words.shared import alone, of_seeds, placed, spans_zero
 from fadiag.results import MeanInterval, contrast, mean_interval
 from fadiag.results.by_condition import of_condition
 from fadiag.results.intervals import cut_interval
-from fadiag.results.without_value import named, runs_of, runs_without_value
+from fadiag.results.without_value import dead_runs, named, runs_of, runs_without_value
 from fadiag.store.tools.printable import printable
 
 __all__ = [
@@ -40,24 +41,28 @@ def number(value: float) -> str:
     return text.replace("-", "−")
 
 
-def with_interval(found: MeanInterval, unit: str = "") -> str:
-    """Return ``mean [low, high]`` of a scalar interval; from one run, return the mean alone."""
+def with_interval(found: MeanInterval, unit: str = "", *, paired: bool = False) -> str:
+    """Return ``mean [low, high]`` with a mark of its seeds, or the mean and why it has no interval."""
     mean, low, high = (number(float(x)) for x in (found.mean, found.low, found.high))
-    if not int(found.n):
+    n = int(found.n)
+    if not n:
         return mean
-    return f"{mean}{unit} [{low}, {high}]" if int(found.n) > 1 else f"{mean}{unit} (one seed, no interval)"
+    if n == 1 or not np.isfinite(float(found.low)):
+        return f"{mean}{unit}{alone(n)}"
+    return f"{mean}{unit} [{low}, {high}]{of_seeds(n, paired=paired)}"
 
 
 def interval_of(at_end: xr.DataArray, condition: str, unit: str = "") -> str:
-    """Return a condition's final value with its interval, and the number of seeds if some have no value."""
+    """Return a condition's final value with its interval."""
     possible = at_end.attrs.get("possible", (-np.inf, np.inf))
-    found = cut_interval(mean_interval(of_condition(at_end, condition)), *possible)
-    n, runs = int(found.n), len(runs_of(at_end, condition))
-    return with_interval(found, unit) + (f" over {n} of {runs} seeds" if 0 < n < runs else "")
+    return with_interval(cut_interval(mean_interval(of_condition(at_end, condition)), *possible), unit)
 
 
 def each(at_end: xr.DataArray, conditions: Iterable[str], unit: str = "") -> str:
-    """Return the final value of every condition: ``bp 0.97 [0.96, 0.98], fa 0.9 (one seed, no interval)``."""
+    """Return the final value of every condition: ``bp 0.97 [0.96, 0.98], fa 0.9 (one seed, no interval)``.
+
+    Intervals and places in these sentences have marks, see `fadiag.figures.words.shared`.
+    """
     return ", ".join(f"{label(name)} {interval_of(at_end, name, unit)}" for name in conditions)
 
 
@@ -86,28 +91,17 @@ def _contrast(at_end: xr.DataArray, treated: str, baseline: str, unit: str, lost
     if why := not_compared(at_end, (treated, baseline)):
         return f"{label(treated)} and {label(baseline)} {why}"
     found = contrast(at_end, treated, baseline)
-    n, alone = int(found.n), _unpaired(at_end, treated, baseline)
-    pair = f"{label(treated)} − {label(baseline)}"
+    n = int(found.n)
     if n == 0:
         return (
             f"no seed has a value for both {label(treated)} and {label(baseline)}, so no runs are paired; "
             "`fadiag compare` compares unpaired runs"
         )
-    difference = f"{pair} = {with_interval(found, unit)}"
-    if n == 1:
-        unclear = f"one seed cannot show whether {label(treated)} differs from {label(baseline)}"
-        return f"{unclear} ({difference}){alone}"
-    over = f"95 % t interval over {n} paired seeds"
-    if lost or runs_without_value(at_end.sel({"condition": [treated, baseline]})):
-        return (
-            f"unclear whether {label(treated)} differs from {label(baseline)}, since runs lack a value "
-            f"({difference}, {over} that have one){alone}"
-        )
-    if float(found.low) <= 0.0 <= float(found.high):
-        none = f"no detectable difference between {label(treated)} and {label(baseline)}"
-        return f"{none} ({difference}, {over}, includes 0){alone}"
-    side = "below" if float(found.mean) < 0 else "above"
-    return f"{label(treated)} is {side} {label(baseline)} ({difference}, {over}){alone}"
+    difference = f"{label(treated)} − {label(baseline)} = {with_interval(found, unit, paired=True)}"
+    difference += _unpaired(at_end, treated, baseline)
+    if n > 1 and (lost or runs_without_value(at_end.sel({"condition": [treated, baseline]}))):
+        return f"{difference} (unclear, since runs lack a value)"
+    return difference + (spans_zero() if float(found.low) <= 0.0 <= float(found.high) else "")
 
 
 def _unpaired(values: xr.DataArray, treated: str, baseline: str) -> str:
@@ -126,8 +120,15 @@ def when(at_end: xr.DataArray) -> str:
     known = {label(str(m)): int(end) for m, end in zip(ends["condition"].values, ends.values, strict=True)}
     later = [f"{name} ends at step {end}" for name, end in known.items() if end > step]
     until = int(at_end["recorded_until"])
-    gone = runs_without_value(at_end)
+    dead = dead_runs(at_end)
+    somewhere = " at some layer" if "layer" in at_end.dims else ""
+    gone = [run for run in runs_without_value(at_end) if not any(run in runs for runs in dead.values())]
     why = [f"{printable(named(gone))} no value there"] if gone else []
+    why += [
+        f"dead, with rank 0, and left out{somewhere}: {len(runs)} of {len(runs_of(at_end, name))} runs of "
+        f"{label(name)}"
+        for name, runs in dead.items()
+    ]
     which = LAST
     if "chosen_step" in at_end.attrs:
         which = f"step {step}"
@@ -151,11 +152,11 @@ def finding(
     declared: bool = False,
 ) -> str:
     """Return what every condition shows at one layer and step: against the baseline, or its own mean."""
-    at = f"At {layer}, {when(at_end).removeprefix('the ')}" if layer else f"At {when(at_end)}"
-    primary = ", the declared primary metric" if declared else ""
+    place = placed(layer, when(at_end))
+    primary = "declared primary metric, " if declared else ""
     treated = [name for name in conditions if name != baseline]
     if baseline and treated:
-        return f"{at}{primary}: {contrasts(at_end, treated, baseline, unit=unit, lost=lost)}"
+        return f"{place}{primary}{contrasts(at_end, treated, baseline, unit=unit, lost=lost)}"
     why = not_compared(at_end, conditions)
-    apart = f" ({why})" if why else ""
-    return f"{at}{primary}, mean [95 % t interval]{apart}: {each(at_end, conditions, unit)}"
+    apart = f"{why}: " if why else ""
+    return f"{place}{primary}{apart}{each(at_end, conditions, unit)}"

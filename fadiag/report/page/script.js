@@ -48,7 +48,7 @@
     if (!found) { at.textContent = "—"; return; }
     const [mean, low, high, n, runs, ceiling] = found;
     at.textContent = number(mean) + (ceiling ? " †" : "");
-    const seeds = n < runs ? `${n} of ${runs} seeds` : n === 1 ? "one seed" : "";
+    const seeds = n < runs ? `${n} of ${runs} seeds` : n === 1 ? "one seed" : low === null ? "equal seeds" : "";
     const interval = low === null ? "" : `[${number(low)}, ${number(high)}]`;
     if (interval || seeds) make("small", [interval, seeds].filter(Boolean).join(" "), at);
   };

@@ -1,6 +1,6 @@
 """Measure the runs of a study, under the conditions that the study gives them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,15 +42,24 @@ def measure_runs(
     runs: Sequence[ReportedRun],
     output: Path,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    edges: Collection[str] = (),
+    facts: Mapping[str, Any] | None = None,
 ) -> xr.DataTree:
     """Measure runs and save the results; earlier results of the same recordings are reused.
 
     A run that two conditions share is measured once, and has a place in the results for each of them.
+    `edges` are the conditions whose best rate is at the edge of the search. `facts` holds the command and the
+    commit. Each run has them and the declared question as entries, so a report needs the results alone.
     """
+    made = {
+        f"study_{key}": str(value) for key, value in (facts or {}).items() if key in ("command", "commit")
+    }
     meta: dict[Path, dict[str, Any]] = {}
     shared: list[tuple[str, dict[str, Any]]] = []
     for one in runs:
-        entries = _entries(study, one)
+        entries = _entries(study, one) | {key: value for key, value in made.items() if value}
+        entries["rate_at_edge"] = "yes" if one.run.condition in edges else "no"
         if one.place in meta:
             shared.append((one.run.name, entries))
         else:
@@ -74,8 +83,12 @@ def _entries(study: Study, one: ReportedRun) -> dict[str, Any]:
         "study": study.name,
         "address": one.address,
         "status": one.answer.status,
+        "question": study.question,
         "primary_metric": primary.metric,
         "baseline": study.baseline_of(one.run.condition) or "",
+        "primary_condition": primary.contrast[0],
+        "primary_baseline": primary.contrast[1],
+        "primary_tail": primary.tail,
     }
     if primary.layer == "first":
         entries["primary_layer"] = layer_names(one.run.config)[0]
@@ -92,7 +105,7 @@ def _with_shared(results: xr.DataTree, shared: Sequence[tuple[str, Mapping[str, 
         copies = []
         for label, entries in shared:
             copy = stream.isel(run=[addresses.index(entries["address"])])
-            of_study = {"run": label, "condition": entries["condition"]}
+            of_study = {"run": label, **{key: entries[key] for key in ("condition", "rate_at_edge")}}
             copies.append(copy.assign_coords({key: ("run", [value]) for key, value in of_study.items()}))
         groups[f"/{name}"] = xr.concat([stream, *copies], "run", combine_attrs="override")
     return xr.DataTree.from_dict(groups, name=results.name)

@@ -9,7 +9,9 @@ import msgspec
 
 from fadiag.studies.declared.declaration import flat
 from fadiag.studies.declared.study import Study
+from fadiag.studies.outputs.conditions import conditions_of_study
 from fadiag.studies.outputs.limits import limits_of
+from fadiag.studies.outputs.text import list_of, number, plain, table_of
 from fadiag.training import Config
 from fadiag.training.recording import LOGGED
 
@@ -38,7 +40,7 @@ def answer_of(folder: Path) -> str:
     diverged = {one["condition"] for one in read_rows(folder / "table.csv") if one["status"] == "diverged"}
     if int(row["runs"]) < int(row["planned"]) or diverged & {condition, baseline}:
         return (
-            f"Nothing is claimed of {what}, since runs are missing or diverged: {values} over "
+            f"Nothing is claimed of {what}, since runs are missing, dead or diverged: {values} over "
             f"{_of_planned(row)} pairs ({row['note']})."
         )
     if not row["low"]:
@@ -65,11 +67,11 @@ def write_page(study: Study, folder: Path, facts: Mapping[str, Any]) -> Path:
         "Answer": [f"**{answer_of(folder)}**"],
         "Declared before the first run": [] if amendments else _declared(study),
         "Declared, and changed later": [*_declared(study), *_changed(amendments)] if amendments else [],
-        "Conditions": _conditions(study, tables["conditions"], tables["table"]),
+        "Conditions": conditions_of_study(study, tables["conditions"], tables["table"]),
         "Differences": _differences(study, tables["contrasts"]),
         "Learning rates": _search(study, tables["search"]),
         "Runs that diverged": _diverged(tables["table"]),
-        "What cannot be concluded": [_list(limits_of(study, tables))],
+        "What cannot be concluded": [list_of(limits_of(study, tables))],
         "Figures": _drawn(study, tables["figures"]),
         "How it was made": _made(study, facts),
     }
@@ -93,24 +95,6 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def number(text: str) -> str:
-    """Return a number of a table with four digits, and nothing for an empty cell.
-
-    >>> number("0.123456"), number("-12345.6"), number("")
-    ('0.1235', '−12,350', '')
-    """
-    if not text:
-        return ""
-    value = float(text)
-    digits = f"{float(f'{value:.4g}'):,.10g}" if abs(value) >= 1e-4 or not value else f"{value:.3g}"
-    return digits.replace("-", "−")
-
-
-def plain(metric: str) -> str:
-    """Return the name of a metric in words."""
-    return metric.replace("_", " ")
-
-
 def _declared(study: Study) -> list[str]:
     primary, seeds = study.primary, study.seeds
     condition, baseline = primary.contrast
@@ -130,7 +114,10 @@ def _declared(study: Study) -> list[str]:
             f"search: {'rates' if study.search.rates else 'factors on the declared rates'} {settings}, seeds "
             f"{', '.join(map(str, study.search.seeds))}, by {plain(study.search.score)}"
         )
-    return [_list(lines), "All other numbers are secondary. [study.json](study.json) holds the declaration."]
+    return [
+        list_of(lines),
+        "All other numbers are secondary. [study.json](study.json) holds the declaration.",
+    ]
 
 
 def _changed(amendments: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -139,43 +126,7 @@ def _changed(amendments: Iterable[Mapping[str, Any]]) -> list[str]:
         of = f"{', '.join(one['conditions'])}: " if one["conditions"] else ""
         was, now = ("nothing" if one[key] is None else one[key] for key in ("before", "after"))
         lines.append(f"{of}`{one['key']}` was {was}, now {now} ({one['date']})")
-    return ["Changed after the first declaration; the list above holds the new values:", _list(lines)]
-
-
-def _conditions(study: Study, rows: Sequence[Row], runs: Sequence[Row]) -> list[str]:
-    shown = [key for key in rows[0] if f"{key}_low" in rows[0] or key.endswith("_accuracy")] if rows else []
-    primary = study.primary.metric
-    shown = [key for key in shown if key.endswith("_accuracy")] + [k for k in shown if k == primary]
-    if not shown and rows and primary in rows[0]:
-        shown = [primary]
-    head = ["condition", "runs", "learning rate", *map(plain, dict.fromkeys(shown))]
-    body = []
-    for row in rows:
-        rest = f" (rest {number(row['rest_learning_rate'])})" if row.get("rest_learning_rate") else ""
-        rest += f", of {row['rate_from']}" if row.get("rate_from") else ""
-        name = f"{row['condition']} (control)" if row["control"] == "true" else row["condition"]
-        cells = [_with_interval(row, key) for key in dict.fromkeys(shown)]
-        whole = int(row["runs"]) - int(row["diverged"])
-        runs_of = row["runs"] if row["diverged"] == "0" else f"{whole} of {row['runs']}"
-        body.append([name, runs_of, f"{number(row['learning_rate'])}{rest}", *cells])
-    layers = sorted({row["layer"] for row in runs if row["layer"]})
-    where = f" Metrics are those of {', '.join(layers)}." if layers else ""
-    interval = (
-        " (without intervals, since they share seeds)"
-        if study.seeds.cross
-        else " with 95 % t intervals, cut to the possible values"
-    )
-    return [
-        f"Means over runs{interval}, at the last step.{where}",
-        _table(head, body),
-        "[table.csv](table.csv) has every run, [conditions.csv](conditions.csv) every number of a condition.",
-    ]
-
-
-def _with_interval(row: Row, key: str) -> str:
-    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
-    interval = f" [{number(low)}, {number(high)}]" if low and high else ""
-    return f"{number(row.get(key, ''))}{interval}"
+    return ["Changed after the first declaration; the list above holds the new values:", list_of(lines)]
 
 
 def _differences(study: Study, rows: Sequence[Row]) -> list[str]:
@@ -199,8 +150,8 @@ def _differences(study: Study, rows: Sequence[Row]) -> list[str]:
         f"Paired by {'all seeds' if study.seeds.cross else 'seed'}, at the primary layer, with 95 % "
         "intervals. The primary contrast is in bold. Each interval holds its level alone: of twenty without "
         "a difference, one excludes zero.",
-        _table(head, body),
-        _list(notes),
+        table_of(head, body),
+        list_of(notes),
         "[contrasts.csv](contrasts.csv) has all layers.",
     ]
 
@@ -236,8 +187,8 @@ def _search(study: Study, rows: Sequence[Row]) -> list[str]:
         f"The {score} of each seed; the last fifth of the training images is held out, and no test image is "
         "used. The chosen rate is in bold: the smallest within one standard error of the best mean (with one "
         "seed, the best).",
-        _table(["condition", *map(number, settings)], body),
-        _list(lines),
+        table_of(["condition", *map(number, settings)], body),
+        list_of(lines),
         "[search.csv](search.csv) has the curves.",
     ]
 
@@ -245,7 +196,7 @@ def _search(study: Study, rows: Sequence[Row]) -> list[str]:
 def _diverged(rows: Sequence[Row]) -> list[str]:
     lost = [row for row in rows if row["status"] == "diverged"]
     return [
-        _list(
+        list_of(
             f"{row['condition']}, seed {row['seed']} (learning rate {number(row['learning_rate'])}, "
             f"`{row['address']}`): it counts as a run without values"
             for row in lost
@@ -286,12 +237,3 @@ def _made(study: Study, facts: Mapping[str, Any]) -> list[str]:
         "Keys of the configuration that differ from their defaults, before the search:",
         "```text\n" + "\n".join(lines) + "\n```",
     ]
-
-
-def _list(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fadiag.analysis import TABLE, compare
+from fadiag.analysis import compare
 from fadiag.errors import InputError
 from fadiag.figures import FIGURES
+from fadiag.results import mean_interval
+from fadiag.results.intervals import cut_interval
+from fadiag.results.possible import is_rank, living, possible_values
 from fadiag.results.variables import find_variable, streams_of
-from fadiag.spectra import t_interval
 from fadiag.studies.declared.study import Study
+from fadiag.studies.outputs.against_null import first_and_nulls, null_counts
 from fadiag.studies.outputs.measure import ReportedRun
 from fadiag.studies.runs.search import Curve
 from fadiag.training.recording import LOGGED
@@ -76,6 +79,8 @@ def run_rows(study: Study, runs: Sequence[ReportedRun], results: xr.DataTree) ->
             value = _last_value(one, results, name, layer) if whole else None
             if value is not None or name in metrics:
                 row[name] = value
+        if whole and (own := _of_run(one, results, study.primary.metric, layer)) is not None:
+            row |= first_and_nulls(own, study.primary.metric)
         found.append(row)
     return found
 
@@ -93,16 +98,29 @@ def _layer_of(one: ReportedRun, results: xr.DataTree) -> str:
     return ""
 
 
+def _held(one: ReportedRun, results: xr.DataTree, name: str, layer: str) -> tuple[str, int] | None:
+    """Return the stream that holds a variable of a run, and the run's place; None without the layer."""
+    held = find_variable(results, name, streams_of(results, [name]))
+    at = None if held is None else _place_of(one, held[1])
+    if held is None or at is None or ("layer" in held[1].dims and layer not in held[1]["layer"].values):
+        return None
+    return held[0], at
+
+
+def _of_run(one: ReportedRun, results: xr.DataTree, name: str, layer: str) -> xr.Dataset | None:
+    """Return a variable of one run at one layer, with its nulls; None if the results lack it."""
+    if (held := _held(one, results, name, layer)) is None:
+        return None
+    stream = results[held[0]].to_dataset()
+    own = stream[[key for key in stream.data_vars if str(key).startswith(name)]].isel(run=held[1])
+    return own.sel(layer=layer) if "layer" in own.dims else own
+
+
 def _last_value(one: ReportedRun, results: xr.DataTree, name: str, layer: str) -> float | None:
     """Return a variable of a run at the last step that it recorded in the stream; None if there is none."""
-    held = find_variable(results, name, streams_of(results, [name]))
-    if held is None:
+    if (held := _held(one, results, name, layer)) is None:
         return None
-    array = held[1]
-    at = _place_of(one, array)
-    if at is None or ("layer" in array.dims and layer not in array["layer"].values):
-        return None
-    of_run = array.isel(run=at)
+    of_run = results[held[0]].to_dataset()[name].isel(run=held[1])
     steps = np.isfinite(of_run.transpose("step", ...).values).reshape(of_run.sizes["step"], -1).any(axis=1)
     if not steps.any():
         return None
@@ -110,16 +128,20 @@ def _last_value(one: ReportedRun, results: xr.DataTree, name: str, layer: str) -
     return float(last.sel(layer=layer) if "layer" in last.dims else last)
 
 
-def condition_rows(study: Study, rows: Sequence[Row]) -> list[Row]:
+def condition_rows(study: Study, rows: Sequence[Row], results: xr.DataTree) -> list[Row]:
     """Return one row for each condition: how many runs, and the mean and 95 % t interval of each number.
 
     An interval is cut to the values that the number can take. The mean of possible values is possible, so a
-    cut interval covers it as often as the whole one.
+    cut interval covers it as often as the whole one. A run whose layer is dead has the rank 0: it is counted
+    and left out of the mean.
 
     With crossed seeds the runs of a condition share seeds, so there is no interval.
     """
     found: list[Row] = []
-    values = [key for row in rows for key in row if key in (*ACCURACIES, *metrics_of(study))]
+    metric = study.primary.metric
+    first = f"{metric}_first"
+    values = [key for row in rows for key in row if key in (*ACCURACIES, *metrics_of(study), first)]
+    attrs = {key: _attrs(results, key.removesuffix("_first")) for key in dict.fromkeys(values)}
     for name, condition in study.conditions.items():
         mine = [row for row in rows if row["condition"] == name]
         row: Row = {
@@ -131,30 +153,23 @@ def condition_rows(study: Study, rows: Sequence[Row]) -> list[Row]:
             "rest_learning_rate": mine[0]["rest_learning_rate"] if mine else None,
             "rate_from": condition.rate_from,
         }
-        for key in dict.fromkeys(values):
-            known = np.array([v for one in mine if (v := one.get(key)) is not None and math.isfinite(v)])
-            row[key] = float(known.mean()) if len(known) else None
-            if len(known) > 1 and not study.seeds.cross:
-                interval = t_interval(known)
-                floor, roof = possible(key)
-                low = max(float(interval.low), min(floor, row[key]))
-                row |= {f"{key}_low": low, f"{key}_high": min(float(interval.high), max(roof, row[key]))}
-        found.append(row)
+        for key, of_key in attrs.items():
+            own = np.array([v for one in mine if (v := one.get(key)) is not None], np.float64)
+            array = xr.DataArray(own, dims="seed", name=key.removesuffix("_first"), attrs=of_key)
+            over = cut_interval(mean_interval(living(array)), *possible_values(array))
+            n = int(over.n)
+            row |= {key: float(over.mean) if n else None, f"{key}_n": n}
+            if is_rank(key):
+                row[f"{key}_dead"] = int((own == 0).sum())
+            if n > 1 and not study.seeds.cross:
+                row |= {f"{key}_low": float(over.low), f"{key}_high": float(over.high)}
+        found.append(row | null_counts(mine, metric))
     return found
 
 
-def possible(name: str) -> tuple[float, float]:
-    """Return the smallest and the largest value of a logged value or metric, as far as its kind says.
-
-    >>> possible("test_accuracy"), possible("error_cosine"), possible("error_stable_rank_raw")
-    ((0, 1), (-1, 1), (1, inf))
-    """
-    if name in ACCURACIES or name.endswith("_overlap"):
-        return 0, 1
-    if name.endswith("_cosine"):
-        return -1, 1
-    is_rank = any(metric.name == name and metric.bound_formula for metric in TABLE)
-    return (1 if is_rank else 0 if name == "loss" else -math.inf), math.inf
+def _attrs(results: xr.DataTree, name: str) -> dict[str, Any]:
+    held = find_variable(results, name, streams_of(results, [name]))
+    return {} if held is None else held[1].attrs
 
 
 def contrast_rows(study: Study, results: xr.DataTree) -> list[Row]:

@@ -64,16 +64,18 @@ def write_outputs(made: Made, folder: Path, progress: Callable[[int, int], None]
         return Written(answer_of(folder), load_results(folder / "results.zarr"))
     provenance.unlink(missing_ok=True)
     study = made.study
+    facts = {**_provenance(list(infos.values())), "command": made.command, "seal": seal}
+    edges = [name for name, curve in made.curves.items() if curve.at_edge]
     results = xr.DataTree()
     if made.runs:
-        results = measure_runs(study, made.runs, folder / "results.zarr", progress)
+        output = folder / "results.zarr"
+        results = measure_runs(study, made.runs, output, progress, edges=edges, facts=facts)
     rows = run_rows(study, made.runs, results)
     write_rows(rows, folder / "table.csv")
-    write_rows(condition_rows(study, rows), folder / "conditions.csv")
+    write_rows(condition_rows(study, rows, results), folder / "conditions.csv")
     write_rows(contrast_rows(study, results), folder / "contrasts.csv")
     write_rows(search_rows(study, made.curves), folder / "search.csv")
     shown, only = (one_of_each_seed(results), _EQUAL_SEEDS) if study.seeds.cross else (results, "")
-    facts = {**_provenance(list(infos.values())), "command": made.command, "seal": seal}
     look = study.figures
     order = dict.fromkeys([*look.order, *study.conditions])
     with theme(labels=look.labels, colors=look.colors, order=list(order)):
@@ -81,25 +83,11 @@ def write_outputs(made: Made, folder: Path, progress: Callable[[int, int], None]
         write_rows(drawn, folder / "figures.csv")
         if made.runs:
             title = f"{study.name} (runs of equal seeds)" if only else study.name
-            write_report(shown, folder / "report.html", title=title, declared=_declared(made, facts))
+            write_report(shown, folder / "report.html", title=title)
     write_page(study, folder, facts)
     # Last, so that an interrupted call is not taken for a whole one.
     provenance.write_bytes(msgspec.json.format(msgspec.json.encode(facts)) + b"\n")
     return Written(answer_of(folder), results)
-
-
-def _declared(made: Made, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the report says of the study."""
-    study = made.study
-    return {
-        "question": study.question,
-        "metric": study.primary.metric,
-        "contrast": study.primary.contrast,
-        "tail": study.primary.tail,
-        "edges": [name for name, curve in made.curves.items() if curve.at_edge],
-        "command": facts["command"],
-        "commit": facts["commit"],
-    }
 
 
 def _seal(made: Made, infos: Mapping[Path, RunInfo], declaration: Path) -> str:
