@@ -202,6 +202,12 @@ class Study:
             },
         }
 
+    def contrasts(self) -> list[tuple[str, str]]:
+        """Return each condition that has a baseline, with it; the primary contrast is the first."""
+        first = self.primary.contrast
+        others = [(name, self.baseline_of(name)) for name in self.conditions if name not in first]
+        return [first, *((name, baseline) for name, baseline in others if baseline is not None)]
+
     def baseline_of(self, condition: str) -> str | None:
         """Return the condition to compare one with: the baseline of the contrast at its place in the grid."""
         wanted = self.conditions[self.primary.contrast[1]].declared_as

@@ -10,6 +10,10 @@ import msgspec
 from fadiag.studies.declared.declaration import flat
 from fadiag.studies.declared.study import Study
 from fadiag.studies.outputs.limits import limits_of
+from fadiag.studies.outputs.markdown import bullets as _list
+from fadiag.studies.outputs.markdown import number, plain
+from fadiag.studies.outputs.markdown import table as _table
+from fadiag.studies.outputs.matched import matched_section
 from fadiag.training import Config
 from fadiag.training.recording import LOGGED
 
@@ -57,7 +61,7 @@ def write_page(study: Study, folder: Path, facts: Mapping[str, Any]) -> Path:
     """Write ``page.md`` from the tables in the folder and the facts of how they were made."""
     tables = {
         name: read_rows(folder / f"{name}.csv")
-        for name in ("table", "conditions", "contrasts", "search", "figures")
+        for name in ("table", "conditions", "contrasts", "matched", "search", "figures")
     }
     amendments = _declaration(folder)["amendments"]
     sections = {
@@ -67,6 +71,7 @@ def write_page(study: Study, folder: Path, facts: Mapping[str, Any]) -> Path:
         "Declared, and changed later": [*_declared(study), *_changed(amendments)] if amendments else [],
         "Conditions": _conditions(study, tables["conditions"], tables["table"]),
         "Differences": _differences(study, tables["contrasts"]),
+        "At equal training loss": matched_section(tables["matched"]),
         "Learning rates": _search(study, tables["search"]),
         "Runs that diverged": _diverged(tables["table"]),
         "What cannot be concluded": [_list(limits_of(study, tables))],
@@ -91,24 +96,6 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a table; an empty file has none."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def number(text: str) -> str:
-    """Return a number of a table with four digits, and nothing for an empty cell.
-
-    >>> number("0.123456"), number("-12345.6"), number("")
-    ('0.1235', '−12,350', '')
-    """
-    if not text:
-        return ""
-    value = float(text)
-    digits = f"{float(f'{value:.4g}'):,.10g}" if abs(value) >= 1e-4 or not value else f"{value:.3g}"
-    return digits.replace("-", "−")
-
-
-def plain(metric: str) -> str:
-    """Return the name of a metric in words."""
-    return metric.replace("_", " ")
 
 
 def _declared(study: Study) -> list[str]:
@@ -286,12 +273,3 @@ def _made(study: Study, facts: Mapping[str, Any]) -> list[str]:
         "Keys of the configuration that differ from their defaults, before the search:",
         "```text\n" + "\n".join(lines) + "\n```",
     ]
-
-
-def _list(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
