@@ -67,9 +67,9 @@ def measure_rounding(
     for seeds in study.seed_tables():
         store = output / f"seed{seeds.init}.zarr"
         if not store.exists():
-            progress(f"train {store.name}")
+            progress(f"training {store.name}")
             train(replace(config, seeds=seeds), store, device=study.device)
-        progress(f"measure {store.name}")
+        progress(f"measuring {store.name}")
         rows += rows_of_store(store, draws=draws)
     write_rows(rows, output / "steps.csv")
     return rows
