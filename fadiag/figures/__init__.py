@@ -20,6 +20,7 @@ from fadiag.figures.save import check_path, save, svg
 from fadiag.figures.study.accuracy import accuracy_over_training
 from fadiag.figures.study.accuracy_against_rank import accuracy_against_rank
 from fadiag.figures.study.conditions import conditions
+from fadiag.figures.study.rank_ratios import rank_ratios
 from fadiag.figures.study.two_by_two import two_by_two
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "rank_by_depth",
     "rank_gap",
     "rank_over_training",
+    "rank_ratios",
     "save",
     "size",
     "small_print",

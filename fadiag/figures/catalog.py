@@ -32,6 +32,7 @@ from fadiag.figures.rank.gap import rank_gap
 from fadiag.figures.rank.over_training import rank_over_training
 from fadiag.figures.study.accuracy import accuracy_over_training
 from fadiag.figures.study.conditions import conditions
+from fadiag.figures.study.rank_ratios import rank_ratios
 from fadiag.results.left_out import left_out_of, told_by_run
 from fadiag.store.tools.printable import printable
 
@@ -195,6 +196,12 @@ def _conditions(results: xr.DataTree, canvas: Canvas, baseline: str | None) -> N
     letters(axs)
 
 
+def _rank_ratios(results: xr.DataTree, canvas: Canvas) -> None:
+    wide(canvas, 0.5)
+    ax = rank_ratios(results, ax=canvas.add_subplot(), legend=False)
+    wide(canvas, 0.16 + 0.032 * len(ax.get_yticks()))
+
+
 _RANKS = ("error_effective_rank_raw", "error_participation_ratio_raw")
 _CHAIN = tuple(f"{signal}_effective_rank_raw" for signal in ("gradient", "momentum", "update"))
 _MODULATOR = ("modulator_effective_rank_raw", "modulator_participation_ratio_raw")
@@ -241,6 +248,7 @@ ON_REQUEST: tuple[Figure, ...] = (
         "layer_step_heatmap", "Rank of the error, all layers and steps", _RANKS[:1], heat_maps, by_name=True
     ),
     Figure("update_chain", "Rank from the gradient to the update", _CHAIN, update_chains, by_name=True),
+    Figure("rank_ratios", "Rank over that of the baseline", _RANKS[:1], _rank_ratios, by_name=True),
     Figure("spectrum", "Spectrum of the error", ("error_spectrum_raw",), spectra),
     Figure(
         "two_by_two",

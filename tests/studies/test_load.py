@@ -214,3 +214,18 @@ def test_the_demonstration_declares_what_it_asks() -> None:
         study = load_study(find_study("demo"), profile=data, overrides=["base.data.folder=/x"])
         assert {one.config.data.name for one in study.conditions.values()} == {data}
         assert {one.config.data.folder for one in study.conditions.values()} == {"/x"}
+
+
+def test_a_condition_may_be_compared_with_another_than_the_primary_baseline() -> None:
+    more = '[conditions.x]\nrule = "fa"\nagainst = "z"\n[conditions.y]\nrule = "fa"\n[conditions.z]\n'
+    study = declared(more=more)
+    treated, baseline = study.primary.contrast
+    of = {name: study.baseline_of(name) for name in (treated, baseline, "x", "y", "z")}
+    assert of == {treated: baseline, baseline: None, "x": "z", "y": baseline, "z": None}
+    assert study.declaration()["conditions"]["x"]["against"] == "z"
+    assert "against" not in study.declaration()["conditions"]["y"]
+
+
+def test_an_unknown_condition_to_compare_with_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"condition 'x': 'against' names 'bq'; did you mean 'bp'"):
+        declared(more='[conditions.x]\nagainst = "bq"\n')

@@ -19,7 +19,7 @@ __all__ = ["PLAIN_PROFILE", "load_study"]
 #: The profile of the file as it is.
 PLAIN_PROFILE = "cpu"
 #: Keys of a condition that are not of its configuration.
-_OWN_KEYS = ("control", "search")
+_OWN_KEYS = ("control", "search", "against")
 #: Keys of a configuration that a study sets itself, and its own keys for them.
 _SET_BY_STUDY = {"condition": "the name of each condition", "seeds": "the table [seeds] of the study"}
 #: Keys of a configuration that a search sets.
@@ -204,9 +204,13 @@ def _condition(table: StudyTable, declared: str, place: Mapping[str, Any], sourc
     check_keys(table.base, Config, "", f"{source}, base")
     check_keys(changes, Config, "", where, also=_OWN_KEYS)
     own = {key: changes[key] for key in _OWN_KEYS if key in changes}
-    for key, value in own.items():
-        if not isinstance(value, bool):
-            raise ConfigError(f"{where}: {key!r} is {value!r}; it is true or false")
+    for key in ("control", "search"):
+        if not isinstance(own.get(key, False), bool):
+            raise ConfigError(f"{where}: {key!r} is {own[key]!r}; it is true or false")
+    against = own.get("against")
+    others = [name for name in table.conditions if name != declared]
+    if against is not None and against not in others:
+        raise ConfigError(f"{where}: 'against' names {against!r}; {near_names(str(against), '', others)}")
     merged = _merged(table.base, {key: value for key, value in changes.items() if key not in own})
     for key, value in place.items():
         _put(merged, key, value, source)
@@ -225,6 +229,7 @@ def _condition(table: StudyTable, declared: str, place: Mapping[str, Any], sourc
         control=own.get("control", False),
         searched=searched and rate_from is None,
         rate_from=None if rate_from is None else _full_name(rate_from, place),
+        against=against,
     )
 
 

@@ -37,6 +37,8 @@ class Condition:
         Whether a search chooses its rate.
     rate_from : str, optional
         The condition whose rate it takes.
+    against : str, optional
+        The condition that it is compared with, in place of the baseline of the primary contrast.
 
     Examples
     --------
@@ -51,6 +53,7 @@ class Condition:
     control: bool = False
     searched: bool = False
     rate_from: str | None = None
+    against: str | None = None
 
 
 @dataclass(frozen=True)
@@ -196,6 +199,7 @@ class Study:
                     "control": one.control,
                     "searched": one.searched,
                     "rate_from": one.rate_from,
+                    **({"against": one.against} if one.against else {}),
                     "config": msgspec.to_builtins(one.config),
                 }
                 for name, one in self.conditions.items()
@@ -209,10 +213,19 @@ class Study:
         return [first, *((name, baseline) for name, baseline in others if baseline is not None)]
 
     def baseline_of(self, condition: str) -> str | None:
-        """Return the condition to compare one with: the baseline of the contrast at its place in the grid."""
-        wanted = self.conditions[self.primary.contrast[1]].declared_as
-        place = self.conditions[condition].place
-        return self._find(wanted, place, set(self.conditions) - {condition})
+        """Return the condition to compare one with, at its place in the grid; None for what has none.
+
+        It is the one that the condition names (``against``), or else the baseline of the primary contrast.
+        A condition that only others name has none.
+        """
+        treated, baseline = self.primary.contrast
+        if condition in (treated, baseline):
+            return baseline if condition == treated else None
+        one = self.conditions[condition]
+        if one.against is None and any(c.against == one.declared_as for c in self.conditions.values()):
+            return None
+        wanted = one.against or self.conditions[baseline].declared_as
+        return self._find(wanted, one.place, set(self.conditions) - {condition})
 
     def _find(self, declared_as: str, place: Mapping[str, Any], among: Iterable[str]) -> str | None:
         same = (self.conditions[name] for name in self.conditions if name in among)

@@ -125,8 +125,9 @@ class StudyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     base : table
         Keys of a run's configuration (`fadiag.training.Config`) that all conditions share.
     conditions : table of tables
-        What each condition changes. Two more keys are its own: ``control = true`` keeps it out of the primary
-        contrast, and ``search = false`` keeps the rate that it declares.
+        What each condition changes. Three more keys are its own. ``control = true`` keeps it out of the
+        primary contrast, and ``search = false`` keeps the rate that it declares. ``against = "NAME"`` names
+        the condition that it is compared with, in place of the baseline of the primary contrast.
     only : list of str, optional
         Run only these conditions.
     grid : table

@@ -75,6 +75,7 @@ def _entries(study: Study, one: ReportedRun) -> dict[str, Any]:
         "address": one.address,
         "status": one.answer.status,
         "primary_metric": primary.metric,
+        "baseline": study.baseline_of(one.run.condition) or "",
     }
     if primary.layer == "first":
         entries["primary_layer"] = layer_names(one.run.config)[0]
