@@ -6,11 +6,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from fadiag.errors import ConfigError
+from fadiag.errors import ConfigError, FadiagError
 from fadiag.studies.declared.study import Study
 from fadiag.studies.outputs.rows import write_rows
+from fadiag.studies.plan import place_of
 from fadiag.studies.rounding.measure import DRAWS, rows_of_store
-from fadiag.training import Config, train
+from fadiag.studies.runs.pool import finish_run, store_of
+from fadiag.training import Config
 
 __all__ = ["measure_rounding", "recording_gradients"]
 
@@ -60,16 +62,23 @@ def measure_rounding(
 ) -> list[dict[str, Any]]:
     """Train the primary baseline of a study of Muon with each seed, and write ``steps.csv`` in a folder.
 
-    A run that is in the folder already is not trained again.
+    The runs are in the folder ``pool``. A run that has ended is not trained again.
+
+    Raises
+    ------
+    FadiagError
+        A run diverged, failed, or is held by another process.
     """
     config = recording_gradients(study.conditions[study.primary.contrast[1]].config)
     rows: list[dict[str, Any]] = []
     for seeds in study.seed_tables():
-        store = output / f"seed{seeds.init}.zarr"
-        if not store.exists():
-            progress(f"training {store.name}")
-            train(replace(config, seeds=seeds), store, device=study.device)
-        progress(f"measuring {store.name}")
-        rows += rows_of_store(store, draws=draws)
+        run = replace(config, seeds=seeds)
+        place = place_of(output / "pool", run, study.device)
+        progress(f"training seed {seeds.init}")
+        answer = finish_run(place, run, study.device)
+        if answer.status != "complete":
+            raise FadiagError(f"the run of seed {seeds.init} in {place} is {answer.status}: {answer.message}")
+        progress(f"measuring seed {seeds.init}")
+        rows += rows_of_store(store_of(place), draws=draws)
     write_rows(rows, output / "steps.csv")
     return rows
