@@ -64,6 +64,7 @@ MAY_IMPORT = {
         "figures",
         "report",
         "training",
+        "matplotlib",
     },
 }
 #: The rooms of a package from the ground up: a room imports from the rooms before it in its row.
@@ -97,7 +98,7 @@ ROOMS = {
     "signals": ("spec", "table", "names"),
     "store": ("names", "values", "layout", "axes", "lock", "read", "write", "tools"),
     "spectra": ("validate", "linalg", "ranks", "alignment", "statistics", "updates"),
-    "studies": ("declared", "runs", "outputs", "plan", "run"),
+    "studies": ("declared", "runs", "outputs", "plan", "run", "rounding"),
     "figures": (
         "look",
         "words",

@@ -81,6 +81,7 @@ def variable_attributes(
         "split": joined(of_runs.get("split", [])),
         "null_left_out": absences(runs, stream, metric, suffix, options),
         "read_instead": _read_instead(streams, metric),
+        "read_too": ", ".join(metric.read_too),
         "needs": _NEEDS.get(metric.needs, ""),
         "layers": "" if metric.layers == "all" else LAYERS[metric.layers],
     }

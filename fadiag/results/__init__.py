@@ -7,10 +7,14 @@ from fadiag.results.by_condition import by_condition
 from fadiag.results.final_values import final_values
 from fadiag.results.intervals import MeanInterval, contrast, mean_interval
 from fadiag.results.io import load_results, save_results, to_pandas
+from fadiag.results.matched import MatchedLoss, MatchedPair, at_matched_loss
 from fadiag.results.select import select
 
 __all__ = [
+    "MatchedLoss",
+    "MatchedPair",
     "MeanInterval",
+    "at_matched_loss",
     "by_condition",
     "contrast",
     "final_values",

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from fadiag.analysis import analyze
 from fadiag.cli import main
-from fadiag.results import by_condition, load_results, save_results, select
+from fadiag.results import at_matched_loss, by_condition, load_results, save_results, select
 from tests.advice.advice import Table, extras
 from tests.conftest import build_run, record_run
 from tests.results.synthetic_results import SMALL, synthetic
@@ -203,3 +203,32 @@ def _(at, provoked):
     command = heard[-1].rpartition(": fadiag ")[2].split()
     invoke(*command, "--metric", FEW[0], "-o", at / "results.zarr")
     assert FEW[0] in load_results(at / "results.zarr")["probe"]
+
+
+# At matched loss.
+
+
+def _matched(results, layer="fc1"):
+    return at_matched_loss(results, FEW[0], "fa", "bp", layer=layer, loss="test_accuracy")
+
+
+ADVICE.row(
+    "layer {given}; give one of {', '.join(names)}",
+    lambda at: _matched(synthetic(**SMALL), layer=None),
+    lambda at: _matched(synthetic(**SMALL)),
+)
+
+
+def _with_samples(*counts):
+    results = synthetic(**SMALL, seeds=(0,))
+    probe = results["probe"].to_dataset().assign_coords(kept_samples=("run", list(counts)))
+    probe[FEW[0]].attrs["samples_coordinate"] = "kept_samples"
+    results["probe"] = probe
+    return results
+
+
+ADVICE.row(
+    "cannot be compared; record equal numbers",
+    lambda at: _matched(_with_samples(64, 128)),
+    lambda at: _matched(_with_samples(64, 64)),
+)

@@ -78,6 +78,20 @@ def displacement(p):
     return np.linalg.svd(weight - start, compute_uv=False)
 
 
+def conservation(p):
+    """Return the drift unit by unit; a layer with a bias has it in ``read_too``."""
+    weight, first, above, above_first, feedback = p.matrices
+    if "static/bias_init" in p.too:
+        if "bias" not in p.too:
+            return NAN
+        weight, first = (np.column_stack([w, p.too[b]]) for w, b in ((weight, "bias"), (first, "first/bias")))
+    norms = [weight[k] @ weight[k] - first[k] @ first[k] for k in range(len(weight))]
+    aligned = [2 * feedback[:, k] @ (above[:, k] - above_first[:, k]) for k in range(len(weight))]
+    apart = sum(abs(n - a) for n, a in zip(norms, aligned, strict=True))
+    size = sum(abs(n) + abs(a) for n, a in zip(norms, aligned, strict=True))
+    return apart / size if size > 0 else NAN
+
+
 def floor(p):
     if p.instead:
         return float(p.instead[0])
@@ -173,6 +187,8 @@ FORMULAS = {
     "|W - W_0|_F / |W_0|_F": lambda p: over(p.vectors[0] - p.vectors[1], p.vectors[1]),
     _FLOOR: floor,
     f"{_FLOOR} <= 0.001": lambda p: float(floor(p) <= 1e-3) if floor(p) == floor(p) else NAN,
+    "sum_k |dN_k - dA_k| / sum_k (|dN_k| + |dA_k|), N_k = |W_l[k,:]|^2 + b_l[k]^2, "
+    "A_k = 2 B_(l+1)[:,k] . W_(l+1)[:,k], d the change since the first record": conservation,
     "cos(vec W_L ... W_(l+1), vec B_L ... B_(l+1))": lambda p: cosine(*map(product, p.records)),
     "cos(vec W_L ... W_(l+1), vec F_l)": lambda p: cosine(*map(product, p.records)),
     f"{_SAMPLE}, Y = delta_(l+1) (W_(l+1)^+)^T, rcond 1e-06": pseudo,

@@ -96,6 +96,8 @@ class Place:
         self.records = [self.read(ref) for ref in attrs["signals"].split(", ")]
         instead = attrs.get("read_instead", "").split(", ")
         self.instead = [found[0][0] for name in instead if name and (found := self.read(name)) != [None]]
+        too = [name for name in attrs.get("read_too", "").split(", ") if name]
+        self.too = {name: found[0][0] for name in too if (found := self.read(name)) != [None]}
         self.is_there = all(r is not None for found in self.records for r in found)
         self.draws_of = [self.read(name)[0] for name in attrs.get("draws_of", "").split(", ") if name]
         kinds = {r[2].get("factor_side", "rows") for f in self.records for r in f if r and _is_factor(r)}

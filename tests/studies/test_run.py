@@ -21,7 +21,7 @@ from fadiag.report.alerts import alerts
 from fadiag.report.differences import differences
 from fadiag.report.question import ask
 from fadiag.report.verdict import verdict
-from fadiag.results import load_results
+from fadiag.results import at_matched_loss, load_results
 from fadiag.store import open_run, run_info
 from fadiag.studies import plan_study, run_study
 from fadiag.studies.declared.declaration import declare
@@ -229,6 +229,37 @@ def test_the_contrasts_begin_with_the_primary_one_and_leave_controls_out_of_it(m
     difference = np.mean(ranks["fa"]) - np.mean(ranks["bp"])
     assert float(primary[0]["difference"]) == pytest.approx(difference)
     assert any(row["condition"] == "wild" and row["note"] for row in rows)
+
+
+def test_the_conditions_are_compared_at_equal_training_loss(made) -> None:
+    _, out, result, _ = made
+    rows = table(out / "matched.csv")
+    metrics = [
+        "error_participation_ratio_centered",
+        "error_effective_rank_centered",
+    ]  # modulators were not recorded
+    assert [row["metric"] for row in rows if (row["condition"], row["seed"]) == ("fa", "all")] == metrics
+    means = [row for row in rows if row["seed"] == "all" and row["metric"] == metrics[1]]
+    assert [(row["condition"], row["baseline"]) for row in means] == [
+        ("fa", "bp"),
+        ("wild", "bp"),
+        ("frozen", "bp"),
+    ]
+    mean, *pairs = [row for row in rows if row["condition"] == "fa" and row["metric"] == metrics[0]]
+    assert (mean["primary"], mean["layer"], mean["runs"], mean["planned"]) == ("true", "fc2", "2", "2")
+    assert [row["seed"] for row in pairs] == ["0", "1"]
+    found = at_matched_loss(result.results, metrics[0], "fa", "bp", layer="fc2")
+    assert [float(row["difference"]) for row in pairs] == [pair.difference for pair in found.pairs]
+    assert float(mean["low"]) == found.interval.low
+    assert float(mean["difference"]) == pytest.approx(found.interval.mean, rel=1e-12)
+    # A run that diverged has no pair.
+    wild = next(row for row in rows if (row["condition"], row["metric"]) == ("wild", metrics[0]))
+    assert (wild["runs"], wild["level"]) == ("0", "")
+    assert wild["note"] == "wild-seed0 diverged; wild-seed1 diverged"
+    page = (out / "page.md").read_text(encoding="utf-8")
+    section = page.split("## At equal training loss\n")[1].split("\n## ")[0]
+    assert "**fa − bp** | error participation ratio centered |" in section
+    assert page.index("## Differences") < page.index("## At equal") < page.index("## Learning rates")
 
 
 def test_the_search_is_in_its_table_and_its_choice_in_the_runs(made) -> None:

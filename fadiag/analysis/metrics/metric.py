@@ -69,6 +69,8 @@ class Metric:
     null_signals : tuple of str
         Signals that the null or the function reads if they were recorded. Without them there is no null, and
         no error.
+    read_too : tuple of str
+        Signals that the function reads in layers that have them, such as the bias.
     layers : str
         The layers that have the metric: ``all``, or a key of `LAYERS`.
     undefined : str
@@ -107,6 +109,7 @@ class Metric:
     null: Callable[[View, Values], Mapping[str, Values]] | None = None
     null_definition: str = ""
     null_signals: tuple[str, ...] = ()
+    read_too: tuple[str, ...] = ()
     layers: Layers = "all"
     undefined: str = ""
     axis: str = ""

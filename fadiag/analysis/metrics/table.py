@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from fadiag.analysis.metrics.alignment import ALIGNMENT_METRICS
+from fadiag.analysis.metrics.conservation import CONSERVATION_METRICS
 from fadiag.analysis.metrics.metric import Metric
 from fadiag.analysis.metrics.paths import PATH_METRICS
 from fadiag.analysis.metrics.rank import RANK_METRICS
@@ -21,6 +22,7 @@ TABLE: tuple[Metric, ...] = (
     *RANK_METRICS,
     *ALIGNMENT_METRICS,
     *WEIGHT_METRICS,
+    *CONSERVATION_METRICS,
     *PATH_METRICS,
     *TRAJECTORY_METRICS,
 )

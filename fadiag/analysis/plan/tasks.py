@@ -140,7 +140,7 @@ def _group_tasks(
     nulls = {
         s
         for metric in metrics
-        for s in metric.null_signals
+        for s in (*metric.null_signals, *metric.read_too)
         if context.array(s) is not None and not misfit(s, own, layer)
     }
     found = _find(context, sorted({s for metric in metrics for s in metric.signals} | nulls))

@@ -206,6 +206,12 @@ class Study:
             },
         }
 
+    def contrasts(self) -> list[tuple[str, str]]:
+        """Return each condition that has a baseline, with it; the primary contrast is the first."""
+        first = self.primary.contrast
+        others = [(name, self.baseline_of(name)) for name in self.conditions if name not in first]
+        return [first, *((name, baseline) for name, baseline in others if baseline is not None)]
+
     def baseline_of(self, condition: str) -> str | None:
         """Return the condition to compare one with, at its place in the grid; None for what has none.
 

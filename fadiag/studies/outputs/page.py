@@ -11,6 +11,7 @@ from fadiag.studies.declared.declaration import flat
 from fadiag.studies.declared.study import Study
 from fadiag.studies.outputs.conditions import conditions_of_study
 from fadiag.studies.outputs.limits import limits_of
+from fadiag.studies.outputs.matched import matched_section
 from fadiag.studies.outputs.text import list_of, number, plain, table_of
 from fadiag.training import Config
 from fadiag.training.recording import LOGGED
@@ -59,7 +60,7 @@ def write_page(study: Study, folder: Path, facts: Mapping[str, Any]) -> Path:
     """Write ``page.md`` from the tables in the folder and the facts of how they were made."""
     tables = {
         name: read_rows(folder / f"{name}.csv")
-        for name in ("table", "conditions", "contrasts", "search", "figures")
+        for name in ("table", "conditions", "contrasts", "matched", "search", "figures")
     }
     amendments = _declaration(folder)["amendments"]
     sections = {
@@ -69,6 +70,7 @@ def write_page(study: Study, folder: Path, facts: Mapping[str, Any]) -> Path:
         "Declared, and changed later": [*_declared(study), *_changed(amendments)] if amendments else [],
         "Conditions": conditions_of_study(study, tables["conditions"], tables["table"]),
         "Differences": _differences(study, tables["contrasts"]),
+        "At equal training loss": matched_section(tables["matched"]),
         "Learning rates": _search(study, tables["search"]),
         "Runs that diverged": _diverged(tables["table"]),
         "What cannot be concluded": [list_of(limits_of(study, tables))],

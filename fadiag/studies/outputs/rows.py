@@ -22,7 +22,7 @@ from fadiag.studies.outputs.measure import ReportedRun
 from fadiag.studies.runs.search import Curve
 from fadiag.training.recording import LOGGED
 
-__all__ = ["condition_rows", "contrast_rows", "run_rows", "search_rows", "write_rows"]
+__all__ = ["condition_rows", "contrast_rows", "primary_layers", "run_rows", "search_rows", "write_rows"]
 
 ACCURACIES = [name for name in LOGGED if name != "loss"]
 Row = dict[str, Any]
@@ -179,11 +179,7 @@ def contrast_rows(study: Study, results: xr.DataTree) -> list[Row]:
     """
     metrics = metrics_of(study)
     kept = _only(results, {*metrics, *ACCURACIES})
-    names = [study.primary.contrast[0], *(c for c in study.conditions if c != study.primary.contrast[0])]
-    rows: list[Row] = []
-    for name in names:
-        if (baseline := study.baseline_of(name)) is not None:
-            rows += _contrast(study, kept, name, baseline)
+    rows = [row for name, baseline in study.contrasts() for row in _contrast(study, kept, name, baseline)]
     return sorted(rows, key=lambda row: not row["primary"])
 
 
@@ -198,7 +194,7 @@ def _contrast(study: Study, results: xr.DataTree, name: str, baseline: str) -> I
     except InputError as error:
         yield {**common, "primary": is_primary, "metric": study.primary.metric, "note": str(error)}
         return
-    layers = _primary_layers(results, {name, baseline})
+    layers = primary_layers(results, {name, baseline})
     held = find_variable(results, study.primary.metric, streams_of(results, [study.primary.metric]))
     said = False
     for row in found:
@@ -230,7 +226,7 @@ def _contrast(study: Study, results: xr.DataTree, name: str, baseline: str) -> I
         yield {**common, "primary": True, "metric": study.primary.metric, "note": why}
 
 
-def _primary_layers(results: xr.DataTree, conditions: set[str]) -> list[str]:
+def primary_layers(results: xr.DataTree, conditions: set[str]) -> list[str]:
     """Return the primary layers of the runs of some conditions, without repeats."""
     found: dict[str, None] = {}
     for node in results.children.values():

@@ -18,6 +18,7 @@ from fadiag.results import load_results
 from fadiag.store import RunInfo, run_info
 from fadiag.studies.declared.study import Study
 from fadiag.studies.outputs.drawn import draw_figures
+from fadiag.studies.outputs.matched import matched_rows
 from fadiag.studies.outputs.measure import ReportedRun, measure_runs, one_of_each_seed
 from fadiag.studies.outputs.page import answer_of, write_page
 from fadiag.studies.outputs.rows import condition_rows, contrast_rows, run_rows, search_rows, write_rows
@@ -28,7 +29,15 @@ __all__ = ["Made", "Written", "write_outputs"]
 
 #: The packages whose code decides what the outputs are.
 _CODE = ("spectra", "analysis", "results", "figures", "report", "studies")
-_FILES = ("page.md", "table.csv", "conditions.csv", "contrasts.csv", "figures.csv", "results.zarr")
+_FILES = (
+    "page.md",
+    "table.csv",
+    "conditions.csv",
+    "contrasts.csv",
+    "matched.csv",
+    "figures.csv",
+    "results.zarr",
+)
 #: What captions say where seeds are crossed.
 _EQUAL_SEEDS = "Only runs whose seeds are all equal are drawn, so means differ from those of all runs."
 
@@ -74,6 +83,7 @@ def write_outputs(made: Made, folder: Path, progress: Callable[[int, int], None]
     write_rows(rows, folder / "table.csv")
     write_rows(condition_rows(study, rows, results), folder / "conditions.csv")
     write_rows(contrast_rows(study, results), folder / "contrasts.csv")
+    write_rows(matched_rows(study, results), folder / "matched.csv")
     write_rows(search_rows(study, made.curves), folder / "search.csv")
     shown, only = (one_of_each_seed(results), _EQUAL_SEEDS) if study.seeds.cross else (results, "")
     look = study.figures

@@ -1,0 +1,1 @@
+"""Measure what rounding adds to Muon's steps: the same gradients, orthogonalized in several precisions."""

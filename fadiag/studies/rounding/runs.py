@@ -1,0 +1,84 @@
+"""Train the runs whose gradients are orthogonalized again, and write the rows of all of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from fadiag.errors import ConfigError, FadiagError
+from fadiag.studies.declared.study import Study
+from fadiag.studies.outputs.rows import write_rows
+from fadiag.studies.plan import place_of
+from fadiag.studies.rounding.measure import DRAWS, rows_of_store
+from fadiag.studies.runs.pool import finish_run, store_of
+from fadiag.training import Config
+
+__all__ = ["measure_rounding", "recording_gradients"]
+
+#: The records are at these shares of a run.
+_PARTS = (0, 1 / 6, 1 / 2, 1)
+
+
+def recording_gradients(config: Config) -> Config:
+    """Return a configuration that records what is orthogonalized, at the beginning and three later steps.
+
+    The probe has as many images as a batch, so that its gradients have the rank of a batch's.
+
+    Raises
+    ------
+    ConfigError
+        The optimizer is not Muon, or the number of images is left to the data set.
+
+    Examples
+    --------
+    >>> from fadiag.training import DataConfig, OptimizerConfig, TrainConfig
+    >>> muon, data = OptimizerConfig(name="muon"), DataConfig(name="digits", train_samples=400)
+    >>> made = recording_gradients(Config(rule="fa", optimizer=muon, data=data, train=TrainConfig(epochs=6)))
+    >>> made.record.every, made.record.probe_samples == made.train.batch_size
+    ((0, 8, 24, 48), True)
+    """
+    if config.optimizer.name != "muon":
+        raise ConfigError(f"optimizer.name is {config.optimizer.name!r}; its steps are not orthogonalized")
+    batch, images = config.train.batch_size, config.data.train_samples
+    if images is None:
+        raise ConfigError("data.train_samples is not given; it has to be, since it sets the last step")
+    steps = config.train.epochs * (images // batch)
+    record = replace(
+        config.record,
+        every=tuple(round(part * steps) for part in _PARTS),
+        probe_samples=batch,
+        signals=("gradient", "gradient_bp"),
+        state=("gradient", "momentum"),
+        redraws=0,
+        gate_draws=0,
+        error_fa=False,
+    )
+    return replace(config, record=record, train=replace(config.train, checkpoint_every=None))
+
+
+def measure_rounding(
+    study: Study, output: Path, *, draws: int = DRAWS, progress: Callable[[str], None] = lambda _: None
+) -> list[dict[str, Any]]:
+    """Train the primary baseline of a study of Muon with each seed, and write ``steps.csv`` in a folder.
+
+    The runs are in the folder ``pool``. A run that has ended is not trained again.
+
+    Raises
+    ------
+    FadiagError
+        A run diverged, failed, or is held by another process.
+    """
+    config = recording_gradients(study.conditions[study.primary.contrast[1]].config)
+    rows: list[dict[str, Any]] = []
+    for seeds in study.seed_tables():
+        run = replace(config, seeds=seeds)
+        place = place_of(output / "pool", run, study.device)
+        progress(f"training seed {seeds.init}")
+        answer = finish_run(place, run, study.device)
+        if answer.status != "complete":
+            raise FadiagError(f"the run of seed {seeds.init} in {place} is {answer.status}: {answer.message}")
+        progress(f"measuring seed {seeds.init}")
+        rows += rows_of_store(store_of(place), draws=draws)
+    write_rows(rows, output / "steps.csv")
+    return rows
