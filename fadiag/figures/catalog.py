@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Canvas
 
 from fadiag.errors import InputError
 from fadiag.figures.base.captions import caption
-from fadiag.figures.base.furnish import furnish, furniture_height, letters
+from fadiag.figures.base.furnish import furnish, letters
 from fadiag.figures.base.layers import output_layer
 from fadiag.figures.base.near_names import near
 from fadiag.figures.compositions import (
@@ -78,8 +78,6 @@ class Figure:
             canvas = Canvas(layout="constrained")
             self.plot(results, canvas, **({"baseline": baseline} if self.compares else {}))
             furnish(canvas)
-            wide, high = canvas.get_size_inches()
-            canvas.set_size_inches(wide, high + furniture_height(canvas))
         return canvas
 
     def caption(self, results: xr.DataTree) -> str:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from fadiag.figures.base.furnish import letters
 from fadiag.figures.base.record import records_of
-from fadiag.figures.look.style import current_venue
+from fadiag.figures.look.canvas import canvas_width
 from fadiag.figures.look.theme import current_theme
 from fadiag.figures.maps.layer_step_heatmap import layer_step_heatmap
 from fadiag.figures.rank.spectrum import spectrum
@@ -38,7 +38,7 @@ _COLUMNS = 3
 
 def wide(canvas: Figure, aspect: float) -> None:
     """Make a figure as wide as the text of the style."""
-    width = current_venue().text
+    width = canvas_width(panels=True)
     canvas.set_size_inches(width, width * aspect)
 
 

@@ -14,7 +14,8 @@ from fadiag.figures.base.axes import axes_size, is_blank
 from fadiag.figures.base.furnish import furnish
 from fadiag.figures.base.layers import chosen_layers, layers_of, primary_layer
 from fadiag.figures.base.record import records_of, silent
-from fadiag.figures.look.style import current_venue, styled
+from fadiag.figures.look.canvas import canvas_width
+from fadiag.figures.look.style import styled
 from fadiag.figures.look.text import put_fonts, shortened, shown, wrapped
 from fadiag.store.tools.printable import printable
 
@@ -80,8 +81,8 @@ def per_layer(
         if figure is None:
             import matplotlib.pyplot as plt
 
-            width = current_venue().text
-            figure = plt.figure(figsize=(width, rows * width / columns * 0.8 + 0.5), layout="constrained")
+            width = canvas_width(panels=True)
+            figure = plt.figure(figsize=(width, rows * width / columns * 0.8), layout="constrained")
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for place, ax in enumerate(grid.flat):
             if place >= count:
@@ -99,7 +100,7 @@ def per_layer(
                 for record in records_of([ax]):
                     record.note(f"{len(shown_layers)} of {len(held)} layers are drawn.")
             _outer(grid)
-        furnish(figure, small_print=not given)
+        furnish(figure, own=not given)
     return figure
 
 

@@ -16,6 +16,7 @@ from fadiag.figures.base.measure import Measure
 from fadiag.figures.base.near_names import near
 from fadiag.figures.base.record import Record, attach
 from fadiag.figures.base.values import values_of, with_twin
+from fadiag.figures.look.canvas import user_size
 from fadiag.figures.look.palette import look
 from fadiag.figures.look.style import styled
 from fadiag.figures.look.theme import label
@@ -180,7 +181,8 @@ def panel(
             here.record.missing = printable(str(error))
             here.record.notes.clear()  # they are of what is drawn
             here.add(leave_blank(axes, here.record.missing))
-        dress(axes)
+        grows = ax is None and user_size() is None
+        dress(axes, grows=grows)
         attach(axes, here.record)
         if legend:
-            furnish(axes.figure, small_print=ax is None)
+            furnish(axes.figure, own=ax is None, grow=grows)

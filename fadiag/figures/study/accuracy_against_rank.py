@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -18,7 +17,7 @@ from fadiag.figures.base.panel import Panel, panel
 from fadiag.figures.base.values import values_of
 from fadiag.figures.look.text import shortened, shown
 from fadiag.figures.look.theme import label
-from fadiag.figures.strokes.bounds import plain_numbers
+from fadiag.figures.strokes.bounds import bound_line, plain_numbers
 from fadiag.figures.words.sentences import each as of_each
 from fadiag.figures.words.sentences import number, when
 from fadiag.results import final_values
@@ -134,15 +133,9 @@ def _mark(here: Panel, rank: Measure, condition: str, layer: str, step: int | No
     if not np.isfinite(mean):
         here.record.note(f"{label(condition)} has no rank to mark.")
         return
-    here.add(here.ax.axvline(mean, color="#555555", linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.5))
-    here.ax.annotate(
-        f" {shown(shortened(label(condition), 16))}: {number(mean)}",
-        (mean, 0.02),
-        xycoords=("data", "axes fraction"),
-        va="bottom",
-        fontsize=mpl.rcParams["xtick.labelsize"],
-        color="#555555",
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.3},
+    here.add(here.ax.axvline(mean, **bound_line("mark")))
+    here.record.entries.setdefault(
+        f"{label(condition)}: {number(mean)}", Line2D([], [], **bound_line("mark"))
     )
     here.record.rows.append({"kind": "mark", "variable": rank.name, "condition": condition, "x": mean})
     here.record.say(f"The line marks the mean rank of {label(condition)}, {number(mean)}")
