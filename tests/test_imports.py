@@ -107,7 +107,7 @@ ROOMS = {
         "credit",
         "study",
         "maps",
-        "per_layer",
+        "panels",
         "compositions",
         "catalog",
         "save",

@@ -8,20 +8,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fadiag.figures.base.furnish import letters
-from fadiag.figures.base.record import records_of
 from fadiag.figures.look.canvas import canvas_width
-from fadiag.figures.look.theme import current_theme
 from fadiag.figures.maps.layer_step_heatmap import layer_step_heatmap
+from fadiag.figures.panels import per_condition
 from fadiag.figures.rank.spectrum import spectrum
 from fadiag.figures.rank.update_chain import update_chain
 from fadiag.figures.study.accuracy_against_rank import accuracy_against_rank
 from fadiag.figures.study.two_by_two import two_by_two
-from fadiag.results.roles import roles
 
 __all__ = [
     "METRICS",
     "accuracies_against_ranks",
     "heat_maps",
+    "rows_of",
     "side_by_side",
     "spectra",
     "two_by_twos",
@@ -31,9 +30,6 @@ __all__ = [
 
 #: The ranks of figures with two panels.
 METRICS = ("effective_rank", "participation_ratio")
-#: With more maps than this a page is not readable.
-_MOST = 9
-_COLUMNS = 3
 
 
 def wide(canvas: Figure, aspect: float) -> None:
@@ -53,24 +49,15 @@ def side_by_side(canvas: Figure, aspect: float, draws: Sequence[Callable[..., Ax
 
 def heat_maps(results: xr.DataTree, canvas: Figure) -> None:
     """Draw the rank of the error in all layers at all steps, a panel for each condition."""
-    known = current_theme().ordered(roles(results).conditions)
-    names: list[str | None] = [*known[:_MOST]] or [None]
-    columns = min(_COLUMNS, len(names))
-    rows = -(-len(names) // columns)
-    wide(canvas, (0.3 if columns > 1 else 0.5) * rows)
-    axs = canvas.subplots(rows, columns, squeeze=False)
-    for place, ax in enumerate(axs.flat):
-        if place >= len(names):
-            ax.set_visible(False)
-            continue
-        layer_step_heatmap(results, condition=names[place], ax=ax, legend=False)
-        if place % columns:
-            ax.set_ylabel("")
-        if place + columns < len(names):
-            ax.set_xlabel("")
-    if len(known) > _MOST:
-        for record in records_of([axs[0, 0]]):
-            record.note(f"{_MOST} of {len(known)} conditions are drawn.")
+    wide(canvas, 0.4)  # about right, so that texts are fitted; the number of rows is not known yet
+    per_condition(layer_step_heatmap, results, figure=canvas)
+    wide(canvas, 0.5 if len(canvas.axes) <= 2 else 0.3 * rows_of(canvas))
+
+
+def rows_of(canvas: Figure) -> int:
+    """Return the number of rows of panels."""
+    places = [(ax.figure, ax.get_subplotspec()) for ax in canvas.axes]
+    return len({(id(part), spec.rowspan.start) for part, spec in places if spec is not None})
 
 
 def update_chains(results: xr.DataTree, canvas: Figure) -> None:

@@ -45,7 +45,10 @@ def accuracy_against_rank(
     ax: Axes | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Draw a point for each run: its rank at one layer, and its accuracy, both at the end of training.
+    """Draw a point for each run: its rank at one layer, and its accuracy at the end of training.
+
+    The rank is that of the end too, or that of a `step`, such as 0 to see whether the rank of untrained
+    networks foretells the accuracy. The axes name the steps wherever they differ.
 
     The caption gives Spearman's correlation over the runs, without a p-value: runs of one condition are
     alike, and conditions are chosen, not drawn from a population.
@@ -59,7 +62,7 @@ def accuracy_against_rank(
     layer : str, optional
         The layer; by default the one that the study declared, else the one below the output.
     step : int, optional
-        The step of the rank; by default the last one that all drawn conditions have.
+        The step of the rank, and only of the rank; by default the last one that all drawn conditions have.
     mark : str, optional
         A condition whose mean rank is drawn as a line, such as that of FA.
 
@@ -116,12 +119,24 @@ def _plot(here: Panel, rank: Measure, scalar: Measure, layer: str, step: int | N
         for seed, at, value in zip(across["seed"].values, across.values, up.values, strict=True):
             row = {**base, "step": int(y["step"]), "seed": seed, "x": float(at), "value": float(value)}
             here.record.rows.append(row)
-    here.ax.set(ylabel=scalar.axis, xlabel=f"{rank.axis}\n{shown(shortened(layer, 24))}")
+    _name_axes(here, rank, scalar, int(x["step"]), int(y["step"]))
     if float(x.where(both).min()) > 0:
         here.ax.set_xscale("log")
         plain_numbers(here.ax.xaxis)
     x, y = (each.where(both).assign_attrs(each.attrs) for each in (x, y))
     _say(here, x, y, scalar)
+
+
+def _name_axes(here: Panel, rank: Measure, scalar: Measure, step: int, end: int) -> None:
+    """Name the axes, with the step of each if they are not of the same one."""
+    where = shown(shortened(here.record.place, 24))
+    if step == end or -1 in (step, end):  # without a shared step, values are of each run's own end
+        here.ax.set(ylabel=scalar.axis, xlabel=f"{rank.axis}\n{where}")
+        return
+    here.ax.set(ylabel=f"{scalar.axis}\nat step {end}", xlabel=f"{rank.axis}\n{where}, step {step}")
+    of = f"{scalar.words[:1].upper()}{scalar.words[1:]} at step {end}"
+    here.record.what = f"{of} against the {rank.words}, of step {step},"
+    here.record.note(f"The rank is that of step {step}, the {scalar.words} that of step {end}.")
 
 
 def _mark(here: Panel, rank: Measure, condition: str, layer: str, step: int | None) -> None:
@@ -151,6 +166,7 @@ def _say(here: Panel, x: xr.DataArray, y: xr.DataArray, scalar: Measure) -> None
     runs = int(x.notnull().sum())
     means = [each.mean("seed").values for each in (x, y)]
     conditions = int(np.isfinite(means[0]).sum())
+    late = f" at step {int(y['step'])}" * (int(x["step"]) != int(y["step"]) >= 0)
     where = f"At {here.record.place}, {when(x).removeprefix('the ')}"
     many = f"{runs} run{'s' * (runs != 1)} of {conditions} condition{'s' * (conditions != 1)}"
     found = _spearman(x.values.ravel(), y.values.ravel())
@@ -158,9 +174,8 @@ def _say(here: Panel, x: xr.DataArray, y: xr.DataArray, scalar: Measure) -> None
         why = f"fewer than {_FEWEST} runs" if runs < _FEWEST else "one of the two does not vary"
         here.record.say(f"{where}: {many}, no correlation ({why})")
         return
-    words = (
-        f"{where}: Spearman's correlation of the rank with the {scalar.words} is {number(found)} over {many}"
-    )
+    of = f"Spearman's correlation of the rank with the {scalar.words}{late}"
+    words = f"{where}: {of} is {number(found)} over {many}"
     between = _spearman(*means)
     if np.isfinite(between) and conditions < runs:
         words += f", and {number(between)} between the means of the conditions"
