@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import matplotlib as mpl
 import numpy as np
@@ -41,7 +40,9 @@ def fit(labels: Sequence[str], wide: float, high: float, *, shorten: bool = True
     ('feedback\nalignment',)
     """
     for short in _shorter(labels) if shorten else (tuple(labels),):
-        found = [one for columns in range(len(short), 0, -1) if (one := _in_columns(short, columns, wide))]
+        found = [
+            one for columns in range(len(short), 0, -1) if (one := _in_columns(short, columns, wide, high))
+        ]
         best = min(found, key=lambda one: (round(one.height, 6), one.columns), default=None)
         if best is not None and best.height <= high:
             return best
@@ -60,20 +61,25 @@ def last_resort(labels: Sequence[str]) -> Fit:
     return Fit(short, 1, np.inf, np.inf)
 
 
-def _in_columns(labels: tuple[str, ...], columns: int, wide: float) -> Fit | None:
-    """Return a legend with so many columns; None if a name would have to be cut."""
+def _in_columns(labels: tuple[str, ...], columns: int, wide: float, high: float) -> Fit | None:
+    """Return a legend with so many columns; None if it is too high, or a name would have to be cut."""
     size = points(mpl.rcParams["legend.fontsize"])
     handle = (mpl.rcParams["legend.handlelength"] + mpl.rcParams["legend.handletextpad"]) * size / 72
     edge = 2 * mpl.rcParams["legend.borderpad"] * size / 72
     room = wide - edge - (columns - 1) * mpl.rcParams["legend.columnspacing"] * size / 72 - columns * handle
     groups = [list(group) for group in np.array_split(np.array(labels, object), columns)]
-    widths = [max(_width(text, size) for text in group) for group in groups]
+    widths = [max(width_of(text, size) for text in group) for group in groups]
     if sum(widths) > room:
         most = _shared(widths, room)
         if most < 4 * size / 72:
             return None
+        lines = [sum(np.ceil(width_of(text, size) / most) for text in group) for group in groups]
+        if max(lines) * _LINE * size / 72 > high:
+            return None
         groups = [[_lines(text, most, size) for text in group] for group in groups]
-        widths = [max(_width(line, size) for text in group for line in text.split("\n")) for group in groups]
+        widths = [
+            max(width_of(line, size) for text in group for line in text.split("\n")) for group in groups
+        ]
         if sum(widths) > room or "".join(map("".join, groups)).count("…") > "".join(labels).count("…"):
             return None
     apart = mpl.rcParams["legend.labelspacing"]
@@ -83,7 +89,7 @@ def _in_columns(labels: tuple[str, ...], columns: int, wide: float) -> Fit | Non
 
 
 def _lines(label: str, most: float, size: float) -> str:
-    return label if _width(label, size) <= most else wrapped(label, most, size)
+    return label if width_of(label, size) <= most else wrapped(label, most, size)
 
 
 def _shared(widths: list[float], room: float) -> float:
@@ -95,12 +101,3 @@ def _shared(widths: list[float], room: float) -> float:
             return share
         left -= width
     return rest[-1]
-
-
-@lru_cache(maxsize=4096)
-def _of_family(text: str, size: float, _family: tuple[str, ...]) -> float:
-    return width_of(text, size)
-
-
-def _width(text: str, size: float) -> float:
-    return _of_family(text, size, tuple(mpl.rcParams["font.family"]))

@@ -78,10 +78,18 @@ class _PlainNumbers(LogLocator):
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
         """Return the places of ticks."""
-        found = np.asarray(super().tick_values(vmin, vmax))
         low, high = sorted((vmin, vmax))
+
+        def inside(ticks: Any) -> int:
+            return int(((ticks >= low) & (ticks <= high)).sum())
+
+        room = self.axis.get_tick_space() if self.axis is not None else np.inf
+        found = np.asarray(super().tick_values(vmin, vmax))
+        tens = found[np.isclose(np.log10(found) % 1, 0) | np.isclose(np.log10(found) % 1, 1)]
+        if inside(found) > room and inside(tens) > 1:
+            return tens
         for most in (3, 4, 5, 6, 8, 10):
-            if ((found >= low) & (found <= high)).sum() >= _FEWEST_TICKS:
+            if inside(found) >= _FEWEST_TICKS:
                 break
-            found = np.asarray(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
+            found = np.asarray(MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high))
         return found[found > 0]

@@ -43,8 +43,8 @@ def over_layers(
         shift = 0.0 if len(layers) > _APART else 0.3 * _width(len(drawn))
         for seed in runs["seed"].values if int(over.n.max()) > 1 else ():
             panel.add(panel.ax.plot(x + shift, runs.sel(seed=seed), **settings)[0])
-        small = {"markersize": _marker(panel.ax, len(layers), len(drawn))}
-        panel.add(panel.ax.plot(x, over.mean, **line(arm), **small, markevery=thinned(len(layers)))[0])
+        strokes = {**line(arm), "markersize": _marker(panel.ax, len(layers), len(drawn))}
+        panel.add(panel.ax.plot(x, over.mean, **strokes, markevery=thinned(len(layers)))[0])
         if len(layers) <= _APART:
             panel.ax.vlines(x, over.low, over.high, color=arm.look.color)
         else:

@@ -71,8 +71,6 @@ def name_sides(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
         (ax.set_yticks, left, high / (size * 1.3 / 72)),
         (ax.set_xticks, below, wide / widest),
     ):
-        stride = int(np.ceil(len(names) / max(1.0, room)))
-        # The last one is always named; a name just before it would touch it.
-        last = len(names) - 1
-        places = [i for i in range(0, len(names), stride) if last - i >= stride] + [last]
+        count = max(2, min(len(names), int(room)))  # evenly, with the first and the last one
+        places = np.unique(np.linspace(0, len(names) - 1, count).round().astype(int)).tolist()
         set_ticks(places, [names[i] for i in places], fontsize=size)

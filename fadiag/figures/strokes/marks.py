@@ -42,10 +42,9 @@ def lone_dots(arm: Arm) -> dict[str, Any]:
 
 def pale(arm: Arm) -> dict[str, Any]:
     """Return the settings of a bar that shows a condition's null: its edge is in sight behind other marks."""
-    return {
-        **{"facecolor": to_rgba(arm.look.color, 0.3), "edgecolor": to_rgba(arm.look.color, 0.8)},
-        **{"linewidth": 0.4 * mpl.rcParams["lines.linewidth"], "zorder": 1},
-    }
+    face, edge = (to_rgba(arm.look.color, alpha) for alpha in (0.3, 0.8))
+    thin = 0.4 * mpl.rcParams["lines.linewidth"]
+    return {"facecolor": face, "edgecolor": edge, "linewidth": thin, "zorder": 1}
 
 
 def thinned(count: int) -> int:
