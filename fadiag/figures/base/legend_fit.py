@@ -80,7 +80,8 @@ def _in_columns(labels: tuple[str, ...], columns: int, wide: float, high: float)
         widths = [
             max(width_of(line, size) for text in group for line in text.split("\n")) for group in groups
         ]
-        if sum(widths) > room or "".join(map("".join, groups)).count("…") > "".join(labels).count("…"):
+        whole = ["".join(text.split()) for text in labels] == ["".join(t.split()) for g in groups for t in g]
+        if sum(widths) > room or not whole:
             return None
     apart = mpl.rcParams["legend.labelspacing"]
     tallest = max(sum(_LINE * (1 + t.count("\n")) + apart for t in group) - apart for group in groups)

@@ -106,9 +106,12 @@ def wrapped(text: str, inches: float, size: float) -> str:
 
 
 def _pieces(text: str, inches: float, size: float) -> list[str]:
-    """Return words with the space behind them; too wide a word is broken after dots and underscores."""
+    """Return words with the space behind them; too wide a word is broken after dots and underscores.
+
+    A per cent sign stays with its number.
+    """
     pieces = []
-    for word in re.findall(r"\S+\s*|\s+", text):
+    for word in re.findall(r"\S+(?:\s+%)?\s*|\s+", text):
         parts = [word] if width_of(word.rstrip(), size) <= inches else re.findall(r"[^._]+[._]*|[._]+", word)
         for part in parts:
             short = part

@@ -61,6 +61,8 @@ def value_axis(panel: Panel, measure: Measure, values: xr.DataArray) -> None:
             panel.record.note("Values of 0, of a dead signal, are below the logarithmic axis.")
         ax.set_yscale("log")
         plain_numbers(ax.yaxis)
+        if float(values.max()) == float(values.min()):  # else a single value has an axis of two decades
+            ax.set_ylim(float(values.max()) / 2, float(values.max()) * 2)
 
 
 def plain_numbers(axis: Axis) -> None:
@@ -73,9 +75,6 @@ def plain_numbers(axis: Axis) -> None:
 class _PlainNumbers(LogLocator):
     """Ticks at 1, 2 and 5 times powers of ten; evenly spaced ones if there are fewer than three of these."""
 
-    def __init__(self) -> None:
-        super().__init__(subs=(1.0, 2.0, 5.0))
-
     def tick_values(self, vmin: float, vmax: float) -> Any:
         """Return the places of ticks."""
         low, high = sorted((vmin, vmax))
@@ -84,10 +83,12 @@ class _PlainNumbers(LogLocator):
             return int(((ticks >= low) & (ticks <= high)).sum())
 
         room = self.axis.get_tick_space() if self.axis is not None else np.inf
-        found = np.asarray(super().tick_values(vmin, vmax))
-        tens = found[np.isclose(np.log10(found) % 1, 0) | np.isclose(np.log10(found) % 1, 1)]
+        if not 0 < low < np.inf:
+            return np.array([])
+        tens = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+        found = np.outer(tens, (1.0, 2.0, 5.0)).ravel()
         if inside(found) > room and inside(tens) > 1:
-            return tens
+            return tens[:: max(1, int(np.ceil(inside(tens) / room)))]
         for most in (3, 4, 5, 6, 8, 10):
             if inside(found) >= _FEWEST_TICKS:
                 break

@@ -71,6 +71,16 @@ def name_sides(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
         (ax.set_yticks, left, high / (size * 1.3 / 72)),
         (ax.set_xticks, below, wide / widest),
     ):
-        count = max(2, min(len(names), int(room)))  # evenly, with the first and the last one
-        places = np.unique(np.linspace(0, len(names) - 1, count).round().astype(int)).tolist()
+        places = _spread(len(names), int(room))
         set_ticks(places, [names[i] for i in places], fontsize=size)
+
+
+def _spread(names: int, most: int) -> list[int]:
+    """Return places from the first to the last, equally far apart or nearly so.
+
+    >>> _spread(9, 7), _spread(12, 5), _spread(1, 4)
+    ([0, 2, 4, 6, 8], [0, 3, 6, 8, 11], [0])
+    """
+    most = max(2, min(names, most))
+    even = [count for count in range(most, most // 2, -1) if count > 1 and (names - 1) % (count - 1) == 0]
+    return sorted({round(place) for place in np.linspace(0, names - 1, even[0] if even else most)})
