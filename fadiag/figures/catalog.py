@@ -16,7 +16,7 @@ from fadiag.figures.compositions import (
     METRICS,
     accuracies_against_ranks,
     heat_maps,
-    rows_of,
+    rows_high,
     side_by_side,
     spectra,
     two_by_twos,
@@ -146,7 +146,7 @@ def _rank_over_training(results: xr.DataTree, canvas: Canvas, baseline: str | No
     parts = canvas.subfigures(len(METRICS), 1, squeeze=False)[:, 0]
     for part, metric in zip(parts, METRICS, strict=True):
         per_layer(rank_over_training, results, figure=part, metric=metric, baseline=baseline)
-    wide(canvas, 0.22 * rows_of(canvas))
+    rows_high(canvas, 0.13)
 
 
 def _rank_gap(results: xr.DataTree, canvas: Canvas, baseline: str | None) -> None:
@@ -157,7 +157,7 @@ def _rank_gap(results: xr.DataTree, canvas: Canvas, baseline: str | None) -> Non
 def _alignment(results: xr.DataTree, canvas: Canvas) -> None:
     wide(canvas, 0.2)  # about right, so that texts are fitted; the number of rows is not known yet
     per_layer(alignment_over_training, results, figure=canvas, caption_layer=output_layer(results))
-    wide(canvas, 0.24 * rows_of(canvas))
+    rows_high(canvas, 0.14)
 
 
 def _credit(results: xr.DataTree, canvas: Canvas) -> None:
@@ -167,7 +167,7 @@ def _credit(results: xr.DataTree, canvas: Canvas) -> None:
 def _overlap(results: xr.DataTree, canvas: Canvas) -> None:
     wide(canvas, 0.2)
     per_layer(overlap_over_training, results, figure=canvas)
-    wide(canvas, 0.24 * rows_of(canvas))
+    rows_high(canvas, 0.14)
 
 
 def _accuracy(results: xr.DataTree, canvas: Canvas, baseline: str | None) -> None:

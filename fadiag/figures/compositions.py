@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import matplotlib as mpl
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,7 +21,7 @@ __all__ = [
     "METRICS",
     "accuracies_against_ranks",
     "heat_maps",
-    "rows_of",
+    "rows_high",
     "side_by_side",
     "spectra",
     "two_by_twos",
@@ -30,6 +31,8 @@ __all__ = [
 
 #: The ranks of figures with two panels.
 METRICS = ("effective_rank", "participation_ratio")
+#: A title, numbers and a name take about so many times the size of the type.
+_LINES = 7
 
 
 def wide(canvas: Figure, aspect: float) -> None:
@@ -51,13 +54,15 @@ def heat_maps(results: xr.DataTree, canvas: Figure) -> None:
     """Draw the rank of the error in all layers at all steps, a panel for each condition."""
     wide(canvas, 0.4)  # about right, so that texts are fitted; the number of rows is not known yet
     per_condition(layer_step_heatmap, results, figure=canvas)
-    wide(canvas, 0.5 if len(canvas.axes) <= 2 else 0.3 * rows_of(canvas))
+    rows_high(canvas, 0.38 if len(canvas.axes) <= 2 else 0.2)
 
 
-def rows_of(canvas: Figure) -> int:
-    """Return the number of rows of panels."""
+def rows_high(canvas: Figure, share: float) -> None:
+    """Give each row of panels a share of the width as its height, and room for titles, names and numbers."""
     places = [(ax.figure, ax.get_subplotspec()) for ax in canvas.axes]
-    return len({(id(part), spec.rowspan.start) for part, spec in places if spec is not None})
+    rows = len({(id(part), spec.rowspan.start) for part, spec in places if spec is not None})
+    texts = _LINES * mpl.rcParams["font.size"] / 72
+    wide(canvas, rows * (share + texts / canvas_width(panels=True)))
 
 
 def update_chains(results: xr.DataTree, canvas: Figure) -> None:

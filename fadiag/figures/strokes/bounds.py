@@ -87,8 +87,9 @@ class _PlainNumbers(LogLocator):
             return np.array([])
         tens = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
         found = np.outer(tens, (1.0, 2.0, 5.0)).ravel()
-        if inside(found) > room and inside(tens) > 1:
-            return tens[:: max(1, int(np.ceil(inside(tens) / room)))]
+        held = tens[(tens >= low) & (tens <= high)]
+        if inside(found) > room and held.size > 1:
+            return held[:: max(1, int(np.ceil((held.size - 1) / max(1, room - 1))))]
         for most in (3, 4, 5, 6, 8, 10):
             if inside(found) >= _FEWEST_TICKS:
                 break
