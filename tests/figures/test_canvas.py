@@ -1,5 +1,7 @@
 """A figure grows with its type and its legend, and the user's size and settings win."""
 
+import itertools
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
@@ -170,4 +172,4 @@ def test_names_of_an_image_are_evenly_spread() -> None:
         ff.layer_step_heatmap(SIX, condition="fa", ax=ax)
         places = list(ax.get_xticks())
         assert (places[0], places[-1]) == (0, 8)
-        assert len({b - a for a, b in zip(places, places[1:], strict=False)}) == 1
+        assert len({b - a for a, b in itertools.pairwise(places)}) == 1
