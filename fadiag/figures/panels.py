@@ -31,6 +31,8 @@ _LAYERS, _CONDITIONS, _STEPS = 8, 9, 4
 _COLUMNS = 4
 #: The longest name above a panel.
 _LETTERS = 32
+#: The height of a panel as a share of its width, and the lines of type above and below it.
+_ASPECT, _LINES = 0.5, 7
 
 
 def per_layer(
@@ -203,7 +205,8 @@ def _panels(
             import matplotlib.pyplot as plt
 
             width = canvas_width(panels=True)
-            figure = plt.figure(figsize=(width, rows * width / columns * 0.8), layout="constrained")
+            high = rows * (_ASPECT * width / columns + _LINES * mpl.rcParams["font.size"] / 72)
+            figure = plt.figure(figsize=(width, high), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for ax in grid.flat[count:]:
             ax.set_visible(False)

@@ -23,7 +23,7 @@ __all__ = ["furnish", "legend", "letters", "small_print_of"]
 _OURS = "fadiag-legend"
 #: The largest shares of a height that cannot grow: of small print, of a legend above the panels, and of the
 #: width of a legend to their right.
-_PRINT, _ABOVE, _ASIDE = 0.25, 0.4, 0.45
+_PRINT, _ABOVE, _ASIDE = 0.25, 0.33, 0.45
 _Place = Literal["outside upper center", "outside right upper"]
 
 
