@@ -24,6 +24,8 @@ _OURS = "fadiag-legend"
 #: The largest shares of a height that cannot grow: of small print, of a legend above the panels, and of the
 #: width of a legend to their right.
 _PRINT, _ABOVE, _ASIDE = 0.25, 0.33, 0.45
+#: The largest share of a legend in the height of the panels, where it is added to them.
+_GROWN = 0.85
 _Place = Literal["outside upper center", "outside right upper"]
 
 
@@ -36,7 +38,7 @@ def furnish(figure: Figure | SubFigure | None, *, own: bool = True, grow: bool =
     root = figure.figure if figure is not None else None
     if not isinstance(root, Figure):
         return
-    made = _legend(root, (0.5 * tallest() if own and grow else _ABOVE * root.get_figheight()))
+    made = _legend(root, (_GROWN if own and grow else _ABOVE) * root.get_figheight())
     if not own:
         return
     size = mpl.rcParams["font.size"] * 0.8
@@ -112,7 +114,7 @@ def _placed(names: list[str], figure: Figure, most: float) -> tuple[Fit, _Place]
             return found, "outside upper center"
         if (found := fit(names, *aside, shorten=shorten)) is not None:
             return found, "outside right upper"
-    return last_resort(names), "outside upper center"
+    return last_resort(names, 0.98 * wide), "outside upper center"
 
 
 def _order(handle: Artist) -> int:

@@ -55,10 +55,10 @@ def _shorter(labels: Sequence[str]) -> Iterator[tuple[str, ...]]:
         yield tuple(shortened(text, letters) for text in labels)
 
 
-def last_resort(labels: Sequence[str]) -> Fit:
-    """Return a legend of a single column of short names, for a figure that has room for none."""
+def last_resort(labels: Sequence[str], wide: float) -> Fit:
+    """Return the lowest legend of short names, for a figure that has room for none."""
     *_, short = _shorter(labels)
-    return Fit(short, 1, np.inf, np.inf)
+    return fit(short, wide, np.inf, shorten=False) or Fit(short, 1, wide, np.inf)
 
 
 def _in_columns(labels: tuple[str, ...], columns: int, wide: float, high: float) -> Fit | None:
