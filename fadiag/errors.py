@@ -12,6 +12,7 @@ __all__ = [
     "ConvertWarning",
     "DamagedError",
     "FadiagError",
+    "FigureWarning",
     "InputError",
     "LockedError",
     "MissingSignalError",
@@ -47,6 +48,10 @@ class CaptureWarning(UserWarning):
 
 class AnalysisWarning(UserWarning):
     """A part of the runs is left out of the results; the measured values are correct."""
+
+
+class FigureWarning(UserWarning):
+    """A figure that may not look as its theme asks; what it shows is correct."""
 
 
 class MissingSignalError(FadiagError, LookupError):

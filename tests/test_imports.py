@@ -108,7 +108,7 @@ ROOMS = {
         "credit",
         "study",
         "maps",
-        "per_layer",
+        "panels",
         "compositions",
         "catalog",
         "save",

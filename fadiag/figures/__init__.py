@@ -10,7 +10,7 @@ from fadiag.figures.look.style import size, style
 from fadiag.figures.look.theme import Theme, label, theme
 from fadiag.figures.maps.layer_step_heatmap import layer_step_heatmap
 from fadiag.figures.maps.overlap_matrix import overlap_matrix
-from fadiag.figures.per_layer import per_layer
+from fadiag.figures.panels import per_condition, per_layer, per_step
 from fadiag.figures.rank.by_depth import rank_by_depth
 from fadiag.figures.rank.gap import rank_gap
 from fadiag.figures.rank.over_training import rank_over_training
@@ -44,7 +44,9 @@ __all__ = [
     "numbers",
     "overlap_matrix",
     "overlap_over_training",
+    "per_condition",
     "per_layer",
+    "per_step",
     "rank_by_depth",
     "rank_gap",
     "rank_over_training",

@@ -9,13 +9,14 @@ from matplotlib.figure import Figure as Canvas
 
 from fadiag.errors import InputError
 from fadiag.figures.base.captions import caption
-from fadiag.figures.base.furnish import furnish, furniture_height, letters
+from fadiag.figures.base.furnish import furnish, letters
 from fadiag.figures.base.layers import output_layer
 from fadiag.figures.base.near_names import near
 from fadiag.figures.compositions import (
     METRICS,
     accuracies_against_ranks,
     heat_maps,
+    rows_high,
     side_by_side,
     spectra,
     two_by_twos,
@@ -26,7 +27,7 @@ from fadiag.figures.credit.alignment import alignment_over_training
 from fadiag.figures.credit.cosine import credit_cosine
 from fadiag.figures.credit.overlap import overlap_over_training
 from fadiag.figures.look.style import styled
-from fadiag.figures.per_layer import per_layer
+from fadiag.figures.panels import per_layer
 from fadiag.figures.rank.by_depth import rank_by_depth
 from fadiag.figures.rank.gap import rank_gap
 from fadiag.figures.rank.over_training import rank_over_training
@@ -79,8 +80,6 @@ class Figure:
             canvas = Canvas(layout="constrained")
             self.plot(results, canvas, **({"baseline": baseline} if self.compares else {}))
             furnish(canvas)
-            wide, high = canvas.get_size_inches()
-            canvas.set_size_inches(wide, high + furniture_height(canvas))
         return canvas
 
     def caption(self, results: xr.DataTree) -> str:
@@ -148,13 +147,7 @@ def _rank_over_training(results: xr.DataTree, canvas: Canvas, baseline: str | No
     parts = canvas.subfigures(len(METRICS), 1, squeeze=False)[:, 0]
     for part, metric in zip(parts, METRICS, strict=True):
         per_layer(rank_over_training, results, figure=part, metric=metric, baseline=baseline)
-    wide(canvas, 0.22 * _rows(canvas))
-
-
-def _rows(canvas: Canvas) -> int:
-    """Return the number of rows of panels of `per_layer`."""
-    places = [(ax.figure, ax.get_subplotspec()) for ax in canvas.axes]
-    return len({(id(part), spec.rowspan.start) for part, spec in places if spec is not None})
+    rows_high(canvas, 0.13)
 
 
 def _rank_gap(results: xr.DataTree, canvas: Canvas, baseline: str | None) -> None:
@@ -165,7 +158,7 @@ def _rank_gap(results: xr.DataTree, canvas: Canvas, baseline: str | None) -> Non
 def _alignment(results: xr.DataTree, canvas: Canvas) -> None:
     wide(canvas, 0.2)  # about right, so that texts are fitted; the number of rows is not known yet
     per_layer(alignment_over_training, results, figure=canvas, caption_layer=output_layer(results))
-    wide(canvas, 0.24 * _rows(canvas))
+    rows_high(canvas, 0.14)
 
 
 def _credit(results: xr.DataTree, canvas: Canvas) -> None:
@@ -175,7 +168,7 @@ def _credit(results: xr.DataTree, canvas: Canvas) -> None:
 def _overlap(results: xr.DataTree, canvas: Canvas) -> None:
     wide(canvas, 0.2)
     per_layer(overlap_over_training, results, figure=canvas)
-    wide(canvas, 0.24 * _rows(canvas))
+    rows_high(canvas, 0.14)
 
 
 def _accuracy(results: xr.DataTree, canvas: Canvas, baseline: str | None) -> None:

@@ -3,25 +3,25 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import matplotlib as mpl
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fadiag.figures.base.furnish import letters
-from fadiag.figures.base.record import records_of
-from fadiag.figures.look.style import current_venue
-from fadiag.figures.look.theme import current_theme
+from fadiag.figures.look.canvas import canvas_width
 from fadiag.figures.maps.layer_step_heatmap import layer_step_heatmap
+from fadiag.figures.panels import per_condition
 from fadiag.figures.rank.spectrum import spectrum
 from fadiag.figures.rank.update_chain import update_chain
 from fadiag.figures.study.accuracy_against_rank import accuracy_against_rank
 from fadiag.figures.study.two_by_two import two_by_two
-from fadiag.results.roles import roles
 
 __all__ = [
     "METRICS",
     "accuracies_against_ranks",
     "heat_maps",
+    "rows_high",
     "side_by_side",
     "spectra",
     "two_by_twos",
@@ -31,14 +31,13 @@ __all__ = [
 
 #: The ranks of figures with two panels.
 METRICS = ("effective_rank", "participation_ratio")
-#: With more maps than this a page is not readable.
-_MOST = 9
-_COLUMNS = 3
+#: A title, numbers and a name take about so many times the size of the type.
+_LINES = 7
 
 
 def wide(canvas: Figure, aspect: float) -> None:
     """Make a figure as wide as the text of the style."""
-    width = current_venue().text
+    width = canvas_width(panels=True)
     canvas.set_size_inches(width, width * aspect)
 
 
@@ -53,24 +52,17 @@ def side_by_side(canvas: Figure, aspect: float, draws: Sequence[Callable[..., Ax
 
 def heat_maps(results: xr.DataTree, canvas: Figure) -> None:
     """Draw the rank of the error in all layers at all steps, a panel for each condition."""
-    known = current_theme().ordered(roles(results).conditions)
-    names: list[str | None] = [*known[:_MOST]] or [None]
-    columns = min(_COLUMNS, len(names))
-    rows = -(-len(names) // columns)
-    wide(canvas, (0.3 if columns > 1 else 0.5) * rows)
-    axs = canvas.subplots(rows, columns, squeeze=False)
-    for place, ax in enumerate(axs.flat):
-        if place >= len(names):
-            ax.set_visible(False)
-            continue
-        layer_step_heatmap(results, condition=names[place], ax=ax, legend=False)
-        if place % columns:
-            ax.set_ylabel("")
-        if place + columns < len(names):
-            ax.set_xlabel("")
-    if len(known) > _MOST:
-        for record in records_of([axs[0, 0]]):
-            record.note(f"{_MOST} of {len(known)} conditions are drawn.")
+    wide(canvas, 0.4)  # about right, so that texts are fitted; the number of rows is not known yet
+    per_condition(layer_step_heatmap, results, figure=canvas)
+    rows_high(canvas, 0.38 if len(canvas.axes) <= 2 else 0.2)
+
+
+def rows_high(canvas: Figure, share: float) -> None:
+    """Give each row of panels a share of the width as its height, and room for titles, names and numbers."""
+    places = [(ax.figure, ax.get_subplotspec()) for ax in canvas.axes]
+    rows = len({(id(part), spec.rowspan.start) for part, spec in places if spec is not None})
+    texts = _LINES * mpl.rcParams["font.size"] / 72
+    wide(canvas, rows * (share + texts / canvas_width(panels=True)))
 
 
 def update_chains(results: xr.DataTree, canvas: Figure) -> None:

@@ -124,6 +124,23 @@ ADVICE.row(
     "name one: condition=...",
     lambda _: heat(),
     lambda _: heat(condition="fa"),
+    lambda _: ff.per_condition(ff.layer_step_heatmap, synthetic(**SMALL), figure=Figure()),
+)
+ADVICE.row(
+    "steps is empty; name at least one, or leave it out",
+    lambda _: ff.per_step(ff.rank_by_depth, synthetic(**SMALL), steps=[], figure=Figure()),
+    lambda _: ff.per_step(ff.rank_by_depth, synthetic(**SMALL), steps=[0], figure=Figure()),
+    lambda _: ff.per_step(ff.rank_by_depth, synthetic(**SMALL), figure=Figure()),
+)
+ADVICE.row(
+    "is not one step; per_step(..., steps=...) draws several",
+    lambda _: ff.rank_by_depth(synthetic(**SMALL), step=[0, 50], ax=axes()),
+    lambda _: ff.per_step(ff.rank_by_depth, synthetic(**SMALL), steps=[0, 50], figure=Figure()),
+)
+ADVICE.row(
+    "is not one layer; per_layer(..., layers=...) draws several",
+    lambda _: ff.rank_over_training(synthetic(**SMALL), layer=["fc1", "out"], ax=axes()),
+    lambda _: ff.per_layer(ff.rank_over_training, synthetic(**SMALL), layers=["fc1", "out"], figure=Figure()),
 )
 ADVICE.row(
     "is no matrix of overlaps; take that of fadiag.analysis.overlap_matrix",

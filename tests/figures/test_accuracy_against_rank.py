@@ -98,3 +98,19 @@ def test_runs_without_one_of_the_two_are_left_out() -> None:
     ax = draw(ff.accuracy_against_rank, results)
     assert len(ff.numbers(ax)) == 5
     assert "5 runs of 2 conditions" in ff.caption(ax)
+
+
+def test_axes_and_caption_name_both_steps_where_they_differ() -> None:
+    results = shuffled(synthetic())[0]
+    ax = draw(ff.accuracy_against_rank, results, step=50)
+    assert ax.get_xlabel().endswith("\nfc3, step 50")
+    assert ax.get_ylabel() == "test accuracy (%)\nat step 400"
+    assert "The rank is that of step 50, the test accuracy that of step 400." in ff.small_print(ax)
+    caption = ff.caption(ax)
+    assert caption.startswith(
+        "Test accuracy at step 400 against the effective rank of the error, raw, of step 50"
+    )
+    assert "ρ with the test accuracy at step 400 = " in caption
+    plain = draw(ff.accuracy_against_rank, results)
+    assert (plain.get_ylabel(), plain.get_xlabel()[-3:]) == ("test accuracy (%)", "fc3")
+    assert "step 400" not in ff.small_print(plain)

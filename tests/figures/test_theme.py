@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from fadiag import figures as ff
-from fadiag.errors import InputError
+from fadiag.errors import FigureWarning, InputError
 from tests.figures.drawing import draw
 from tests.results.synthetic_results import SMALL, synthetic
 
@@ -50,6 +50,20 @@ def test_wrong_themes_are_refused() -> None:
         ff.theme(colors={"fa": "redd"})
     with pytest.raises(InputError, match="order='bp' is one text; give a list of conditions"):
         ff.theme(order="bp")
+
+
+def test_a_misspelled_condition_is_noticed_and_that_of_other_results_is_not() -> None:
+    results = synthetic(("bp", "fa+bn", "fa+muon+bn"))
+    for wrong in ({"labels": {"fa+bm": "x"}}, {"colors": {"FA_BN": "red"}}, {"order": ["bp", "fa bn"]}):
+        with ff.theme(**wrong), pytest.warns(FigureWarning, match="did you mean 'fa\\+bn'"):
+            draw(ff.accuracy_over_training, results)
+    right = ff.theme(
+        labels={"fa+bn": "norm", "fa+muon+bn": "both", "fa+muon": "Muon", "frozen": "f", "dfa": "d"},
+        order=["width-64", "bp"],
+    )
+    with right:  # a warning would be an error
+        draw(ff.accuracy_over_training, results)
+        draw(ff.accuracy_over_training, synthetic(("bp", "width-65")))
 
 
 def test_panels_of_one_figure_share_one_legend() -> None:

@@ -1,11 +1,12 @@
 """Choose the conditions that a figure draws, the look of each, and the baseline."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import xarray as xr
 
-from fadiag.errors import InputError
+from fadiag.errors import FigureWarning, InputError
 from fadiag.figures.base.near_names import near
 from fadiag.figures.look.palette import Look, look
 from fadiag.figures.look.theme import current_theme, label
@@ -59,6 +60,12 @@ def arms(results: xr.DataTree, conditions: str | Sequence[str] | None, baseline:
     """
     found = roles(results)
     known = current_theme().ordered(found.conditions)
+    for name, meant in current_theme().misspelled(known).items():
+        warnings.warn(
+            f"the theme names {name!r}, which is no condition of the results; did you mean {meant!r}?",
+            FigureWarning,
+            stacklevel=2,
+        )
     wanted = (
         [conditions] if isinstance(conditions, str) else list(known if conditions is None else conditions)
     )

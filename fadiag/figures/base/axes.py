@@ -8,11 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.text import Text
 
+from fadiag.figures.look.canvas import canvas_width, user_size
 from fadiag.figures.look.settings import settings
-from fadiag.figures.look.style import current_venue
 from fadiag.figures.look.text import put_fonts, shortened, shown, wrapped
 
 __all__ = ["axes_size", "dress", "is_blank", "lay_out", "leave_blank", "own_axes"]
+
+#: The height of a figure of one panel as a share of its width, without legend and small print.
+ASPECT = 0.62
 
 
 @contextmanager
@@ -24,8 +27,8 @@ def own_axes(ax: Axes | None) -> Iterator[Axes]:
         return
     import matplotlib.pyplot as plt
 
-    width = current_venue().panel
-    figure = plt.figure(figsize=(width, 0.72 * width), layout="constrained")
+    width = canvas_width(panels=False)
+    figure = plt.figure(figsize=user_size() or (width, ASPECT * width), layout="constrained")
     try:
         yield figure.add_subplot()
     except BaseException:
@@ -49,8 +52,11 @@ def axes_size(ax: Axes) -> tuple[float, float]:
     return float(box.width * wide), float(box.height * high)
 
 
-def dress(ax: Axes) -> None:
-    """Set ticks, spines and grid as the style has them, also for Axes that were made outside of it."""
+def dress(ax: Axes, *, grows: bool = False) -> None:
+    """Set ticks, spines and grid as the style has them, also for Axes that were made outside of it.
+
+    `grows`: whether the figure gets higher by what its legend takes.
+    """
     rc = settings()
     for axis in ("x", "y"):
         ax.tick_params(
@@ -74,7 +80,7 @@ def dress(ax: Axes) -> None:
     for text, part in ((ax.xaxis.label, "label"), (ax.yaxis.label, "label"), (ax.title, "title")):
         text.set(fontsize=rc[f"axes.{part}size"], fontfamily=rc["font.family"])
     # Legend and ticks leave about three quarters of the height; a longer label would be cut at the edge.
-    high = 0.75 * axes_size(ax)[1]
+    high = (1.0 if grows else 0.75) * axes_size(ax)[1]
     ax.set_ylabel(wrapped(ax.get_ylabel(), high, float(ax.yaxis.label.get_fontsize())))
 
     names = [ax.xaxis.label, ax.yaxis.label, ax.title, *ax.texts]

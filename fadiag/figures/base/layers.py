@@ -1,4 +1,4 @@
-"""Choose the layers of a figure, and the one layer of a sentence."""
+"""Choose the layers and steps of a figure, and the one layer of a sentence."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from fadiag.errors import InputError
 from fadiag.figures.base.near_names import near
 from fadiag.results.layer_order import merge_orders
 
-__all__ = ["caption_layer", "chosen_layers", "layers_of", "output_layer", "primary_layer"]
+__all__ = ["caption_layer", "chosen_layers", "layers_of", "output_layer", "primary_layer", "steps_of"]
 
 _PASSES = ("probe", "live")
 
@@ -22,6 +22,14 @@ def layers_of(results: xr.DataTree) -> list[str]:
                 [str(v) for v in node.coords["layer"].values]
             )
     return merge_orders(kinds[True] or kinds[False])
+
+
+def steps_of(results: xr.DataTree, stream: str | None = None) -> list[int]:
+    """Return the recorded steps of a stream, by default of the first with layers."""
+    for key, node in results.children.items():
+        if "step" in node.coords and (key == stream or (stream is None and "layer" in node.coords)):
+            return [int(step) for step in node.coords["step"].values]
+    return []
 
 
 def output_layer(results: xr.DataTree) -> str:

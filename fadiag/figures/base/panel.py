@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from fadiag.errors import InputError, MissingSignalError
 from fadiag.figures.base.arms import Arm, Arms, arms
@@ -16,6 +17,7 @@ from fadiag.figures.base.measure import Measure
 from fadiag.figures.base.near_names import near
 from fadiag.figures.base.record import Record, attach
 from fadiag.figures.base.values import values_of, with_twin
+from fadiag.figures.look.canvas import tallest, user_size
 from fadiag.figures.look.palette import look
 from fadiag.figures.look.style import styled
 from fadiag.figures.look.theme import label
@@ -48,6 +50,14 @@ class Panel:
         self.arms = arms
         self.stream = stream
         self.record = Record()
+        #: Whether the figure is fadiag's, and of no size that the user chose.
+        self.grows = False
+
+    def need(self, high: float) -> None:
+        """Make a figure that may grow so high that its Axes have about a height in inches."""
+        figure, share = self.ax.figure.figure, self.ax.get_position().height
+        if self.grows and isinstance(figure, Figure) and high > share * figure.get_figheight():
+            figure.set_figheight(min(high / share, tallest()))
 
     @property
     def drawn(self) -> tuple[Arm, ...]:
@@ -174,13 +184,14 @@ def panel(
         raise InputError(f"the results hold no stream {stream!r}{near(stream, map(str, results.children))}")
     with styled(), own_axes(ax) as axes:
         here = Panel(results, axes, chosen, stream)
+        here.grows = ax is None and user_size() is None
         try:
             yield here
         except MissingSignalError as error:
             here.record.missing = printable(str(error))
             here.record.notes.clear()  # they are of what is drawn
             here.add(leave_blank(axes, here.record.missing))
-        dress(axes)
+        dress(axes, grows=here.grows)
         attach(axes, here.record)
         if legend:
-            furnish(axes.figure, small_print=ax is None)
+            furnish(axes.figure, own=ax is None, grow=here.grows)

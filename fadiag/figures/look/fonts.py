@@ -1,5 +1,7 @@
 """Find fonts on this machine for characters that the chosen fonts lack."""
 
+import re
+import unicodedata
 from functools import lru_cache
 
 import matplotlib as mpl
@@ -76,8 +78,25 @@ def font_with(character: str) -> str | None:
     return None
 
 
+def _spelled(character: str) -> str:
+    r"""Return a character in letters that every font has: its sound, its name, or else its code point.
+
+    >>> [_spelled(c) for c in "テ한ｆ🚀中"]
+    ['te', 'han', 'f', '[rocket]', '\\u4e2d']
+    """
+    plain = unicodedata.normalize("NFKC", character)
+    name = unicodedata.name(character, "").lower()
+    if plain.isascii():
+        return plain
+    if found := re.fullmatch(r".*\b(?:letter|syllable)(?: small| capital)? ([a-z]+)", name):
+        return found[1]
+    if name and unicodedata.category(character).startswith("S"):
+        return f"[{name}]"
+    return character.encode("unicode_escape").decode()
+
+
 def families_for(text: str) -> tuple[list[str], str]:
-    r"""Return the font families that draw a text, and the text with an escape for what no font has.
+    r"""Return the font families that draw a text, and the text with what no font has spelled in letters.
 
     Examples
     --------
@@ -90,7 +109,7 @@ def families_for(text: str) -> tuple[list[str], str]:
             continue
         family = font_with(character)
         if family is None:
-            shown = shown.replace(character, character.encode("unicode_escape").decode())
+            shown = shown.replace(character, _spelled(character))
         elif family not in families:
             families.append(family)
     return families, shown

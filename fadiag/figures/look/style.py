@@ -12,7 +12,7 @@ import matplotlib as mpl
 
 from fadiag.errors import InputError
 from fadiag.figures.look.fonts import installed
-from fadiag.figures.look.settings import settings
+from fadiag.figures.look.settings import left_alone, settings
 
 __all__ = ["VENUES", "Venue", "current_venue", "size", "style", "styled"]
 
@@ -177,34 +177,57 @@ _SIZES = (
     *(f"figure.{part}size" for part in ("title", "label")),
     *("xtick.labelsize", "ytick.labelsize", "legend.fontsize"),
 )
+_STROKES = (
+    *("lines.linewidth", "lines.markersize", "axes.linewidth"),
+    *(f"{axis}tick.major.{part}" for axis in "xy" for part in ("width", "size")),
+)
+
+
+#: Switches -> beginnings of settings. Who has set one of these has also chosen the switch.
+_CHOSEN_WITH = {
+    ("axes.spines.top", "axes.spines.right"): (
+        *("axes.spines.", "axes.linewidth", "axes.edgecolor", "xtick.top", "ytick.right"),
+        *("xtick.direction", "ytick.direction"),
+    ),
+    ("axes.grid",): ("grid.", "axes.grid."),
+    ("legend.frameon",): ("legend.frame", "legend.facecolor", "legend.edgecolor", "legend.fancybox"),
+}
 
 
 def _below(user: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that the user has left at matplotlib's default.
+    """Return the settings that the user has left alone.
 
-    If the user has chosen another font size, the other sizes follow in proportion.
+    If the user has chosen another font size, the other sizes and the strokes follow in proportion.
     """
-    default = cast("dict[str, Any]", mpl.rcParamsDefault)
-    ours = {name: value for name, value in wanted.items() if user[name] == default[name]}
-    if any(user[name] != default[name] for name in _FAMILIES):
+    ours = {name: value for name, value in wanted.items() if left_alone(name, user[name])}
+    for switches, names in _CHOSEN_WITH.items():
+        if any(name.startswith(names) and not left_alone(name, value) for name, value in user.items()):
+            ours = {name: value for name, value in ours.items() if name not in switches}
+    if not all(left_alone(name, user[name]) for name in _FAMILIES):
         ours.pop("font.family", None)  # the user has chosen what serif or sans-serif means
     if "font.size" not in ours:
         factor = user["font.size"] / wanted["font.size"]
-        ours |= {name: ours[name] * factor for name in _SIZES if name in ours}
+        ours |= {name: ours[name] * factor for name in (*_SIZES, *_STROKES) if name in ours}
     return ours
 
 
 #: All settings that a style may change.
 _OURS = {*_settings(Venue(1, 1, 1, 1, 1)), *_FAMILIES}
+#: And those that say what the user has chosen.
+_READ = (*_OURS, *(name for names in _CHOSEN_WITH.values() for name in names))
 
 
 @contextmanager
 def style(name: str) -> Iterator[None]:
     """Draw in the style of a venue inside the block; what the user has set in matplotlib wins.
 
-    Only settings that are still at matplotlib's default are changed. They are restored at the end of the
-    block. In the style ``screen``, small print below the figure gives N, seeds and definitions. In the other
-    styles it goes to the caption file of `fadiag.figures.save`.
+    Only settings that the user left alone are changed. They are restored at the end of the block. matplotlib
+    does not say whether a switch such as ``axes.spines.top`` was set to its default: set such a one, or use
+    your style sheet, inside the block. The user's ``figure.figsize`` is the size of a figure with one panel,
+    and the width of one with several. Else figures grow with the user's type.
+
+    In the style ``screen``, small print below the figure gives N, seeds and definitions. In the other styles
+    it goes to the caption file of `fadiag.figures.save`.
 
     Parameters
     ----------
@@ -224,7 +247,7 @@ def style(name: str) -> Iterator[None]:
     7.0
     """
     active = _ACTIVE.get()
-    user = active.user if active else {k: v for k, v in settings().items() if k in _OURS}
+    user = active.user if active else {k: v for k, v in settings().items() if k.startswith(_READ)}
     ours = _below(user, _settings(venue(name)))
     token = _ACTIVE.set(_Active(name, user))
     try:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 import matplotlib as mpl
 from matplotlib.font_manager import FontProperties
@@ -66,8 +67,11 @@ def shortened(text: str, letters: int) -> str:
 
 def width_of(text: str, size: float) -> float:
     """Return the most that a line may be wide, in inches, at a font size in points."""
-    if not text:
-        return 0.0
+    return _width_in(text, size, tuple(mpl.rcParams["font.family"])) if text else 0.0
+
+
+@lru_cache(maxsize=8192)
+def _width_in(text: str, size: float, _chosen: tuple[str, ...]) -> float:
     families, known = families_for(printable(text))
     font = FontProperties(family=families, size=size)
     return _HINTED * float(text_to_path.get_text_width_height_descent(known, font, ismath=False)[0]) / 72
@@ -83,23 +87,31 @@ def wrapped(text: str, inches: float, size: float) -> str:
     >>> wrapped("layers.0.attention", 0.8, 10).splitlines()
     ['layers.0.', 'attention']
     """
+    space = width_of("n n", size) - width_of("nn", size)
     lines: list[str] = []
     for paragraph in map(printable, text.split("\n")):
         lines.append("")
+        used = 0.0
         for piece in _pieces(paragraph, inches, size):
-            if lines[-1] and width_of((lines[-1] + piece).rstrip(), size) > inches:
+            wide, behind = width_of(piece.rstrip(), size), space * (len(piece) - len(piece.rstrip()))
+            if lines[-1] and used + wide > inches:
                 lines[-1] = lines[-1].rstrip()
                 lines.append(piece)
+                used = wide + behind
             else:
                 lines[-1] += piece
+                used += wide + behind
         lines[-1] = lines[-1].rstrip()
     return "\n".join(lines)
 
 
 def _pieces(text: str, inches: float, size: float) -> list[str]:
-    """Return words with the space behind them; too wide a word is broken after dots and underscores."""
+    """Return words with the space behind them; too wide a word is broken after dots and underscores.
+
+    A per cent sign stays with its number.
+    """
     pieces = []
-    for word in re.findall(r"\S+\s*|\s+", text):
+    for word in re.findall(r"\S+(?:\s+%)?\s*|\s+", text):
         parts = [word] if width_of(word.rstrip(), size) <= inches else re.findall(r"[^._]+[._]*|[._]+", word)
         for part in parts:
             short = part

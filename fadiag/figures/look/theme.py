@@ -1,8 +1,10 @@
 """Theme holds the labels, colors and order of conditions for figures drawn inside its block."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from matplotlib.colors import is_color_like
 
@@ -10,6 +12,10 @@ from fadiag.errors import InputError
 from fadiag.store.tools.printable import printable
 
 __all__ = ["Theme", "current_theme", "label", "theme"]
+
+
+#: Of names this alike, in the measure of `difflib`, one is probably the other, misspelled.
+_CLOSE = 0.75
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,35 @@ class Theme:
     def __exit__(self, *_: object) -> None:
         _STACK.set(_STACK.get()[:-1])
 
+    def misspelled(self, conditions: Iterable[str]) -> dict[str, str]:
+        """Return names that are none of the conditions, and the condition that each one probably means.
+
+        A theme may name conditions of other results. So a name counts as misspelled only if it is close to a
+        condition that the theme does not name, and has the same numbers in it.
+
+        Examples
+        --------
+        >>> Theme(labels={"fa+bm": "batch norm", "dfa": "direct"}).misspelled(["bp", "fa+bn"])
+        {'fa+bm': 'fa+bn'}
+        """
+        named = dict.fromkeys([*self.labels, *self.colors, *self.order])
+        held = list(conditions)
+        plain = {_plain(name): name for name in held if name not in named}
+        found = {}
+        for name in (name for name in named if name not in held):
+            for near in get_close_matches(_plain(name), plain, n=1, cutoff=_CLOSE):
+                if re.findall(r"\d+", near) == re.findall(r"\d+", name):
+                    found[name] = plain[near]
+        return found
+
     def ordered(self, conditions: Iterable[str]) -> list[str]:
         """Return conditions in the theme's order; others follow in their own order."""
         held = list(conditions)
         return [*(c for c in self.order if c in held), *(c for c in held if c not in self.order)]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_+-]+", "+", name.strip().casefold())
 
 
 #: The themes of the blocks that this code runs in, the innermost last. Each thread and task has its own.
@@ -57,7 +88,8 @@ def theme(
 ) -> Theme:
     """Return a theme: how figures name, color and order conditions inside ``with theme(...):``.
 
-    A theme may be used for several blocks. Blocks may be nested: the inner one adds to the outer one.
+    A theme may be used for several blocks. Blocks may be nested: the inner one adds to the outer one. A
+    figure warns of a name that is close to one of its conditions, but is none of them.
 
     Parameters
     ----------

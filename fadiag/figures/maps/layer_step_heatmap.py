@@ -52,7 +52,7 @@ def layer_step_heatmap(
         A rank, as in `rank_by_depth`; ``cosine`` or ``overlap`` with the exact signal; or
         ``weight_feedback_cosine``.
     condition : str, optional
-        The condition; needed if the results hold several.
+        The condition; needed if the results hold several. `fadiag.figures.per_condition` draws several.
     layers : str or sequence of str, optional
         The layers to draw; by default all.
     steps : (int, int), optional
@@ -103,7 +103,10 @@ def _only(results: xr.DataTree) -> str:
     known = roles(results).conditions
     if len(known) > 1:
         names = ", ".join(map(printable, known))
-        raise InputError(f"the results hold several conditions ({names}); name one: condition=...")
+        raise InputError(
+            f"the results hold several conditions ({names}); name one: condition=..., or draw all of them: "
+            "per_condition(layer_step_heatmap, results)"
+        )
     return "".join(known)
 
 

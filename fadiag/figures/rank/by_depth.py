@@ -42,7 +42,8 @@ def rank_by_depth(
     layers : str or sequence of str, optional
         The layers to draw; by default all.
     step : int, optional
-        The step; by default the last one that all drawn conditions have.
+        The step; by default the last one that all drawn conditions have. `fadiag.figures.per_step` draws
+        several.
     baseline : str, optional
         The condition to compare with; by default the only one whose rule is "bp". Without a baseline, a
         single condition is compared with the exact error of the same runs.

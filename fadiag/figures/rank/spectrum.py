@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from fadiag.errors import MissingSignalError
 from fadiag.figures.base.layers import caption_layer, chosen_layers
 from fadiag.figures.base.measure import Measure, exact_twin, interval_within
 from fadiag.figures.base.panel import Panel, panel
-from fadiag.figures.strokes.bounds import classes_less_one
+from fadiag.figures.strokes.bounds import bound_line, classes_less_one
 from fadiag.figures.strokes.marks import BANDS, dots, explain, keep_means, keep_seeds, line, thinned
 from fadiag.figures.words.sentences import each, when
 from fadiag.figures.words.shared import placed
@@ -146,7 +147,7 @@ def _plot(
         if smallest < _ROUNDING * largest:
             here.record.note("The axis ends where a float32 signal has only rounding.")
         here.ax.set_ylim(max(smallest, _ROUNDING * largest) / 1.5, 1.5 * largest)
-    _bound(here, at_end.sizes["singular_value"], on_top=measure.log)
+    _bound(here, at_end.sizes["singular_value"])
     _say(here, at_end, layer)
 
 
@@ -181,23 +182,14 @@ def _lines(here: Panel, measure: Measure, drawn: xr.DataArray, layer: str) -> No
         here.record.note("The intervals are in the table of numbers, not in the drawing.")
 
 
-def _bound(here: Panel, longest: int, *, on_top: bool) -> None:
+def _bound(here: Panel, longest: int) -> None:
     """Mark classes − 1, the largest rank of the credit, if the results hold it and the axis reaches it."""
     bound = classes_less_one(here.results)
     if not bound <= longest:
         return
     words = f"classes − 1 = {bound:g}"
-    here.ax.axvline(bound, color="#555555", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0.5)
-    here.ax.annotate(
-        f" {words}",
-        (bound, 1 if on_top else 0.02),
-        xycoords=("data", "axes fraction"),
-        ha="left",
-        va="top" if on_top else "bottom",
-        fontsize="x-small",
-        color="#555555",
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.3},
-    )
+    here.ax.axvline(bound, **bound_line(words))
+    here.record.entries.setdefault(words, Line2D([], [], **bound_line(words)))
     here.record.rows.append({"kind": "bound", "variable": "classes − 1", "x": bound, "value": bound})
     here.record.note(f"{words} bounds the credit's rank; gates and norms lift the error's beyond.")
 

@@ -13,7 +13,7 @@ from fadiag.figures.base.measure import Measure, interval_within
 from fadiag.figures.base.panel import Panel
 from fadiag.figures.look.palette import NULL_COLOR
 from fadiag.figures.look.text import shortened, shown, width_of
-from fadiag.figures.strokes.marks import explain, keep_means, keep_seeds, line, lone_dots, thinned
+from fadiag.figures.strokes.marks import explain, keep_means, keep_seeds, line, lone_dots, pale, thinned
 from fadiag.results.by_condition import of_condition
 from fadiag.store.tools.printable import printable
 
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 #: With more layers, conditions are not set apart at each layer, and intervals are bands.
 _APART = 14
 #: The share of the place of a layer that its conditions take together at most, and each of them.
-_SPREAD, _OWN = 0.55, 0.12
+_SPREAD, _OWN = 0.66, 0.16
 #: The angle of names of layers that do not fit side by side, in degrees.
 _SLANT = 40
 
@@ -43,7 +43,8 @@ def over_layers(
         shift = 0.0 if len(layers) > _APART else 0.3 * _width(len(drawn))
         for seed in runs["seed"].values if int(over.n.max()) > 1 else ():
             panel.add(panel.ax.plot(x + shift, runs.sel(seed=seed), **settings)[0])
-        panel.add(panel.ax.plot(x, over.mean, **line(arm), markevery=thinned(len(layers)))[0])
+        strokes = {**line(arm), "markersize": _marker(panel.ax, len(layers), len(drawn))}
+        panel.add(panel.ax.plot(x, over.mean, **strokes, markevery=thinned(len(layers)))[0])
         if len(layers) <= _APART:
             panel.ax.vlines(x, over.low, over.high, color=arm.look.color)
         else:
@@ -95,7 +96,7 @@ def _bars(
 ) -> None:
     if layers <= _APART:
         width = _width(conditions)
-        for bar in ax.bar(x, high - low, width, low, color=arm.look.color, alpha=0.3, linewidth=0, zorder=1):
+        for bar in ax.bar(x, high - low, width, low, **pale(arm)):
             bar.sticky_edges.y.clear()  # else the axis would end at a null, and cut the dots there
     else:
         ax.fill_between(x, low, high, color=arm.look.color, alpha=0.12, linewidth=0)
@@ -110,6 +111,13 @@ def _places(layers: list[str], place: int, conditions: int) -> Floats:
 def _width(conditions: int) -> float:
     """Return the width of the place of a condition at a layer."""
     return min(_OWN, _SPREAD / conditions)
+
+
+def _marker(ax: Axes, layers: int, conditions: int) -> float:
+    """Return a size of markers, in points, that leaves the null behind a marker in sight."""
+    place = _width(conditions) * axes_size(ax)[0] * 72 / layers
+    own = float(mpl.rcParams["lines.markersize"])
+    return own if layers > _APART else min(own, max(0.6 * place, 0.5 * own))
 
 
 def layer_axis(ax: Axes, layers: list[str]) -> None:

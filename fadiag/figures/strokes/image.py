@@ -71,8 +71,16 @@ def name_sides(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
         (ax.set_yticks, left, high / (size * 1.3 / 72)),
         (ax.set_xticks, below, wide / widest),
     ):
-        stride = int(np.ceil(len(names) / max(1.0, room)))
-        # The last one is always named; a name just before it would touch it.
-        last = len(names) - 1
-        places = [i for i in range(0, len(names), stride) if last - i >= stride] + [last]
+        places = _spread(len(names), int(room))
         set_ticks(places, [names[i] for i in places], fontsize=size)
+
+
+def _spread(names: int, most: int) -> list[int]:
+    """Return places from the first to the last, equally far apart or nearly so.
+
+    >>> _spread(9, 7), _spread(12, 5), _spread(1, 4)
+    ([0, 2, 4, 6, 8], [0, 3, 6, 8, 11], [0])
+    """
+    most = max(2, min(names, most))
+    even = [count for count in range(most, most // 2, -1) if count > 1 and (names - 1) % (count - 1) == 0]
+    return sorted({round(place) for place in np.linspace(0, names - 1, even[0] if even else most)})

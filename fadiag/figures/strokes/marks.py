@@ -5,6 +5,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
+from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
@@ -14,7 +15,7 @@ from fadiag.figures.base.panel import Panel
 from fadiag.figures.base.record import COLUMNS
 from fadiag.results import MeanInterval
 
-__all__ = ["BANDS", "dots", "explain", "keep_means", "keep_seeds", "line", "lone_dots", "thinned"]
+__all__ = ["BANDS", "dots", "explain", "keep_means", "keep_seeds", "line", "lone_dots", "pale", "thinned"]
 
 #: With more conditions than this, bands would hide each other.
 BANDS = 3
@@ -37,6 +38,13 @@ def dots(arm: Arm) -> dict[str, Any]:
 def lone_dots(arm: Arm) -> dict[str, Any]:
     """Return the settings of one seed's dots where no line joins them, such as over layers."""
     return {**dots(arm), "linestyle": "none", "alpha": 0.8}
+
+
+def pale(arm: Arm) -> dict[str, Any]:
+    """Return the settings of a bar that shows a condition's null: its edge is in sight behind other marks."""
+    face, edge = (to_rgba(arm.look.color, alpha) for alpha in (0.3, 0.8))
+    thin = 0.4 * mpl.rcParams["lines.linewidth"]
+    return {"facecolor": face, "edgecolor": edge, "linewidth": thin, "zorder": 1}
 
 
 def thinned(count: int) -> int:

@@ -32,6 +32,8 @@ def plot_by_depth(
     compared: bool = True,
 ) -> None:
     """Draw a measure over the layers at one step; `compared`: whether the caption names differences."""
+    if step is not None and np.ndim(step):
+        raise InputError(f"step={step!r} is not one step; per_step(..., steps=...) draws several")
     panel.record.what = f"{_capital(measure.words)}, by layer"
     values = panel.values(measure)
     values = values.sel(layer=chosen_layers([str(v) for v in values["layer"].values], layers))
@@ -60,6 +62,8 @@ def plot_over_training(
     compared: bool = True,
 ) -> None:
     """Draw a measure of one layer, or of the whole network, over training."""
+    if layer is not None and not isinstance(layer, str):
+        raise InputError(f"layer={layer!r} is not one layer; per_layer(..., layers=...) draws several")
     panel.record.what = f"{_capital(measure.words)}, over training"
     values = panel.values(measure)
     if steps is not None:

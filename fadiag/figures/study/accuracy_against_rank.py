@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -18,7 +17,7 @@ from fadiag.figures.base.panel import Panel, panel
 from fadiag.figures.base.values import values_of
 from fadiag.figures.look.text import shortened, shown
 from fadiag.figures.look.theme import label
-from fadiag.figures.strokes.bounds import plain_numbers
+from fadiag.figures.strokes.bounds import bound_line, plain_numbers
 from fadiag.figures.words.sentences import each as of_each
 from fadiag.figures.words.sentences import number, when
 from fadiag.figures.words.shared import placed
@@ -47,7 +46,10 @@ def accuracy_against_rank(
     ax: Axes | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Draw a point for each run: its rank at one layer, and its accuracy, both at the end of training.
+    """Draw a point for each run: its rank at one layer, and its accuracy at the end of training.
+
+    The rank is that of the end too, or that of a `step`, such as 0 to see whether the rank of untrained
+    networks foretells the accuracy. The axes name the steps wherever they differ.
 
     The caption gives Spearman's correlation over the runs, without a p-value: runs of one condition are
     alike, and conditions are chosen, not drawn from a population.
@@ -61,7 +63,7 @@ def accuracy_against_rank(
     layer : str, optional
         The layer; by default the one that the study declared, else the one below the output.
     step : int, optional
-        The step of the rank; by default the last one that all drawn conditions have.
+        The step of the rank, and only of the rank; by default the last one that all drawn conditions have.
     mark : str, optional
         A condition whose mean rank is drawn as a line, such as that of FA.
 
@@ -118,12 +120,24 @@ def _plot(here: Panel, rank: Measure, scalar: Measure, layer: str, step: int | N
         for seed, at, value in zip(across["seed"].values, across.values, up.values, strict=True):
             row = {**base, "step": int(y["step"]), "seed": seed, "x": float(at), "value": float(value)}
             here.record.rows.append(row)
-    here.ax.set(ylabel=scalar.axis, xlabel=f"{rank.axis}\n{shown(shortened(layer, 24))}")
+    _name_axes(here, rank, scalar, int(x["step"]), int(y["step"]))
     if float(x.where(both).min()) > 0:
         here.ax.set_xscale("log")
         plain_numbers(here.ax.xaxis)
     x, y = (each.where(both).assign_attrs(each.attrs) for each in (x, y))
     _say(here, x, y, scalar)
+
+
+def _name_axes(here: Panel, rank: Measure, scalar: Measure, step: int, end: int) -> None:
+    """Name the axes, with the step of each if they are not of the same one."""
+    where = shown(shortened(here.record.place, 24))
+    if step == end or -1 in (step, end):  # without a shared step, values are of each run's own end
+        here.ax.set(ylabel=scalar.axis, xlabel=f"{rank.axis}\n{where}")
+        return
+    here.ax.set(ylabel=f"{scalar.axis}\nat step {end}", xlabel=f"{rank.axis}\n{where}, step {step}")
+    of = f"{scalar.words[:1].upper()}{scalar.words[1:]} at step {end}"
+    here.record.what = f"{of} against the {rank.words}, of step {step},"
+    here.record.note(f"The rank is that of step {step}, the {scalar.words} that of step {end}.")
 
 
 def _mark(here: Panel, rank: Measure, condition: str, layer: str, step: int | None) -> None:
@@ -135,15 +149,9 @@ def _mark(here: Panel, rank: Measure, condition: str, layer: str, step: int | No
     if not np.isfinite(mean):
         here.record.note(f"{label(condition)} has no rank to mark.")
         return
-    here.add(here.ax.axvline(mean, color="#555555", linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.5))
-    here.ax.annotate(
-        f" {shown(shortened(label(condition), 16))}: {number(mean)}",
-        (mean, 0.02),
-        xycoords=("data", "axes fraction"),
-        va="bottom",
-        fontsize=mpl.rcParams["xtick.labelsize"],
-        color="#555555",
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.3},
+    here.add(here.ax.axvline(mean, **bound_line("mark")))
+    here.record.entries.setdefault(
+        f"{label(condition)}: {number(mean)}", Line2D([], [], **bound_line("mark"))
     )
     here.record.rows.append({"kind": "mark", "variable": rank.name, "condition": condition, "x": mean})
     here.record.say(f"The line marks the mean rank of {label(condition)}, {number(mean)}")
@@ -155,9 +163,10 @@ def _say(here: Panel, x: xr.DataArray, y: xr.DataArray, scalar: Measure) -> None
     runs = int(x.notnull().sum())
     means = [each.mean("seed").values for each in (x, y)]
     conditions = int(np.isfinite(means[0]).sum())
+    late = f" at step {int(y['step'])}" * (int(x["step"]) != int(y["step"]) >= 0)
     many = f"{runs} run{'s' * (runs != 1)} of {conditions} condition{'s' * (conditions != 1)}"
     found = _spearman(x.values.ravel(), y.values.ravel())
-    words = f"Spearman's ρ = {number(found)} over {many}"
+    words = f"Spearman's ρ{f' with the {scalar.words}{late}' if late else ''} = {number(found)} over {many}"
     if not np.isfinite(found):
         why = f"fewer than {_FEWEST} runs" if runs < _FEWEST else "one of the two does not vary"
         words = f"no correlation over {many} ({why})"

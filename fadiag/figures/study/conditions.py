@@ -25,6 +25,8 @@ __all__ = ["conditions"]
 
 #: The longest name of a row, in letters.
 _LETTERS = 28
+#: The height of a row, by the size of the type.
+_ROW = 1.5
 
 
 def conditions(
@@ -100,6 +102,7 @@ def _plot(here: Panel, measure: Measure, layer: str, step: int | None, differenc
         measure = replace(measure, floor=-np.inf, roof=np.inf)
     if difference:
         here.arms = replace(here.arms, drawn=tuple(a for a in here.drawn if a.condition != baseline))
+    here.need(_ROW * len(here.drawn) * mpl.rcParams["font.size"] / 72)
     for place, arm in enumerate(here.drawn):
         runs = of_condition(shown_values, arm.condition).dropna("seed")
         if not runs.size:

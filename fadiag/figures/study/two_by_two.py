@@ -19,7 +19,7 @@ from fadiag.figures.base.panel import Panel, panel
 from fadiag.figures.look.palette import NULL_COLOR
 from fadiag.figures.look.theme import label
 from fadiag.figures.strokes.bounds import bounds, value_axis
-from fadiag.figures.strokes.marks import explain, keep_means, keep_seeds, line, lone_dots
+from fadiag.figures.strokes.marks import explain, keep_means, keep_seeds, line, lone_dots, pale
 from fadiag.figures.words.sentences import each, when, with_interval
 from fadiag.figures.words.shared import placed
 from fadiag.results import mean_interval
@@ -202,9 +202,7 @@ def _nulls(
             continue
         x = _places(place, len(drawn))[int(arm.condition not in exact)]
         width = _SPREAD / max(2, len(drawn))
-        (bar,) = here.ax.bar(
-            x, high - low, width, low, color=arm.look.color, alpha=0.3, linewidth=0, zorder=1
-        )
+        (bar,) = here.ax.bar(x, high - low, width, low, **pale(arm))
         bar.sticky_edges.y.clear()
         row = {"kind": "null", "variable": words, "condition": arm.condition, "low": low, "high": high}
         here.record.rows.append({**row, **at})
