@@ -6,6 +6,7 @@ import click
 
 from fadiag.cli.left_out import say_left_out, strict_option
 from fadiag.cli.path_checks import checked_path
+from fadiag.cli.terminal import say, table
 from fadiag.errors import InputError
 from fadiag.paths import absolute_path
 
@@ -68,7 +69,6 @@ def compare(
     list what was left out or not compared.
     """
     from fadiag.analysis import compare as measure
-    from fadiag.cli.terminal import table
     from fadiag.results import load_results
     from fadiag.results.left_out import left_out, told_by_run
 
@@ -92,13 +92,13 @@ def compare(
     )
     table(columns, rows)
     rule = "the 95 % interval excludes 0, and no run is left out"
-    click.echo(f"{int(found['differs'].sum())} of {len(found)} differ ({rule})")
+    say(f"{int(found['differs'].sum())} of {len(found)} differ ({rule})")
     for note, count in found["note"].value_counts().items():
         if note:
-            click.echo(f"{count} of {len(found)}: {note}")
+            say(f"{count} of {len(found)}: {note}")
     if path:
         try:
             found.to_csv(path, index=False)
         except OSError as cause:
             raise InputError(f"the table cannot be written to {path}: {cause.strerror or cause}") from None
-        click.echo(f"wrote {path}")
+        say(f"wrote {path}")

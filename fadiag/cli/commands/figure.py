@@ -3,7 +3,8 @@
 import click
 
 from fadiag.cli.left_out import say_left_out, strict_option
-from fadiag.cli.path_checks import checked_path
+from fadiag.cli.path_checks import NewPath, checked_path
+from fadiag.cli.terminal import say
 
 __all__ = ["figure"]
 
@@ -15,7 +16,7 @@ def _list(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
     width = max(len(each.name) for each in (*FIGURES, *ON_REQUEST))
     for each in (*FIGURES, *ON_REQUEST):
-        click.echo(f"{each.name:<{width}}  {each.title}")
+        say(f"{each.name:<{width}}  {each.title}")
     ctx.exit()
 
 
@@ -25,7 +26,7 @@ def _list(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option(
     "-o",
     "--out",
-    type=click.Path(),
+    type=NewPath(),
     help="The file to write: .pdf, .png or .svg; without a suffix, all three.  [default: NAME.pdf]",
 )
 @click.option(
@@ -67,6 +68,6 @@ def figure(name: str, results: str, out: str | None, style: str, strict: bool) -
     with figures.style(style):
         drawn = chosen.draw(tree)
         written = figures.save(drawn, target)
-    click.echo(figures.caption(drawn))
+    say(figures.caption(drawn))
     for file in written:
-        click.echo(f"wrote {file}")
+        say(f"wrote {file}")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fadiag.cli.terminal import say, table
+
 if TYPE_CHECKING:
     from fadiag.store import RunSummary, SignalSummary, StreamSummary
 
@@ -24,14 +26,13 @@ def inspect(run: str) -> None:
 
     Only metadata are read, and nothing is written.
     """
-    from fadiag.cli.terminal import table
     from fadiag.store import inspect_run, printable
 
     summary = inspect_run(run)
     for key, value in _head(summary):
-        click.echo(printable(f"{key:<12}{value}"))
+        say(printable(f"{key:<12}{value}"))
     if layers := summary.layer_table():
-        click.echo(f"\n{layers}")
+        say(f"\n{layers}")
     streams = [tuple(map(printable, _stream_row(stream))) for stream in summary.streams]
     signals = [tuple(map(printable, row)) for row in _signal_rows(summary.streams)]
     table(("stream", "kind", "records", "steps", "every", "skipped", "layers", "on disk"), streams)
@@ -40,9 +41,9 @@ def inspect(run: str) -> None:
         if stream.gaps:
             shown = ", ".join(f"{a} to {b}" for a, b in stream.gaps[:SHOWN_GAPS])
             more = len(stream.gaps) - SHOWN_GAPS
-            click.echo(f"gaps in {printable(stream.name)}: {shown}{f' and {more} more' if more > 0 else ''}")
+            say(f"gaps in {printable(stream.name)}: {shown}{f' and {more} more' if more > 0 else ''}")
         for doubt in _doubts(stream):
-            click.echo(printable(f"{stream.name}: {doubt}"))
+            say(printable(f"{stream.name}: {doubt}"))
 
 
 def _doubts(stream: "StreamSummary") -> Iterable[str]:
