@@ -130,6 +130,7 @@ ROOMS = {
         "threads",
         "metrics",
         "labelled",
+        "live_state",
         "cluster",
         "plan",
         "stream_provenance",

@@ -14,6 +14,7 @@ from fadiag.cli.commands.report import report
 from fadiag.cli.commands.study import study
 from fadiag.cli.commands.train import train
 from fadiag.cli.commands.verify import verify
+from fadiag.cli.commands.watch import watch
 from fadiag.cli.group import Group
 
 __all__ = ["main"]
@@ -47,5 +48,18 @@ def main(debug: bool) -> None:
     """Run the command; see ``fadiag --help``."""
 
 
-for command in (demo, study, train, inspect, analyze, figure, report, compare, verify, compact, export):
+for command in (
+    demo,
+    study,
+    train,
+    watch,
+    inspect,
+    analyze,
+    figure,
+    report,
+    compare,
+    verify,
+    compact,
+    export,
+):
     main.add_command(command)

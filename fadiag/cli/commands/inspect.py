@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fadiag.cli.sizes import size
 from fadiag.cli.terminal import say, table
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _head(summary: "RunSummary") -> Iterable[tuple[str, str]]:
     yield "id", f"{info.run_id}, generation {info.generation}"
     yield "created", _time(info.created)
     yield "updated", _time(info.updated)
-    yield "on disk", _size(summary.stored_bytes)
+    yield "on disk", size(summary.stored_bytes)
     for stream in summary.streams:
         spent, whole = (stream.attrs.get(f"{what}_seconds") for what in ("recording", "run"))
         if isinstance(spent, float) and isinstance(whole, float) and whole > 0:
@@ -90,14 +91,6 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ", timespec="seconds")
 
 
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
 def _stream_row(stream: "StreamSummary") -> tuple[str, ...]:
     steps = "none" if stream.first_step is None else f"{stream.first_step} to {stream.last_step}"
     return (
@@ -108,7 +101,7 @@ def _stream_row(stream: "StreamSummary") -> tuple[str, ...]:
         "" if stream.every is None else str(stream.every),
         str(stream.skipped),
         str(len(stream.layers)),
-        _size(stream.stored_bytes),
+        size(stream.stored_bytes),
     )
 
 
@@ -145,5 +138,5 @@ def _rows(stream: str, layer: str, alike: Sequence[_Groups]) -> Iterable[tuple[s
         signals = [signal for groups in alike for signal in groups[shape, dtype]]
         counts = [signal.nan_count for signal in signals if signal.nan_count is not None]
         names = ", ".join(signal.name for signal in group)
-        size = _size(sum(signal.nbytes for signal in signals))
-        yield stream, layer, names, shape, dtype, size, str(sum(counts)) if counts else "not counted"
+        total = size(sum(signal.nbytes for signal in signals))
+        yield stream, layer, names, shape, dtype, total, str(sum(counts)) if counts else "not counted"
