@@ -2,10 +2,11 @@
 
 import codecs
 import io
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
-__all__ = ["plain", "say", "table", "write_in_any_encoding"]
+__all__ = ["plain", "say", "table", "width", "write_in_any_encoding"]
 
 #: What is written for characters that the encoding of the output lacks.
 _LOOKALIKES = {
@@ -75,3 +76,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterab
         shown.add_row(*map(plain, row))
     console.print()
     console.print(shown)
+
+
+def width() -> int:
+    """Return the width of a terminal; a file or a pipe has 100 columns, or those of COLUMNS."""
+    return shutil.get_terminal_size((100, 24)).columns

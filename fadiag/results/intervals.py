@@ -8,7 +8,12 @@ import xarray as xr
 from fadiag.results.by_condition import of_condition
 from fadiag.spectra import t_interval
 
-__all__ = ["MeanInterval", "contrast", "cut_interval", "mean_interval"]
+__all__ = ["MeanInterval", "contrast", "cut_interval", "mean_interval", "possible"]
+
+#: The ranks that a signal of zeros alone has below 1.
+_RANKS = ("effective_rank", "effective_rank_energy", "participation_ratio", "stable_rank")
+_FORMS = ("raw", "centered", "row_normalized")
+_RANK_ENDS = tuple(f"_{rank}_{form}" for rank in _RANKS for form in _FORMS)
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,21 @@ def mean_interval(values: xr.DataArray, dim: str = "seed") -> MeanInterval:
             mean[here], low[here], high[here] = found.mean, found.low, found.high
     coords = {name: coord for name, coord in array.coords.items() if dim not in coord.dims}
     return MeanInterval(*(xr.DataArray(part, coords, array.dims[:-1]) for part in (mean, low, high, n)))
+
+
+def possible(name: str) -> tuple[float, float]:
+    """Return the smallest and the largest value of a logged value or metric, as far as its name says.
+
+    Examples
+    --------
+    >>> possible("test_accuracy"), possible("error_cosine"), possible("error_stable_rank_raw")
+    ((0, 1), (-1, 1), (1, inf))
+    """
+    if name.endswith(("_accuracy", "_overlap")):
+        return 0, 1
+    if name.endswith("_cosine"):
+        return -1, 1
+    return (1 if name.endswith(_RANK_ENDS) else 0 if name == "loss" else -np.inf), np.inf
 
 
 def cut_interval(found: MeanInterval, floor: float, roof: float) -> MeanInterval:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fadiag.analysis import TABLE, compare
+from fadiag.analysis import compare
 from fadiag.errors import InputError
 from fadiag.figures import FIGURES
+from fadiag.results.intervals import possible
 from fadiag.results.variables import find_variable, streams_of
 from fadiag.spectra import t_interval
 from fadiag.studies.declared.study import Study
@@ -141,20 +142,6 @@ def condition_rows(study: Study, rows: Sequence[Row]) -> list[Row]:
                 row |= {f"{key}_low": low, f"{key}_high": min(float(interval.high), max(roof, row[key]))}
         found.append(row)
     return found
-
-
-def possible(name: str) -> tuple[float, float]:
-    """Return the smallest and the largest value of a logged value or metric, as far as its kind says.
-
-    >>> possible("test_accuracy"), possible("error_cosine"), possible("error_stable_rank_raw")
-    ((0, 1), (-1, 1), (1, inf))
-    """
-    if name in ACCURACIES or name.endswith("_overlap"):
-        return 0, 1
-    if name.endswith("_cosine"):
-        return -1, 1
-    is_rank = any(metric.name == name and metric.bound_formula for metric in TABLE)
-    return (1 if is_rank else 0 if name == "loss" else -math.inf), math.inf
 
 
 def contrast_rows(study: Study, results: xr.DataTree) -> list[Row]:
