@@ -141,6 +141,7 @@ ROOMS = {
         "analyze",
         "design",
         "compare",
+        "effect",
         "onsets",
         "overlap_matrix",
     ),

@@ -3,6 +3,7 @@
 from fadiag.analysis.analyze import analyze
 from fadiag.analysis.cluster import cluster_executor
 from fadiag.analysis.compare import compare
+from fadiag.analysis.effect import by_effect
 from fadiag.analysis.labelled import effective_rank, effective_rank_energy, participation_ratio, stable_rank
 from fadiag.analysis.live_state import LiveState, live_state
 from fadiag.analysis.metrics.metric import Metric
@@ -21,6 +22,7 @@ __all__ = [
     "View",
     "alignment_onset",
     "analyze",
+    "by_effect",
     "cluster_executor",
     "compare",
     "effective_rank",

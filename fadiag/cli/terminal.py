@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,10 @@ _LOOKALIKES = {
     "≤": "<=",
     "°": " deg",
 }
+
+
+#: A first column narrower than this is left to be folded with the others.
+_NARROWEST = 16
 
 
 def _lookalike(error: UnicodeError) -> tuple[str, int]:
@@ -58,24 +63,43 @@ def say(text: str = "", *, err: bool = False) -> None:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[int] = ()) -> None:
-    """Print a table, folded to the width of a terminal; the columns of numbers are aligned to the right."""
+    """Print a table, folded to the width of a terminal: first the first column, between the words of names.
+
+    The columns of `numbers` are aligned to the right.
+    """
     from rich.console import Console
     from rich.table import Table
 
     console = Console(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = 240  # do not fold lines for a file or a pipe
+    lines = [tuple(map(plain, line)) for line in (head, *rows)]
+    others = [max(map(len, column)) for column in zip(*lines, strict=True)][1:]
+    left = console.width - sum(others) - 2 * len(others)
+    if left >= _NARROWEST:
+        lines = [(_broken(first, left), *rest) for first, *rest in lines]
     shown = Table(box=None, header_style="bold", pad_edge=False)
     right = set(numbers)
-    for place, name in enumerate(head):
-        if place in right:
-            shown.add_column(plain(name), justify="right", no_wrap=True)
-        else:
-            shown.add_column(plain(name), overflow="fold")
-    for row in rows:
-        shown.add_row(*map(plain, row))
+    for place, name in enumerate(lines[0]):
+        shown.add_column(name, justify="right" if place in right else "left", overflow="fold")
+    for line in lines[1:]:
+        shown.add_row(*line)
     console.print()
     console.print(shown)
+
+
+def _broken(name: str, longest: int) -> str:
+    r"""Return a name in lines of some length, broken behind underscores.
+
+    >>> _broken("error_effective_rank_raw", 12)
+    'error_\neffective_\nrank_raw'
+    """
+    lines = [""]
+    for part in re.findall(r"[^_ ]*[_ ]?", name):
+        if lines[-1] and len(lines[-1]) + len(part) > longest:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def width() -> int:

@@ -60,12 +60,15 @@ def matching_layers(held: Iterable[str], patterns: str | Sequence[str]) -> list[
     """
     names = list(dict.fromkeys(held))
     wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+    found = set()
     for pattern in wanted:
-        if not any(name == pattern or fnmatchcase(name, pattern) for name in names):
+        hits = [pattern] if pattern in names else [name for name in names if fnmatchcase(name, pattern)]
+        if not hits:
             more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
             known = f"there are {', '.join(names[:_LISTED])}{more}" if names else "there are none"
             raise InputError(f"no layer matches {pattern!r}; {known}")
-    return [name for name in names if any(name == each or fnmatchcase(name, each) for each in wanted)]
+        found.update(hits)
+    return [name for name in names if name in found]
 
 
 def select_layers(results: xr.DataTree, layers: str | Sequence[str]) -> xr.DataTree:
