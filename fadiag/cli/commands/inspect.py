@@ -1,11 +1,15 @@
 """Print what a store holds: ``fadiag inspect``."""
 
+import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from fadiag.cli.several import Several, TakesSeveral
 from fadiag.cli.sizes import size
 from fadiag.cli.terminal import say, table
 
@@ -20,9 +24,17 @@ SHOWN_GAPS = 5
 _Groups = Mapping[tuple[str, str], Sequence["SignalSummary"]]
 
 
-@click.command(short_help="Show what a store holds.")
+@click.command(cls=TakesSeveral, short_help="Show what a store holds.")
 @click.argument("run", metavar="RUN", type=click.Path())
-def inspect(run: str) -> None:
+@click.option(
+    "--layer",
+    "layers",
+    cls=Several,
+    metavar="NAME...",
+    help="Show only these layers; a name may be a pattern such as 'fc*'.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print all metadata as JSON.")
+def inspect(run: str, layers: tuple[str, ...], as_json: bool) -> None:
     """Show what the store RUN holds, also while it is recorded: manifest, layers, streams, signals, gaps.
 
     Only metadata are read, and nothing is written.
@@ -30,6 +42,11 @@ def inspect(run: str) -> None:
     from fadiag.store import inspect_run, printable
 
     summary = inspect_run(run)
+    if layers:
+        summary = _of_layers(summary, layers)
+    if as_json:
+        say(json.dumps(_data(summary), indent=2))
+        return
     for key, value in _head(summary):
         say(printable(f"{key:<12}{value}"))
     if layers := summary.layer_table():
@@ -45,6 +62,32 @@ def inspect(run: str) -> None:
             say(f"gaps in {printable(stream.name)}: {shown}{f' and {more} more' if more > 0 else ''}")
         for doubt in _doubts(stream):
             say(printable(f"{stream.name}: {doubt}"))
+
+
+def _of_layers(summary: "RunSummary", patterns: Sequence[str]) -> "RunSummary":
+    """Return the summary of some layers, in the streams that have them."""
+    from fadiag.results.layers import matching_layers
+
+    names = [layer.name for stream in summary.streams for layer in stream.layers]
+    wanted = set(matching_layers(names, patterns))
+    streams = (
+        replace(stream, layers=tuple(layer for layer in stream.layers if layer.name in wanted), signals=())
+        for stream in summary.streams
+    )
+    return replace(summary, streams=tuple(stream for stream in streams if stream.layers))
+
+
+def _data(value: Any) -> Any:
+    """Return a summary as plain data; a number that JSON lacks is null."""
+    if is_dataclass(value):
+        return {field.name: _data(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _data(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_data(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def _doubts(stream: "StreamSummary") -> Iterable[str]:
