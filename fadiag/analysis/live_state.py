@@ -125,14 +125,14 @@ def live_state(path: str | os.PathLike[str], before: LiveState | None = None) ->
             if before is not None and before.measured == record:
                 known |= {"layer": before.layer, "rank": before.rank, "dead": before.dead}
             else:
-                known |= _credit(run[stream], info.manifest)
+                known |= _credit(run.children[stream], info.manifest)
             known |= {"rank_step": step, "measured": record}
     return LiveState(info.path, info.status, info.updated, summary.stored_bytes, **known)
 
 
 def _clock(run: xr.DataTree, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the newest step, the steps in all, the loss and the speed."""
-    streams = [node for node in run.children.values() if node.sizes.get("step")]
+    streams = [node.to_dataset() for node in run.children.values() if node.sizes.get("step")]
     log = [node for node in streams if node.attrs.get("kind") == "log"]
     clock = max(log or streams, key=lambda node: int(node["step"].values[-1]))
     steps, times = clock["step"].values, clock["wall_time"].values
@@ -149,25 +149,25 @@ def _clock(run: xr.DataTree, manifest: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _steps_in_all(clock: xr.DataTree, manifest: Mapping[str, Any]) -> int | None:
+def _steps_in_all(clock: xr.Dataset, manifest: Mapping[str, Any]) -> int | None:
     """Return the epochs of the reference trainer's configuration in steps."""
-    epochs: Any = manifest.get("config")
-    for key in ("train", "epochs"):
-        epochs = epochs.get(key) if isinstance(epochs, Mapping) else None
+    config = manifest.get("config")
+    train = config.get("train") if isinstance(config, Mapping) else None
+    epochs = train.get("epochs") if isinstance(train, Mapping) else None
     steps, passed = clock["step"].values, clock["epoch"].values
     known = np.flatnonzero(np.isfinite(passed))
-    if type(epochs) is not int or not len(known):
+    if not isinstance(epochs, int) or not len(known):
         return None
     first, last = known[0], known[np.argmax(passed[known])]  # the record at the end repeats the last epoch
     if passed[last] <= passed[first]:
         return None
-    return epochs * round((steps[last] - steps[first]) / (passed[last] - passed[first]))
+    return epochs * round(float((steps[last] - steps[first]) / (passed[last] - passed[first])))
 
 
 def _newest_record(run: xr.DataTree) -> tuple[str, int] | None:
     """Return the stream with the layers' errors and its newest step; a probe comes before a live stream."""
     held = [
-        (node.attrs["kind"] != "probe", -int(node["step"].values[-1]), name)
+        (node.attrs["kind"] != "probe", -int(node.coords["step"].values[-1]), name)
         for name, node in run.children.items()
         if node.attrs.get("kind") in ("probe", "live") and node.sizes.get("step")
     ]
@@ -190,23 +190,23 @@ def _credit(stream: xr.DataTree, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "dead": tuple(name for name, layer in layers.items() if _is_dead(layer)),
     }
     if primary:
-        found["rank"] = _rank(layers[primary], stream["rows_valid"].values)
+        found["rank"] = _rank(layers[primary], stream.coords["rows_valid"].values)
     return found
 
 
-def _layers(stream: xr.DataTree) -> Iterator[tuple[str, xr.DataTree]]:
+def _layers(stream: xr.DataTree) -> Iterator[tuple[str, xr.Dataset]]:
     """Yield the layers under their names in forward order."""
     order = sorted(stream.children.items(), key=lambda item: item[1].attrs.get("order", math.inf))
     for key, layer in order:
-        yield str(layer.attrs.get("name", key)) or "(root)", layer
+        yield str(layer.attrs.get("name", key)) or "(root)", layer.to_dataset()
 
 
-def _is_dead(layer: xr.DataTree) -> bool:
+def _is_dead(layer: xr.Dataset) -> bool:
     signal = next((name for name in _OF_DEAD if name in layer.data_vars), None)
     return signal is not None and not layer[signal].isel(step=-1).values.any()
 
 
-def _rank(layer: xr.DataTree, rows: Any) -> float:
+def _rank(layer: xr.Dataset, rows: Any) -> float:
     if ROW_COUNT_SIGNAL in layer.data_vars:
         rows = rows_of_layer(layer[ROW_COUNT_SIGNAL].values, rows)
     error = layer["error"].drop_vars("rows_valid", errors="ignore")

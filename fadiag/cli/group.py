@@ -66,7 +66,8 @@ class Group(click.Group):
         except BrokenPipeError:
             raise  # click ends quietly when the reader of a pipe is gone
         except click.UsageError as error:
-            error.message = plain(error.message)  # it may list names of the results
+            # It may list names of the results.
+            error.message = plain(error.message)  # type: ignore[misc]
             raise
         except (FadiagError, OSError) as error:
             if ctx.params.get("debug"):

@@ -15,7 +15,7 @@ class Several(click.Option):
     """An option whose values are all words up to the next option; it may also be repeated."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, multiple=True, **options)
+        super().__init__(*args, **(options | {"multiple": True}))
 
 
 class TakesSeveral(click.Command):
@@ -25,7 +25,7 @@ class TakesSeveral(click.Command):
         """Repeat each such option before each of its words, as click reads them."""
         ctx.meta[_WORDS] = list(args)
         options = {name for each in self._several() for name in each.opts}
-        spread, took = _spread(args, options)
+        spread, took = _spread(self._complete_options(args) if ctx.resilient_parsing else args, options)
         try:
             return super().parse_args(ctx, spread)
         except click.MissingParameter as error:
@@ -43,6 +43,15 @@ class TakesSeveral(click.Command):
         if found is not None and not incomplete.startswith("-"):
             return found.shell_complete(ctx, incomplete)
         return super().shell_complete(ctx, incomplete)
+
+    def _complete_options(self, args: list[str]) -> list[str]:
+        """Return the words without an option at the end that lacks a value; click would drop them all."""
+        for option in self.params:
+            for count in range(1, option.nargs + 1):
+                takes = isinstance(option, click.Option) and not option.is_flag and len(args) >= count
+                if takes and args[-count] in option.opts:
+                    return args[:-count]
+        return args
 
     def _several(self) -> list[Several]:
         return [each for each in self.params if isinstance(each, Several)]

@@ -49,8 +49,8 @@ def inspect(run: str, layers: tuple[str, ...], as_json: bool) -> None:
         return
     for key, value in _head(summary):
         say(printable(f"{key:<12}{value}"))
-    if layers := summary.layer_table():
-        say(f"\n{layers}")
+    if shown := summary.layer_table():
+        say(f"\n{shown}")
     streams = [tuple(map(printable, _stream_row(stream))) for stream in summary.streams]
     signals = [tuple(map(printable, row)) for row in _signal_rows(summary.streams)]
     table(("stream", "kind", "records", "steps", "every", "skipped", "layers", "on disk"), streams)

@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from fadiag.cli.completion import complete_study
 from fadiag.cli.path_checks import NewPath
 from fadiag.cli.terminal import say, table
 from fadiag.paths import absolute_path
@@ -18,7 +19,7 @@ def command_line() -> str:
 
 
 @click.command(short_help="Run a study: search, train, analyze, and write its page.")
-@click.argument("study", metavar="FILE_OR_NAME")
+@click.argument("study", metavar="FILE_OR_NAME", shell_complete=complete_study)
 @click.option(
     "--profile",
     default="cpu",
