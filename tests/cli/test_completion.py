@@ -79,7 +79,7 @@ def test_a_name_that_a_shell_cannot_show_is_left_out(tmp_path) -> None:
 
 
 def test_completion_loads_nothing_slow(results) -> None:
-    """Names of figures and metrics need click alone, and labels zarr: each key that is pressed waits for it."""
+    """Names of figures and metrics need click alone, and labels zarr: the user waits for it."""
     code = (
         "import sys\n"
         "from click.shell_completion import ShellComplete\n"
