@@ -11,7 +11,7 @@ import click
 from fadiag.cli.terminal import plain, say, write_in_any_encoding
 from fadiag.errors import AnalysisWarning, FadiagError
 
-__all__ = ["Failure", "Group"]
+__all__ = ["Ended", "Failure", "Group"]
 
 INTERRUPTED = 130  # the exit code in a shell of a process that SIGINT ended
 PATIENCE = 2  # seconds until the interrupt is repeated, if the command has not ended
@@ -23,6 +23,10 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def _show_traceback(*raised: Any) -> None:
     say("".join(traceback.format_exception(*raised)).rstrip(), err=True)
+
+
+class Ended(KeyboardInterrupt):
+    """The interrupt that is the usual end of a command, so nothing is said of it."""
 
 
 class Failure(click.ClickException):
@@ -58,10 +62,11 @@ class Group(click.Group):
                 warnings.simplefilter("always", AnalysisWarning)
                 warnings.showwarning = _show_warning
                 return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             signal.alarm(0)
             after = signal.SIG_IGN  # only the exit is left, so ignore further interrupts
-            say("interrupted", err=True)
+            if not isinstance(interrupt, Ended):
+                say("interrupted", err=True)
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
             raise  # click ends quietly when the reader of a pipe is gone

@@ -20,6 +20,9 @@ def test_rows_without_an_interval_are_last_and_certain_ones_first() -> None:
 
 def test_the_order_is_that_of_cohens_d_of_the_pairs() -> None:
     tree = synthetic(("bp", "fa"))
+    noisy = tree["probe"].to_dataset()
+    rng = np.random.default_rng(0)
+    tree["probe"] = noisy.map(lambda array: array + 0.1 * rng.standard_normal(array.shape))
     found = by_effect(compare(select(tree, condition="bp"), select(tree, condition="fa")))
     probe = tree["probe"].to_dataset().isel(step=-1)
     sizes = []

@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from fadiag.analysis import LiveState, effective_rank, live_state
-from fadiag.capture.signals.reduction import reduction_of
+from fadiag.analysis import LiveState, live_state
 from fadiag.errors import NotAStoreError
-from fadiag.store import ArraySpec, RunWriter
+from fadiag.store import ArraySpec, RunWriter, open_run
 from fadiag.training import Config, DataConfig, ModelConfig, RecordConfig, TrainConfig, train
 
 CONFIG = {"config": {"train": {"epochs": 4}}, "meta": {"primary_layer": "fc2"}}
@@ -145,39 +144,27 @@ def test_no_store(tmp_path) -> None:
         live_state(tmp_path / "run.zarr")
 
 
-@pytest.mark.parametrize("reduction", ["raw", "factor"])
-def test_the_trainers_run(reduction, tmp_path) -> None:
-    """The rank of a factor is that of the values; the trainer's manifest has the number of steps."""
-    assert reduction_of(reduction, "samples", None)
-    config = Config(
-        rule="fa",
-        data=DataConfig(train_samples=100, test_samples=40),
-        model=ModelConfig(hidden=[8, 6]),
-        train=TrainConfig(epochs=3, batch_size=20),
-        record=RecordConfig(
-            every=5, probe_samples=20, redraws=0, gate_draws=0, reduction=reduction, state=[]
-        ),
-    )
-    path = train(config, tmp_path / f"{reduction}.zarr", device="cpu")
-    state = live_state(path)
-    assert (state.status, state.step, state.steps, state.layer) == ("complete", 15, 15, "fc2")
-    raw = train(
-        Config(
-            **{
-                **{name: getattr(config, name) for name in ("rule", "data", "model", "train")},
-                "record": RecordConfig(
-                    every=5, probe_samples=20, redraws=0, gate_draws=0, reduction="raw", state=[]
-                ),
-            }
-        ),
-        tmp_path / "again.zarr",
-        device="cpu",
-    )
-    from fadiag.store import open_run
+def test_the_trainers_run_and_the_rank_of_a_factor(tmp_path) -> None:
+    """The trainer's manifest gives the number of steps, and a factor the rank of the values."""
 
+    def trained(reduction):
+        record = RecordConfig(
+            every=5, probe_samples=20, redraws=0, gate_draws=0, reduction=reduction, state=[]
+        )
+        config = Config(
+            rule="fa",
+            data=DataConfig(train_samples=100, test_samples=40),
+            model=ModelConfig(hidden=[8, 6]),
+            train=TrainConfig(epochs=3, batch_size=20),
+            record=record,
+        )
+        return train(config, tmp_path / f"{reduction}.zarr", device="cpu")
+
+    raw = trained("raw")
     error = open_run(raw)["probe/fc2/error"].isel(step=-1).values.astype(np.float64)
     s = np.linalg.svd(error, compute_uv=False)
-    q = s / s.sum()
-    expected = math.exp(-(q[q > 0] * np.log(q[q > 0])).sum())
-    assert state.rank == pytest.approx(expected, rel=1e-6)
-    assert float(effective_rank(error)) == pytest.approx(expected, rel=1e-9)
+    q = s[s > 0] / s.sum()
+    for path in (raw, trained("factor")):
+        state = live_state(path)
+        assert (state.status, state.step, state.steps, state.layer) == ("complete", 15, 15, "fc2")
+        assert state.rank == pytest.approx(math.exp(-(q * np.log(q)).sum()), rel=1e-6)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fadiag.cli.group import INTERRUPTED
+from fadiag.cli.group import Ended
 from fadiag.cli.progress import duration
 from fadiag.cli.sizes import size
 from fadiag.cli.terminal import plain, say
@@ -50,7 +50,7 @@ def watch(run: str, every: float, once: bool) -> None:
         else:
             _follow(run, state, every)
     except KeyboardInterrupt:
-        raise click.exceptions.Exit(INTERRUPTED) from None
+        raise Ended from None
 
 
 def _follow(run: str, state: "LiveState", every: float) -> None:
