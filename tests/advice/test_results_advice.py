@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from fadiag.analysis import analyze
 from fadiag.cli import main
-from fadiag.results import by_condition, load_results, save_results, select
+from fadiag.results import by_condition, condition_table, load_results, save_results, select
 from tests.advice.advice import Table, extras
 from tests.conftest import build_run, record_run
 from tests.results.synthetic_results import SMALL, synthetic
@@ -203,3 +203,10 @@ def _(at, provoked):
     command = heard[-1].rpartition(": fadiag ")[2].split()
     invoke(*command, "--metric", FEW[0], "-o", at / "results.zarr")
     assert FEW[0] in load_results(at / "results.zarr")["probe"]
+
+
+@ADVICE.story("a table is of one layer, so name it")
+def _(_, provoked):
+    with provoked():
+        condition_table(synthetic(**SMALL), layer="*")
+    assert set(condition_table(synthetic(**SMALL), layer="fc1").layers.values()) == {"fc1", ""}
