@@ -10,10 +10,13 @@ from fadiag.cli.commands.demo import demo
 from fadiag.cli.commands.export import export
 from fadiag.cli.commands.figure import figure
 from fadiag.cli.commands.inspect import inspect
+from fadiag.cli.commands.metrics import metrics
 from fadiag.cli.commands.report import report
 from fadiag.cli.commands.study import study
+from fadiag.cli.commands.table import table
 from fadiag.cli.commands.train import train
 from fadiag.cli.commands.verify import verify
+from fadiag.cli.commands.watch import watch
 from fadiag.cli.group import Group
 
 __all__ = ["main"]
@@ -47,5 +50,6 @@ def main(debug: bool) -> None:
     """Run the command; see ``fadiag --help``."""
 
 
-for command in (demo, study, train, inspect, analyze, figure, report, compare, verify, compact, export):
+_STUDIES = (demo, study, train, watch, inspect, analyze, figure, table, report, compare)
+for command in (*_STUDIES, metrics, verify, compact, export):
     main.add_command(command)

@@ -1,21 +1,32 @@
 """Report failures of the command with an exit code and one line on stderr."""
 
 import signal
+import sys
+import traceback
 import warnings
 from typing import Any
 
 import click
 
+from fadiag.cli.terminal import plain, say, write_in_any_encoding
 from fadiag.errors import AnalysisWarning, FadiagError
 
-__all__ = ["Failure", "Group"]
+__all__ = ["Ended", "Failure", "Group"]
 
 INTERRUPTED = 130  # the exit code in a shell of a process that SIGINT ended
 PATIENCE = 2  # seconds until the interrupt is repeated, if the command has not ended
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"warning: {' '.join(str(message).split())}", err=True)
+    say(f"warning: {' '.join(str(message).split())}", err=True)
+
+
+def _show_traceback(*raised: Any) -> None:
+    say("".join(traceback.format_exception(*raised)).rstrip(), err=True)
+
+
+class Ended(KeyboardInterrupt):
+    """The interrupt that is the usual end of a command, so nothing is said of it."""
 
 
 class Failure(click.ClickException):
@@ -25,7 +36,7 @@ class Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print ``error: <message>`` on one line, with line breaks of libraries removed."""
-        click.echo(f"error: {' '.join(self.message.split())}", err=True, file=file)
+        say(f"error: {' '.join(self.message.split())}", err=True)
 
 
 class Group(click.Group):
@@ -34,6 +45,12 @@ class Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of a study, not of the alphabet."""
         return list(self.commands)
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command as a program."""
+        write_in_any_encoding()
+        sys.excepthook = _show_traceback
+        return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, print each warning as one line, and treat several Ctrl-C in a row as one."""
@@ -45,13 +62,18 @@ class Group(click.Group):
                 warnings.simplefilter("always", AnalysisWarning)
                 warnings.showwarning = _show_warning
                 return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             signal.alarm(0)
             after = signal.SIG_IGN  # only the exit is left, so ignore further interrupts
-            click.echo("interrupted", err=True)
+            if not isinstance(interrupt, Ended):
+                say("interrupted", err=True)
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
             raise  # click ends quietly when the reader of a pipe is gone
+        except click.UsageError as error:
+            # It may list names of the results.
+            error.message = plain(error.message)  # type: ignore[misc]
+            raise
         except (FadiagError, OSError) as error:
             if ctx.params.get("debug"):
                 raise

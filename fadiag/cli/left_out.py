@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import click
 
+from fadiag.cli.terminal import say
 from fadiag.errors import InputError
 
 __all__ = ["say_left_out", "strict_option"]
@@ -26,4 +27,4 @@ def say_left_out(lines: Sequence[str], *, strict: bool) -> None:
     message = f"left out: {'; '.join(lines)}"
     if strict:
         raise InputError(message)
-    click.echo(f"warning: {message}", err=True)
+    say(f"warning: {message}", err=True)

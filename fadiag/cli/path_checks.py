@@ -9,7 +9,10 @@ import click
 from fadiag.errors import InputError
 from fadiag.paths import absolute_path
 
-__all__ = ["ExistingFile", "checked_path", "new_store"]
+__all__ = ["STDOUT", "ExistingFile", "NewPath", "checked_path", "new_store"]
+
+#: The path that means stdout.
+STDOUT = "-"
 
 
 class ExistingFile(click.Path):
@@ -21,6 +24,16 @@ class ExistingFile(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the absolute path of the file, or fail with an error of click."""
         return super().convert(absolute_path(value), param, ctx)
+
+
+class NewPath(click.Path):
+    """The click type of a path that a command writes and that cannot be stdout."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail with an error of click if it is ``-``."""
+        if value == STDOUT:
+            self.fail("'-' is stdout, and this is written to a path; name one", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def checked_path(check: Callable[[str], Path], path: str, option: str = "'-o' / '--out'") -> Path:

@@ -1,20 +1,107 @@
-"""Print tables on stdout."""
+"""Write text to a terminal, a file or a pipe: safe characters, in any encoding."""
 
+import codecs
+import io
+import re
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 
-__all__ = ["table"]
+__all__ = ["plain", "say", "table", "width", "write_in_any_encoding"]
+
+#: What is written for characters that the encoding of the output lacks.
+_LOOKALIKES = {
+    "×": "x",
+    "−": "-",
+    "–": "-",
+    "—": "-",
+    "…": "...",
+    "±": "+-",
+    "·": "*",
+    "†": "+",
+    "²": "^2",
+    "≥": ">=",
+    "≤": "<=",
+    "°": " deg",
+}
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table, folded to the width of a terminal."""
+#: A first column narrower than this is left to be folded with the others.
+_NARROWEST = 16
+
+
+def _lookalike(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_LOOKALIKES.get(c) or c.encode("unicode_escape").decode() for c in text), error.end
+
+
+def write_in_any_encoding() -> None:
+    """Let stdout and stderr replace characters that their encoding lacks, in place of an error."""
+    codecs.register_error("lookalike", _lookalike)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="lookalike")
+
+
+def plain(text: str) -> str:
+    """Return a text with control characters and the like as escapes, but for its line breaks."""
+    if text.replace("\n", "").isprintable():  # do not load the store for it
+        return text
+    from fadiag.store import printable
+
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print a text on stdout or stderr, without the control characters that a store may hold."""
+    # click.echo would write UTF-8 where the user asked for ASCII.
+    stream = sys.stderr if err else sys.stdout
+    stream.write(f"{plain(text)}\n")
+    stream.flush()
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[int] = ()) -> None:
+    """Print a table, folded to the width of a terminal: first the first column, between the words of names.
+
+    The columns of `numbers` are aligned to the right.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(markup=False, highlight=False)
+    console = Console(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = 240  # do not fold lines for a file or a pipe
-    table = Table(*head, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
+    lines = [tuple(map(plain, line)) for line in (head, *rows)]
+    others = [max(map(len, column)) for column in zip(*lines, strict=True)][1:]
+    left = console.width - sum(others) - 2 * len(others)
+    if left >= _NARROWEST:
+        lines = [(_broken(first, left), *rest) for first, *rest in lines]
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    right = set(numbers)
+    for place, name in enumerate(lines[0]):
+        shown.add_column(name, justify="right" if place in right else "left", overflow="fold")
+    for line in lines[1:]:
+        shown.add_row(*line)
     console.print()
-    console.print(table)
+    console.print(shown)
+
+
+def _broken(name: str, longest: int) -> str:
+    r"""Return a name in lines of some length, broken behind underscores.
+
+    >>> _broken("error_effective_rank_raw", 12)
+    'error_\neffective_\nrank_raw'
+    """
+    lines = [""]
+    for part in re.findall(r"[^_ ]*[_ ]?", name):
+        if lines[-1] and len(lines[-1]) + len(part) > longest:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def width() -> int:
+    """Return the width of a terminal; a file or a pipe has 100 columns, or those of COLUMNS."""
+    return shutil.get_terminal_size((100, 24)).columns

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
+import fadiag.figures
 from fadiag.cli import main
 from fadiag.results import load_results, save_results
 from fadiag.store import run_info
@@ -161,3 +162,65 @@ def _(at, provoked):
     works(*words, at / "table.csv")
     works(*words, at / "table.csv")  # a table of its own it replaces
     assert (at / "notes.csv").read_text() == "mine\n"
+
+
+# Words of the line.
+
+
+def _both(at):
+    return save_results(synthetic(**SMALL, seeds=(0, 1)), at / "both.zarr")
+
+
+@ADVICE.story("give B, or --conditions A B to compare two conditions of A")
+def _(at, provoked):
+    results = _both(at)
+    fails(provoked, "compare", results)
+    works("compare", results, "--conditions", "bp", "fa")
+    save_results(synthetic(("bp",)), at / "bp.zarr")
+    works("compare", at / "bp.zarr", at / "bp.zarr")
+
+
+@ADVICE.story("leave --metric out to see all")
+def _(at, provoked):
+    words = ("compare", _both(at), "--conditions", "bp", "fa")
+    fails(provoked, *words, "--metric", "nosuch")
+    assert "test_accuracy" in works(*words)
+
+
+@ADVICE.story("to draw all figures of one, add --all")
+def _(at, provoked):
+    results = _both(at)
+    fails(provoked, "figure", results)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fadiag.figures.FIGURES", fadiag.figures.FIGURES[4:5])
+        patch.setattr("fadiag.figures.ON_REQUEST", ())
+        works("figure", results, "--all", "-o", at / "figures")
+    assert (at / "figures" / "accuracy_over_training.pdf").exists()
+
+
+@ADVICE.story("leave the filter out to see all {len(TABLE)}")
+def _(at, provoked):
+    fails(provoked, "metrics", "nosuch")
+    assert "error_cosine\n" in works("metrics")
+
+
+@ADVICE.story("exclude each other; give one of them")
+def _(at, provoked):
+    results = _both(at)
+    fails(provoked, "table", results, "--latex", "--csv")
+    works("table", results, "--latex")
+    works("table", results, "--csv")
+
+
+@ADVICE.story("'-' is stdout, and this is written to a path; name one")
+def _(at, provoked):
+    results = _both(at)
+    fails(provoked, "report", results, "-o", "-")
+    works("report", results, "-o", at / "report.html")
+
+
+@ADVICE.story("takes all words up to the next option, so put it last")
+def _(at, provoked):
+    results = _both(at)
+    fails(provoked, "table", "--conditions", "bp", results)
+    works("table", results, "--conditions", "bp")

@@ -11,7 +11,14 @@ from click.testing import CliRunner
 
 from fadiag.analysis import analyze
 from fadiag.cli import main
-from fadiag.results import at_matched_loss, by_condition, load_results, save_results, select
+from fadiag.results import (
+    at_matched_loss,
+    by_condition,
+    condition_table,
+    load_results,
+    save_results,
+    select,
+)
 from tests.advice.advice import Table, extras
 from tests.conftest import build_run, record_run
 from tests.results.synthetic_results import SMALL, synthetic
@@ -232,3 +239,10 @@ ADVICE.row(
     lambda at: _matched(_with_samples(64, 128)),
     lambda at: _matched(_with_samples(64, 64)),
 )
+
+
+@ADVICE.story("a table is of one layer, so name it")
+def _(_, provoked):
+    with provoked():
+        condition_table(synthetic(**SMALL), layer="*")
+    assert set(condition_table(synthetic(**SMALL), layer="fc1").layers.values()) == {"fc1", ""}

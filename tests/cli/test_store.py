@@ -1,3 +1,5 @@
+import csv
+import json
 import shutil
 
 import numpy as np
@@ -54,6 +56,24 @@ def test_inspect_folds_alike_layers_of_the_signals(tmp_path) -> None:
         "static 2 weight_init out 3 × in 2 float64 48 B not counted",
         "static 3 ... 11 (9) weight_init out 3 × in 2 float64 432 B 5",
     ]
+
+
+def test_inspect_of_some_layers_and_as_json(tmp_path) -> None:
+    with RunWriter(tmp_path / "run.zarr", manifest={"meta": {"seed": 3}}) as writer:
+        for name in ("fc1", "fc2", "out"):
+            writer.put_static(name, "weight_init", np.ones((3, 2)), dims=("out", "in"))
+            writer.set_attrs(f"static/{name}", {"cosine": 0.5})
+    run = tmp_path / "run.zarr"
+    some = invoke("inspect", run, "--layer", "fc*")
+    shown = [line.split()[1] for line in some.output.splitlines() if "weight_init" in line]
+    assert shown == ["fc1", "fc2"]
+    found = json.loads(invoke("inspect", run, "--layer", "out", "--json").stdout)
+    assert found["info"]["manifest"] == {"meta": {"seed": 3}}
+    (stream,) = found["streams"]
+    (layer,) = stream["layers"]
+    assert (layer["name"], layer["attrs"]["cosine"], layer["signals"][0]["shape"]) == ("out", 0.5, [3, 2])
+    wrong = invoke("inspect", run, "--layer", "x")
+    assert (wrong.exit_code, wrong.stderr) == (1, "error: no layer matches 'x'; there are fc1, fc2, out\n")
 
 
 def test_inspect_tells_a_run_without_records(tmp_path) -> None:
@@ -129,9 +149,8 @@ def test_compare_shows_what_differs(tmp_path) -> None:
     assert done.exit_code == 0, done.output
     row = next(line for line in done.output.splitlines() if "test_accuracy" in line)
     assert "-0.07" in row
-    head, first = (line.split() for line in done.output.splitlines()[1:3])
-    assert head[:2] == ["stream", "variable"]
-    assert first[0] in ("probe", "state", "log")
+    assert done.output.splitlines()[1].split()[:4] == ["variable", "layer", "bp", "fa"]
+    assert "difference: fa - bp; 3 runs a side; paired\n" in done.output
     assert "pairs, sign flips need 6" in done.output
     assert len((tmp_path / "table.csv").read_text().splitlines()) > 10
 
@@ -142,6 +161,54 @@ def test_compare_takes_one_condition_of_several(tmp_path) -> None:
     assert done.exit_code == 1
     assert "several conditions (bp, fa)" in done.stderr
     assert "-0.07" in invoke("compare", results, results, "--conditions", "bp", "fa").output
+
+
+def test_compare_sorts_by_effect_and_shows_what_is_asked(tmp_path) -> None:
+    results = save_results(synthetic(("bp", "fa")), tmp_path / "both.zarr")
+    words = ("compare", results, "--conditions", "bp", "fa")
+    out = tmp_path / "table.csv"
+    asked = invoke(*words, "--metric", "error_*_raw", "error_overlap", "--layer", "fc2", "fc3", "-o", out)
+    assert asked.exit_code == 0, asked.output
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["variable"] for row in rows} == {
+        "error_participation_ratio_raw",
+        "error_effective_rank_raw",
+        "error_overlap",
+    }
+    assert {row["layer"] for row in rows} == {"fc2", "fc3"}
+    numbers = [[float(row[key]) for key in ("difference", "low", "high")] for row in rows]
+    effects = [abs(d) / ((high - low) / 2) if high > low else np.inf for d, low, high in numbers]
+    assert effects == sorted(effects, reverse=True)
+    shown = [line.split()[:2] for line in asked.output.splitlines() if line.startswith("error_")]
+    assert shown == [[row["variable"], row["layer"]] for row in rows if row["differs"] == "True"]
+    alone = invoke(*words, "--metric", "error_*_raw", "error_overlap", "--layer", "fc[23]", "-o", "-")
+    assert alone.stdout == out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        ((), 2, "Error: give B, or --conditions A B to compare two conditions of A"),
+        (("--metric", "x"), 2, "give B, or"),
+        (
+            ("--conditions", "bp", "fa", "--metric", "x*"),
+            1,
+            "no compared metric matches 'x*'; leave --metric out",
+        ),
+        (
+            ("--conditions", "bp", "fa", "--layer", "x"),
+            1,
+            "no layer matches 'x'; there are fc1, fc2, fc3, out",
+        ),
+        (("--conditions", "bp", "no"), 1, "b: condition='no' matches no run; there are bp, fa"),
+    ],
+)
+def test_compare_refuses(options, code, told, tmp_path) -> None:
+    results = save_results(synthetic(("bp", "fa")), tmp_path / "both.zarr")
+    done = invoke("compare", results, *options)
+    assert done.exit_code == code
+    assert told in done.stderr
 
 
 def test_compare_says_where_it_cannot_write(tmp_path) -> None:

@@ -79,3 +79,11 @@ def test_no_cell_has_no_interval() -> None:
     found = mean_interval(xr.DataArray(np.empty((0, 4)), dims=("seed", "step")))
     assert found.n.values.tolist() == [0] * 4
     assert found.mean.isnull().all()
+
+
+def test_the_ranks_are_the_metrics_with_a_bound() -> None:
+    from fadiag.analysis import TABLE
+    from fadiag.results.possible import is_rank
+
+    for metric in TABLE:
+        assert is_rank(metric.name) == bool(metric.bound_formula), metric.name

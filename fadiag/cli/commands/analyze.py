@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal, cast
 import click
 
 from fadiag.cli.left_out import strict_option
-from fadiag.cli.path_checks import ExistingFile, checked_path
+from fadiag.cli.path_checks import ExistingFile, NewPath, checked_path
+from fadiag.cli.terminal import say
 
 if TYPE_CHECKING:
     from fadiag.store import Unfolding
@@ -21,7 +22,7 @@ __all__ = ["analyze"]
     "--out",
     default="results.zarr",
     show_default=True,
-    type=click.Path(),
+    type=NewPath(),
     help="Output: .zarr or .nc (for figure and report), .csv or .parquet (a long table).",
 )
 @click.option(
@@ -98,4 +99,4 @@ def analyze(
             progress=move,
             output=out,
         )
-    click.echo(f"wrote {out}")
+    say(f"wrote {out}")

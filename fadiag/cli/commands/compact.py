@@ -2,12 +2,15 @@
 
 import click
 
+from fadiag.cli.path_checks import NewPath
+from fadiag.cli.terminal import say
+
 __all__ = ["compact"]
 
 
 @click.command(short_help="Write a sealed, compressed copy of a run.")
 @click.argument("run", type=click.Path())
-@click.argument("dest")
+@click.argument("dest", type=NewPath())
 def compact(run: str, dest: str) -> None:
     """Write a sealed copy of RUN to DEST, in few compressed files with checksums and bit-equal values.
 
@@ -16,4 +19,4 @@ def compact(run: str, dest: str) -> None:
     from fadiag.store import compact as seal
 
     seal(run, dest)
-    click.echo(f"wrote {dest}")
+    say(f"wrote {dest}")

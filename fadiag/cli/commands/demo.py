@@ -6,6 +6,8 @@ from pathlib import Path
 import click
 
 from fadiag.cli.commands.study import command_line
+from fadiag.cli.path_checks import NewPath
+from fadiag.cli.terminal import say
 from fadiag.paths import absolute_path
 
 __all__ = ["demo"]
@@ -33,7 +35,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     "--out",
     default="fadiag-demo",
     show_default=True,
-    type=click.Path(file_okay=False),
+    type=NewPath(file_okay=False),
     help="The folder to write to.",
 )
 @click.option(
@@ -68,22 +70,20 @@ def demo(out: str, data: str, data_dir: str | None, workers: int | None) -> None
     found = run_study(study, folder, workers=workers, progress=bar, command=command_line())
     lines = {line for store in found.stores.values() if (line := _muon_layers(store)) is not None}
     for line in sorted(lines):
-        click.echo(line)
-    click.echo("")
-    click.echo("means                     test accuracy   effective rank of the last hidden layer's error")
+        say(line)
+    say("")
+    say("means                     test accuracy   effective rank of the last hidden layer's error")
     for row in _rows(folder / "conditions.csv"):
         accuracy, rank = (row[key] or "nan" for key in ("test_accuracy", "error_effective_rank_raw"))
-        click.echo(f"{row['condition']:20} {100 * float(accuracy):16.1f} % {float(rank):14.1f}")
-    click.echo(f"\n{study.question}\n{found.answer}\n")
+        say(f"{row['condition']:20} {100 * float(accuracy):16.1f} % {float(rank):14.1f}")
+    say(f"\n{study.question}\n{found.answer}\n")
     for figure in (figures := _rows(folder / "figures.csv")):
         if figure["not_drawn"]:
-            click.echo(f"warning: figure {figure['name']} is not drawn: {figure['not_drawn']}", err=True)
+            say(f"warning: figure {figure['name']} is not drawn: {figure['not_drawn']}", err=True)
     names = ", ".join(figure["name"] for figure in figures if not figure["not_drawn"])
     first = next(iter(found.stores.values()))
-    click.echo(
-        f"stores   {folder / 'pool'} ({len(found.stores)} runs; look into one: fadiag inspect {first})"
-    )
-    click.echo(f"results  {folder / 'results.zarr'}")
-    click.echo(f"figures  {folder / 'figures'} ({names}: PDF, PNG, the numbers as CSV, the caption as LaTeX)")
-    click.echo(f"page     {folder / 'page.md'}")
-    click.echo(f"report   {folder / 'report.html'}")
+    say(f"stores   {folder / 'pool'} ({len(found.stores)} runs; look into one: fadiag inspect {first})")
+    say(f"results  {folder / 'results.zarr'}")
+    say(f"figures  {folder / 'figures'} ({names}: PDF, PNG, the numbers as CSV, the caption as LaTeX)")
+    say(f"page     {folder / 'page.md'}")
+    say(f"report   {folder / 'report.html'}")

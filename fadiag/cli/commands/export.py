@@ -2,12 +2,15 @@
 
 import click
 
+from fadiag.cli.path_checks import NewPath
+from fadiag.cli.terminal import say
+
 __all__ = ["export"]
 
 
 @click.command(short_help="Write a run as netCDF-4.")
 @click.argument("run", type=click.Path())
-@click.argument("dest", metavar="DEST.nc", type=click.Path())
+@click.argument("dest", metavar="DEST.nc", type=NewPath())
 def export(run: str, dest: str) -> None:
     """Write RUN as netCDF-4 with the same groups and dimensions, for R, Julia or MATLAB.
 
@@ -16,4 +19,4 @@ def export(run: str, dest: str) -> None:
     from fadiag.store import export_netcdf
 
     export_netcdf(run, dest)
-    click.echo(f"wrote {dest}")
+    say(f"wrote {dest}")

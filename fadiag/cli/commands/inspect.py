@@ -1,10 +1,17 @@
 """Print what a store holds: ``fadiag inspect``."""
 
+import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from fadiag.cli.several import Several, TakesSeveral
+from fadiag.cli.sizes import size
+from fadiag.cli.terminal import say, table
 
 if TYPE_CHECKING:
     from fadiag.store import RunSummary, SignalSummary, StreamSummary
@@ -17,21 +24,33 @@ SHOWN_GAPS = 5
 _Groups = Mapping[tuple[str, str], Sequence["SignalSummary"]]
 
 
-@click.command(short_help="Show what a store holds.")
+@click.command(cls=TakesSeveral, short_help="Show what a store holds.")
 @click.argument("run", metavar="RUN", type=click.Path())
-def inspect(run: str) -> None:
+@click.option(
+    "--layer",
+    "layers",
+    cls=Several,
+    metavar="NAME...",
+    help="Show only these layers; a name may be a pattern such as 'fc*'.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print all metadata as JSON.")
+def inspect(run: str, layers: tuple[str, ...], as_json: bool) -> None:
     """Show what the store RUN holds, also while it is recorded: manifest, layers, streams, signals, gaps.
 
     Only metadata are read, and nothing is written.
     """
-    from fadiag.cli.terminal import table
     from fadiag.store import inspect_run, printable
 
     summary = inspect_run(run)
+    if layers:
+        summary = _of_layers(summary, layers)
+    if as_json:
+        say(json.dumps(_data(summary), indent=2))
+        return
     for key, value in _head(summary):
-        click.echo(printable(f"{key:<12}{value}"))
-    if layers := summary.layer_table():
-        click.echo(f"\n{layers}")
+        say(printable(f"{key:<12}{value}"))
+    if shown := summary.layer_table():
+        say(f"\n{shown}")
     streams = [tuple(map(printable, _stream_row(stream))) for stream in summary.streams]
     signals = [tuple(map(printable, row)) for row in _signal_rows(summary.streams)]
     table(("stream", "kind", "records", "steps", "every", "skipped", "layers", "on disk"), streams)
@@ -40,9 +59,35 @@ def inspect(run: str) -> None:
         if stream.gaps:
             shown = ", ".join(f"{a} to {b}" for a, b in stream.gaps[:SHOWN_GAPS])
             more = len(stream.gaps) - SHOWN_GAPS
-            click.echo(f"gaps in {printable(stream.name)}: {shown}{f' and {more} more' if more > 0 else ''}")
+            say(f"gaps in {printable(stream.name)}: {shown}{f' and {more} more' if more > 0 else ''}")
         for doubt in _doubts(stream):
-            click.echo(printable(f"{stream.name}: {doubt}"))
+            say(printable(f"{stream.name}: {doubt}"))
+
+
+def _of_layers(summary: "RunSummary", patterns: Sequence[str]) -> "RunSummary":
+    """Return the summary of some layers, in the streams that have them."""
+    from fadiag.results.layers import matching_layers
+
+    names = [layer.name for stream in summary.streams for layer in stream.layers]
+    wanted = set(matching_layers(names, patterns))
+    streams = (
+        replace(stream, layers=tuple(layer for layer in stream.layers if layer.name in wanted), signals=())
+        for stream in summary.streams
+    )
+    return replace(summary, streams=tuple(stream for stream in streams if stream.layers))
+
+
+def _data(value: Any) -> Any:
+    """Return a summary as plain data; a number that JSON lacks is null."""
+    if is_dataclass(value):
+        return {field.name: _data(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _data(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_data(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def _doubts(stream: "StreamSummary") -> Iterable[str]:
@@ -64,7 +109,7 @@ def _head(summary: "RunSummary") -> Iterable[tuple[str, str]]:
     yield "id", f"{info.run_id}, generation {info.generation}"
     yield "created", _time(info.created)
     yield "updated", _time(info.updated)
-    yield "on disk", _size(summary.stored_bytes)
+    yield "on disk", size(summary.stored_bytes)
     for stream in summary.streams:
         spent, whole = (stream.attrs.get(f"{what}_seconds") for what in ("recording", "run"))
         if isinstance(spent, float) and isinstance(whole, float) and whole > 0:
@@ -89,14 +134,6 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ", timespec="seconds")
 
 
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
 def _stream_row(stream: "StreamSummary") -> tuple[str, ...]:
     steps = "none" if stream.first_step is None else f"{stream.first_step} to {stream.last_step}"
     return (
@@ -107,7 +144,7 @@ def _stream_row(stream: "StreamSummary") -> tuple[str, ...]:
         "" if stream.every is None else str(stream.every),
         str(stream.skipped),
         str(len(stream.layers)),
-        _size(stream.stored_bytes),
+        size(stream.stored_bytes),
     )
 
 
@@ -144,5 +181,5 @@ def _rows(stream: str, layer: str, alike: Sequence[_Groups]) -> Iterable[tuple[s
         signals = [signal for groups in alike for signal in groups[shape, dtype]]
         counts = [signal.nan_count for signal in signals if signal.nan_count is not None]
         names = ", ".join(signal.name for signal in group)
-        size = _size(sum(signal.nbytes for signal in signals))
-        yield stream, layer, names, shape, dtype, size, str(sum(counts)) if counts else "not counted"
+        total = size(sum(signal.nbytes for signal in signals))
+        yield stream, layer, names, shape, dtype, total, str(sum(counts)) if counts else "not counted"

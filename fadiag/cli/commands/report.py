@@ -3,7 +3,8 @@
 import click
 
 from fadiag.cli.left_out import say_left_out, strict_option
-from fadiag.cli.path_checks import checked_path
+from fadiag.cli.path_checks import NewPath, checked_path
+from fadiag.cli.terminal import say
 
 __all__ = ["report"]
 
@@ -11,7 +12,7 @@ __all__ = ["report"]
 @click.command(short_help="Write the results as one HTML file.")
 @click.argument("results", type=click.Path())
 @click.option(
-    "-o", "--out", default="report.html", show_default=True, type=click.Path(), help="The file to write."
+    "-o", "--out", default="report.html", show_default=True, type=NewPath(), help="The file to write."
 )
 @strict_option
 def report(results: str, out: str, strict: bool) -> None:
@@ -24,4 +25,4 @@ def report(results: str, out: str, strict: bool) -> None:
     tree = load_results(results)
     say_left_out([*told_by_run(left_out(tree)), *not_drawn(tree)], strict=strict)
     write_report(tree, out)
-    click.echo(f"wrote {out}")
+    say(f"wrote {out}")

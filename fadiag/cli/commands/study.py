@@ -5,6 +5,9 @@ import sys
 
 import click
 
+from fadiag.cli.completion import complete_study
+from fadiag.cli.path_checks import NewPath
+from fadiag.cli.terminal import say, table
 from fadiag.paths import absolute_path
 
 __all__ = ["command_line", "study"]
@@ -16,7 +19,7 @@ def command_line() -> str:
 
 
 @click.command(short_help="Run a study: search, train, analyze, and write its page.")
-@click.argument("study", metavar="FILE_OR_NAME")
+@click.argument("study", metavar="FILE_OR_NAME", shell_complete=complete_study)
 @click.option(
     "--profile",
     default="cpu",
@@ -35,7 +38,7 @@ def command_line() -> str:
     metavar="ADDRESS",
     help="Train on a dask cluster, such as tcp://10.0.0.1:8786 (extra: dask).",
 )
-@click.option("--pool", type=click.Path(file_okay=False), help="The folder of the runs.  [default: OUT/pool]")
+@click.option("--pool", type=NewPath(file_okay=False), help="The folder of the runs.  [default: OUT/pool]")
 @click.option("--data-dir", type=click.Path(), help="The folder of the data set's files (base.data.folder).")
 @click.option(
     "--set",
@@ -48,7 +51,7 @@ def command_line() -> str:
     "-o",
     "--out",
     default=None,
-    type=click.Path(file_okay=False),
+    type=NewPath(file_okay=False),
     help="The folder to write to.  [default: the study's name]",
 )
 @click.option("--dry-run", is_flag=True, help="List the runs, and which of them are in the pool.")
@@ -70,7 +73,6 @@ def study(
     if they are there. So an interrupted study goes on where it stopped, and studies with one pool share runs.
     """
     from fadiag.cli.progress import bar
-    from fadiag.cli.terminal import table
     from fadiag.studies import find_study, load_study, plan_study, run_study
 
     given = [] if data_dir is None else [f"base.data.folder={absolute_path(data_dir)}"]
@@ -81,7 +83,7 @@ def study(
         rows = [(one.name, one.address or "after the search", one.status or "to be made") for one in plan]
         table(("run", "address", "status"), rows)
         there = sum(one.status is not None for one in plan)
-        click.echo(f"{len(plan)} runs, {there} of them in the pool")
+        say(f"{len(plan)} runs, {there} of them in the pool")
         return
     found = run_study(
         declared,
@@ -92,7 +94,7 @@ def study(
         progress=bar,
         command=command_line(),
     )
-    click.echo(f"{found.answer}\n")
-    click.echo(f"page     {folder / 'page.md'}")
-    click.echo(f"tables   {folder} (table, conditions, contrasts, search: CSV)")
-    click.echo(f"report   {folder / 'report.html'}")
+    say(f"{found.answer}\n")
+    say(f"page     {folder / 'page.md'}")
+    say(f"tables   {folder} (table, conditions, contrasts, search: CSV)")
+    say(f"report   {folder / 'report.html'}")

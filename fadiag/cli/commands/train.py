@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from fadiag.cli.path_checks import checked_path, new_store
+from fadiag.cli.path_checks import NewPath, checked_path, new_store
+from fadiag.cli.terminal import say
 from fadiag.paths import absolute_path
 
 __all__ = ["train"]
@@ -56,7 +57,7 @@ def _origin(context: click.Context, parameter: click.Parameter, given: str | Non
     "--out",
     default="run.zarr",
     show_default=True,
-    type=click.Path(),
+    type=NewPath(),
     help="The store to write. It must not exist, but for --resume.",
 )
 def train(
@@ -84,7 +85,7 @@ def train(
         options["branch"] = checkpoint
         loaded = make_config(checkpoint.table, overrides, source=f"{origin[0]}@{origin[1]}")
         if loaded.label == checkpoint.config.label:
-            click.echo(
+            say(
                 f"warning: condition {loaded.label!r} and seed {loaded.seeds.init} are those of {origin[0]} "
                 "too, so the two runs cannot be drawn together; set another, as --set condition=NAME",
                 err=True,
@@ -102,4 +103,4 @@ def train(
             ),
             **options,
         )
-    click.echo(f"wrote {out}")
+    say(f"wrote {out}")

@@ -2,6 +2,8 @@
 
 import click
 
+from fadiag.cli.terminal import say
+
 __all__ = ["verify"]
 
 
@@ -18,7 +20,7 @@ def verify(runs: tuple[str, ...]) -> None:
     bad = []
     for run in runs:
         whole, line = _look_at(run)
-        click.echo(line)
+        say(line)
         if not whole:
             bad.append(run)
     if bad:

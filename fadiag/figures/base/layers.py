@@ -6,22 +6,9 @@ import xarray as xr
 
 from fadiag.errors import InputError
 from fadiag.figures.base.near_names import near
-from fadiag.results.layer_order import merge_orders
+from fadiag.results.layers import layers_of, output_layer, primary_layer
 
 __all__ = ["caption_layer", "chosen_layers", "layers_of", "output_layer", "primary_layer", "steps_of"]
-
-_PASSES = ("probe", "live")
-
-
-def layers_of(results: xr.DataTree) -> list[str]:
-    """Return the layers of the passes in forward order. Weights may have more, such as an unused head."""
-    kinds: dict[bool, list[list[str]]] = {True: [], False: []}
-    for key, node in results.children.items():
-        if "layer" in node.coords:
-            kinds[str(node.attrs.get("kind", key)) in _PASSES].append(
-                [str(v) for v in node.coords["layer"].values]
-            )
-    return merge_orders(kinds[True] or kinds[False])
 
 
 def steps_of(results: xr.DataTree, stream: str | None = None) -> list[int]:
@@ -30,25 +17,6 @@ def steps_of(results: xr.DataTree, stream: str | None = None) -> list[int]:
         if "step" in node.coords and (key == stream or (stream is None and "layer" in node.coords)):
             return [int(step) for step in node.coords["step"].values]
     return []
-
-
-def output_layer(results: xr.DataTree) -> str:
-    """Return the last layer of the passes; "" if no variable has layers."""
-    return next(reversed(layers_of(results)), "")
-
-
-def primary_layer(results: xr.DataTree) -> str:
-    """Return the layer that the study declared, else the one below the output; "" without layers."""
-    layers = layers_of(results)
-    declared = {
-        str(v)
-        for node in results.subtree
-        if "primary_layer" in node.coords
-        for v in node.coords["primary_layer"].values
-    }
-    if len(declared) == 1 and (only := declared.pop()) in layers:
-        return only
-    return layers[-2] if len(layers) > 1 else "".join(layers)
 
 
 def caption_layer(results: xr.DataTree, held: Sequence[str]) -> str:

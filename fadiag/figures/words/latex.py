@@ -1,22 +1,8 @@
 """Write a caption as LaTeX."""
 
-__all__ = ["latex"]
+from fadiag.results.latex import latex_text
 
-_ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "−": "$-$",
-    "±": r"$\pm$",
-    "°": r"$^\circ$",
-    "…": r"\ldots{}",
-    "Σ": r"$\Sigma$",
-    "²": "$^2$",
-    "⁴": "$^4$",
-    "ρ": r"$\rho$",
-    "ᵀ": r"$^\top$",
-    "`": "'",
-}
+__all__ = ["latex"]
 
 
 def latex(name: str, caption: str, small_print: str) -> str:
@@ -31,8 +17,7 @@ def latex(name: str, caption: str, small_print: str) -> str:
     <BLANKLINE>
     """
     text = " ".join(filter(None, [caption, small_print]))
-    escaped = "".join(_ESCAPES.get(c, c) for c in text)
     return (
         f"% Put this inside a figure environment: \\input{{{name}}}\n"
-        f"\\caption{{{escaped}}}\n\\label{{fig:{name}}}\n"
+        f"\\caption{{{latex_text(text)}}}\n\\label{{fig:{name}}}\n"
     )
