@@ -47,7 +47,7 @@ def main(out: Path) -> None:
     Trainer(model, arguments, train_dataset=images, callbacks=[record]).train()
     results = fadiag.analyze(out / "run.zarr")
     axes = ff.alignment_over_training(results, layer="vit.layers.1.mlp.fc2")
-    ff.save(axes.figure, out / "alignment_over_training", formats=("png",))
+    ff.save(axes, out / "alignment_over_training.png")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def main(out: Path) -> None:
     trainer = lightning.Trainer(max_epochs=4, accelerator="cpu", callbacks=[record], **quiet)
     trainer.fit(Digits(), DataLoader(TensorDataset(x, y), batch_size=64, shuffle=True))
     results = fadiag.analyze(out / "run.zarr")
-    ff.save(ff.credit_cosine(results).figure, out / "credit_cosine", formats=("png",))
+    ff.save(ff.credit_cosine(results), out / "credit_cosine.png")
 
 
 if __name__ == "__main__":

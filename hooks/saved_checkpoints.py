@@ -1,7 +1,8 @@
-"""Record the checkpoints of a finished run: load each one, and say how many updates came before it.
+"""Measure the saved checkpoints of a finished training: load each one, and say how many updates came before.
 
-Run it: ``python hooks/checkpoints.py --out checkpoints``; then ``fadiag inspect checkpoints/run.zarr``.
+Run it: ``python hooks/saved_checkpoints.py --out checkpoints``.
 Without an optimizer, only probes, weights and biases are recorded: no gradients, momenta or updates.
+Figure: ``alignment_over_training.png``, the cosine of the output layer's W with B.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import fadiag
+from fadiag import figures as ff
 from fadiag.training.datasets import read_digits
 
 
@@ -21,50 +23,37 @@ def build() -> nn.Sequential:
 
 
 def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    x, y = batch
-    return cross_entropy(model(x), y)
-
-
-def train(folder: Path) -> None:
-    """Train, and save a checkpoint NUMBER.pt after every 10 updates, in place of your own run."""
-    torch.manual_seed(0)
-    x, y, _, _ = read_digits().tensors(torch.device("cpu"))
-    model = build()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    order = torch.Generator("cpu").manual_seed(0)
-    torch.save(model.state_dict(), folder / "0.pt")
-    for step, batch in enumerate(torch.randperm(len(x), generator=order, device="cpu").split(32), start=1):
-        optimizer.zero_grad()
-        loss_of(model, (x[batch], y[batch])).backward()
-        optimizer.step()
-        if step % 10 == 0:
-            torch.save(model.state_dict(), folder / f"{step}.pt")
-
-
-def record(folder: Path, store: Path) -> None:
-    _, _, x, y = read_digits().tensors(torch.device("cpu"))
-    probe = fadiag.Probe((x[:128], y[:128]), loss_of)
-    checkpoints = {int(path.stem): path for path in folder.glob("*.pt")}
-    model = build()
-    # The recorder stores the initial weights and B when it is built, so load the first checkpoint first.
-    model.load_state_dict(torch.load(checkpoints[min(checkpoints)]))
-    # every=(): record only the steps that are given below.
-    with fadiag.Recorder(model, store, probes={"probe": probe}, every=(), meta={"rule": "fa"}) as recorder:
-        for step in sorted(checkpoints):
-            model.load_state_dict(torch.load(checkpoints[step]))
-            recorder.step(step=step)
+    return cross_entropy(model(batch[0]), batch[1])
 
 
 def main(out: Path) -> None:
-    folder = out / "saved"
-    folder.mkdir(parents=True)
-    train(folder)
-    record(folder, out / "run.zarr")
+    out.mkdir(parents=True)
+    x, y, x_test, y_test = read_digits().tensors(torch.device("cpu"))
+    torch.manual_seed(0)  # from here on your own training, which saves STEP.pt after every 20 updates
+    model = build()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for step in range(201):
+        if step % 20 == 0:
+            torch.save(model.state_dict(), out / f"{step}.pt")
+        batch = torch.randint(len(x), (32,))
+        optimizer.zero_grad()
+        loss_of(model, (x[batch], y[batch])).backward()
+        optimizer.step()
+    # fadiag: the recorder stores W_0 and B when it is built, so load the first checkpoint before.
+    checkpoints = {int(path.stem): path for path in out.glob("*.pt")}
+    model = build()
+    model.load_state_dict(torch.load(checkpoints[0]))
+    probes = {"probe": fadiag.Probe((x_test[:128], y_test[:128]), loss_of)}
+    # every=(): record only the steps that are given below.
+    with fadiag.Recorder(model, out / "run.zarr", probes=probes, every=(), meta={"rule": "fa"}) as recorder:
+        for step in sorted(checkpoints):
+            model.load_state_dict(torch.load(checkpoints[step]))
+            recorder.step(step=step)
+    results = fadiag.analyze(out / "run.zarr")
+    ff.save(ff.alignment_over_training(results), out / "alignment_over_training.png")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True, help="a folder for the checkpoints and the store")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, required=True, help="a folder for checkpoints, store and figure")
     main(parser.parse_args().out)

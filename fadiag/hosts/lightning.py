@@ -14,9 +14,9 @@ class Record(lightning.Callback):
     """Record a Lightning run: ``Trainer(callbacks=[Record("run.zarr", probes=..., every=...)])``.
 
     The callback opens a `fadiag.Recorder` when training starts. It calls the recorder after each update, and
-    closes it after the last. A run that continues from a checkpoint continues in its store. An exception marks
-    the store ``failed``. The last record has the weights of the last update, even if another callback averages
-    weights.
+    closes it after the last. A run that continues from a checkpoint continues in its store. An exception
+    marks the store ``failed``. The last record has the weights of the last update, even if another callback
+    averages weights.
 
     Parameters
     ----------

@@ -53,6 +53,7 @@ def images(count):
 @pytest.fixture
 def trainer(tmp_path):
     """Return the function that makes a trainer with the callback, which is ``trainer.record``."""
+
     def make(*others, kind=transformers.Trainer, before=(), record=None, live=None, **arguments):
         samples = images(128)
         probe = fadiag.Probe((samples[0]["x"][None], samples[0]["labels"][None]), loss_of)
