@@ -36,17 +36,15 @@ def using(module: OwnFA, matrix: Tensor):
         module.B = own
 
 
-ADAPTER = fadiag.LayerAdapter((OwnFA,), lambda m: m.weight, lambda m: m.B, "layerwise", using)
-
-
 def main(out: Path) -> None:
+    adapter = fadiag.LayerAdapter((OwnFA,), lambda m: m.weight, lambda m: m.B, "layerwise", using)
     torch.manual_seed(0)
     x, y, x_test, y_test = read_digits().tensors(torch.device("cpu"))
     model = nn.Sequential(nn.Flatten(), OwnFA(64, 32), nn.ReLU(), OwnFA(32, 32), nn.ReLU(), OwnFA(32, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     probe = fadiag.Probe((x_test[:128], y_test[:128]), lambda m, b: cross_entropy(m(b[0]), b[1]), redraws=9)
     options = {"optimizer": optimizer, "probes": {"probe": probe}, "every": 20, "meta": {"rule": "own FA"}}
-    with fadiag.Recorder(model, out / "run.zarr", adapters=(ADAPTER,), **options) as recorder:
+    with fadiag.Recorder(model, out / "run.zarr", adapters=(adapter,), **options) as recorder:
         for batch in torch.randint(len(x), (100, 64)):
             optimizer.zero_grad()
             cross_entropy(model(x[batch]), y[batch]).backward()
@@ -57,5 +55,5 @@ def main(out: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="a folder for store and figure")
     main(parser.parse_args().out)
