@@ -14,7 +14,6 @@ autodoc_typehints = "none"
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-suppress_warnings = ["myst.xref_missing"]
 napoleon_use_ivar = True
 
 

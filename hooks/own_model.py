@@ -1,6 +1,7 @@
 """Train a network and data of your own with fadiag's trainer: record, measure, draw.
 
-Run it: ``python hooks/own_model.py --out own_model``; the figure is ``rank_by_depth.pdf`` there.
+Run it: ``python hooks/own_model.py --out own_model``.
+Figure: ``rank_by_depth.pdf``, the effective rank of the error in each layer, under BP and FA.
 """
 
 import argparse
@@ -42,12 +43,10 @@ def main(out: Path) -> None:
         )
         stores.append(train(config, out / f"{rule}.zarr", model=net, data=Spirals()))
     results = fadiag.analyze(stores)
-    ff.save(ff.rank_by_depth(results).figure, out / "rank_by_depth", formats=("pdf", "png"))
+    ff.save(ff.rank_by_depth(results), out / "rank_by_depth", formats=("pdf", "png"))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True, help="a folder for stores and figure")
     main(parser.parse_args().out)

@@ -1,6 +1,7 @@
 """Record a plain PyTorch loop. Only the lines marked (fadiag) are new.
 
-Run it: ``python hooks/plain_loop.py --out plain_loop``; then ``fadiag inspect plain_loop/run.zarr``.
+Run it: ``python hooks/plain_loop.py --out plain_loop``.
+Figure: ``layer_step_heatmap.png``, the effective rank of the error in all layers at all recorded steps.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import fadiag
+from fadiag import figures as ff
 from fadiag.training.datasets import read_digits
 
 
@@ -38,11 +40,11 @@ def main(out: Path) -> None:
                 loss.backward()
                 optimizer.step()
                 recorder.step(loss=loss.item())  # (fadiag)
+    results = fadiag.analyze(out / "run.zarr")  # (fadiag)
+    ff.save(ff.layer_step_heatmap(results), out / "layer_step_heatmap.png")  # (fadiag)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True, help="a folder for the store")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, required=True, help="a folder for store and figure")
     main(parser.parse_args().out)

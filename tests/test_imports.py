@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "rules": {"errors", "torch"},
     "capture": {"errors", "paths", "signals", "torch", "store", "spectra", "rules"},
     "testing": {"errors", "torch", "capture"},
+    "hosts": {"errors", "capture"},
     "training": {"errors", "paths", "torch", "rules", "capture", "store"},
     "results": {"errors", "paths", "xarray", "zarr", "pandas", "spectra"},
     # scipy: loaded for its BLAS, which is held at one thread; no function of it is called.

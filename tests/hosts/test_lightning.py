@@ -1,4 +1,4 @@
-"""The recipe for Lightning, in the whole life of a training."""
+"""The callback for Lightning, in the whole life of a training."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fadiag.errors import StoreError
+from fadiag.rules import convert
 from fadiag.store import open_run, run_info
+from tests.capture.toy import loss_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,15 +24,28 @@ from lightning.pytorch.callbacks import (  # noqa: E402
     StochasticWeightAveraging,
 )
 
+from fadiag.hosts.lightning import Record  # noqa: E402
+
+
+class Net(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        layers = (nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10))
+        self.net = convert(nn.Sequential(*layers), rule="fa", seed=0)
+
+    def forward(self, x):
+        return self.net(x)
+
+    def training_step(self, batch):
+        return loss_of(self, batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9)
+
 
 @pytest.fixture
-def module(recipe):
-    return recipe("lightning_callback", "lightning")
-
-
-@pytest.fixture
-def fit(module, tmp_path):
-    """Return the function that fits a model with the recipe's callback, which is ``trainer.record``."""
+def fit(tmp_path):
+    """Return the function that fits a model with the callback, which is ``trainer.record``."""
 
     def run(
         loader,
@@ -45,7 +60,7 @@ def fit(module, tmp_path):
         held_out=None,
         **options,
     ):
-        record = record or module.Record(tmp_path / "run.zarr", every=every)
+        record = record or Record(tmp_path / "run.zarr", every=every)
         trainer = lightning.Trainer(
             max_epochs=epochs,
             callbacks=[*before, record, *others],
@@ -56,7 +71,7 @@ def fit(module, tmp_path):
             **{"enable_checkpointing": False, **options},
         )
         trainer.record = record
-        trainer.fit(model or module.Digits(), loader, held_out, ckpt_path=resume, weights_only=False)
+        trainer.fit(model or Net(), loader, held_out, ckpt_path=resume, weights_only=False)
         return trainer
 
     return run
@@ -69,10 +84,10 @@ def batches(count):
 
 
 @pytest.fixture
-def watched(module):
+def watched():
     """Return the function that makes a model which keeps the weight that each update left, as ``after``."""
 
-    class Watched(module.Digits):
+    class Watched(Net):
         def __init__(self):
             super().__init__()
             self.after = {}
@@ -82,7 +97,7 @@ def watched(module):
             self.after.setdefault(self.trainer.global_step, self.net[1].weight.detach().numpy().copy())
 
         def validation_step(self, batch):
-            self.log("val/loss", module.loss_of(self, batch))
+            self.log("val/loss", loss_of(self, batch))
 
         test_step = validation_step
 
@@ -136,9 +151,9 @@ def test_early_stopping(first, fit, watched, tmp_path):
     check_weights(run, model, first=1)
 
 
-def test_validate_before_and_the_best_model_after(fit, watched, module, tmp_path):
+def test_validate_before_and_the_best_model_after(fit, watched, tmp_path):
     model, loader = watched(), batches(4)
-    record = module.Record(tmp_path / "run.zarr", every=5)
+    record = Record(tmp_path / "run.zarr", every=5)
     lightning.Trainer(accelerator="cpu", logger=False, callbacks=[record], barebones=True).validate(
         model, loader
     )
@@ -175,12 +190,12 @@ def test_fit_again_goes_on_and_another_trainer_begins(fit, watched, tmp_path):
     np.testing.assert_array_equal(open_run(tmp_path / "second.zarr")["state/step"], [0, 2, 4])
 
 
-def test_steps_are_updates_and_their_loss_is_of_all_accumulated_batches(fit, module, tmp_path):
+def test_steps_are_updates_and_their_loss_is_of_all_accumulated_batches(fit, tmp_path):
     loader = batches(7)
     torch.manual_seed(0)
-    model = module.Digits()
+    model = Net()
     with torch.no_grad():  # before the first update
-        expected = np.mean([module.loss_of(model, batch).item() for batch in list(loader)[:2]])
+        expected = np.mean([loss_of(model, batch).item() for batch in list(loader)[:2]])
     fit(loader, model=model, accumulate_grad_batches=2)
     run = open_run(tmp_path / "run.zarr")
     np.testing.assert_array_equal(run["log/step"], [0, 1, 2, 3])  # 2 + 2 + 2 + 1 batches
@@ -190,10 +205,10 @@ def test_steps_are_updates_and_their_loss_is_of_all_accumulated_batches(fit, mod
 
 
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_gradients_are_those_of_the_updates(accumulated, fit, module, tmp_path):
+def test_gradients_are_those_of_the_updates(accumulated, fit, tmp_path):
     """It makes them in a closure that it gives to the optimizer's step."""
 
-    class Plain(module.Digits):
+    class Plain(Net):
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.5)
 
@@ -224,10 +239,10 @@ def test_goes_on_from_a_checkpoint_in_the_same_store(averaged, fit, watched, tmp
 
 
 @pytest.mark.parametrize("name", ["loss", "another"])
-def test_two_optimizers_step_together_and_a_batch_may_be_left_out(name, fit, module, tmp_path):
+def test_two_optimizers_step_together_and_a_batch_may_be_left_out(name, fit, tmp_path):
     loader = batches(4)
 
-    class Twice(module.Digits):
+    class Twice(Net):
         def __init__(self):
             super().__init__()
             self.automatic_optimization = False
@@ -235,7 +250,7 @@ def test_two_optimizers_step_together_and_a_batch_may_be_left_out(name, fit, mod
         def training_step(self, batch, batch_idx):
             if batch_idx == 1:
                 return None
-            loss = module.loss_of(self, batch)
+            loss = loss_of(self, batch)
             self.manual_backward(loss)
             for optimizer in self.optimizers():
                 optimizer.step()
@@ -259,8 +274,8 @@ def test_two_optimizers_step_together_and_a_batch_may_be_left_out(name, fit, mod
         assert "loss" not in open_run(path)["log"]
 
 
-def test_run_that_fails_leaves_a_failed_store(fit, module, tmp_path):
-    class Failing(module.Digits):
+def test_run_that_fails_leaves_a_failed_store(fit, tmp_path):
+    class Failing(Net):
         def training_step(self, batch, batch_idx):
             if batch_idx == 3:
                 raise RuntimeError("no more")

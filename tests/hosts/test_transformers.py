@@ -1,4 +1,4 @@
-"""The recipe for the Hugging Face Trainer, in the whole life of a training."""
+"""The callback for the Hugging Face Trainer, in the whole life of a training."""
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ pytestmark = [
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
+from fadiag.hosts.transformers import Record  # noqa: E402
 
 
 class Net(nn.Module):
@@ -50,14 +51,13 @@ def images(count):
 
 
 @pytest.fixture
-def trainer(recipe, tmp_path):
-    """Return the function that makes a trainer with the recipe's callback, which is ``trainer.record``."""
-    module = recipe("hf_trainer", "accelerate")
+def trainer(tmp_path):
+    """Return the function that makes a trainer with the callback, which is ``trainer.record``."""
 
     def make(*others, kind=transformers.Trainer, before=(), record=None, live=None, **arguments):
         samples = images(128)
         probe = fadiag.Probe((samples[0]["x"][None], samples[0]["labels"][None]), loss_of)
-        record = record or module.Record(tmp_path / "run.zarr", probes={"p": probe}, every=7, live=live)
+        record = record or Record(tmp_path / "run.zarr", probes={"p": probe}, every=7, live=live)
         weights = Weights()
         made = kind(
             Net(),

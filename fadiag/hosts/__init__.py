@@ -1,0 +1,1 @@
+"""Callbacks that record the runs of other training frameworks; each module needs its framework."""
