@@ -1,5 +1,6 @@
 """Configure Sphinx."""
 
+import logging
 import os
 import re
 import subprocess
@@ -27,6 +28,7 @@ html_title = f"fadiag {__version__}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_copy_source = False
+html_show_copyright = False
 autodoc_typehints = "none"
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["deflist", "dollarmath"]
@@ -41,6 +43,19 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+logging.getLogger("traitlets").setLevel(logging.WARNING)
+# The kernels draw vector graphics of one size, and log errors only.
+KERNEL = """
+c.IPKernelApp.log_level = 40
+c.InlineBackend.figure_formats = {"svg"}
+c.InlineBackend.rc = {
+    "figure.figsize": (6.4, 2.6), "figure.constrained_layout.use": True,
+    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 8,
+}
+"""
+os.environ["IPYTHONDIR"] = str(HERE / "_build" / "ipython")
+(profile := HERE / "_build" / "ipython" / "profile_default").mkdir(parents=True, exist_ok=True)
+(profile / "ipython_kernel_config.py").write_text(KERNEL, encoding="utf-8")
 
 # Links to the pages of Python, torch, ... need the internet, and a failed download is a warning.
 if os.environ.get("FADIAG_DOCS_ONLINE"):
