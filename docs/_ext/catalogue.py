@@ -1,4 +1,4 @@
-"""Make the lists of all metrics and all signals from the tables of the code, with the directive `catalogue`."""
+"""Make the lists of all metrics and signals from the tables of the code, with the directive `catalogue`."""
 
 from collections.abc import Iterable, Iterator
 
@@ -25,6 +25,7 @@ _FAMILIES: dict[str, tuple[Metric, ...]] = {
     "trajectory": TRAJECTORY_METRICS,
 }
 assert sum(map(len, _FAMILIES.values())) == len(TABLE), "a family of metrics is not in the catalogue"
+_SHAPES = {"sample": "one number per sample", "scalar": "one number"}
 
 
 def _code(words: Iterable[str]) -> str:
@@ -37,7 +38,8 @@ def _pattern(metric: Metric) -> tuple[str, str, str]:
     if not metric.name.startswith(f"{signal}_") or metric.layers != "all":
         return metric.name, metric.long_name, metric.formula
     words = metric.long_name.replace(f"{signal}_bp", "<signal>_bp").replace(signal, "<signal>")
-    return metric.name.replace(signal, "<signal>", 1), words.replace("<signal>_bp", "its twin"), metric.formula
+    name = metric.name.replace(signal, "<signal>", 1)
+    return name, words.replace("<signal>_bp", "its twin"), metric.formula
 
 
 def _nulls(metric: Metric) -> str:
@@ -84,9 +86,7 @@ def _signals() -> Iterator[str]:
         yield f"`{signal.name}`"
         yield f": {signal.definition}".replace("*", r"\*").replace("_", r"\_")
         facts = [f"**Taken at**: {signal.taken_at}", f"**Streams**: {', '.join(signal.streams)}"]
-        facts += [f"**Shape**: that of the {signal.shape}"] if signal.shape not in ("sample", "scalar") else []
-        facts += ["**Shape**: one number per sample"] if signal.shape == "sample" else []
-        facts += ["**Shape**: one number"] if signal.shape == "scalar" else []
+        facts += [f"**Shape**: {_SHAPES.get(signal.shape, f'that of the {signal.shape}')}"]
         facts += [f"**Exact twin**: `{signal.twin}`"] if signal.twin else []
         facts += ["**Needs** a known gate"] if signal.needs_gate else []
         facts += ["**Needs** the optimizer"] if signal.needs_optimizer else []
@@ -121,7 +121,7 @@ _LISTS = {"signals": _signals, "parts": _parts, "null-arrays": _null_arrays, "nu
 
 
 class Catalogue(SphinxDirective):
-    """The entries of one list: a family of metrics, ``signals``, ``parts``, ``null-arrays``, ``null-words``."""
+    """The entries of one list: a family of metrics, signals, parts, null-arrays or null-words."""
 
     required_arguments = 1
 

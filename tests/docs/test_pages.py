@@ -10,6 +10,7 @@ from fadiag.figures import FIGURES, ON_REQUEST
 DOCS = Path(__file__).parents[2] / "docs"
 NAMES = [figure.name for figure in (*FIGURES, *ON_REQUEST)]
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
+DASHES = str.maketrans(" _", "--")
 LINK = re.compile(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)")
 
 
@@ -18,9 +19,9 @@ def prose(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as MyST makes them."""
+    """Return the anchors of a page's headings, as Sphinx makes them."""
     titles = re.findall(r"^#{1,3} (.+)$", prose(page), flags=re.M)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().translate(DASHES) for title in titles}
 
 
 def sections(page: Path) -> list[str]:
@@ -46,4 +47,4 @@ def test_links_between_pages_arrive(page: Path) -> None:
         other = (page.parent / target).resolve() if target else page
         assert other.exists(), f"{page.name} links to {target}"
         if anchor and other.suffix == ".md":
-            assert anchor in anchors(other), f"{page.name} links to {target}#{anchor}"
+            assert anchor.translate(DASHES) in anchors(other), f"{page.name} links to {target}#{anchor}"
