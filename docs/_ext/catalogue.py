@@ -1,5 +1,6 @@
 """Make the lists of all metrics and signals from the tables of the code, with the directive `catalogue`."""
 
+import re
 from collections.abc import Iterable, Iterator
 
 from docutils.nodes import Node
@@ -25,6 +26,8 @@ _FAMILIES: dict[str, tuple[Metric, ...]] = {
     "trajectory": TRAJECTORY_METRICS,
 }
 assert sum(map(len, _FAMILIES.values())) == len(TABLE), "a family of metrics is not in the catalogue"
+#: The end of a rank's name in words: raw and centered forms share an entry.
+_FORM = re.compile(r", (raw|centered)$")
 _SHAPES = {"sample": "one number per sample", "scalar": "one number"}
 
 
@@ -57,27 +60,30 @@ def _nulls(metric: Metric) -> str:
 
 
 def _metrics(family: str) -> Iterator[str]:
-    groups: dict[tuple[str, str, str], list[Metric]] = {}
+    groups: dict[tuple[str, str], list[Metric]] = {}
     for metric in _FAMILIES[family]:
-        groups.setdefault(_pattern(metric), []).append(metric)
-    for (name, words, formula), metrics in groups.items():
-        first = metrics[0]
-        alone = len(metrics) == 1
-        yield f"`{first.name if alone else name}`"
-        yield f": {first.long_name if alone else words.replace('<signal>', 'signal')}".replace("*", r"\*")
-        yield f"  : `{formula.removesuffix(OF_ZEROS)}`"
-        facts = [] if alone else [f"**Signals**: {_code(dict.fromkeys(m.signals[0] for m in metrics))}"]
+        _, words, formula = _pattern(metric)
+        groups.setdefault((_FORM.sub("", words), formula), []).append(metric)
+    for (words, formula), metrics in groups.items():
+        first, signals = metrics[0], dict.fromkeys(metric.signals[0] for metric in metrics)
+        alone = len(signals) == 1
+        yield _code(dict.fromkeys(m.name if alone else _pattern(m)[0] for m in metrics))
+        said = _FORM.sub("", first.long_name) if alone else words.replace("<signal>", "signal")
+        yield f": {said}".replace("*", r"\*")
+        yield f": `{formula.removesuffix(OF_ZEROS)}`"
+        facts = [] if alone else [f"**Signals**: {_code(signals)}"]
         facts += [f"**Streams**: {', '.join(dict.fromkeys(k for m in metrics for k in m.kinds))}"]
         facts += [f"**Layers**: {LAYERS[first.layers]}"] if first.layers in LAYERS else []
         facts += [f"**Unit**: {first.units}"] if first.units != "1" else []
         facts += [f"**Bound**: `{first.bound_formula}`"] if first.bound_formula else []
         with_null = [m for m in metrics if m.null is not None]
         if with_null:
-            of = "" if len(with_null) == len(metrics) else f" (of {_code(m.signals[0] for m in with_null)})"
-            facts += [f"**Nulls**: {_nulls(with_null[0])}{of}"]
-        facts += [f"**NaN**: {first.undefined}"] if first.undefined else []
+            some = dict.fromkeys(m.signals[0] for m in with_null)
+            facts += [f"**Nulls**: {_nulls(with_null[0])}" + ("" if alone else f" (of {_code(some)})")]
+        undefined = first.undefined if alone else first.undefined.replace(f"{first.signals[0]}_bp", "the twin")
+        facts += [f"**NaN**: {undefined}"] if undefined else []
         facts += [f"**Source**: {first.source}"] if first.source != "definition" else []
-        yield f"  : {'. '.join(facts)}."
+        yield f": {'. '.join(facts)}."
         yield ""
 
 
@@ -91,7 +97,7 @@ def _signals() -> Iterator[str]:
         facts += ["**Needs** a known gate"] if signal.needs_gate else []
         facts += ["**Needs** the optimizer"] if signal.needs_optimizer else []
         facts += ["**On request** only"] if signal.optional else []
-        yield f"  : {'. '.join(facts)}."
+        yield f": {'. '.join(facts)}."
         yield ""
 
 
