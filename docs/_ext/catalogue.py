@@ -80,7 +80,9 @@ def _metrics(family: str) -> Iterator[str]:
         if with_null:
             some = dict.fromkeys(m.signals[0] for m in with_null)
             facts += [f"**Nulls**: {_nulls(with_null[0])}" + ("" if alone else f" (of {_code(some)})")]
-        undefined = first.undefined if alone else first.undefined.replace(f"{first.signals[0]}_bp", "the twin")
+        undefined = (
+            first.undefined if alone else first.undefined.replace(f"{first.signals[0]}_bp", "the twin")
+        )
         facts += [f"**NaN**: {undefined}"] if undefined else []
         facts += [f"**Source**: {first.source}"] if first.source != "definition" else []
         yield f": {'. '.join(facts)}."
