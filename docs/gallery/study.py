@@ -11,12 +11,21 @@ SHARED = {
     "data": {"name": "digits"},
     "train": {"epochs": 5, "batch_size": 50},
     "model": {"hidden": [64, 64, 64]},
-    "record": {"every": 29, "probe_samples": 128, "redraws": 19, "gate_draws": 10, "error_fa": True},
+    "record": {
+        "every": 29,
+        "probe_samples": 128,
+        "redraws": 19,
+        "gate_draws": 10,
+        "error_fa": True,
+    },
 }
 CONDITIONS = {
     "bp": {"rule": "bp", "optimizer": {"learning_rate": 0.03}},
     "fa": {"rule": "fa", "optimizer": {"learning_rate": 0.03}},
-    "fa+muon": {"rule": "fa", "optimizer": {"name": "muon", "learning_rate": 0.01}},
+    "fa+muon": {
+        "rule": "fa",
+        "optimizer": {"name": "muon", "learning_rate": 0.03, "rest": {"learning_rate": 0.01}},
+    },
 }
 
 if __name__ == "__main__":
