@@ -22,7 +22,7 @@ from fadiag.capture.session.dry_run import estimate
 from fadiag.capture.session.existing import IfExists
 from fadiag.capture.session.manifest import manifest_of
 from fadiag.capture.session.readers import build_readers
-from fadiag.capture.session.recorded_table import recorded_table
+from fadiag.capture.session.recorded_table import as_html, recorded_table
 from fadiag.capture.session.session import Session
 from fadiag.capture.session.storage import Storage
 from fadiag.capture.session.stream_writer import checked_scalars
@@ -197,6 +197,9 @@ class Recorder:
         table = self._table(asked=not self._why_closed)
         return f"Recorder({str(self._path)!r}, step {self.current_step}, {way})\n{table}"
 
+    def _repr_html_(self) -> str:
+        return as_html(repr(self))
+
     @property
     def current_step(self) -> int:
         """The number of updates applied so far."""
@@ -282,10 +285,7 @@ class Recorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._abandon()
+        self.close() if kind is None else self._abandon()
 
     def _numbers(self, scalars: Mapping[str, Any]) -> dict[str, float]:
         if self._why_closed:

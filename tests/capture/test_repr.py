@@ -1,6 +1,8 @@
 """The reprs of recorder, probe, live options and storage; `fadiag inspect` shows the recorder's table."""
 
+from collections import OrderedDict
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -58,6 +60,16 @@ def test_a_recorder_shows_a_line_for_each_layer(tmp_path: Path) -> None:
     assert repr(recorder) == f"Recorder({str(path)!r}, step 1, closed)\n{MLP}"
     assert inspect_run(path).layer_table() == MLP
     assert f"\n{MLP}\n" in CliRunner().invoke(main, ["inspect", str(path)]).output
+
+
+def test_in_a_notebook_the_table_keeps_its_lines_and_names_are_no_markup(tmp_path: Path) -> None:
+    model = nn.Sequential(OrderedDict({"<b>": nn.Linear(6, 3)}))
+    recorder = record(model, tmp_path / "run.zarr")
+    page = ElementTree.fromstring(recorder._repr_html_())
+    assert page.tag == "pre"
+    assert page.get("style").startswith("white-space: pre;")
+    assert page.text == repr(recorder)
+    assert "\n<b>" in page.text
 
 
 def test_before_the_first_update_it_shows_what_was_asked_for(tmp_path: Path) -> None:

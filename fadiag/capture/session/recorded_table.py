@@ -1,6 +1,7 @@
 """Lay out what a recorder records as a table of its layers."""
 
 from collections.abc import Collection, Mapping
+from html import escape
 from typing import Any
 
 from fadiag.capture.layers.attributes import layer_attrs
@@ -10,7 +11,7 @@ from fadiag.capture.session.readers import Readers
 from fadiag.capture.session.stream_writer import StreamWriter
 from fadiag.store import layer_table
 
-__all__ = ["recorded_table"]
+__all__ = ["as_html", "recorded_table"]
 
 _Layers = list[tuple[Mapping[str, Any], Collection[str]]]
 
@@ -54,3 +55,12 @@ def _asked(readers: Readers, attrs: Mapping[str, Mapping[str, Any]]) -> dict[str
     if readers.live is not None:
         found["live"] = [(own, readers.live.asked.signals) for own in attrs.values()]
     return found
+
+
+def as_html(table: str) -> str:
+    """Return a table of text for a notebook, which would break the long lines of plain text.
+
+    >>> as_html("layer  type")
+    '<pre style="white-space: pre; overflow-x: auto">layer  type</pre>'
+    """
+    return f'<pre style="white-space: pre; overflow-x: auto">{escape(table)}</pre>'
