@@ -14,7 +14,7 @@ from fadiag.errors import FadiagError, StoreError
 from fadiag.results import save_results
 from tests.results.synthetic_results import SMALL, synthetic
 
-COMMANDS = ("demo", "study", "train", "inspect", "analyze", "figure", "report")
+COMMANDS = ("demo", "study", "train", "watch", "inspect", "analyze", "figure", "table", "report")
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +164,7 @@ def test_figure_lists() -> None:
         "accuracy_against_rank",
         "layer_step_heatmap",
         "update_chain",
+        "rank_ratios",
         "spectrum",
         "two_by_two",
     ]
@@ -172,7 +173,7 @@ def test_figure_lists() -> None:
 def test_figure_draws_tells_and_writes(results, tmp_path) -> None:
     done = invoke("figure", "accuracy_over_training", results, "-o", tmp_path / "a.png", "--style", "nature")
     assert done.exit_code == 0, done.output
-    assert "fa is below bp (fa − bp = −7.00 points" in done.output
+    assert "fa − bp = −7.02 points [−7.27, −6.77]" in done.output
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert (
         (tmp_path / "a.csv").read_text().startswith("panel,kind,variable,condition,layer,step,seed,x,value,")

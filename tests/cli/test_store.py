@@ -8,7 +8,7 @@ import xarray as xr
 from click.testing import CliRunner
 
 from fadiag.cli import main
-from fadiag.results import save_results
+from fadiag.results import save_results, select
 from fadiag.store import ArraySpec, RunWriter
 from tests.results.synthetic_results import synthetic
 
@@ -144,7 +144,8 @@ def test_export_writes_netcdf(run, tmp_path) -> None:
 
 
 def test_compare_shows_what_differs(tmp_path) -> None:
-    bp, fa = (save_results(synthetic((m,)), tmp_path / f"{m}.zarr") for m in ("bp", "fa"))
+    both = synthetic(("bp", "fa"))
+    bp, fa = (save_results(select(both, condition=m), tmp_path / f"{m}.zarr") for m in ("bp", "fa"))
     done = invoke("compare", bp, fa, "-o", tmp_path / "table.csv")
     assert done.exit_code == 0, done.output
     row = next(line for line in done.output.splitlines() if "test_accuracy" in line)

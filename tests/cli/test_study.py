@@ -50,7 +50,7 @@ def test_a_dry_run_lists_the_runs_and_makes_none(file: Path, tmp_path: Path) -> 
 
 def test_unknown_studies_profiles_and_keys_are_one_line(file: Path) -> None:
     assert (
-        "error: no study 'demoo': fadiag has alignment_dynamics, demo, dose"
+        "error: no study 'demoo': fadiag has alignment_dynamics, choices, demo, dose"
         in ran("study", "demoo", code=1).output
     )
     assert "has no profile 'cii'; did you mean 'ci'" in ran("study", file, "--profile", "cii", code=1).output

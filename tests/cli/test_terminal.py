@@ -132,7 +132,7 @@ def test_no_control_character_of_results_is_printed(words, evil_results, tmp_pat
 def test_a_traceback_is_without_control_characters(evil_results) -> None:
     words = [sys.executable, "-m", "fadiag", "--debug", "table", str(evil_results), "--layer", "none"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.stderr.startswith("Traceback")
+    assert "\nTraceback" in done.stderr
     assert "fc\\x1b[2J" in done.stderr
     assert controls(done.stderr) == []
 
@@ -153,7 +153,7 @@ def test_any_encoding_can_be_written(charset, results, evil_run) -> None:
     shape = "step 3 x sample 8 x out 4" if charset == "ascii" else "step 3 × sample 8 × out 4"
     assert shape in found["inspect"]
     minus = "−" if charset == "utf-8" else "-"
-    assert f"fa {minus} bp = {minus}7.00 points" in found["figure"]
+    assert f"fa {minus} bp = {minus}7.02 points" in found["figure"]
 
 
 def test_a_character_without_a_lookalike_is_an_escape(capsysbinary) -> None:
@@ -217,7 +217,7 @@ def test_compare_is_readable_at_80_columns(on_terminal, results) -> None:
     head = next(line for line in lines if line.startswith("variable"))
     assert head.split() == ["variable", "layer", "bp", "fa", "difference", "[95", "%", "interval]"]
     row = next(line for line in lines if line.startswith("error_participation_"))
-    assert re.search(r"fc\d +\d+(\.\d+)? +\d+(\.\d+)?  -\d+(\.\d+)? \[-\d", row)
+    assert re.search(r"(fc\d|out) +\d+(\.\d+)? +\d+(\.\d+)?  -\d+(\.\d+)? \[-\d", row)
     assert not any("activ" in line for line in lines)
 
 

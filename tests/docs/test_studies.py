@@ -16,7 +16,7 @@ DECIMAL = re.compile(r"(?<![\w.,])[−-]?\d[\d,]*\.\d+(?![\w.])")
 def cells(folder: Path) -> list[float]:
     """Return all numbers of the tables of a study."""
     found = []
-    for path in sorted(folder.glob("*.csv")):
+    for path in sorted(folder.rglob("*.csv")):
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.reader(file):
                 for cell in row:

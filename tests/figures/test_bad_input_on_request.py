@@ -57,7 +57,7 @@ def test_figures_on_request_are_drawn_where_results_hold_them(figure) -> None:
     drawn = figure.draw(kept())
     assert_inside(drawn)
     assert_apart(drawn)
-    assert len(ff.numbers(drawn)) > 50
+    assert len(ff.numbers(drawn)) > 30
     assert "Not drawn" not in ff.caption(drawn)
     assert not figure.missing(kept())
     assert "Not drawn" in figure.caption(only(synthetic(), run=slice(0, 0)))

@@ -75,7 +75,7 @@ def test_latex_escapes_names_and_minus_signs() -> None:
     tree["probe"] = probe
     lines = condition_table(tree, ["error_cosine"]).latex().splitlines()
     assert lines[4] == r"condition & error cosine & test accuracy (\%) \\"
-    assert lines[7].startswith(r"fa\_5\%-x  & $-$0.553 [$-$0.")
+    assert lines[7].startswith(r"fa\_5\%-x  & $-$0.558 [$-$0.")
 
 
 def test_what_cannot_be_a_table_is_refused() -> None:

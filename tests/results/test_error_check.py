@@ -13,7 +13,7 @@ from fadiag.cli import main
 from fadiag.errors import CaptureWarning
 from fadiag.report import render
 from fadiag.report.alerts import alerts
-from fadiag.report.question import ask, declared_of
+from fadiag.report.question import ask
 from fadiag.results import by_condition, load_results, save_results, select, to_pandas
 from fadiag.results.error_check import doubts, doubts_by_verdict
 from tests.capture.toy import labelled, loss_of
@@ -80,7 +80,7 @@ def test_a_stream_without_anything_to_check_has_no_verdicts(make_run):
 
 def doubted(results):
     """Return the alerts of a report that speak of error_bp."""
-    found = alerts(results, ask(results, declared_of(None)))
+    found = alerts(results, ask(results))
     return [(alert.where, alert.what) for alert in found if alert.what.startswith("error_bp")]
 
 

@@ -48,7 +48,6 @@ def metrics(words: tuple[str, ...], as_json: bool) -> None:
                     max(width(), 40),
                     initial_indent=head,
                     subsequent_indent=" " * len(head),
-                    break_long_words=False,
                 )
             )
 
