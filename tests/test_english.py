@@ -13,7 +13,9 @@ import fadiag
 
 ROOT = Path(fadiag.__file__).parents[1]
 CODE = sorted(path for room in ("fadiag", "hooks") for path in (ROOT / room).rglob("*.py"))
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+#: A study writes its page, with a caption for each figure.
+WRITTEN = set((ROOT / "docs" / "studies").glob("*/page.md"))
+PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")} - WRITTEN)
 LONGEST = 35
 #: Words that the project's English does without; a plainer word says the same.
 AVOIDED = re.compile(r"\b(told|tells|whereof|thereof|beforehand|kept beside)\b", re.IGNORECASE)
