@@ -179,3 +179,12 @@ def test_the_bound_is_drawn_where_the_results_hold_it() -> None:
     assert 9.0 in ff.numbers(ax).query("kind == 'bound'")["value"].values
     without = draw(ff.rank_by_depth, synthetic(**SMALL), signal="modulator").figure.legends[0]
     assert [text.get_text() for text in without.get_texts()] == ["bp", "fa"]
+
+
+def test_a_bound_far_below_the_ranks_does_not_stretch_the_axis() -> None:
+    results = synthetic(("bp", "fa"))
+    results.attrs["k"] = "classes - 1"
+    results["probe/error_overlap"].attrs["k"] = 9
+    inner = ff.rank_by_depth(results, layers=["fc1", "fc2"], metric="participation_ratio", ax=axes())
+    assert inner.get_ylim()[0] > 9
+    assert ff.rank_by_depth(results, metric="participation_ratio", ax=axes()).get_ylim()[0] < 9

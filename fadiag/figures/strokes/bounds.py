@@ -22,7 +22,8 @@ def bounds(panel: Panel, measure: Measure, values: xr.DataArray) -> None:
     if not measure.rank:
         return
     for bound, words in ((measure.roof, "N"), (classes_less_one(panel.results), "classes − 1")):
-        if not np.isfinite(bound) or bound > 1.5 * float(values.max()):
+        near = np.isfinite(bound) and float(values.min()) < 2 * bound and bound < 1.5 * float(values.max())
+        if not near:  # the line would stretch the axis
             continue
         panel.add(panel.ax.axhline(bound, **bound_line(words)))
         panel.record.entries.setdefault(f"{words} = {bound:g}", Line2D([], [], **bound_line(words)))
