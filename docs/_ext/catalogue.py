@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from docutils.nodes import Node
 from fadiag.analysis.metrics.alignment import ALIGNMENT_METRICS
+from fadiag.analysis.metrics.conservation import CONSERVATION_METRICS
 from fadiag.analysis.metrics.metric import LAYERS, OF_ZEROS, Metric
 from fadiag.analysis.metrics.paths import PATH_METRICS
 from fadiag.analysis.metrics.rank import RANK_METRICS
@@ -22,7 +23,7 @@ _FAMILIES: dict[str, tuple[Metric, ...]] = {
         metric for metric in ALIGNMENT_METRICS if metric not in SUBSPACE_METRICS
     ),
     "subspaces": SUBSPACE_METRICS,
-    "weights": WEIGHT_METRICS,
+    "weights": (*WEIGHT_METRICS, *CONSERVATION_METRICS),
     "paths": PATH_METRICS,
     "trajectory": TRAJECTORY_METRICS,
 }
