@@ -14,7 +14,7 @@ DECIMAL = re.compile(r"(?<![\w.,])[−-]?\d[\d,]*\.\d+(?![\w.])")
 
 
 def cells(folder: Path) -> list[float]:
-    """Return all numbers of the tables of a study."""
+    """Return all numbers of the tables of a study, also those in the captions of its figures."""
     found = []
     for path in sorted(folder.rglob("*.csv")):
         with path.open(encoding="utf-8", newline="") as file:
@@ -23,7 +23,7 @@ def cells(folder: Path) -> list[float]:
                     try:
                         found.append(float(cell))
                     except ValueError:
-                        continue
+                        found += [float(n.replace("−", "-").replace(",", "")) for n in DECIMAL.findall(cell)]
     return found
 
 
