@@ -65,6 +65,8 @@ class Group(click.Group):
         except KeyboardInterrupt as interrupt:
             signal.alarm(0)
             after = signal.SIG_IGN  # only the exit is left, so ignore further interrupts
+            # The interrupt may have come before zarr awaited a coroutine.
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
             if not isinstance(interrupt, Ended):
                 say("interrupted", err=True)
             ctx.exit(INTERRUPTED)
