@@ -7,10 +7,11 @@ import xarray as xr
 
 from fadiag.figures import label
 from fadiag.report.differences import Difference
-from fadiag.report.question import Question, entries_of
+from fadiag.report.question import Question
 from fadiag.results.provenance import of_these_runs
 from fadiag.results.recorded import recorded
 from fadiag.results.roles import roles
+from fadiag.results.run_labels import entries_of
 
 __all__ = ["methods"]
 

@@ -2,9 +2,9 @@
 
 import xarray as xr
 
-from fadiag.report.question import entries_of
 from fadiag.report.tables import Table
 from fadiag.results.recorded import recorded
+from fadiag.results.run_labels import entries_of
 
 __all__ = ["configurations", "recording"]
 

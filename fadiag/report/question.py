@@ -8,10 +8,10 @@ from fadiag.figures import label
 from fadiag.figures.base.layers import primary_layer
 from fadiag.results.null_values import is_companion
 from fadiag.results.roles import roles
-from fadiag.results.run_labels import as_text, is_missing
+from fadiag.results.run_labels import entries_of
 from fadiag.results.variables import find_variable, streams_of
 
-__all__ = ["Question", "ask", "entries_of"]
+__all__ = ["Question", "ask"]
 
 #: Without a declared metric, the first of these that the results hold is the primary one.
 _USUAL = ("error_effective_rank_raw", "error_participation_ratio_raw", "error_cosine", "test_accuracy")
@@ -41,19 +41,6 @@ class Question:
     def contrasts(self) -> tuple[tuple[str, str], ...]:
         """Pairs (condition, baseline)."""
         return tuple((name, self.baseline) for name in self.treated)
-
-
-def entries_of(results: xr.DataTree, name: str) -> list[str]:
-    """Return the distinct entries of the runs under a name, as texts; runs without one are left out."""
-    return list(
-        dict.fromkeys(
-            as_text(value)
-            for node in results.children.values()
-            if name in node.coords and node.coords[name].dims == ("run",)
-            for value in node.coords[name].values
-            if not is_missing(value)
-        )
-    )
 
 
 def ask(results: xr.DataTree) -> Question:

@@ -13,10 +13,11 @@ from fadiag.figures.words.nulls import beyond_null
 from fadiag.figures.words.sentences import each, number
 from fadiag.figures.words.shared import plain
 from fadiag.report.differences import Difference
-from fadiag.report.question import Question, entries_of
+from fadiag.report.question import Question
 from fadiag.results import by_condition, final_values
 from fadiag.results.left_out import left_out
 from fadiag.results.roles import roles
+from fadiag.results.run_labels import entries_of
 from fadiag.spectra.statistics.sign_flip import FEWEST
 
 __all__ = ["Verdict", "answer", "verdict"]

@@ -15,7 +15,7 @@ from fadiag.results.intervals import cut_interval, mean_interval
 from fadiag.results.latex import latex_text
 from fadiag.results.layers import matching_layers, primary_layer
 from fadiag.results.possible import possible_values
-from fadiag.results.run_labels import is_missing
+from fadiag.results.run_labels import entries_of
 from fadiag.results.select import select
 from fadiag.results.variables import find_variable, missing_variables, streams_of
 from fadiag.results.without_value import named, runs_of, runs_without_value
@@ -210,13 +210,7 @@ def _variables(results: xr.DataTree, metrics: Sequence[str] | None) -> list[str]
     """Return the variables of a table: the metrics, then the accuracies."""
     held = {str(name) for node in results.children.values() for name in node.data_vars}
     if metrics is None:
-        declared = [
-            str(value)
-            for node in results.children.values()
-            if "primary_metric" in node.coords
-            for value in node.coords["primary_metric"].values
-            if not is_missing(value)
-        ]
+        declared = entries_of(results, "primary_metric")
         metrics = [name for name in (*declared, *_USUAL) if name in held]
     accuracies = [name for name in _ACCURACIES if name in held]
     names = list(dict.fromkeys((*(name for name in metrics if name not in accuracies), *accuracies)))

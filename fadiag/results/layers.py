@@ -1,14 +1,22 @@
 """Find the layers of results in their order, the primary one, and those that patterns match."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 import xarray as xr
 
 from fadiag.errors import InputError
 from fadiag.results.layer_order import merge_orders
+from fadiag.results.run_labels import conditions_of
 
-__all__ = ["layers_of", "matching_layers", "output_layer", "primary_layer", "select_layers"]
+__all__ = [
+    "layers_of",
+    "matching_layers",
+    "output_layer",
+    "primary_layer",
+    "primary_layers",
+    "select_layers",
+]
 
 _PASSES = ("probe", "live")
 #: An error lists at most so many layers.
@@ -43,6 +51,17 @@ def primary_layer(results: xr.DataTree) -> str:
     if len(declared) == 1 and (only := declared.pop()) in layers:
         return only
     return layers[-2] if len(layers) > 1 else "".join(layers)
+
+
+def primary_layers(results: xr.DataTree, conditions: Container[str]) -> list[str]:
+    """Return the primary layers of the runs of some conditions, without repeats: each network has its own."""
+    found: dict[str, None] = {}
+    for node in results.children.values():
+        stream = node.to_dataset()
+        if "primary_layer" in stream.coords:
+            of_run = zip(conditions_of(stream) or [], stream["primary_layer"].values, strict=False)
+            found |= {str(layer): None for condition, layer in of_run if condition in conditions}
+    return list(found)
 
 
 def matching_layers(held: Iterable[str], patterns: str | Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-__all__ = ["NO_CONDITION", "as_text", "conditions_of", "is_missing", "seeds_of"]
+__all__ = ["NO_CONDITION", "as_text", "conditions_of", "entries_of", "is_missing", "seeds_of"]
 
 #: The condition of runs without one, if other runs have one.
 NO_CONDITION = "(no condition)"
@@ -61,3 +61,16 @@ def seeds_of(runs: xr.Dataset | xr.DataArray) -> list[int | str]:
 
 def _seed(seed: float | str) -> int | str:
     return int(seed) if isinstance(seed, float) and seed.is_integer() else str(seed)
+
+
+def entries_of(results: xr.DataTree, name: str) -> list[str]:
+    """Return the distinct entries of the runs under a name, as texts; runs without one are left out."""
+    return list(
+        dict.fromkeys(
+            as_text(value)
+            for node in results.children.values()
+            if name in node.coords and node.coords[name].dims == ("run",)
+            for value in node.coords[name].values
+            if not is_missing(value)
+        )
+    )

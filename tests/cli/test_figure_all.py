@@ -75,7 +75,7 @@ def test_conditions_and_layers_are_chosen(results, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "said"),
     [
         (("rank_gap",), 2, "Missing argument 'RESULTS'; to draw all figures of one, add --all"),
         (("--all",), 2, "Missing argument 'NAME'"),
@@ -91,7 +91,7 @@ def test_conditions_and_layers_are_chosen(results, tmp_path) -> None:
     ],
     ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
 )
-def test_wrong_words(words, code, told, results, here) -> None:
+def test_wrong_words(words, code, said, results, here) -> None:
     done = figure(*(word.format(results=results) for word in words))
-    assert (done.exit_code, told in done.stderr) == (code, True), done.stderr
+    assert (done.exit_code, said in done.stderr) == (code, True), done.stderr
     assert list(here.iterdir()) == []

@@ -188,7 +188,7 @@ def test_compare_sorts_by_effect_and_shows_what_is_asked(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "told"),
+    ("options", "code", "said"),
     [
         ((), 2, "Error: give B, or --conditions A B to compare two conditions of A"),
         (("--metric", "x"), 2, "give B, or"),
@@ -205,11 +205,11 @@ def test_compare_sorts_by_effect_and_shows_what_is_asked(tmp_path) -> None:
         (("--conditions", "bp", "no"), 1, "b: condition='no' matches no run; there are bp, fa"),
     ],
 )
-def test_compare_refuses(options, code, told, tmp_path) -> None:
+def test_compare_refuses(options, code, said, tmp_path) -> None:
     results = save_results(synthetic(("bp", "fa")), tmp_path / "both.zarr")
     done = invoke("compare", results, *options)
     assert done.exit_code == code
-    assert told in done.stderr
+    assert said in done.stderr
 
 
 def test_compare_says_where_it_cannot_write(tmp_path) -> None:

@@ -78,7 +78,7 @@ def test_csv_has_all_digits(results) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "said"),
     [
         (("--latex", "--csv"), 2, "--latex and --csv exclude each other"),
         (("-o", "table.tex"), 2, "-o needs --latex or --csv"),
@@ -92,9 +92,9 @@ def test_csv_has_all_digits(results) -> None:
     ],
     ids=str,
 )
-def test_wrong_words(words, code, told, results, here) -> None:
+def test_wrong_words(words, code, said, results, here) -> None:
     done = table(results, *words)
-    assert (done.exit_code, told in done.stderr) == (code, True), done.stderr
+    assert (done.exit_code, said in done.stderr) == (code, True), done.stderr
     assert list(here.iterdir()) == []
 
 

@@ -95,17 +95,17 @@ def test_a_killed_run_ends_it(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "said"),
     [
         (("none.zarr",), 1, "error: "),
         (("none.zarr", "--every", "0"), 2, "Invalid value for '--every'"),
         ((), 2, "Missing argument 'RUN'"),
     ],
 )
-def test_wrong_words(words, code, told, tmp_path, monkeypatch) -> None:
+def test_wrong_words(words, code, said, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = watch(*words)
-    assert (done.exit_code, told in done.stderr) == (code, True)
+    assert (done.exit_code, said in done.stderr) == (code, True)
 
 
 def test_an_interrupt_on_a_terminal_is_quiet_and_130(tmp_path) -> None:

@@ -17,6 +17,7 @@ from fadiag.figures.strokes.steps import curves, null_over_steps
 from fadiag.figures.words.nulls import beyond_null
 from fadiag.figures.words.sentences import finding
 from fadiag.results.null_values import AT_CEILING
+from fadiag.results.run_labels import entries_of
 from fadiag.store.tools.printable import printable
 
 __all__ = ["between", "plot_by_depth", "plot_over_training"]
@@ -144,11 +145,7 @@ def _say(
         return
     unit = measure.difference_unit if compared and panel.arms.baseline else measure.unit
     baseline = panel.arms.baseline if compared else ""
-    declared = any(
-        measure.name in map(str, node.coords["primary_metric"].values)
-        for node in panel.results.children.values()
-        if "primary_metric" in node.coords
-    )
+    declared = measure.name in entries_of(panel.results, "primary_metric")
     panel.record.say(
         finding(
             at_end,

@@ -20,6 +20,7 @@ from fadiag.figures.strokes.marks import keep_means, keep_seeds
 from fadiag.figures.words.sentences import with_interval
 from fadiag.results import MeanInterval, final_values, mean_interval
 from fadiag.results.by_condition import of_condition
+from fadiag.results.layers import primary_layers
 from fadiag.results.roles import roles
 from fadiag.results.run_labels import conditions_of, is_missing
 from fadiag.store.tools.printable import printable
@@ -152,14 +153,8 @@ def _rows(
 
 def _layer_of(results: xr.DataTree, pair: Sequence[str]) -> str:
     """Return the primary layer of a pair's own runs: networks of other depths have others."""
-    for node in results.children.values():
-        runs = node.to_dataset()
-        if "primary_layer" in runs.coords:
-            of_run = zip(conditions_of(runs) or [], runs["primary_layer"].values, strict=False)
-            held = {str(layer) for condition, layer in of_run if condition in pair}
-            if len(held) == 1:
-                return held.pop()
-    return primary_layer(results)
+    held = primary_layers(results, pair)
+    return held[0] if len(held) == 1 else primary_layer(results)
 
 
 def _plot(here: Panel, rows: Sequence[_Row]) -> None:

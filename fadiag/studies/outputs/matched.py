@@ -8,10 +8,10 @@ import xarray as xr
 
 from fadiag.errors import FadiagError
 from fadiag.results import select
+from fadiag.results.layers import primary_layers
 from fadiag.results.matched import at_matched_loss
 from fadiag.results.run_labels import conditions_of, seeds_of
 from fadiag.studies.declared.study import Study
-from fadiag.studies.outputs.rows import primary_layers
 from fadiag.studies.outputs.text import list_of, number, plain, table_of
 from fadiag.training.recording import LOGGED
 

@@ -14,6 +14,7 @@ from fadiag.errors import InputError
 from fadiag.figures import FIGURES
 from fadiag.results import mean_interval
 from fadiag.results.intervals import cut_interval
+from fadiag.results.layers import primary_layers
 from fadiag.results.possible import is_rank, living, possible_values
 from fadiag.results.variables import find_variable, streams_of
 from fadiag.studies.declared.study import Study
@@ -22,7 +23,7 @@ from fadiag.studies.outputs.measure import ReportedRun
 from fadiag.studies.runs.search import Curve
 from fadiag.training.recording import LOGGED
 
-__all__ = ["condition_rows", "contrast_rows", "primary_layers", "run_rows", "search_rows", "write_rows"]
+__all__ = ["condition_rows", "contrast_rows", "run_rows", "search_rows", "write_rows"]
 
 ACCURACIES = [name for name in LOGGED if name != "loss"]
 Row = dict[str, Any]
@@ -224,17 +225,6 @@ def _contrast(study: Study, results: xr.DataTree, name: str, baseline: str) -> I
     if is_primary and not said:
         why = f"{study.primary.metric} has no value at the primary layer ({', '.join(layers) or 'none'})"
         yield {**common, "primary": True, "metric": study.primary.metric, "note": why}
-
-
-def primary_layers(results: xr.DataTree, conditions: set[str]) -> list[str]:
-    """Return the primary layers of the runs of some conditions, without repeats."""
-    found: dict[str, None] = {}
-    for node in results.children.values():
-        stream = node.to_dataset()
-        if "primary_layer" in stream.coords:
-            pairs = zip(stream["condition"].values, stream["primary_layer"].values, strict=True)
-            found |= {str(layer): None for condition, layer in pairs if condition in conditions}
-    return list(found)
 
 
 def _only(results: xr.DataTree, names: set[str]) -> xr.DataTree:
