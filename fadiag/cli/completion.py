@@ -30,6 +30,7 @@ FIGURE_NAMES = (
     "accuracy_against_rank",
     "layer_step_heatmap",
     "update_chain",
+    "cosine_over_training",
     "rank_ratios",
     "spectrum",
     "two_by_two",

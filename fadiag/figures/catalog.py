@@ -157,12 +157,20 @@ def _rank_gap(results: xr.DataTree, canvas: Canvas, baseline: str | None) -> Non
 
 def _alignment(results: xr.DataTree, canvas: Canvas) -> None:
     wide(canvas, 0.2)  # about right, so that texts are fitted; the number of rows is not known yet
-    per_layer(alignment_over_training, results, figure=canvas, caption_layer=output_layer(results))
+    # The first layer has no value: its B carries no credit.
+    draw = partial(per_layer, alignment_over_training, results, figure=canvas)
+    draw(having="weight_feedback_cosine", caption_layer=output_layer(results))
     rows_high(canvas, 0.14)
 
 
 def _credit(results: xr.DataTree, canvas: Canvas) -> None:
     side_by_side(canvas, 0.34, [partial(credit_cosine, results, degrees=which) for which in (False, True)])
+
+
+def _cosine_over_training(results: xr.DataTree, canvas: Canvas) -> None:
+    wide(canvas, 0.2)
+    per_layer(credit_cosine, results, figure=canvas, over="training")
+    rows_high(canvas, 0.14)
 
 
 def _overlap(results: xr.DataTree, canvas: Canvas) -> None:
@@ -241,6 +249,13 @@ ON_REQUEST: tuple[Figure, ...] = (
         "layer_step_heatmap", "Rank of the error, all layers and steps", _RANKS[:1], heat_maps, by_name=True
     ),
     Figure("update_chain", "Rank from the gradient to the update", _CHAIN, update_chains, by_name=True),
+    Figure(
+        "cosine_over_training",
+        "Alignment of the error with the exact one over training",
+        ("error_cosine",),
+        _cosine_over_training,
+        by_name=True,
+    ),
     Figure("rank_ratios", "Rank over that of the baseline", _RANKS[:1], _rank_ratios, by_name=True),
     Figure("spectrum", "Spectrum of the error", ("error_spectrum_raw",), spectra),
     Figure(

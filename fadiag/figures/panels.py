@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fadiag.errors import InputError
 from fadiag.figures.base.axes import axes_size, is_blank
 from fadiag.figures.base.furnish import furnish
-from fadiag.figures.base.layers import chosen_layers, layers_of, primary_layer, steps_of
+from fadiag.figures.base.layers import chosen_layers, layers_of, layers_with, primary_layer, steps_of
 from fadiag.figures.base.record import records_of, silent
 from fadiag.figures.look.canvas import canvas_width
 from fadiag.figures.look.style import styled
@@ -40,6 +40,7 @@ def per_layer(
     results: xr.DataTree,
     *,
     layers: str | Sequence[str] | None = None,
+    having: str | None = None,
     caption_layer: str | None = None,
     figure: Figure | SubFigure | None = None,
     **options: Any,
@@ -54,6 +55,8 @@ def per_layer(
         Results of `fadiag.analyze`.
     layers : str or sequence of str, optional
         The layers; by default all of them, or eight that span the depth.
+    having : str, optional
+        A variable; layers without a value of it are not among the default ones.
     caption_layer : str, optional
         The layer that the caption speaks of; by default the primary one.
     figure : Figure or SubFigure, optional
@@ -78,10 +81,15 @@ def per_layer(
     1
     """
     held = layers_of(results)
+    if having is not None:
+        some = layers_with(results, having)
+        held = [layer for layer in held if layer in some] or held
     spoken = caption_layer or primary_layer(results)
+    if held and spoken not in held:
+        spoken = held[-1]
     drawn = chosen_layers(held, layers) if layers is not None else _spanning(held, spoken)
-    some = layers is None and len(drawn) < len(held)
-    note = f"{len(drawn)} of {len(held)} layers are drawn." if some else ""
+    few = layers is None and len(drawn) < len(held)
+    note = f"{len(drawn)} of {len(held)} layers are drawn." if few else ""
     titles = [printable(layer) for layer in drawn]
     quiet = [layer != spoken and len(drawn) > 1 for layer in drawn]
     return _panels(draw, results, _Each("layer", drawn, titles, note, quiet), figure, options)

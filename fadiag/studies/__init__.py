@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fadiag.studies.declared.tables import SearchTable as SearchTable
     from fadiag.studies.declared.tables import SeedTable as SeedTable
     from fadiag.studies.declared.tables import StudyTable as StudyTable
+    from fadiag.studies.declared.tables import TheoremTable as TheoremTable
     from fadiag.studies.plan import Planned as Planned
     from fadiag.studies.plan import plan_study as plan_study
     from fadiag.studies.run import StudyResult as StudyResult
@@ -34,6 +35,7 @@ _HOME = {
     "Study": "declared.study",
     "StudyResult": "run",
     "StudyTable": "declared.tables",
+    "TheoremTable": "declared.tables",
     "find_study": "declared.shipped",
     "load_study": "declared.load",
     "plan_study": "plan",

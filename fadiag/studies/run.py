@@ -14,6 +14,7 @@ from fadiag.paths import absolute_path
 from fadiag.studies.declared.declaration import declare
 from fadiag.studies.declared.study import PlannedRun, Study
 from fadiag.studies.outputs.measure import ReportedRun
+from fadiag.studies.outputs.theorems import check_theorems
 from fadiag.studies.outputs.write import Made, write_outputs
 from fadiag.studies.plan import curves_of, device_of, has_fixed_rate, place_of
 from fadiag.studies.runs.checks import check_study
@@ -72,8 +73,9 @@ def run_study(
     study : Study
     out : str or Path
         The folder to write: ``study.json`` (before the first run), ``table.csv``, ``conditions.csv``,
-        ``contrasts.csv``, ``search.csv``, ``results.zarr``, ``figures``, ``page.md`` and ``report.html``. If
-        the folder holds another declaration, ``study.json`` and the page list what has changed.
+        ``contrasts.csv``, ``search.csv``, ``theorems.csv``, ``results.zarr``, ``figures``, ``page.md`` and
+        ``report.html``. If the folder holds another declaration, ``study.json`` and the page list what has
+        changed.
     pool : str or Path, optional
         The folder of the runs, which studies may share; by default ``pool`` in `out`.
     workers : int, optional
@@ -99,7 +101,8 @@ def run_study(
     StoreError
         The disk is full. What is finished is kept.
     FadiagError
-        A run failed. The others are finished.
+        A run failed; the others are finished. Or the runs break a theorem that the study declares; all is
+        written, and ``theorems.csv`` has the values.
 
     Examples
     --------
@@ -152,6 +155,7 @@ def run_study(
             folder,
             progress=(lambda done, total: report(done, total, "")) if report else None,
         )
+    check_theorems(folder / "theorems.csv")
     return StudyResult(
         folder, made.answer, {one.run.name: store_of(one.place) for one in reported}, made.results
     )

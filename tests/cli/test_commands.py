@@ -164,6 +164,7 @@ def test_figure_lists() -> None:
         "accuracy_against_rank",
         "layer_step_heatmap",
         "update_chain",
+        "cosine_over_training",
         "rank_ratios",
         "spectrum",
         "two_by_two",

@@ -1,10 +1,12 @@
 """Panels for several steps and conditions, on one scale."""
 
 import pytest
+import xarray as xr
 from matplotlib.figure import Figure
 
 from fadiag import figures as ff
 from fadiag.errors import InputError
+from fadiag.figures.catalog import find
 from tests.figures.drawing import assert_apart, assert_inside, draw
 from tests.results.synthetic_results import synthetic
 
@@ -61,3 +63,51 @@ def test_several_values_for_one_panel_are_refused_with_the_way_out() -> None:
         InputError, match=r"or draw all of them: per_condition\(layer_step_heatmap, results\)"
     ):
         draw(ff.layer_step_heatmap, results)
+
+
+def spaced(steps) -> xr.DataTree:
+    """Return results whose records are at other steps."""
+    results = synthetic(("bp", "fa"))
+    for name in list(results.children):
+        stream = results[name].to_dataset()
+        results[name] = stream.isel(step=slice(len(steps))).assign_coords(step=steps)
+    return results
+
+
+def test_records_spaced_by_decades_have_a_logarithmic_axis() -> None:
+    even, decades = [0, 50, 100, 150, 200, 250, 252], [0, 1, 3, 10, 30, 100, 300]
+    assert draw(ff.rank_over_training, spaced(even)).get_xscale() == "linear"
+    ax = draw(ff.rank_over_training, spaced(decades))
+    assert ax.get_xscale() == "symlog"
+    assert [tick for tick in ax.get_xticks() if 0 <= tick <= 300] == [0, 1, 10, 100]
+    table = ff.numbers(ax).query("kind == 'mean' and condition == 'fa'")
+    assert table["step"].tolist() == decades
+
+
+def test_bars_at_the_last_step_have_their_order_on_a_logarithmic_axis() -> None:
+    names = ("bp", "fa", "dfa", "kp", "usf")
+    results = synthetic(names)
+    for name in list(results.children):
+        stream = results[name].to_dataset()
+        results[name] = stream.isel(step=slice(7)).assign_coords(step=[0, 1, 3, 10, 30, 100, 300])
+    ax = draw(ff.rank_over_training, results)
+    bars = [line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1]
+    assert len(bars) >= len(names)
+    assert sorted(bars) == bars
+    assert 300 < bars[0] < bars[-1] < 1000
+
+
+def test_layers_that_lack_a_variable_are_left_out() -> None:
+    results = synthetic(("bp", "fa"))
+    options = {"having": "weight_feedback_cosine", "figure": Figure((7, 2))}
+    figure = ff.per_layer(ff.alignment_over_training, results, **options)
+    assert [ax.get_title() for ax in figure.axes] == ["fc2", "fc3", "out"]
+    assert "fa 0.5" in ff.caption(figure)
+    figure = ff.per_layer(ff.alignment_over_training, results, having="no_such", figure=Figure((7, 2)))
+    assert len(figure.axes) == 4
+
+
+def test_the_cosine_of_every_layer_is_drawn_over_training() -> None:
+    figure = find("cosine_over_training").draw(synthetic(("bp", "fa")))
+    assert [ax.get_title() for ax in figure.axes] == ["fc1", "fc2", "fc3", "out"]
+    assert "At fc3, last step: bp 1.0" in ff.caption(figure)

@@ -2,13 +2,23 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import xarray as xr
 
 from fadiag.errors import InputError
 from fadiag.figures.base.near_names import near
 from fadiag.results.layers import layers_of, output_layer, primary_layer
+from fadiag.results.variables import find_variable, streams_of
 
-__all__ = ["caption_layer", "chosen_layers", "layers_of", "output_layer", "primary_layer", "steps_of"]
+__all__ = [
+    "caption_layer",
+    "chosen_layers",
+    "layers_of",
+    "layers_with",
+    "output_layer",
+    "primary_layer",
+    "steps_of",
+]
 
 
 def steps_of(results: xr.DataTree, stream: str | None = None) -> list[int]:
@@ -17,6 +27,15 @@ def steps_of(results: xr.DataTree, stream: str | None = None) -> list[int]:
         if "step" in node.coords and (key == stream or (stream is None and "layer" in node.coords)):
             return [int(step) for step in node.coords["step"].values]
     return []
+
+
+def layers_with(results: xr.DataTree, variable: str) -> list[str]:
+    """Return the layers at which any run has a value of a variable."""
+    held = find_variable(results, variable, streams_of(results, [variable]))
+    if held is None or "layer" not in held[1].dims:
+        return []
+    found = np.isfinite(held[1].transpose("layer", ...).values).reshape(held[1].sizes["layer"], -1)
+    return [str(name) for name in held[1]["layer"].values[found.any(axis=1)]]
 
 
 def caption_layer(results: xr.DataTree, held: Sequence[str]) -> str:

@@ -1,5 +1,7 @@
 """Draw a variable over training, with every seed, the mean, its interval and the null."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.patches import Patch
@@ -10,7 +12,10 @@ from fadiag.figures.look.palette import NULL_COLOR
 from fadiag.figures.strokes.marks import BANDS, dots, explain, keep_means, keep_seeds, line, thinned
 from fadiag.results.by_condition import of_condition
 
-__all__ = ["curves", "null_over_steps"]
+__all__ = ["curves", "is_logarithmic", "null_over_steps"]
+
+#: An axis is logarithmic if there are so many gaps, and the largest is so many times the median.
+_FEWEST, _UNEVEN = 5, 5
 
 
 def curves(panel: Panel, values: xr.DataArray, measure: Measure, layer: str = "") -> None:
@@ -20,7 +25,7 @@ def curves(panel: Panel, values: xr.DataArray, measure: Measure, layer: str = ""
     at a single step, it is a bar.
     """
     ax, drawn = panel.ax, [arm for arm in panel.drawn if panel.has(values, arm.condition)]
-    span = float(np.ptp(values["step"].values)) or 1.0
+    steps = values["step"].values
     for place, arm in enumerate(drawn, start=1):
         runs = of_condition(values, arm.condition).dropna("step", how="all").dropna("seed", how="all")
         explain(panel, arm)
@@ -42,14 +47,37 @@ def curves(panel: Panel, values: xr.DataArray, measure: Measure, layer: str = ""
                 shared["step"], over.low, over.high, color=arm.look.color, alpha=0.15, linewidth=0
             )
         else:
-            x = shared["step"].values[-1] + 0.022 * span * place * (len(drawn) > BANDS)
+            x = _right_of(shared["step"].values[-1], steps, place if len(drawn) > BANDS else 0)
             ax.plot([x, x], [over.low[-1], over.high[-1]], color=arm.look.color, solid_capstyle="butt")
             if len(drawn) > BANDS:
                 panel.record.note("The bars to the right of the last step are the intervals at that step.")
     if values.sizes["step"] == 1:
         ax.set_xticks(values["step"].values)  # no fractions of a step
         ax.set_xlim(values["step"].values[0] - 0.4, values["step"].values[0] + 0.4)
+    elif is_logarithmic(steps):
+        ax.set_xscale("symlog", linthresh=_least(steps))
     ax.set_xlabel("training step")
+
+
+def is_logarithmic(steps: np.ndarray[Any, Any]) -> bool:
+    """Return whether records are spaced as by a schedule per decade, so a linear axis would crowd them.
+
+    >>> is_logarithmic(np.array([0, 1, 3, 10, 30, 100, 300])), is_logarithmic(np.arange(0, 700, 100))
+    (True, False)
+    """
+    gaps = np.diff(steps)
+    return bool(len(gaps) >= _FEWEST and gaps.max() > _UNEVEN * np.median(gaps))
+
+
+def _least(steps: np.ndarray[Any, Any]) -> float:
+    return float(steps[steps > 0].min())
+
+
+def _right_of(step: float, steps: np.ndarray[Any, Any], place: int) -> float:
+    """Return where a bar has its place to the right of the last step; the first place is nearest."""
+    if is_logarithmic(steps):
+        return float(step * (steps[-1] / _least(steps)) ** (0.022 * place))
+    return float(step + 0.022 * place * (float(np.ptp(steps)) or 1.0))
 
 
 def null_over_steps(panel: Panel, low: xr.DataArray, high: xr.DataArray, words: str, layer: str) -> None:
@@ -61,15 +89,14 @@ def null_over_steps(panel: Panel, low: xr.DataArray, high: xr.DataArray, words: 
     held = [arm for arm in panel.drawn if panel.has(low, arm.condition) and panel.has(high, arm.condition)]
     if not held:
         return
-    span = float(np.ptp(low["step"].values)) or 1.0
     for place, arm in enumerate(held, start=1):
         ends = [of_condition(each, arm.condition).mean("seed").dropna("step") for each in (low, high)]
         below, above = xr.align(*ends, join="inner")
         if not below.size:
             continue
-        x, color = below["step"], arm.look.color
+        x, color = below["step"].values, arm.look.color
         if len(held) > BANDS:
-            x = x[-1:] + 0.022 * span * place
+            x = np.asarray([_right_of(x[-1], low["step"].values, place)])
             below, above = below[-1:], above[-1:]
             panel.ax.vlines(x, below, above, color=color, alpha=0.3, linewidth=4)
         elif below.size > 2:

@@ -13,7 +13,7 @@ from fadiag.studies.declared.study import Study
 __all__ = ["declare", "flat"]
 
 #: Tables of a declaration that change no number, or that are compared on their own.
-_ELSEWHERE = ("conditions", "figures", "amendments")
+_ELSEWHERE = ("conditions", "figures", "theorems", "amendments")
 
 
 def declare(study: Study, path: Path) -> None:

@@ -5,11 +5,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from fadiag.analysis import TABLE
 from fadiag.errors import ConfigError, InputError
 from fadiag.figures import FIGURES, ON_REQUEST, theme
 from fadiag.studies.declared.study import Condition, Study
-from fadiag.studies.declared.tables import FigureTable, StudyTable
+from fadiag.studies.declared.tables import FigureTable, StudyTable, TheoremTable
 from fadiag.training import Config, make_config
 from fadiag.training.recording import LOGGED
 from fadiag.training.tables import check_keys, convert_table, copy_table, near_names, read_toml, set_key
@@ -116,6 +118,7 @@ def _study(table: StudyTable, profile: str, source: str) -> Study:
         for name in names:
             if name not in known:
                 raise ConfigError(f"{source}: {key!r} names {name!r}; {near_names(name, '', known)}")
+    _check_theorems(table, [*metrics, *LOGGED], source)
     declared = [name for name in table.conditions if table.only is None or name in table.only]
     axes = dict(_axes(table.grid, "", source))
     search = table.search
@@ -172,7 +175,38 @@ def _study(table: StudyTable, profile: str, source: str) -> Study:
         table.figures,
         table.device,
         profile,
+        tuple(_theorems(table.theorems, conditions)),
     )
+
+
+def _check_theorems(table: StudyTable, measured: Sequence[str], source: str) -> None:
+    for theorem in table.theorems:
+        for named in (theorem.metric, theorem.at_least, theorem.at_most):
+            # A null's numbers bear the name of their metric and more.
+            if isinstance(named, str) and not any(f"{named}_".startswith(f"{one}_") for one in measured):
+                raise ConfigError(f"{source}: 'theorems' names {named!r}; {near_names(named, '', measured)}")
+        for name in theorem.conditions or ():
+            if name not in table.conditions:
+                near = near_names(name, "", table.conditions)
+                raise ConfigError(f"{source}: 'theorems' names the condition {name!r}; {near}")
+        if theorem.at_least is None and theorem.at_most is None:
+            raise ConfigError(
+                f"{source}: the theorem {theorem.law!r} has no bound; give it at_least or at_most"
+            )
+
+
+def _theorems(
+    declared: Iterable[TheoremTable], conditions: Mapping[str, Condition]
+) -> Iterator[TheoremTable]:
+    """Yield the theorems with the full names of their conditions, and none whose conditions do not run."""
+    for theorem in declared:
+        names = [
+            name
+            for name, one in conditions.items()
+            if theorem.conditions is None or one.declared_as in theorem.conditions
+        ]
+        if names:
+            yield replace(theorem, conditions=tuple(names))
 
 
 def _check_look(look: FigureTable, known: Iterable[str], source: str) -> None:

@@ -10,7 +10,13 @@ import msgspec
 from msgspec.structs import replace
 
 from fadiag.errors import ConfigError
-from fadiag.studies.declared.tables import FigureTable, PrimaryTable, SearchTable, SeedTable
+from fadiag.studies.declared.tables import (
+    FigureTable,
+    PrimaryTable,
+    SearchTable,
+    SeedTable,
+    TheoremTable,
+)
 from fadiag.training import Config, SeedConfig
 from fadiag.training.tables import near_names
 
@@ -87,6 +93,7 @@ class Study:
     figures : FigureTable
     device : str
     profile : str
+    theorems : tuple of TheoremTable
 
     Examples
     --------
@@ -107,6 +114,7 @@ class Study:
     figures: FigureTable = FigureTable()  # noqa: RUF009 - it is frozen
     device: str = "cpu"
     profile: str = "cpu"
+    theorems: tuple[TheoremTable, ...] = ()
 
     def __post_init__(self) -> None:
         reported, cross = self.seeds.reported, self.seeds.cross
@@ -192,6 +200,7 @@ class Study:
             "metrics": None if self.metrics is None else list(self.metrics),
             "seeds": msgspec.to_builtins(self.seeds),
             "search": msgspec.to_builtins(self.search),
+            "theorems": msgspec.to_builtins(self.theorems),
             "figures": msgspec.to_builtins(self.figures),
             "device": self.device,
             "conditions": {

@@ -6,7 +6,7 @@ import msgspec
 
 from fadiag.training.config.bounds import Positive, Seed
 
-__all__ = ["FigureTable", "PrimaryTable", "SearchTable", "SeedTable", "StudyTable"]
+__all__ = ["FigureTable", "PrimaryTable", "SearchTable", "SeedTable", "StudyTable", "TheoremTable"]
 
 _Seeds = Annotated[tuple[Seed, ...], msgspec.Meta(min_length=1)]
 _Rates = Annotated[tuple[Positive, ...], msgspec.Meta(min_length=1)]
@@ -113,6 +113,46 @@ class FigureTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     order: tuple[str, ...] = ()
 
 
+class TheoremTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A law that the runs must keep whatever they learn; a study that breaks it measures something wrong.
+
+    Attributes
+    ----------
+    law : str
+        The law in one sentence.
+    metric : str
+        A variable of the results: a metric, or a number of its null such as
+        ``error_effective_rank_raw_gate_null_p``.
+    conditions : list of str, optional
+        The conditions that the law is about; all by default.
+    layers : str
+        A pattern of layers' names, such as ``"fc*"``.
+    step : {"all", "first", "last"}
+        The records of each run that are held to the law.
+    average : bool
+        Hold the mean over runs, layers and records to the law, not each value.
+    at_least, at_most : float or str, optional
+        The bounds, or the variables that hold them. A law has one of them or both.
+    tolerance : float
+        How far outside a value may be, as a share of the bound's size, or of 1 where that is larger.
+
+    Examples
+    --------
+    >>> TheoremTable(law="A rank is at least one.", metric="error_stable_rank_raw", at_least=1).layers
+    '*'
+    """
+
+    law: str
+    metric: str
+    conditions: tuple[str, ...] | None = None
+    layers: str = "*"
+    step: Literal["all", "first", "last"] = "all"
+    average: bool = False
+    at_least: float | str | None = None
+    at_most: float | str | None = None
+    tolerance: Annotated[float, msgspec.Meta(ge=0)] = 1e-6
+
+
 class StudyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A study file.
 
@@ -134,6 +174,7 @@ class StudyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         Keys of a configuration, each with a list of values. Every condition is crossed with them.
     seeds : SeedTable
     search : SearchTable, optional
+    theorems : list of TheoremTable
     figures : FigureTable
     device : {"cpu", "cuda", "auto"}
     profiles : table of tables
@@ -159,6 +200,7 @@ class StudyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     grid: dict[str, Any] = {}
     seeds: SeedTable
     search: SearchTable | None = None
+    theorems: tuple[TheoremTable, ...] = ()
     figures: FigureTable = FigureTable()
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     profiles: dict[str, dict[str, Any]] = {}

@@ -13,6 +13,7 @@ from fadiag.studies.outputs.conditions import conditions_of_study
 from fadiag.studies.outputs.limits import limits_of
 from fadiag.studies.outputs.matched import matched_section
 from fadiag.studies.outputs.text import list_of, number, plain, table_of
+from fadiag.studies.outputs.theorems import theorem_section
 from fadiag.training import Config
 from fadiag.training.recording import LOGGED
 
@@ -60,7 +61,7 @@ def write_page(study: Study, folder: Path, facts: Mapping[str, Any]) -> Path:
     """Write ``page.md`` from the tables in the folder and the facts of how they were made."""
     tables = {
         name: read_rows(folder / f"{name}.csv")
-        for name in ("table", "conditions", "contrasts", "matched", "search", "figures")
+        for name in ("table", "conditions", "contrasts", "matched", "search", "theorems", "figures")
     }
     amendments = _declaration(folder)["amendments"]
     sections = {
@@ -72,6 +73,7 @@ def write_page(study: Study, folder: Path, facts: Mapping[str, Any]) -> Path:
         "Differences": _differences(study, tables["contrasts"]),
         "At equal training loss": matched_section(tables["matched"]),
         "Learning rates": _search(study, tables["search"]),
+        "Theorems": theorem_section(tables["theorems"]),
         "Runs that diverged": _diverged(tables["table"]),
         "What cannot be concluded": [list_of(limits_of(study, tables))],
         "Figures": _drawn(study, tables["figures"]),

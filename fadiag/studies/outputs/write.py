@@ -22,6 +22,7 @@ from fadiag.studies.outputs.matched import matched_rows
 from fadiag.studies.outputs.measure import ReportedRun, measure_runs, one_of_each_seed
 from fadiag.studies.outputs.page import answer_of, write_page
 from fadiag.studies.outputs.rows import condition_rows, contrast_rows, run_rows, search_rows, write_rows
+from fadiag.studies.outputs.theorems import theorem_rows
 from fadiag.studies.runs.pool import store_of
 from fadiag.studies.runs.search import Curve
 
@@ -35,6 +36,7 @@ _FILES = (
     "conditions.csv",
     "contrasts.csv",
     "matched.csv",
+    "theorems.csv",
     "figures.csv",
     "results.zarr",
 )
@@ -85,6 +87,7 @@ def write_outputs(made: Made, folder: Path, progress: Callable[[int, int], None]
     write_rows(contrast_rows(study, results), folder / "contrasts.csv")
     write_rows(matched_rows(study, results), folder / "matched.csv")
     write_rows(search_rows(study, made.curves), folder / "search.csv")
+    write_rows(theorem_rows(study, results), folder / "theorems.csv")
     shown, only = (one_of_each_seed(results), _EQUAL_SEEDS) if study.seeds.cross else (results, "")
     look = study.figures
     order = dict.fromkeys([*look.order, *study.conditions])
