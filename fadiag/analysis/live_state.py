@@ -36,7 +36,7 @@ class LiveState:
     stored_bytes : int
         The size of the store on the disk.
     step, steps : int, optional
-        The newest committed step, and the steps in all. The reference trainer's manifest says the latter.
+        The newest committed step, and the steps in all: ``Recorder(steps=...)``, or the trainer's epochs.
     loss : float, optional
         The newest value that was logged as ``loss``.
     steps_per_second, seconds_left : float, optional
@@ -150,7 +150,9 @@ def _clock(run: xr.DataTree, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _steps_in_all(clock: xr.Dataset, manifest: Mapping[str, Any]) -> int | None:
-    """Return the epochs of the reference trainer's configuration in steps."""
+    """Return the steps that the recorder was given, or the epochs of the trainer's configuration in steps."""
+    if isinstance(given := manifest.get("steps"), int):
+        return given
     config = manifest.get("config")
     train = config.get("train") if isinstance(config, Mapping) else None
     epochs = train.get("epochs") if isinstance(train, Mapping) else None

@@ -72,7 +72,7 @@ class Recorder:
     every : int, iterable of int, or callable
         The schedule of probes and state, see `fadiag.capture.as_schedule`.
     steps : int, optional
-        About how many updates the run will make. It sizes files, and the disk is checked for room.
+        About how many updates the run will make, for file sizes, a check of the disk, and the time left.
     first_step : int
         How many updates the model has seen before a new store begins. The store's first weights are those.
     meta, config : mapping
@@ -178,7 +178,7 @@ class Recorder:
                 if dry_run:
                     self.cost = estimate(readers, watch, storage, steps, shown=peers.records)
                 elif self._records:
-                    manifest = manifest_of(attached.layers, attached.others, meta, config)
+                    manifest = manifest_of(attached.layers, attached.others, meta, config, steps)
                     options: dict[str, Any] = {"if_exists": if_exists, "resume_from": resume_from}
                     self._session.open(self._path, manifest, storage=storage, steps=steps, **options)
                     self._session.begin()

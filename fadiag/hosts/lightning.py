@@ -1,5 +1,6 @@
 """Record the runs of a ``lightning.Trainer``."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,13 @@ class Record(lightning.Callback):
         self._losses, self._updates = [], trainer.global_step
         if self._updates == 0:  # a new run, possibly after another one
             self._step = 0
+        planned = trainer.estimated_stepping_batches
         self.recorder = Recorder(
             pl_module,
             self.path,
             optimizer=trainer.optimizers,
             resume_from=self._step or None,
-            **self.options,
+            **{"steps": int(planned) if math.isfinite(planned) else None, **self.options},
         )
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

@@ -103,6 +103,16 @@ def test_the_speed_is_that_of_the_last_minute(tmp_path) -> None:
         assert live_state(path).steps_per_second == pytest.approx(4.0)
 
 
+def test_the_steps_of_the_recorder_give_the_time_left(tmp_path) -> None:
+    with begin(tmp_path / "run.zarr", manifest={"steps": 101}) as writer:
+        for step in (0, 50):
+            log(writer, step, loss=1.0)
+        writer.flush()
+        state = live_state(tmp_path / "run.zarr")
+    assert (state.step, state.steps) == (50, 101)
+    assert state.seconds_left == pytest.approx(51 * 0.5)
+
+
 def test_what_is_unknown_is_none(tmp_path) -> None:
     path = tmp_path / "run.zarr"
     with RunWriter(path, manifest={"config": [1], "meta": {}}) as writer:

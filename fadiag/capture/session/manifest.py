@@ -24,8 +24,9 @@ def manifest_of(
     others: Sequence[RecordedLayer],
     meta: Mapping[str, Any] | None,
     config: Any,
+    steps: int | None,
 ) -> dict[str, Any]:
-    """Return the manifest: the user's meta and config, versions, host, device, dtype, a hash of each B.
+    """Return the manifest: the user's meta and config, versions, host, device, dtype, steps, hashes of B.
 
     ``left_out`` names the modules that have weights but no adapter, and their types.
 
@@ -49,4 +50,5 @@ def manifest_of(
         "dtype": str(layers[0].weight.dtype).removeprefix("torch."),
         "feedback_hash": {name: digest for name, digest in feedback_digests(layers).items() if digest},
         "left_out": unknown_layer_types(others),
+        **({} if steps is None else {"steps": int(steps)}),
     }
