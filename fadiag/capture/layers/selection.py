@@ -14,7 +14,14 @@ from fadiag.errors import CaptureError, FadiagError, InputError
 from fadiag.rules.computed_weights import parametrization_of, parts_of_weights, trained_tensors
 from fadiag.rules.layer_choice import LayerChoice, match_layers
 
-__all__ = ["RecordedLayer", "choose_layers", "in_order", "others_of", "owners_of"]
+__all__ = ["RecordedLayer", "choose_layers", "in_order", "is_gate_with_matrix", "others_of", "owners_of"]
+
+#: torch's elementwise gates, as modules.
+_GATES = tuple(
+    getattr(nn, name)
+    for name in nn.modules.activation.__all__
+    if name not in {"GLU", "LogSoftmax", "MultiheadAttention", "Softmax", "Softmax2d", "Softmin"}
+)
 
 
 def choose_layers(
@@ -82,7 +89,7 @@ def others_of(
     """Return the layers that are not recorded, known to an adapter or not.
 
     A module that no adapter knows counts as a layer if it has no submodule and owns a weight of two or more
-    axes. Its adapter is `unknown_layers`. Norms and the parts of a parametrization are not layers.
+    axes. Its adapter is `unknown_layers`. Norms, gates and the parts of a parametrization are not layers.
     """
     recorded, parts = {layer.name for layer in layers}, parts_of_weights(model)
     others = []
@@ -93,6 +100,7 @@ def others_of(
             adapter is None
             and module not in parts
             and _has_matrix(module)
+            and not is_gate_with_matrix(module)
             and not any(a.is_direct and a.takes(module) for a in adapters)
         ):
             adapter = unknown_layers
@@ -100,6 +108,16 @@ def others_of(
             how = parametrization_of(module)
             others.append(RecordedLayer(name, module, adapter, parametrization=how))
     return tuple(others)
+
+
+def is_gate_with_matrix(module: nn.Module) -> bool:
+    """Return whether a module is a subclass of a torch gate that holds a matrix, such as an F."""
+    held = (*module._parameters.values(), *module._buffers.values())
+    return (
+        isinstance(module, _GATES)
+        and not module._modules
+        and any(x is not None and not is_lazy(x) and x.dim() > 1 for x in held)
+    )
 
 
 def _has_matrix(module: nn.Module) -> bool:

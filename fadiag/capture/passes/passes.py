@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -86,8 +86,10 @@ class Passes:
         """
         with self.under(matrices, hooks=hooks):
             weights = self._weights()
+            # In the exact pass the senders of direct feedback do not act.
+            ops = replace(self.ops, senders=frozenset()) if hooks == "none" else self.ops
             with trace_calls(
-                self.model, self.layers, wanted, others=self.others, save_edges=keep_graph, ops=self.ops
+                self.model, self.layers, wanted, others=self.others, save_edges=keep_graph, ops=ops
             ) as trace:
                 loss = self.loss_of_batch()
             trace.reset_gradients()

@@ -12,7 +12,14 @@ from fadiag.capture.tracing.dataflow import ActivationPath, Node, activation_pat
 from fadiag.capture.warn import warn_user
 from fadiag.signals import SIGNALS
 
-__all__ = ["Call"]
+__all__ = ["REPLACED", "Call"]
+
+#: Why a layer has no modulator and no gate null, although its gate is known.
+REPLACED = (
+    "a backward hook or function between the layer and its gate's output replaces the gradient, so the "
+    "credit before the gate is not seen"
+)
+_OF_CREDIT = frozenset({"modulator", "error_post"})
 
 
 @dataclass
@@ -37,6 +44,8 @@ class Call:
     a_edge, h_edge : torch.autograd.graph.GradientEdge, optional
         The places of the output and of h in autograd's graph, if they are saved.
     h_shape : torch.Size
+    is_replaced : bool
+        Whether a hook or function of the user's replaces the gradient between h and the layer's output.
     values : dict of str to Tensor
         The signals by name, after `finish`.
     """
@@ -52,6 +61,7 @@ class Call:
     a_edge: GradientEdge | None = None
     h_edge: GradientEdge | None = None
     h_shape: torch.Size = field(default_factory=torch.Size)
+    is_replaced: bool = False
     values: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -73,7 +83,12 @@ class Call:
         if path.z is not None and path.h is not None:
             z, h = path.z, path.h
             self.h_edge, self.h_shape, self.moved = h.edge, h.shape, h.moved
-            found |= {"activation": h.activation, "modulator": h.gradient, "error_post": z.gradient}
+            self.is_replaced = h.replaces_gradient(output)
+            found |= {"activation": h.activation}
+            if not self.is_replaced:
+                found |= {"modulator": h.gradient, "error_post": z.gradient}
+            elif not _OF_CREDIT.isdisjoint(wanted):
+                _warn_replaced(self)
         elif any(SIGNALS[signal].needs_gate for signal in wanted):
             _warn_unknown_gate(self, path)
         for signal, value in found.items():
@@ -91,4 +106,12 @@ def _warn_unknown_gate(call: Call, path: ActivationPath) -> None:
         "and gradient are; say by Recorder(passes=..., gates=...) which function or module merely passes its "
         "input on and which is the gate, use the gate's own function (torch.nn.functional.silu, say, and not "
         "its formula), or leave these signals out by signals=[...]",
+    )
+
+
+def _warn_replaced(call: Call) -> None:
+    warn_user(
+        f"layer {call.name!r}: {REPLACED}; its modulator and error_post are not recorded, its error and "
+        "activation are; put the hook on the consumer, the layer that reads the gate's output, and let it "
+        "return the credit without the gate (docs/adapters.md, pattern 8)"
     )

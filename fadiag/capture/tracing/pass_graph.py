@@ -155,8 +155,10 @@ class PassGraph:
         edges = () if grad_fn is None else grad_fn.next_functions
         if not self.tensors.at_edges(edges):
             return () if tracked is None else tracked.nodes
-        name, kind = self._ops.of_node(grad_fn) or op_of_node(grad_fn)
-        if name == "backward_hook_function":
+        declared = self._ops.of_node(grad_fn)
+        name, kind = declared or op_of_node(grad_fn)
+        is_hook = name == "backward_hook_function"
+        if is_hook:
             edges = edges[tensor.output_nr : tensor.output_nr + 1]
         sources: list[tuple[Tensor | None, CallNodes]] = []
         for parent in self.tensors.at_edges(edges):
@@ -171,4 +173,8 @@ class PassGraph:
                         kind = "unclear"
             sources.append((source, nodes))
         self.add_operation((name, kind), sources[0][0], (), sources, [tensor], needed=True, graded=True)
-        return self.nodes_of(tensor)
+        made = self.nodes_of(tensor)
+        if is_hook or (declared is not None and kind == "pass"):
+            for _, node in made:
+                node.suspect()
+        return made
