@@ -19,7 +19,6 @@ REPLACED = (
     "a backward hook or function between the layer and its gate's output replaces the gradient, so the "
     "credit before the gate is not seen"
 )
-_OF_CREDIT = frozenset({"modulator", "error_post"})
 
 
 @dataclass
@@ -87,8 +86,6 @@ class Call:
             found |= {"activation": h.activation}
             if not self.is_replaced:
                 found |= {"modulator": h.gradient, "error_post": z.gradient}
-            elif not _OF_CREDIT.isdisjoint(wanted):
-                _warn_replaced(self)
         elif any(SIGNALS[signal].needs_gate for signal in wanted):
             _warn_unknown_gate(self, path)
         for signal, value in found.items():
@@ -106,12 +103,4 @@ def _warn_unknown_gate(call: Call, path: ActivationPath) -> None:
         "and gradient are; say by Recorder(passes=..., gates=...) which function or module merely passes its "
         "input on and which is the gate, use the gate's own function (torch.nn.functional.silu, say, and not "
         "its formula), or leave these signals out by signals=[...]",
-    )
-
-
-def _warn_replaced(call: Call) -> None:
-    warn_user(
-        f"layer {call.name!r}: {REPLACED}; its modulator and error_post are not recorded, its error and "
-        "activation are; put the hook on the consumer, the layer that reads the gate's output, and let it "
-        "return the credit without the gate (docs/adapters.md, pattern 8)"
     )

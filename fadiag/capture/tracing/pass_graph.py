@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fadiag.capture.layers.backward_hooks import has_backward_hooks
 from fadiag.capture.tracing.dataflow import Node, advance
 from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.capture.tracing.grad_hooks import GradientRecorder
@@ -175,6 +176,9 @@ class PassGraph:
         self.add_operation((name, kind), sources[0][0], (), sources, [tensor], needed=True, graded=True)
         made = self.nodes_of(tensor)
         if is_hook or (declared is not None and kind == "pass"):
-            for _, node in made:
-                node.suspect()
+            for call, node in made:
+                # A hook of the layer itself changes the error, not the credit that its gate receives.
+                is_own = node.parent is call.output and has_backward_hooks(call.layer.module)
+                if not (is_hook and is_own):
+                    node.suspect()
         return made
