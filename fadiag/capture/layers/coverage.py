@@ -106,7 +106,7 @@ def warn_replaced(attrs: Mapping[str, Mapping[str, Any]], where: str) -> None:
     for why in dict.fromkeys(without.values()):
         names = listed([repr(name) for name, reason in without.items() if reason == why], 4)
         warn_user(
-            f"no modulator, error_post and gate null of {names} in {where}: {why}. Their error and activation "
+            f"no modulator, error_post and gate null of {names} in {where}: {why}. Error and activation "
             "are recorded. Put the hook on the consumer, the layer that reads the gate's output, and let it "
             "return the credit without the gate (docs/adapters.md, pattern 8)"
         )
@@ -118,6 +118,6 @@ def warn_undrawn(model: nn.Module, name: str, redraws: int) -> None:
     if hooked:
         warn_user(
             f"probe {name!r}: redraws={redraws} draws nothing, since no adapter knows a feedback to redraw. "
-            f"The backward hooks of {listed(hooked, 4)} may send one: give adapters=(direct_hooks(...),) or a "
-            "LayerAdapter for it (docs/adapters.md), or leave redraws out where they only read"
+            f"The backward hooks of {listed(hooked, 4)} may send one: give adapters=(direct_hooks(...),) or "
+            "a LayerAdapter for it (docs/adapters.md), or leave redraws out where they only read"
         )

@@ -13,6 +13,7 @@ from fadiag.capture.layers.torch_layers import has_own_forward, is_transposed
 from fadiag.errors import CaptureError, FadiagError, InputError
 from fadiag.rules.computed_weights import parametrization_of, parts_of_weights, trained_tensors
 from fadiag.rules.layer_choice import LayerChoice, match_layers
+from fadiag.rules.left_out import listed
 
 __all__ = ["RecordedLayer", "choose_layers", "in_order", "is_gate_with_matrix", "others_of", "owners_of"]
 
@@ -69,10 +70,7 @@ def choose_layers(
                 "out by layers=[...]"
             )
     if not names:
-        raise CaptureError(
-            f"{type(model).__name__} has nothing to record: no layer that an adapter knows among its "
-            f"{len(modules)} modules; give adapters=(LayerAdapter(...),) for yours"
-        )
+        raise CaptureError(_nothing_to_record(model))
     for name in names:
         layer = found[name]
         _check_weight(layer)
@@ -112,12 +110,13 @@ def others_of(
 
 def is_gate_with_matrix(module: nn.Module) -> bool:
     """Return whether a module is a subclass of a torch gate that holds a matrix, such as an F."""
+    return isinstance(module, _GATES) and not module._modules and _holds_matrix(module)
+
+
+def _holds_matrix(module: nn.Module) -> bool:
+    """Return whether a module itself has a parameter or buffer of two or more axes."""
     held = (*module._parameters.values(), *module._buffers.values())
-    return (
-        isinstance(module, _GATES)
-        and not module._modules
-        and any(x is not None and not is_lazy(x) and x.dim() > 1 for x in held)
-    )
+    return any(x is not None and not is_lazy(x) and x.dim() > 1 for x in held)
 
 
 def _has_matrix(module: nn.Module) -> bool:
@@ -127,6 +126,21 @@ def _has_matrix(module: nn.Module) -> bool:
     own = [*module._parameters.values(), *trained_tensors(module).values()]
     matrices = (p for p in own if p is not None and not is_lazy(p) and p.is_floating_point() and p.dim() > 1)
     return module._modules.keys() <= {"parametrizations"} and any(True for _ in matrices)
+
+
+def _nothing_to_record(model: nn.Module) -> str:
+    """Return the error for a model without a known layer; it names the classes that hold a matrix."""
+    found: dict[str, list[str]] = {}
+    for name, module in model.named_modules():
+        if _holds_matrix(module):
+            found.setdefault(type(module).__name__, []).append(repr(name or "(root)"))
+    classes = [f"{kind} ({listed(names, 4)})" for kind, names in found.items()]
+    which = f"; these hold matrices: {', '.join(classes)}" if classes else ""
+    return (
+        f"{type(model).__name__} has nothing to record: no layer that an adapter knows among its "
+        f"{sum(1 for _ in model.modules())} modules{which}; give adapters=(LayerAdapter(...),) for yours, as "
+        "docs/adapters.md shows"
+    )
 
 
 def _refusal(name: str, module: nn.Module) -> FadiagError:

@@ -31,6 +31,11 @@ HookChoice = Literal["all", "feedback", "none"]
 #: Receives a layer, the index of its call in the pass and its output; returns a replacement for the output.
 ChangeOutput = Callable[[RecordedLayer, int, Tensor], Tensor | None]
 
+_UNCALLED = (
+    "the loss uses the weights of the recorded layers but never calls the layers themselves, so their errors "
+    "are not seen; call the layers, or record the arrays of your own backward pass by fadiag.record_arrays"
+)
+
 
 @dataclass(frozen=True)
 class Passes:
@@ -101,10 +106,8 @@ class Passes:
             trace.finish()
             trace.loss = loss if keep_graph else None
             if not any(call.got_gradient for call in trace.calls):
-                raise CaptureError(
-                    f"the loss reaches none of the {len(self.layers)} recorded layers; is it "
-                    "computed under no_grad, detached, or from another model?"
-                )
+                uses_weights = any(gradient is not None for gradient in gradients)
+                raise CaptureError(_UNCALLED if uses_weights else _unreached(len(self.layers)))
             by_weight = dict(zip(weights, gradients, strict=True))
             owners = owners_of(self.layers)
             for call in trace.calls:
@@ -194,3 +197,10 @@ class Passes:
         if not loss.requires_grad:
             raise CaptureError("the loss has no gradient; compute it without detach() and no_grad")
         return loss.reshape(())
+
+
+def _unreached(layers: int) -> str:
+    return (
+        f"the loss reaches none of the {layers} recorded layers; is it computed under no_grad, detached, or "
+        "from another model?"
+    )
