@@ -226,7 +226,7 @@ def test_what_cannot_be_recorded_is_refused_with_the_way_out(tmp_path):
     refused(tmp_path, r"layer '1' is a ReLU, for which there is no adapter", layers=["1"])
     refused(tmp_path, r"Sequential has nothing to record.*adapters=", nn.Sequential(nn.ReLU()), CaptureError)
     own = nn.Sequential(Gain(), Gain())
-    named = r"these hold matrices: Gain \('0' and '1'\); give adapters=.* as docs/adapters.md shows"
+    named = r"these hold matrices: Gain \('0', '1'\); give adapters=.* as docs/adapters.md shows"
     refused(tmp_path, named, own, CaptureError)
     refused(tmp_path, r"'update' cannot be recorded without the optimizer.*optimizer=", state=["update"])
     refused(tmp_path, r"unknown state signal 'wait'; there are gradient, weight, ", state=["wait"])
