@@ -237,9 +237,16 @@ class Assembly:
             without = why_without_draws(held[metric.name], values, left_out="null_left_out" in attrs)
         if np.isnan(values).any():
             lost = any(_concerns(record, metric) for record in self._unmeasured.records)
-            attrs["not_a_number"] = nan_reason(metric.undefined, null=without, lost=lost)
+            absent = self._without_modulator(stream) if "modulator" in metric.signals else []
+            attrs["not_a_number"] = nan_reason(metric.undefined, null=without, lost=lost, absent=absent)
         dims = ("run", "layer", SPECTRUM_STEP, metric.axis) if metric.axis else ("run", "layer", "step")
         return dims, values, attrs
+
+    def _without_modulator(self, stream: str) -> list[str]:
+        """Return the reasons of the stores for layers without a modulator."""
+        having = [run.streams[stream] for run in self._runs if stream in run.streams]
+        attrs = [own for found in having for own in found.layer_attrs.values()]
+        return list(dict.fromkeys(str(own["no_modulator"]) for own in attrs if "no_modulator" in own))
 
     def _row_coordinates(self, stream: str, variables: dict[str, Any]) -> dict[str, Any]:
         """Return the coordinates of variables with rows, and give all of their rows one length."""

@@ -23,7 +23,8 @@ from fadiag.capture.session.given_arrays import (
 from fadiag.capture.session.json_values import as_json
 from fadiag.capture.session.stream_writer import StreamWriter, checked_scalars
 from fadiag.capture.signals.layer_signals import LayerSignals
-from fadiag.errors import InputError
+from fadiag.errors import InputError, StoreError
+from fadiag.paths import absolute_path
 from fadiag.signals import SIGNALS, StreamKind
 from fadiag.store import RunWriter, check_number
 
@@ -162,7 +163,11 @@ class ArrayRecorder:
             "host": platform.node(),
             "source": "record_arrays",
         }
-        self._writer = RunWriter(path, manifest=manifest)
+        if (place := absolute_path(path)).exists():
+            raise StoreError(
+                f"{place} exists, and record_arrays begins a new store; take another path, or delete this one"
+            )
+        self._writer = RunWriter(place, manifest=manifest)
         self._streams: dict[str, StreamWriter] = {}
 
     def __call__(

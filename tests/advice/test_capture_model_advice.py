@@ -13,10 +13,12 @@ from torch.utils.checkpoint import checkpoint
 
 from fadiag.capture import (
     LayerAdapter,
+    direct_hooks,
     direct_identity,
     direct_layers,
     exact_layers,
     is_out_of_band,
+    record_arrays,
 )
 from fadiag.rules import convert
 from fadiag.store import open_run
@@ -86,6 +88,65 @@ ADVICE.row(
     lambda at: attach(at, Own(6, 3)),
     lambda at: attach(at, Own(6, 3), adapters=(ADAPTER,), probes=probes()),
 )
+
+
+class Whole(nn.Sequential):
+    """A network whose forward pass uses the weights and never calls the layers."""
+
+    def forward(self, x):
+        hidden = torch.tanh(Bent.apply(x, self[0].weight, self[0].weight))
+        return Bent.apply(hidden, self[2].weight, self[2].weight)
+
+
+@ADVICE.story("call the layers, or record the arrays of your own backward pass by fadiag.record_arrays")
+def _(at, provoked):
+    model = Whole(*net())
+    with provoked():
+        attach(at, model, probes=probes())
+    attach(at, net(), probes=probes())
+    with record_arrays(at / "arrays.zarr", layers=["0", "2"]) as record:
+        record(0, {"2": {"error": torch.ones(4, 3), "weight": model[2].weight}})
+
+
+class HookedNet(nn.Sequential):
+    """A hook on a gate, or on the consumer behind it, sends the error times F."""
+
+    def __init__(self, hooked):
+        super().__init__(*net())
+        top, module = {}, self[hooked]
+        module.F = torch.randn(3, 8)
+        self[2].register_full_backward_pre_hook(lambda m, got: top.update(error=got[0]))
+        # A gate's hook returns the credit after the gate; the mask does not matter here.
+        module.register_full_backward_hook(lambda m, given, got: (top["error"] @ m.F,))
+
+
+@ADVICE.story("Put the hook on the consumer, the layer that reads the gate's output, and let it return the")
+def _(at, provoked):
+    with provoked():
+        attach(at, HookedNet(1), probes=probes(), adapters=(direct_hooks(nn.Tanh, feedback="F"),))
+    (at / "right").mkdir()
+    adapters = (direct_hooks(nn.Linear, feedback="F"),)
+    attach(at / "right", HookedNet(2), probes=probes(), adapters=adapters)
+    assert "modulator" in open_run(at / "right/run.zarr")["probe/0"]
+
+
+for _way in (
+    "give adapters=(direct_hooks(...),) or a LayerAdapter for it",
+    "or leave redraws out where they only read",
+):
+
+    @ADVICE.story(_way)
+    def _(at, provoked):
+        with provoked():
+            attach(at, HookedNet(2), probes=probes(redraws=2))
+        (at / "right").mkdir()
+        adapters = (direct_hooks(nn.Linear, feedback="F"),)
+        attach(at / "right", HookedNet(2), probes=probes(redraws=2), adapters=adapters)
+        assert "error_null_cosine" in open_run(at / "right/run.zarr")["probe/0"]
+        (at / "without").mkdir()
+        attach(at / "without", HookedNet(2), probes=probes())
+
+
 for _way in (
     "Give adapters=(exact_layers(...),) or your own LayerAdapter to record them",
     "or your own LayerAdapter to record them",

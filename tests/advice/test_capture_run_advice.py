@@ -1,6 +1,7 @@
 """The advice of fadiag.capture on runs: the store, resuming, checkpoints, the optimizer, ranks, arrays."""
 
 import argparse
+import shutil
 
 import numpy as np
 import pytest
@@ -66,6 +67,17 @@ ADVICE.row(
 )
 
 
+@ADVICE.story("exists, and record_arrays begins a new store; take another path, or delete this one")
+def _(at, provoked):
+    _arrays(at)
+    with provoked():
+        _arrays(at)
+    (at / "other").mkdir()
+    _arrays(at / "other")
+    shutil.rmtree(at / "run.zarr")
+    _arrays(at)
+
+
 # The recorder, its store and its steps.
 
 ADVICE.row(
@@ -109,6 +121,17 @@ def _(at, provoked):
     attach(at, if_exists="resume")
     attach(at, if_exists="replace")
     Recorder(fed(), at / "another.zarr").close()
+
+
+@ADVICE.story("so it is neither resumed nor replaced; take another path, or move it away")
+def _(at, provoked):
+    (at / "run.zarr").write_text("a file")
+    for choice in ("error", "resume", "replace"):
+        with provoked():
+            attach(at, if_exists=choice)
+    Recorder(fed(), at / "another.zarr").close()
+    (at / "run.zarr").rename(at / "moved")
+    attach(at)
 
 
 @ADVICE.story(
@@ -375,6 +398,19 @@ def _(at, provoked):
         run("run.zarr", ["update", "momentum"])
     assert np.isfinite(open_run(at / "run.zarr")["state/0/update"].sel(step=0)).all()
     run("right.zarr", ["update"])
+
+
+@ADVICE.story("{step} is recorded; call recorder.step() after each optimizer.step()")
+def _(at, provoked):
+    model = fed()
+    optimizer = sgd(model)
+    with provoked(), Recorder(model, at / "run.zarr", probes=probes(), every=1):
+        update(model, optimizer)
+    assert open_run(at / "run.zarr")["probe"].sizes["step"] == 1
+    with Recorder(model, at / "marked.zarr", probes=probes(), every=1) as recorder:
+        update(model, optimizer)
+        recorder.step()
+    assert open_run(at / "marked.zarr")["probe"].sizes["step"] == 2
 
 
 @ADVICE.story("Close the recorder before other weights are loaded")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from fadiag.capture import Recorder
+from fadiag.capture import Recorder, record_arrays
 from fadiag.store import ArraySpec, RunWriter, check_scalar, compact, export_netcdf, open_run, verify_run
 from fadiag.store.write.recording import Recording
 from tests.advice.advice import Table, extras
@@ -220,7 +220,7 @@ ADVICE.row(
 # The store on its disk.
 
 
-@ADVICE.story("exists; {RESUME}, or take another path")
+@ADVICE.story("exists; go on in it with RunWriter(resume=True), or take another path")
 def _(at, provoked):
     record(at / "run.zarr", 2)
     with provoked():
@@ -229,7 +229,9 @@ def _(at, provoked):
     RunWriter(at / "another.zarr", manifest={}).close()
 
 
-@ADVICE.story("go on in it with if_exists='resume' (of RunWriter: resume=True)")
+@ADVICE.story(
+    "go on in it with if_exists='resume' (of RunWriter: resume=True; record_arrays needs another path)"
+)
 def _(at, provoked):
     def recorder(**options):
         torch.manual_seed(0)
@@ -241,6 +243,8 @@ def _(at, provoked):
         failing._session._writer.flush()
     recorder(if_exists="resume").close()
     RunWriter(at / "run.zarr", manifest={}, resume=True).close()
+    with record_arrays(at / "another.zarr", layers=["out"]) as arrays:
+        arrays(0, {"out": {"error": np.ones((4, 3))}})
 
 
 @ADVICE.story("is closed; {RESUME}")

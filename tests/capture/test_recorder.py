@@ -206,6 +206,14 @@ def refused(tmp_path, match, model=None, kind=FadiagError, **options):
         Recorder(small() if model is None else model, tmp_path / "run.zarr", **options)
 
 
+class Gain(nn.Module):
+    """A layer of a class that no adapter knows."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.eye(6))
+
+
 def test_what_cannot_be_recorded_is_refused_with_the_way_out(tmp_path):
     named = nn.Sequential()
     named.add_module("hidden1", nn.Linear(6, 6))
@@ -217,6 +225,9 @@ def test_what_cannot_be_recorded_is_refused_with_the_way_out(tmp_path):
     refused(tmp_path, r"layers is empty", layers=[])
     refused(tmp_path, r"layer '1' is a ReLU, for which there is no adapter", layers=["1"])
     refused(tmp_path, r"Sequential has nothing to record.*adapters=", nn.Sequential(nn.ReLU()), CaptureError)
+    own = nn.Sequential(Gain(), Gain())
+    named = r"these hold matrices: Gain \('0', '1'\); give adapters=.* as docs/adapters.md shows"
+    refused(tmp_path, named, own, CaptureError)
     refused(tmp_path, r"'update' cannot be recorded without the optimizer.*optimizer=", state=["update"])
     refused(tmp_path, r"unknown state signal 'wait'; there are gradient, weight, ", state=["wait"])
     refused(tmp_path, r"every is 0; give a whole number", every=0)

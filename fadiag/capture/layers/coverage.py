@@ -1,17 +1,26 @@
 """Warn about layers that will not be recorded although the user may expect them."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
+from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from fadiag.capture.layers.adapter import unknown_layers
+from fadiag.capture.layers.backward_hooks import has_backward_hooks
 from fadiag.capture.layers.recorded_layer import RecordedLayer
 from fadiag.capture.warn import warn_user
 from fadiag.errors import CaptureError
 from fadiag.rules.left_out import listed
 from fadiag.signals import SIGNALS
 
-__all__ = ["unknown_layer_types", "warn_missing_signals", "warn_unknown_layers"]
+__all__ = [
+    "unknown_layer_types",
+    "warn_missing_signals",
+    "warn_replaced",
+    "warn_undrawn",
+    "warn_unknown_layers",
+]
 
 _WHY = {
     "is never called": " (outside of no_grad)",
@@ -81,3 +90,34 @@ def warn_missing_signals(
     if silent:
         which = listed([f"{layer.name!r} {why}{_WHY[why]}" for layer, why in silent.items()], 4)
         warn_user(f"layers without signals in {where}: {which}. Name the layers to record in layers=[...]")
+
+
+def warn_replaced(attrs: Mapping[str, Mapping[str, Any]], where: str) -> None:
+    """Warn about the layers whose attribute ``no_modulator`` says why they have no modulator.
+
+    Parameters
+    ----------
+    attrs : mapping of str to mapping
+        The attributes of each call of a layer, by the call's name.
+    where : str
+        The name of the stream in the message.
+    """
+    without = {name: own["no_modulator"] for name, own in attrs.items() if "no_modulator" in own}
+    for why in dict.fromkeys(without.values()):
+        names = listed([repr(name) for name, reason in without.items() if reason == why], 4)
+        warn_user(
+            f"no modulator, error_post and gate null of {names} in {where}: {why}. Error and activation "
+            "are recorded. Put the hook on the consumer, the layer that reads the gate's output, and let it "
+            "return the credit without the gate (docs/adapters.md, pattern 8)"
+        )
+
+
+def warn_undrawn(model: nn.Module, name: str, redraws: int) -> None:
+    """Warn that a probe redraws nothing in a model whose backward hooks may hold a feedback."""
+    hooked = [repr(at or "(root)") for at, module in model.named_modules() if has_backward_hooks(module)]
+    if hooked:
+        warn_user(
+            f"probe {name!r}: redraws={redraws} draws nothing, since no adapter knows a feedback to redraw. "
+            f"The backward hooks of {listed(hooked, 4)} may send one: give adapters=(direct_hooks(...),) or "
+            "a LayerAdapter for it (docs/adapters.md), or leave redraws out where they only read"
+        )

@@ -13,8 +13,16 @@ from fadiag.capture.layers.torch_layers import has_own_forward, is_transposed
 from fadiag.errors import CaptureError, FadiagError, InputError
 from fadiag.rules.computed_weights import parametrization_of, parts_of_weights, trained_tensors
 from fadiag.rules.layer_choice import LayerChoice, match_layers
+from fadiag.rules.left_out import listed
 
-__all__ = ["RecordedLayer", "choose_layers", "in_order", "others_of", "owners_of"]
+__all__ = ["RecordedLayer", "choose_layers", "in_order", "is_gate_with_matrix", "others_of", "owners_of"]
+
+#: torch's elementwise gates, as modules.
+_GATES = tuple(
+    getattr(nn, name)
+    for name in nn.modules.activation.__all__
+    if name not in {"GLU", "LogSoftmax", "MultiheadAttention", "Softmax", "Softmax2d", "Softmin"}
+)
 
 
 def choose_layers(
@@ -62,10 +70,7 @@ def choose_layers(
                 "out by layers=[...]"
             )
     if not names:
-        raise CaptureError(
-            f"{type(model).__name__} has nothing to record: no layer that an adapter knows among its "
-            f"{len(modules)} modules; give adapters=(LayerAdapter(...),) for yours"
-        )
+        raise CaptureError(_nothing_to_record(model))
     for name in names:
         layer = found[name]
         _check_weight(layer)
@@ -82,7 +87,7 @@ def others_of(
     """Return the layers that are not recorded, known to an adapter or not.
 
     A module that no adapter knows counts as a layer if it has no submodule and owns a weight of two or more
-    axes. Its adapter is `unknown_layers`. Norms and the parts of a parametrization are not layers.
+    axes. Its adapter is `unknown_layers`. Norms, gates and the parts of a parametrization are not layers.
     """
     recorded, parts = {layer.name for layer in layers}, parts_of_weights(model)
     others = []
@@ -93,6 +98,7 @@ def others_of(
             adapter is None
             and module not in parts
             and _has_matrix(module)
+            and not is_gate_with_matrix(module)
             and not any(a.is_direct and a.takes(module) for a in adapters)
         ):
             adapter = unknown_layers
@@ -102,6 +108,17 @@ def others_of(
     return tuple(others)
 
 
+def is_gate_with_matrix(module: nn.Module) -> bool:
+    """Return whether a module is a subclass of a torch gate that holds a matrix, such as an F."""
+    return isinstance(module, _GATES) and not module._modules and _holds_matrix(module)
+
+
+def _holds_matrix(module: nn.Module) -> bool:
+    """Return whether a module itself has a parameter or buffer of two or more axes."""
+    held = (*module._parameters.values(), *module._buffers.values())
+    return any(x is not None and not is_lazy(x) and x.dim() > 1 for x in held)
+
+
 def _has_matrix(module: nn.Module) -> bool:
     """Return whether a module with a forward pass owns a matrix and has no submodules."""
     if isinstance(module, (nn.LayerNorm, nn.RMSNorm)) or type(module).forward is nn.Module.forward:
@@ -109,6 +126,21 @@ def _has_matrix(module: nn.Module) -> bool:
     own = [*module._parameters.values(), *trained_tensors(module).values()]
     matrices = (p for p in own if p is not None and not is_lazy(p) and p.is_floating_point() and p.dim() > 1)
     return module._modules.keys() <= {"parametrizations"} and any(True for _ in matrices)
+
+
+def _nothing_to_record(model: nn.Module) -> str:
+    """Return the error for a model without a known layer; it names the classes that hold a matrix."""
+    found: dict[str, list[str]] = {}
+    for name, module in model.named_modules():
+        if _holds_matrix(module):
+            found.setdefault(type(module).__name__, []).append(repr(name or "(root)"))
+    classes = [f"{kind} ({listed(names, 4)})" for kind, names in found.items()]
+    which = f"; these hold matrices: {', '.join(classes)}" if classes else ""
+    return (
+        f"{type(model).__name__} has nothing to record: no layer that an adapter knows among its "
+        f"{sum(1 for _ in model.modules())} modules{which}; give adapters=(LayerAdapter(...),) for yours, as "
+        "docs/adapters.md shows"
+    )
 
 
 def _refusal(name: str, module: nn.Module) -> FadiagError:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -30,6 +30,11 @@ __all__ = ["ChangeOutput", "HookChoice", "Passes"]
 HookChoice = Literal["all", "feedback", "none"]
 #: Receives a layer, the index of its call in the pass and its output; returns a replacement for the output.
 ChangeOutput = Callable[[RecordedLayer, int, Tensor], Tensor | None]
+
+_UNCALLED = (
+    "the loss uses the weights of the recorded layers but never calls the layers themselves, so their errors "
+    "are not seen; call the layers, or record the arrays of your own backward pass by fadiag.record_arrays"
+)
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,10 @@ class Passes:
         """
         with self.under(matrices, hooks=hooks):
             weights = self._weights()
+            # In the exact pass the senders of direct feedback do not act.
+            ops = replace(self.ops, senders=frozenset()) if hooks == "none" else self.ops
             with trace_calls(
-                self.model, self.layers, wanted, others=self.others, save_edges=keep_graph, ops=self.ops
+                self.model, self.layers, wanted, others=self.others, save_edges=keep_graph, ops=ops
             ) as trace:
                 loss = self.loss_of_batch()
             trace.reset_gradients()
@@ -99,10 +106,8 @@ class Passes:
             trace.finish()
             trace.loss = loss if keep_graph else None
             if not any(call.got_gradient for call in trace.calls):
-                raise CaptureError(
-                    f"the loss reaches none of the {len(self.layers)} recorded layers; is it "
-                    "computed under no_grad, detached, or from another model?"
-                )
+                uses_weights = any(gradient is not None for gradient in gradients)
+                raise CaptureError(_UNCALLED if uses_weights else _unreached(len(self.layers)))
             by_weight = dict(zip(weights, gradients, strict=True))
             owners = owners_of(self.layers)
             for call in trace.calls:
@@ -192,3 +197,10 @@ class Passes:
         if not loss.requires_grad:
             raise CaptureError("the loss has no gradient; compute it without detach() and no_grad")
         return loss.reshape(())
+
+
+def _unreached(layers: int) -> str:
+    return (
+        f"the loss reaches none of the {layers} recorded layers; is it computed under no_grad, detached, or "
+        "from another model?"
+    )

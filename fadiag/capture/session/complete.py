@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fadiag.capture.layers.coverage import warn_missing_signals
+from fadiag.capture.layers.coverage import warn_missing_signals, warn_replaced
 from fadiag.capture.layers.recorded_layer import RecordedLayer
 from fadiag.capture.session.stream_writer import StreamWriter
 from fadiag.errors import CaptureError
@@ -26,4 +26,6 @@ def check_live_found(
             "give Live(every=...) a schedule that has, or leave live= out (all else is in the store)"
         )
     if recorded := live.recorded:
-        warn_missing_signals(recorded, layers, asked, "the training's own passes (live)")
+        where = "the training's own passes (live)"
+        warn_missing_signals(recorded, layers, asked, where)
+        warn_replaced({name: live.attrs_of(name) for name in recorded}, where)

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-from fadiag.errors import InputError, LockedError, StoreError
+from fadiag.errors import InputError, LockedError, NotAStoreError, StoreError
 from fadiag.store import run_info
 
 __all__ = ["IfExists", "check_free", "delete_store"]
@@ -20,10 +20,16 @@ def check_free(path: Path, if_exists: IfExists, resume_from: int | None) -> None
     InputError
         The choice is unknown, or it contradicts ``resume_from``.
     StoreError
-        The path exists; `LockedError` if another recorder is writing there.
+        The path exists; `LockedError` if another recorder is writing there, `NotAStoreError` if it holds
+        something else.
     """
     if if_exists not in ("error", "resume", "replace"):
         raise InputError(f"if_exists is {if_exists!r}; it is 'error', 'resume' or 'replace'")
+    if path.exists() and not (path / "zarr.json").exists():
+        what = "no fadiag store" if path.is_dir() else "a file and no fadiag store"
+        raise NotAStoreError(
+            f"{path} is {what}, so it is neither resumed nor replaced; take another path, or move it away"
+        )
     if resume_from is not None:
         if if_exists == "replace":
             raise InputError(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fadiag.capture.layers.recorded_layer import RecordedLayer
 
-__all__ = ["LastWeights"]
+__all__ = ["LastWeights", "why_not_recorded"]
 
 #: The approximate number of entries compared in each parameter.
 _ENTRIES = 16
@@ -66,3 +66,17 @@ class LastWeights:
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([torch.empty(0, dtype=torch.float64, device="cpu"), *(p.double().cpu() for p in parts)])
+
+
+def why_not_recorded(step: int, *, has_stepped: bool) -> str:
+    """Return the warning of a recorder that closes with other weights than those of its last step."""
+    if not has_stepped:
+        return (
+            "recorder.step() was never called, though the weights changed, so nothing after step "
+            f"{step} is recorded; call recorder.step() after each optimizer.step()"
+        )
+    return (
+        "at close() the model has other weights than the last update left, so nothing more of step "
+        f"{step} is recorded: was an average or the best checkpoint loaded, or recorder.step() left "
+        "out? Close the recorder before other weights are loaded"
+    )

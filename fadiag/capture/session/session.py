@@ -13,7 +13,7 @@ from fadiag.capture.session.attached import AttachedModel
 from fadiag.capture.session.complete import check_live_found
 from fadiag.capture.session.cost import Watch, buffer_for, bytes_of, records_planned
 from fadiag.capture.session.existing import IfExists, check_free, delete_store
-from fadiag.capture.session.last_weights import LastWeights
+from fadiag.capture.session.last_weights import LastWeights, why_not_recorded
 from fadiag.capture.session.probe_records import ProbeRecords
 from fadiag.capture.session.readers import Readers
 from fadiag.capture.session.resume import earlier_run
@@ -56,6 +56,7 @@ class Session:
         self._probe_records = ProbeRecords(self._probes, self._loss_scale)
         self._streams: dict[str, StreamWriter] = {}
         self._logged: dict[str, float] = {}
+        self._has_stepped = False
 
     def open(
         self,
@@ -137,6 +138,7 @@ class Session:
         if is_checked := self._is_waiting:
             self._attached.check(self.step)
         self._end(scalars, epoch)
+        self._has_stepped = True
         if not is_checked and self._is_due:
             self._attached.check(self.step)
         self._begin()
@@ -159,16 +161,14 @@ class Session:
         if self._live is not None:
             self._live.abandon()  # without an update there was no batch
         self._end_state(updated=False)  # begin() copied the weights
-        if self._is_recorded or self._last_weights.are_there():
+        are_there, is_recorded = self._last_weights.are_there(), self._is_recorded
+        if is_recorded or are_there:
             self._record_without_update()
-            return
-        self._probe_records.write_waiting()
-        self._flush_log(self._epoch)
-        warn_user(
-            "at close() the model has other weights than the last update left, so nothing more of step "
-            f"{self.step} is recorded: was an average or the best checkpoint loaded, or recorder.step() left "
-            "out? Close the recorder before other weights are loaded"
-        )
+        else:
+            self._probe_records.write_waiting()
+            self._flush_log(self._epoch)
+        if not (are_there or (is_recorded and self._has_stepped)):
+            warn_user(why_not_recorded(self.step, has_stepped=self._has_stepped))
 
     def record_checkpoint(self, step: int, scalars: Mapping[str, float], epoch: float | None) -> None:
         """Record the current model under the step that the user gives."""
@@ -177,7 +177,7 @@ class Session:
         self._probe_records.write_waiting()
         self._end_state(updated=False)
         self._flush_log(self._epoch)
-        self.step, self._epoch = step, epoch
+        self.step, self._epoch, self._has_stepped = step, epoch, True
         self.log(scalars)
         self._record_without_update()
 

@@ -21,7 +21,7 @@ ROOT = "(root)"
 _CHANGED = "the model or the batch changed in mid-run; record the changed model into a separate store"
 
 #: The prefixes of layer attributes that later readings may change or add.
-_CHANGING = ("error_bp_check", "no_gate_null")
+_CHANGING = ("error_bp_check", "no_gate_null", "no_modulator")
 
 
 class StreamWriter:

@@ -8,7 +8,7 @@ from torch import nn
 from fadiag.capture.layers.attributes import kernel_attrs, layer_attrs
 from fadiag.capture.signals.axes import dims_of, dims_of_input
 from fadiag.capture.signals.layer_signals import SignalTensor
-from fadiag.capture.tracing.layer_call import Call
+from fadiag.capture.tracing.layer_call import REPLACED, Call
 from fadiag.capture.tracing.trace import Trace
 from fadiag.errors import CaptureError
 from fadiag.signals import SIGNALS
@@ -23,7 +23,11 @@ _PLACES = {"error": "a", "error_post": "z"}
 def call_attrs(call: Call, trace: Trace) -> dict[str, Any]:
     """Return the attributes that the store holds for one call of a layer."""
     attrs = layer_attrs(call.layer, call.order, trace.count, trace.last or call.layer)
-    return {**attrs, "name": call.name, "norm": call.norm, "gate": call.gate}
+    attrs |= {"name": call.name, "norm": call.norm, "gate": call.gate}
+    if call.is_replaced:
+        attrs |= {"no_modulator": REPLACED}
+        attrs |= {"feedback_kind": "hook"} if attrs["feedback_kind"] == "exact" else {}
+    return attrs
 
 
 def is_table(call: Call) -> bool:

@@ -23,6 +23,7 @@ from fadiag.capture.passes.passes import Passes
 from fadiag.capture.streams.haar import Rotation
 from fadiag.capture.streams.null_draws import NullDraws
 from fadiag.capture.tracing.consumers import LayerPlace, find_consumers
+from fadiag.capture.tracing.layer_call import REPLACED
 from fadiag.capture.tracing.trace import Trace
 from fadiag.errors import CaptureError
 
@@ -43,6 +44,8 @@ def gate_null_absences(trace: Trace) -> dict[str, str]:
     found = {
         call.name: f"{call.layer.sender.name!r} sends direct feedback to it"
         if call.layer.sender is not None and not call.layer.credits_input
+        else REPLACED
+        if call.is_replaced
         else _why_absent(trace.places, consumers.of[call.order], lost=call.order in consumers.lost)
         for call in trace.calls
     }

@@ -6,7 +6,7 @@ from typing import Any, get_args
 from torch import nn
 
 from fadiag.capture.checks.probe_checks import CheckMode, ProbeChecks
-from fadiag.capture.layers.coverage import warn_missing_signals
+from fadiag.capture.layers.coverage import warn_missing_signals, warn_replaced, warn_undrawn
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.passes.isolation import TrainingFlags
 from fadiag.capture.signals.layer_signals import LayerSignals
@@ -156,3 +156,6 @@ class ProbeReader:
         found, asked = {layer.name: layer.signals.keys() for layer in read}, self.by_name[name].signals
         where = f"the pass of probe {name!r}"
         warn_missing_signals(found, self._layers, asked, where)
+        warn_replaced({layer.name: layer.attrs for layer in read}, where)
+        if any("no_error_null" in layer.attrs for layer in read):
+            warn_undrawn(self._model, name, self.by_name[name].redraws)

@@ -26,6 +26,9 @@ _STAGES: dict[Kind, _Stage] = {
 }
 _DIVISIONS = frozenset({"div", "divide", "true_divide", "__truediv__", "__itruediv__"})
 _PRODUCTS = frozenset({"mul", "multiply", "__mul__", "__rmul__", "__imul__"})
+#: Whether a backward hook or function of the user's may replace the gradient between a tensor and its parent.
+#: "maybe": if the two gradients differ, because the tensor has the same values as its parent.
+_Replaced = Literal["no", "maybe", "yes"]
 
 
 @dataclass(eq=False)
@@ -52,6 +55,8 @@ class Node:
         The saved values and the saved gradient.
     edge : torch.autograd.graph.GradientEdge, optional
         The tensor's place in autograd's graph, if it is saved.
+    replaced : {"no", "maybe", "yes"}
+        Whether the gradient may be replaced between this tensor and its parent.
     """
 
     kind: Kind | Literal["output"]
@@ -66,6 +71,7 @@ class Node:
     activation: Tensor | None = None
     gradient: Tensor | None = None
     edge: GradientEdge | None = None
+    replaced: _Replaced = "no"
 
     def child(self, kind: Kind, name: str, shape: torch.Size) -> "Node":
         """Return a node for the result of an operation on this tensor."""
@@ -90,6 +96,30 @@ class Node:
     def moved(self) -> bool:
         """Whether axes were moved between the layer's output and this tensor."""
         return any(node.name in MOVES for node in (self, *_ancestors(self)))
+
+    def suspect(self) -> None:
+        """Save the gradients here and at the parent, to see whether the one is replaced by the other."""
+        if self.parent is not None and self.shape == self.parent.shape:
+            self.replaced = "maybe"
+            self.saves_gradient = self.parent.saves_gradient = True
+
+    def replaces_gradient(self, below: "Node") -> bool:
+        """Return whether the gradient was replaced on its way from this tensor to ``below``."""
+        node: Node | None = self
+        while node is not None and node is not below:
+            if node.replaced == "yes" or (node.replaced == "maybe" and node._differs_from_parent):
+                return True
+            node = node.parent
+        return False
+
+    @property
+    def _differs_from_parent(self) -> bool:
+        parent = self.parent
+        if parent is None or parent.gradient is None or parent.uses_in_loss != [self]:
+            return False
+        return self.gradient is None or not torch.allclose(
+            self.gradient, parent.gradient, rtol=0, atol=0, equal_nan=True
+        )
 
     @property
     def uses_in_loss(self) -> list["Node"]:

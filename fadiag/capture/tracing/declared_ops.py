@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from fadiag.capture.layers.selection import RecordedLayer
+from fadiag.capture.layers.selection import RecordedLayer, is_gate_with_matrix
 from fadiag.capture.tracing.op_kinds import name_of
 from fadiag.errors import InputError
 
@@ -33,12 +33,15 @@ class DeclaredOps:
         function on the stack.
     modules : mapping of nn.Module
         The modules themselves, not their classes.
+    senders : frozenset of nn.Module
+        The modules that send direct feedback.
     """
 
     named: Mapping[str, _Declared] = field(default_factory=dict)
     autograd: Mapping[Any, _Declared] = field(default_factory=dict)
     code: Mapping[CodeType, _Declared] = field(default_factory=dict)
     modules: Mapping[nn.Module, _Declared] = field(default_factory=dict)
+    senders: frozenset[nn.Module] = frozenset()
 
     def of_node(self, grad_fn: Any) -> tuple[str, _Declared] | None:
         """Return the name and kind of the autograd function behind a node of autograd's graph."""
@@ -86,7 +89,11 @@ def declare_ops(
     {Tanh(): 'gate'}
     """
     senders = [layer.sender for layer in layers if layer.sender is not None]
-    ops = DeclaredOps({}, {}, {}, {s.module: "pass" for s in senders if s.adapter.passes_on})
+    recorded = {layer.module for layer in layers}
+    known: dict[nn.Module, _Declared] = {m: "gate" for m in model.modules() if is_gate_with_matrix(m)}
+    known |= {s.module: "pass" for s in senders if s.adapter.passes_on}
+    own = {module: kind for module, kind in known.items() if module not in recorded}
+    ops = DeclaredOps({}, {}, {}, own, frozenset(s.module for s in senders))
     kinds: dict[Any, _Declared] = {}
     given: tuple[tuple[str, _Declared, Iterable[Any]], ...] = (
         ("passes", "pass", passes),
@@ -97,7 +104,6 @@ def declare_ops(
             key = _declare(ops, model, option, entry, kind)
             if kinds.setdefault(key, kind) != kind:
                 raise InputError(f"{entry!r} is in passes and in gates; leave it out of one")
-    recorded = {layer.module for layer in layers}
     for module, kind in ops.modules.items():
         if not recorded.isdisjoint(module.modules()):
             raise InputError(

@@ -12,7 +12,13 @@ from fadiag.capture.tracing.dataflow import ActivationPath, Node, activation_pat
 from fadiag.capture.warn import warn_user
 from fadiag.signals import SIGNALS
 
-__all__ = ["Call"]
+__all__ = ["REPLACED", "Call"]
+
+#: Why a layer has no modulator and no gate null, although its gate is known.
+REPLACED = (
+    "a backward hook or function between the layer and its gate's output replaces the gradient, so the "
+    "credit before the gate is not seen"
+)
 
 
 @dataclass
@@ -37,6 +43,8 @@ class Call:
     a_edge, h_edge : torch.autograd.graph.GradientEdge, optional
         The places of the output and of h in autograd's graph, if they are saved.
     h_shape : torch.Size
+    is_replaced : bool
+        Whether a hook or function of the user's replaces the gradient between h and the layer's output.
     values : dict of str to Tensor
         The signals by name, after `finish`.
     """
@@ -52,6 +60,7 @@ class Call:
     a_edge: GradientEdge | None = None
     h_edge: GradientEdge | None = None
     h_shape: torch.Size = field(default_factory=torch.Size)
+    is_replaced: bool = False
     values: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -73,7 +82,10 @@ class Call:
         if path.z is not None and path.h is not None:
             z, h = path.z, path.h
             self.h_edge, self.h_shape, self.moved = h.edge, h.shape, h.moved
-            found |= {"activation": h.activation, "modulator": h.gradient, "error_post": z.gradient}
+            self.is_replaced = h.replaces_gradient(output)
+            found |= {"activation": h.activation}
+            if not self.is_replaced:
+                found |= {"modulator": h.gradient, "error_post": z.gradient}
         elif any(SIGNALS[signal].needs_gate for signal in wanted):
             _warn_unknown_gate(self, path)
         for signal, value in found.items():

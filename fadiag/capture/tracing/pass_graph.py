@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fadiag.capture.layers.backward_hooks import has_backward_hooks
 from fadiag.capture.tracing.dataflow import Node, advance
 from fadiag.capture.tracing.declared_ops import DeclaredOps
 from fadiag.capture.tracing.grad_hooks import GradientRecorder
@@ -155,8 +156,10 @@ class PassGraph:
         edges = () if grad_fn is None else grad_fn.next_functions
         if not self.tensors.at_edges(edges):
             return () if tracked is None else tracked.nodes
-        name, kind = self._ops.of_node(grad_fn) or op_of_node(grad_fn)
-        if name == "backward_hook_function":
+        declared = self._ops.of_node(grad_fn)
+        name, kind = declared or op_of_node(grad_fn)
+        is_hook = name == "backward_hook_function"
+        if is_hook:
             edges = edges[tensor.output_nr : tensor.output_nr + 1]
         sources: list[tuple[Tensor | None, CallNodes]] = []
         for parent in self.tensors.at_edges(edges):
@@ -171,4 +174,11 @@ class PassGraph:
                         kind = "unclear"
             sources.append((source, nodes))
         self.add_operation((name, kind), sources[0][0], (), sources, [tensor], needed=True, graded=True)
-        return self.nodes_of(tensor)
+        made = self.nodes_of(tensor)
+        if is_hook or (declared is not None and kind == "pass"):
+            for call, node in made:
+                # A hook of the layer itself changes the error, not the credit that its gate receives.
+                is_own = node.parent is call.output and has_backward_hooks(call.layer.module)
+                if not (is_hook and is_own):
+                    node.suspect()
+        return made

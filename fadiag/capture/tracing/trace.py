@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
+from fadiag.capture.layers.backward_hooks import has_backward_hooks
 from fadiag.capture.layers.selection import RecordedLayer
 from fadiag.capture.tracing.consumers import LayerPlace, place_of
 from fadiag.capture.tracing.dataflow import Node
@@ -161,6 +162,11 @@ class Trace(TorchFunctionMode):
                 self._graph.add_operation(
                     operation, first, inputs, sources, outputs, needed=needed, graded=graded
                 )
+                for node in (node for output in outputs for _, node in self._graph.nodes_of(output)):
+                    if operation[1] == "pass":
+                        node.suspect()
+                    elif module in self._ops.senders or has_backward_hooks(module):
+                        node.replaced = "yes"
 
     def _prepare(self, inputs: Sequence[Tensor], kind: Kind) -> Sources:
         """Return the tensors with nodes, and watch them before an operation that may change them in place."""

@@ -13,6 +13,8 @@ __all__ = ["forward_order", "layer_table"]
 
 _HEAD = ("layer", "type", "weight", "feedback", "B", "norm", "gate")
 _WIDTH = 100
+#: What a layer lacks, by the attribute that holds the reason.
+_LEFT_OUT = {"no_modulator": "modulator", "no_error_null": "error_null"}
 
 #: The layers of one stream: the attributes of each, and its signals.
 _Layers = Sequence[tuple[Mapping[str, Any], Collection[str]]]
@@ -46,7 +48,8 @@ class _Row:
 def layer_table(streams: Mapping[str, _Layers]) -> str:
     """Return the table of a run's layers, and below it the signals of each stream.
 
-    The table has how many signals a stream has of each layer, in a column of the stream's name.
+    The table has how many signals a stream has of each layer, in a column of the stream's name. Last come
+    the reasons why layers have no modulator or redrawn error.
 
     Parameters
     ----------
@@ -72,6 +75,8 @@ def layer_table(streams: Mapping[str, _Layers]) -> str:
         names = sorted({name for _, signals in streams[stream] for name in signals})
         legend = printable(f"{stream}: {', '.join(names)}")
         text += textwrap.wrap(legend, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    for note in _notes(streams):
+        text += textwrap.wrap(printable(note), _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(text)
 
 
@@ -101,6 +106,18 @@ def _rows(streams: Mapping[str, _Layers], shown: Sequence[str]) -> list[_Row]:
         )
         for name, own in sorted(attrs.items(), key=lambda item: forward_order(item[1]))
     ]
+
+
+def _notes(streams: Mapping[str, _Layers]) -> list[str]:
+    """Return a line for each reason why layers have no modulator or no draws of a null."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for layers in streams.values():
+        for own, _ in layers:
+            for key, what in _LEFT_OUT.items():
+                if key in own:
+                    name = str(own.get("name", "")) or "(root)"
+                    found.setdefault((what, str(own[key])), {})[name] = None
+    return [f"no {what} of {', '.join(names)}: {why}" for (what, why), names in found.items()]
 
 
 def forward_order(attrs: Mapping[str, Any]) -> float:

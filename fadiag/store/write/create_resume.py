@@ -16,7 +16,6 @@ from fadiag.store.read.arrays import read_steps
 from fadiag.store.read.metadata import read_snapshot
 from fadiag.store.read.snapshot import RootAttributes, Snapshot
 from fadiag.store.values import JSON, clean_json
-from fadiag.store.write.disk import RESUME
 from fadiag.store.write.recording import Recording
 from fadiag.store.write.stream import StreamState
 from fadiag.store.write.tree import StoreNode
@@ -39,7 +38,9 @@ def create_recording(path: Path, manifest: Mapping[str, JSON]) -> Recording:
     except FileExistsError:
         if not path.parent.is_dir():
             raise StoreError(f"{path} cannot be made: {path.parent} is a file; take a folder") from None
-        raise StoreError(f"{path} exists; {RESUME}, or take another path") from None
+        raise StoreError(
+            f"{path} exists; go on in it with RunWriter(resume=True), or take another path"
+        ) from None
     except OSError as error:
         raise StoreError(
             f"{path} cannot be made: {error.strerror}; take a folder that can be written"

@@ -12,7 +12,7 @@ from fadiag.store.write.stream import StreamState
 __all__ = ["RESUME", "describe_failure", "describe_shortage"]
 
 #: How to continue a store, with the recorder or with the lower-level writer.
-RESUME = "go on in it with if_exists='resume' (of RunWriter: resume=True)"
+RESUME = "go on in it with if_exists='resume' (of RunWriter: resume=True; record_arrays needs another path)"
 
 
 def describe_shortage(path: Path, streams: Iterable[StreamState]) -> str | None:

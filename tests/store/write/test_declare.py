@@ -41,7 +41,7 @@ def test_bad_declarations_are_refused(tmp_path: Path) -> None:
         ArraySpec((), (), "complex64")
     with pytest.raises(
         StoreError,
-        match=r"run\.zarr exists; go on in it with if_exists='resume' .*, or take another path",
+        match=r"run\.zarr exists; go on in it with RunWriter\(resume=True\), or take another path",
     ):
         RunWriter(tmp_path / "run.zarr", manifest={})
     with pytest.raises(InputError, match="manifest is not plain JSON"):

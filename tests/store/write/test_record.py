@@ -39,7 +39,7 @@ def test_bad_records_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="give a whole number, 0 or more"):
             writer.append("s", -1, {})
         assert writer.last_step("s") == 10
-    way_out = r"go on in it with if_exists='resume' \(of RunWriter: resume=True\)"
+    way_out = r"go on in it with if_exists='resume' \(of RunWriter: resume=True; record_arrays needs another"
     with pytest.raises(StoreError, match=f"is closed; {way_out}"):
         writer.append("s", 20, {})
     assert open_run(tmp_path / "run.zarr")["s/a/x"].shape == (1, 6, 3)
