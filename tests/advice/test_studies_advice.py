@@ -80,6 +80,14 @@ ADVICE.row(
     loaded(TEXT + SEARCH.replace("0.02", "0.1")),
     loaded(TEXT + "[grid]\n'optimizer.learning_rate' = [0.01, 0.1]\n"),
 )
+THEOREM = "[[theorems]]\nlaw = 'A law.'\nmetric = 'error_cosine'\n"
+
+ADVICE.row(
+    "has no bound; give it at_least or at_most",
+    loaded(TEXT + THEOREM),
+    loaded(TEXT + THEOREM + "at_least = -1\n"),
+    loaded(TEXT + THEOREM + "at_most = 1\n"),
+)
 ADVICE.row(
     "is not a key of a study's base or condition; use {instead}",
     loaded(TEXT + "[conditions.c]\nseeds.init = 3\n"),
