@@ -208,7 +208,7 @@ def load_results(path: str | os.PathLike[str]) -> xr.DataTree:
 def _check_layout(path: Path, attrs: Mapping[str, Any]) -> None:
     if "fadiag_results" not in attrs:
         raise NotAStoreError(
-            f"{path} holds no results; a recorded run is analyzed first: fadiag analyze {path}"
+            f"{path} holds no results; a recorded run is analyzed first: fadiag analyze {path} -o NEW.zarr"
         )
     layout = attrs["fadiag_results"]
     try:
