@@ -124,8 +124,8 @@ def _refuse_other_runs(place: Path, runs: Sequence[str]) -> None:
             given.add(run_info(run).run_id)
     held = {
         (str(label), run_id)
-        for node in load_results(place).children.values()
-        for label, (run_id, _) in zip(node["run"].values, recordings(node.to_dataset()), strict=True)
+        for stream in (node.to_dataset() for node in load_results(place).children.values())
+        for label, (run_id, _) in zip(stream["run"].values, recordings(stream), strict=True)
     }
     if others := sorted(label for label, run_id in held if run_id not in given):
         raise InputError(

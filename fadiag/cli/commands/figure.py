@@ -151,6 +151,7 @@ def _draw_all(chosen: "list[Figure]", tree: "xr.DataTree", folder: Path, *, stri
     """Draw what can be drawn; name each other figure with its reason."""
     from fadiag import figures
     from fadiag.cli.progress import bar
+    from fadiag.figures.base.record import missing_of
     from fadiag.results.left_out import left_out, told_by_run
 
     lacking = {each.name: each.missing(tree) for each in chosen}
@@ -168,7 +169,10 @@ def _draw_all(chosen: "list[Figure]", tree: "xr.DataTree", folder: Path, *, stri
             try:
                 if len(lacking[each.name]) == len(each.needs):
                     raise InputError(f"the results hold no {', '.join(each.needs)}")
-                figures.save(each.draw(tree), folder / each.name, formats=("pdf", "png"))
+                canvas = each.draw(tree)
+                if why := missing_of(canvas):
+                    raise InputError(why)
+                figures.save(canvas, folder / each.name, formats=("pdf", "png"))
                 drawn.append(each.name)
             except FadiagError as error:
                 refused.append(f"{each.name}: {error}")
