@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -236,7 +237,7 @@ def _groups(made: Values) -> list[tuple[int, int]]:
 
 def _is_last(step: str) -> bool:
     """Return whether the words of a step say no more than that it is the last one."""
-    return step.startswith(LAST) and "(" not in step
+    return re.fullmatch(rf"{LAST}( \(\d+\))?", step) is not None
 
 
 def _note(ends: dict[str, xr.DataArray], streams: Sequence[str], shown: dict[str, str]) -> str:

@@ -32,7 +32,7 @@ def invoke(*words):
 
 def test_inspect_tells_streams_layers_signals_shapes_and_gaps(run) -> None:
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    done = invoke("inspect", run)
+    done = invoke("inspect", run, "--arrays")
     assert done.exit_code == 0, done.output
     lines = [line.split("  ") for line in done.output.splitlines()]
     assert any(line[0] == "status" and line[-1].strip() == "complete" for line in lines)
@@ -49,7 +49,7 @@ def test_inspect_folds_alike_layers_of_the_signals(tmp_path) -> None:
             writer.put_static(f"{i}", "weight_init", np.ones((3, 2 if i else 4)), dims=("out", "in"))
             if i > 2:
                 writer.set_attrs(f"static/{i}/weight_init", {"nan_count": i % 2})
-    done = invoke("inspect", tmp_path / "run.zarr")
+    done = invoke("inspect", tmp_path / "run.zarr", "--arrays")
     assert [" ".join(line.split()) for line in done.output.splitlines() if "weight_init" in line] == [
         "static 0 weight_init out 3 × in 4 float64 96 B not counted",
         "static 1 weight_init out 3 × in 2 float64 48 B not counted",
@@ -58,13 +58,23 @@ def test_inspect_folds_alike_layers_of_the_signals(tmp_path) -> None:
     ]
 
 
+def test_inspect_fits_a_narrow_terminal_and_lists_arrays_on_request(run, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = invoke("inspect", run).output.splitlines()
+    assert len(lines) < 25
+    assert not [line for line in lines if len(line.rstrip()) > 60 and "  " in line and "run.zarr" not in line]
+    assert "step 4 × sample 8" not in "\n".join(lines)
+    wide = invoke("inspect", run, "--arrays").output
+    assert "error, error_bp  step 4 × sample 8 × out 4  float32" in wide
+
+
 def test_inspect_of_some_layers_and_as_json(tmp_path) -> None:
     with RunWriter(tmp_path / "run.zarr", manifest={"meta": {"seed": 3}}) as writer:
         for name in ("fc1", "fc2", "out"):
             writer.put_static(name, "weight_init", np.ones((3, 2)), dims=("out", "in"))
             writer.set_attrs(f"static/{name}", {"cosine": 0.5})
     run = tmp_path / "run.zarr"
-    some = invoke("inspect", run, "--layer", "fc*")
+    some = invoke("inspect", run, "--layers", "fc*", "--arrays")
     shown = [line.split()[1] for line in some.output.splitlines() if "weight_init" in line]
     assert shown == ["fc1", "fc2"]
     found = json.loads(invoke("inspect", run, "--layer", "out", "--json").stdout)

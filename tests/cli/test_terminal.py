@@ -87,7 +87,7 @@ def evil_run(tmp_path_factory):
     "words",
     [
         ("inspect",),
-        ("inspect", "--layer", "*"),
+        ("inspect", "--layer", "*", "--arrays"),
         ("inspect", "--layer", "none"),
         ("inspect", "--json"),
         ("watch", "--once"),

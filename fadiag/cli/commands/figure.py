@@ -63,7 +63,9 @@ def _list(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     help="Draw only these conditions, in this order.",
 )
 @click.option(
+    "--layer",
     "--layers",
+    "layers",
     cls=Several,
     metavar="NAME...",
     shell_complete=complete_layers,

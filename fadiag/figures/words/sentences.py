@@ -133,7 +133,7 @@ def when(at_end: xr.DataArray) -> str:
         f"{label(name)}"
         for name, runs in dead.items()
     ]
-    which = LAST if step < 0 else f"{LAST}, {step}"
+    which = LAST
     if "chosen_step" in at_end.attrs:
         which = f"step {step}"
     elif later:
@@ -142,6 +142,8 @@ def when(at_end: xr.DataArray) -> str:
     elif step < until and max(known.values()) == step:
         which = f"step {step}"
         why.insert(0, f"no later step has a value; the results go up to step {until}")
+    elif step >= 0:
+        why.insert(0, str(step))
     return f"{which} ({'; '.join(why)})" if why else which
 
 
