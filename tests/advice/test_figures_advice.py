@@ -143,6 +143,11 @@ ADVICE.row(
     lambda _: ff.per_layer(ff.rank_over_training, synthetic(**SMALL), layers=["fc1", "out"], figure=Figure()),
 )
 ADVICE.row(
+    "is not one layer; per_layer(..., layers=...) draws several",
+    lambda _: ff.rank_over_training(synthetic(**SMALL), layers=["fc1", "out"], ax=axes()),
+    lambda _: ff.per_layer(ff.rank_over_training, synthetic(**SMALL), layers=["fc1", "out"], figure=Figure()),
+)
+ADVICE.row(
     "is no matrix of overlaps; take that of fadiag.analysis.overlap_matrix",
     lambda _: ff.overlap_matrix(xr.DataArray(np.eye(2)), ax=axes()),
     lambda _: ff.overlap_matrix(overlap_matrix(build_run(), layer="fc2"), ax=axes()),

@@ -208,11 +208,16 @@ def test_compare_sorts_by_effect_and_shows_what_is_asked(tmp_path) -> None:
             "no compared metric matches 'x*'; leave --metric out",
         ),
         (
+            ("--conditions", "bp", "fa", "--metric", "error_cosin"),
+            1,
+            "no compared metric matches 'error_cosin' (near: error_cosine); leave --metric out",
+        ),
+        (
             ("--conditions", "bp", "fa", "--layer", "x"),
             1,
             "no layer matches 'x'; there are fc1, fc2, fc3, out",
         ),
-        (("--conditions", "bp", "no"), 1, "b: condition='no' matches no run; there are bp, fa"),
+        (("--conditions", "bp", "no"), 1, "error: condition='no' matches no run; there are bp, fa"),
     ],
 )
 def test_compare_refuses(options, code, said, tmp_path) -> None:
