@@ -212,6 +212,23 @@ def _(at, provoked):
     assert FEW[0] in load_results(at / "new.zarr")["probe"]
 
 
+@ADVICE.story("is a path, not results; load them: fadiag.results.load_results({path!r})")
+def _(at, provoked):
+    path = str(save_results(small(), at / "results.zarr"))
+    with provoked() as heard:
+        select(path, condition="fa")
+    call = heard[-1].rpartition(": ")[2]
+    assert call == f"fadiag.results.load_results({path!r})"
+    assert "log" in select(load_results(path), condition="fa").children
+
+
+ADVICE.row(
+    "is no results; give what fadiag.analyze or load_results returns",
+    lambda at: select({}, condition="fa"),
+    lambda at: select(load_results(save_results(small(), at / "results.zarr")), seed=0),
+)
+
+
 # At matched loss.
 
 

@@ -43,7 +43,10 @@ def test_a_difference_is_below_above_or_not_detectable(function, fa, finding) ->
     caption = ff.caption(draw(function, two([30, 31, 32, *fa]), **METRIC))
     assert f"At fc3, last step (400): {finding}" in caption
     over = "Means [95 % t intervals] over 3 paired seeds"
-    assert f"{over}; an interval that holds 0 leaves open whether there is a difference." in caption or f"{over}. " in caption
+    assert (
+        f"{over}; an interval that holds 0 leaves open whether there is a difference." in caption
+        or f"{over}. " in caption
+    )
     assert ("leaves open whether" in caption) == ("−0.667" in finding)
 
 
