@@ -87,9 +87,9 @@ def test_one_result_has_its_conditions_compared():
     assert (row["a"], row["b"]) == pytest.approx((A.mean(), B.mean()))
     with pytest.raises(InputError, match=r"there is one result; give b, or conditions=\(A, B\)"):
         compare(both)
-    with pytest.raises(InputError, match="^condition='FA' matches no run"):
+    with pytest.raises(InputError, match=r"^condition='FA' matches no run"):
         compare(both, conditions=("bp", "FA"))
-    with pytest.raises(InputError, match="^b: condition='FA' matches no run"):
+    with pytest.raises(InputError, match=r"^b: condition='FA' matches no run"):
         compare(both, both.copy(), conditions=("bp", "FA"))
 
 
@@ -325,7 +325,7 @@ def test_several_conditions_are_not_pooled():
         compare(both, bp)
     with pytest.raises(InputError, match="b holds runs of several conditions"):
         compare(bp, both)
-    with pytest.raises(InputError, match=r"b: condition='dfa' matches no run \(near: fa\); there are bp, fa"):
+    with pytest.raises(InputError, match=r"^condition='dfa' matches no run \(near: fa\); there are bp, fa"):
         compare(both, both, conditions=("bp", "dfa"))
     with pytest.raises(InputError, match="a: the runs have no 'condition'; they have run, seed"):
         compare(results(A, [0, 1, 2]), both, conditions=("bp", "fa"))

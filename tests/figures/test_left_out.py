@@ -46,8 +46,8 @@ def test_a_diverged_seed_does_not_make_a_finding() -> None:
     assert "an interval that holds 0 leaves open whether there is a difference" in whole
     caption = ff.caption(draw(ff.rank_by_depth, diverged(), **METRIC))
     assert (
-        "At fc3, last step (400; fa-seed1 has no value there): fa − bp = 10.1 [8.83, 11.4] (unclear, since runs "
-        "lack a value)"
+        "At fc3, last step (400; fa-seed1 has no value there): fa − bp = 10.1 [8.83, 11.4] (unclear, since "
+        "runs lack a value)"
     ) in caption
     assert caption.endswith(f" Left out: {SAID}.")
 

@@ -24,7 +24,7 @@ def test_a_path_is_refused_with_the_way_to_load_it(function) -> None:
     way = r"'r.zarr' is a path, not results; load them: fadiag.results.load_results\('r.zarr'\)"
     with pytest.raises(InputError, match=way):
         function("r.zarr", ax=axes())
-    with pytest.raises(InputError, match="a dict is no results; give what fadiag.analyze or load_results"):
+    with pytest.raises(InputError, match=r"a dict is no results; give what fadiag.analyze or load_results"):
         function(results={}, ax=axes())
 
 
@@ -81,7 +81,7 @@ def test_nulls_are_hatched_and_intervals_are_not(conditions, options) -> None:
     assert len(hatched) == (conditions if options else 4 * conditions)
     plain = [band for band in bands if not band.get_hatch()]
     assert len(plain) == (conditions if options and conditions <= 3 else 0)
-    (entry,) = [p for p in ff.legend(ax.figure).get_patches()]
+    (entry,) = ff.legend(ax.figure).get_patches()
     assert entry.get_hatch() == hatched[0].get_hatch()
     small = ff.small_print(ax)
     assert f"Hatched in the color of a condition: its {NULL}" in small
