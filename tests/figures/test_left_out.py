@@ -111,7 +111,7 @@ def test_the_report_names_it_in_tables() -> None:
     fa = table.layers.index("fc3") * len(table.conditions) + table.conditions.index("fa")
     column = [name for name, *_ in table.columns].index(RANK)
     assert table.cells[column][fa][3:5] == [2, 3]  # seeds with a value, of all
-    assert "(fa-seed1 has no value there)" in table.note
+    assert "(400; fa-seed1 has no value there)" in table.note
     assert table.scalars()[1][1][1].endswith("] (2 of 3 seeds)")
 
 

@@ -199,7 +199,8 @@ def _nulls(
     found = [here.companion(f"{measure.null(null)}_{end}", own) for end in ("low", "high")]
     ends = [end for end in found if end is not None]
     if len(ends) < len(found):
-        here.record.note(without_null(measure, null))
+        missing = without_null(measure, null)
+        here.record.note(f"{missing[:1].upper()}{missing[1:]}")
         return
     at = {"layer": at_end["layer"].item(), "step": int(at_end["step"])}
     drawn = [arm for arm in here.drawn if here.has(at_end, arm.condition)]
