@@ -58,12 +58,16 @@ def test_inspect_folds_alike_layers_of_the_signals(tmp_path) -> None:
     ]
 
 
-def test_inspect_fits_a_narrow_terminal_and_lists_arrays_on_request(run, monkeypatch) -> None:
+def test_inspect_fits_a_narrow_terminal_and_lists_arrays_on_request(run, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    lines = invoke("inspect", run).output.splitlines()
-    assert len(lines) < 25
-    assert not [line for line in lines if len(line.rstrip()) > 60 and "  " in line and "run.zarr" not in line]
-    assert "step 4 × sample 8" not in "\n".join(lines)
+    versions = {f"package{i}": "1.2.3" for i in range(12)}
+    RunWriter(tmp_path / "empty.zarr", manifest={"versions": versions}).close()
+    head = invoke("inspect", tmp_path / "empty.zarr").output.partition("\nstream")[0].splitlines()
+    said = head[next(i for i, line in enumerate(head) if line.startswith("versions")) :]
+    assert len(said) > 3
+    assert max(map(len, said)) <= 60
+    assert all(f"{name}=1.2.3" in "\n".join(said) for name in versions)
+    assert "step 4 × sample 8" not in invoke("inspect", run).output
     wide = invoke("inspect", run, "--arrays").output
     assert "error, error_bp  step 4 × sample 8 × out 4  float32" in wide
 
