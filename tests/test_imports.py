@@ -142,6 +142,7 @@ ROOMS = {
         "assemble",
         "analyze",
         "design",
+        "rounding",
         "compare",
         "effect",
         "onsets",

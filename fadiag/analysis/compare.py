@@ -8,9 +8,11 @@ import xarray as xr
 
 from fadiag import spectra
 from fadiag.analysis.design import Design, design_of
+from fadiag.analysis.rounding import ROUNDING, without_noise, without_rounding
 from fadiag.errors import InputError
 from fadiag.results import select
 from fadiag.results.final_values import BothSides, Floats, final_values_of_both
+from fadiag.results.io import require_results
 from fadiag.results.null_values import is_companion
 from fadiag.results.possible import is_rank
 from fadiag.results.provenance import recordings
@@ -24,14 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 _NAN = float("nan")
-#: Signals are recorded in float32, so a difference below this share of the values is rounding.
-_ROUNDING = float(np.finfo(np.float32).eps)
 _Values = dict[str, tuple[Floats, Floats]]
 
 
 def compare(
     a: xr.DataTree,
-    b: xr.DataTree,
+    b: xr.DataTree | None = None,
     *,
     level: float = 0.95,
     conditions: tuple[str, str] | None = None,
@@ -50,7 +50,8 @@ def compare(
     - ``unpaired``: Welch's t;
     - ``broken``, runs of one side share some of their seeds and are not crossed: no interval.
 
-    Differences and ends of intervals below the float32 rounding of a layer's largest value count as zero.
+    Differences and ends of intervals below the float32 rounding of a layer's largest value count as zero. So
+    do cosines, overlaps and angles below the rounding of their unit, and differences of these.
     Equal differences show no variation, so they have no interval. A run whose layer is dead, with rank 0, is
     left out like one without a value.
 
@@ -61,7 +62,7 @@ def compare(
     Parameters
     ----------
     a, b : DataTree
-        Results of `fadiag.analysis.analyze`.
+        Results of `fadiag.analysis.analyze`. Without ``b``, two conditions of ``a`` are compared.
     level : float
         Confidence level of the intervals.
     conditions : (str, str), optional
@@ -80,8 +81,9 @@ def compare(
     Raises
     ------
     InputError
-        A level outside (0, 1), different unfoldings or subspace dimensions k, several conditions on one side,
-        an unknown condition, the same recording twice on one side, or nothing in common.
+        No ``b`` and no conditions, a level outside (0, 1), different unfoldings or subspace dimensions k,
+        several conditions on one side, an unknown condition, the same recording twice on one side, or nothing
+        in common.
 
     Examples
     --------
@@ -97,6 +99,11 @@ def compare(
 
     if not 0 < level < 1:
         raise InputError(f"level is {level}; give a number between 0 and 1, such as 0.95")
+    if b is None and conditions is None:
+        raise InputError("there is one result; give b, or conditions=(A, B) to compare two conditions of a")
+    require_results(a)
+    b = a if b is None else b
+    require_results(b)
     for name in ("unfolding", "k"):
         if a.attrs.get(name) != b.attrs.get(name):
             raise InputError(
@@ -104,7 +111,7 @@ def compare(
                 "numbers cannot be compared; analyze both with the same one"
             )
     first, second = conditions or (None, None)
-    sides = _streams(a, "a", first), _streams(b, "b", second)
+    sides = _streams(a, "" if a is b else "a", first), _streams(b, "" if a is b else "b", second)
     rows = [
         {"stream": stream, "variable": name, **row}
         for stream in sides[0]
@@ -122,7 +129,8 @@ def _streams(results: xr.DataTree, side: str, condition: str | None) -> dict[str
     try:
         chosen = select(results, condition=condition)
     except InputError as cause:
-        raise InputError(f"{side}: {cause}") from None
+        raise InputError(f"{side}: {cause}" if side else str(cause)) from None
+    side = side or "a"
     streams = {}
     for name, node in chosen.children.items():
         stream = node.to_dataset()
@@ -144,8 +152,8 @@ def _refuse_twice(stream: xr.Dataset, side: str) -> None:
         first = found.setdefault(key, run)
         if key[0] and first is not run:
             raise InputError(
-                f"{side} holds one recording twice (run id {key[0]}), as {first} and as {run}, which is one "
-                "run; analyze again with each store named once"
+                f"{side} holds one recording twice (run id {key[0]}), as {first} and as {run}, which is "
+                "one run; analyze again with each store named once"
             )
 
 
@@ -170,7 +178,7 @@ def _stream_rows(
     return [
         (name, row)
         for name, values in finals
-        for row in _rows(values, runs, design, level, sides, zero_is_dead=is_rank(name))
+        for row in _rows(without_noise(values, name), runs, design, level, sides, zero_is_dead=is_rank(name))
     ]
 
 
@@ -214,7 +222,7 @@ def _rows(
             if len(gone := np.flatnonzero(mask))
         ]
         mean_a, mean_b = (float(v.mean()) if len(v) else _NAN for v in (a, b))
-        difference, low, high = _without_rounding(np.array([mean_b - mean_a, low, high]), x, y).tolist()
+        difference, low, high = without_rounding(np.array([mean_b - mean_a, low, high]), x, y).tolist()
         rows.append(
             {
                 "layer": layer,
@@ -233,13 +241,6 @@ def _rows(
             }
         )
     return rows
-
-
-def _without_rounding(differences: Floats, x: Floats, y: Floats) -> Floats:
-    """Return differences between two sides with zeros for those that are rounding errors of the values."""
-    values = np.abs(np.concatenate([x, y]))
-    smallest = _ROUNDING * values.max(initial=0, where=~np.isnan(values))
-    return np.where(np.abs(differences) <= smallest, 0.0, differences)
 
 
 def _interval(a: Floats, b: Floats, design: Design, level: float) -> tuple[float, float, str]:
@@ -262,7 +263,7 @@ def _interval(a: Floats, b: Floats, design: Design, level: float) -> tuple[float
         grid[tuple(design.grid.T)] = b - a
         found = spectra.crossed_interval(grid, level)
     low, high = float(found.low), float(found.high)
-    if high - low <= _ROUNDING * max(abs(a).max(), abs(b).max()):
+    if high - low <= ROUNDING * max(abs(a).max(), abs(b).max()):
         what = "runs of each side" if design.kind == "unpaired" else "differences"
         return _NAN, _NAN, f"no interval: the {what} have equal values"
     return low, high, ""
@@ -277,7 +278,7 @@ def _layers_together(values: _Values, design: Design) -> tuple[dict[str, float],
     }
     if design.kind in refusals:
         return {}, dict.fromkeys(values, refusals[design.kind])
-    differences = {layer: _without_rounding(y - x, x, y) for layer, (x, y) in values.items()}
+    differences = {layer: without_rounding(y - x, x, y) for layer, (x, y) in values.items()}
     whole = {layer: d for layer, d in differences.items() if not np.isnan(d).any()}
     notes = dict.fromkeys(differences.keys() - whole.keys(), "no p: not every pair has a value")
     pairs = len(design.at_a)

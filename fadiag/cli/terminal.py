@@ -26,7 +26,7 @@ _LOOKALIKES = {
 }
 
 
-#: A first column narrower than this is left to be folded with the others.
+#: The first column is not made narrower than this.
 _NARROWEST = 16
 
 
@@ -63,7 +63,7 @@ def say(text: str = "", *, err: bool = False) -> None:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[int] = ()) -> None:
-    """Print a table, folded to the width of a terminal: first the first column, between the words of names.
+    """Print a table, folded to the width of a terminal between the words of names, the first column first.
 
     The columns of `numbers` are aligned to the right.
     """
@@ -74,10 +74,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterab
     if not console.is_terminal:
         console.width = 240  # do not fold lines for a file or a pipe
     lines = [tuple(map(plain, line)) for line in (head, *rows)]
-    others = [max(map(len, column)) for column in zip(*lines, strict=True)][1:]
-    left = console.width - sum(others) - 2 * len(others)
-    if left >= _NARROWEST:
-        lines = [(_broken(first, left), *rest) for first, *rest in lines]
+    widths = _fitted(lines, console.width)
+    lines = [tuple(map(_broken, line, widths)) for line in lines]
     shown = Table(box=None, header_style="bold", pad_edge=False)
     right = set(numbers)
     for place, name in enumerate(lines[0]):
@@ -88,6 +86,28 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterab
     console.print(shown)
 
 
+def _fitted(lines: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Return widths of columns with which a table fits, if its words allow it.
+
+    >>> _fitted([("error_effective_rank_raw", "fc1, fc2, out")], 24)
+    [16, 6]
+    """
+    columns = list(zip(*lines, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    least = [max(len(part.rstrip()) for cell in column for part in _words(cell)) for column in columns]
+    least[0] = max(least[0], min(widths[0], _NARROWEST))
+    while sum(widths) + 2 * (len(widths) - 1) > width:
+        wide = [i for i, (now, fewest) in enumerate(zip(widths, least, strict=True)) if now > fewest]
+        if not wide:
+            break
+        widths[0 if 0 in wide else max(wide, key=lambda i: widths[i])] -= 1
+    return widths
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^_ ]*[_ ]?", name)
+
+
 def _broken(name: str, longest: int) -> str:
     r"""Return a name in lines of some length, broken behind underscores.
 
@@ -95,11 +115,11 @@ def _broken(name: str, longest: int) -> str:
     'error_\neffective_\nrank_raw'
     """
     lines = [""]
-    for part in re.findall(r"[^_ ]*[_ ]?", name):
-        if lines[-1] and len(lines[-1]) + len(part) > longest:
+    for part in _words(name):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > longest:
             lines.append("")
         lines[-1] += part
-    return "\n".join(lines)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def width() -> int:

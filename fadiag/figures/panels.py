@@ -21,6 +21,7 @@ from fadiag.figures.look.canvas import canvas_width
 from fadiag.figures.look.style import styled
 from fadiag.figures.look.text import put_fonts, shortened, shown, wrapped
 from fadiag.figures.look.theme import current_theme, label
+from fadiag.results.io import require_results
 from fadiag.results.roles import roles
 from fadiag.store.tools.printable import printable
 
@@ -80,6 +81,7 @@ def per_layer(
     >>> len(per_layer(rank_over_training, xr.DataTree(), figure=Figure()).axes)
     1
     """
+    require_results(results)
     held = layers_of(results)
     if having is not None:
         some = layers_with(results, having)
@@ -130,6 +132,7 @@ def per_step(
     >>> len(per_step(rank_by_depth, xr.DataTree(), figure=Figure()).axes)
     1
     """
+    require_results(results)
     if steps is not None and not len(steps):
         raise InputError("steps is empty; name at least one, or leave it out")
     held = steps_of(results, options.get("stream"))
@@ -174,6 +177,7 @@ def per_condition(
     >>> len(per_condition(layer_step_heatmap, xr.DataTree(), figure=Figure()).axes)
     1
     """
+    require_results(results)
     if conditions is not None and not conditions:
         raise InputError("conditions is empty; name at least one, or leave it out for all")
     known = current_theme().ordered(roles(results).conditions)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ __all__ = ["FORMATS", "check_path", "save", "svg"]
 
 #: The formats of a saved figure.
 FORMATS = ("pdf", "svg", "png")
-#: Suffixes that ask for another format; any other suffix is part of the name.
-_OTHER_IMAGES = ("eps", "gif", "jpeg", "jpg", "pgf", "ps", "tif", "tiff", "webp")
+#: A suffix begins with a letter; what follows another dot, as in ``rate0.1``, is part of the name.
+_SUFFIX = re.compile(r"[a-z][a-z0-9]*")
 
 # Leave out dates, so that the same results give the same file.
 _METADATA: dict[str, dict[str, str | None]] = {
@@ -46,7 +47,7 @@ def check_path(
     suffix = path.suffix.removeprefix(".").lower()
     if suffix in FORMATS:
         path, formats = path.with_suffix(""), formats or (suffix,)
-    elif suffix in _OTHER_IMAGES and formats is None:
+    elif _SUFFIX.fullmatch(suffix) and formats is None:
         formats = (suffix,)
     wanted = tuple(FORMATS if formats is None else formats)
     for name in wanted:

@@ -78,7 +78,7 @@ def _signals(results: xr.DataTree, question: Question) -> Iterator[str]:
     if attrs.get("split"):
         parts.append(f"the probe '{attrs['split']}'".replace(", ", "' or '"))
     if attrs.get("probe_mode"):
-        parts.append(f"norms in {attrs['probe_mode']} mode".replace(", ", " or "))
+        parts.append(f"the network in {attrs['probe_mode']} mode".replace(", ", " or "))
     if parts:
         yield f"It was measured on {', '.join(parts)}."
     if attrs.get("matrix"):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -234,11 +235,16 @@ def _groups(made: Values) -> list[tuple[int, int]]:
     return groups
 
 
+def _is_last(step: str) -> bool:
+    """Return whether the words of a step say no more than that it is the last one."""
+    return re.fullmatch(rf"{LAST}( \(\d+\))?", step) is not None
+
+
 def _note(ends: dict[str, xr.DataArray], streams: Sequence[str], shown: dict[str, str]) -> str:
     steps: dict[str, list[str]] = {}
     for name, end in ends.items():
         steps.setdefault(when(end), []).append(shown.get(name, name.replace("_", " ")))
-    other = "".join(f" {', '.join(names)}: at {step}." for step, names in steps.items() if step != LAST)
+    other = "".join(f" {', '.join(names)}: at {step}." for step, names in steps.items() if not _is_last(step))
     note = f"Mean over seeds [95 % t interval] at the last recorded step{', unless stated' * bool(other)}. "
     note += "Intervals end at what is possible; equal seeds and one seed have none. "
     note += f"PR: participation ratio.{other} †: a run is at its ceiling, within 1 % of min(N, n)."

@@ -22,7 +22,8 @@ from fadiag.results.variables import SPECTRUM_STEP
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["READABLE", "RESULTS_VERSION", "check_output", "load_results", "save_results", "to_pandas"]
+__all__ = ["READABLE", "RESULTS_VERSION", "check_output", "load_results", "require_results", "save_results"]
+__all__ += ["to_pandas"]
 
 #: Version of the layout of the results. Other versions raise an error. 2: `condition`, American spelling.
 #: 3: the gate null.
@@ -208,7 +209,7 @@ def load_results(path: str | os.PathLike[str]) -> xr.DataTree:
 def _check_layout(path: Path, attrs: Mapping[str, Any]) -> None:
     if "fadiag_results" not in attrs:
         raise NotAStoreError(
-            f"{path} holds no results; a recorded run is analyzed first: fadiag analyze {path}"
+            f"{path} holds no results; a recorded run is analyzed first: fadiag analyze {path} -o NEW.zarr"
         )
     layout = attrs["fadiag_results"]
     try:
@@ -222,6 +223,23 @@ def _check_layout(path: Path, attrs: Mapping[str, Any]) -> None:
         raise SchemaError(
             f"{path} has results of layout {found}, this version reads layout {RESULTS_VERSION}; {way_out}"
         )
+
+
+def require_results(results: Any) -> None:
+    """Raise InputError for what is no tree of results, such as the path of one.
+
+    Examples
+    --------
+    >>> require_results(xr.DataTree())
+    """
+    if isinstance(results, xr.DataTree):
+        return
+    if isinstance(results, (str, os.PathLike)):
+        path = os.fspath(results)
+        raise InputError(f"{path!r} is a path, not results; load them: fadiag.results.load_results({path!r})")
+    raise InputError(
+        f"a {type(results).__name__} is no results; give what fadiag.analyze or load_results returns"
+    )
 
 
 def to_pandas(results: xr.DataTree) -> "pd.DataFrame":

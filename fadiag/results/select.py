@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from fadiag.errors import InputError
+from fadiag.results.io import require_results
 from fadiag.results.run_labels import as_text, conditions_of, is_missing
 
 __all__ = ["Results", "select"]
@@ -57,6 +58,8 @@ def select(
     """
     given = {"condition": condition, "seed": seed, "run": run, **others}
     wanted = {name: np.atleast_1d(value).tolist() for name, value in given.items() if value is not None}
+    if not isinstance(results, (xr.Dataset, xr.DataArray)):
+        require_results(results)
     if not isinstance(results, xr.DataTree):
         return results.isel(run=_places({"": results}, wanted)[""])
     groups = {path: node.to_dataset() for path, node in results.subtree_with_keys}

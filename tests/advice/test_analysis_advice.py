@@ -58,6 +58,14 @@ ADVICE.row(
 )
 
 
+ADVICE.row(
+    "there is one result; give b, or conditions=(A, B) to compare two conditions of a",
+    lambda at: compare(two("fa", "bp")),
+    lambda at: compare(two(), two()),
+    lambda at: compare(two("fa", "bp"), conditions=("fa", "bp")),
+)
+
+
 @ADVICE.story("name the condition of a and that of b: conditions=(A, B), --conditions A B")
 def _(at, provoked):
     both = two("fa", "bp")

@@ -122,6 +122,20 @@ def _(at, provoked):
 # Stores and tables.
 
 
+@ADVICE.story("would be lost; write to another file, -o OTHER.zarr, or replace it, -o {_DEFAULT}")
+def _(at, provoked):
+    runs = [record_run(build_run(seed), at / f"{seed}.zarr") for seed in (0, 1)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(at)
+        works("analyze", *runs, "--metric", FEW)
+        fails(provoked, "analyze", runs[0], "--metric", FEW)
+        assert load_results("results.zarr")["probe"].sizes["run"] == 2
+        works("analyze", *runs, "--metric", FEW)  # the same runs go on
+        works("analyze", runs[0], "--metric", FEW, "-o", "OTHER.zarr")
+        works("analyze", runs[0], "--metric", FEW, "-o", "results.zarr")
+        assert load_results("results.zarr")["probe"].sizes["run"] == 1
+
+
 @ADVICE.story("take another copy, or record these runs again")
 def _(at, provoked):
     store = record_run(build_run(0), at / "run.zarr")

@@ -143,6 +143,24 @@ ADVICE.row(
     lambda _: ff.per_layer(ff.rank_over_training, synthetic(**SMALL), layers=["fc1", "out"], figure=Figure()),
 )
 ADVICE.row(
+    "is not one layer; per_layer(..., layers=...) draws several",
+    lambda _: ff.rank_over_training(synthetic(**SMALL), layers=["fc1", "out"], ax=axes()),
+    lambda _: ff.per_layer(ff.rank_over_training, synthetic(**SMALL), layers=["fc1", "out"], figure=Figure()),
+)
+for _probe, _draw in (
+    ("{text}; record it with Probe(..., gate_draws=20).", ff.rank_by_depth),
+    ("{text}; record it with Probe(..., redraws=99).", ff.credit_cosine),
+):
+
+    @ADVICE.story(_probe)
+    def _(at, provoked, draw=_draw):
+        with provoked() as heard:
+            heard.append(ff.small_print(draw(synthetic(**SMALL, nulls=False), ax=axes())))
+        with_null = ff.credit_cosine(synthetic(**SMALL), ax=axes())
+        assert "record it" not in ff.small_print(with_null)
+
+
+ADVICE.row(
     "is no matrix of overlaps; take that of fadiag.analysis.overlap_matrix",
     lambda _: ff.overlap_matrix(xr.DataArray(np.eye(2)), ax=axes()),
     lambda _: ff.overlap_matrix(overlap_matrix(build_run(), layer="fc2"), ax=axes()),

@@ -202,14 +202,31 @@ def _(at, provoked):
         assert isinstance(load_results(save_results(small(), at / f"results{suffix}")), xr.DataTree)
 
 
-@ADVICE.story("a recorded run is analyzed first: fadiag analyze {path}")
+@ADVICE.story("a recorded run is analyzed first: fadiag analyze {path} -o NEW.zarr")
 def _(at, provoked):
     store = record_run(build_run(0), at / "run.zarr")
     with provoked() as heard:
         load_results(store)
-    command = heard[-1].rpartition(": fadiag ")[2].split()
-    invoke(*command, "--metric", FEW[0], "-o", at / "results.zarr")
-    assert FEW[0] in load_results(at / "results.zarr")["probe"]
+    command = heard[-1].rpartition(": fadiag ")[2].replace("NEW.zarr", str(at / "new.zarr")).split()
+    invoke(*command, "--metric", FEW[0])
+    assert FEW[0] in load_results(at / "new.zarr")["probe"]
+
+
+@ADVICE.story("is a path, not results; load them: fadiag.results.load_results({path!r})")
+def _(at, provoked):
+    path = str(save_results(small(), at / "results.zarr"))
+    with provoked() as heard:
+        select(path, condition="fa")
+    call = heard[-1].rpartition(": ")[2]
+    assert call == f"fadiag.results.load_results({path!r})"
+    assert "log" in select(load_results(path), condition="fa").children
+
+
+ADVICE.row(
+    "is no results; give what fadiag.analyze or load_results returns",
+    lambda at: select({}, condition="fa"),
+    lambda at: select(load_results(save_results(small(), at / "results.zarr")), seed=0),
+)
 
 
 # At matched loss.

@@ -60,9 +60,37 @@ def test_a_dead_layer_has_no_rank_to_compare():
     assert compare(*sides).iloc[0]["runs"] == 4  # a cosine of 0 is a value
 
 
-def test_small_values_differ():
-    row = compare(results(1e-12 * np.array(A), [0, 1, 2]), results(1e-12 * np.array(B), [0, 1, 2])).iloc[0]
-    assert row["differs"]
+def named(tree, name):
+    return tree.map_over_datasets(lambda d: d.rename(error_cosine=name) if d.data_vars else d)
+
+
+@pytest.mark.parametrize(
+    ("name", "differs"),
+    [("loss", True), ("error_cosine", False), ("error_principal_angle_largest", False)],
+)
+def test_small_values_differ_unless_they_are_noise_of_their_unit(name, differs):
+    """A loss of 1e-12 is a loss. A cosine or an angle of 1e-12 is the rounding error of an exact one."""
+    a, b = (named(results(1e-12 * np.array(each), [0, 1, 2]), name) for each in (A, B))
+    row = compare(a, b).iloc[0]
+    assert row["differs"] == differs
+    assert (row["difference"] != 0) == differs
+    if not differs:
+        far = compare(a, named(results([80.0, 84.0, 82.0], [0, 1, 2]), name)).iloc[0]
+        assert far["a"] == 0
+        assert far["differs"]
+
+
+def test_one_result_has_its_conditions_compared():
+    both = told(results([*A, *B], range(6)), condition=["bp"] * 3 + ["fa"] * 3)
+    both["probe"] = both["probe"].to_dataset().assign_coords(seed=("run", [0, 1, 2] * 2))
+    row = compare(both, conditions=("bp", "fa")).iloc[0]
+    assert (row["a"], row["b"]) == pytest.approx((A.mean(), B.mean()))
+    with pytest.raises(InputError, match=r"there is one result; give b, or conditions=\(A, B\)"):
+        compare(both)
+    with pytest.raises(InputError, match=r"^condition='FA' matches no run"):
+        compare(both, conditions=("bp", "FA"))
+    with pytest.raises(InputError, match=r"^b: condition='FA' matches no run"):
+        compare(both, both.copy(), conditions=("bp", "FA"))
 
 
 def test_seeds_may_be_texts():
@@ -297,7 +325,7 @@ def test_several_conditions_are_not_pooled():
         compare(both, bp)
     with pytest.raises(InputError, match="b holds runs of several conditions"):
         compare(bp, both)
-    with pytest.raises(InputError, match=r"b: condition='dfa' matches no run \(near: fa\); there are bp, fa"):
+    with pytest.raises(InputError, match=r"^condition='dfa' matches no run \(near: fa\); there are bp, fa"):
         compare(both, both, conditions=("bp", "dfa"))
     with pytest.raises(InputError, match="a: the runs have no 'condition'; they have run, seed"):
         compare(results(A, [0, 1, 2]), both, conditions=("bp", "fa"))

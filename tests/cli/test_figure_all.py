@@ -2,6 +2,7 @@
 
 import csv
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -55,6 +56,25 @@ def test_a_figure_that_cannot_be_drawn_is_named_and_the_others_are_drawn(
     }
     strict = figure("--all", results, "-o", out, "--strict")
     assert (strict.exit_code, strict.stderr[:7]) == (1, "error: ")
+
+
+def test_a_figure_whose_panels_are_all_blank_is_not_drawn(tmp_path, monkeypatch) -> None:
+    few(monkeypatch, "accuracy_against_rank", "accuracy_over_training")
+    tree = synthetic(**SMALL, seeds=(0, 1))
+    probe = tree["probe"].to_dataset()
+    ranks = [name for name in probe.data_vars if "rank" in name or "participation" in name]
+    tree["probe"] = probe.assign({name: probe[name] * np.nan for name in ranks})
+    done = figure("--all", save_results(tree, tmp_path / "r.zarr"), "-o", tmp_path / "figs")
+    assert "not drawn: accuracy_against_rank: no run has both error_effective_rank_raw at fc1" in done.stderr
+    assert "wrote 1 of 2 figures" in done.stdout
+    assert not list((tmp_path / "figs").glob("accuracy_against_rank*"))
+
+
+def test_a_layer_is_chosen_under_either_name(results, here) -> None:
+    for option in ("--layer", "--layers"):
+        assert figure("rank_by_depth", results, "-o", "a.png", option, "fc1").exit_code == 0
+        with (here / "a.csv").open(encoding="utf-8") as file:
+            assert {row["layer"] for row in csv.DictReader(file) if row["kind"] == "mean"} == {"fc1"}
 
 
 def test_nothing_drawn_is_a_failure(results, tmp_path, monkeypatch) -> None:

@@ -1,7 +1,11 @@
 """Progress bars: the time left, and names that are no markup."""
 
 import re
+from contextlib import contextmanager
 
+from click.testing import CliRunner
+
+from fadiag.cli import main
 from fadiag.cli.progress import Countdown, bar, duration
 
 
@@ -56,6 +60,20 @@ def test_a_bar_shows_the_time_left_and_the_note_as_it_is(monkeypatch, capsys) ->
     assert "[bold]fa\\x1b[2J[/bold]" in text
     assert "50/100" in text
     assert "10 s left" in text
+
+
+def test_analyze_says_that_it_saves(monkeypatch, make_run, record, tmp_path) -> None:
+    store, moves = record(make_run(0), tmp_path / "run.zarr"), []
+
+    @contextmanager
+    def heard(what):
+        yield lambda done, total, note="": moves.append((done == total, note))
+
+    monkeypatch.setattr("fadiag.cli.progress.bar", heard)
+    words = ["analyze", str(store), "--metric", "error_cosine", "-o", str(tmp_path / "r.zarr")]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert len(moves) > 1
+    assert set(moves) == {(False, ""), (True, "saving")}
 
 
 def test_no_bar_without_a_terminal(capsys) -> None:

@@ -32,7 +32,7 @@ def invoke(*words):
 
 def test_inspect_tells_streams_layers_signals_shapes_and_gaps(run) -> None:
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    done = invoke("inspect", run)
+    done = invoke("inspect", run, "--arrays")
     assert done.exit_code == 0, done.output
     lines = [line.split("  ") for line in done.output.splitlines()]
     assert any(line[0] == "status" and line[-1].strip() == "complete" for line in lines)
@@ -49,7 +49,7 @@ def test_inspect_folds_alike_layers_of_the_signals(tmp_path) -> None:
             writer.put_static(f"{i}", "weight_init", np.ones((3, 2 if i else 4)), dims=("out", "in"))
             if i > 2:
                 writer.set_attrs(f"static/{i}/weight_init", {"nan_count": i % 2})
-    done = invoke("inspect", tmp_path / "run.zarr")
+    done = invoke("inspect", tmp_path / "run.zarr", "--arrays")
     assert [" ".join(line.split()) for line in done.output.splitlines() if "weight_init" in line] == [
         "static 0 weight_init out 3 × in 4 float64 96 B not counted",
         "static 1 weight_init out 3 × in 2 float64 48 B not counted",
@@ -58,13 +58,27 @@ def test_inspect_folds_alike_layers_of_the_signals(tmp_path) -> None:
     ]
 
 
+def test_inspect_fits_a_narrow_terminal_and_lists_arrays_on_request(run, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    versions = {f"package{i}": "1.2.3" for i in range(12)}
+    RunWriter(tmp_path / "empty.zarr", manifest={"versions": versions}).close()
+    head = invoke("inspect", tmp_path / "empty.zarr").output.partition("\nstream")[0].splitlines()
+    said = head[next(i for i, line in enumerate(head) if line.startswith("versions")) :]
+    assert len(said) > 3
+    assert max(map(len, said)) <= 60
+    assert all(f"{name}=1.2.3" in "\n".join(said) for name in versions)
+    assert "step 4 × sample 8" not in invoke("inspect", run).output
+    wide = invoke("inspect", run, "--arrays").output
+    assert "error, error_bp  step 4 × sample 8 × out 4  float32" in wide
+
+
 def test_inspect_of_some_layers_and_as_json(tmp_path) -> None:
     with RunWriter(tmp_path / "run.zarr", manifest={"meta": {"seed": 3}}) as writer:
         for name in ("fc1", "fc2", "out"):
             writer.put_static(name, "weight_init", np.ones((3, 2)), dims=("out", "in"))
             writer.set_attrs(f"static/{name}", {"cosine": 0.5})
     run = tmp_path / "run.zarr"
-    some = invoke("inspect", run, "--layer", "fc*")
+    some = invoke("inspect", run, "--layers", "fc*", "--arrays")
     shown = [line.split()[1] for line in some.output.splitlines() if "weight_init" in line]
     assert shown == ["fc1", "fc2"]
     found = json.loads(invoke("inspect", run, "--layer", "out", "--json").stdout)
@@ -198,11 +212,16 @@ def test_compare_sorts_by_effect_and_shows_what_is_asked(tmp_path) -> None:
             "no compared metric matches 'x*'; leave --metric out",
         ),
         (
+            ("--conditions", "bp", "fa", "--metric", "error_cosin"),
+            1,
+            "no compared metric matches 'error_cosin' (near: error_cosine); leave --metric out",
+        ),
+        (
             ("--conditions", "bp", "fa", "--layer", "x"),
             1,
             "no layer matches 'x'; there are fc1, fc2, fc3, out",
         ),
-        (("--conditions", "bp", "no"), 1, "b: condition='no' matches no run; there are bp, fa"),
+        (("--conditions", "bp", "no"), 1, "error: condition='no' matches no run; there are bp, fa"),
     ],
 )
 def test_compare_refuses(options, code, said, tmp_path) -> None:

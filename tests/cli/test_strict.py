@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from torch import nn
 
+from fadiag.capture import Recorder
 from fadiag.cli import main
 from fadiag.results import load_results, save_results
 from fadiag.results.left_out import LeftOut, left_out, to_attribute
@@ -85,3 +87,12 @@ def test_analyze_leaves_a_diverged_and_a_lost_run_out(make_run, edit, record, tm
     assert len(left_out(load_results(tmp_path / "results.zarr"))) == 2
     nothing = invoke("analyze", tmp_path / "gone.zarr", "-o", tmp_path / "none.zarr")
     assert (nothing.exit_code, nothing.stderr[:7]) == (1, "error: ")
+
+
+def test_analyze_names_a_run_that_holds_no_record(tmp_path) -> None:
+    with Recorder(nn.Linear(3, 2), tmp_path / "none.zarr", every=()):
+        pass
+    done = invoke("analyze", tmp_path / "none.zarr", "-o", tmp_path / "results.zarr")
+    assert done.exit_code == 0
+    assert "run none: holds no record, only the weights before training" in done.stderr
+    assert invoke("analyze", tmp_path / "none.zarr", "-o", tmp_path / "r.zarr", "--strict").exit_code == 1

@@ -87,7 +87,7 @@ def evil_run(tmp_path_factory):
     "words",
     [
         ("inspect",),
-        ("inspect", "--layer", "*"),
+        ("inspect", "--layer", "*", "--arrays"),
         ("inspect", "--layer", "none"),
         ("inspect", "--json"),
         ("watch", "--once"),
@@ -141,7 +141,7 @@ def test_a_traceback_is_without_control_characters(evil_results) -> None:
 def test_any_encoding_can_be_written(charset, results, evil_run) -> None:
     found = {}
     for words in (
-        ("inspect", evil_run),
+        ("inspect", evil_run, "--arrays"),
         ("metrics",),
         ("figure", "accuracy_over_training", results, "-o", evil_run.parent / "a.png"),
         ("compare", results, "--conditions", "bp", "fa"),

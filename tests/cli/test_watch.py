@@ -40,9 +40,7 @@ def test_once_prints_one_state(tmp_path) -> None:
 def test_an_empty_run_has_no_numbers(tmp_path) -> None:
     with RunWriter(tmp_path / "run.zarr", manifest={}):
         done = watch(tmp_path / "run.zarr", "--once")
-    assert done.exit_code == 0
-    (line,) = done.output.splitlines()
-    assert [part.split()[0] for part in line.split(", ")] == ["status", "committed", "disk"]
+    assert (done.exit_code, done.output) == (0, "status recording, nothing committed yet\n")
 
 
 def test_a_rank_that_is_not_finite_is_said(tmp_path) -> None:

@@ -42,7 +42,7 @@ def test_layers_share_their_axes_and_one_of_them_has_the_finding() -> None:
     assert len({ax.get_ylim() for ax in figure.axes}) == 1
     assert [bool(ax.get_ylabel()) for ax in figure.axes] == [True, False, False, False]
     caption = ff.caption(figure)
-    assert ", raw, over training at fc1, fc2, fc3 and out. At fc3, last step: " in caption
+    assert ", raw, over training at fc1, fc2, fc3 and out. At fc3, last step (400): " in caption
     assert caption.count("fa − bp") == 1
     assert len(figure.legends) == 1
 

@@ -43,11 +43,11 @@ def diverged(*, streams=("probe", "state")) -> xr.DataTree:
 def test_a_diverged_seed_does_not_make_a_finding() -> None:
     whole = ff.caption(draw(ff.rank_by_depth, clear(synthetic(("bp", "fa"))), **METRIC))
     assert "fa − bp = 3.07 [−27.2, 33.3]." in whole
-    assert "an interval with 0 shows no difference" in whole
+    assert "an interval that holds 0 leaves open whether there is a difference" in whole
     caption = ff.caption(draw(ff.rank_by_depth, diverged(), **METRIC))
     assert (
-        "At fc3, last step (fa-seed1 has no value there): fa − bp = 10.1 [8.83, 11.4] (unclear, since runs "
-        "lack a value)"
+        "At fc3, last step (400; fa-seed1 has no value there): fa − bp = 10.1 [8.83, 11.4] (unclear, since "
+        "runs lack a value)"
     ) in caption
     assert caption.endswith(f" Left out: {SAID}.")
 
@@ -64,7 +64,7 @@ def test_it_is_named_in_every_caption_and_picture(figure) -> None:
 
 def test_intervals_say_of_how_many_seeds_they_are() -> None:
     caption = ff.caption(draw(ff.overlap_over_training, diverged()))
-    assert "At fc3, last step (fa-seed1 has no value there): bp 1.0" in caption
+    assert "At fc3, last step (400; fa-seed1 has no value there): bp 1.0" in caption
     assert caption.count("] (n = 2)") == 1
     means = ff.numbers(draw(ff.rank_by_depth, diverged())).query("kind == 'mean' and condition == 'fa'")
     assert set(means["seeds"]) == {"0 2"}
@@ -111,7 +111,7 @@ def test_the_report_names_it_in_tables() -> None:
     fa = table.layers.index("fc3") * len(table.conditions) + table.conditions.index("fa")
     column = [name for name, *_ in table.columns].index(RANK)
     assert table.cells[column][fa][3:5] == [2, 3]  # seeds with a value, of all
-    assert "(fa-seed1 has no value there)" in table.note
+    assert "(400; fa-seed1 has no value there)" in table.note
     assert table.scalars()[1][1][1].endswith("] (2 of 3 seeds)")
 
 

@@ -97,7 +97,7 @@ def test_the_caption_says_the_end_and_the_extremes() -> None:
     results = synthetic(("bp", "fa"), spread=0.0)
     caption = ff.caption(heat(results))
     assert caption.startswith(
-        "Effective rank of the error, raw, in all layers at all steps. At fc3, last step: "
+        "Effective rank of the error, raw, in all layers at all steps. At fc3, last step (400): "
     )
     assert "fa 65.0 (equal in 3 seeds)" in caption  # 4 * 15 + 5 at the third of four layers
     assert "The mean of fa over seeds lies between 1.00 (fc1, step 0) and 75.0 (fc1, step 400)." in caption

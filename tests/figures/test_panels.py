@@ -110,4 +110,4 @@ def test_layers_that_lack_a_variable_are_left_out() -> None:
 def test_the_cosine_of_every_layer_is_drawn_over_training() -> None:
     figure = find("cosine_over_training").draw(synthetic(("bp", "fa")))
     assert [ax.get_title() for ax in figure.axes] == ["fc1", "fc2", "fc3", "out"]
-    assert "At fc3, last step: bp 1.0" in ff.caption(figure)
+    assert "At fc3, last step (400): bp 1.0" in ff.caption(figure)

@@ -65,7 +65,7 @@ def test_a_baseline_need_not_be_drawn() -> None:
 
 def test_without_a_baseline_each_condition_has_its_mean() -> None:
     caption = ff.caption(draw(ff.accuracy_over_training, with_rules(small(), {})))
-    assert "At the last step: bp 97.5 % [96.2, 98.9], fa 90.5 % [" in caption
+    assert "At the last step (400): bp 97.5 % [96.2, 98.9], fa 90.5 % [" in caption
     ax = draw(ff.rank_gap, with_rules(small(), {}))
     assert "there is no baseline: no condition has the rule 'bp'" in ff.caption(ax)
     assert not ax.lines

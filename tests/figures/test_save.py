@@ -65,7 +65,7 @@ def test_the_caption_file_is_latex(tmp_path) -> None:
     text = (tmp_path / "fig1.tex").read_text()
     assert text.startswith(
         "% Put this inside a figure environment: \\input{fig1}\n"
-        "\\caption{Numbers of fc1, last step. (a) Effective rank"
+        "\\caption{Numbers of fc1, last step (400). (a) Effective rank"
     )
     assert "(b) Test accuracy, over training: fa" in text
     assert "exp($-$$\\Sigma$ q ln q), q = s/$\\Sigma$s" in text

@@ -54,7 +54,7 @@ def test_the_caption_counts_directions_and_says_their_share() -> None:
         want[name] = (int((share < 0.9).sum()) + 1, share[3])
     text = ff.caption(ax)
     assert (
-        "At fc3, last step: mean number of directions that hold 90 % of the energy: "
+        "At fc3, last step (400): mean number of directions that hold 90 % of the energy: "
         f"bp {want['bp'][0]:#.3g} (equal in 3 seeds), fa {want['fa'][0]:#.3g}"
     ) in text
     assert f"leading classes − 1 = 4 directions: bp {want['bp'][1]:.3f}" in text

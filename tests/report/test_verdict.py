@@ -158,7 +158,7 @@ def test_the_methods_are_true_of_every_run() -> None:
         "We recorded 18 runs of mlp on digits, of the conditions bp, fa, fa+bn, with seeds 0, 1, 2, 3, 4, 5.",
         "Signals were recorded with fadiag 0.2.0 and PyTorch 2.13 on cpu.",
         "The primary metric is the made up, tr(G)² / |G|² (definition) at layer fc3.",
-        "It was measured on N = 256 samples, the probe 'test', norms in eval mode.",
+        "It was measured on N = 256 samples, the probe 'test', the network in eval mode.",
         "Conditions were compared by paired differences over shared seeds, with 95 % t intervals.",
         "P-values are two-sided, from sign flips over pairs",
         "The primary metric was declared before the runs.",
@@ -175,7 +175,7 @@ def test_the_methods_name_every_value_in_which_runs_differ() -> None:
     runs = [str(run) for run in probe["run"].values]
     results.attrs |= to_recorded_attribute({run: made[i % 2] for i, run in enumerate(runs)})
     text = paragraph(results)
-    assert "norms in eval or train mode" in text
+    assert "network in eval or train mode" in text
     assert "PyTorch 2.13 on cpu or cuda" in text
 
 

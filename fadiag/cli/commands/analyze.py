@@ -1,6 +1,8 @@
 """Define ``fadiag analyze``, which measures all metrics of one or more runs."""
 
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import click
@@ -8,11 +10,15 @@ import click
 from fadiag.cli.left_out import strict_option
 from fadiag.cli.path_checks import ExistingFile, NewPath, checked_path
 from fadiag.cli.terminal import say
+from fadiag.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     from fadiag.store import Unfolding
 
 __all__ = ["analyze"]
+
+#: Where results are written without ``-o``.
+_DEFAULT = "results.zarr"
 
 
 @click.command(short_help="Measure recorded runs.")
@@ -20,10 +26,9 @@ __all__ = ["analyze"]
 @click.option(
     "-o",
     "--out",
-    default="results.zarr",
-    show_default=True,
     type=NewPath(),
-    help="Output: .zarr or .nc (for figure and report), .csv or .parquet (a long table).",
+    help="Output: .zarr or .nc (for figure and report), .csv or .parquet (a long table). Only with -o it "
+    f"replaces results of other runs.  [default: {_DEFAULT}]",
 )
 @click.option(
     "--meta",
@@ -66,7 +71,7 @@ __all__ = ["analyze"]
 def analyze(
     *,
     runs: tuple[str, ...],
-    out: str,
+    out: str | None,
     meta: str | None,
     metrics: tuple[str, ...],
     unfolding: str,
@@ -83,7 +88,10 @@ def analyze(
     from fadiag.cli.progress import bar
     from fadiag.results.io import check_output
 
-    checked_path(check_output, out)
+    target = out or _DEFAULT
+    place = checked_path(check_output, target)
+    if out is None:
+        _refuse_other_runs(place, runs)
     entries = read_meta(meta) if meta else None
     with cluster_executor(scheduler) if scheduler else nullcontext() as executor, bar("analyzing") as move:
         measure(
@@ -96,7 +104,32 @@ def analyze(
             spectra_steps=cast("Literal['ends', 'all']", spectra_steps),
             strict=strict,
             executor=executor,
-            progress=move,
-            output=out,
+            progress=lambda done, total: move(done, total, "saving" if done == total else ""),
+            output=target,
         )
-    say(f"wrote {out}")
+    say(f"wrote {target}")
+
+
+def _refuse_other_runs(place: Path, runs: Sequence[str]) -> None:
+    """Raise InputError if results that nobody named hold a run that is not among the given ones."""
+    from fadiag.results import load_results
+    from fadiag.results.provenance import recordings
+    from fadiag.store import run_info
+
+    if not place.exists():
+        return
+    given = set()
+    for run in runs:
+        with suppress(StoreError):  # a run that cannot be opened is named later
+            given.add(run_info(run).run_id)
+    held = {
+        (str(label), run_id)
+        for stream in (node.to_dataset() for node in load_results(place).children.values())
+        for label, (run_id, _) in zip(stream["run"].values, recordings(stream), strict=True)
+    }
+    if others := sorted(label for label, run_id in held if run_id not in given):
+        raise InputError(
+            f"{place} holds {len(held)} runs, and {len(others)} of them ({', '.join(others[:3])}"
+            f"{', ...' if len(others) > 3 else ''}) would be lost; write to another file, -o OTHER.zarr, or "
+            f"replace it, -o {_DEFAULT}"
+        )

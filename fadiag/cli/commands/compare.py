@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Hashable, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,7 @@ def _is_table(path: Path) -> bool:
 )
 @click.option(
     "--layer",
+    "--layers",
     "layers",
     cls=Several,
     metavar="NAME...",
@@ -158,8 +160,10 @@ def _chosen(found: "pd.DataFrame", metrics: Sequence[str], layers: Sequence[str]
     if metrics:
         kept = [any(name == one or fnmatchcase(name, one) for one in metrics) for name in found["variable"]]
         if not any(kept):
+            close = get_close_matches(metrics[0], found["variable"].unique().tolist())
+            near = f" (near: {', '.join(close)})" if close else ""
             raise InputError(
-                f"no compared metric matches {' '.join(metrics)!r}; leave --metric out to see all"
+                f"no compared metric matches {' '.join(metrics)!r}{near}; leave --metric out to see all"
             )
         found = found[kept]
     if layers:

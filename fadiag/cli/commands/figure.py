@@ -63,7 +63,9 @@ def _list(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     help="Draw only these conditions, in this order.",
 )
 @click.option(
+    "--layer",
     "--layers",
+    "layers",
     cls=Several,
     metavar="NAME...",
     shell_complete=complete_layers,
@@ -151,6 +153,7 @@ def _draw_all(chosen: "list[Figure]", tree: "xr.DataTree", folder: Path, *, stri
     """Draw what can be drawn; name each other figure with its reason."""
     from fadiag import figures
     from fadiag.cli.progress import bar
+    from fadiag.figures.base.record import missing_of
     from fadiag.results.left_out import left_out, told_by_run
 
     lacking = {each.name: each.missing(tree) for each in chosen}
@@ -168,7 +171,10 @@ def _draw_all(chosen: "list[Figure]", tree: "xr.DataTree", folder: Path, *, stri
             try:
                 if len(lacking[each.name]) == len(each.needs):
                     raise InputError(f"the results hold no {', '.join(each.needs)}")
-                figures.save(each.draw(tree), folder / each.name, formats=("pdf", "png"))
+                canvas = each.draw(tree)
+                if why := missing_of(canvas):
+                    raise InputError(why)
+                figures.save(canvas, folder / each.name, formats=("pdf", "png"))
                 drawn.append(each.name)
             except FadiagError as error:
                 refused.append(f"{each.name}: {error}")

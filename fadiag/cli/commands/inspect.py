@@ -2,16 +2,18 @@
 
 import json
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fadiag.cli.several import Several, TakesSeveral
 from fadiag.cli.sizes import size
-from fadiag.cli.terminal import say, table
+from fadiag.cli.terminal import say, table, width
 
 if TYPE_CHECKING:
     from fadiag.store import RunSummary, SignalSummary, StreamSummary
@@ -28,14 +30,16 @@ _Groups = Mapping[tuple[str, str], Sequence["SignalSummary"]]
 @click.argument("run", metavar="RUN", type=click.Path())
 @click.option(
     "--layer",
+    "--layers",
     "layers",
     cls=Several,
     metavar="NAME...",
     help="Show only these layers; a name may be a pattern such as 'fc*'.",
 )
+@click.option("--arrays", is_flag=True, help="Also list the arrays of each layer, with shape, type and NaNs.")
 @click.option("--json", "as_json", is_flag=True, help="Print all metadata as JSON.")
-def inspect(run: str, layers: tuple[str, ...], as_json: bool) -> None:
-    """Show what the store RUN holds, also while it is recorded: manifest, layers, streams, signals, gaps.
+def inspect(run: str, layers: tuple[str, ...], arrays: bool, as_json: bool) -> None:
+    """Show what the store RUN holds, also while it is recorded: manifest, layers, streams, gaps.
 
     Only metadata are read, and nothing is written.
     """
@@ -48,13 +52,14 @@ def inspect(run: str, layers: tuple[str, ...], as_json: bool) -> None:
         say(json.dumps(_data(summary), indent=2))
         return
     for key, value in _head(summary):
-        say(printable(f"{key:<12}{value}"))
-    if shown := summary.layer_table():
+        say(_entry(printable(key), printable(value)))
+    if shown := summary.layer_table(width()):
         say(f"\n{shown}")
     streams = [tuple(map(printable, _stream_row(stream))) for stream in summary.streams]
-    signals = [tuple(map(printable, row)) for row in _signal_rows(summary.streams)]
     table(("stream", "kind", "records", "steps", "every", "skipped", "layers", "on disk"), streams)
-    table(("stream", "layer", "signals", "shape", "type", "bytes", "NaN"), signals)
+    if arrays:
+        signals = [tuple(map(printable, row)) for row in _signal_rows(summary.streams)]
+        table(("stream", "layer", "signals", "shape", "type", "bytes", "NaN"), signals)
     for stream in summary.streams:
         if stream.gaps:
             shown = ", ".join(f"{a} to {b}" for a, b in stream.gaps[:SHOWN_GAPS])
@@ -62,6 +67,12 @@ def inspect(run: str, layers: tuple[str, ...], as_json: bool) -> None:
             say(f"gaps in {printable(stream.name)}: {shown}{f' and {more} more' if more > 0 else ''}")
         for doubt in _doubts(stream):
             say(printable(f"{stream.name}: {doubt}"))
+
+
+def _entry(key: str, value: str) -> str:
+    """Return a line of the head; a long value has several, broken between words."""
+    lines = textwrap.wrap(value, width() - 12, break_long_words=False, break_on_hyphens=False) or [""]
+    return "\n".join(f"{name:<12}{line}" for name, line in zip_longest([key], lines, fillvalue=""))
 
 
 def _of_layers(summary: "RunSummary", patterns: Sequence[str]) -> "RunSummary":

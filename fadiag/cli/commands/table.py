@@ -25,7 +25,12 @@ __all__ = ["table"]
     help="The metrics.  [default: the primary one, effective rank and participation ratio of the error]",
 )
 @click.option(
-    "--layer", metavar="NAME", shell_complete=complete_layers, help="The layer.  [default: the primary one]"
+    "--layer",
+    "--layers",
+    "layer",
+    metavar="NAME",
+    shell_complete=complete_layers,
+    help="The layer.  [default: the primary one]",
 )
 @click.option(
     "--conditions",

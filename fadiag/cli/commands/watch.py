@@ -76,8 +76,8 @@ def _line(state: "LiveState") -> str:
 
 def _parts(state: "LiveState") -> Iterator[tuple[str, str]]:
     yield "run", plain(str(state.path))
-    age = duration(time.time() - state.updated)
-    yield "status", f"{plain(state.status)}, committed {age} ago"
+    age = f"committed {duration(time.time() - state.updated)} ago"
+    yield "status", f"{plain(state.status)}, {'nothing committed yet' if state.step is None else age}"
     if state.step is not None:
         yield "step", str(state.step) if state.steps is None else f"{state.step} of {state.steps}"
     if state.loss is not None:
@@ -90,4 +90,5 @@ def _parts(state: "LiveState") -> Iterator[tuple[str, str]]:
         rank = "not finite" if math.isnan(state.rank) else f"{state.rank:.1f}"
         yield "rank", f"{rank} at {plain(state.layer)} (step {state.rank_step})"
         yield "dead", plain(", ".join(state.dead)) or "none"
-    yield "disk", size(state.stored_bytes)
+    if state.stored_bytes:
+        yield "disk", size(state.stored_bytes)

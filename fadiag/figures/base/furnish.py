@@ -67,7 +67,9 @@ def _height(made: Legend) -> float:
 def small_print_of(target: Any) -> str:
     """Return the small print of all panels, each sentence once."""
     records = records_of(axes_of(target))
-    return " ".join(dict.fromkeys(note for record in records for note in record.notes))
+    places = {record.place for record in records if record.place and not record.missing}
+    where = [f"At {places.pop()}."] if len(places) == 1 else []
+    return " ".join([*where, *dict.fromkeys(note for record in records for note in record.notes)])
 
 
 def legend(figure: Figure) -> Legend | None:

@@ -124,7 +124,8 @@ class Panel:
         empty = [label(name) for name in self.arms.names if not self.has(values, name)]
         if empty:
             self.record.note(f"No value: {', '.join(empty)}.")
-        self.record.note(definition(values))
+        for sentence in definition(values):
+            self.record.note(sentence)
         self.record.note(seeds_and_interval(values, drawn))
         held = [k for k, n in self.results.children.items() if values.name in n.data_vars]
         if len(held) > 1:

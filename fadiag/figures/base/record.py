@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-__all__ = ["COLUMNS", "Record", "attach", "axes_of", "is_silent", "records_of", "silent"]
+__all__ = ["COLUMNS", "Record", "attach", "axes_of", "is_silent", "missing_of", "records_of", "silent"]
 
 _SILENT: ContextVar[bool] = ContextVar("fadiag_silent", default=False)
 
@@ -81,6 +81,12 @@ def records_of(axes: Iterable[Axes]) -> list[Record]:
         for record in vars(ax).get("_fadiag_records", [])
         if any(artist.axes is ax for artist in record.artists)
     ]
+
+
+def missing_of(target: Any) -> str:
+    """Return why no panel is drawn, each reason once; "" if one is drawn."""
+    reasons = [record.missing for record in records_of(axes_of(target))]
+    return "; ".join(dict.fromkeys(reasons)) if all(reasons) else ""
 
 
 def axes_of(target: Any) -> list[Axes]:

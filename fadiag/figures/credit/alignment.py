@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import xarray as xr
 from matplotlib.axes import Axes
 
+from fadiag.figures.base.figure_function import figure_function
 from fadiag.figures.base.layers import output_layer
 from fadiag.figures.base.measure import ALIGNMENT
 from fadiag.figures.base.panel import panel
@@ -13,6 +14,7 @@ from fadiag.figures.strokes.plots import plot_over_training
 __all__ = ["alignment_over_training"]
 
 
+@figure_function
 def alignment_over_training(
     results: xr.DataTree,
     *,

@@ -6,6 +6,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from fadiag.errors import InputError
+from fadiag.figures.base.figure_function import figure_function, one_layer
 from fadiag.figures.base.measure import cosine_measure
 from fadiag.figures.base.panel import panel
 from fadiag.figures.strokes.plots import plot_by_depth, plot_over_training
@@ -13,6 +14,7 @@ from fadiag.figures.strokes.plots import plot_by_depth, plot_over_training
 __all__ = ["credit_cosine"]
 
 
+@figure_function
 def credit_cosine(
     results: xr.DataTree,
     *,
@@ -70,7 +72,10 @@ def credit_cosine(
     measure = cosine_measure(signal, degrees=degrees)
     with panel(results, ax, conditions=conditions, stream=stream, legend=legend) as here:
         if over == "depth":
-            plot_by_depth(here, measure, layers=layers, step=step, null=null, compared=False)
+            # One layer is a choice of layers too.
+            plot_by_depth(here, measure, layers=layers or layer, step=step, null=null, compared=False)
         else:
-            plot_over_training(here, measure, layer=layer, steps=steps, null=null, compared=False)
+            plot_over_training(
+                here, measure, layer=layer or one_layer(layers), steps=steps, null=null, compared=False
+            )
     return here.ax

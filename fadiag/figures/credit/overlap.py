@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import xarray as xr
 from matplotlib.axes import Axes
 
+from fadiag.figures.base.figure_function import figure_function
 from fadiag.figures.base.measure import overlap_measure
 from fadiag.figures.base.panel import panel
 from fadiag.figures.strokes.plots import plot_over_training
@@ -12,6 +13,7 @@ from fadiag.figures.strokes.plots import plot_over_training
 __all__ = ["overlap_over_training"]
 
 
+@figure_function
 def overlap_over_training(
     results: xr.DataTree,
     *,

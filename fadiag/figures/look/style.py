@@ -152,6 +152,7 @@ def _settings(rules: Venue) -> dict[str, Any]:
         "lines.linewidth": rules.line,
         "lines.markersize": 1.8 + 1.4 * rules.line,
         "axes.linewidth": rules.line / 2,
+        "hatch.linewidth": 0.3 * rules.line,
         "xtick.major.width": rules.line / 2,
         "ytick.major.width": rules.line / 2,
         "xtick.major.size": 2.5 * rules.line,
@@ -178,7 +179,7 @@ _SIZES = (
     *("xtick.labelsize", "ytick.labelsize", "legend.fontsize"),
 )
 _STROKES = (
-    *("lines.linewidth", "lines.markersize", "axes.linewidth"),
+    *("lines.linewidth", "lines.markersize", "axes.linewidth", "hatch.linewidth"),
     *(f"{axis}tick.major.{part}" for axis in "xy" for part in ("width", "size")),
 )
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from fadiag.errors import InputError, MissingSignalError
 from fadiag.figures.base.axes import axes_size
+from fadiag.figures.base.figure_function import figure_function
 from fadiag.figures.base.layers import caption_layer, chosen_layers
 from fadiag.figures.base.measure import ALIGNMENT, Measure, cosine_measure, overlap_measure, rank_measure
 from fadiag.figures.base.panel import Panel, panel
@@ -26,6 +27,7 @@ from fadiag.store.tools.printable import printable
 __all__ = ["layer_step_heatmap"]
 
 
+@figure_function
 def layer_step_heatmap(
     results: xr.DataTree,
     *,

@@ -90,7 +90,8 @@ def _plot(here: Panel, overlaps: xr.DataArray, dim: str) -> None:
         run = {"condition": attrs.get("condition", ""), "seed": attrs.get("seed", "")}
         row = {"kind": "overlap", "variable": overlaps.name, "layer": attrs.get("layer", ""), **run}
         here.record.rows.append({**row, "step": attrs.get("step"), **at, "value": float(values[i, j])})
-    here.record.note(definition(overlaps))
+    for sentence in definition(overlaps):
+        here.record.note(sentence)
     here.record.note(f"One run, {printable(str(attrs.get('run', '')))}; no interval.")
     if float(np.nanmin(np.diag(values))) < 1 - 1e-6:
         here.record.note("Below 1 on the diagonal: a record with fewer than k directions.")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import xarray as xr
 from matplotlib.axes import Axes
 
+from fadiag.figures.base.figure_function import figure_function
 from fadiag.figures.base.measure import rank_measure
 from fadiag.figures.base.panel import panel
 from fadiag.figures.strokes.plots import plot_by_depth
@@ -12,6 +13,7 @@ from fadiag.figures.strokes.plots import plot_by_depth
 __all__ = ["rank_by_depth"]
 
 
+@figure_function
 def rank_by_depth(
     results: xr.DataTree,
     *,

@@ -6,6 +6,7 @@ from dataclasses import replace
 import xarray as xr
 from matplotlib.axes import Axes
 
+from fadiag.figures.base.figure_function import figure_function
 from fadiag.figures.base.measure import rank_measure
 from fadiag.figures.base.panel import panel
 from fadiag.figures.strokes.differences import plot_gap
@@ -13,6 +14,7 @@ from fadiag.figures.strokes.differences import plot_gap
 __all__ = ["rank_gap"]
 
 
+@figure_function
 def rank_gap(
     results: xr.DataTree,
     *,

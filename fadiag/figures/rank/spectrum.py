@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from fadiag.errors import MissingSignalError
+from fadiag.figures.base.figure_function import figure_function
 from fadiag.figures.base.layers import caption_layer, chosen_layers
 from fadiag.figures.base.measure import Measure, exact_twin, interval_within
 from fadiag.figures.base.panel import Panel, panel
@@ -36,6 +37,7 @@ _AXES = {
 }
 
 
+@figure_function
 def spectrum(
     results: xr.DataTree,
     *,

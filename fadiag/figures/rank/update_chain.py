@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from fadiag.errors import MissingSignalError
+from fadiag.figures.base.figure_function import figure_function
 from fadiag.figures.base.layers import chosen_layers, primary_layer
 from fadiag.figures.base.measure import Measure, interval_within, rank_measure
 from fadiag.figures.base.panel import Panel, panel
@@ -33,6 +34,7 @@ _STAGES = {
 _SPREAD = 0.4
 
 
+@figure_function
 def update_chain(
     results: xr.DataTree,
     *,

@@ -4,16 +4,23 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from fadiag.figures.base.arms import Arm
 from fadiag.figures.base.axes import axes_size
 from fadiag.figures.base.measure import Measure, interval_within
 from fadiag.figures.base.panel import Panel
-from fadiag.figures.look.palette import NULL_COLOR
 from fadiag.figures.look.text import shortened, shown, width_of
-from fadiag.figures.strokes.marks import explain, keep_means, keep_seeds, line, lone_dots, pale, thinned
+from fadiag.figures.strokes.marks import (
+    explain,
+    explain_null,
+    keep_means,
+    keep_seeds,
+    line,
+    lone_dots,
+    null_bar,
+    thinned,
+)
 from fadiag.results.by_condition import of_condition
 from fadiag.store.tools.printable import printable
 
@@ -80,8 +87,7 @@ def null_over_layers(
             for i in np.flatnonzero(held)
         )
     if known:
-        panel.record.entries.setdefault(words, Patch(facecolor=NULL_COLOR, alpha=0.35, linewidth=0))
-        panel.record.note(f"Pale in the color of a condition: its {words}, averaged over seeds.")
+        explain_null(panel, words)
 
 
 def _bars(
@@ -96,10 +102,10 @@ def _bars(
 ) -> None:
     if layers <= _APART:
         width = _width(conditions)
-        for bar in ax.bar(x, high - low, width, low, **pale(arm)):
+        for bar in ax.bar(x, high - low, width, low, **null_bar(arm.look.color)):
             bar.sticky_edges.y.clear()  # else the axis would end at a null, and cut the dots there
     else:
-        ax.fill_between(x, low, high, color=arm.look.color, alpha=0.12, linewidth=0)
+        ax.fill_between(x, low, high, **null_bar(arm.look.color))
 
 
 def _places(layers: list[str], place: int, conditions: int) -> Floats:

@@ -13,7 +13,7 @@ from fadiag.figures.base.panel import Panel
 from fadiag.figures.look.text import shortened, shown
 from fadiag.figures.look.theme import label
 from fadiag.figures.strokes.depth import over_layers
-from fadiag.figures.words.sentences import finding
+from fadiag.figures.words.sentences import finding, not_compared
 from fadiag.results.by_condition import of_condition
 from fadiag.store.tools.printable import printable
 
@@ -34,8 +34,23 @@ def require_baseline(panel: Panel) -> str:
 
 
 def differences(at_end: xr.DataArray, baseline: str) -> xr.DataArray:
-    """Return final values minus those of the baseline's run of the same seed, with the attributes kept."""
-    return (at_end - of_condition(at_end, baseline)).assign_attrs(at_end.attrs)
+    """Return final values minus those of the baseline's run of the same seed, with the attributes kept.
+
+    There is no difference of values that are not compared.
+
+    Raises
+    ------
+    MissingSignalError
+        Nothing is compared. The panel then shows the reason.
+    """
+    others = [str(name) for name in at_end["condition"].values if name != baseline]
+    apart = {name: why for name in others if (why := not_compared(at_end, (name, baseline)))}
+    if apart and len(apart) == len(others):
+        raise MissingSignalError(
+            "; ".join(f"{label(n)} and {label(baseline)} {why}" for n, why in apart.items())
+        )
+    found = at_end - of_condition(at_end, baseline)
+    return found.where(~found["condition"].isin(list(apart))).assign_attrs(at_end.attrs)
 
 
 def plot_gap(panel: Panel, measure: Measure, *, layers: str | Sequence[str] | None, step: int | None) -> None:

@@ -7,18 +7,33 @@ import numpy as np
 import xarray as xr
 from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from fadiag.figures.base.arms import Arm
 from fadiag.figures.base.measure import Measure
 from fadiag.figures.base.panel import Panel
 from fadiag.figures.base.record import COLUMNS
+from fadiag.figures.look.palette import NULL_COLOR
 from fadiag.results import MeanInterval
 
-__all__ = ["BANDS", "dots", "explain", "keep_means", "keep_seeds", "line", "lone_dots", "pale", "thinned"]
+__all__ = [
+    "BANDS",
+    "dots",
+    "explain",
+    "explain_null",
+    "keep_means",
+    "keep_seeds",
+    "line",
+    "lone_dots",
+    "null_bar",
+    "thinned",
+]
 
 #: With more conditions than this, bands would hide each other.
 BANDS = 3
+#: Nulls are hatched, in drawings and in the legend.
+_HATCH = "//////"
 #: At most about so many markers on a line; records beyond that are points of the line.
 _MARKERS = 16
 
@@ -40,11 +55,11 @@ def lone_dots(arm: Arm) -> dict[str, Any]:
     return {**dots(arm), "linestyle": "none", "alpha": 0.8}
 
 
-def pale(arm: Arm) -> dict[str, Any]:
-    """Return the settings of a bar that shows a condition's null: its edge is in sight behind other marks."""
-    face, edge = (to_rgba(arm.look.color, alpha) for alpha in (0.3, 0.8))
+def null_bar(color: str) -> dict[str, Any]:
+    """Return the settings of a bar or a band that shows a null: hatched, since intervals are plain."""
+    face, edge = (to_rgba(color, alpha) for alpha in (0.12, 0.75))
     thin = 0.4 * mpl.rcParams["lines.linewidth"]
-    return {"facecolor": face, "edgecolor": edge, "linewidth": thin, "zorder": 1}
+    return {"facecolor": face, "edgecolor": edge, "hatch": _HATCH, "linewidth": thin, "zorder": 1}
 
 
 def thinned(count: int) -> int:
@@ -59,6 +74,12 @@ def thinned(count: int) -> int:
 def explain(panel: Panel, arm: Arm) -> None:
     """Add a condition to the legend."""
     panel.record.entries.setdefault(arm.label, Line2D([], [], **line(arm)))
+
+
+def explain_null(panel: Panel, words: str) -> None:
+    """Add the nulls of all conditions to the legend, in gray, and to the small print."""
+    panel.record.entries.setdefault(words, Patch(**null_bar(NULL_COLOR)))
+    panel.record.note(f"Hatched in the color of a condition: its {words}, averaged over seeds.")
 
 
 def keep_means(

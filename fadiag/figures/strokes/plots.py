@@ -20,7 +20,7 @@ from fadiag.results.null_values import AT_CEILING
 from fadiag.results.run_labels import entries_of
 from fadiag.store.tools.printable import printable
 
-__all__ = ["between", "plot_by_depth", "plot_over_training"]
+__all__ = ["between", "plot_by_depth", "plot_over_training", "without_null"]
 
 
 def plot_by_depth(
@@ -123,10 +123,19 @@ def _null(
     found = [panel.companion(f"{stem}_{end}", values, degrees=measure.degrees) for end in names]
     low, high = (None if each is None else each.reindex_like(values) for each in found)
     if low is None or high is None:
-        words = f"no {measure.nulls[null]} was recorded, so the level of chance is unknown"
-        panel.record.note(f"{_capital(measure.words)}: {words}.")
+        panel.record.note(f"{_capital(measure.words)}: {without_null(measure, null)}")
         return None
     return low, high
+
+
+def without_null(measure: Measure, null: str) -> str:
+    """Return that a null is missing, and what records it."""
+    text = f"no {measure.nulls[null]} was recorded, so the level of chance is unknown"
+    if null == "gate":
+        return f"{text}; record it with Probe(..., gate_draws=20)."
+    if null == "redrawn":
+        return f"{text}; record it with Probe(..., redraws=99)."
+    return f"{text}."
 
 
 def _say(

@@ -4,15 +4,25 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from matplotlib.patches import Patch
 
 from fadiag.figures.base.measure import Measure, interval_within
 from fadiag.figures.base.panel import Panel
-from fadiag.figures.look.palette import NULL_COLOR
-from fadiag.figures.strokes.marks import BANDS, dots, explain, keep_means, keep_seeds, line, thinned
+from fadiag.figures.strokes.marks import (
+    BANDS,
+    dots,
+    explain,
+    explain_null,
+    keep_means,
+    keep_seeds,
+    line,
+    null_bar,
+    thinned,
+)
 from fadiag.results.by_condition import of_condition
 
 __all__ = ["curves", "is_logarithmic", "null_over_steps"]
+
+Steps = np.ndarray[Any, Any]
 
 #: An axis is logarithmic if there are so many gaps, and the largest is so many times the median.
 _FEWEST, _UNEVEN = 5, 5
@@ -59,7 +69,7 @@ def curves(panel: Panel, values: xr.DataArray, measure: Measure, layer: str = ""
     ax.set_xlabel("training step")
 
 
-def is_logarithmic(steps: np.ndarray[Any, Any]) -> bool:
+def is_logarithmic(steps: Steps) -> bool:
     """Return whether records are spaced as by a schedule per decade, so a linear axis would crowd them.
 
     >>> is_logarithmic(np.array([0, 1, 3, 10, 30, 100, 300])), is_logarithmic(np.arange(0, 700, 100))
@@ -69,13 +79,15 @@ def is_logarithmic(steps: np.ndarray[Any, Any]) -> bool:
     return bool(len(gaps) >= _FEWEST and gaps.max() > _UNEVEN * np.median(gaps))
 
 
-def _least(steps: np.ndarray[Any, Any]) -> float:
+def _least(steps: Steps) -> float:
     return float(steps[steps > 0].min())
 
 
-def _right_of(step: float, steps: np.ndarray[Any, Any], place: int) -> float:
-    """Return where a bar has its place to the right of the last step; the first place is nearest."""
+def _right_of(step: float, steps: Steps, place: float) -> float:
+    """Return where a bar has its place to the right of a step; the first place is nearest."""
     if is_logarithmic(steps):
+        if step < _least(steps):  # the axis is linear there
+            return float(step + 0.1 * place * _least(steps))
         return float(step * (steps[-1] / _least(steps)) ** (0.022 * place))
     return float(step + 0.022 * place * (float(np.ptp(steps)) or 1.0))
 
@@ -94,17 +106,14 @@ def null_over_steps(panel: Panel, low: xr.DataArray, high: xr.DataArray, words: 
         below, above = xr.align(*ends, join="inner")
         if not below.size:
             continue
-        x, color = below["step"].values, arm.look.color
+        x, color, all_steps = below["step"].values, arm.look.color, low["step"].values
         if len(held) > BANDS:
-            x = np.asarray([_right_of(x[-1], low["step"].values, place)])
             below, above = below[-1:], above[-1:]
-            panel.ax.vlines(x, below, above, color=color, alpha=0.3, linewidth=4)
+            _bars(panel, below, above, color, all_steps, place=place)
         elif below.size > 2:
-            panel.ax.fill_between(
-                x, below, above, facecolor=color, alpha=0.14, hatch="....", edgecolor=color, linewidth=0
-            )
+            panel.ax.fill_between(x, below, above, **null_bar(color))
         else:  # the null is known at these steps only, not between them
-            panel.ax.vlines(x, below, above, color=color, alpha=0.3, linewidth=6)
+            _bars(panel, below, above, color, all_steps)
         rows = [
             {"kind": "null", "variable": words, "condition": arm.condition, "layer": layer, "step": int(s)}
             | {"interval": "central 95 %"}
@@ -112,5 +121,13 @@ def null_over_steps(panel: Panel, low: xr.DataArray, high: xr.DataArray, words: 
             for s, b, a in zip(below["step"].values, below.values, above.values, strict=True)
         ]
         panel.record.rows.extend(rows)
-    panel.record.entries.setdefault(words, Patch(facecolor=NULL_COLOR, alpha=0.35, hatch="....", linewidth=0))
-    panel.record.note(f"Pale in the color of a condition: its {words}, averaged over seeds.")
+    explain_null(panel, words)
+
+
+def _bars(
+    panel: Panel, low: xr.DataArray, high: xr.DataArray, color: str, steps: Steps, *, place: int = 0
+) -> None:
+    """Draw a hatched bar at the steps of a null, or at a place to the right of each."""
+    for step, below, above in zip(low["step"].values, low.values, high.values, strict=True):
+        sides = [_right_of(step, steps, place + side) for side in (-0.35, 0.35)]
+        panel.ax.fill_between(sides, below, above, **null_bar(color))

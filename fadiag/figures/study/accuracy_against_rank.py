@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from fadiag.errors import InputError, MissingSignalError
+from fadiag.figures.base.figure_function import figure_function
 from fadiag.figures.base.layers import chosen_layers, primary_layer
 from fadiag.figures.base.measure import Measure, rank_measure, scalar_measure
 from fadiag.figures.base.near_names import near
@@ -32,6 +33,7 @@ __all__ = ["accuracy_against_rank"]
 _FEWEST = 4
 
 
+@figure_function
 def accuracy_against_rank(
     results: xr.DataTree,
     *,

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from fadiag.errors import MissingSignalError
 from fadiag.figures.base.axes import axes_size
+from fadiag.figures.base.figure_function import figure_function
 from fadiag.figures.base.layers import chosen_layers, primary_layer
 from fadiag.figures.base.measure import Measure, interval_within, rank_measure, scalar_measure
 from fadiag.figures.base.panel import Panel, panel
@@ -29,6 +30,7 @@ _LETTERS = 28
 _ROW = 1.5
 
 
+@figure_function
 def conditions(
     results: xr.DataTree,
     *,

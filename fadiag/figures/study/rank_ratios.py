@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from fadiag.errors import InputError, MissingSignalError
+from fadiag.figures.base.figure_function import figure_function
 from fadiag.figures.base.layers import layers_of, primary_layer
 from fadiag.figures.base.measure import Measure, rank_measure
 from fadiag.figures.base.near_names import near
@@ -47,6 +48,7 @@ class _Row:
     layer: str
 
 
+@figure_function
 def rank_ratios(
     results: xr.DataTree,
     *,

@@ -7,19 +7,27 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from fadiag.errors import InputError, MissingSignalError
 from fadiag.figures.base.arms import Arm
+from fadiag.figures.base.figure_function import figure_function
 from fadiag.figures.base.layers import chosen_layers, primary_layer
 from fadiag.figures.base.measure import Measure, interval_within, rank_measure
 from fadiag.figures.base.near_names import near
 from fadiag.figures.base.panel import Panel, panel
-from fadiag.figures.look.palette import NULL_COLOR
 from fadiag.figures.look.theme import label
 from fadiag.figures.strokes.bounds import bounds, value_axis
-from fadiag.figures.strokes.marks import explain, keep_means, keep_seeds, line, lone_dots, pale
+from fadiag.figures.strokes.marks import (
+    explain,
+    explain_null,
+    keep_means,
+    keep_seeds,
+    line,
+    lone_dots,
+    null_bar,
+)
+from fadiag.figures.strokes.plots import without_null
 from fadiag.figures.words.sentences import each, when, with_interval
 from fadiag.figures.words.shared import placed
 from fadiag.results import mean_interval
@@ -37,6 +45,7 @@ _BACKWARD = ("Wᵀ", "B")
 _SPREAD = 0.3
 
 
+@figure_function
 def two_by_two(
     results: xr.DataTree,
     *,
@@ -190,7 +199,8 @@ def _nulls(
     found = [here.companion(f"{measure.null(null)}_{end}", own) for end in ("low", "high")]
     ends = [end for end in found if end is not None]
     if len(ends) < len(found):
-        here.record.note(f"No {measure.nulls[null]} was recorded, so the level of chance is unknown.")
+        missing = without_null(measure, null)
+        here.record.note(f"{missing[:1].upper()}{missing[1:]}")
         return
     at = {"layer": at_end["layer"].item(), "step": int(at_end["step"])}
     drawn = [arm for arm in here.drawn if here.has(at_end, arm.condition)]
@@ -202,12 +212,11 @@ def _nulls(
             continue
         x = _places(place, len(drawn))[int(arm.condition not in exact)]
         width = _SPREAD / max(2, len(drawn))
-        (bar,) = here.ax.bar(x, high - low, width, low, **pale(arm))
+        (bar,) = here.ax.bar(x, high - low, width, low, **null_bar(arm.look.color))
         bar.sticky_edges.y.clear()
         row = {"kind": "null", "variable": words, "condition": arm.condition, "low": low, "high": high}
         here.record.rows.append({**row, **at})
-        here.record.entries.setdefault(words, Patch(facecolor=NULL_COLOR, alpha=0.35, linewidth=0))
-        here.record.note(f"Pale in the color of a condition: its {words}, averaged over seeds.")
+        explain_null(here, words)
 
 
 def _say(here: Panel, at_end: xr.DataArray) -> None:

@@ -1,29 +1,31 @@
 """Write the small print of a variable: N, data, unfolding, centering, seeds and interval."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import xarray as xr
 
+from fadiag.figures.look.theme import label
 from fadiag.store.tools.printable import printable
 
-__all__ = ["Drawn", "definition", "seeds_and_interval"]
+__all__ = ["Drawn", "definition", "samples_of", "seeds_and_interval"]
 
 #: What a figure draws of the seeds: each with mean and interval, the mean alone, or each alone.
 Drawn = Literal["interval", "mean", "seeds"]
 
 
-def definition(values: xr.DataArray) -> str:
-    """Return how a variable was measured, from its attributes; "" if they say nothing."""
+def definition(values: xr.DataArray) -> list[str]:
+    """Return how a variable was measured, from its attributes: on which data, and by which matrix."""
     attrs = values.attrs
-    parts = []
+    data, parts = [], []
     if "samples" in attrs:
-        parts.append(f"N = {attrs['samples']} samples")
+        data.append(f"N = {_samples(values)}")
     elif attrs.get("probe_mode"):
-        parts.append("N was not recorded")
+        data.append("N was not recorded")
     if attrs.get("split"):
-        parts.append(f"probe '{attrs['split']}'")
+        data.append(f"probe '{attrs['split']}'")
     if attrs.get("probe_mode"):
-        parts.append(f"norms in {attrs['probe_mode']} mode")
+        data.append(f"network in {attrs['probe_mode']} mode")
     if attrs.get("unfolding"):
         parts.append(f"unfolding: {attrs['unfolding']}")
     if "centered" in attrs:
@@ -31,8 +33,33 @@ def definition(values: xr.DataArray) -> str:
     if attrs.get("k"):
         guess = f", {attrs['k_source']}" if "k_source" in attrs else ""
         parts.append(f"k = {attrs['k']} directions{guess}, or all of a layer with fewer")
-    text = "; ".join(parts)
-    return printable(f"{text[:1].upper()}{text[1:]}.") if text else ""
+    texts = ["; ".join(each) for each in (data, parts) if each]
+    return [printable(f"{text[:1].upper()}{text[1:]}.") for text in texts]
+
+
+def _samples(values: xr.DataArray) -> str:
+    """Return the numbers of samples, with the conditions of each if they differ.
+
+    >>> two = xr.DataArray([3.0, 4.0], {"condition": ["bp", "fa"]}, attrs={"samples": "256, 512"})
+    >>> _samples(two.assign_attrs(samples_of={"bp": ["256"], "fa": ["512"]}))
+    '256 samples (bp), 512 samples (fa)'
+    """
+    of = samples_of(
+        values, [str(name) for name in values["condition"].values] if "condition" in values.dims else []
+    )
+    if len(of) > 1:
+        return ", ".join(f"{n} samples ({', '.join(map(label, names))})" for n, names in of.items())
+    return f"{next(iter(of), values.attrs['samples'])} samples"
+
+
+def samples_of(values: xr.DataArray, conditions: Iterable[str]) -> dict[str, list[str]]:
+    """Return the conditions that have each number of samples; empty if the results do not say it."""
+    by_condition = values.attrs.get("samples_of") or {}
+    found: dict[str, list[str]] = {}
+    for name in conditions:
+        if numbers := ", ".join(by_condition.get(name, [])):
+            found.setdefault(numbers, []).append(name)
+    return found
 
 
 def seeds_and_interval(values: xr.DataArray, drawn: Drawn = "interval") -> str:
@@ -50,4 +77,4 @@ def seeds_and_interval(values: xr.DataArray, drawn: Drawn = "interval") -> str:
         return f"{words}; no mean, no interval."
     if counts[-1] == 1:
         return f"{words}; no interval from one seed."
-    return f"{words}; mean with 95 % t interval over seeds, cut at what is possible."
+    return f"{words}; mean with 95 % t interval over seeds (plain bar or band), cut at what is possible."

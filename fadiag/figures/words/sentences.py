@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from fadiag.figures.look.theme import label
+from fadiag.figures.words.definition import samples_of
 from fadiag.figures.words.shared import alone, of_seeds, placed, spans_zero
 from fadiag.results import MeanInterval, contrast, mean_interval
 from fadiag.results.by_condition import of_condition
@@ -68,12 +69,15 @@ def each(at_end: xr.DataArray, conditions: Iterable[str], unit: str = "") -> str
 
 def not_compared(values: xr.DataArray, conditions: Iterable[str]) -> str:
     """Return why conditions are not compared, since a rank depends on the number of samples; else ""."""
-    of_all = str(values.attrs.get("samples", "")).split(", ")
-    by_condition = values.attrs.get("samples_of")
-    held = of_all if by_condition is None else [n for m in conditions for n in by_condition.get(m, [])]
-    samples = list(dict.fromkeys(held))
-    why = f"not compared: runs measured on different numbers of samples ({', '.join(samples)})"
-    return why if len(samples) > 1 else ""
+    if "samples_of" in values.attrs:
+        of = samples_of(values, conditions)
+        listed = [f"{', '.join(map(label, names))} {n}" for n, names in of.items()]
+        several = len({n for held in of for n in held.split(", ")}) > 1
+    else:
+        listed = str(values.attrs.get("samples", "")).split(", ")
+        several = len(listed) > 1
+    why = f"not compared: runs measured on different numbers of samples ({', '.join(listed)})"
+    return why if several else ""
 
 
 def contrasts(
@@ -138,6 +142,8 @@ def when(at_end: xr.DataArray) -> str:
     elif step < until and max(known.values()) == step:
         which = f"step {step}"
         why.insert(0, f"no later step has a value; the results go up to step {until}")
+    elif step >= 0:
+        why.insert(0, str(step))
     return f"{which} ({'; '.join(why)})" if why else which
 
 

@@ -70,7 +70,11 @@ class Shared:
             over += " for differences"
         over += ", or n where it is given" if "n" in self.needs else ""
         parts = [f"Means [95 % t intervals] over {over}"] if self.seeds or self.paired else []
-        parts += ["an interval with 0 shows no difference"] if "zero" in self.needs else []
+        parts += (
+            ["an interval that holds 0 leaves open whether there is a difference"]
+            if "zero" in self.needs
+            else []
+        )
         parts += ["one seed has no interval"] if "one" in self.needs else []
         parts += ["equal values give no interval"] if "equal" in self.needs else []
         text = "; ".join(parts)

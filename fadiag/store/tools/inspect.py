@@ -13,7 +13,7 @@ from fadiag.store.read.arrays import read_steps
 from fadiag.store.read.metadata import read_snapshot
 from fadiag.store.read.open import RunInfo, info_of
 from fadiag.store.read.snapshot import Snapshot, StoredArray
-from fadiag.store.tools.layer_table import forward_order, layer_table
+from fadiag.store.tools.layer_table import WIDTH, forward_order, layer_table
 from fadiag.store.values import JSON
 
 __all__ = ["LayerSummary", "RunSummary", "SignalSummary", "StreamSummary", "inspect_run"]
@@ -99,14 +99,17 @@ class RunSummary:
     streams: tuple[StreamSummary, ...]
     stored_bytes: int
 
-    def layer_table(self) -> str:
-        """Return the table of the layers, as a `fadiag.Recorder` shows it; "" if no stream has one."""
+    def layer_table(self, width: int = WIDTH) -> str:
+        """Return the table of the layers, as a `fadiag.Recorder` shows it; "" if no stream has one.
+
+        `width` is that of the lines below the table, which list signals.
+        """
         found = {
             stream.name: [(layer.attrs, [signal.name for signal in layer.signals]) for layer in stream.layers]
             for stream in self.streams
             if stream.layers and stream.name != "static"
         }
-        return layer_table(found) if found else ""
+        return layer_table(found, width) if found else ""
 
 
 def inspect_run(path: str | os.PathLike[str]) -> RunSummary:

@@ -9,12 +9,13 @@ from typing import Any
 from fadiag.store.tools.fold_layers import fold_layers, names_as_one
 from fadiag.store.tools.printable import printable
 
-__all__ = ["forward_order", "layer_table"]
+__all__ = ["WIDTH", "forward_order", "layer_table"]
 
 _HEAD = ("layer", "type", "weight", "feedback", "B", "norm", "gate")
-_WIDTH = 100
 #: What a layer lacks, by the attribute that holds the reason.
 _LEFT_OUT = {"no_modulator": "modulator", "no_error_null": "error_null"}
+#: The width of the lines that list signals.
+WIDTH = 100
 
 #: The layers of one stream: the attributes of each, and its signals.
 _Layers = Sequence[tuple[Mapping[str, Any], Collection[str]]]
@@ -45,7 +46,7 @@ class _Row:
         return (*own, _relative(self.source, self.name), str(self.weight.count("×")))
 
 
-def layer_table(streams: Mapping[str, _Layers]) -> str:
+def layer_table(streams: Mapping[str, _Layers], width: int = WIDTH) -> str:
     """Return the table of a run's layers, and below it the signals of each stream.
 
     The table has how many signals a stream has of each layer, in a column of the stream's name. Last come
@@ -56,6 +57,8 @@ def layer_table(streams: Mapping[str, _Layers]) -> str:
     streams : mapping
         Pairs of attributes and signals, one a layer, by the stream's name. A layer that no stream has may be
         given under the name ``""``, without signals.
+    width : int
+        The width of the lines that list signals.
 
     Examples
     --------
@@ -74,9 +77,9 @@ def layer_table(streams: Mapping[str, _Layers]) -> str:
     for stream in shown:
         names = sorted({name for _, signals in streams[stream] for name in signals})
         legend = printable(f"{stream}: {', '.join(names)}")
-        text += textwrap.wrap(legend, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        text += textwrap.wrap(legend, width, subsequent_indent="  ", break_on_hyphens=False)
     for note in _notes(streams):
-        text += textwrap.wrap(printable(note), _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        text += textwrap.wrap(printable(note), width, subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(text)
 
 
