@@ -212,7 +212,7 @@ def _(at, provoked):
     assert FEW[0] in load_results(at / "new.zarr")["probe"]
 
 
-@ADVICE.story("is a path, not results; load them: fadiag.results.load_results({path!r})")
+@ADVICE.story("is a path, not results; load them: fadiag.results.load_results({path})")
 def _(at, provoked):
     path = str(save_results(small(), at / "results.zarr"))
     with provoked() as heard:
