@@ -48,7 +48,13 @@ def _samples(values: xr.DataArray) -> str:
         values, [str(name) for name in values["condition"].values] if "condition" in values.dims else []
     )
     if len(of) > 1:
-        return ", ".join(f"{n} samples ({', '.join(map(label, names))})" for n, names in of.items())
+        most = max(map(len, of.values()))
+        # The number that most conditions have needs no list of them.
+        lists = {n: [] if len(names) == most > 2 else names for n, names in of.items()}
+        return ", ".join(
+            f"{n} samples" + (f" ({', '.join(map(label, names))})" if names else "")
+            for n, names in sorted(lists.items(), key=lambda item: len(item[1]))
+        )
     return f"{next(iter(of), values.attrs['samples'])} samples"
 
 
