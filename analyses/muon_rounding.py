@@ -1,7 +1,7 @@
 """Orthogonalize the same gradients in several precisions and exactly, to see what rounding adds to Muon.
 
 Run it: ``python analyses/muon_rounding.py --data-dir FOLDER -o rounding``, about ten minutes on one core. It
-trains the condition bf16 of muon_rounding.toml, and writes steps.csv and the figure rounding.pdf.
+trains the condition bf16 of muon_rounding.toml, and writes steps.csv, means.csv and the figure rounding.pdf.
 ``--profile ci`` takes seconds, on the digits.
 """
 

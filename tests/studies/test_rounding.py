@@ -146,6 +146,15 @@ def test_the_script_writes_table_and_figure(tmp_path) -> None:
         table = list(csv.DictReader(file))
     assert {row["method"] for row in table} == {"bf16", "float32", "float64", "polar", "placebo"}
     assert {row["seed"] for row in table} == {"0", "1"}
+    with (tmp_path / "out" / "means.csv").open(encoding="utf-8", newline="") as file:
+        means = {(row["source"], row["method"]): row for row in csv.DictReader(file)}
+    ranks = [
+        float(row["effective_rank"])
+        for row in table
+        if (row["source"], row["method"]) == ("momentum", "polar")
+    ]
+    assert float(means["momentum", "polar"]["effective_rank"]) == pytest.approx(np.mean(ranks))
+    assert not means["momentum", "polar"]["rounding_share"]
     with (tmp_path / "out" / "rounding.csv").open(encoding="utf-8", newline="") as file:
         drawn = list(csv.DictReader(file))
     shown = next(

@@ -29,7 +29,7 @@ _PANELS = (
         "momentum",
         "effective_rank_energy",
         "effective rank",
-        "The same of the steps of the momentum, which Muon orthogonalizes,",
+        "The same of the steps of the momentum, which Muon orthogonalizes",
     ),
     (
         "momentum",

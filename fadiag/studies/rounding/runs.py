@@ -1,9 +1,10 @@
 """Train the runs whose gradients are orthogonalized again, and write the rows of all of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from msgspec.structs import replace
 
 from fadiag.errors import ConfigError, FadiagError
@@ -14,10 +15,19 @@ from fadiag.studies.rounding.measure import DRAWS, rows_of_store
 from fadiag.studies.runs.pool import finish_run, store_of
 from fadiag.training import Config
 
-__all__ = ["measure_rounding", "recording_gradients"]
+__all__ = ["means_of", "measure_rounding", "recording_gradients"]
 
 #: The records are at these shares of a run.
 _PARTS = (0, 1 / 6, 1 / 2, 1)
+#: The columns of ``means.csv``.
+_AVERAGED = (
+    "gradient_effective_rank",
+    "effective_rank",
+    "effective_rank_energy",
+    "cosine_bp",
+    "rounding_share",
+    "rounding_cosine_bp",
+)
 
 
 def recording_gradients(config: Config) -> Config:
@@ -60,7 +70,7 @@ def recording_gradients(config: Config) -> Config:
 def measure_rounding(
     study: Study, output: Path, *, draws: int = DRAWS, progress: Callable[[str], None] = lambda _: None
 ) -> list[dict[str, Any]]:
-    """Train the primary baseline of a study of Muon with each seed, and write ``steps.csv`` in a folder.
+    """Train the primary baseline of a study of Muon with each seed; write ``steps.csv`` and ``means.csv``.
 
     The runs are in the folder ``pool``. A run that has ended is not trained again.
 
@@ -81,4 +91,29 @@ def measure_rounding(
         progress(f"measuring seed {seeds.init}")
         rows += rows_of_store(store_of(place), draws=draws)
     write_rows(rows, output / "steps.csv")
+    write_rows(means_of(rows), output / "means.csv")
     return rows
+
+
+def means_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row for each source and method: the means over seeds, steps and layers.
+
+    Examples
+    --------
+    >>> rows = [{"source": "gradient", "method": "bf16", "effective_rank": rank} for rank in (2.0, 4.0)]
+    >>> [means] = means_of(rows)
+    >>> means["rows"], means["effective_rank"]
+    (2, 3.0)
+    """
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["source"], row["method"]), []).append(row)
+    found = []
+    for (source, method), some in groups.items():
+        means: dict[str, Any] = {"source": source, "method": method, "rows": len(some)}
+        for name in _AVERAGED:
+            values = [float(row[name]) for row in some if isinstance(row.get(name), float)]
+            if values and np.isfinite(values).all():
+                means[name] = float(np.mean(values))
+        found.append(means)
+    return found
