@@ -33,7 +33,7 @@ __all__ = ["SAVE_EVERY", "analyze"]
 
 #: Seconds between two saves of unfinished results. An interrupted analysis resumes from the last save.
 SAVE_EVERY = 30.0
-_NO_RECORD = "holds no record, only the weights before training; recorder.step() in the loop writes records"
+_NO_RECORD = "holds no record; recorder.step() in the loop writes records"
 
 
 def _measure_alone(block: Block) -> Measured:

@@ -81,9 +81,9 @@ def compare(
     Raises
     ------
     InputError
-        No ``b`` and no conditions, a level outside (0, 1), different unfoldings or subspace dimensions k,
-        several conditions on one side, an unknown condition, the same recording twice on one side, or nothing
-        in common.
+        There is neither ``b`` nor conditions, a level outside (0, 1), or an unknown condition. Or the sides
+        have nothing in common, different unfoldings or subspace dimensions k. Or one side has several
+        conditions, or the same recording twice.
 
     Examples
     --------

@@ -59,7 +59,8 @@ def test_a_recorder_shows_a_line_for_each_layer(tmp_path: Path) -> None:
     recorder = record(mlp(), path)
     assert repr(recorder) == f"Recorder({str(path)!r}, step 1, closed)\n{MLP}"
     assert inspect_run(path).layer_table() == MLP
-    assert f"\n{MLP}\n" in CliRunner().invoke(main, ["inspect", str(path)]).output
+    shown = CliRunner().invoke(main, ["inspect", str(path)], env={"COLUMNS": "100"})
+    assert f"\n{MLP}\n" in shown.output
 
 
 def test_in_a_notebook_the_table_keeps_its_lines_and_names_are_no_markup(tmp_path: Path) -> None:

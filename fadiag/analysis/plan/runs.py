@@ -77,10 +77,8 @@ class Run:
 
     @property
     def without_record(self) -> bool:
-        """Whether the store holds the first weights at most: no probe, no batch, no log, no later weights."""
-        return not any(
-            len(stream.steps) > (1 if stream.kind == "state" else 0) for stream in self.streams.values()
-        )
+        """Whether no stream of the store holds a record."""
+        return not any(len(stream.steps) for stream in self.streams.values())
 
     def layer(self, stream: Stream, name: str, unfolding: Unfolding, k: int | None) -> Layer:
         """Return the description of a layer, with the options of the analysis."""
