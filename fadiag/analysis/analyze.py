@@ -33,7 +33,6 @@ __all__ = ["SAVE_EVERY", "analyze"]
 
 #: Seconds between two saves of unfinished results. An interrupted analysis resumes from the last save.
 SAVE_EVERY = 30.0
-_NO_RECORD = "holds no record; recorder.step() in the loop writes records"
 
 
 def _measure_alone(block: Block) -> Measured:
@@ -158,8 +157,6 @@ def analyze(
     for run in opened:
         if run.lost:
             unmeasured.add(LeftOut(run.label, run.lost))
-        elif run.without_record:
-            unmeasured.add(LeftOut(run.label, _NO_RECORD))
     measurable = [run for run in opened if not run.lost]
     table = choose(metrics, ranks_of_recorded(_arrays_of(measurable)))
     asked = (*(table if metrics is not None else ()), *kept)

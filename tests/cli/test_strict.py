@@ -7,7 +7,6 @@ from click.testing import CliRunner
 from fadiag.cli import main
 from fadiag.results import load_results, save_results
 from fadiag.results.left_out import LeftOut, left_out, to_attribute
-from fadiag.store import RunWriter
 from tests.results.synthetic_results import SMALL, synthetic
 
 TOLD = "run fa-seed1: error of layer 'fc1' at step 50 holds 7 NaN of 160 values"
@@ -86,12 +85,3 @@ def test_analyze_leaves_a_diverged_and_a_lost_run_out(make_run, edit, record, tm
     assert len(left_out(load_results(tmp_path / "results.zarr"))) == 2
     nothing = invoke("analyze", tmp_path / "gone.zarr", "-o", tmp_path / "none.zarr")
     assert (nothing.exit_code, nothing.stderr[:7]) == (1, "error: ")
-
-
-def test_analyze_names_a_run_that_holds_no_record(tmp_path) -> None:
-    with RunWriter(tmp_path / "none.zarr", manifest={}) as writer:
-        writer.declare_stream("log", attrs={"kind": "log"})
-    done = invoke("analyze", tmp_path / "none.zarr", "-o", tmp_path / "results.zarr")
-    assert done.exit_code == 0
-    assert "run none: holds no record; recorder.step() in the loop writes records" in done.stderr
-    assert invoke("analyze", tmp_path / "none.zarr", "-o", tmp_path / "r.zarr", "--strict").exit_code == 1

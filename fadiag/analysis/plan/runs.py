@@ -75,11 +75,6 @@ class Run:
     lost: str = ""
     recorded: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def without_record(self) -> bool:
-        """Whether no stream of the store holds a record."""
-        return not any(len(stream.steps) for stream in self.streams.values())
-
     def layer(self, stream: Stream, name: str, unfolding: Unfolding, k: int | None) -> Layer:
         """Return the description of a layer, with the options of the analysis."""
         classes, _ = stream.classes
