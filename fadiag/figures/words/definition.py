@@ -15,7 +15,7 @@ Drawn = Literal["interval", "mean", "seeds"]
 
 
 def definition(values: xr.DataArray) -> list[str]:
-    """Return how a variable was measured, from its attributes: on which data, and by which matrix."""
+    """Return how a variable was measured: a sentence on its data, and one on its matrix."""
     attrs = values.attrs
     data, parts = [], []
     if "samples" in attrs:
@@ -40,20 +40,26 @@ def definition(values: xr.DataArray) -> list[str]:
 def _samples(values: xr.DataArray) -> str:
     """Return the numbers of samples, with the conditions of each if they differ.
 
+    >>> import numpy as np
     >>> two = xr.DataArray([3.0, 4.0], {"condition": ["bp", "fa"]}, attrs={"samples": "256, 512"})
     >>> _samples(two.assign_attrs(samples_of={"bp": ["256"], "fa": ["512"]}))
     '256 samples (bp), 512 samples (fa)'
+    >>> six = xr.DataArray(np.ones(6), {"condition": [*"abcdef"]}, attrs={"samples": "256, 512"})
+    >>> _samples(six.assign_attrs(samples_of={c: ["256" if c == "a" else "512"] for c in "abcdef"}))
+    '512 samples, 256 samples (a)'
+    >>> _samples(six.assign_attrs(samples_of={c: ["256" if c < "d" else "512"] for c in "abcdef"}))
+    '256 samples (a, b, c), 512 samples (d, e, f)'
     """
     of = samples_of(
         values, [str(name) for name in values["condition"].values] if "condition" in values.dims else []
     )
     if len(of) > 1:
-        most = max(map(len, of.values()))
-        # The number that most conditions have needs no list of them.
-        lists = {n: [] if len(names) == most > 2 else names for n, names in of.items()}
+        first, second, *_ = sorted(map(len, of.values()), reverse=True)
+        # The number that most conditions have needs no list of them. It comes first.
+        many = first if first > max(second, 2) else None
         return ", ".join(
-            f"{n} samples" + (f" ({', '.join(map(label, names))})" if names else "")
-            for n, names in sorted(lists.items(), key=lambda item: len(item[1]))
+            f"{n} samples" + ("" if len(names) == many else f" ({', '.join(map(label, names))})")
+            for n, names in sorted(of.items(), key=lambda item: len(item[1]) != many)
         )
     return f"{next(iter(of), values.attrs['samples'])} samples"
 

@@ -1,6 +1,5 @@
 """Write the page of a study in plain words; its numbers and captions come from the CSV tables next to it."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from fadiag.studies.declared.study import Study
 from fadiag.studies.outputs.conditions import conditions_of_study
 from fadiag.studies.outputs.limits import limits_of
 from fadiag.studies.outputs.matched import matched_section
+from fadiag.studies.outputs.rows import read_rows
 from fadiag.studies.outputs.text import list_of, number, plain, table_of
 from fadiag.studies.outputs.theorems import theorem_section
 from fadiag.training import Config
@@ -91,12 +91,6 @@ def write_page(study: Study, folder: Path, facts: Mapping[str, Any]) -> Path:
 
 def _declaration(folder: Path) -> dict[str, Any]:
     return msgspec.json.decode((folder / "study.json").read_bytes(), type=dict[str, Any])
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a table; an empty file has none."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _declared(study: Study) -> list[str]:

@@ -23,7 +23,7 @@ from fadiag.studies.outputs.measure import ReportedRun
 from fadiag.studies.runs.search import Curve
 from fadiag.training.recording import LOGGED
 
-__all__ = ["condition_rows", "contrast_rows", "run_rows", "search_rows", "write_rows"]
+__all__ = ["condition_rows", "contrast_rows", "read_rows", "run_rows", "search_rows", "write_rows"]
 
 ACCURACIES = [name for name in LOGGED if name != "loss"]
 Row = dict[str, Any]
@@ -37,6 +37,12 @@ def write_rows(rows: Sequence[Row], path: Path) -> Path:
         writer.writeheader()
         writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     return path
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a table; an empty file has none."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _cell(value: Any) -> Any:

@@ -1,6 +1,5 @@
 """Hold the runs of a study to the theorems that it declares: rows of the table, and the page's section."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,6 +12,7 @@ from fadiag.errors import FadiagError
 from fadiag.results.variables import find_variable, streams_of
 from fadiag.studies.declared.study import Study
 from fadiag.studies.declared.tables import TheoremTable
+from fadiag.studies.outputs.rows import read_rows
 from fadiag.studies.outputs.text import number, plain, table_of
 
 __all__ = ["check_theorems", "theorem_rows", "theorem_section"]
@@ -96,8 +96,7 @@ def _steps(theorem: TheoremTable, variable: xr.DataArray) -> np.ndarray[Any, Any
 
 def check_theorems(path: Path) -> None:
     """Raise an error that names each theorem of a table that the runs do not keep."""
-    with path.open(encoding="utf-8", newline="") as file:
-        broken = [row for row in csv.DictReader(file) if row["kept"] != "true"]
+    broken = [row for row in read_rows(path) if row["kept"] != "true"]
     if broken:
         lines = [f"{row['law']} ({row['metric']}: {_range(row)}; {_bounds(row)})" for row in broken]
         raise FadiagError(
