@@ -131,7 +131,7 @@ def _null(
 def without_null(measure: Measure, null: str) -> str:
     """Return that a null is missing, and what records it."""
     text = f"no {measure.nulls[null]} was recorded, so the level of chance is unknown"
-    if null == "gate":
+    if null == "gate" and measure.name.startswith("error_"):  # no other signal has one
         return f"{text}; record it with Probe(..., gate_draws=20)."
     if null == "redrawn":
         return f"{text}; record it with Probe(..., redraws=99)."
